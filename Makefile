@@ -1,0 +1,49 @@
+# `make repro` and `make test` work as the first command in a fresh clone:
+# they set up .venv from requirements.lock and then do their job.
+# A second call finds .venv up to date and skips the set-up.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+READY := $(VENV)/.ready
+UV_VERSION := 0.13.8
+
+# Stages and tests call `python`: let it be the one of this project.
+export PATH := $(BIN):$(PATH)
+export VIRTUAL_ENV := $(CURDIR)/$(VENV)
+unexport PYTHONHOME
+unexport PYTHONPATH
+
+.PHONY: setup repro test lint lock clean help
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /  make \1 — /'
+
+setup: $(READY)  ## make .venv and install the pinned requirements
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "zoo needs Python 3.11 or newer; $(PYTHON) is " + sys.version.split()[0] + " (choose another: make PYTHON=python3.12 ...)")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(BIN)/uv pip install --quiet --compile-bytecode --require-hashes -r requirements.lock
+	$(BIN)/uv pip install --quiet --no-deps --editable .
+	@touch $(READY)
+
+repro: $(READY)  ## build the subsets, train, register and compare (only what is out of date)
+	dvc repro
+
+test: $(READY)  ## run the test suite
+	pytest
+
+lint: $(READY)  ## format check, lint and types
+	ruff format --check .
+	ruff check .
+	mypy
+
+lock: $(READY)  ## pin every dependency again, after pyproject.toml changed
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --upgrade --quiet \
+		--custom-compile-command 'make lock' --output-file requirements.lock
+
+clean:  ## remove .venv (data, models and the store are kept)
+	rm -rf $(VENV)

@@ -1,0 +1,1 @@
+"""How do two vision models see differently?"""

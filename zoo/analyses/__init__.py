@@ -1,0 +1,35 @@
+"""The table of analyses, in the order of the report; one file each."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from types import ModuleType
+
+from zoo.errors import unknown
+
+ANALYSES = {
+    "accuracy": "zoo.analyses.accuracy",
+    "cka": "zoo.analyses.cka",
+    "attention-maps": "zoo.analyses.attention_maps",
+    "feature-maps": "zoo.analyses.feature_maps",
+}
+
+
+def load_analysis(name: str) -> ModuleType:
+    """Import an analysis by its name."""
+    if name not in ANALYSES:
+        raise unknown("analysis", name, ANALYSES)
+    return importlib.import_module(ANALYSES[name])
+
+
+def choose_analyses(only: Sequence[str] = (), skip: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return the names of the analyses to run, in the table's order.
+
+    >>> choose_analyses(only=["cka", "accuracy"], skip=["accuracy"])
+    ('cka',)
+    """
+    for name in [*only, *skip]:
+        if name not in ANALYSES:
+            raise unknown("analysis", name, ANALYSES)
+    return tuple(n for n in ANALYSES if (not only or n in only) and n not in skip)

@@ -1,0 +1,184 @@
+"""What every analysis is made of: a study goes in, a result comes out.
+
+An analysis is a module in this package with
+
+- `ABOUT`, an `About`: what it is, for people;
+- `start(study) -> Accumulator`: raises `NotApplicable` where no model of the study suits it;
+- `draw(result) -> {name: Figure}`: figures from the arrays alone;
+- its measures as pure functions (arrays in, arrays out), usable without any of the above.
+
+The engine (`zoo.compare`) shows each accumulator what it asked to see, in one pass of each
+model over the images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from zoo.capture.layers import Trace
+from zoo.capture.taps import Tap
+from zoo.models.files import LoadedModel
+
+
+class NotApplicable(Exception):
+    """An analysis has nothing to say of these models; the message says why. No error."""
+
+
+@dataclass(frozen=True)
+class About:
+    """An analysis as people meet it.
+
+    `shows` says in a sentence or two what it shows; `reading` how to read the figure; `needs`
+    is `outputs`, `activations`, `attention` or `gradients`; `source` names paper and figures.
+    """
+
+    name: str
+    title: str
+    shows: str
+    reading: str
+    needs: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How a token sequence lies over the image: `prefix` tokens (CLS, registers) come first.
+
+    `patch` is the side of a token's patch in pixels of the model's input.
+    """
+
+    prefix: int
+    height: int
+    width: int
+    patch: float
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model under study.
+
+    `role` is `model`, or for a reference that similarities are read against, `untrained` (the
+    same architecture before training) or `seed` (the same variant, another seed); `of` is then
+    the index of the model it belongs to. `family` is `vit` (attention over all tokens),
+    `windowed`, `cnn`, `mlp` or `other`.
+    """
+
+    name: str
+    model: LoadedModel
+    trace: Trace
+    layers: tuple[str, ...]
+    family: str
+    grid: Grid | None = None
+    role: str = "model"
+    of: int = 0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a comparison is made: everything here decides its numbers and enters its digest.
+
+    `pool` chooses what of a layer is compared: `flatten` (all of it), `gap` (its mean over
+    places), `cls` (the class token), `tokens` (all of it but class and register tokens).
+    """
+
+    batch_size: int = 128
+    layers: str = "blocks"
+    pool: str = "flatten"
+    shown_images: int = 6
+    references: bool = True
+    resamples: int = 1000
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Study:
+    """Models, the images that all of them see, and the settings.
+
+    `images` is (n, height, width, 3) uint8; `labels` (n,) or None; `shown` the indices of the
+    images that figures show. The first `len(models)` subjects are the models themselves.
+    """
+
+    subjects: tuple[Subject, ...]
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64] | None
+    class_names: tuple[str, ...]
+    shown: tuple[int, ...]
+    settings: Settings
+    device: torch.device
+
+    @property
+    def models(self) -> tuple[Subject, ...]:
+        """The subjects that are compared, without the references."""
+        return tuple(s for s in self.subjects if s.role == "model")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The images `start` to `stop` of a study, and each subject's logits (n, classes)."""
+
+    start: int
+    stop: int
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64] | None
+    logits: tuple[torch.Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Array:
+    """Numbers with named dimensions and a unit (empty: a pure number)."""
+
+    values: NDArray[Any]
+    dims: tuple[str, ...]
+    unit: str = ""
+
+    def __post_init__(self) -> None:
+        if self.values.ndim != len(self.dims):
+            raise ValueError(f"expected {self.values.ndim} dims, got {self.dims}")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an analysis found.
+
+    `arrays` keep everything that its figures show; `labels` name the positions along a
+    dimension; `metrics` are scalars with stable names; `notes` say what did not apply or was
+    degenerate, naming the model and layer; `models` are the compared models' names, in order.
+    """
+
+    models: tuple[str, ...]
+    arrays: Mapping[str, Array]
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+class Accumulator:
+    """Sees what it asked for, batch by batch, and keeps only what its result needs.
+
+    Its memory must not grow with the number of images, except for per-image scalars.
+    """
+
+    def taps(self, subject: int) -> Iterable[Tap]:
+        """Return what it wants to watch of a subject."""
+        return ()
+
+    def observe(self, subject: int, tap: Tap, value: torch.Tensor) -> None:
+        """Take what it needs of a tensor now: later operations may overwrite it."""
+
+    def end_batch(self, batch: Batch) -> None:
+        """Use what was observed; all subjects have now seen the batch."""
+
+    def result(self) -> Result:
+        """Return what was found; gradient analyses make their own passes here."""
+        raise NotImplementedError
+
+
+def pair_name(a: str, b: str) -> str:
+    """Return the name of a pair of models in the names of metrics and arrays."""
+    return f"{a}__{b}"

@@ -1,0 +1,386 @@
+"""Centred kernel alignment (CKA): how alike are the representations of two layers?
+
+Linear CKA by the unbiased minibatch estimator of Nguyen et al. 2021, as in Raghu et al. 2021
+(Figs 1, 2, B.1): HSIC is averaged over batches and the ratio is formed once, at the end.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from zoo.analyses.base import (
+    About,
+    Accumulator,
+    Array,
+    Batch,
+    Grid,
+    Result,
+    Study,
+    Subject,
+    pair_name,
+)
+from zoo.capture.taps import Tap
+from zoo.errors import UserError
+from zoo.report import style
+
+ABOUT = About(
+    name="cka",
+    title="Similarity of representations (CKA)",
+    shows=(
+        "How alike two layers arrange the same images: 1 means the same up to rotation and "
+        "scale, 0 means unrelated. Every layer is compared with every layer, within each model "
+        "and across models."
+    ),
+    reading=(
+        "Both axes run from input to output. A bright block is a stage whose layers do the same "
+        "work; a bright band across models says which depth of one matches which depth of the "
+        "other. Hatched cells could not be measured and are named below the figure."
+    ),
+    needs="activations",
+    source="Raghu et al. 2021, Figs 1, 2, B.1; Zhu et al. 2023",
+)
+
+POOLS = ("flatten", "gap", "cls", "tokens")
+# Below this share of its norm, a layer's variation is float32 rounding: it is constant.
+CONSTANT = 1e-6
+
+
+def linear_cka(x: NDArray, y: NDArray) -> float:
+    """Return the unbiased linear CKA of two representations of the same images.
+
+    Args:
+        x: (n, p) activations of n >= 4 images; more dimensions are flattened.
+        y: (n, q) activations of the same images.
+
+    Returns:
+        HSIC₁(K, L) / √(HSIC₁(K, K) · HSIC₁(L, L)) with K = xxᵀ, L = yyᵀ. Higher is closer: 1 for
+        equal up to rotation, shift and scale, about 0 for unrelated (the estimator is unbiased,
+        so it can fall a little below 0).
+
+    Raises:
+        ValueError: n differs or is under 4, or a representation is constant or not finite.
+
+    Source: Kornblith et al. 2019, Eq. 4; Nguyen et al. 2021, Eqs 3 and 5.
+
+    >>> x = np.random.default_rng(0).normal(size=(20, 5))
+    >>> round(linear_cka(x, 3 * x + 1), 6)
+    1.0
+    """
+    if len(x) != len(y):
+        raise ValueError(f"expected the same images, got {len(x)} and {len(y)}")
+    grams = []
+    for name, values in (("x", x), ("y", y)):
+        gram = centred_gram(torch.as_tensor(np.asarray(values, dtype=np.float64)))
+        if gram.problem:
+            raise ValueError(f"{name} {gram.problem}")
+        grams.append(gram.values)
+    hsic = pairwise_hsic(torch.stack(grams), len(x)).numpy()
+    return float(cka_from_hsic(hsic)[0, 1])
+
+
+@dataclass(frozen=True)
+class CentredGram:
+    """A U-centred Gram matrix, flattened to (n²,) float64, and what is wrong with it, if so."""
+
+    values: torch.Tensor
+    problem: str = ""
+
+
+def centred_gram(x: torch.Tensor) -> CentredGram:
+    """Return the U-centred Gram matrix of a batch of activations.
+
+    Args:
+        x: (n, …) with n >= 4.
+
+    The columns are centred first. That changes nothing in exact arithmetic, since U-centring
+    removes what a shift adds, and keeps a float32 product exact enough when activations have a
+    mean far above their deviation.
+
+    Source: Song et al. 2012, Eq. 5; U-centring as in Székely & Rizzo 2014, Definition 2.
+    """
+    n = len(x)
+    if n < 4:
+        raise UserError(f"unbiased CKA needs at least 4 images in a batch, got {n}")
+    x = x.flatten(1)
+    if not x.is_floating_point() or x.dtype in (torch.float16, torch.bfloat16):
+        x = x.float()
+    centred = x - x.mean(dim=0, keepdim=True)
+    gram = (centred @ centred.T).double()
+    spread = gram.diagonal().sum()
+    if not torch.isfinite(spread):
+        return CentredGram(torch.zeros(n * n, dtype=torch.float64, device=x.device), "is not finite")
+    scale = torch.linalg.vector_norm(x, dtype=torch.float64) ** 2
+    if spread <= CONSTANT**2 * scale:
+        return CentredGram(torch.zeros(n * n, dtype=torch.float64, device=x.device), "is constant")
+    return CentredGram(u_centre(gram).flatten())
+
+
+def u_centre(gram: torch.Tensor) -> torch.Tensor:
+    """U-centre a symmetric (n, n) matrix in float64: zero diagonal, rows that sum to zero.
+
+    Source: Székely & Rizzo 2014, Definition 2. The inner product of two U-centred matrices over
+    n(n−3) is the unbiased HSIC₁.
+    """
+    n = len(gram)
+    gram = gram.double().clone()
+    gram.fill_diagonal_(0)
+    rows = gram.sum(dim=1) / (n - 2)
+    total = rows.sum() / (n - 1)
+    gram -= rows[:, None]
+    gram -= rows[None, :]
+    gram += total
+    return gram.fill_diagonal_(0)
+
+
+def pairwise_hsic(grams: torch.Tensor, n: int) -> torch.Tensor:
+    """Return HSIC₁ of all pairs of layers, (layers, layers), from U-centred grams (layers, n²)."""
+    return grams @ grams.T / (n * (n - 3))
+
+
+def cka_from_hsic(hsic: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return CKA (layers, layers) from HSIC (layers, layers); NaN where a self-HSIC is not > 0."""
+    own = np.diagonal(hsic).copy()
+    own[~(own > 0)] = np.nan
+    return hsic / np.sqrt(own[:, None]) / np.sqrt(own[None, :])
+
+
+def bootstrap_interval(
+    hsic: NDArray[np.float64], *, resamples: int, seed: int, level: float = 0.95
+) -> NDArray[np.float64]:
+    """Return the percentile interval of CKA over resampled batches.
+
+    Args:
+        hsic: (batches, layers, layers), batches >= 2.
+        resamples: how often batches are drawn with replacement.
+        seed: of the drawing.
+        level: coverage of the interval.
+
+    Returns:
+        (2, layers, layers): lower and upper ends.
+    """
+    batches, layers, _ = hsic.shape
+    random = np.random.default_rng(seed)
+    draws = random.integers(batches, size=(resamples, batches))
+    weights = np.stack([np.bincount(row, minlength=batches) for row in draws]) / batches
+    own = weights @ np.diagonal(hsic, axis1=1, axis2=2)
+    own[~(own > 0)] = np.nan
+    roots = np.sqrt(own)
+    ends = np.empty((2, layers, layers))
+    tail = (1 - level) / 2
+    undefined = np.isnan(roots).any(axis=0)
+    # One row of layers at a time: all at once would be resamples × layers² numbers.
+    for row in range(layers):
+        values = weights @ hsic[:, row, :] / roots[:, row, None] / roots
+        values[:, undefined | undefined[row]] = np.nan
+        with np.errstate(invalid="ignore"):
+            ends[:, row] = np.quantile(values, [tail, 1 - tail], axis=0)
+    return ends
+
+
+def pool_activation(value: torch.Tensor, pool: str, grid: Grid | None) -> torch.Tensor:
+    """Choose what of a layer is compared: (n, …) activations to (n, features)."""
+    prefix = grid.prefix if grid else 0
+    if pool == "flatten" or value.ndim == 2:
+        return value.flatten(1)
+    if pool == "cls":
+        return value[:, 0] if value.ndim == 3 and prefix else value.flatten(1)
+    places = value[:, prefix:] if value.ndim == 3 else value
+    if pool == "tokens":
+        return places.flatten(1)
+    return places.mean(dim=1) if value.ndim == 3 else places.flatten(2).mean(dim=2)
+
+
+def start(study: Study) -> Accumulator:
+    """Begin a comparison of all layers of all subjects."""
+    if study.settings.pool not in POOLS:
+        raise UserError(f"pool: expected one of {', '.join(POOLS)}, got {study.settings.pool!r}")
+    return _Pairwise(study)
+
+
+class _Pairwise(Accumulator):
+    """Keeps one Gram matrix a layer for the current batch, and HSIC of all pairs a batch."""
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self.rows = [(s, name) for s, sub in enumerate(study.subjects) for name in sub.layers]
+        self.position = {row: i for i, row in enumerate(self.rows)}
+        self.grams: torch.Tensor | None = None
+        self.fired: set[int] = set()
+        self.problems: dict[int, str] = {}
+        self.hsic: list[NDArray[np.float64]] = []
+        self.floor: list[NDArray[np.float64]] = []
+
+    def taps(self, subject: int) -> Iterable[Tap]:
+        return [Tap(name) for name in self.study.subjects[subject].layers]
+
+    def observe(self, subject: int, tap: Tap, value: torch.Tensor) -> None:
+        grid = self.study.subjects[subject].grid
+        gram = centred_gram(pool_activation(value, self.study.settings.pool, grid))
+        if self.grams is None or self.grams.shape[1] != gram.values.numel():
+            shape = (len(self.rows), gram.values.numel())
+            self.grams = torch.zeros(shape, dtype=torch.float64, device=value.device)
+        row = self.position[subject, tap.layer]
+        self.grams[row] = gram.values
+        self.fired.add(row)
+        if gram.problem:
+            self.problems.setdefault(row, gram.problem)
+
+    def end_batch(self, batch: Batch) -> None:
+        if self.grams is None:
+            return
+        n = batch.stop - batch.start
+        self.hsic.append(pairwise_hsic(self.grams, n).cpu().numpy())
+        # The floor: the same layers, each image of one side taken for its neighbour.
+        shuffled = self.grams.view(-1, n, n).roll((1, 1), dims=(1, 2)).reshape(-1, n * n)
+        self.floor.append((self.grams @ shuffled.T / (n * (n - 3))).cpu().numpy())
+
+    def result(self) -> Result:
+        hsic = np.stack(self.hsic)
+        mean = hsic.mean(axis=0)
+        for row in range(len(self.rows)):
+            if row not in self.fired:
+                self.problems[row] = "never ran"
+            elif not mean[row, row] > 0:
+                self.problems.setdefault(row, "has no positive self-HSIC")
+        bad = sorted(self.problems)
+        mean[bad, :] = np.nan
+        mean[:, bad] = np.nan
+        cka = cka_from_hsic(mean)
+        own = np.sqrt(np.diagonal(mean))
+        floor = np.stack(self.floor).mean(axis=0) / own[:, None] / own[None, :]
+        return _summarise(self.study, self.rows, cka, floor, hsic, self.problems)
+
+
+def _summarise(
+    study: Study,
+    rows: list[tuple[int, str]],
+    cka: NDArray[np.float64],
+    floor: NDArray[np.float64],
+    hsic: NDArray[np.float64],
+    problems: dict[int, str],
+) -> Result:
+    subjects = study.subjects
+    of = {s: np.array([i for i, row in enumerate(rows) if row[0] == s]) for s in range(len(subjects))}
+    arrays: dict[str, Array] = {}
+    metrics: dict[str, float] = {}
+    labels = {f"layer[{sub.name}]": sub.layers for sub in subjects}
+    notes = [f"{subjects[rows[i][0]].name}: layer {rows[i][1]} {why}" for i, why in sorted(problems.items())]
+    ends = None
+    if len(hsic) >= 2:
+        usable = hsic.copy()
+        usable[:, sorted(problems)] = np.nan
+        ends = bootstrap_interval(usable, resamples=study.settings.resamples, seed=study.settings.seed)
+    else:
+        notes.append("no intervals: they resample batches, and there is only one")
+    models = [s for s, sub in enumerate(subjects) if sub.role == "model"]
+    for a in models:
+        for b in models[models.index(a) :]:
+            cells = np.ix_(of[a], of[b])
+            name = pair_name(subjects[a].name, subjects[b].name)
+            dims = (f"layer[{subjects[a].name}]", f"layer[{subjects[b].name}]")
+            arrays[f"cka/{name}"] = Array(cka[cells], dims)
+            if ends is not None:
+                arrays[f"low/{name}"] = Array(ends[0][cells], dims)
+                arrays[f"high/{name}"] = Array(ends[1][cells], dims)
+            if a != b:
+                metrics |= _across(name, cka[cells])
+                metrics[f"cka/{name}/permuted_images"] = _mean(floor[cells])
+        metrics |= _within(subjects[a], cka[np.ix_(of[a], of[a])])
+    for s, sub in enumerate(subjects):
+        if sub.role != "model":
+            metrics |= _reference(subjects, s, of, cka, models)
+    metrics = {name: value for name, value in metrics.items() if math.isfinite(value)}
+    names = tuple(sub.name for sub in study.models)
+    return Result(names, arrays, metrics, labels, tuple(notes))
+
+
+def _across(name: str, cka: NDArray[np.float64]) -> dict[str, float]:
+    return {
+        f"cka/{name}/mean": _mean(cka),
+        f"cka/{name}/best_match_mean": _mean(_best(cka)),
+    }
+
+
+def _within(subject: Subject, cka: NDArray[np.float64]) -> dict[str, float]:
+    """Likeness of a model's blocks across depth: all pairs, and first with last quarter."""
+    blocks = [i for i, n in enumerate(subject.layers) if subject.trace[n].role in ("stem", "block")]
+    inner = cka[np.ix_(blocks, blocks)]
+    quarter = max(1, len(blocks) // 4)
+    off_diagonal = inner[~np.eye(len(blocks), dtype=bool)]
+    return {
+        f"cka/{subject.name}/off_diagonal_mean": _mean(off_diagonal),
+        f"cka/{subject.name}/first_last_quarter": _mean(inner[:quarter, -quarter:]),
+    }
+
+
+def _reference(
+    subjects: tuple[Subject, ...],
+    s: int,
+    of: dict[int, NDArray],
+    cka: NDArray[np.float64],
+    models: list[int],
+) -> dict[str, float]:
+    """Ceiling: a layer with itself under another seed. Floor: with another, untrained model."""
+    reference = subjects[s]
+    own = subjects[reference.of].name
+    if reference.role == "seed":
+        same = np.diagonal(cka[np.ix_(of[reference.of], of[s])])
+        return {f"cka/{own}/other_seed_same_layer": _mean(same)}
+    return {
+        f"cka/{pair_name(own, subjects[m].name)}/untrained_mean": _mean(cka[np.ix_(of[s], of[m])])
+        for m in models
+        if m != reference.of
+    }
+
+
+def _best(cka: NDArray[np.float64]) -> NDArray[np.float64]:
+    defined = ~np.isnan(cka).all(axis=1)
+    return np.nanmax(cka[defined], axis=1) if defined.any() else np.array([np.nan])
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    values = values[np.isfinite(values)]
+    return float(values.mean()) if values.size else math.nan
+
+
+def draw(result: Result) -> dict[str, Figure]:
+    """Draw each model's layers with themselves and each pair's with each other."""
+    figures = {}
+    for i, a in enumerate(result.models):
+        for b in result.models[i + 1 :]:
+            panels = [(a, a), (b, b), (a, b)]
+            figures[f"cka-{pair_name(a, b)}"] = style.heat_maps(
+                [
+                    style.HeatMap(
+                        values=result.arrays[f"cka/{pair_name(p, q)}"].values,
+                        rows=result.labels[f"layer[{p}]"],
+                        columns=result.labels[f"layer[{q}]"],
+                        row_title=p,
+                        column_title=q,
+                    )
+                    for p, q in panels
+                ],
+                colour_label="linear CKA (unbiased)",
+                low=0.0,
+                high=1.0,
+            )
+    if len(result.models) == 1:
+        (a,) = result.models
+        panel = style.HeatMap(
+            result.arrays[f"cka/{pair_name(a, a)}"].values,
+            result.labels[f"layer[{a}]"],
+            result.labels[f"layer[{a}]"],
+            a,
+            a,
+        )
+        figures[f"cka-{a}"] = style.heat_maps(
+            [panel], colour_label="linear CKA (unbiased)", low=0.0, high=1.0
+        )
+    return figures

@@ -1,0 +1,151 @@
+"""Attention weights as a network really uses them, fused or not, without changing its outputs.
+
+A fused kernel never forms the weights. While an attention module runs, calls of
+`scaled_dot_product_attention` and of `softmax` over keys are watched by a torch function mode:
+the call itself is made unchanged, and the weights are formed beside it from the queries and
+keys it was given. That holds for rotary positions, query-key norms, registers and windows,
+since all of them come before that call. `nn.MultiheadAttention` decides by itself which kernel
+to use and would choose another while watched, so its weights are computed afterwards from its
+inputs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+OnWeights = Callable[[torch.Tensor], None]
+SOFTMAX = (torch.softmax, torch.Tensor.softmax, functional.softmax)
+
+
+def is_attention(module: nn.Module) -> bool:
+    """Say whether a module may compute softmax attention itself, not only in a child."""
+    if isinstance(module, nn.MultiheadAttention):
+        return True
+    name = type(module).__name__.lower()
+    return "attn" in name or "attention" in name
+
+
+class AttentionRecorder:
+    """A context in which each call of one attention module reports its weights.
+
+    Args:
+        module: the attention module.
+        on_weights: is called with float32 weights (n, heads, queries, keys), summing to 1 over
+            keys; windowed attention gives (n * windows, heads, queries, keys).
+    """
+
+    def __init__(self, module: nn.Module, on_weights: OnWeights) -> None:
+        self.module = module
+        self.on_weights = on_weights
+        self.handles: list[Any] = []
+        self.watch: _WatchAttention | None = None
+
+    def __enter__(self) -> AttentionRecorder:
+        if isinstance(self.module, nn.MultiheadAttention):
+            hook = self.module.register_forward_hook(self._recompute, with_kwargs=True)
+            self.handles = [hook]
+        else:
+            self.handles = [
+                self.module.register_forward_pre_hook(self._start),
+                self.module.register_forward_hook(self._stop, always_call=True),
+            ]
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for handle in self.handles:
+            handle.remove()
+        self._stop()
+
+    def _start(self, module: nn.Module, args: Any) -> None:
+        self.watch = _WatchAttention(self.on_weights)
+        self.watch.__enter__()
+
+    def _stop(self, *_: Any) -> None:
+        if self.watch is not None:
+            self.watch.__exit__(None, None, None)
+            self.watch = None
+
+    def _recompute(self, module: nn.Module, args: Any, kwargs: dict, output: Any) -> None:
+        assert_mha = module
+        assert isinstance(assert_mha, nn.MultiheadAttention)
+        named = dict(zip(("query", "key", "value"), args, strict=False)) | kwargs
+        self.on_weights(multihead_weights(assert_mha, named["query"], named["key"]))
+
+
+class _WatchAttention(TorchFunctionMode):
+    def __init__(self, on_weights: OnWeights) -> None:
+        super().__init__()
+        self.on_weights = on_weights
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        output = function(*args, **kwargs)
+        if function is functional.scaled_dot_product_attention:
+            self.on_weights(_weights_of_call(*args, **kwargs))
+        elif function in SOFTMAX and output.ndim >= 4 and _over_keys(args, kwargs, output.ndim):
+            self.on_weights(output.detach().to(torch.float32))
+        return output
+
+
+def _over_keys(args: tuple, kwargs: dict, ndim: int) -> bool:
+    dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
+    return dim in (-1, ndim - 1)
+
+
+def _weights_of_call(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attn_mask: torch.Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> torch.Tensor:
+    """Return softmax(q kᵀ · scale + mask), in float32, of one call of fused attention."""
+    query, key = query.detach().float(), key.detach().float()
+    if enable_gqa:
+        key = key.repeat_interleave(query.shape[-3] // key.shape[-3], dim=-3)
+    scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+    logits = (query * scale) @ key.transpose(-2, -1)
+    if is_causal:
+        allowed = torch.ones(logits.shape[-2:], dtype=torch.bool, device=logits.device).tril()
+        logits = logits.masked_fill(~allowed, -math.inf)
+    if attn_mask is not None:
+        if attn_mask.dtype == torch.bool:
+            logits = logits.masked_fill(~attn_mask, -math.inf)
+        else:
+            logits = logits + attn_mask
+    return logits.softmax(dim=-1)
+
+
+def multihead_weights(
+    module: nn.MultiheadAttention, query: torch.Tensor, key: torch.Tensor
+) -> torch.Tensor:
+    """Return the weights (n, heads, queries, keys) of an unmasked `nn.MultiheadAttention`."""
+    if not module.batch_first:
+        query, key = query.transpose(0, 1), key.transpose(0, 1)
+    if module.in_proj_weight is not None:
+        q_weight, k_weight, _ = module.in_proj_weight.chunk(3)
+    else:
+        q_weight, k_weight = module.q_proj_weight, module.k_proj_weight
+    biases = module.in_proj_bias.chunk(3) if module.in_proj_bias is not None else (None, None)
+    heads = (module.num_heads, module.head_dim)
+    q = functional.linear(query, q_weight, biases[0]).unflatten(-1, heads).transpose(1, 2)
+    k = functional.linear(key, k_weight, biases[1]).unflatten(-1, heads).transpose(1, 2)
+    return _weights_of_call(q, k, k)

@@ -1,0 +1,212 @@
+"""A section of params.yaml becomes a frozen dataclass; a wrong key is named, never ignored."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from zoo.errors import UserError, unknown
+
+T = TypeVar("T")
+
+SCHEDULES = ("cosine", "constant")
+OPTIMIZERS = ("adam", "adamw", "sgd")
+PRECISIONS = ("auto", "bf16", "float32")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the images come from and how they are split."""
+
+    source: str
+    root: str
+    image_size: int
+    validation: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        _check("data.image_size", self.image_size >= 4, "at least 4 pixels", self.image_size)
+        _check("data.validation", 0 < self.validation < 1, "between 0 and 1", self.validation)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a variant is trained; every variant can override any of it."""
+
+    epochs: int | dict[str, int]
+    batch_size: int
+    learning_rate: float
+    optimizer: str = "adam"
+    weight_decay: float = 0.0
+    schedule: str = "cosine"
+    warmup_epochs: float = 0.0
+    crop_padding: int = 0
+    flip: bool = False
+    normalise: bool = True
+    label_smoothing: float = 0.0
+    precision: str = "auto"
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        counts = self.epochs.values() if isinstance(self.epochs, dict) else [self.epochs]
+        for count in counts:
+            _check("train.epochs", count >= 1, "at least 1", count)
+        _check("train.batch_size", self.batch_size >= 1, "at least 1", self.batch_size)
+        _check("train.learning_rate", self.learning_rate > 0, "above 0", self.learning_rate)
+        _check("train.warmup_epochs", self.warmup_epochs >= 0, "0 or more", self.warmup_epochs)
+        _check("train.crop_padding", self.crop_padding >= 0, "0 or more", self.crop_padding)
+        _check("train.threads", self.threads >= 0, "0 (all cores) or more", self.threads)
+        _check_one_of("train.optimizer", self.optimizer, OPTIMIZERS)
+        _check_one_of("train.schedule", self.schedule, SCHEDULES)
+        _check_one_of("train.precision", self.precision, PRECISIONS)
+
+    def epochs_on(self, subset: str) -> int:
+        """Return how many passes to make over a subset."""
+        if isinstance(self.epochs, int):
+            return self.epochs
+        if subset not in self.epochs:
+            raise UserError(
+                f"train.epochs has no entry for the subset {subset!r}: "
+                f"give one number for all subsets or add it (there: {', '.join(self.epochs)})"
+            )
+        return self.epochs[subset]
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """One architecture of the zoo: its name, its arguments and its own training settings."""
+
+    arch: str
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    train: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    """What the pipeline compares, and how."""
+
+    pairs: list[list[str]]
+    images: int
+    batch_size: int
+    layers: str = "blocks"
+    only: list[str] = field(default_factory=list)
+    skip: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for pair in self.pairs:
+            _check("compare.pairs", len(pair) >= 2, "two or more names in each entry", pair)
+        _check("compare.images", self.images >= 4, "at least 4", self.images)
+        _check("compare.batch_size", self.batch_size >= 4, "at least 4", self.batch_size)
+
+
+@dataclass(frozen=True)
+class Params:
+    """The whole of params.yaml."""
+
+    data: DataConfig
+    subsets: dict[str, int | str]
+    models: dict[str, ModelConfig]
+    seeds: list[int]
+    train: TrainConfig
+    compare: CompareConfig
+
+    def train_config(self, model: str) -> TrainConfig:
+        """Return the training settings of one model: its own laid over the common ones."""
+        common = dataclasses.asdict(self.train)
+        own = self.models[model].train
+        return from_mapping(TrainConfig, common | own, f"models.{model}.train")
+
+
+def load_params(path: Path) -> Params:
+    """Read and check params.yaml; raise `UserError` with the key that is wrong."""
+    try:
+        content = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"no {path}: run this in the project's root") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {error}") from None
+    params = from_mapping(Params, content, str(path))
+    for model in params.models:
+        params.train_config(model)
+    return params
+
+
+def from_mapping(kind: type[T], content: object, where: str) -> T:
+    """Build a dataclass from a mapping, checking keys and types all the way down.
+
+    Args:
+        kind: the dataclass.
+        content: what YAML or JSON gave.
+        where: how to name the place in an error, for example `params.yaml` or `train`.
+
+    Raises:
+        UserError: on an unknown key, a missing key or a value of another type.
+    """
+    if not isinstance(content, Mapping):
+        raise UserError(f"{where}: expected a mapping, got {_show(content)}")
+    fields = {f.name: f for f in dataclasses.fields(typing.cast(Any, kind))}
+    for key in content:
+        if key not in fields:
+            raise unknown(f"key in {where}:", key, fields)
+    hints = typing.get_type_hints(kind)
+    values: dict[str, Any] = {}
+    for name, declared in fields.items():
+        if name in content:
+            values[name] = _convert(hints[name], content[name], f"{where}: {name}")
+        elif (
+            declared.default is dataclasses.MISSING
+            and declared.default_factory is dataclasses.MISSING
+        ):
+            raise UserError(f"{where}: missing key {name!r}; expected: {', '.join(fields)}")
+    return kind(**values)
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return value
+    if dataclasses.is_dataclass(hint):
+        return from_mapping(typing.cast(type, hint), value, where)
+    if origin in (typing.Union, types.UnionType):
+        for option in arguments:
+            try:
+                return _convert(option, value, where)
+            except UserError:
+                continue
+    elif origin is dict and isinstance(value, Mapping):
+        return {str(k): _convert(arguments[1], v, f"{where}.{k}") for k, v in value.items()}
+    elif origin in (list, tuple) and isinstance(value, list | tuple):
+        items = [_convert(arguments[0], v, f"{where}[{i}]") for i, v in enumerate(value)]
+        return origin(items)
+    elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        if math.isfinite(value):
+            return float(value)
+    elif hint is type(None) and value is None:
+        return None
+    elif isinstance(hint, type) and isinstance(value, hint):
+        if not (hint is int and isinstance(value, bool)):
+            return value
+    expected = hint.__name__ if isinstance(hint, type) and origin is None else str(hint)
+    raise UserError(f"{where}: expected {expected}, got {_show(value)}")
+
+
+def _show(value: object) -> str:
+    return f"{type(value).__name__} {str(value)[:80]!r}"
+
+
+def _check(where: str, holds: bool, expected: str, value: object) -> None:
+    if not holds:
+        raise UserError(f"{where}: expected {expected}, got {value!r}")
+
+
+def _check_one_of(where: str, value: str, valid: tuple[str, ...]) -> None:
+    if value not in valid:
+        raise unknown(where, value, valid)

@@ -1,0 +1,207 @@
+"""Sources of labelled images, by name.
+
+A source gives two splits, each with its labels at hand and its images read one at a time, so
+that no large dataset is ever held in memory by zoo itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo.errors import UserError, unknown
+
+TEST_FRACTION = 0.2
+IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Labelled images: `labels` (n,) int64 and `read(i)` giving uint8 (height, width, 3)."""
+
+    labels: NDArray[np.int64]
+    read: Callable[[int], NDArray[np.uint8]]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: NDArray[np.int64]) -> Split:
+        """Return the split that holds only these images, in this order."""
+        return Split(self.labels[indices], lambda i: self.read(int(indices[i])))
+
+
+@dataclass(frozen=True)
+class Source:
+    """A dataset with a train and a test split and the names of its classes."""
+
+    name: str
+    class_names: tuple[str, ...]
+    train: Split
+    test: Split
+
+
+def load_source(name: str, root: Path, *, seed: int = 0) -> Source:
+    """Open a source.
+
+    Args:
+        name: one of `SOURCES`.
+        root: folder with the source's files; torchvision's sources are downloaded into it.
+        seed: splits sources that come without a test split.
+
+    Raises:
+        UserError: unknown name, missing or damaged files.
+    """
+    if name not in SOURCES:
+        raise unknown("source", name, SOURCES)
+    return SOURCES[name](root, seed)
+
+
+def stratified_split(
+    labels: NDArray[np.int64], fraction: float, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Split indices into (rest, held out), holding out `fraction` of every class.
+
+    At least one image of a class is held out and at least one stays.
+
+    >>> rest, held_out = stratified_split(np.array([0, 0, 0, 0, 1, 1]), 0.5, seed=0)
+    >>> len(rest), len(held_out)
+    (3, 3)
+    """
+    # RandomState's stream is frozen by NumPy; Generator's may change between versions,
+    # and a split must be the same on every machine.
+    random = np.random.RandomState(seed)
+    held_out = []
+    for label in np.unique(labels):
+        members = random.permutation(np.flatnonzero(labels == label))
+        if len(members) < 2:
+            raise UserError(
+                f"class {label} has {len(members)} image; expected at least 2, "
+                "one to train on and one to hold out"
+            )
+        count = min(max(1, round(fraction * len(members))), len(members) - 1)
+        held_out.append(members[:count])
+    chosen = np.sort(np.concatenate(held_out)).astype(np.int64)
+    rest = np.setdiff1d(np.arange(len(labels)), chosen).astype(np.int64)
+    return rest, chosen
+
+
+def _split_once(name: str, class_names: Sequence[str], everything: Split, seed: int) -> Source:
+    train, test = stratified_split(everything.labels, TEST_FRACTION, seed)
+    return Source(name, tuple(class_names), everything.take(train), everything.take(test))
+
+
+def _digits(root: Path, seed: int) -> Source:
+    """Handwritten digits bundled with scikit-learn: 1,797 grey images of 8×8 pixels, 0 to 16."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    grey = np.round(bunch.images * (255 / 16)).astype(np.uint8)
+    labels = bunch.target.astype(np.int64)
+    names = [str(digit) for digit in bunch.target_names]
+    return _split_once("digits", names, Split(labels, lambda i: _rgb(grey[i])), seed)
+
+
+def _imagefolder(root: Path, seed: int) -> Source:
+    """`root/train/<class>/*` and `root/test/<class>/*`, or a lone `root/<class>/*` to split."""
+    if not root.is_dir():
+        raise UserError(f"data.root: no folder {root}; expected <class>/<image> folders in it")
+    if (root / "train").is_dir() and (root / "test").is_dir():
+        class_names = _class_folders(root / "train")
+        tested = _class_folders(root / "test")
+        if tested != class_names:
+            raise UserError(
+                f"{root}: train and test hold different classes; only in one of them: "
+                f"{', '.join(sorted(set(class_names) ^ set(tested)))}"
+            )
+        train = _folder_split(root / "train", class_names)
+        return Source("imagefolder", class_names, train, _folder_split(root / "test", class_names))
+    class_names = _class_folders(root)
+    return _split_once("imagefolder", class_names, _folder_split(root, class_names), seed)
+
+
+def _class_folders(root: Path) -> tuple[str, ...]:
+    names = tuple(sorted(p.name for p in root.iterdir() if p.is_dir() and p.name[0] != "."))
+    if len(names) < 2:
+        raise UserError(f"{root}: expected a folder for each of two or more classes, got {names}")
+    return names
+
+
+def _folder_split(root: Path, class_names: Sequence[str]) -> Split:
+    files: list[Path] = []
+    labels: list[int] = []
+    for label, name in enumerate(class_names):
+        found = sorted(p for p in (root / name).rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+        if not found:
+            raise UserError(f"{root / name}: no images; expected {', '.join(IMAGE_SUFFIXES)}")
+        files += found
+        labels += [label] * len(found)
+    return Split(np.array(labels, dtype=np.int64), lambda i: _read_image(files[i]))
+
+
+def _read_image(path: Path) -> NDArray[np.uint8]:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise UserError(f"{path}: damaged image ({error}); mend or remove it") from None
+
+
+def _rgb(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.repeat(grey[:, :, None], 3, axis=2)
+
+
+def _torchvision(name: str, class_name: str, splits: tuple[dict, dict]) -> Callable:
+    def load(root: Path, seed: int) -> Source:
+        import torchvision
+
+        kind = getattr(torchvision.datasets, class_name)
+        opened = []
+        for arguments in splits:
+            try:
+                opened.append(kind(root=str(root), download=True, **arguments))
+            except Exception as error:
+                # torchvision raises whatever urllib, tarfile, pickle, gzip or SciPy did.
+                raise UserError(
+                    f"{name}: could not be read from {root} nor downloaded "
+                    f"({type(error).__name__}: {error}); with no network, put its original "
+                    f"files there, or remove damaged ones"
+                ) from None
+        train, test = opened
+        names = getattr(train, "classes", None) or sorted({str(label) for label in train.labels})
+        return Source(name, tuple(names), _array_split(train), _array_split(test))
+
+    return load
+
+
+def _array_split(dataset: object) -> Split:
+    labels = getattr(dataset, "targets", None)
+    if labels is None:
+        labels = dataset.labels  # type: ignore[attr-defined]
+    images = np.asarray(dataset.data)  # type: ignore[attr-defined]
+
+    def read(i: int) -> NDArray[np.uint8]:
+        image = images[i]
+        if image.ndim == 2:
+            return _rgb(image)
+        # SVHN keeps channels first.
+        return image.transpose(1, 2, 0) if image.shape[0] == 3 else image
+
+    return Split(np.asarray(labels, dtype=np.int64), read)
+
+
+_TRAIN_FLAG = ({"train": True}, {"train": False})
+
+SOURCES: dict[str, Callable[[Path, int], Source]] = {
+    "digits": _digits,
+    "imagefolder": _imagefolder,
+    "cifar10": _torchvision("cifar10", "CIFAR10", _TRAIN_FLAG),
+    "cifar100": _torchvision("cifar100", "CIFAR100", _TRAIN_FLAG),
+    "fashion_mnist": _torchvision("fashion_mnist", "FashionMNIST", _TRAIN_FLAG),
+    "svhn": _torchvision("svhn", "SVHN", ({"split": "train"}, {"split": "test"})),
+}

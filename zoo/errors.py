@@ -1,0 +1,63 @@
+"""The one error that a user can cause, and how a program ends on it."""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+
+class UserError(ValueError):
+    """Bad input: the message says what was expected, what came and what to do, in one line."""
+
+
+def unknown(kind: str, name: object, valid: Iterable[str]) -> UserError:
+    """Return the error for a name that is not in a table, naming the nearest and all valid ones.
+
+    >>> str(unknown("source", "cifar", ["cifar10", "digits"]))
+    "unknown source 'cifar'; did you mean 'cifar10'? valid: cifar10, digits"
+    """
+    names = sorted(valid)
+    near = difflib.get_close_matches(str(name), names, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ";"
+    return UserError(f"unknown {kind} {name!r}{hint} valid: {', '.join(names) or 'none'}")
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """End the process with one line on stderr and exit status 2 where the user can mend it.
+
+    Bad input (`UserError`), files that cannot be read or written, and a full disk are the
+    user's to mend; any other exception is a defect of zoo and keeps its traceback. Ctrl-C
+    ends with status 130.
+    """
+    try:
+        yield
+    except UserError as error:
+        _end(str(error), BAD_INPUT)
+    except KeyboardInterrupt:
+        _end("interrupted; run the same command again to continue", INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output went away (`zoo list | head`): nothing is wrong.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0) from None
+    except OSError as error:
+        _end(_describe(error), BAD_INPUT)
+
+
+def _describe(error: OSError) -> str:
+    where = f" ({error.filename})" if error.filename else ""
+    if error.errno == errno.ENOSPC:
+        return f"disk full{where}: free some space and run the same command again"
+    return f"{error.strerror or error}{where}"
+
+
+def _end(message: str, status: int) -> None:
+    print(f"Error: {' '.join(message.split())}", file=sys.stderr)
+    raise SystemExit(status)

@@ -1,0 +1,1 @@
+"""Models: what they are (`spec`), how they are built (`build`), how they are kept (`files`)."""

@@ -1,0 +1,158 @@
+"""Build a network from its architecture's name and arguments.
+
+The papers' models are timm's classes with the papers' sizes; what timm lacks is a ResNet-18
+with the small stem used on small images, and transformer blocks without skip connections.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from zoo.errors import UserError, unknown
+
+SMALL_IMAGE = 64
+NO_SKIP = re.compile(r"^(?P<arch>.+)-noskip(?P<block>\d+)$")
+
+
+def build(arch: str, *, classes: int, image_size: int, **kwargs: Any) -> nn.Module:
+    """Build an untrained network; its initial weights follow torch's global generator.
+
+    Args:
+        arch: one of `ARCHITECTURES`, one of them with `-noskip<i>` (the skip connections of
+            `blocks.<i>` removed), or any timm name.
+        classes: outputs of the classifier.
+        image_size: pixels a side of the square input.
+        kwargs: laid over the architecture's own arguments.
+
+    Raises:
+        UserError: unknown architecture or arguments that it does not take.
+    """
+    if match := NO_SKIP.match(arch):
+        model = build(match["arch"], classes=classes, image_size=image_size, **kwargs)
+        return _without_skips(model, int(match["block"]), arch)
+    factory = ARCHITECTURES.get(arch) or _timm_factory(arch)
+    try:
+        return factory(classes, image_size, kwargs)
+    except (TypeError, AssertionError, ValueError, RuntimeError) as error:
+        # timm checks its arguments in many ways; all of them are the caller's to mend.
+        raise UserError(f"cannot build {arch} at {image_size} px with {kwargs}: {error}") from None
+
+
+def check_arch(arch: str) -> None:
+    """Raise `UserError` unless the name stands for an architecture; builds nothing."""
+    match = NO_SKIP.match(arch)
+    name = match["arch"] if match else arch
+    if name not in ARCHITECTURES:
+        _timm_factory(name)
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Return the number of trainable numbers in a network."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def _create(name: str, kwargs: dict[str, Any]) -> nn.Module:
+    import timm
+
+    return timm.create_model(name, **kwargs)
+
+
+def _vit(classes: int, image_size: int, kwargs: dict[str, Any]) -> nn.Module:
+    """Build the ViT of Zhu et al.: 9,523,722 parameters at 32 px, patch 4 and 10 classes."""
+    sizes = {
+        "patch_size": 4,
+        "embed_dim": 512,
+        "depth": 6,
+        "num_heads": 8,
+        "mlp_ratio": 1.0,
+        "qkv_bias": False,
+        "pos_drop_rate": 0.1,
+        "proj_drop_rate": 0.1,
+        "attn_drop_rate": 0.1,
+    }
+    fixed = {"num_classes": classes, "img_size": image_size}
+    return _create("vit_small_patch16_224", sizes | kwargs | fixed)
+
+
+def _vit_gap(classes: int, image_size: int, kwargs: dict[str, Any]) -> nn.Module:
+    """Build the same ViT pooled by the mean of its tokens, with no class token."""
+    pooling = {"class_token": False, "global_pool": "avg", "fc_norm": False}
+    return _vit(classes, image_size, pooling | kwargs)
+
+
+def _resnet18(classes: int, image_size: int, kwargs: dict[str, Any]) -> nn.Module:
+    """Build ResNet-18; under 64 px with a 3×3 stem and no max-pool (11,173,962 parameters)."""
+    model = _create("resnet18", {"zero_init_last": False} | kwargs | {"num_classes": classes})
+    if image_size < SMALL_IMAGE:
+        stem = nn.Conv2d(3, 64, kernel_size=3, stride=1, padding=1, bias=False)
+        nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")
+        model.conv1, model.maxpool = stem, nn.Identity()
+    return model
+
+
+def _mixer(classes: int, image_size: int, kwargs: dict[str, Any]) -> nn.Module:
+    """Build MLP-Mixer S (8 blocks, width 512), with patches for small images."""
+    from timm.models.mlp_mixer import MlpMixer
+
+    # timm's named mixers fix their patch size; the class does not.
+    sizes: dict[str, Any] = {"patch_size": 4, "embed_dim": 512, "num_blocks": 8}
+    return MlpMixer(**(sizes | kwargs), num_classes=classes, img_size=image_size)
+
+
+def _timm_factory(name: str) -> Callable[[int, int, dict[str, Any]], nn.Module]:
+    import timm
+
+    if not timm.is_model(name.split(".")[0]):
+        raise unknown("arch", name, [*ARCHITECTURES, *_similar(name)])
+
+    def factory(classes: int, image_size: int, kwargs: dict[str, Any]) -> nn.Module:
+        config = timm.get_pretrained_cfg(name)
+        size = {"img_size": image_size} if config and config.fixed_input_size else {}
+        return _create(name, {"num_classes": classes} | size | kwargs)
+
+    return factory
+
+
+def _similar(name: str) -> list[str]:
+    import difflib
+
+    import timm
+
+    return difflib.get_close_matches(name, timm.list_models(), n=3)
+
+
+ARCHITECTURES: dict[str, Callable[[int, int, dict[str, Any]], nn.Module]] = {
+    "vit": _vit,
+    "vit-gap": _vit_gap,
+    "resnet18": _resnet18,
+    "mixer": _mixer,
+}
+
+
+class NoSkipBlock(nn.Module):
+    """A pre-norm transformer block without its two residual connections (Raghu et al., Fig. 8)."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        for name, child in block.named_children():
+            self.add_module(name, child)
+
+    def forward(self, x: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+        """Map tokens (n, tokens, width) to tokens of the same shape."""
+        x = self.drop_path1(self.ls1(self.attn(self.norm1(x), **kwargs)))
+        return self.drop_path2(self.ls2(self.mlp(self.norm2(x))))
+
+
+def _without_skips(model: nn.Module, index: int, arch: str) -> nn.Module:
+    blocks = getattr(model, "blocks", None)
+    if blocks is None or not all(hasattr(b, "attn") and hasattr(b, "ls2") for b in blocks):
+        raise UserError(f"{arch}: only a plain ViT's blocks can lose their skip connections")
+    if index >= len(blocks):
+        raise UserError(f"{arch}: expected a block from 0 to {len(blocks) - 1}, got {index}")
+    blocks[index] = NoSkipBlock(blocks[index])
+    return model

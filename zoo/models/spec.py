@@ -1,0 +1,69 @@
+"""The description of a model that, with its weights, is all that is kept of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from zoo.config import from_mapping
+from zoo.errors import UserError
+from zoo.files import read_json
+
+INTERPOLATIONS = ("bicubic", "bilinear", "nearest")
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """How to build a model and how to feed it.
+
+    `mean` and `std` are a channel's, for pixels scaled to 0..1. `crop_fraction` is the side of
+    the centre crop over the side of the resized image (1.0: nothing is cropped away).
+    """
+
+    name: str
+    arch: str
+    image_size: int
+    class_names: list[str]
+    mean: list[float]
+    std: list[float]
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    interpolation: str = "bicubic"
+    crop_fraction: float = 1.0
+    source: str = ""
+    subset: str = ""
+    subset_count: int = 0
+    subset_digest: str = ""
+    test_digest: str = ""
+    seed: int = 0
+    parameters: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std, default=0) <= 0:
+            raise UserError(
+                f"spec of {self.name!r}: expected 3 means and 3 positive standard deviations, "
+                f"got {self.mean} and {self.std}"
+            )
+        if self.interpolation not in INTERPOLATIONS:
+            raise UserError(
+                f"spec of {self.name!r}: expected interpolation in {INTERPOLATIONS}, "
+                f"got {self.interpolation!r}"
+            )
+        if self.image_size < 1 or not 0 < self.crop_fraction <= 1:
+            raise UserError(
+                f"spec of {self.name!r}: expected image_size >= 1 and crop_fraction in (0, 1], "
+                f"got {self.image_size} and {self.crop_fraction}"
+            )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the spec as plain JSON values."""
+        return dataclasses.asdict(self)
+
+
+def read_spec(path: Path) -> ModelSpec:
+    """Read `spec.json`; unknown keys, missing keys and wrong types are `UserError`s."""
+    return from_mapping(ModelSpec, read_json(path), str(path))

@@ -1,0 +1,1 @@
+"""How results look: the figures' style and the HTML report."""
