@@ -90,6 +90,15 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
+class StudyConfig:
+    """What the pipeline trains: every model on every subset with every seed."""
+
+    models: list[str]
+    subsets: list[str]
+    seeds: list[int]
+
+
+@dataclass(frozen=True)
 class CompareConfig:
     """What the pipeline compares, and how."""
 
@@ -108,15 +117,48 @@ class CompareConfig:
 
 
 @dataclass(frozen=True)
+class Settings:
+    """How a comparison is made: everything here decides its numbers and enters its digest.
+
+    `pool` chooses what of a layer is compared: `flatten` (all of it), `gap` (its mean over
+    places), `cls` (the class token), `tokens` (all of it but class and register tokens).
+    """
+
+    batch_size: int = 128
+    layers: str = "blocks"
+    pool: str = "flatten"
+    shown_images: int = 6
+    references: bool = True
+    resamples: int = 1000
+    seed: int = 0
+
+
+@dataclass(frozen=True)
 class Params:
     """The whole of params.yaml."""
 
     data: DataConfig
     subsets: dict[str, int | str]
     models: dict[str, ModelConfig]
-    seeds: list[int]
+    study: StudyConfig
     train: TrainConfig
     compare: CompareConfig
+
+    def __post_init__(self) -> None:
+        for model in self.study.models:
+            if model not in self.models:
+                raise unknown("study.models entry", model, self.models)
+        for subset in self.study.subsets:
+            if subset not in self.subsets:
+                raise unknown("study.subsets entry", subset, self.subsets)
+        for model in self.models:
+            self.train_config(model)
+
+    @property
+    def variants(self) -> list[tuple[str, str, int]]:
+        """Every (model, subset, seed) that the pipeline trains, in its order."""
+        study = self.study
+        return [(m, s, seed) for m in study.models for s in study.subsets for seed in study.seeds]
 
     def train_config(self, model: str) -> TrainConfig:
         """Return the training settings of one model: its own laid over the common ones."""
@@ -133,10 +175,7 @@ def load_params(path: Path) -> Params:
         raise UserError(f"no {path}: run this in the project's root") from None
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not valid YAML: {error}") from None
-    params = from_mapping(Params, content, str(path))
-    for model in params.models:
-        params.train_config(model)
-    return params
+    return from_mapping(Params, content, str(path))
 
 
 def from_mapping(kind: type[T], content: object, where: str) -> T:
@@ -169,7 +208,7 @@ def from_mapping(kind: type[T], content: object, where: str) -> T:
     return kind(**values)
 
 
-def _convert(hint: Any, value: Any, where: str) -> Any:
+def _convert(hint: Any, value: Any, where: str) -> Any:  # noqa: PLR0911 - one a kind of type
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return value
@@ -191,11 +230,14 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             return float(value)
     elif hint is type(None) and value is None:
         return None
-    elif isinstance(hint, type) and isinstance(value, hint):
-        if not (hint is int and isinstance(value, bool)):
-            return value
+    elif isinstance(hint, type) and isinstance(value, hint) and not _bool_as_int(hint, value):
+        return value
     expected = hint.__name__ if isinstance(hint, type) and origin is None else str(hint)
     raise UserError(f"{where}: expected {expected}, got {_show(value)}")
+
+
+def _bool_as_int(hint: type, value: object) -> bool:
+    return hint is int and isinstance(value, bool)
 
 
 def _show(value: object) -> str:

@@ -12,6 +12,8 @@ ANALYSES = {
     "accuracy": "zoo.analyses.accuracy",
     "cka": "zoo.analyses.cka",
     "attention-maps": "zoo.analyses.attention_maps",
+    "attention-distance": "zoo.analyses.attention_distance",
+    "local-heads": "zoo.analyses.local_heads",
     "feature-maps": "zoo.analyses.feature_maps",
 }
 

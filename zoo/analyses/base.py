@@ -23,10 +23,11 @@ from numpy.typing import NDArray
 
 from zoo.capture.layers import Trace
 from zoo.capture.taps import Tap
+from zoo.config import Settings
 from zoo.models.files import LoadedModel
 
 
-class NotApplicable(Exception):
+class NotApplicable(Exception):  # noqa: N818 - it is no error
     """An analysis has nothing to say of these models; the message says why. No error."""
 
 
@@ -77,23 +78,6 @@ class Subject:
     grid: Grid | None = None
     role: str = "model"
     of: int = 0
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a comparison is made: everything here decides its numbers and enters its digest.
-
-    `pool` chooses what of a layer is compared: `flatten` (all of it), `gap` (its mean over
-    places), `cls` (the class token), `tokens` (all of it but class and register tokens).
-    """
-
-    batch_size: int = 128
-    layers: str = "blocks"
-    pool: str = "flatten"
-    shown_images: int = 6
-    references: bool = True
-    resamples: int = 1000
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -177,6 +161,21 @@ class Accumulator:
     def result(self) -> Result:
         """Return what was found; gradient analyses make their own passes here."""
         raise NotImplementedError
+
+
+__all__ = [
+    "About",
+    "Accumulator",
+    "Array",
+    "Batch",
+    "Grid",
+    "NotApplicable",
+    "Result",
+    "Settings",
+    "Study",
+    "Subject",
+    "pair_name",
+]
 
 
 def pair_name(a: str, b: str) -> str:

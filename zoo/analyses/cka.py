@@ -115,7 +115,9 @@ def centred_gram(x: torch.Tensor) -> CentredGram:
     gram = (centred @ centred.T).double()
     spread = gram.diagonal().sum()
     if not torch.isfinite(spread):
-        return CentredGram(torch.zeros(n * n, dtype=torch.float64, device=x.device), "is not finite")
+        return CentredGram(
+            torch.zeros(n * n, dtype=torch.float64, device=x.device), "is not finite"
+        )
     scale = torch.linalg.vector_norm(x, dtype=torch.float64) ** 2
     if spread <= CONSTANT**2 * scale:
         return CentredGram(torch.zeros(n * n, dtype=torch.float64, device=x.device), "is constant")
@@ -267,16 +269,23 @@ def _summarise(
     problems: dict[int, str],
 ) -> Result:
     subjects = study.subjects
-    of = {s: np.array([i for i, row in enumerate(rows) if row[0] == s]) for s in range(len(subjects))}
+    of = {
+        s: np.array([i for i, row in enumerate(rows) if row[0] == s]) for s in range(len(subjects))
+    }
     arrays: dict[str, Array] = {}
     metrics: dict[str, float] = {}
     labels = {f"layer[{sub.name}]": sub.layers for sub in subjects}
-    notes = [f"{subjects[rows[i][0]].name}: layer {rows[i][1]} {why}" for i, why in sorted(problems.items())]
+    notes = [
+        f"{subjects[rows[i][0]].name}: layer {rows[i][1]} {why}"
+        for i, why in sorted(problems.items())
+    ]
     ends = None
     if len(hsic) >= 2:
         usable = hsic.copy()
         usable[:, sorted(problems)] = np.nan
-        ends = bootstrap_interval(usable, resamples=study.settings.resamples, seed=study.settings.seed)
+        ends = bootstrap_interval(
+            usable, resamples=study.settings.resamples, seed=study.settings.seed
+        )
     else:
         notes.append("no intervals: they resample batches, and there is only one")
     models = [s for s, sub in enumerate(subjects) if sub.role == "model"]

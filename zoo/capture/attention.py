@@ -7,6 +7,9 @@ keys it was given. That holds for rotary positions, query-key norms, registers a
 since all of them come before that call. `nn.MultiheadAttention` decides by itself which kernel
 to use and would choose another while watched, so its weights are computed afterwards from its
 inputs.
+
+A module whose weights cannot be told reports none: one that takes several softmaxes in one call
+(differential attention subtracts them), or a masked `nn.MultiheadAttention`.
 """
 
 from __future__ import annotations
@@ -23,6 +26,11 @@ from torch.overrides import TorchFunctionMode
 
 OnWeights = Callable[[torch.Tensor], None]
 SOFTMAX = (torch.softmax, torch.Tensor.softmax, functional.softmax)
+# The order of the arguments of nn.MultiheadAttention.forward.
+MULTIHEAD_ARGUMENTS = (
+    "query", "key", "value", "key_padding_mask", "need_weights", "attn_mask",
+    "average_attn_weights", "is_causal",
+)  # fmt: skip
 
 
 def is_attention(module: nn.Module) -> bool:
@@ -55,7 +63,7 @@ class AttentionRecorder:
         else:
             self.handles = [
                 self.module.register_forward_pre_hook(self._start),
-                self.module.register_forward_hook(self._stop, always_call=True),
+                self.module.register_forward_hook(self._finish, always_call=True),
             ]
         return self
 
@@ -70,35 +78,50 @@ class AttentionRecorder:
         self._stop()
 
     def _start(self, module: nn.Module, args: Any) -> None:
-        self.watch = _WatchAttention(self.on_weights)
+        self.watch = _WatchAttention()
         self.watch.__enter__()
 
-    def _stop(self, *_: Any) -> None:
+    def _finish(self, module: nn.Module, args: Any, output: Any) -> None:
+        watch = self.watch
+        self._stop()
+        if watch is None or output is None or len(watch.seen) != 1:
+            return
+        (weights,) = watch.seen
+        heads = weights.shape[-3]
+        if heads == getattr(module, "num_heads", heads):
+            self.on_weights(weights.flatten(0, -4))
+
+    def _stop(self) -> None:
         if self.watch is not None:
             self.watch.__exit__(None, None, None)
             self.watch = None
 
-    def _recompute(self, module: nn.Module, args: Any, kwargs: dict, output: Any) -> None:
-        assert_mha = module
-        assert isinstance(assert_mha, nn.MultiheadAttention)
-        named = dict(zip(("query", "key", "value"), args, strict=False)) | kwargs
-        self.on_weights(multihead_weights(assert_mha, named["query"], named["key"]))
+    def _recompute(
+        self, module: nn.MultiheadAttention, args: Any, kwargs: dict[str, Any], output: Any
+    ) -> None:
+        given = dict(zip(MULTIHEAD_ARGUMENTS, args, strict=False)) | kwargs
+        masks = (given.get("key_padding_mask"), given.get("attn_mask"), module.bias_k)
+        if all(mask is None for mask in masks) and not module.add_zero_attn:
+            self.on_weights(multihead_weights(module, given["query"], given["key"]))
 
 
 class _WatchAttention(TorchFunctionMode):
-    def __init__(self, on_weights: OnWeights) -> None:
+    """Keeps the weights of every softmax over keys that is taken while it is entered."""
+
+    def __init__(self) -> None:
         super().__init__()
-        self.on_weights = on_weights
+        self.seen: list[torch.Tensor] = []
 
     def __torch_function__(
         self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
         kwargs = kwargs or {}
         output = function(*args, **kwargs)
-        if function is functional.scaled_dot_product_attention:
-            self.on_weights(_weights_of_call(*args, **kwargs))
+        if function is functional.scaled_dot_product_attention and output.ndim >= 4:
+            self.seen.append(_weights_of_call(*args, **kwargs))
         elif function in SOFTMAX and output.ndim >= 4 and _over_keys(args, kwargs, output.ndim):
-            self.on_weights(output.detach().to(torch.float32))
+            # A copy: the network may go on to change its own weights in place.
+            self.seen.append(output.detach().to(torch.float32, copy=True))
         return output
 
 

@@ -109,7 +109,9 @@ def trace(module: nn.Module, example: torch.Tensor) -> Trace:
     roles = _roles(named, blocks, stem_end[0] if stem_end else 0)
     fired = {name.split("#")[0] for name, _ in named}
     # Where attention modules are nested, the innermost one is the one that attends.
-    inner = {p: a for p, a in attending.items() if not any(q.startswith(f"{p}.") for q in attending)}
+    inner = {
+        p: a for p, a in attending.items() if not any(q.startswith(f"{p}.") for q in attending)
+    }
     layers = tuple(Layer(n, roles[n], shape, inner.get(n)) for n, shape in named)
     return Trace(layers, tuple(p for p in paths if p and p not in fired))
 
@@ -140,7 +142,7 @@ def select_layers(layers: Trace, selection: str) -> tuple[str, ...]:
         ) from None
     chosen = tuple(name for name in names if pattern.search(name))
     if not chosen:
-        shown = ", ".join(names[:3] + ["…"] + names[-3:])
+        shown = ", ".join([*names[:3], "…", *names[-3:]])
         raise UserError(f"layers: {selection!r} matches none of {len(names)} layers ({shown})")
     return chosen
 

@@ -156,7 +156,9 @@ def _rgb(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.repeat(grey[:, :, None], 3, axis=2)
 
 
-def _torchvision(name: str, class_name: str, splits: tuple[dict, dict]) -> Callable:
+def _torchvision(
+    name: str, class_name: str, splits: tuple[dict, dict], names: tuple[str, ...] = ()
+) -> Callable:
     def load(root: Path, seed: int) -> Source:
         import torchvision
 
@@ -173,8 +175,7 @@ def _torchvision(name: str, class_name: str, splits: tuple[dict, dict]) -> Calla
                     f"files there, or remove damaged ones"
                 ) from None
         train, test = opened
-        names = getattr(train, "classes", None) or sorted({str(label) for label in train.labels})
-        return Source(name, tuple(names), _array_split(train), _array_split(test))
+        return Source(name, names or tuple(train.classes), _array_split(train), _array_split(test))
 
     return load
 
@@ -203,5 +204,7 @@ SOURCES: dict[str, Callable[[Path, int], Source]] = {
     "cifar10": _torchvision("cifar10", "CIFAR10", _TRAIN_FLAG),
     "cifar100": _torchvision("cifar100", "CIFAR100", _TRAIN_FLAG),
     "fashion_mnist": _torchvision("fashion_mnist", "FashionMNIST", _TRAIN_FLAG),
-    "svhn": _torchvision("svhn", "SVHN", ({"split": "train"}, {"split": "test"})),
+    "svhn": _torchvision(
+        "svhn", "SVHN", ({"split": "train"}, {"split": "test"}), tuple("0123456789")
+    ),
 }

@@ -12,12 +12,10 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from zoo.errors import UserError
-from zoo.files import sha256, write_bytes, write_json
+from zoo.files import write_bytes, write_json
 from zoo.models.build import build, count_parameters
 from zoo.models.preprocess import preprocess
-from zoo.models.spec import ModelSpec, read_spec
-
-WEIGHTS, SPEC = "model.safetensors", "spec.json"
+from zoo.models.spec import SPEC, WEIGHTS, ModelSpec, model_digest, read_spec
 
 
 @dataclass(frozen=True)
@@ -44,18 +42,12 @@ class LoadedModel:
 
 def save_model(folder: Path, module: nn.Module, spec: ModelSpec) -> str:
     """Write weights and spec, each atomically; return the model's digest."""
-    weights = {name: t.detach().cpu().contiguous().clone() for name, t in module.state_dict().items()}
+    weights = {
+        name: t.detach().cpu().contiguous().clone() for name, t in module.state_dict().items()
+    }
     write_bytes(folder / WEIGHTS, save(weights))
     write_json(folder / SPEC, spec.as_dict())
     return model_digest(folder)
-
-
-def model_digest(folder: Path) -> str:
-    """Return the sha256 over spec and weights: the identity of a model everywhere in zoo."""
-    for name in (SPEC, WEIGHTS):
-        if not (folder / name).is_file():
-            raise UserError(f"{folder} is no model: expected {SPEC} and {WEIGHTS}, {name} is missing")
-    return sha256(folder / SPEC, folder / WEIGHTS)
 
 
 def load_model(folder: Path, *, name: str = "", uri: str = "") -> LoadedModel:
@@ -67,7 +59,8 @@ def load_model(folder: Path, *, name: str = "", uri: str = "") -> LoadedModel:
     digest = model_digest(folder)
     spec = read_spec(folder / SPEC)
     try:
-        weights = load_file(folder / WEIGHTS)
+        # Copied, since tensors inside the file are not aligned: kernels would round otherwise.
+        weights = {name: t.clone() for name, t in load_file(folder / WEIGHTS).items()}
     except (SafetensorError, ValueError, OSError) as error:
         raise UserError(f"{folder / WEIGHTS} is damaged: {error}") from None
     module = _build_with(weights, spec, folder)

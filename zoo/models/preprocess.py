@@ -23,7 +23,9 @@ def preprocess(images: NDArray[np.uint8] | torch.Tensor, spec: ModelSpec) -> tor
     """
     if isinstance(images, torch.Tensor) and images.is_floating_point():
         return images
-    pixels = torch.as_tensor(np.ascontiguousarray(images) if isinstance(images, np.ndarray) else images)
+    pixels = torch.as_tensor(
+        np.ascontiguousarray(images) if isinstance(images, np.ndarray) else images
+    )
     x = pixels.permute(0, 3, 1, 2).to(torch.float32) / 255
     x = resize_and_crop(x, spec)
     mean = torch.tensor(spec.mean, device=x.device).view(1, 3, 1, 1)

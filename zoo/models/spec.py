@@ -9,8 +9,9 @@ from typing import Any
 
 from zoo.config import from_mapping
 from zoo.errors import UserError
-from zoo.files import read_json
+from zoo.files import read_json, sha256
 
+WEIGHTS, SPEC = "model.safetensors", "spec.json"
 INTERPOLATIONS = ("bicubic", "bilinear", "nearest")
 
 
@@ -67,3 +68,13 @@ class ModelSpec:
 def read_spec(path: Path) -> ModelSpec:
     """Read `spec.json`; unknown keys, missing keys and wrong types are `UserError`s."""
     return from_mapping(ModelSpec, read_json(path), str(path))
+
+
+def model_digest(folder: Path) -> str:
+    """Return the sha256 over spec and weights: the identity of a model everywhere in zoo."""
+    for name in (SPEC, WEIGHTS):
+        if not (folder / name).is_file():
+            raise UserError(
+                f"{folder} is no model: expected {SPEC} and {WEIGHTS}, {name} is missing"
+            )
+    return sha256(folder / SPEC, folder / WEIGHTS)

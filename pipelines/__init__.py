@@ -1,0 +1,1 @@
+"""DVC's stages: each script reads params.yaml, calls zoo and writes its outputs."""

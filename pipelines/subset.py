@@ -1,0 +1,22 @@
+"""Stage `subset`: the source's images become nested subsets and two held-out splits."""
+
+from pathlib import Path
+
+from pipelines.paths import SUBSETS, stage
+from zoo.data.sources import load_source
+from zoo.data.subsets import build_subsets
+
+if __name__ == "__main__":
+    with stage() as params:
+        data = params.data
+        source = load_source(data.source, Path(data.root), seed=data.seed)
+        infos = build_subsets(
+            source,
+            params.subsets,
+            SUBSETS,
+            image_size=data.image_size,
+            validation=data.validation,
+            seed=data.seed,
+        )
+        for name, info in infos.items():
+            print(f"{name}: {info.count} images of {info.image_size} px")

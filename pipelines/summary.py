@@ -1,0 +1,40 @@
+"""Stage `summary`: accuracy against the size of the subset, as table, CSV and figure."""
+
+from pipelines.paths import SUBSETS, SUMMARY, TRAIN_METRICS, stage
+from zoo import data_scale
+from zoo.files import read_json, write_json, write_text
+from zoo.report.style import save_figure
+
+if __name__ == "__main__":
+    with stage() as params:
+        sizes = {
+            name: read_json(SUBSETS / name / "subset.json")["count"]
+            for name in [*params.study.subsets, "test"]
+        }
+        trials = []
+        for model, subset, seed in params.variants:
+            metrics = read_json(TRAIN_METRICS / f"{model}-{subset}-{seed}.json")
+            trials.append(
+                data_scale.Trial(
+                    model=model,
+                    subset=subset,
+                    seed=seed,
+                    images=sizes[subset],
+                    accuracy=metrics["test"]["accuracy"],
+                    parameters=metrics["parameters"],
+                    images_seen=metrics["images_seen"],
+                    seconds=metrics["seconds"],
+                )
+            )
+        points = data_scale.over_seeds(trials)
+        title = f"{params.data.source}: accuracy on {sizes['test']} test images"
+        save_figure(data_scale.draw(points, title=title), SUMMARY, "accuracy")
+        write_text(SUMMARY / "accuracy.csv", data_scale.as_csv(trials))
+        write_text(SUMMARY / "accuracy.md", data_scale.as_markdown(points, sizes["test"]))
+        by_model = {
+            model: {p.subset: p.accuracy for p in points if p.model == model}
+            for model in params.study.models
+        }
+        gap = data_scale.gaps(points, "resnet18", "vit")
+        write_json(SUMMARY / "metrics.json", {"accuracy": by_model, "gap_resnet18_vit": gap})
+        print((SUMMARY / "accuracy.md").read_text())

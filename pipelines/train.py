@@ -1,0 +1,34 @@
+"""Stage `train`: one variant (model, subset, seed) is trained; live to MLflow where it is up."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from zoo.registry.tracking import TrackingCallback
+
+from pipelines.paths import MODELS, SUBSETS, TRAIN_METRICS, stage
+from zoo.cli.progress import progress
+from zoo.files import write_json
+from zoo.variants import Variant, train_variant
+
+CHECKPOINTS = Path(".zoo/checkpoints")
+
+if __name__ == "__main__":
+    variant = Variant(model=sys.argv[1], subset=sys.argv[2], seed=int(sys.argv[3]))
+
+    def callbacks(inputs: str, settings: dict[str, Any]) -> list[TrackingCallback]:
+        """Log the run live, under the digest by which `register` finds it again."""
+        return [TrackingCallback(variant.key, inputs, settings)]
+
+    with stage() as params, progress(f"train {variant.key}", "steps") as on_progress:
+        metrics = train_variant(
+            params,
+            variant,
+            subsets=SUBSETS,
+            folder=MODELS / variant.key,
+            checkpoints=CHECKPOINTS,
+            callbacks=callbacks,
+            on_progress=on_progress,
+        )
+        write_json(TRAIN_METRICS / f"{variant.key}.json", metrics)
+        print(f"{variant.key}: test accuracy {metrics['test']['accuracy']:.3f}")

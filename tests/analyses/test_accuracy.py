@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+from sklearn.metrics import cohen_kappa_score
+
+from zoo.analyses import accuracy
+from zoo.analyses.base import NotApplicable
+from zoo.engine import compare_models
+
+CLASSES = [str(i) for i in range(10)]
+
+
+@pytest.mark.parametrize(("right", "n"), [(0, 5), (3, 7), (50, 60), (60, 60)])
+def test_the_interval_is_wilsons(right, n):
+    expected = binomtest(right, n).proportion_ci(method="wilson")
+    assert accuracy.wilson_interval(right, n) == pytest.approx((expected.low, expected.high))
+
+
+def test_impossible_counts_are_refused():
+    with pytest.raises(ValueError, match="got 3 of 2"):
+        accuracy.wilson_interval(3, 2)
+
+
+def test_the_paired_difference_and_its_interval():
+    random = np.random.default_rng(0)
+    a, b = random.random(500) < 0.9, random.random(500) < 0.7
+    difference, low, high = accuracy.paired_difference(a, b)
+    assert difference == pytest.approx(a.mean() - b.mean())
+    # Against the discordant pairs' variance, written as McNemar's table.
+    n10, n01, n = (a & ~b).sum(), (~a & b).sum(), 500
+    variance = (n10 + n01 - (n10 - n01) ** 2 / n) / (n - 1) / n
+    assert (high - low) / 2 == pytest.approx(1.95996 * np.sqrt(variance), rel=1e-4)
+
+
+def test_error_consistency_is_cohens_kappa():
+    random = np.random.default_rng(1)
+    a = random.random(200) < 0.6
+    b = a ^ (random.random(200) < 0.3)
+    assert accuracy.error_consistency(a, b) == pytest.approx(cohen_kappa_score(a, b))
+    assert np.isnan(accuracy.error_consistency(np.ones(5, bool), np.ones(5, bool)))
+
+
+def test_in_a_comparison_accuracy_is_the_share_of_right_answers(make_model, digit_images):
+    images, labels = digit_images
+    models = [make_model("vit", "v"), make_model("resnet18", "r")]
+    found = compare_models(models, images, labels, class_names=CLASSES, only=["accuracy"])
+    result = found.results["accuracy"]
+    for model in models:
+        right = model(images).argmax(dim=1).numpy() == labels
+        assert result.metrics[f"accuracy/{model.name}"] == right.mean()
+        by_class = result.arrays[f"class_accuracy/{model.name}"].values
+        assert by_class[0, 3] == right[labels == 3].mean()
+    figure = accuracy.draw(result)["accuracy-by-class"]
+    assert "60 images" in figure.axes[0].get_title(loc="left")
+
+
+def test_other_classes_are_not_rated_and_no_labels_do_not_apply(make_model, digit_images):
+    images, labels = digit_images
+    models = [make_model("vit", "v"), make_model("vit", "w", class_names=list("abcdefghij"))]
+    found = compare_models(models, images, labels, class_names=CLASSES, only=["accuracy"])
+    assert "accuracy/w" not in found.results["accuracy"].metrics
+    assert found.results["accuracy"].notes[0].startswith("w: trained on other classes")
+    found = compare_models(models, images, only=["accuracy"])
+    assert found.not_applicable == {"accuracy": "the images have no labels"}
+    assert issubclass(NotApplicable, Exception)

@@ -1,0 +1,133 @@
+import pytest
+import timm
+import torch
+import torchvision
+from torch import nn
+
+from zoo.capture import Tap, observe, select_layers, trace
+from zoo.capture.layers import find_blocks
+from zoo.errors import UserError
+from zoo.models.build import build
+
+IMAGE = torch.randn(1, 3, 32, 32)
+
+
+class OutOfOrder(nn.Module):
+    """Registers its layers in another order than it runs them in."""
+
+    def __init__(self):
+        super().__init__()
+        self.last = nn.Linear(4, 2)
+        self.first = nn.Linear(3 * 32 * 32, 4)
+        self.act = nn.ReLU(inplace=True)
+        self.unused = nn.Linear(2, 2)
+
+    def forward(self, x):
+        return self.last(self.act(self.act(self.first(x.flatten(1)))))
+
+
+def test_layers_are_named_in_the_order_of_their_outputs():
+    found = trace(OutOfOrder(), IMAGE)
+    assert [layer.name for layer in found] == ["first", "act", "act#2", "last"]
+    assert found.silent == ("unused",)
+
+
+def test_each_call_of_a_module_that_runs_twice_has_its_own_value():
+    model = OutOfOrder()
+    seen = {}
+    taps = [Tap("act"), Tap("act#2"), Tap("last", "input")]
+    with observe(model, taps, seen.setdefault):
+        model(IMAGE)
+        model(IMAGE)
+    assert set(seen) == set(taps)
+
+
+def test_a_value_is_seen_before_an_in_place_successor_changes_it():
+    # The defect of three published tools: a BatchNorm's hook returns post-ReLU values.
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True)).eval()
+    seen = {}
+    with (
+        torch.no_grad(),
+        observe(
+            model, [Tap("1"), Tap("2", "input")], lambda t, v: seen.update({t: v.min().item()})
+        ),
+    ):
+        model(IMAGE)
+    assert seen[Tap("1")] < 0
+    assert seen[Tap("2", "input")] < 0
+
+
+def test_hooks_are_gone_afterwards_even_after_an_error():
+    model = OutOfOrder()
+    with pytest.raises(RuntimeError), observe(model, [Tap("first")], lambda *_: None):
+        model(torch.zeros(1, 3, 2, 2))
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+    trace(model, IMAGE)
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
+@pytest.mark.parametrize(
+    ("model", "stem", "blocks", "head"),
+    [
+        (lambda: build("resnet18", classes=2, image_size=32), "maxpool", 8, "fc"),
+        (
+            lambda: build("vit", classes=2, image_size=32, embed_dim=16, depth=3, num_heads=2),
+            "norm_pre",
+            3,
+            "head",
+        ),
+        (
+            lambda: build("mixer", classes=2, image_size=32, embed_dim=16, num_blocks=2),
+            "stem",
+            2,
+            "head",
+        ),
+        (lambda: timm.create_model("convnext_atto"), "stages.0.downsample", 12, "head"),
+        (torchvision.models.resnet18, "maxpool", 8, "fc"),
+    ],
+)
+def test_the_default_taps_are_stem_blocks_and_head(model, stem, blocks, head):
+    found = trace(model().eval(), IMAGE)
+    assert found.of_role("stem") == (stem,)
+    assert len(found.of_role("block")) == blocks
+    assert found.of_role("head") == (head,)
+    chosen = select_layers(found, "blocks")
+    assert chosen == (stem, *found.of_role("block"), head)
+
+
+def test_a_network_without_blocks_is_shown_by_all_its_layers():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(3600, 2))
+    assert find_blocks(model) == ()
+    assert select_layers(trace(model, IMAGE), "blocks") == ("0", "1", "2", "3")
+
+
+def test_layers_are_chosen_by_a_regular_expression():
+    found = trace(build("resnet18", classes=2, image_size=32), IMAGE)
+    assert select_layers(found, r"layer[12]\.0\.conv1$") == ("layer1.0.conv1", "layer2.0.conv1")
+    assert len(select_layers(found, "all")) == 93
+    with pytest.raises(UserError, match="matches none of 93 layers"):
+        select_layers(found, "nothing")
+    with pytest.raises(UserError, match="a regular expression, got '\\('"):
+        select_layers(found, "(")
+
+
+def test_modes_are_restored_module_by_module():
+    model = build("resnet18", classes=2, image_size=32).train()
+    model.bn1.eval()
+    trace(model, IMAGE)
+    assert model.training
+    assert not model.bn1.training
+    assert model.layer1[0].bn1.training
+
+
+def test_an_input_that_does_not_fit_is_named():
+    model = build("vit", classes=2, image_size=16, embed_dim=16, depth=1, num_heads=2)
+    with pytest.raises(UserError, match=r"cannot run on an input of \(1, 3, 32, 32\)"):
+        trace(model, IMAGE)
+    with (
+        pytest.raises(UserError, match="no layer 'nothing'"),
+        observe(model, [Tap("nothing")], print),
+    ):
+        pass
+    with pytest.raises(ValueError, match="expected a tap of kind"):
+        Tap("head", "gradient")

@@ -1,0 +1,62 @@
+"""Small real things that many tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+# Before torch starts its threads: small tensors are slower on several.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+TINY_VIT = {"patch_size": 4, "embed_dim": 16, "depth": 2, "num_heads": 2}
+
+
+@pytest.fixture(scope="session")
+def digits_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Digits at 16 px: `small` (40 images), `full`, `validation`, `test`."""
+    from zoo.data.sources import load_source
+    from zoo.data.subsets import build_subsets
+
+    folder = tmp_path_factory.mktemp("subsets")
+    source = load_source("digits", folder)
+    build_subsets(
+        source, {"small": 40, "full": "all"}, folder, image_size=16, validation=0.1, seed=0
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def digit_images(digits_folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Sixty test digits and their labels."""
+    from zoo.data.subsets import load_subset
+
+    test = load_subset(digits_folder / "test")
+    return np.array(test.images[:60]), np.array(test.labels[:60])
+
+
+@pytest.fixture
+def make_model():
+    """Make a small untrained model: `make_model(arch, name)`."""
+    import torch
+
+    from zoo.models.build import build, count_parameters
+    from zoo.models.files import describe_module
+
+    def make(arch: str = "vit", name: str = "", *, seed: int = 0, image_size: int = 16, **known):
+        small = TINY_VIT if arch.startswith("vit") else {}
+        torch.manual_seed(seed)
+        module = build(arch, classes=10, image_size=image_size, **small)
+        known = {
+            "class_names": [str(i) for i in range(10)],
+            "kwargs": small,
+            "seed": seed,
+            "parameters": count_parameters(module),
+        } | known
+        return describe_module(
+            module, name=name or f"{arch}-{seed}", image_size=image_size, arch=arch, **known
+        )
+
+    return make

@@ -1,0 +1,155 @@
+"""Each source reads files of its original format, which the tests write."""
+
+import gzip
+import hashlib
+import pickle
+import struct
+import tarfile
+
+import numpy as np
+import pytest
+import torchvision
+from PIL import Image
+from scipy.io import savemat
+
+from zoo.data.sources import load_source, stratified_split
+from zoo.errors import UserError
+
+RANDOM = np.random.RandomState(0)
+PIXELS = RANDOM.randint(0, 256, (4, 3, 32, 32), dtype=np.uint8)
+
+
+def md5(path):
+    return hashlib.md5(path.read_bytes()).hexdigest()
+
+
+def test_digits_are_real_images_with_their_labels():
+    source = load_source("digits", None)
+    assert (len(source.train), len(source.test)) == (1438, 359)
+    assert source.class_names == tuple("0123456789")
+    image = source.train.read(0)
+    assert (image.shape, image.dtype) == ((8, 8, 3), np.uint8)
+    assert image.max() > 200
+    again = load_source("digits", None)
+    assert np.array_equal(source.test.labels, again.test.labels)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "label"),
+    [("cifar10", "CIFAR10", "labels"), ("cifar100", "CIFAR100", "fine_labels")],
+)
+def test_cifar_is_read_from_its_archive(tmp_path, monkeypatch, name, kind, label):
+    dataset = getattr(torchvision.datasets, kind)
+    folder = tmp_path / dataset.base_folder
+    folder.mkdir()
+    batch = {"data": PIXELS.reshape(4, -1), label: [0, 1, 1, 0]}
+    meta_key = dataset.meta["key"]
+    for file, content in (("train", batch), ("test", batch), ("meta", {meta_key: ["cat", "dog"]})):
+        (folder / file).write_bytes(pickle.dumps(content))
+    monkeypatch.setattr(dataset, "train_list", [["train", md5(folder / "train")]])
+    monkeypatch.setattr(dataset, "test_list", [["test", md5(folder / "test")]])
+    monkeypatch.setattr(
+        dataset, "meta", {"filename": "meta", "key": meta_key, "md5": md5(folder / "meta")}
+    )
+    archive = tmp_path / dataset.filename
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(folder, arcname=dataset.base_folder)
+    monkeypatch.setattr(dataset, "tgz_md5", md5(archive))
+    for file in folder.iterdir():
+        file.unlink()
+    source = load_source(name, tmp_path)
+    assert source.class_names == ("cat", "dog")
+    assert source.train.labels.tolist() == [0, 1, 1, 0]
+    assert np.array_equal(source.train.read(2), PIXELS[2].transpose(1, 2, 0))
+
+
+def test_svhn_is_read_from_its_mat_files(tmp_path, monkeypatch):
+    splits = {}
+    for split in ("train", "test"):
+        path = tmp_path / f"{split}_32x32.mat"
+        # The files count from 1 and call the digit 0 ten.
+        savemat(path, {"X": PIXELS.transpose(2, 3, 1, 0), "y": np.array([[10], [1], [2], [9]])})
+        splits[split] = ["", path.name, md5(path)]
+    monkeypatch.setattr(torchvision.datasets.SVHN, "split_list", splits)
+    source = load_source("svhn", tmp_path)
+    assert source.train.labels.tolist() == [0, 1, 2, 9]
+    assert source.class_names == tuple("0123456789")
+    assert np.array_equal(source.train.read(1), PIXELS[1].transpose(1, 2, 0))
+
+
+def test_fashion_mnist_is_read_from_its_idx_files(tmp_path):
+    raw = tmp_path / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    grey = PIXELS[:, 0, :28, :28]
+    for split in ("train", "t10k"):
+        images = struct.pack(">HBBIII", 0, 8, 3, 4, 28, 28) + grey.tobytes()
+        labels = struct.pack(">HBBI", 0, 8, 1, 4) + bytes([0, 1, 2, 9])
+        for file, content in (("images-idx3", images), ("labels-idx1", labels)):
+            (raw / f"{split}-{file}-ubyte").write_bytes(content)
+            (raw / f"{split}-{file}-ubyte.gz").write_bytes(gzip.compress(content))
+    source = load_source("fashion_mnist", tmp_path)
+    assert source.class_names[0] == "T-shirt/top"
+    assert np.array_equal(source.test.read(3), np.repeat(grey[3][:, :, None], 3, axis=2))
+
+
+def write_folder(root, split, classes, count=4):
+    for name in classes:
+        folder = root / split / name
+        folder.mkdir(parents=True)
+        for i in range(count):
+            Image.fromarray(PIXELS[i].transpose(1, 2, 0)).save(folder / f"{i}.png")
+
+
+def test_an_image_folder_with_train_and_test(tmp_path):
+    write_folder(tmp_path, "train", ["b", "a"])
+    write_folder(tmp_path, "test", ["a", "b"], count=1)
+    source = load_source("imagefolder", tmp_path)
+    assert source.class_names == ("a", "b")
+    assert source.train.labels.tolist() == [0] * 4 + [1] * 4
+    assert np.array_equal(source.test.read(1), PIXELS[0].transpose(1, 2, 0))
+
+
+def test_a_lone_image_folder_is_split_with_every_class_in_both_parts(tmp_path):
+    write_folder(tmp_path, ".", ["a", "b"])
+    source = load_source("imagefolder", tmp_path, seed=1)
+    assert source.test.labels.tolist() == [0, 1]
+    assert source.train.labels.tolist() == [0] * 3 + [1] * 3
+
+
+def test_bad_image_folders_are_named(tmp_path):
+    with pytest.raises(UserError, match="no folder"):
+        load_source("imagefolder", tmp_path / "nothing")
+    write_folder(tmp_path, "train", ["a", "b"])
+    write_folder(tmp_path, "test", ["a", "c"])
+    with pytest.raises(UserError, match="only in one of them: b, c"):
+        load_source("imagefolder", tmp_path)
+
+
+def test_a_truncated_image_is_named(tmp_path):
+    write_folder(tmp_path, "train", ["a", "b"])
+    write_folder(tmp_path, "test", ["a", "b"])
+    broken = tmp_path / "train" / "a" / "0.png"
+    broken.write_bytes(broken.read_bytes()[:60])
+    source = load_source("imagefolder", tmp_path)
+    with pytest.raises(UserError, match=r"0\.png: damaged image"):
+        source.train.read(0)
+
+
+def test_a_damaged_or_missing_archive_says_what_to_do(tmp_path):
+    (tmp_path / "cifar-10-python.tar.gz").write_bytes(b"not an archive")
+    with pytest.raises(UserError, match=r"cifar10: could not be read from .* nor downloaded"):
+        load_source("cifar10", tmp_path)
+
+
+def test_an_unknown_source_names_the_nearest(tmp_path):
+    with pytest.raises(UserError, match="did you mean 'cifar10'"):
+        load_source("cifar1", tmp_path)
+
+
+def test_a_stratified_split_takes_its_share_of_every_class():
+    labels = np.repeat([0, 1, 2], [50, 30, 2])
+    rest, held_out = stratified_split(labels, 0.2, seed=3)
+    assert np.bincount(labels[held_out]).tolist() == [10, 6, 1]
+    assert sorted([*rest, *held_out]) == list(range(82))
+    with pytest.raises(UserError, match="class 0 has 1 image"):
+        stratified_split(np.array([0, 1, 1]), 0.5, seed=0)

@@ -1,0 +1,149 @@
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from zoo.data.augment import random_crop_flip
+from zoo.data.sources import Source, Split, load_source
+from zoo.data.subsets import (
+    balanced_order,
+    build_subsets,
+    content_digest,
+    load_subset,
+    resize,
+    verify_subset,
+)
+from zoo.errors import UserError
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    st.lists(st.integers(5, 20), min_size=2, max_size=6), st.integers(0, 100), st.integers(1, 30)
+)
+def test_every_prefix_is_balanced_within_one_image_a_class(sizes, seed, count):
+    labels = np.random.RandomState(seed).permutation(np.repeat(range(len(sizes)), sizes))
+    order = balanced_order(labels, seed)
+    assert sorted(order) == list(range(len(labels)))
+    count = min(count, len(sizes) * min(sizes))
+    counts = np.bincount(labels[order[:count]], minlength=len(sizes))
+    assert counts.max() - counts.min() <= 1
+
+
+def build(folder, sizes, **changes):
+    source = changes.pop("source", None) or load_source("digits", folder)
+    arguments = {"image_size": 16, "validation": 0.1, "seed": 0} | changes
+    return build_subsets(source, sizes, folder, **arguments)
+
+
+def test_subsets_are_nested_held_out_and_reproducible(tmp_path):
+    infos = build(tmp_path / "a", {"small": 50, "medium": 200, "full": "all"})
+    small, medium, full, validation = (
+        set(infos[name].indices) for name in ("small", "medium", "full", "validation")
+    )
+    assert small < medium < full
+    assert not full & validation
+    assert len(full) + len(validation) == 1438
+    again = build(tmp_path / "b", {"small": 50})
+    assert again["small"].digest == infos["small"].digest
+    assert again["test"].digest == infos["test"].digest
+    other = build(tmp_path / "c", {"small": 50}, seed=1)
+    assert other["small"].digest != infos["small"].digest
+
+
+def test_a_subset_is_read_as_it_was_written(tmp_path):
+    info = build(tmp_path, {"small": 50})["small"]
+    subset = load_subset(tmp_path / "small")
+    assert isinstance(subset.images, np.memmap)
+    assert subset.images.shape == (50, 16, 16, 3)
+    source = load_source("digits", tmp_path)
+    index = info.indices[7]
+    assert np.array_equal(subset.images[7], resize(source.train.read(index), 16))
+    assert subset.labels[7] == source.train.labels[index]
+    pixels = subset.images.reshape(-1, 3) / 255
+    assert np.allclose(info.mean, pixels.mean(axis=0), atol=1e-6)
+    assert np.allclose(info.std, pixels.std(axis=0), atol=1e-6)
+    assert info.digest == content_digest(subset.images, subset.labels, info.class_names)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ({"small": 5000}, "5000 images asked for, digits has 1295"),
+        ({"small": 0}, "expected a number of images or 'all', got 0"),
+        ({"small": "most"}, "expected a number of images or 'all', got 'most'"),
+        ({"test": 10}, "'test' is the name of a held-out split"),
+    ],
+)
+def test_impossible_sizes_are_named(tmp_path, sizes, message):
+    with pytest.raises(UserError, match=message):
+        build(tmp_path, sizes)
+
+
+def test_a_class_with_too_few_images_is_named(tmp_path):
+    labels = np.array([0] * 20 + [1] * 4)
+    split = Split(labels, lambda i: np.zeros((8, 8, 3), np.uint8))
+    source = Source("toy", ("many", "few"), split, split)
+    with pytest.raises(UserError, match="10 images need 5 of every class, 'few' has 3"):
+        build(tmp_path, {"small": 10}, source=source)
+    assert build(tmp_path, {"full": "all"}, source=source)["full"].count == 21
+
+
+@pytest.mark.parametrize("file", ["images.npy", "labels.npy", "subset.json"])
+def test_damaged_subset_files_are_named(tmp_path, file):
+    build(tmp_path, {"small": 20})
+    path = tmp_path / "small" / file
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(UserError, match=f"{file}.*damaged"):
+        load_subset(tmp_path / "small")
+    path.unlink()
+    with pytest.raises(UserError, match="no file"):
+        load_subset(tmp_path / "small")
+
+
+def test_a_changed_pixel_or_length_is_noticed(tmp_path):
+    build(tmp_path, {"small": 20})
+    folder = tmp_path / "small"
+    images = np.load(folder / "images.npy")
+    images[3, 4, 5] ^= 1
+    np.save(folder / "images.npy", images)
+    with pytest.raises(UserError, match="expected digest"):
+        verify_subset(load_subset(folder))
+    np.save(folder / "images.npy", images[:-1])
+    with pytest.raises(UserError, match="expected images"):
+        load_subset(folder)
+
+
+def test_an_unknown_key_in_a_description_is_named(tmp_path):
+    build(tmp_path, {"small": 20})
+    path = tmp_path / "small" / "subset.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"colour": 1}))
+    with pytest.raises(UserError, match="'colour'"):
+        load_subset(tmp_path / "small")
+
+
+def test_resizing_keeps_the_aspect_and_crops_the_centre():
+    wide = np.zeros((10, 30, 3), np.uint8)
+    wide[:, 10:20] = 200
+    assert (resize(wide, 10) == 200).all()
+    assert resize(wide, 10) is not wide
+    assert resize(np.zeros((37, 21, 3), np.uint8), 16).shape == (16, 16, 3)
+
+
+def test_crops_and_flips_differ_from_image_to_image():
+    import torch
+
+    torch.manual_seed(0)
+    images = torch.arange(64, dtype=torch.uint8).reshape(1, 8, 8, 1).expand(50, 8, 8, 3)
+    assert random_crop_flip(images, padding=0, flip=False) is images
+    cropped = random_crop_flip(images, padding=2, flip=False)
+    assert len(torch.unique(cropped.flatten(1), dim=0)) > 10
+    # Undone by hand for each image: some shift of the padded original equals the crop.
+    padded = torch.nn.functional.pad(images[0], (0, 0, 2, 2, 2, 2))
+    shifts = [padded[i : i + 8, j : j + 8] for i in range(5) for j in range(5)]
+    assert all(any(torch.equal(crop, shift) for shift in shifts) for crop in cropped)
+    flipped = random_crop_flip(images, padding=0, flip=True)
+    mirrored = [torch.equal(f, images[0].flip(1)) for f in flipped]
+    assert 10 < sum(mirrored) < 40
+    assert all(m or torch.equal(f, images[0]) for m, f in zip(mirrored, flipped, strict=True))

@@ -1,0 +1,79 @@
+import pytest
+import torch
+
+from zoo.errors import UserError
+from zoo.models.build import build, check_arch, count_parameters
+
+
+@pytest.mark.parametrize(
+    ("arch", "classes", "parameters"),
+    [
+        ("vit", 10, 9_523_722),
+        ("vit", 100, 9_569_892),
+        ("resnet18", 10, 11_173_962),
+        ("resnet18", 100, 11_220_132),
+    ],
+)
+def test_the_papers_models_have_the_papers_parameters(arch, classes, parameters):
+    with torch.device("meta"):
+        assert count_parameters(build(arch, classes=classes, image_size=32)) == parameters
+
+
+SMALL = {"patch_size": 4, "embed_dim": 16, "depth": 3, "num_heads": 2}
+
+
+@pytest.mark.parametrize(
+    ("arch", "kwargs"),
+    [
+        ("vit", SMALL),
+        ("vit-gap", SMALL),
+        ("vit-noskip1", SMALL),
+        ("mixer", {"embed_dim": 16, "num_blocks": 2}),
+        ("resnet18", {}),
+        ("convnext_atto", {}),
+        ("vit_tiny_patch16_224", {"patch_size": 4, "depth": 2, "embed_dim": 24}),
+    ],
+)
+def test_every_kind_of_architecture_maps_images_to_logits(arch, kwargs):
+    model = build(arch, classes=7, image_size=32, **kwargs).eval()
+    assert model(torch.randn(2, 3, 32, 32)).shape == (2, 7)
+
+
+def test_gap_has_no_class_token_and_large_images_keep_the_papers_stem():
+    assert build("vit-gap", classes=2, image_size=16, **SMALL).num_prefix_tokens == 0
+    assert build("vit", classes=2, image_size=16, **SMALL).num_prefix_tokens == 1
+    with torch.device("meta"):
+        assert build("resnet18", classes=2, image_size=32).conv1.kernel_size == (3, 3)
+        assert build("resnet18", classes=2, image_size=64).conv1.kernel_size == (7, 7)
+
+
+def test_without_skips_a_block_is_its_branches_chained():
+    model = build("vit-noskip1", classes=2, image_size=16, **SMALL).eval()
+    block, x = model.blocks[1], torch.randn(2, 17, 16)
+    inner = block.attn(block.norm1(x))
+    assert torch.equal(block(x), block.mlp(block.norm2(inner)))
+    with_skips = build("vit", classes=2, image_size=16, **SMALL)
+    assert model.state_dict().keys() == with_skips.state_dict().keys()
+
+
+@pytest.mark.parametrize(
+    ("arch", "kwargs", "message"),
+    [
+        ("vitt", {}, "unknown arch 'vitt'; did you mean 'vit'"),
+        ("resnet19", {}, "did you mean 'resnet18'"),
+        ("vit-noskip9", SMALL, "expected a block from 0 to 2, got 9"),
+        ("resnet18-noskip0", {}, "only a plain ViT's blocks"),
+        ("vit", {"patch_size": 4, "colour": 1}, "cannot build vit at 16 px"),
+        ("vit", {"patch_size": 4, "num_heads": 7}, "cannot build vit at 16 px"),
+    ],
+)
+def test_what_cannot_be_built_is_named(arch, kwargs, message):
+    with pytest.raises(UserError, match=message):
+        build(arch, classes=10, image_size=16, **kwargs)
+
+
+def test_an_architecture_is_checked_without_building_it():
+    check_arch("vit-noskip3")
+    check_arch("resnet50")
+    with pytest.raises(UserError, match="unknown arch"):
+        check_arch("transformer")

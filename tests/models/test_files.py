@@ -1,0 +1,127 @@
+import dataclasses
+import json
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from zoo.errors import UserError
+from zoo.models.files import describe_module, load_model, save_model
+from zoo.models.preprocess import preprocess
+from zoo.models.spec import ModelSpec
+
+
+@pytest.fixture
+def saved(tmp_path, make_model):
+    model = make_model("vit", "vit-small")
+    digest = save_model(tmp_path, model.module, model.spec)
+    return tmp_path, model, digest
+
+
+def test_a_model_comes_back_bit_for_bit(saved, digit_images):
+    folder, model, digest = saved
+    loaded = load_model(folder)
+    assert torch.equal(loaded(digit_images[0]), model(digit_images[0]))
+    assert (loaded.digest, loaded.spec, loaded.name) == (digest, model.spec, "vit-small")
+    assert not loaded.module.training
+    assert all(p.requires_grad for p in loaded.module.parameters())
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "swin_tiny_patch4_window7_224"])
+def test_models_with_buffers_come_back_too(tmp_path, make_model, arch):
+    size = 16 if arch == "resnet18" else 224
+    model = make_model(arch, image_size=size)
+    save_model(tmp_path, model.module, model.spec)
+    image = np.random.default_rng(0).integers(0, 256, (1, size, size, 3), dtype=np.uint8)
+    assert torch.equal(load_model(tmp_path)(image), model(image))
+
+
+def test_the_digest_is_over_weights_and_spec(saved, tmp_path):
+    folder, model, digest = saved
+    assert save_model(folder, model.module, model.spec) == digest
+    other = dataclasses.replace(model.spec, seed=5)
+    assert save_model(folder, model.module, other) != digest
+
+
+def test_nothing_is_unpickled(saved, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("unpickled")
+
+    for place in (pickle, torch):
+        monkeypatch.setattr(place, "load", refuse)
+    monkeypatch.setattr(pickle, "loads", refuse)
+    monkeypatch.setattr(pickle, "Unpickler", refuse)
+    load_model(saved[0])
+
+
+def damage_weights(folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:500])
+
+
+def huge_header(folder):
+    path = folder / "model.safetensors"
+    path.write_bytes((1 << 62).to_bytes(8, "little") + path.read_bytes()[8:])
+
+
+def extra_key(folder):
+    weights = load_file(folder / "model.safetensors")
+    save_file(weights | {"extra": torch.zeros(2)}, folder / "model.safetensors")
+
+
+def wrong_shape(folder):
+    weights = load_file(folder / "model.safetensors")
+    weights["head.bias"] = torch.zeros(3)
+    save_file(weights, folder / "model.safetensors")
+
+
+def edit_spec(**changes):
+    def edit(folder):
+        path = folder / "spec.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (damage_weights, r"model\.safetensors is damaged"),
+        (huge_header, r"model\.safetensors is damaged"),
+        (extra_key, "'extra': expected nothing, got"),
+        (wrong_shape, "'head.bias': expected"),
+        (edit_spec(arch="os.system"), "unknown arch 'os.system'"),
+        (edit_spec(module="evil"), "unknown key in .*: 'module'"),
+        (edit_spec(std=[0, 1, 1]), "3 positive standard deviations"),
+        (edit_spec(image_size="big"), "image_size: expected int"),
+        (lambda folder: (folder / "spec.json").write_text("{"), r"spec\.json is damaged"),
+        (lambda folder: (folder / "spec.json").unlink(), r"spec\.json is missing"),
+    ],
+)
+def test_a_damaged_or_doctored_model_is_refused_by_name(saved, damage, message):
+    damage(saved[0])
+    with pytest.raises(UserError, match=message):
+        load_model(saved[0])
+
+
+def test_pixels_are_scaled_normalised_and_resized():
+    spec = ModelSpec("m", "vit", 8, ["a"], mean=[0.5, 0.25, 0.0], std=[0.5, 1.0, 2.0])
+    images = np.full((2, 8, 8, 3), 255, np.uint8)
+    x = preprocess(images, spec)
+    assert x.shape == (2, 3, 8, 8)
+    assert x[0, :, 0, 0].tolist() == [1.0, 0.75, 0.5]
+    assert preprocess(np.zeros((2, 20, 30, 3), np.uint8), spec).shape == (2, 3, 8, 8)
+    cropped = dataclasses.replace(spec, crop_fraction=0.5)
+    framed = np.zeros((1, 16, 16, 3), np.uint8)
+    framed[:, 4:12, 4:12] = 255
+    assert preprocess(framed, cropped)[0, 0].min() == 1.0
+
+
+def test_the_mode_is_restored(digit_images):
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(768, 2))
+    model = describe_module(module, name="mine", image_size=16)
+    module.train()
+    model(digit_images[0])
+    assert module.training

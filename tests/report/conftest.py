@@ -1,0 +1,161 @@
+"""A saved comparison of two tiny models, as the report reads it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from zoo.analyses import load_analysis
+from zoo.analyses.base import Settings
+from zoo.comparison import Comparison, file_name
+from zoo.engine import compare_models
+from zoo.files import write_json
+from zoo.models.build import build, count_parameters
+from zoo.models.files import LoadedModel
+from zoo.models.spec import ModelSpec
+from zoo.report.style import save_figure
+
+ANALYSES = ("accuracy", "cka", "attention-maps", "feature-maps")
+TINY_VIT = {"embed_dim": 32, "depth": 3, "num_heads": 2}
+CLAIMS = [
+    {
+        "id": "R-uniform",
+        "paper": "Raghu et al. 2021",
+        "figure": "1",
+        "statement": "A ViT's layers are more alike across depth than a CNN's",
+        "measured_as": "mean CKA of different layers, ViT minus CNN",
+        "threshold": "above 0",
+        "models": ["vit-small", "resnet18-small"],
+        "value": 0.1234,
+        "n": 64,
+        "verdict": "supported",
+        "detail": "0.62 against 0.50",
+    },
+    {
+        "id": "Z-accuracy",
+        "paper": "Zhu et al. 2023",
+        "figure": "table of accuracies",
+        "statement": "On little data a CNN is more accurate than a ViT of similar size",
+        "measured_as": "accuracy of the CNN minus that of the ViT",
+        "threshold": "the 95 % interval lies above 0",
+        "models": ["vit-small", "resnet18-small"],
+        "value": -0.03,
+        "n": 64,
+        "verdict": "not supported",
+        "detail": "interval -0.14 to 0.08",
+    },
+    {
+        "id": "R-mixer",
+        "paper": "Raghu et al. 2021",
+        "figure": "H.2",
+        "statement": "Mixer is more like ViT than like ResNet",
+        "measured_as": "mean CKA with the ViT minus that with the ResNet",
+        "threshold": "above 0",
+        "models": [],
+        "value": None,
+        "n": 64,
+        "verdict": "not applicable",
+        "detail": "needs an MLP-Mixer",
+    },
+]
+
+
+def tiny_model(arch: str, name: str, **kwargs: Any) -> LoadedModel:
+    torch.manual_seed(0)
+    module = build(arch, classes=10, image_size=16, **kwargs)
+    spec = ModelSpec(
+        name=name,
+        arch=arch,
+        image_size=16,
+        class_names=[str(digit) for digit in range(10)],
+        mean=[0.5] * 3,
+        std=[0.5] * 3,
+        kwargs=kwargs,
+        source="digits",
+        subset="small",
+        subset_count=100,
+        parameters=count_parameters(module),
+        metrics={"test/accuracy": 0.8125},
+    )
+    return LoadedModel(name, module, spec, digest="0123456789abcdef" * 4, uri=f"models:/{name}/3")
+
+
+def digit_images(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return handwritten digits as 16-pixel images, and what they show."""
+    digits = load_digits()
+    grey = (digits.images[:count] * 15).astype(np.uint8).repeat(2, axis=1).repeat(2, axis=2)
+    return np.repeat(grey[..., None], 3, axis=3), digits.target[:count].astype(np.int64)
+
+
+def write_comparison(
+    folder: Path, names: tuple[str, str] = ("vit-small", "resnet18-small")
+) -> Path:
+    """Compare a ViT and a ResNet, and save everything but the page."""
+    vit = tiny_model("vit", names[0], **TINY_VIT)
+    resnet = tiny_model("resnet18", names[1])
+    images, labels = digit_images(64)
+    findings = compare_models(
+        [vit, resnet],
+        images,
+        labels,
+        class_names=vit.spec.class_names,
+        only=ANALYSES,
+        settings=Settings(batch_size=32, references=False, resamples=20, shown_images=4),
+    )
+    comparison = Comparison(
+        findings,
+        (),
+        digest="fedcba9876543210" * 4,
+        source="digits",
+        command=f"zoo compare {' '.join(names)}",
+        created="2026-11-20T14:03:00+00:00",
+        links=("https://mlflow.example/#/models/vit-small/versions/3", ""),
+    )
+    report = comparison.report()
+    (folder / "arrays").mkdir(parents=True)
+    for entry in report["analyses"]:
+        result = comparison.results[entry["name"]]
+        arrays = {name: array.values for name, array in result.arrays.items()}
+        np.savez_compressed(folder / entry["arrays"], **arrays)
+        for name, figure in load_analysis(entry["name"]).draw(result).items():
+            save_figure(figure, folder / "figures", file_name(name))
+            entry["figures"].append(file_name(name))
+    report["claims"] = CLAIMS
+    report["not_applicable"]["grad-cam"] = "needs the images' labels"
+    write_json(folder / "report.json", report)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def saved_comparison(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A comparison that no test may change."""
+    return write_comparison(tmp_path_factory.mktemp("comparison"))
+
+
+@pytest.fixture
+def comparison(saved_comparison: Path, tmp_path: Path) -> Path:
+    """A comparison of a test's own, to damage."""
+    shutil.copytree(saved_comparison, tmp_path / "comparison")
+    return tmp_path / "comparison"
+
+
+@pytest.fixture
+def change_report(comparison: Path) -> Callable[[Callable[[dict], None]], Path]:
+    """Let a test change report.json; return the folder."""
+
+    def change(edit: Callable[[dict], None]) -> Path:
+        path = comparison / "report.json"
+        report = json.loads(path.read_text())
+        edit(report)
+        path.write_text(json.dumps(report))
+        return comparison
+
+    return change

@@ -1,0 +1,81 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from zoo.config import Settings, TrainConfig, from_mapping, load_params
+from zoo.errors import UserError
+
+PARAMS = Path(__file__).parent.parent / "params.yaml"
+
+
+def edited(tmp_path: Path, **changes: object) -> Path:
+    content = yaml.safe_load(PARAMS.read_text())
+    for path, value in changes.items():
+        *parents, last = path.split("__")
+        section = content
+        for parent in parents:
+            section = section[parent]
+        if value is None:
+            del section[last]
+        else:
+            section[last] = value
+    file = tmp_path / "params.yaml"
+    file.write_text(yaml.safe_dump(content))
+    return file
+
+
+def test_the_shipped_params_are_valid_and_list_the_default_variants():
+    params = load_params(PARAMS)
+    assert params.variants[0] == ("vit", "small", 0)
+    assert len(params.variants) == 6
+
+
+def test_a_models_own_settings_override_the_common_ones():
+    params = load_params(PARAMS)
+    assert params.train_config("vit").learning_rate == 0.0003
+    assert params.train_config("resnet18").learning_rate == params.train.learning_rate
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train__epohcs": 3}, r"unknown key in .*train: 'epohcs'; did you mean 'epochs'\?"),
+        ({"train__batch_size": None}, "train: missing key 'batch_size'"),
+        ({"train__batch_size": "many"}, "train: batch_size: expected int, got str 'many'"),
+        ({"train__batch_size": True}, "expected int, got bool"),
+        ({"train__batch_size": 0}, "train.batch_size: expected at least 1, got 0"),
+        ({"train__optimizer": "adan"}, "did you mean 'adam'"),
+        ({"train__learning_rate": float("nan")}, "expected float, got float 'nan'"),
+        ({"models__vit__train": {"lr": 1.0}}, r"unknown key in models.vit.train: 'lr'"),
+        ({"study__models": ["vitt"]}, "unknown study.models entry 'vitt'; did you mean 'vit'"),
+        ({"study__subsets": ["tiny"]}, "unknown study.subsets entry 'tiny'"),
+        ({"data__validation": 1.5}, "data.validation: expected between 0 and 1, got 1.5"),
+        ({"data": 3}, "expected a mapping, got int '3'"),
+        ({"compare__pairs": [["vit-small"]]}, "two or more names"),
+    ],
+)
+def test_a_wrong_key_or_value_is_named(tmp_path, changes, message):
+    with pytest.raises(UserError, match=message):
+        load_params(edited(tmp_path, **changes))
+
+
+def test_broken_yaml_and_a_missing_file_are_named(tmp_path):
+    (tmp_path / "params.yaml").write_text("data: [")
+    with pytest.raises(UserError, match="not valid YAML"):
+        load_params(tmp_path / "params.yaml")
+    with pytest.raises(UserError, match="run this in the project's root"):
+        load_params(tmp_path / "nothing.yaml")
+
+
+def test_epochs_are_one_number_or_one_for_each_subset():
+    common = {"batch_size": 2, "learning_rate": 0.1}
+    assert from_mapping(TrainConfig, common | {"epochs": 3}, "train").epochs_on("any") == 3
+    config = from_mapping(TrainConfig, common | {"epochs": {"small": 5}}, "train")
+    assert config.epochs_on("small") == 5
+    with pytest.raises(UserError, match="no entry for the subset 'full'"):
+        config.epochs_on("full")
+
+
+def test_settings_are_plain_values():
+    assert Settings().batch_size == 128

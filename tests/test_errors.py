@@ -1,0 +1,38 @@
+import errno
+
+import pytest
+
+from zoo.errors import UserError, one_line_errors, unknown
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (UserError("expected a,\n got b"), 2, "Error: expected a, got b\n"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/data/x"),
+            2,
+            "Error: disk full (/data/x): free some space and run the same command again\n",
+        ),
+        (KeyboardInterrupt(), 130, "Error: interrupted; run the same command again to continue\n"),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "f"),
+            2,
+            "Error: Permission denied (f)\n",
+        ),
+    ],
+)
+def test_what_a_user_can_mend_ends_in_one_line(capsys, error, status, line):
+    with pytest.raises(SystemExit) as ended, one_line_errors():
+        raise error
+    assert ended.value.code == status
+    assert capsys.readouterr().err == line
+
+
+def test_a_defect_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError), one_line_errors():
+        raise ZeroDivisionError
+
+
+def test_an_unknown_name_lists_the_valid_ones():
+    assert str(unknown("arch", "xyz", ["vit", "mixer"])) == "unknown arch 'xyz'; valid: mixer, vit"

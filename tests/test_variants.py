@@ -1,0 +1,84 @@
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from tests.conftest import TINY_VIT
+from zoo.config import ModelConfig, load_params
+from zoo.data.subsets import load_subset
+from zoo.errors import UserError
+from zoo.models.files import load_model
+from zoo.train import evaluate
+from zoo.variants import Variant, input_digest, train_variant
+
+PARAMS = load_params(Path(__file__).parent.parent / "params.yaml")
+TINY = replace(
+    PARAMS,
+    models={"vit": ModelConfig("vit", TINY_VIT), "odd": ModelConfig("vitt")},
+    study=replace(PARAMS.study, models=["vit"]),
+    train=replace(PARAMS.train, epochs=2),
+)
+VARIANT = Variant("vit", "small", 3)
+
+
+def trained(digits_folder, tmp_path, params=TINY, variant=VARIANT):
+    return train_variant(
+        params,
+        variant,
+        subsets=digits_folder,
+        folder=tmp_path / "model",
+        checkpoints=tmp_path / "checkpoints",
+    )
+
+
+def test_a_trained_variant_is_complete_and_says_what_it_is(digits_folder, tmp_path):
+    metrics = trained(digits_folder, tmp_path)
+    model = load_model(tmp_path / "model")
+    test = load_subset(digits_folder / "test")
+    assert (model.name, model.spec.seed, model.spec.subset_count) == ("vit-small", 3, 40)
+    assert model.spec.test_digest == test.info.digest
+    assert model.spec.metrics["test/accuracy"] == metrics["test"]["accuracy"]
+    assert evaluate(model.module, model.spec, test)["accuracy"] == metrics["test"]["accuracy"]
+    assert set(model.spec.environment) == {"torch", "device", "precision", "threads"}
+    rows = list(csv.DictReader((tmp_path / "model" / "epochs.csv").open()))
+    assert [float(row["epoch"]) for row in rows] == [1, 2]
+    assert not list((tmp_path / "checkpoints").iterdir())
+
+
+def test_the_same_variant_has_the_same_digest_and_no_clock_in_its_spec(digits_folder, tmp_path):
+    trained(digits_folder, tmp_path / "a")
+    trained(digits_folder, tmp_path / "b")
+    first, second = (load_model(tmp_path / part / "model") for part in "ab")
+    assert first.digest == second.digest
+    assert "seconds" not in json.dumps(first.spec.as_dict())
+
+
+def test_a_checkpoint_belongs_to_its_inputs(digits_folder):
+    small, validation = (load_subset(digits_folder / n) for n in ("small", "validation"))
+    digests = {
+        input_digest(params, variant, small, validation)
+        for params, variant in [
+            (TINY, VARIANT),
+            (TINY, replace(VARIANT, seed=4)),
+            (replace(TINY, train=replace(TINY.train, batch_size=7)), VARIANT),
+            (replace(TINY, models={"vit": ModelConfig("vit", {"depth": 1})}), VARIANT),
+        ]
+    }
+    assert len(digests) == 4
+
+
+def test_two_processes_do_not_train_the_same_variant(digits_folder, tmp_path):
+    small, validation = (load_subset(digits_folder / n) for n in ("small", "validation"))
+    own = tmp_path / "checkpoints" / input_digest(TINY, VARIANT, small, validation)
+    own.mkdir(parents=True)
+    with FileLock(own / "lock"), pytest.raises(UserError, match="vit-small-3 is being trained by"):
+        trained(digits_folder, tmp_path)
+    assert not (tmp_path / "model").exists()
+
+
+def test_an_unknown_architecture_is_named_before_anything_is_read(digits_folder, tmp_path):
+    with pytest.raises(UserError, match="unknown arch 'vitt'; did you mean 'vit'"):
+        trained(digits_folder, tmp_path, variant=Variant("odd", "small", 0))

@@ -1,0 +1,185 @@
+"""Accuracy, and whether two models fail on the same images."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from zoo.analyses.base import (
+    About,
+    Accumulator,
+    Array,
+    Batch,
+    NotApplicable,
+    Result,
+    Study,
+    pair_name,
+)
+from zoo.report import style
+
+ABOUT = About(
+    name="accuracy",
+    title="Accuracy and shared errors",
+    shows=(
+        "How often each model is right, in all and for each class, and whether the models are "
+        "wrong on the same images more often than two independent models would be."
+    ),
+    reading=(
+        "Each dot is the share of a class's images that a model gets right; the bar is the 95 % "
+        "interval for that many images. Where bars overlap, the difference may be chance."
+    ),
+    needs="outputs",
+    source="Zhu et al. 2023, table of accuracies; error consistency: Geirhos et al. 2020",
+)
+
+Z95 = 1.959963984540054
+
+
+def wilson_interval(right: int, n: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share, `right` out of `n` (Wilson 1927).
+
+    >>> [round(end, 3) for end in wilson_interval(8, 10)]
+    [0.49, 0.943]
+    """
+    if n < 1 or not 0 <= right <= n:
+        raise ValueError(f"expected 0 <= right <= n and n >= 1, got {right} of {n}")
+    share, z2 = right / n, Z95**2
+    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = Z95 * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def paired_difference(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> tuple[float, float, float]:
+    """Return the accuracy of `a` minus that of `b` on the same images, with its 95 % interval.
+
+    Args:
+        a: (n,) whether the first model is right on each image, n >= 2.
+        b: the same for the second.
+
+    Returns:
+        Difference, lower end, upper end: the normal interval for paired shares.
+    """
+    if len(a) != len(b) or len(a) < 2:
+        raise ValueError(f"expected the same 2 or more images, got {len(a)} and {len(b)}")
+    difference = a.astype(float) - b.astype(float)
+    half = Z95 * difference.std(ddof=1) / math.sqrt(len(difference))
+    mean = float(difference.mean())
+    return mean, mean - half, mean + half
+
+
+def error_consistency(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
+    """Return Cohen's kappa of being right or wrong together (Geirhos et al. 2020, Eq. 3).
+
+    0: as often as two independent models of these accuracies; 1: always; NaN where chance
+    alone makes them agree on every image.
+    """
+    observed = float((a == b).mean())
+    expected = float(a.mean() * b.mean() + (1 - a.mean()) * (1 - b.mean()))
+    return math.nan if expected == 1 else (observed - expected) / (1 - expected)
+
+
+def start(study: Study) -> Accumulator:
+    """Begin; there must be labels, and a model that knows their classes."""
+    if study.labels is None:
+        raise NotApplicable("the images have no labels")
+    if not any(_knows(study, s) for s in range(len(study.models))):
+        raise NotApplicable("no model was trained on the classes of these images")
+    return _Accuracy(study)
+
+
+def _knows(study: Study, s: int) -> bool:
+    return tuple(study.models[s].model.spec.class_names) == study.class_names
+
+
+class _Accuracy(Accumulator):
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self.rated = [s for s in range(len(study.models)) if _knows(study, s)]
+        self.predicted: dict[int, list[NDArray[np.int64]]] = {s: [] for s in self.rated}
+
+    def end_batch(self, batch: Batch) -> None:
+        for s in self.rated:
+            self.predicted[s].append(batch.logits[s].argmax(dim=1).cpu().numpy())
+
+    def result(self) -> Result:
+        models, classes = self.study.models, self.study.class_names
+        labels = np.asarray(self.study.labels)
+        arrays = {"labels": Array(labels, ("image",))}
+        metrics: dict[str, float] = {}
+        right: dict[str, NDArray[np.bool_]] = {}
+        for s in self.rated:
+            name, predicted = models[s].name, np.concatenate(self.predicted[s])
+            right[name] = predicted == labels
+            arrays[f"predicted/{name}"] = Array(predicted, ("image",))
+            arrays[f"class_accuracy/{name}"] = Array(
+                _by_class(right[name], labels, len(classes)), ("end", "class")
+            )
+            metrics[f"accuracy/{name}"] = float(right[name].mean())
+        names = list(right)
+        for i, a in enumerate(names):
+            for b in names[i + 1 :]:
+                pair = pair_name(a, b)
+                difference, low, high = paired_difference(right[a], right[b])
+                metrics[f"accuracy/{pair}/difference"] = difference
+                metrics[f"accuracy/{pair}/difference_low"] = low
+                metrics[f"accuracy/{pair}/difference_high"] = high
+                same = arrays[f"predicted/{a}"].values == arrays[f"predicted/{b}"].values
+                metrics[f"accuracy/{pair}/same_prediction"] = float(same.mean())
+                kappa = error_consistency(right[a], right[b])
+                if math.isfinite(kappa):
+                    metrics[f"accuracy/{pair}/error_consistency"] = kappa
+        notes = tuple(
+            f"{subject.name}: trained on other classes than these images show, so not rated"
+            for s, subject in enumerate(models)
+            if s not in self.rated
+        )
+        dims = {"class": classes, "end": ("accuracy", "low", "high")}
+        return Result(tuple(names), arrays, metrics, dims, notes)
+
+
+def _by_class(
+    right: NDArray[np.bool_], labels: NDArray[np.int64], classes: int
+) -> NDArray[np.float64]:
+    """Return (3, classes): accuracy and its interval; NaN for a class without images."""
+    values = np.full((3, classes), np.nan)
+    for label in np.unique(labels):
+        of_class = right[labels == label]
+        hits, n = int(of_class.sum()), len(of_class)
+        values[:, label] = [hits / n, *wilson_interval(hits, n)]
+    return values
+
+
+def draw(result: Result) -> dict[str, Figure]:
+    """Draw every model's accuracy for each class, with intervals."""
+    classes = result.labels["class"]
+    shown = range(min(len(classes), 20))
+    with style.styled():
+        figure = style.new_figure(height=2.8)
+        axis = figure.subplots()
+        width = 0.7 / max(1, len(result.models))
+        for i, name in enumerate(result.models):
+            accuracy, low, high = result.arrays[f"class_accuracy/{name}"].values[:, list(shown)]
+            positions = np.arange(len(shown)) + (i - (len(result.models) - 1) / 2) * width
+            axis.errorbar(
+                positions,
+                accuracy,
+                yerr=np.maximum([accuracy - low, high - accuracy], 0),
+                fmt="osD^v"[i % 5],
+                markersize=3.5,
+                linewidth=1,
+                color=style.COLOURS[i % len(style.COLOURS)],
+                label=f"{name} ({result.metrics[f'accuracy/{name}']:.1%} in all)",
+            )
+        n = len(result.arrays["labels"].values)
+        axis.set_xticks(list(shown), [style.shorten(classes[i], 12) for i in shown])
+        axis.set_xlabel(
+            "class" + (f" (the first 20 of {len(classes)})" if len(classes) > 20 else "")
+        )
+        axis.set_ylabel("accuracy")
+        axis.set_ylim(-0.03, 1.03)
+        axis.set_title(f"test accuracy by class, 95 % intervals, {n} images", loc="left")
+        axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.08), ncols=3)
+    return {"accuracy-by-class": figure}

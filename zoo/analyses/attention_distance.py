@@ -1,0 +1,286 @@
+"""How far each head looks: the mean distance between a query patch and what it attends to.
+
+Raghu et al. 2021, Figs 3, 4, C.5, C.6.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from zoo.analyses.attention_layers import Attending, attending_models
+from zoo.analyses.base import About, Accumulator, Array, Batch, Result, Study
+from zoo.capture.taps import Tap
+from zoo.report import style
+
+ABOUT = About(
+    name="attention-distance",
+    title="Attention distance",
+    shows=(
+        "How far each head looks: the distance in pixels from a patch to the patches it attends "
+        "to, weighted by attention, over all images and patches. A head with a short distance is "
+        "local, as a convolution is."
+    ),
+    reading=(
+        "Left: heads in order of their distance; the two lowest and the two highest layers are "
+        "coloured, counted from the input. Right: every head, layer by layer. The dotted line is "
+        "even attention over the whole image: a head near it is global, one below half of it is counted as local. "
+        "Attention to class and register tokens is left out and the rest made to sum to 1."
+    ),
+    needs="attention",
+    source="Raghu et al. 2021, Figs 3, 4, C.5, C.6",
+)
+
+# A head nearer than this share of even attention's distance is counted as local.
+LOCAL = 0.5
+COLOURS = {
+    "low": (style.COLOURS[0], style.COLOURS[5]),
+    "high": (style.COLOURS[4], style.COLOURS[1]),
+}
+
+
+def patch_distances(grid_height: int, grid_width: int, patch: float) -> torch.Tensor:
+    """Return the distances in pixels between patch centres, (patches, patches), row by row.
+
+    >>> patch_distances(1, 3, 4.0)[0].tolist()
+    [0.0, 4.0, 8.0]
+    """
+    rows, columns = torch.meshgrid(
+        torch.arange(grid_height, dtype=torch.float64),
+        torch.arange(grid_width, dtype=torch.float64),
+        indexing="ij",
+    )
+    centres = torch.stack([rows.flatten(), columns.flatten()], dim=1) * patch
+    return torch.linalg.vector_norm(centres[:, None] - centres[None, :], dim=-1)
+
+
+def attention_distance(
+    weights: torch.Tensor,
+    grid_height: int,
+    grid_width: int,
+    patch: float,
+    prefix: int = 0,
+    *,
+    renormalise: bool = True,
+) -> torch.Tensor:
+    """Return each head's mean attention distance in pixels, (…, heads).
+
+    Args:
+        weights: (…, heads, T, T) with T = prefix + grid_height · grid_width; each row a
+            distribution over keys.
+        grid_height: patches from top to bottom.
+        grid_width: patches from left to right.
+        patch: side of a patch in pixels of the model's input.
+        prefix: class and register tokens before the patches; their rows and columns are dropped.
+        renormalise: whether what a query gives to the patches is made to sum to 1; otherwise a
+            head that attends to the class token counts as local.
+
+    Returns:
+        mean over query patches i of Σ_j A_ij · ‖pos_i − pos_j‖₂: from 0 (each patch attends to
+        itself) to the grid's diagonal; NaN where a query gives nothing to any patch and
+        `renormalise` is asked for.
+
+    Raises:
+        ValueError: the grid does not fit the weights.
+
+    Source: Raghu et al. 2021, Sec. 4 and Fig. 3.
+
+    >>> to_itself = torch.eye(5).expand(2, 5, 5)
+    >>> attention_distance(to_itself, 2, 2, patch=4.0, prefix=1).tolist()
+    [0.0, 0.0]
+    """
+    tokens = prefix + grid_height * grid_width
+    if weights.ndim < 3 or weights.shape[-2:] != (tokens, tokens):
+        raise ValueError(
+            f"expected weights (…, heads, {tokens}, {tokens}) for {prefix} prefix tokens and "
+            f"{grid_height}×{grid_width} patches, got {tuple(weights.shape)}"
+        )
+    patches = weights[..., prefix:, prefix:]
+    distances = patch_distances(grid_height, grid_width, patch).to(patches)
+    sums = torch.einsum("...qk,qk->...q", patches, distances)
+    if renormalise:
+        sums = sums / patches.sum(dim=-1)
+    return sums.mean(dim=-1)
+
+
+def uniform_distance(grid_height: int, grid_width: int, patch: float) -> float:
+    """Return the distance in pixels of attention spread evenly over the patches.
+
+    >>> uniform_distance(1, 2, 4.0)  # half of it stays, half goes 4 pixels
+    2.0
+    """
+    return float(patch_distances(grid_height, grid_width, patch).mean())
+
+
+def start(study: Study) -> Accumulator:
+    """Begin attention distances of the models that attend over one grid of tokens."""
+    return _Distances(study, *attending_models(study, "no attention distance"))
+
+
+class DistanceSum:
+    """The mean distance of a layer's heads over images, gathered batch by batch.
+
+    `lost` counts for each head the images on which it is not defined; they are left out.
+    """
+
+    def __init__(self, model: Attending) -> None:
+        self.grid = model.grid
+        self.total = np.zeros(model.heads)
+        self.count = np.zeros(model.heads, dtype=np.int64)
+        self.lost = np.zeros(model.heads, dtype=np.int64)
+
+    def add(self, weights: torch.Tensor) -> None:
+        """Add the weights (n, heads, T, T) of a batch of images."""
+        grid = self.grid
+        each = attention_distance(weights, grid.height, grid.width, grid.patch, grid.prefix)
+        values = each.double().cpu().numpy()
+        defined = np.isfinite(values)
+        self.total += np.where(defined, values, 0).sum(axis=0)
+        self.count += defined.sum(axis=0)
+        self.lost += (~defined).sum(axis=0)
+
+    def mean(self) -> NDArray[np.float64]:
+        """Return (heads,) in pixels; NaN for a head that is defined on no image."""
+        return np.divide(
+            self.total, self.count, out=np.full(len(self.total), math.nan), where=self.count > 0
+        )
+
+
+class _Distances(Accumulator):
+    """Keeps one sum a head."""
+
+    def __init__(self, study: Study, models: dict[int, Attending], notes: list[str]) -> None:
+        self.models, self.notes = models, notes
+        self.sums = {s: {name: DistanceSum(m) for name in m.layers} for s, m in models.items()}
+
+    def taps(self, subject: int) -> list[Tap]:
+        return [Tap(name, "attention") for name in self.sums.get(subject, ())]
+
+    def observe(self, subject: int, tap: Tap, value: torch.Tensor) -> None:
+        self.sums[subject][tap.layer].add(value)
+
+    def end_batch(self, batch: Batch) -> None:
+        pass
+
+    def result(self) -> Result:
+        arrays: dict[str, Array] = {}
+        metrics: dict[str, float] = {}
+        labels: dict[str, tuple[str, ...]] = {}
+        for s, model in self.models.items():
+            name, grid = model.name, model.grid
+            distances = np.stack([total.mean() for total in self.sums[s].values()])
+            uniform = uniform_distance(grid.height, grid.width, grid.patch)
+            dims = (f"layer[{name}]", f"head[{name}]")
+            arrays[f"distance/{name}"] = Array(distances, dims, "pixels")
+            arrays[f"uniform/{name}"] = Array(np.array(uniform), (), "pixels")
+            labels[f"layer[{name}]"] = model.layers
+            metrics |= {
+                f"attention-distance/{name}/{what}": value
+                for what, value in summary(distances, uniform).items()
+            }
+            self._note_lost(s, model)
+        for key in [key for key, value in metrics.items() if not math.isfinite(value)]:
+            del metrics[key]
+            self.notes.append(f"{key} is not defined: a head's distance is not defined")
+        names = tuple(model.name for model in self.models.values())
+        return Result(names, arrays, metrics, labels, tuple(self.notes))
+
+    def _note_lost(self, s: int, model: Attending) -> None:
+        for layer, total in self.sums[s].items():
+            for head in np.flatnonzero(total.lost):
+                images = total.lost[head] + total.count[head]
+                self.notes.append(
+                    f"{model.name}: {layer} head {head + 1} has no distance on "
+                    f"{total.lost[head]} of {images} images: a patch attends to no patch there"
+                )
+
+
+def summary(distances: NDArray[np.float64], uniform: float) -> dict[str, float]:
+    """Return what the papers' claims rest on.
+
+    Args:
+        distances: (layers, heads) in pixels, from the lowest layer up.
+        uniform: the distance of even attention, in pixels.
+
+    Returns:
+        means of the lowest and of the highest layer; in the two lowest layers, the nearest head
+        and the spread (largest minus smallest head of a layer, mean of both layers); the number
+        of local heads, nearer than `LOCAL` times `uniform`, in all layers and in those two.
+    """
+    low = distances[:2]
+    return {
+        "lowest_layer_mean": float(distances[0].mean()),
+        "highest_layer_mean": float(distances[-1].mean()),
+        "low_layers_nearest_head": float(low.min()),
+        "low_layers_spread": float((low.max(axis=1) - low.min(axis=1)).mean()),
+        "local_heads": float((distances < LOCAL * uniform).sum()),
+        "low_layers_local_heads": float((low < LOCAL * uniform).sum()),
+        "uniform": uniform,
+    }
+
+
+def draw(result: Result) -> dict[str, Figure]:
+    """Draw each model's heads in order of distance, and layer by layer."""
+    figures = {}
+    for name in result.models:
+        distances = result.arrays[f"distance/{name}"].values
+        uniform = float(result.arrays[f"uniform/{name}"].values)
+        # Models of one input size and patch share their axis.
+        alike = [m for m in result.models if result.arrays[f"uniform/{m}"].values == uniform]
+        tallest = max(np.nanmax(result.arrays[f"distance/{m}"].values, initial=0) for m in alike)
+        with style.styled():
+            figure = style.new_figure(style.WIDTH, 2.8)
+            left, right = figure.subplots(1, 2, sharey=True)
+            colours = _layer_colours(len(distances))
+            _draw_sorted(left, distances, colours)
+            _draw_by_layer(right, distances, colours)
+            for axis in (left, right):
+                axis.axhline(uniform, color="0.3", lw=0.8, ls=":", label="even attention")
+                axis.set_ylim(0, 1.08 * max(tallest, uniform))
+                axis.legend(loc="best")
+            left.set_ylabel("mean attention distance (pixels),\nclass and register tokens left out")
+            figure.suptitle(name, fontsize=9)
+        figures[f"attention-distance-{name}"] = figure
+    return figures
+
+
+def _layer_colours(layers: int) -> dict[int, str]:
+    """Return the colours of the two lowest and the two highest layers, by index."""
+    low = list(range(min(2, layers)))
+    high = [i for i in range(max(0, layers - 2), layers) if i not in low]
+    chosen = zip(low, COLOURS["low"], strict=False)
+    return dict(chosen) | dict(zip(high, COLOURS["high"][-len(high) :], strict=False))
+
+
+def _draw_sorted(axis: Axes, distances: NDArray[np.float64], colours: dict[int, str]) -> None:
+    places = np.arange(1, distances.shape[1] + 1)
+    for i, heads in enumerate(distances):
+        if i in colours:
+            label = f"layer {i + 1}"
+            axis.plot(
+                places, np.sort(heads), "o-", color=colours[i], lw=1.4, ms=3, zorder=3, label=label
+            )
+        else:
+            axis.plot(places, np.sort(heads), color="0.75", lw=0.8, zorder=1)
+    if len(colours) < len(distances):
+        axis.plot([], [], color="0.75", lw=0.8, label="layers between")
+    axis.set_xlabel("heads, from nearest to farthest")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _draw_by_layer(axis: Axes, distances: NDArray[np.float64], colours: dict[int, str]) -> None:
+    for i, heads in enumerate(distances):
+        colour = colours.get(i, "0.65")
+        axis.plot(np.full(len(heads), i + 1), heads, "o", ms=3, color=colour, alpha=0.8, mew=0)
+    axis.plot(
+        np.arange(1, len(distances) + 1), distances.mean(axis=1), "k_", ms=9, label="mean of heads"
+    )
+    axis.set_xlabel("layer, from input to output")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.set_xlim(0.4, len(distances) + 0.6)

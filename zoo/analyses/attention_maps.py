@@ -1,0 +1,277 @@
+"""Where a ViT looks: attention rollout over the image, single heads, and attention's entropy.
+
+A layer's rollout follows attention through the layers below it down to the input patches
+(Abnar & Zuidema 2020; Zhu et al. 2023, Sec. 4).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from itertools import combinations
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from zoo.analyses.attention_figures import draw_entropy, draw_maps
+from zoo.analyses.attention_layers import Attending, attending_models, name_images
+from zoo.analyses.base import (
+    About,
+    Accumulator,
+    Array,
+    Batch,
+    Grid,
+    Result,
+    Study,
+    Subject,
+    pair_name,
+)
+from zoo.capture.taps import Tap
+from zoo.models.preprocess import resize_and_crop
+
+ABOUT = About(
+    name="attention-maps",
+    title="Attention maps",
+    shows=(
+        "Which patches reach the token that the classifier reads, layer by layer (attention "
+        "rollout), what each head of the last layer attends to, and how evenly attention is "
+        "spread (its entropy)."
+    ),
+    reading=(
+        "Colour gives a patch's share of attention over that of even attention, so 1 means no "
+        "preference; each figure has its own colour range. Layers are counted from the input. "
+        "A normalised entropy of 1 is attention spread evenly over all tokens, 0 is attention on "
+        "one token."
+    ),
+    needs="attention",
+    source="Zhu et al. 2023, Sec. 4; Abnar & Zuidema 2020",
+)
+
+# A map whose deviation is below this share of its norm differs by float32 rounding only.
+CONSTANT = 1e-6
+
+
+def rollout_step(weights: torch.Tensor, below: torch.Tensor | None = None) -> torch.Tensor:
+    """Return rollout after one more layer: rownorm(mean over heads of A + I) · R below.
+
+    Args:
+        weights: (…, heads, T, T), each row a distribution over keys.
+        below: (…, T, T), the rollout of the layer below; None is the identity.
+
+    Returns:
+        (…, T, T); row i says how much of each input token is in token i, and sums to 1.
+
+    Source: Abnar & Zuidema 2020, Sec. 3; the identity stands for the skip connection.
+    """
+    mixed = weights.mean(dim=-3)
+    mixed = mixed + torch.eye(mixed.shape[-1], dtype=mixed.dtype, device=mixed.device)
+    mixed = mixed / mixed.sum(dim=-1, keepdim=True)
+    return mixed if below is None else mixed @ below
+
+
+def attention_rollout(weights: Sequence[torch.Tensor] | torch.Tensor) -> torch.Tensor:
+    """Return the rollout of every layer, (layers, …, T, T), from the input upwards.
+
+    Args:
+        weights: one (…, heads, T, T) a layer, from the input upwards.
+
+    Raises:
+        ValueError: no layer, or weights that are not square.
+
+    >>> even = torch.full((1, 4, 4), 0.25)
+    >>> attention_rollout([even, even])[-1, 0].tolist()
+    [0.4375, 0.1875, 0.1875, 0.1875]
+    """
+    if len(weights) == 0:
+        raise ValueError("expected the weights of at least one layer, got none")
+    steps: list[torch.Tensor] = []
+    for layer in weights:
+        if layer.ndim < 3 or layer.shape[-1] != layer.shape[-2]:
+            raise ValueError(f"expected weights (…, heads, T, T), got {tuple(layer.shape)}")
+        steps.append(rollout_step(layer, steps[-1] if steps else None))
+    return torch.stack(steps)
+
+
+def token_maps(rows: torch.Tensor, grid: Grid, *, class_token: bool) -> torch.Tensor:
+    """Return maps (…, height, width) over the patches from attention or rollout (…, T, T).
+
+    Args:
+        rows: T = prefix + height · width.
+        grid: how the tokens lie over the image.
+        class_token: whether to read the first token's row, or the mean over patch tokens' rows.
+    """
+    read = rows[..., 0, :] if class_token else rows[..., grid.prefix :, :].mean(dim=-2)
+    return read[..., grid.prefix :].unflatten(-1, (grid.height, grid.width))
+
+
+def attention_entropy(weights: torch.Tensor) -> torch.Tensor:
+    """Return attention's entropy in nats, (…, heads), the mean over queries.
+
+    Args:
+        weights: (…, heads, queries, keys), each row a distribution over keys.
+
+    Returns:
+        0 where every query attends to one key, log(keys) where attention is even.
+
+    >>> round(float(attention_entropy(torch.full((1, 3, 4), 0.25))[0]), 4)  # log 4
+    1.3863
+    """
+    return torch.special.entr(weights).sum(dim=-1).mean(dim=-1)
+
+
+def map_correlation(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Return Pearson's correlation of two stacks of maps, (n,), one value an image.
+
+    Args:
+        a: (n, height, width).
+        b: maps of the same images on the same grid.
+
+    Returns:
+        1 for maps that differ in scale and offset only; NaN where a map is constant.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if a.shape != b.shape:
+        raise ValueError(f"expected maps of one shape, got {tuple(a.shape)} and {tuple(b.shape)}")
+    unit = []
+    for maps in (a, b):
+        values = maps.flatten(1).double()
+        centred = values - values.mean(dim=1, keepdim=True)
+        length = torch.linalg.vector_norm(centred, dim=1)
+        constant = ~(length > CONSTANT * torch.linalg.vector_norm(values, dim=1))
+        unit.append(centred / length.masked_fill(constant, math.nan)[:, None])
+    return (unit[0] * unit[1]).sum(dim=1)
+
+
+def start(study: Study) -> Accumulator:
+    """Begin attention maps of the models that attend over one grid of tokens."""
+    return _Maps(study, *attending_models(study, "no attention maps"))
+
+
+class _Maps(Accumulator):
+    """Keeps each model's rollout of the current batch, sums of entropy, and the shown maps."""
+
+    def __init__(self, study: Study, models: dict[int, Attending], notes: list[str]) -> None:
+        self.study, self.models, self.notes = study, models, notes
+        self.rollout: dict[int, torch.Tensor] = {}
+        self.final: dict[int, torch.Tensor] = {}
+        self.entropy: dict[int, NDArray[np.float64]] = {}
+        self.shown: dict[int, NDArray[np.float32]] = {}
+        self.heads: dict[int, NDArray[np.float32]] = {}
+        for s, model in models.items():
+            layers, places = len(model.layers), (model.grid.height, model.grid.width)
+            self.entropy[s] = np.zeros((layers, model.heads))
+            self.shown[s] = np.zeros((len(study.shown), layers, *places), np.float32)
+            self.heads[s] = np.zeros((len(study.shown), model.heads, *places), np.float32)
+        self.pairs: dict[tuple[int, int], list[NDArray[np.float64]]] = {}
+        for a, b in combinations(models, 2):
+            if _side(models[a]) == _side(models[b]):
+                self.pairs[a, b] = []
+            else:
+                self.notes.append(
+                    f"{pair_name(models[a].name, models[b].name)}: maps are not compared, since "
+                    f"the token grids differ ({_side(models[a])}, {_side(models[b])})"
+                )
+        self.seen = 0
+
+    def taps(self, subject: int) -> list[Tap]:
+        model = self.models.get(subject)
+        return [Tap(name, "attention") for name in model.layers] if model else []
+
+    def observe(self, subject: int, tap: Tap, value: torch.Tensor) -> None:
+        model = self.models[subject]
+        layer = model.layers.index(tap.layer)
+        read = partial(token_maps, grid=model.grid, class_token=model.class_token)
+        self.entropy[subject][layer] += attention_entropy(value).double().sum(dim=0).cpu().numpy()
+        self.rollout[subject] = rollout_step(value, self.rollout[subject] if layer else None)
+        self.final[subject] = maps = read(self.rollout[subject])
+        for i, image in enumerate(self.study.shown):
+            row = image - self.seen
+            if 0 <= row < len(value):
+                self.shown[subject][i, layer] = maps[row].cpu().numpy()
+                if layer == len(model.layers) - 1:
+                    self.heads[subject][i] = read(value[row]).cpu().numpy()
+
+    def end_batch(self, batch: Batch) -> None:
+        for (a, b), kept in self.pairs.items():
+            first, second = self.final[a], self.final[b]
+            # The floor: each image's map beside its neighbour's.
+            both = [map_correlation(first, second), map_correlation(first, second.roll(1, 0))]
+            kept.append(torch.stack(both).cpu().numpy())
+        self.seen = batch.stop
+
+    def result(self) -> Result:
+        arrays: dict[str, Array] = {}
+        metrics: dict[str, float] = {}
+        labels = {"image": name_images(self.study), "channel": ("red", "green", "blue")}
+        for s, model in self.models.items():
+            labels[f"layer[{model.name}]"] = model.layers
+            arrays |= self._arrays(s, model)
+            relative = arrays[f"normalised_entropy/{model.name}"].values
+            metrics[f"attention-maps/{model.name}/entropy"] = float(relative.mean())
+            metrics[f"attention-maps/{model.name}/entropy_last"] = float(relative[-1].mean())
+            if not model.class_token:
+                self.notes.append(
+                    f"{model.name}: its classifier reads no class token, so its maps are the "
+                    "mean over the rows of all patches"
+                )
+        for (a, b), kept in self.pairs.items():
+            name = pair_name(self.models[a].name, self.models[b].name)
+            same, neighbour = np.concatenate(kept, axis=1)
+            arrays[f"correlation/{name}"] = Array(same, ("all_images",))
+            metrics[f"attention-maps/{name}/map_correlation"] = _mean_defined(same)
+            metrics[f"attention-maps/{name}/permuted_images"] = _mean_defined(neighbour)
+            if lost := int(np.isnan(same).sum()):
+                self.notes.append(
+                    f"{name}: on {lost} of {self.seen} images a map is constant or not finite; "
+                    "they are left out of the correlation"
+                )
+        for key in [key for key, value in metrics.items() if not math.isfinite(value)]:
+            del metrics[key]
+            self.notes.append(f"{key} is not defined: the attention it rests on is not finite")
+        names = tuple(model.name for model in self.models.values())
+        return Result(names, arrays, metrics, labels, tuple(self.notes))
+
+    def _arrays(self, s: int, model: Attending) -> dict[str, Array]:
+        name = model.name
+        layer, head = f"layer[{name}]", f"head[{name}]"
+        places = (f"grid_row[{name}]", f"grid_column[{name}]")
+        pixels = ("image", f"pixel_row[{name}]", f"pixel_column[{name}]", "channel")
+        entropy = self.entropy[s] / self.seen
+        return {
+            f"images/{name}": Array(_as_seen(self.study, self.study.subjects[s]), pixels),
+            f"rollout/{name}": Array(self.shown[s], ("image", layer, *places)),
+            f"heads/{name}": Array(self.heads[s], ("image", head, *places)),
+            f"entropy/{name}": Array(entropy, (layer, head), "nats"),
+            f"normalised_entropy/{name}": Array(entropy / math.log(model.tokens), (layer, head)),
+        }
+
+
+def _side(model: Attending) -> str:
+    return f"{model.grid.height}×{model.grid.width}"
+
+
+def _as_seen(study: Study, subject: Subject) -> NDArray[np.uint8]:
+    """Return the shown images as the model sees them: resized and cropped, before normalising."""
+    pixels = torch.as_tensor(np.ascontiguousarray(study.images[list(study.shown)]))
+    scaled = resize_and_crop(pixels.permute(0, 3, 1, 2).float() / 255, subject.model.spec)
+    return (scaled * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def _mean_defined(values: NDArray[np.float64]) -> float:
+    values = values[np.isfinite(values)]
+    return float(values.mean()) if values.size else math.nan
+
+
+def draw(result: Result) -> dict[str, Figure]:
+    """Draw rollout and last-layer heads of each model, and the entropy of all of them."""
+    figures = {}
+    for name in result.models:
+        figures[f"attention-maps-{name}"] = draw_maps(result, name, "rollout", "layer")
+        figures[f"attention-maps-{name}-heads"] = draw_maps(result, name, "heads", "head")
+    figures["attention-maps-entropy"] = draw_entropy(result)
+    return figures

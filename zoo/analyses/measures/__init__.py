@@ -1,0 +1,35 @@
+"""Measures of how alike two representations are, beside linear CKA: one table, higher is closer.
+
+Each is a pure function of features (n, p) and (n, q) of the same n images. Some are similarities
+by themselves; the Procrustes distance d is turned into one by 1 − d²/2.
+"""
+
+from zoo.analyses.measures.canonical import PWCCA, SVCCA, pwcca, svcca
+from zoo.analyses.measures.features import DegenerateError, Measure
+from zoo.analyses.measures.kernel import RBF_CKA, rbf_cka
+from zoo.analyses.measures.neighbours import MUTUAL_KNN, mutual_knn
+from zoo.analyses.measures.procrustes import (
+    PROCRUSTES,
+    procrustes_distance,
+    procrustes_similarity,
+    shape_distance,
+)
+from zoo.analyses.measures.rsa import RSA, rsa
+
+MEASURES: dict[str, Measure] = {
+    measure.name: measure for measure in (RBF_CKA, SVCCA, PWCCA, PROCRUSTES, RSA, MUTUAL_KNN)
+}
+
+__all__ = [
+    "MEASURES",
+    "DegenerateError",
+    "Measure",
+    "mutual_knn",
+    "procrustes_distance",
+    "procrustes_similarity",
+    "pwcca",
+    "rbf_cka",
+    "rsa",
+    "shape_distance",
+    "svcca",
+]

@@ -1,0 +1,146 @@
+"""Canonical correlation: SVCCA and PWCCA."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from zoo.analyses.measures.features import (
+    CONSTANT,
+    DegenerateError,
+    Measure,
+    centred,
+    prepare_both,
+)
+
+VARIANCE = 0.99
+
+
+@dataclass(frozen=True)
+class PrincipalPart:
+    """The k principal directions of centred features: X ≈ basis · diag(scales) · directions.
+
+    `basis` is (n, k) with orthonormal columns, `scales` (k,), `directions` (k, d).
+    """
+
+    basis: NDArray[np.float64]
+    scales: NDArray[np.float64]
+    directions: NDArray[np.float64]
+
+
+def svcca(x: ArrayLike, y: ArrayLike, *, variance: float = VARIANCE) -> float:
+    """Return the mean canonical correlation of two representations' principal parts.
+
+    Each side is centred and cut down to the fewest principal directions that hold `variance`
+    of its total variance; the correlations are averaged over the smaller number of the two.
+
+    Args:
+        x: (n, p) features of n images.
+        y: (n, q) features of the same images.
+        variance: share in (0, 1] of the variance to keep; directions of no variance never count.
+
+    Returns:
+        In 0..1; higher is closer. 1 when the smaller kept subspace lies within the other.
+        Unrelated features do not give 0 but about √(k/n) for k kept directions: read it
+        against permuted images.
+
+    Raises:
+        ValueError: the images differ in number, a side is constant or not finite, or both
+            sides' kept directions together are as many as the images (some correlations are
+            then 1 for any features at all).
+
+    Source: Raghu et al. 2017, Sec. 2.
+
+    >>> x = np.random.default_rng(0).normal(size=(50, 5))
+    >>> round(svcca(x, x @ np.diag([1, 2, 3, 4, 5]), variance=1.0), 6)
+    1.0
+    """
+    a, b = prepare_both(lambda z: principal_part(z, variance=variance), x, y)
+    return compare_svcca(a, b)
+
+
+def pwcca(x: ArrayLike, y: ArrayLike, *, variance: float = VARIANCE) -> float:
+    """Return the canonical correlations' mean, weighted by how much of x each accounts for.
+
+    Σ α_i ρ_i / Σ α_i with α_i = Σ_j |⟨h_i, x_j⟩|, where h_i is the i-th canonical variate on
+    the side of x and x_j a centred column of x's principal part. It is not symmetric: the
+    weights are those of x.
+
+    Args:
+        x: (n, p) features of n images, which give the weights.
+        y: (n, q) features of the same images.
+        variance: share of the variance to keep first, as in `svcca`.
+
+    Returns:
+        In 0..1; higher is closer. As for SVCCA, unrelated features do not give 0.
+
+    Raises:
+        ValueError: as `svcca`.
+
+    Source: Morcos et al. 2018.
+
+    >>> x = np.random.default_rng(0).normal(size=(50, 5))
+    >>> round(pwcca(x, x, variance=1.0), 6)
+    1.0
+    """
+    a, b = prepare_both(lambda z: principal_part(z, variance=variance), x, y)
+    return compare_pwcca(a, b)
+
+
+def principal_part(x: NDArray[np.float64], *, variance: float = VARIANCE) -> PrincipalPart:
+    """Return the fewest principal directions of features (n, d) that hold a share of variance."""
+    if not 0 < variance <= 1:
+        raise ValueError(f"variance: expected a share in (0, 1], got {variance}")
+    basis, scales, directions = np.linalg.svd(centred(x), full_matrices=False)
+    real = int((scales > CONSTANT * scales[0]).sum())
+    held = np.cumsum(scales[:real] ** 2) / np.sum(scales[:real] ** 2)
+    # Without the slack, the rounding of a cumulative sum could ask for one direction more.
+    kept = min(int(np.searchsorted(held, variance - 1e-12)) + 1, real)
+    return PrincipalPart(basis[:, :kept], scales[:kept], directions[:kept])
+
+
+def canonical_correlations(
+    a: PrincipalPart, b: PrincipalPart
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return correlations (k,), largest first, and their directions (k_a, k) in a's basis."""
+    n, k_a = a.basis.shape
+    k_b = b.basis.shape[1]
+    if k_a + k_b >= n:
+        raise DegenerateError(
+            f"canonical correlations of {k_a} and {k_b} directions need more than "
+            f"{k_a + k_b} images, got {n}"
+        )
+    directions, correlations, _ = np.linalg.svd(a.basis.T @ b.basis, full_matrices=False)
+    return np.minimum(correlations, 1), directions  # rounding can leave 1 + 1e-16
+
+
+def compare_svcca(a: PrincipalPart, b: PrincipalPart) -> float:
+    """Return the mean canonical correlation of two principal parts."""
+    return float(canonical_correlations(a, b)[0].mean())
+
+
+def compare_pwcca(a: PrincipalPart, b: PrincipalPart) -> float:
+    """Return the canonical correlations of two principal parts, weighted by the first."""
+    correlations, directions = canonical_correlations(a, b)
+    weights = np.abs((directions.T * a.scales) @ a.directions).sum(axis=1)
+    return float(weights @ correlations / weights.sum())
+
+
+SVCCA = Measure(
+    name="svcca",
+    title="SVCCA",
+    label="mean correlation (99 % of variance)",
+    prepare=principal_part,
+    compare=compare_svcca,
+    source="Raghu et al. 2017",
+)
+PWCCA = Measure(
+    name="pwcca",
+    title="PWCCA",
+    label="weighted mean correlation",
+    prepare=principal_part,
+    compare=compare_pwcca,
+    source="Morcos et al. 2018",
+)

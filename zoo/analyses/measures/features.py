@@ -1,0 +1,104 @@
+"""What all measures of similarity share: checked and centred features, distances, names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from zoo.analyses.cka import CONSTANT
+
+Prepare = Callable[[NDArray[np.float64]], Any]
+# Two images nearer than this, relative to their norms, differ by rounding only: they coincide.
+COINCIDENT = 1e-12
+
+
+class DegenerateError(ValueError):
+    """Features that a measure is not defined on; the message says what is wrong with them."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One way to say how alike two representations of the same images are; higher is closer.
+
+    `prepare` does what depends on one side alone, once a layer, and `compare` what depends on
+    both. `low` and `high` are the range of the values that a figure shows. `label` names the
+    value with its convention.
+    """
+
+    name: str
+    title: str
+    label: str
+    prepare: Callable[[NDArray[np.float64]], Any]
+    compare: Callable[[Any, Any], float]
+    source: str
+    low: float = 0.0
+    high: float = 1.0
+
+    def __call__(self, x: ArrayLike, y: ArrayLike) -> float:
+        """Return the similarity of features (n, p) and (n, q) of the same n images."""
+        return self.compare(*prepare_both(self.prepare, x, y))
+
+
+def prepare_both(prepare: Prepare, x: ArrayLike, y: ArrayLike) -> tuple[Any, Any]:
+    """Prepare two representations of the same images; what is wrong is said with its side.
+
+    Raises:
+        ValueError: the number of images differs.
+        DegenerateError: a side is not finite, constant, or degenerate for the measure.
+    """
+    sides = {"x": np.asarray(x, dtype=np.float64), "y": np.asarray(y, dtype=np.float64)}
+    if len(sides["x"]) != len(sides["y"]):
+        raise ValueError(f"expected the same images, got {len(sides['x'])} and {len(sides['y'])}")
+    prepared = []
+    for name, values in sides.items():
+        try:
+            prepared.append(prepare(values))
+        except DegenerateError as error:
+            raise DegenerateError(f"{name} {error}") from None
+    return prepared[0], prepared[1]
+
+
+def centred(x: ArrayLike, *, images: int = 2) -> NDArray[np.float64]:
+    """Return features (n, d) with the mean of each column removed, in float64.
+
+    Args:
+        x: (n, …) features of n images; more dimensions are flattened.
+        images: how many are needed.
+
+    Raises:
+        DegenerateError: too few images, values that are not finite, or images that are all the
+            same up to float32 rounding.
+    """
+    values = np.asarray(x, dtype=np.float64)
+    if len(values) < images:
+        raise DegenerateError(f"needs at least {images} images, got {len(values)}")
+    values = values.reshape(len(values), -1)
+    if not np.isfinite(values).all():
+        raise DegenerateError("is not finite")
+    moved = values - values.mean(axis=0)
+    if np.linalg.norm(moved) <= CONSTANT * np.linalg.norm(values):
+        raise DegenerateError("is constant")
+    return moved
+
+
+def squared_distances(moved: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return squared Euclidean distances (n, n) between centred features (n, d).
+
+    What the difference of two squared norms cannot resolve is set to 0: such images coincide.
+    """
+    gram = moved @ moved.T
+    norms = np.diagonal(gram)
+    sums = norms[:, None] + norms[None, :]
+    squares = sums - 2 * gram
+    squares[squares <= COINCIDENT * sums] = 0
+    np.fill_diagonal(squares, 0)
+    return squares
+
+
+def upper(matrix: NDArray) -> NDArray:
+    """Return the entries above the diagonal of (n, n), row by row: n(n−1)/2 of them."""
+    return matrix[np.triu_indices(len(matrix), 1)]

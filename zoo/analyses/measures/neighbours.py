@@ -1,0 +1,75 @@
+"""Mutual nearest neighbours: do two layers put the same images close together?"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from zoo.analyses.measures.features import (
+    DegenerateError,
+    Measure,
+    centred,
+    prepare_both,
+    squared_distances,
+)
+
+NEIGHBOURS = 10
+
+
+def mutual_knn(x: ArrayLike, y: ArrayLike, *, neighbours: int = NEIGHBOURS) -> float:
+    """Return the share of nearest neighbours that two representations have in common.
+
+    Args:
+        x: (n, p) features of n > `neighbours` images.
+        y: (n, q) features of the same images.
+        neighbours: how many of each image's nearest other images count (k).
+
+    Returns:
+        The mean over images of |N_k(x_i) ∩ N_k(y_i)| / k by Euclidean distance, without the
+        image itself; of equally near images the first one counts. In 0..1; higher is closer;
+        k/(n−1) is expected of unrelated features.
+
+    Raises:
+        ValueError: the images differ in number or are too few, or a side is constant or not
+            finite.
+
+    Source: Huh et al. 2024 (who take the cosine instead of the distance).
+
+    >>> x = np.random.default_rng(0).normal(size=(20, 5))
+    >>> mutual_knn(x, 3 * x + 1)
+    1.0
+    """
+    if neighbours < 1:
+        raise ValueError(f"neighbours: expected at least 1, got {neighbours}")
+    return compare_neighbours(
+        *prepare_both(lambda z: prepare_neighbours(z, neighbours=neighbours), x, y)
+    )
+
+
+def prepare_neighbours(
+    x: NDArray[np.float64], *, neighbours: int = NEIGHBOURS
+) -> NDArray[np.int64]:
+    """Return the indices (n, k) of each image's nearest other images."""
+    if len(x) <= neighbours:
+        raise DegenerateError(f"needs more than {neighbours} images, got {len(x)}")
+    squares = squared_distances(centred(x))
+    np.fill_diagonal(squares, np.inf)
+    return np.argsort(squares, axis=1, kind="stable")[:, :neighbours]
+
+
+def compare_neighbours(a: NDArray[np.int64], b: NDArray[np.int64]) -> float:
+    """Return the share of neighbours (n, k) that two sides share."""
+    owner = np.arange(len(a))[:, None] * len(a)
+    common = np.intersect1d(owner + a, owner + b, assume_unique=True)
+    return common.size / a.size
+
+
+MUTUAL_KNN = Measure(
+    name="mutual_knn",
+    title="Mutual nearest neighbours",
+    label=f"shared of {NEIGHBOURS} nearest",
+    prepare=prepare_neighbours,
+    compare=compare_neighbours,
+    source="Huh et al. 2024",
+    high=0.5,  # networks that differ share few neighbours; 0 to 1 would leave it all dark
+)

@@ -1,0 +1,80 @@
+"""Representational similarity analysis (RSA): do two layers find the same images different?"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import rankdata
+
+from zoo.analyses.measures.features import (
+    CONSTANT,
+    DegenerateError,
+    Measure,
+    centred,
+    prepare_both,
+    upper,
+)
+
+
+def rsa(x: ArrayLike, y: ArrayLike) -> float:
+    """Return the rank correlation of two layers' dissimilarities between images.
+
+    Args:
+        x: (n, p) features of n >= 3 images, p >= 2.
+        y: (n, q) features of the same images, q >= 2.
+
+    Returns:
+        Spearman's ρ between the entries above the diagonal of both dissimilarity matrices,
+        where two images differ by 1 − the Pearson correlation of their feature vectors (not
+        centred over images). In −1..1; higher is closer, about 0 for unrelated. A scale and a
+        shift that are the same for all features change nothing; a rotation of them does.
+
+    Raises:
+        ValueError: the images differ in number; or a side is constant, not finite, has one
+            feature, an image whose features are all equal, or all dissimilarities equal.
+
+    Source: Kriegeskorte et al. 2008.
+
+    >>> x = np.random.default_rng(0).normal(size=(20, 5))
+    >>> round(rsa(x, 3 * x + 1), 6)
+    1.0
+    """
+    return compare_ranks(*prepare_both(prepare_ranks, x, y))
+
+
+def prepare_ranks(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the ranks of the dissimilarities of all pairs of images, centred, of length 1."""
+    centred(x, images=3)  # for its checks: constant and not finite features
+    values = x.reshape(len(x), -1)
+    if values.shape[1] < 2:
+        raise DegenerateError("has one feature: images cannot be correlated")
+    rows = values - values.mean(axis=1, keepdims=True)
+    lengths = np.linalg.norm(rows, axis=1)
+    flat = np.flatnonzero(lengths <= CONSTANT * np.linalg.norm(values, axis=1))
+    if flat.size:
+        raise DegenerateError(
+            f"has {flat.size} images whose features are all equal (the first is {flat[0]})"
+        )
+    rows /= lengths[:, None]
+    # Rounding of equal dissimilarities must not make them different ranks.
+    ranks = rankdata(np.round(upper(1 - rows @ rows.T), 12))
+    ranks -= ranks.mean()
+    length = np.linalg.norm(ranks)
+    if not length > 0:
+        raise DegenerateError("has all dissimilarities equal")
+    return ranks / length
+
+
+def compare_ranks(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """Return the correlation of two prepared rank vectors."""
+    return float(a @ b)
+
+
+RSA = Measure(
+    name="rsa",
+    title="RSA",
+    label="Spearman of dissimilarities",
+    prepare=prepare_ranks,
+    compare=compare_ranks,
+    source="Kriegeskorte et al. 2008",
+)

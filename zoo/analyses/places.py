@@ -1,0 +1,106 @@
+"""Where a layer's output lies over the image, and which layers and images are looked at.
+
+Shared by the analyses of features: the same rules for CNNs, ViTs and windowed transformers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from zoo.analyses.base import Subject
+from zoo.analyses.cka import pool_activation
+
+MAX_LAYERS = 32
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a layer's output for one image lies over it: `height` × `width` places, row by row.
+
+    `kind` is `tokens` (prefix + places, channels), `channels_first` (channels, height, width)
+    or `channels_last` (height, width, channels); `prefix` counts the tokens before the places.
+    """
+
+    kind: str
+    height: int
+    width: int
+    prefix: int = 0
+
+
+def layout_of(subject: Subject, layer: str) -> Layout | None:
+    """Say how a layer's output lies over the image; None where it does not, or cannot be told.
+
+    Inputs are square, so the two equal sides of three are height and width; three equal sides
+    are taken for channels first in a CNN.
+    """
+    shape = subject.trace[layer].shape
+    if len(shape) == 2 and subject.grid:
+        grid = subject.grid
+        fits = shape[0] == grid.prefix + grid.height * grid.width
+        return Layout("tokens", grid.height, grid.width, grid.prefix) if fits else None
+    if len(shape) != 3 or subject.grid:
+        return None
+    if shape[1] == shape[2] and (shape[0] != shape[1] or subject.family == "cnn"):
+        return Layout("channels_first", shape[1], shape[2])
+    if shape[0] == shape[1] != shape[2]:
+        return Layout("channels_last", shape[0], shape[1])
+    return None
+
+
+def places_of(value: torch.Tensor, layout: Layout) -> torch.Tensor:
+    """Return a layer's output as (n, places, channels), without prefix tokens; no copy."""
+    if layout.kind == "tokens":
+        return value[:, layout.prefix :]
+    if layout.kind == "channels_first":
+        return value.flatten(2).transpose(1, 2)
+    return value.flatten(1, 2)
+
+
+def last_block(subject: Subject) -> str | None:
+    """Return the last block whose output lies over the image.
+
+    Of a network without blocks, the last layer with more than one place; None where there is none.
+    """
+    blocks = subject.trace.of_role("block")
+    layouts = {n: layout_of(subject, n) for n in blocks or (x.name for x in subject.trace)}
+    spatial = [n for n, at in layouts.items() if at and (blocks or at.height * at.width > 1)]
+    return spatial[-1] if spatial else None
+
+
+def compared_layers(subject: Subject, most: int = MAX_LAYERS) -> tuple[str, ...]:
+    """Return the selected layers; of more than `most`, stem, blocks and head; then evenly."""
+    layers = subject.layers
+    if len(layers) > most:
+        layers = tuple(n for n in layers if subject.trace[n].role != "inner") or layers
+    return evenly(layers, most)
+
+
+def mean_over_places(value: torch.Tensor, subject: Subject, layer: str) -> torch.Tensor:
+    """Return a layer's output averaged over places, (n, channels); prefix tokens are left out."""
+    layout = layout_of(subject, layer)
+    if layout and layout.kind == "channels_last":
+        value = value.movedim(-1, 1)
+    return pool_activation(value, "gap", subject.grid)
+
+
+def choose_images(count: int, most: int, seed: int) -> NDArray[np.int64]:
+    """Return the indices of at most `most` of `count` images, drawn at random, in order."""
+    if count <= most:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(seed).choice(count, size=most, replace=False))
+
+
+def evenly(names: Sequence[str], most: int) -> tuple[str, ...]:
+    """Return at most `most` names, evenly spread, the first and the last among them.
+
+    >>> evenly("abcdefg", 3)
+    ('a', 'd', 'g')
+    """
+    if len(names) <= most:
+        return tuple(names)
+    return tuple(names[i] for i in np.linspace(0, len(names) - 1, most).round().astype(int))

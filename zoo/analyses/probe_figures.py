@@ -1,0 +1,86 @@
+"""The figures of linear probes, drawn from the arrays of their result alone."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from zoo.analyses.accuracy import wilson_interval
+from zoo.analyses.base import Result
+from zoo.analyses.ridge import FEW_SHOT
+from zoo.report import style
+
+
+def draw_depth(result: Result) -> Figure:
+    """Draw accuracy against relative depth: a line a model and pooling, with 95 % bands."""
+    fit, test = (int(n) for n in result.arrays["images"].values)
+    with style.styled():
+        figure = style.new_figure(height=3.2)
+        axes = figure.subplots(1, 2, sharey=True)
+        for axis, kind in zip(axes, ("all", "few"), strict=True):
+            for m, name in enumerate(result.models):
+                _curves_of(axis, result, kind, name, style.COLOURS[m % len(style.COLOURS)])
+            axis.axhline(float(result.arrays["chance"].values), color="0.5", ls=":", lw=1)
+            axis.set(xlabel="relative depth (0: first layer, 1: last block)", ylim=(0, 1.02))
+        axes[0].set_ylabel(f"accuracy on {test:,} images")
+        axes[0].set_title(f"fitted on {fit:,} images", loc="left")
+        axes[1].set_title(f"fitted on {FEW_SHOT} images a class, or all", loc="left")
+        axes[0].annotate(
+            "most common class", (1, float(result.arrays["chance"].values)), (0, 2),
+            textcoords="offset points", ha="right", fontsize=6, color="0.4",
+        )  # fmt: skip
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(labels)))
+    return figure
+
+
+def _curves_of(axis: Axes, result: Result, kind: str, name: str, colour: str) -> None:
+    test = int(result.arrays["images"].values[1])
+    depth = result.arrays[f"depth/{name}"].values
+    for j, pooling in enumerate(result.labels[f"pooling[{name}]"]):
+        accuracy = result.arrays[f"{kind}/{name}"].values[:, j]
+        ends = [
+            (math.nan, math.nan) if math.isnan(a) else wilson_interval(round(a * test), test)
+            for a in accuracy
+        ]
+        line = "s--" if pooling == "class token" else "o-"
+        label = f"{name}, {pooling}"
+        axis.plot(depth, accuracy, line, color=colour, markersize=3, linewidth=1.2, label=label)
+        axis.fill_between(depth, *np.transpose(ends), color=colour, alpha=0.1, linewidth=0)
+
+
+def draw_tokens(result: Result, names: list[str]) -> Figure:
+    """Draw the accuracy of each single token of the last block, a map a model."""
+    across = min(4, len(names))
+    down = math.ceil(len(names) / across)
+    chance = float(result.arrays["chance"].values)
+    with style.styled():
+        figure = style.new_figure(min(style.WIDTH, 1.2 + 2.1 * across), 0.3 + 2.0 * down)
+        axes = figure.subplots(down, across, squeeze=False).ravel()
+        for axis in axes[len(names) :]:
+            axis.set_axis_off()
+        for axis, name in zip(axes, names, strict=False):
+            values = result.arrays[f"tokens/{name}"].values
+            panel = style.HeatMap(values[::-1], [], [], "", "")
+            image = style.heat_map(axis, panel, low=chance, high=1.0)
+            axis.set(xticks=[], yticks=[])
+            axis.set_title(_token_title(result, name), loc="left", fontsize=7)
+        figure.colorbar(
+            image,
+            ax=list(axes),
+            label="accuracy of one token\n(darkest: the most common class)",
+            extend="min",
+        )
+    return figure
+
+
+def _token_title(result: Result, name: str) -> str:
+    title = [style.shorten(name, 24)]
+    for what, words in (("single_token_last_mean", "tokens"), ("cls_last_accuracy", "class token")):
+        value = result.metrics.get(f"probes/{name}/{what}")
+        if value is not None:
+            title.append(f"{words}: {value:.2f}")
+    return title[0] + "\n" + ", ".join(title[1:])

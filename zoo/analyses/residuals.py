@@ -1,0 +1,406 @@
+"""Residual connections: what does a block carry on, and what does it add?
+
+Raghu et al. 2021, Figs 7, 8, E.1, E.2.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from zoo.analyses.accuracy import paired_difference
+from zoo.analyses.base import About, Accumulator, Array, NotApplicable, Result, Study, Subject
+from zoo.analyses.feature_maps import layout_of
+from zoo.capture.ablate import PARTS, Branch, ablated, find_branches
+from zoo.capture.layers import evaluating
+from zoo.capture.taps import Tap
+from zoo.models.preprocess import preprocess
+from zoo.report import style
+
+ABOUT = About(
+    name="residuals",
+    title="Residual connections",
+    shows=(
+        "How much of what leaves a block is carried by the skip connection and how much is "
+        "added by its branches: ‖z‖ / ‖f(z)‖ for the stream z and the branch f(z) that is added "
+        "to it, and the cosine between what enters and what leaves a block, for every token; and "
+        "the accuracy that is lost when a block's skips or branches are zeroed."
+    ),
+    reading=(
+        "A ratio far above 1 is a token that the skip carries on almost unchanged; below 1, the "
+        "branch replaces it. In the bars, a block that can lose its branch at no cost adds "
+        "little; one that cannot lose its skip relies on what came before."
+    ),
+    needs="activations",
+    source="Raghu et al. 2021, Figs 7, 8, E.1, E.2",
+)
+
+COSINE, CLS = "cosine", "CLS"
+LINES = ("o-", "s--", "D:", "^-.")  # one a kind of branch
+ABLATED_IMAGES = 512
+# Two passes a block are many in a deep network: it gets fewer images, but not under this many.
+ABLATED_PASSES, FEWEST_ABLATED = 8192, 128
+
+
+def norm_ratio(z: torch.Tensor, f: torch.Tensor, *, axis: int = -1) -> NDArray[np.float64]:
+    """Return ‖z‖₂ / ‖f(z)‖₂ of each token or location.
+
+    Args:
+        z: (n, …) the stream as it is added, with its channels along `axis`.
+        f: the branch as it is added, of the same shape.
+        axis: where the channels are: 1 for (n, channels, height, width), else the last.
+
+    Returns:
+        (n, tokens); NaN where f(z) is zero or either is not finite.
+
+    Source: Raghu et al. 2021, Fig. 7.
+
+    >>> norm_ratio(torch.tensor([[[3.0, 4.0]]]), torch.tensor([[[1.0, 0.0]]]))
+    array([[5.]])
+    """
+    return _ratio(_norms(z, axis), _norms(f, axis))
+
+
+def token_cosine(x: torch.Tensor, y: torch.Tensor, *, axis: int = -1) -> NDArray[np.float64]:
+    """Return the cosine between two tensors of one shape for each token or location.
+
+    Arguments as in `norm_ratio`; NaN where a token is zero or not finite.
+
+    >>> token_cosine(torch.tensor([[[3.0, 4.0]]]), torch.tensor([[[1.0, 0.0]]]))
+    array([[0.6]])
+    """
+    dot = (x.double() * y.double()).sum(dim=axis).flatten(1).cpu().numpy()
+    return _ratio(dot, _norms(x, axis) * _norms(y, axis))
+
+
+def _norms(value: torch.Tensor, axis: int) -> NDArray[np.float64]:
+    norms = torch.linalg.vector_norm(value, dim=axis, dtype=torch.float64)
+    return norms.flatten(1).cpu().numpy()
+
+
+def _ratio(above: NDArray[np.float64], below: NDArray[np.float64]) -> NDArray[np.float64]:
+    defined = np.isfinite(above) & np.isfinite(below) & (below != 0)
+    return np.where(defined, above, np.nan) / np.where(defined, below, 1.0)
+
+
+@dataclass
+class _Mean:
+    """A mean over images for each token, of those values that are defined."""
+
+    total: NDArray[np.float64] | float = 0.0
+    count: NDArray[np.float64] | float = 0.0
+    undefined: int = 0
+
+    def add(self, values: NDArray[np.float64]) -> None:
+        defined = np.isfinite(values)
+        self.total = self.total + np.where(defined, values, 0.0).sum(axis=0)
+        self.count = self.count + defined.sum(axis=0)
+        self.undefined += int((~defined).sum())
+
+    def value(self) -> NDArray[np.float64]:
+        count = np.where(np.asarray(self.count) > 0, self.count, np.nan)
+        return np.asarray(self.total / count)
+
+
+def start(study: Study) -> Accumulator:
+    """Begin; one image is run through each model to find its residual sums.
+
+    Raises:
+        NotApplicable: no model has any.
+    """
+    found: dict[int, tuple[Branch, ...]] = {}
+    for s, subject in enumerate(study.models):
+        example = preprocess(study.images[:1], subject.model.spec).to(study.device)
+        branches = find_branches(subject.model.module, subject.trace, example)
+        found[s] = tuple(b for b in branches if layout_of(subject, b.block))
+    if not any(found.values()):
+        raise NotApplicable("no model has residual blocks")
+    return _Residuals(study, found)
+
+
+class _Residuals(Accumulator):
+    """Keeps a mean for every branch and block, and tensors only until the end of their block."""
+
+    def __init__(self, study: Study, branches: dict[int, tuple[Branch, ...]]) -> None:
+        self.study, self.branches = study, branches
+        self.arrays: dict[str, Array] = {}
+        self.metrics: dict[str, float] = {}
+        self.labels: dict[str, tuple[str, ...]] = {}
+        self.notes: list[str] = []
+        self.means: dict[tuple[int, str, str], _Mean] = {}
+        self.pairs: dict[tuple[int, Tap], list[tuple[str, str, Tap, Tap]]] = {}
+        self.waiting: dict[Tap, torch.Tensor] = {}
+        for s, of_model in branches.items():
+            pairs = [(b.kind, b.block, b.skip, b.output) for b in of_model]
+            # A block's first skip is its input, after the projection where there is one.
+            firsts = {b.block: b.skip for b in reversed(of_model)}
+            pairs += [(COSINE, block, skip, Tap(block)) for block, skip in firsts.items()]
+            for pair in pairs:
+                self.means[s, pair[0], pair[1]] = _Mean()
+                for tap in pair[2:]:
+                    self.pairs.setdefault((s, tap), []).append(pair)
+
+    def taps(self, subject: int) -> Iterable[Tap]:
+        return [tap for s, tap in self.pairs if s == subject]
+
+    def observe(self, subject: int, tap: Tap, value: torch.Tensor) -> None:
+        for what, block, first, second in self.pairs[subject, tap]:
+            other = self.waiting.get(second if tap == first else first)
+            if other is None:
+                # A projected skip comes after the branch, which the sum will overwrite.
+                self.waiting[tap] = value.clone()
+                continue
+            z, f = (value, other) if tap == first else (other, value)
+            layout = layout_of(self.study.models[subject], block)
+            axis = 1 if layout and layout.kind == "channels_first" else -1
+            measure = token_cosine if what == COSINE else norm_ratio
+            self.means[subject, what, block].add(measure(z, f.reshape(z.shape), axis=axis))
+        if tap == Tap(self.pairs[subject, tap][0][1]):
+            self.waiting.clear()
+
+    def result(self) -> Result:
+        for s, subject in enumerate(self.study.models):
+            if self.branches[s]:
+                self._summarise(s, subject)
+                self._ablate(subject, self.branches[s])
+            else:
+                self.notes.append(f"{subject.name}: no residual sum was found in its blocks")
+        names = tuple(m.name for s, m in enumerate(self.study.models) if self.branches[s])
+        return Result(names, self.arrays, self.metrics, self.labels, tuple(self.notes))
+
+    def _summarise(self, s: int, subject: Subject) -> None:
+        """Turn one model's means into arrays and metrics; a block without a sum gives NaN."""
+        name, blocks = subject.name, subject.trace.of_role("block")
+        self.labels[f"block[{name}]"] = blocks
+        depth = np.arange(1, len(blocks) + 1) / len(blocks)
+        self.arrays[f"depth/{name}"] = Array(depth, (f"block[{name}]",))
+        kinds = dict.fromkeys(branch.kind for branch in self.branches[s])
+        for what in (*kinds, COSINE):
+            rows = {block: self.means.get((s, what, block), _Mean()) for block in blocks}
+            self._note_gaps(name, what, rows)
+            values = [row.value() for row in rows.values()]
+            key = COSINE if what == COSINE else f"ratio_{what}"
+            means = np.array([_mean(v) for v in values])
+            self.arrays[f"mean_{key}/{name}"] = Array(means, (f"block[{name}]",))
+            self._metric(name, f"mean_{key}", _mean(means))
+            tokens = _token_names(subject)
+            if tokens and all(v.shape in ((), (len(tokens),)) for v in values):
+                self.labels[f"token[{name}]"] = tokens
+                table = np.stack([np.broadcast_to(v, len(tokens)) for v in values])
+                dims = (f"block[{name}]", f"token[{name}]")
+                self.arrays[f"{key}/{name}"] = Array(table, dims)
+        ratios = [self.arrays[f"mean_ratio_{kind}/{name}"].values for kind in kinds]
+        self._metric(name, "mean_ratio", _mean(np.stack(ratios)))
+        tables = [self.arrays.get(f"ratio_{kind}/{name}") for kind in kinds]
+        self._rate_halves(name, [table.values for table in tables if table is not None])
+
+    def _note_gaps(self, name: str, what: str, rows: dict[str, _Mean]) -> None:
+        missing = [block for block, row in rows.items() if np.ndim(row.count) == 0]
+        if missing and what != COSINE:
+            self.notes.append(f"{name}: found no {what} sum in {', '.join(missing)}")
+        for block, row in rows.items():
+            if row.undefined:
+                self.notes.append(
+                    f"{name}: {block} {what}: {row.undefined} times a token or location was "
+                    "zero or not finite, and was left out of the mean"
+                )
+
+    def _rate_halves(self, name: str, tables: Sequence[NDArray[np.float64]]) -> None:
+        """Compare CLS with patches in the first and in the second half of the blocks."""
+        if not tables:
+            return
+        tokens = self.labels[f"token[{name}]"]
+        ratio = np.stack(tables)
+        half = ratio.shape[1] // 2
+        patches = [i for i, token in enumerate(tokens) if "," in token]
+        groups = {"patch": patches} | ({"cls": [0]} if tokens[0] == CLS else {})
+        if half == 0:
+            self.notes.append(f"{name}: one block has no halves to compare")
+            return
+        # With an odd number of blocks, the middle one is in neither half.
+        for what, chosen in groups.items():
+            self._metric(name, f"{what}_ratio_first_half", _mean(ratio[:, :half, chosen]))
+            self._metric(name, f"{what}_ratio_second_half", _mean(ratio[:, -half:, chosen]))
+
+    def _metric(self, name: str, what: str, value: float) -> None:
+        if math.isfinite(value):
+            self.metrics[f"residuals/{name}/{what}"] = value
+
+    def _ablate(self, subject: Subject, branches: Sequence[Branch]) -> None:
+        """Measure the accuracy that is lost without each block's branches, and its skips."""
+        study, name = self.study, subject.name
+        if study.labels is None or tuple(subject.model.spec.class_names) != study.class_names:
+            reason = "no labels" if study.labels is None else "trained on other classes"
+            self.notes.append(f"{name}: blocks were not ablated: {reason}")
+            return
+        by_block = {
+            block: [b for b in branches if b.block == block]
+            for block in subject.trace.of_role("block")
+        }
+        most = max(FEWEST_ABLATED, ABLATED_PASSES // (len(PARTS) * len(by_block)))
+        count = min(len(study.images), ABLATED_IMAGES, most)
+        rows = np.linspace(0, len(study.images) - 1, count).round().astype(int)
+        images, labels = study.images[rows], study.labels[rows]
+        intact = self._right(subject, images, labels)
+        drops = np.full((len(PARTS), len(by_block), 3), np.nan)
+        for p, part in enumerate(PARTS):
+            for i, sums in enumerate(by_block.values()):
+                if sums:
+                    with ablated(subject.model.module, sums, part):
+                        right = self._right(subject, images, labels)
+                    drops[p, i] = paired_difference(intact, right)
+            self._metric(
+                name, f"worst_accuracy_drop_without_{part}", float(np.nanmax(drops[p, :, 0]))
+            )
+        self._metric(name, "accuracy_intact", float(intact.mean()))
+        self.labels |= {"part": PARTS, "end": ("drop", "low", "high")}
+        dims = ("part", f"block[{name}]", "end")
+        self.arrays[f"accuracy_drop/{name}"] = Array(drops, dims)
+        self.arrays[f"ablated_images/{name}"] = Array(np.array(count), ())
+
+    def _right(
+        self, subject: Subject, images: NDArray[np.uint8], labels: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        predicted = []
+        size = self.study.settings.batch_size
+        module = subject.model.module
+        with torch.inference_mode(), evaluating(module):
+            for start in range(0, len(images), size):
+                x = preprocess(images[start : start + size], subject.model.spec)
+                output = module(x.to(self.study.device))
+                logits = output if isinstance(output, torch.Tensor) else output[0]
+                predicted.append(logits.argmax(dim=1).cpu().numpy())
+        return np.asarray(np.concatenate(predicted) == labels)
+
+
+def _token_names(subject: Subject) -> tuple[str, ...]:
+    """Return `CLS` and other prefix tokens by name, patches by row and column."""
+    grid = subject.grid
+    if grid is None:
+        return ()
+    module = subject.model.module
+    # A model may have register tokens and no class token.
+    has_cls = getattr(module, "cls_token", True) is not None
+    prefix = tuple(CLS if i == 0 and has_cls else f"prefix {i}" for i in range(grid.prefix))
+    return prefix + tuple(f"{y},{x}" for y in range(grid.height) for x in range(grid.width))
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    values = values[np.isfinite(values)]
+    return float(values.mean()) if values.size else math.nan
+
+
+def draw(result: Result) -> dict[str, Figure]:
+    """Draw token × block maps of ViTs, means against depth, and what each block is worth."""
+    figures = {
+        f"residuals-tokens-{name}": _draw_tokens(result, name)
+        for name in result.models
+        if f"{COSINE}/{name}" in result.arrays
+    }
+    figures["residuals-depth"] = _draw_depth(result)
+    rated = [name for name in result.models if f"accuracy_drop/{name}" in result.arrays]
+    if rated:
+        figures["residuals-ablation"] = _draw_ablation(result, rated)
+    return figures
+
+
+def _draw_tokens(result: Result, name: str) -> Figure:
+    """Draw a panel a measure, with the prefix tokens as a strip above the patches."""
+    tokens, blocks = result.labels[f"token[{name}]"], result.labels[f"block[{name}]"]
+    prefix = sum("," not in token for token in tokens)
+    ratios = [f"ratio_{kind}" for kind in _kinds(result, name)]
+    tables = {key: result.arrays[f"{key}/{name}"].values.T for key in (*ratios, COSINE)}
+    shared = np.stack([tables[key] for key in ratios])
+    norm = LogNorm(np.nanmin(shared), np.nanmax(shared))
+    with style.styled():
+        figure = style.new_figure(height=3.4)
+        heights = [0.09 * prefix, 1.0] if prefix else [1.0]
+        axes = figure.subplots(
+            len(heights), len(tables), squeeze=False, sharex=True, height_ratios=heights
+        )
+        for i, (key, table) in enumerate(tables.items()):
+            scale: dict[str, Any] = {"vmin": -1, "vmax": 1} if key == COSINE else {"norm": norm}
+            pieces = [table[:prefix], table[prefix:]] if prefix else [table]
+            for axis, piece in zip(axes[:, i], pieces, strict=True):
+                axis.patch.set(facecolor="white", hatch="xxxxx", edgecolor="0.55")
+                image = axis.imshow(
+                    np.ma.masked_invalid(piece), cmap=style.SEQUENTIAL, aspect="auto",
+                    interpolation="nearest", **scale,
+                )  # fmt: skip
+                axis.set_yticks([])
+            axes[0, i].set_title(key.removeprefix("ratio_"), loc="left")
+            axes[-1, i].set_xticks(*style.choose_labels(blocks, 16), rotation=90)
+            if key == ratios[-1]:
+                label = "‖z‖ / ‖f(z)‖"
+                figure.colorbar(image, ax=axes[:, : len(ratios)], label=label, aspect=30, pad=0.02)
+        figure.colorbar(image, ax=axes[:, -1], label="cosine(in, out)", aspect=30, pad=0.02)
+        if prefix:
+            axes[0, 0].set_yticks(range(prefix), tokens[:prefix])
+        axes[-1, 0].set_ylabel(f"{len(tokens) - prefix} patch tokens, row by row")
+    return figure
+
+
+def _kinds(result: Result, name: str) -> list[str]:
+    """Return the kinds of branches that a model has, from the names of its arrays."""
+    start, end = "mean_ratio_", f"/{name}"
+    return [
+        k[len(start) : -len(end)] for k in result.arrays if k.startswith(start) and k.endswith(end)
+    ]
+
+
+def _draw_depth(result: Result) -> Figure:
+    """Draw mean ratios and cosines of all models against relative depth."""
+    with style.styled():
+        figure = style.new_figure(height=3.1)
+        left, right = figure.subplots(1, 2)
+        for i, name in enumerate(result.models):
+            depth = result.arrays[f"depth/{name}"].values
+            look: dict[str, Any] = {
+                "color": style.COLOURS[i % len(style.COLOURS)], "markersize": 3, "linewidth": 1,
+            }  # fmt: skip
+            for kind, line in zip(_kinds(result, name), LINES, strict=False):
+                values = result.arrays[f"mean_ratio_{kind}/{name}"].values
+                left.plot(depth, values, line, label=f"{name}, {kind}", **look)
+            values = result.arrays[f"mean_{COSINE}/{name}"].values
+            right.plot(depth, values, LINES[0], label=name, **look)
+        left.set_yscale("log")
+        left.axhline(1, color="0.5", linestyle=":", linewidth=1)
+        left.set(ylabel="‖z‖ / ‖f(z)‖, mean over tokens", title="skip against branch")
+        right.set(ylabel="cosine, mean over tokens", title="block input against output")
+        for axis in (left, right):
+            axis.set_xlabel("relative depth (1: last block)")
+            axis.set_xlim(0, 1.03)
+        figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    return figure
+
+
+def _draw_ablation(result: Result, names: Sequence[str]) -> Figure:
+    """Draw the accuracy lost without each block's skips or branches, with 95 % intervals."""
+    with style.styled():
+        figure = style.new_figure(height=0.6 + 1.6 * len(names))
+        axes = figure.subplots(len(names), 1, squeeze=False, sharey=True)[:, 0]
+        for axis, name in zip(axes, names, strict=True):
+            blocks = result.labels[f"block[{name}]"]
+            for p, part in enumerate(result.labels["part"]):
+                drop, low, high = 100 * result.arrays[f"accuracy_drop/{name}"].values[p].T
+                axis.bar(
+                    np.arange(len(blocks)) + (p - 0.5) * 0.36, drop, 0.34,
+                    yerr=np.maximum([drop - low, high - drop], 0), error_kw={"linewidth": 0.7},
+                    color=style.COLOURS[p], label=f"without its {part}",
+                )  # fmt: skip
+            axis.axhline(0, color="0.3", linewidth=0.6)
+            axis.set_xticks(*style.choose_labels(blocks, 40), rotation=90 if len(blocks) > 9 else 0)
+            accuracy = result.metrics[f"residuals/{name}/accuracy_intact"]
+            count = int(result.arrays[f"ablated_images/{name}"].values)
+            axis.set_title(f"{name}: {accuracy:.1%} intact, {count} images", loc="left")
+        figure.supylabel("accuracy lost (percentage points)", fontsize=8)
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    return figure

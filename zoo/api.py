@@ -1,0 +1,112 @@
+"""What a notebook uses: load, wrap and compare, as `zoo.load`, `zoo.wrap`, `zoo.compare`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import nn
+
+from zoo.analyses import choose_analyses
+from zoo.claims import judge
+from zoo.comparison import Comparison, comparison_digest
+from zoo.config import Settings
+from zoo.data.subsets import content_digest
+from zoo.engine import OnProgress, compare_models
+from zoo.errors import UserError
+from zoo.models.files import LoadedModel, describe_module
+
+
+def load(reference: str) -> LoadedModel:
+    """Load a model: a registered name (`vit-small`, `vit-small/3`, `vit-small@best`) or a folder.
+
+    Raises:
+        UserError: there is no such model, or it is damaged.
+    """
+    from zoo.registry import load as load_reference
+
+    return load_reference(reference)
+
+
+def wrap(module: nn.Module, *, name: str = "", image_size: int, **known: Any) -> LoadedModel:
+    """Make a network of your own comparable.
+
+    Args:
+        module: maps float images (n, 3, image_size, image_size) to logits (n, classes).
+        name: how reports call it; its class's name by default.
+        image_size: pixels a side of its input; images of other sizes are resized to it.
+        known: other fields of `zoo.models.spec.ModelSpec`, such as `mean` and `std` (a
+            channel's, for pixels scaled to 0..1) and `class_names`.
+    """
+    return describe_module(
+        module, name=name or type(module).__name__, image_size=image_size, **known
+    )
+
+
+def compare(
+    models: Sequence[LoadedModel | str],
+    images: ArrayLike,
+    labels: ArrayLike | None = None,
+    *,
+    class_names: Sequence[str] = (),
+    only: Sequence[str] = (),
+    skip: Sequence[str] = (),
+    settings: Settings | None = None,
+    device: str | torch.device = "cpu",
+    on_progress: OnProgress | None = None,
+) -> Comparison:
+    """Compare models on images; needs no MLflow unless a model is given by its registered name.
+
+    Args:
+        models: one or more; `wrap` makes one of any `nn.Module`.
+        images: (n, height, width, 3) uint8; each model gets them resized and normalised its way.
+        labels: (n,) class indices, where known.
+        class_names: names of the classes; those of the first model by default.
+        only: analyses to run, instead of all.
+        skip: analyses to leave out.
+        settings: batch size, layers, pooling and so on.
+        device: where the networks run.
+        on_progress: is called with (images done, images in all).
+
+    Returns:
+        A `Comparison`: `.results`, `.metrics`, `.verdicts`, `.save(folder)`; in a notebook it
+        shows its report.
+
+    Raises:
+        UserError: models with the same name, images of another form, unknown analyses or layers.
+    """
+    settings = settings or Settings()
+    loaded = [load(model) if isinstance(model, str) else model for model in models]
+    pixels = np.asarray(images)
+    known = None if labels is None else np.asarray(labels, dtype=np.int64)
+    names = list(class_names) or (loaded[0].spec.class_names if loaded else [])
+    if not names and known is not None and len(known):
+        names = [str(i) for i in range(int(known.max()) + 1)]
+    if known is not None and len(known) and not 0 <= known.min() <= known.max() < len(names):
+        raise UserError(
+            f"labels: expected class indices from 0 to {len(names) - 1}, "
+            f"got {known.min()} to {known.max()}"
+        )
+    findings = compare_models(
+        loaded,
+        pixels,
+        known,
+        class_names=names,
+        only=only,
+        skip=skip,
+        settings=settings,
+        device=device,
+        on_progress=on_progress,
+    )
+    seen = content_digest(pixels, np.zeros(0, np.int64) if known is None else known, list(names))
+    digest = comparison_digest(
+        [(model.name, model.digest) for model in loaded],
+        seen,
+        len(pixels),
+        choose_analyses(only, skip),
+        settings,
+    )
+    return Comparison(findings, tuple(judge(findings)), digest, seen)

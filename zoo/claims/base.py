@@ -1,0 +1,71 @@
+"""What a claim, a measurement and a verdict are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from zoo.analyses.base import Subject
+from zoo.engine import Findings
+
+SUPPORTED, NOT_SUPPORTED, NOT_APPLICABLE = "supported", "not supported", "not applicable"
+
+Models = tuple[Subject, ...]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A claim's number, whether it holds, and the figures behind it in words."""
+
+    value: float
+    holds: bool
+    detail: str
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One statement of a paper.
+
+    `cases` picks, out of a comparison, the groups of models that it speaks of; `measure` gives
+    the number for one group from the results of `analysis`, or None where it is undefined.
+    """
+
+    id: str
+    paper: str
+    figure: str
+    statement: str
+    measured_as: str
+    threshold: str
+    why: str
+    applies_when: str
+    analysis: str
+    cases: Callable[[Sequence[Subject]], Iterable[Models]]
+    measure: Callable[[Findings, Models], Measurement | None]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A claim met with a comparison: the number, n (images) and what it says of these models."""
+
+    claim: Claim
+    models: tuple[str, ...]
+    value: float | None
+    n: int
+    verdict: str
+    detail: str
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the verdict with the claim's texts, for report.json."""
+        return {
+            "id": self.claim.id,
+            "paper": self.claim.paper,
+            "figure": self.claim.figure,
+            "statement": self.claim.statement,
+            "measured_as": self.claim.measured_as,
+            "threshold": self.claim.threshold,
+            "models": list(self.models),
+            "value": self.value,
+            "n": self.n,
+            "verdict": self.verdict,
+            "detail": self.detail,
+        }

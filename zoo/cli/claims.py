@@ -1,0 +1,29 @@
+"""`zoo claims`: the papers' statements that a comparison tests."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(as_json: bool) -> None:
+    """List the papers' claims: how each is measured, its threshold, and when it applies.
+
+    \b
+    Example:
+      zoo claims
+    """
+    from zoo.claims import CLAIMS
+    from zoo.cli.output import print_json
+
+    texts = ("id", "paper", "figure", "statement", "measured_as", "threshold", "why")
+    if as_json:
+        keys = (*texts, "applies_when", "analysis")
+        print_json([{key: getattr(claim, key) for key in keys} for claim in CLAIMS])
+        return
+    for claim in CLAIMS:
+        click.echo(f"{claim.id}: {claim.statement} ({claim.paper}, {claim.figure})")
+        click.echo(f"    measured as  {claim.measured_as}")
+        click.echo(f"    holds when   {claim.threshold}: {claim.why}")
+        click.echo(f"    applies to   {claim.applies_when}; analysis: {claim.analysis}")

@@ -1,0 +1,274 @@
+"""A finished comparison: its identity, its summary in words, and its folder.
+
+The identity is a digest over everything that decides the numbers: the models, the images, the
+settings and zoo's own code. Computing it needs neither torch nor the models' weights.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo.config import Settings
+from zoo.files import replacing_folder, write_json, write_text
+
+if TYPE_CHECKING:
+    from zoo.analyses.base import Result
+    from zoo.claims import Verdict
+    from zoo.engine import Findings
+
+REPORT, PAGE = "report.json", "report.html"
+CODE = ("analyses", "capture", "claims", "models", "report", "comparison.py", "engine.py")
+
+
+def comparison_digest(
+    models: Sequence[tuple[str, str]],
+    images: str,
+    count: int,
+    analyses: Sequence[str],
+    settings: Settings,
+    siblings: Sequence[str] = (),
+) -> str:
+    """Return the identity of a comparison before it is made.
+
+    Args:
+        models: (name, digest) of each, in order.
+        images: digest of the images.
+        count: how many of them are used.
+        analyses: names of the analyses.
+        settings: everything else that decides the numbers.
+        siblings: digests of other seeds that serve as references.
+    """
+    identity = {
+        "models": [list(model) for model in models],
+        "images": images,
+        "count": count,
+        "analyses": list(analyses),
+        "settings": dataclasses.asdict(settings),
+        "siblings": list(siblings),
+        "code": code_digest(),
+    }
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+@cache
+def code_digest() -> str:
+    """Return the digest of the code that decides a comparison's numbers and looks."""
+    digest = hashlib.sha256()
+    root = Path(__file__).parent
+    for name in CODE:
+        path = root / name
+        files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+        for file in files:
+            if file.suffix != ".pyc":
+                digest.update(str(file.relative_to(root)).encode())
+                digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a comparison found; shows itself in a notebook, and saves itself into a folder."""
+
+    findings: Findings
+    verdicts: tuple[Verdict, ...]
+    digest: str = ""
+    images_digest: str = ""
+    source: str = ""
+    command: str = ""
+    links: tuple[str, ...] = ()
+    created: str = dataclasses.field(
+        default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds")
+    )
+
+    @property
+    def results(self) -> dict[str, Result]:
+        """Results by the name of the analysis."""
+        return self.findings.results
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Every scalar of every analysis."""
+        return {k: v for result in self.results.values() for k, v in result.metrics.items()}
+
+    def summary(self) -> str:
+        """Return the finding in one paragraph, made of measured numbers."""
+        return summarise(self)
+
+    def report(self) -> dict[str, Any]:
+        """Return everything but arrays and figures, as JSON values."""
+        from zoo import __version__
+
+        return {
+            "zoo_version": __version__,
+            "digest": self.digest,
+            "created": self.created,
+            "command": self.command,
+            "models": [self._model(i) for i in range(len(self.findings.study.models))],
+            "images": self._images(),
+            "settings": dataclasses.asdict(self.findings.study.settings),
+            "environment": _environment(self.findings.study.device),
+            "summary": self.summary(),
+            "analyses": [self._analysis(name) for name in self.results],
+            "not_applicable": self.findings.not_applicable,
+            "claims": [verdict.as_dict() for verdict in self.verdicts],
+        }
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Write report.html, report.json, figures/ and arrays/; return the report.
+
+        The folder appears complete or not at all; one that was there is replaced.
+        """
+        import numpy as np
+
+        from zoo.analyses import load_analysis
+        from zoo.report.html import render
+        from zoo.report.style import save_figure
+
+        report = self.report()
+        with replacing_folder(folder) as new:
+            (new / "arrays").mkdir()
+            for entry in report["analyses"]:
+                result = self.results[entry["name"]]
+                arrays = {name: array.values for name, array in result.arrays.items()}
+                np.savez_compressed(new / entry["arrays"], **arrays)
+                figures = load_analysis(entry["name"]).draw(result)
+                for name, figure in figures.items():
+                    save_figure(figure, new / "figures", file_name(name))
+                entry["figures"] = [file_name(name) for name in figures]
+            write_json(new / REPORT, report)
+            write_text(new / PAGE, render(new))
+        return report
+
+    def _repr_html_(self) -> str:
+        """Show the report in a notebook."""
+        import html
+        import tempfile
+
+        with tempfile.TemporaryDirectory() as folder:
+            self.save(Path(folder) / "comparison")
+            page = (Path(folder) / "comparison" / PAGE).read_text()
+        return (
+            f'<iframe srcdoc="{html.escape(page)}" title="zoo comparison" '
+            'style="width:100%;height:80vh;border:1px solid #8888"></iframe>'
+        )
+
+    def _model(self, i: int) -> dict[str, Any]:
+        subject = self.findings.study.models[i]
+        spec = subject.model.spec
+        return {
+            "name": subject.name,
+            "uri": subject.model.uri,
+            "link": self.links[i] if i < len(self.links) else "",
+            "digest": subject.model.digest,
+            "arch": spec.arch,
+            "family": subject.family,
+            "parameters": spec.parameters,
+            "image_size": spec.image_size,
+            "source": spec.source,
+            "subset": spec.subset,
+            "subset_count": spec.subset_count,
+            "seed": spec.seed,
+            "metrics": spec.metrics,
+            "layers": list(subject.layers),
+        }
+
+    def _images(self) -> dict[str, Any]:
+        study = self.findings.study
+        return {
+            "count": len(study.images),
+            "digest": self.images_digest,
+            "source": self.source,
+            "class_names": list(study.class_names),
+            "shown": list(study.shown),
+        }
+
+    def _analysis(self, name: str) -> dict[str, Any]:
+        from zoo.analyses import load_analysis
+
+        result, about = self.results[name], load_analysis(name).ABOUT
+        return {
+            "name": name,
+            "title": about.title,
+            "shows": about.shows,
+            "reading": about.reading,
+            "source": about.source,
+            "metrics": {k: v for k, v in result.metrics.items() if math.isfinite(v)},
+            "notes": list(result.notes),
+            "figures": [],
+            "arrays": f"arrays/{name}.npz",
+            "dims": {k: list(a.dims) for k, a in result.arrays.items()},
+            "units": {k: a.unit for k, a in result.arrays.items() if a.unit},
+            "labels": {k: list(v) for k, v in result.labels.items()},
+        }
+
+
+def file_name(name: str) -> str:
+    """Return a figure's name as a file name: what no file system or URL trips over.
+
+    >>> file_name("cka-vit small/2__a")
+    'cka-vit-small-2__a'
+    """
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
+
+
+def summarise(comparison: Comparison) -> str:
+    """Say in a few sentences what was measured: accuracy, likeness, and the claims' verdicts."""
+    from zoo.analyses.base import pair_name
+
+    metrics = comparison.metrics
+    models = comparison.findings.study.models
+    n = len(comparison.findings.study.images)
+    said = []
+    rated = [(m.name, metrics.get(f"accuracy/{m.name}")) for m in models]
+    shown = [f"{name} classifies {value:.1%}" for name, value in rated if value is not None]
+    if shown:
+        said.append(f"{_listed(shown)} of {n} images correctly.")
+    for i, a in enumerate(models):
+        for b in models[i + 1 :]:
+            pair = pair_name(a.name, b.name)
+            mean = metrics.get(f"cka/{pair}/mean")
+            if mean is None:
+                continue
+            untrained = metrics.get(f"cka/{pair}/untrained_mean")
+            floor = f" ({untrained:.2f} for an untrained {a.name})" if untrained is not None else ""
+            said.append(
+                f"The layers of {a.name} and {b.name} have a mean CKA of {mean:.2f}{floor}."
+            )
+    depth = [(m.name, metrics.get(f"cka/{m.name}/off_diagonal_mean")) for m in models]
+    alike = [f"{value:.2f} in {name}" for name, value in depth if value is not None]
+    if alike:
+        said.append(f"Across depth, layers are alike to {_listed(alike)}.")
+    tested = [v for v in comparison.verdicts if v.value is not None]
+    if tested:
+        held = sum(v.verdict == "supported" for v in tested)
+        said.append(f"Of {len(tested)} tests of the papers' claims, {held} hold here.")
+    return " ".join(said)
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def _environment(device: Any) -> dict[str, str]:
+    import platform
+
+    import timm
+    import torch
+
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    return {
+        "device": name,
+        "threads": str(torch.get_num_threads()),
+        "torch": torch.__version__,
+        "timm": timm.__version__,
+        "python": platform.python_version(),
+    }

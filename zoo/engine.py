@@ -1,0 +1,259 @@
+"""Compare models: many analyses over many models in one pass over the images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from zoo.analyses import choose_analyses, load_analysis
+from zoo.analyses.base import (
+    Accumulator,
+    Batch,
+    Grid,
+    NotApplicable,
+    Result,
+    Settings,
+    Study,
+    Subject,
+)
+from zoo.capture.layers import Trace, evaluating, select_layers, trace
+from zoo.capture.taps import Tap, observe
+from zoo.errors import UserError
+from zoo.models.build import ARCHITECTURES, NO_SKIP, build
+from zoo.models.files import LoadedModel
+from zoo.models.preprocess import preprocess
+
+MIN_BATCH = 4
+OnProgress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a comparison's analyses found, and what did not apply, by analysis name."""
+
+    study: Study
+    results: dict[str, Result]
+    not_applicable: dict[str, str]
+
+
+def compare_models(
+    models: Sequence[LoadedModel],
+    images: NDArray[np.uint8],
+    labels: NDArray[np.int64] | None = None,
+    *,
+    class_names: Sequence[str] = (),
+    only: Sequence[str] = (),
+    skip: Sequence[str] = (),
+    siblings: Sequence[tuple[int, LoadedModel]] = (),
+    settings: Settings | None = None,
+    device: str | torch.device = "cpu",
+    on_progress: OnProgress | None = None,
+) -> Findings:
+    """Run analyses over models and images.
+
+    Args:
+        models: one or more, with different names; each sees the images its own way.
+        images: (n, height, width, 3) uint8, n >= 4.
+        labels: (n,) class indices, where known.
+        class_names: names of the classes that the labels count.
+        only: analyses to run, instead of all.
+        skip: analyses to leave out.
+        siblings: other seeds of a model, as (its index, the other seed): ceilings for similarity.
+        settings: everything else that decides the numbers.
+        device: where the networks run.
+        on_progress: is called with (images done, images in all) after each batch.
+
+    Raises:
+        UserError: models with the same name, too few images, unknown analyses or layers.
+    """
+    settings = settings or Settings()
+    study = _prepare(models, images, labels, class_names, siblings, settings, torch.device(device))
+    running: dict[str, Accumulator] = {}
+    not_applicable: dict[str, str] = {}
+    for name in choose_analyses(only, skip):
+        try:
+            running[name] = load_analysis(name).start(study)
+        except NotApplicable as reason:
+            not_applicable[name] = str(reason)
+    run_pass(study, list(running.values()), on_progress)
+    results: dict[str, Result] = {}
+    for name, accumulator in running.items():
+        try:
+            results[name] = accumulator.result()
+        except NotApplicable as reason:
+            not_applicable[name] = str(reason)
+    return Findings(study, results, not_applicable)
+
+
+def run_pass(
+    study: Study, accumulators: Sequence[Accumulator], on_progress: OnProgress | None = None
+) -> None:
+    """Show every accumulator what it asked for: each subject runs once on each image."""
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode())
+        for s, subject in enumerate(study.subjects):
+            wanted: dict[Tap, list[Accumulator]] = {}
+            for accumulator in accumulators:
+                for tap in accumulator.taps(s):
+                    wanted.setdefault(tap, []).append(accumulator)
+            stack.enter_context(evaluating(subject.model.module))
+            stack.enter_context(observe(subject.model.module, wanted, _dispatch(s, wanted)))
+        for start, stop in batches(len(study.images), study.settings.batch_size):
+            pixels = np.ascontiguousarray(study.images[start:stop])
+            logits = tuple(_forward(subject, pixels, study.device) for subject in study.subjects)
+            labels = None if study.labels is None else study.labels[start:stop]
+            for accumulator in accumulators:
+                accumulator.end_batch(Batch(start, stop, pixels, labels, logits))
+            if on_progress:
+                on_progress(stop, len(study.images))
+
+
+def batches(count: int, size: int) -> Iterator[tuple[int, int]]:
+    """Yield (start, stop) of batches; a last one under 4 is merged into the one before.
+
+    >>> list(batches(10, 4))
+    [(0, 4), (4, 10)]
+    """
+    start = 0
+    while start < count:
+        stop = min(start + size, count)
+        if 0 < count - stop < MIN_BATCH:
+            stop = count
+        yield start, stop
+        start = stop
+
+
+def _dispatch(s: int, wanted: dict[Tap, list[Accumulator]]) -> Callable[[Tap, torch.Tensor], None]:
+    def on_value(tap: Tap, value: torch.Tensor) -> None:
+        for accumulator in wanted[tap]:
+            accumulator.observe(s, tap, value)
+
+    return on_value
+
+
+def _forward(subject: Subject, pixels: NDArray[np.uint8], device: torch.device) -> torch.Tensor:
+    output = subject.model.module(preprocess(pixels, subject.model.spec).to(device))
+    # A distilled ViT gives the logits of both its heads while training, their mean otherwise.
+    return output if isinstance(output, torch.Tensor) else output[0]
+
+
+def _prepare(
+    models: Sequence[LoadedModel],
+    images: NDArray[np.uint8],
+    labels: NDArray[np.int64] | None,
+    class_names: Sequence[str],
+    siblings: Sequence[tuple[int, LoadedModel]],
+    settings: Settings,
+    device: torch.device,
+) -> Study:
+    names = [model.name for model in models]
+    if not names or len(set(names)) != len(names):
+        raise UserError(f"expected models with different names, got {', '.join(names) or 'none'}")
+    if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
+        raise UserError(
+            f"images: expected (n, height, width, 3) uint8, got {images.shape} {images.dtype}"
+        )
+    if len(images) < MIN_BATCH or settings.batch_size < MIN_BATCH:
+        raise UserError(
+            f"expected at least {MIN_BATCH} images and images in a batch, "
+            f"got {len(images)} and {settings.batch_size}"
+        )
+    if labels is not None and len(labels) != len(images):
+        raise UserError(f"expected {len(images)} labels, got {len(labels)}")
+    subjects = [_subject(model, settings, device) for model in models]
+    if settings.references:
+        subjects += list(_untrained(subjects, settings, device))
+        for of, sibling in siblings:
+            subjects.append(_subject(sibling, settings, device, role="seed", of=of))
+    shown = _choose_shown(len(images), labels, settings)
+    return Study(
+        tuple(subjects), images, labels, tuple(class_names), shown, settings, device
+    )  # fmt: skip
+
+
+def _subject(
+    model: LoadedModel, settings: Settings, device: torch.device, role: str = "model", of: int = 0
+) -> Subject:
+    module = model.module.to(device)
+    size = model.spec.image_size
+    found = trace(module, torch.zeros(1, 3, size, size, device=device))
+    name = {"model": model.name, "untrained": f"{model.name} untrained"}.get(
+        role, f"{model.name} seed {model.spec.seed}"
+    )
+    family = family_of(found)
+    return Subject(
+        name=name,
+        model=model,
+        trace=found,
+        layers=select_layers(found, settings.layers),
+        family=family,
+        grid=token_grid(model, found) if family in ("vit", "mlp") else None,
+        role=role,
+        of=of,
+    )
+
+
+def family_of(layers: Trace) -> str:
+    """Say what kind of network it is, from what it computes rather than from its name."""
+    attending = [layer.attention for layer in layers if layer.attention]
+    blocks = [layer for layer in layers if layer.role == "block"] or list(layers)
+    if any(windows == 1 and queries == keys for windows, _, queries, keys in attending):
+        return "vit"
+    if attending:
+        return "windowed"
+    if any(len(layer.shape) == 3 for layer in blocks):
+        return "cnn"
+    return "mlp" if any(len(layer.shape) == 2 for layer in blocks) else "other"
+
+
+def token_grid(model: LoadedModel, layers: Trace) -> Grid | None:
+    """Find how the tokens of a model's blocks lie over the image; None where they do not."""
+    shapes = [layer.shape for layer in layers if layer.role == "block" and len(layer.shape) == 2]
+    if not shapes:
+        return None
+    tokens = shapes[0][0]
+    known = getattr(model.module, "num_prefix_tokens", None)
+    prefix = tokens - math.isqrt(tokens) ** 2 if known is None else int(known)
+    side = math.isqrt(tokens - prefix)
+    if side * side != tokens - prefix:
+        return None
+    return Grid(prefix, side, side, model.spec.image_size / side)
+
+
+def _untrained(
+    subjects: Sequence[Subject], settings: Settings, device: torch.device
+) -> Iterator[Subject]:
+    """Yield the same architectures before training: the floor of every similarity."""
+    for of, subject in enumerate(subjects):
+        spec = subject.model.spec
+        match = NO_SKIP.match(spec.arch)
+        if not spec.class_names or (match["arch"] if match else spec.arch) not in ARCHITECTURES:
+            continue
+        with torch.random.fork_rng():
+            torch.manual_seed(settings.seed)
+            module = build(
+                spec.arch,
+                classes=len(spec.class_names),
+                image_size=spec.image_size,
+                **spec.kwargs,
+            )
+        model = LoadedModel(subject.name, module, spec)
+        yield _subject(model, settings, device, role="untrained", of=of)
+
+
+def _choose_shown(
+    count: int, labels: NDArray[np.int64] | None, settings: Settings
+) -> tuple[int, ...]:
+    """Choose the images that figures show: the first one of each class, in turn."""
+    if labels is None:
+        return tuple(range(min(count, settings.shown_images)))
+    labels = np.asarray(labels)
+    firsts = [int(np.flatnonzero(labels == label)[0]) for label in np.unique(labels)]
+    rest = [i for i in range(count) if i not in set(firsts)]
+    return tuple((firsts + rest)[: settings.shown_images])

@@ -1,0 +1,40 @@
+"""The registry: the only place of zoo that talks to MLflow.
+
+What a model is stays in its folder (`model.safetensors`, `spec.json`); MLflow holds a view of
+it that can be filled again at any time. Importing this package loads neither MLflow nor torch,
+and registering, resolving and listing load no torch either.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+__all__ = ["load"]
+
+if TYPE_CHECKING:
+    from zoo.models.files import LoadedModel
+
+# MLflow reads these while it is imported or at each request; what the user has set wins.
+# A server that refuses connections is given up after 4 tries in about 6 s, a silent one after
+# 4 × 30 s.
+_ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "0",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+for _name, _value in _ENVIRONMENT.items():
+    os.environ.setdefault(_name, _value)
+
+
+def load(reference: str) -> LoadedModel:
+    """Load a model by its reference; see `zoo.registry.resolve.load`."""
+    from zoo.registry import resolve
+
+    return resolve.load(reference)

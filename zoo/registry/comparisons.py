@@ -1,0 +1,199 @@
+"""Comparisons as MLflow runs: one for each digest, shown as done only when it is complete."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow.entities import LoggedModelInput, Run
+from mlflow.exceptions import MlflowException
+
+from zoo.errors import UserError
+from zoo.files import read_json, replacing_folder
+from zoo.registry.artifacts import fetch_file, local_folder
+from zoo.registry.card import LONGEST, cell
+from zoo.registry.faults import is_away
+from zoo.registry.history import Point
+from zoo.registry.provenance import source_tags
+from zoo.registry.references import Resolved
+from zoo.registry.runs import (
+    delete_unfinished,
+    finished_run,
+    is_finished,
+    log_params,
+    log_points,
+    search_runs,
+)
+from zoo.registry.store import COMPARE, Store
+
+REPORT = "report.json"
+
+
+@dataclass(frozen=True)
+class ComparisonRun:
+    """A finished comparison in MLflow."""
+
+    run_id: str
+    name: str
+    digest: str
+    artifacts: str
+    created: datetime
+
+
+def find_comparison(store: Store, digest: str) -> ComparisonRun | None:
+    """Return the newest finished comparison with a digest whose report is still there."""
+    with store.explained():
+        for run in search_runs(store, COMPARE, comparison_digest=digest):
+            if is_finished(run) and _has_report(store, run):
+                return _as_comparison(run)
+    return None
+
+
+def log_comparison(
+    store: Store,
+    folder: Path,
+    report: Mapping[str, Any],
+    models: Sequence[Resolved],
+    *,
+    force: bool = False,
+) -> ComparisonRun:
+    """Log a comparison's folder as a run, linked to the versions that it compares.
+
+    Args:
+        store: where to.
+        folder: report.html, report.json, figures/ and arrays/; all of it is kept.
+        report: what report.json holds: `digest`, `settings`, `analyses` with their metrics,
+            `images`, `claims`, `summary`.
+        models: what was compared, in order.
+        force: replace the run of the same comparison instead of keeping it.
+
+    Raises:
+        UserError: MLflow does not answer.
+    """
+    digest = str(report["digest"])
+    with store.explained(), store.lock(f"compare-{digest[:16]}"):
+        known = search_runs(store, COMPARE, comparison_digest=digest)
+        delete_unfinished(store, known)
+        if not force and (found := find_comparison(store, digest)):
+            return found
+        name = " vs ".join(model.label for model in models)
+        with finished_run(store, COMPARE, name, _tags(store, report, models)) as run:
+            run_id = run.info.run_id
+            log_params(store, run, _params(report, models))
+            log_points(store, run_id, [Point(k, v, 0) for k, v in _metrics(report).items()])
+            links = [LoggedModelInput(model.model_id) for model in models if model.model_id]
+            if links:
+                store.client.log_inputs(run_id, models=links)
+            store.client.log_artifacts(run_id, str(folder))
+        for old in known:
+            if is_finished(old):
+                store.client.delete_run(old.info.run_id)
+        return _as_comparison(store.client.get_run(run_id))
+
+
+def fetch_report(store: Store, run: ComparisonRun) -> dict[str, Any]:
+    """Return a comparison's report.json; `UserError` where it is gone or damaged."""
+    with store.explained(), tempfile.TemporaryDirectory() as temporary:
+        return read_json(fetch_file(store, run.artifacts, REPORT, temporary))
+
+
+def fetch_comparison(store: Store, run: ComparisonRun, folder: Path) -> Path:
+    """Make a folder of everything that a comparison's run keeps, complete or not at all."""
+    local = local_folder(run.artifacts)
+    with store.explained(), replacing_folder(folder) as new:
+        if local is not None:
+            if not (local / REPORT).is_file():
+                raise UserError(f"{REPORT} is missing in {local}: compare again with --force")
+            shutil.copytree(local, new, dirs_exist_ok=True)
+        else:
+            mlflow.artifacts.download_artifacts(
+                artifact_uri=run.artifacts, dst_path=str(new), tracking_uri=store.uri
+            )
+    return folder
+
+
+def _as_comparison(run: Run) -> ComparisonRun:
+    return ComparisonRun(
+        run.info.run_id,
+        run.info.run_name or "",
+        run.data.tags["zoo.comparison_digest"],
+        run.info.artifact_uri,
+        datetime.fromtimestamp(run.info.start_time / 1000, UTC),
+    )
+
+
+def _has_report(store: Store, run: Run) -> bool:
+    local = local_folder(run.info.artifact_uri)
+    if local is not None:
+        return (local / REPORT).is_file()
+    try:
+        listed = store.client.list_artifacts(run.info.run_id)
+    except MlflowException as error:
+        if is_away(error):
+            raise
+        return False
+    return any(entry.path == REPORT for entry in listed)
+
+
+def _tags(store: Store, report: Mapping[str, Any], models: Sequence[Resolved]) -> dict[str, str]:
+    tags = {
+        "zoo.comparison_digest": str(report["digest"]),
+        "zoo.models": ", ".join(model.uri for model in models),
+        "zoo.images_digest": str(report.get("images", {}).get("digest", "")),
+        "mlflow.note.content": _note(report, models),
+        **source_tags(store.root, "zoo compare"),
+    }
+    for i, model in enumerate(models):
+        tags |= {
+            f"zoo.model.{i}.name": model.name,
+            f"zoo.model.{i}.version": "" if model.version is None else str(model.version),
+            f"zoo.model.{i}.run_id": model.run_id,
+            f"zoo.model.{i}.sha256": model.digest,
+        }
+    return {key: value for key, value in tags.items() if value}
+
+
+def _params(report: Mapping[str, Any], models: Sequence[Resolved]) -> dict[str, Any]:
+    return {
+        **report.get("settings", {}),
+        "images": report.get("images", {}).get("count", ""),
+        "analyses": ", ".join(entry["name"] for entry in report.get("analyses", ())),
+        **{f"model.{i}": model.uri for i, model in enumerate(models)},
+    }
+
+
+def _metrics(report: Mapping[str, Any]) -> dict[str, float]:
+    return {
+        key: value
+        for entry in report.get("analyses", ())
+        for key, value in entry["metrics"].items()
+    }
+
+
+def _note(report: Mapping[str, Any], models: Sequence[Resolved]) -> str:
+    """Describe a comparison for its page: the finding, the models and the claims."""
+    lines = [
+        cell(str(report.get("summary", ""))),
+        "",
+        "| model | version | sha256 |",
+        "|---|---|---|",
+    ]
+    for model in models:
+        version = "" if model.version is None else str(model.version)
+        lines.append(f"| {cell(model.name)} | {version} | {model.digest[:12]} |")
+    claims = report.get("claims", ())
+    if claims:
+        lines += ["", "| claim | models | verdict |", "|---|---|---|"]
+        lines += [
+            f"| {cell(claim['statement'])} | {cell(', '.join(claim['models']))} "
+            f"| {cell(claim['verdict'])} |"
+            for claim in claims
+        ]
+    lines += ["", "Open `report.html` among the artifacts."]
+    return "\n".join(lines)[:LONGEST]

@@ -1,0 +1,94 @@
+"""A zoo model as an MLflow model: weights in safetensors, a spec in JSON, nothing pickled."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from mlflow.models import Model, ModelSignature
+from mlflow.models.utils import _save_example
+from mlflow.types import Schema, TensorSpec
+from numpy.typing import NDArray
+
+from zoo import __version__
+from zoo.models.spec import SPEC, WEIGHTS, ModelSpec
+
+FLAVOR, DATA = "zoo", "data"
+LOADER = "zoo.registry.serving"
+NEEDED = ("mlflow", "numpy", "safetensors", "timm", "torch", "vision-zoo")
+
+
+def write_flavor(
+    folder: Path,
+    target: Path,
+    spec: ModelSpec,
+    digest: str,
+    *,
+    example: NDArray[np.uint8] | None = None,
+    **identity: Any,
+) -> None:
+    """Write a model folder as an MLflow model.
+
+    Args:
+        folder: holds weights and spec.
+        target: an empty folder.
+        spec: that of the model.
+        digest: its identity, written into the flavor.
+        example: images (n, height, width, 3) that show what goes in.
+        identity: fields of `mlflow.models.Model` that say where the model is kept.
+    """
+    (target / DATA).mkdir(parents=True)
+    for name in (SPEC, WEIGHTS):
+        shutil.copyfile(folder / name, target / DATA / name)
+    model = Model(signature=signature(spec), **identity)
+    model.add_flavor(
+        "python_function",
+        loader_module=LOADER,
+        data=DATA,
+        python_version=platform.python_version(),
+        env={"virtualenv": "python_env.yaml"},
+    )
+    model.add_flavor(FLAVOR, digest=digest, version=__version__, data=DATA, arch=spec.arch)
+    if example is not None:
+        _save_example(model, example, str(target))
+    _write_environment(target)
+    model.save(str(target / "MLmodel"))
+
+
+def signature(spec: ModelSpec) -> ModelSignature:
+    """Return what goes in (uint8 images of any size) and out (float32 probabilities)."""
+    images = TensorSpec(np.dtype(np.uint8), (-1, -1, -1, 3))
+    probabilities = TensorSpec(np.dtype(np.float32), (-1, len(spec.class_names)))
+    return ModelSignature(Schema([images]), Schema([probabilities]))
+
+
+def _write_environment(target: Path) -> None:
+    pinned = []
+    for name in NEEDED:
+        try:
+            version = importlib.metadata.version(name).split("+")[0]
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        pinned.append(f"{name}=={version}\n")
+    (target / "requirements.txt").write_text("".join(pinned))
+    environment = {"python": platform.python_version(), "dependencies": ["-r requirements.txt"]}
+    # JSON is YAML too.
+    (target / "python_env.yaml").write_text(json.dumps(environment, indent=2) + "\n")
+
+
+def read_flavors(path: Path) -> dict[str, dict[str, Any]]:
+    """Return what an MLmodel file says of each flavor; empty where it cannot be read."""
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    flavors = content.get("flavors") if isinstance(content, dict) else None
+    if not isinstance(flavors, dict):
+        return {}
+    return {str(k): v for k, v in flavors.items() if isinstance(v, dict)}

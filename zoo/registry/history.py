@@ -1,0 +1,106 @@
+"""The history of a training run: as rows, as MLflow's points, and as an identity.
+
+`epochs.csv` has a row an epoch, `steps.csv` a row a step; live logging and replaying turn the
+same rows into the same points.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from zoo.errors import UserError
+
+EPOCHS, STEPS = "epochs.csv", "steps.csv"
+# `step` and `epoch` are positions; a learning rate is logged once, by step.
+_NOT_BY_EPOCH = ("epoch", "step", "learning_rate")
+_NOT_BY_STEP = ("step",)
+DECIMALS = 6
+BATCH = 1000
+
+Row = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Point:
+    """One value of one metric; `step` counts epochs or optimizer steps, as the metric does."""
+
+    key: str
+    value: float
+    step: int
+
+
+@dataclass(frozen=True)
+class History:
+    """What was measured while a model was trained, in order."""
+
+    epochs: tuple[Row, ...] = ()
+    steps: tuple[Row, ...] = ()
+
+    @property
+    def points(self) -> list[Point]:
+        """Every value as a point."""
+        return epoch_points(self.epochs) + step_points(self.steps)
+
+
+def read_history(folder: Path) -> History:
+    """Read a model folder's history; where there is none it is empty."""
+    return History(_read(folder / EPOCHS, "epoch"), _read(folder / STEPS, "step"))
+
+
+def epoch_points(rows: Iterable[Row]) -> list[Point]:
+    """Return the points of epochs, by epoch."""
+    return [
+        Point(key, value, int(row["epoch"]))
+        for row in rows
+        for key, value in row.items()
+        if key not in _NOT_BY_EPOCH
+    ]
+
+
+def step_points(rows: Iterable[Row]) -> list[Point]:
+    """Return the points of steps, by step."""
+    return [
+        Point(key, value, int(row["step"]))
+        for row in rows
+        for key, value in row.items()
+        if key not in _NOT_BY_STEP
+    ]
+
+
+def extend_digest(digest: str, row: Row) -> str:
+    """Return the identity of a history that is longer by one epoch than the one of `digest`.
+
+    It tells which live run belongs to a trained model: the duration of every epoch is in it.
+    """
+    values = json.dumps([[key, round(float(row[key]), DECIMALS)] for key in sorted(row)])
+    return hashlib.sha256(f"{digest}{values}".encode()).hexdigest()[:32]
+
+
+def digests(rows: Iterable[Row]) -> list[str]:
+    """Return the identity of each beginning of a history, the shortest first."""
+    found, last = [], ""
+    for row in rows:
+        last = extend_digest(last, row)
+        found.append(last)
+    return found
+
+
+def _read(path: Path, position: str) -> tuple[Row, ...]:
+    if not path.is_file():
+        return ()
+    try:
+        with path.open(newline="") as file:
+            rows = tuple({k: float(v) for k, v in row.items()} for row in csv.DictReader(file))
+        for row in rows:
+            int(row[position])
+    except (ValueError, TypeError, KeyError, csv.Error) as error:
+        raise UserError(
+            f"{path} is damaged ({type(error).__name__}: {error}): expected a table of numbers "
+            f"with a column {position!r}; train the model again"
+        ) from None
+    return rows

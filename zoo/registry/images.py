@@ -1,0 +1,152 @@
+"""Evaluation images travel with the models: stored once for each digest, fetched once."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from mlflow.entities import Run
+
+from zoo.data.subsets import (
+    DESCRIPTION,
+    IMAGES,
+    LABELS,
+    Subset,
+    SubsetInfo,
+    balanced_order,
+    content_digest,
+    load_subset,
+    verify_subset,
+)
+from zoo.errors import UserError
+from zoo.files import replacing_folder, write_json
+from zoo.registry.artifacts import fetch_file
+from zoo.registry.provenance import source_tags
+from zoo.registry.runs import delete_unfinished, finished_run, is_finished, search_runs
+from zoo.registry.store import DATA, Store
+
+LARGEST = 2048
+FOLDER = "images"
+
+
+def store_images(store: Store, test_folder: Path) -> str:
+    """Store up to 2,048 images of a test split, unless they are there; return its digest.
+
+    Fewer than all are chosen evenly over the classes and bear a digest of their own; they are
+    still found by the digest of the whole split, which is the one that models name.
+
+    Raises:
+        UserError: the split is damaged, or MLflow cannot be reached.
+    """
+    subset = load_subset(test_folder)
+    digest = subset.info.digest
+    with store.explained(), store.lock(f"images-{digest[:16]}"):
+        known = search_runs(store, DATA, test_digest=digest)
+        if any(is_finished(run) for run in known):
+            return digest
+        delete_unfinished(store, known)
+        verify_subset(subset)
+        kept = cut(subset)
+        tags = {
+            "zoo.test_digest": digest,
+            "zoo.images_digest": kept.info.digest,
+            "zoo.images": str(len(kept)),
+            "zoo.source": kept.info.source,
+            "mlflow.note.content": f"{len(kept)} of the {len(subset)} test images of "
+            f"{kept.info.source}: what models trained on it are compared on.",
+            **source_tags(store.root, "zoo register"),
+        }
+        name = f"{kept.info.source} test {digest[:8]}"
+        with (
+            finished_run(store, DATA, name, tags) as run,
+            tempfile.TemporaryDirectory() as temporary,
+        ):
+            write_images(kept, Path(temporary))
+            store.client.log_artifacts(run.info.run_id, temporary, FOLDER)
+    return digest
+
+
+def fetch_images(store: Store, digest: str) -> Subset:
+    """Return the stored images of a test split, from the local cache where they are there.
+
+    Args:
+        store: where they were stored.
+        digest: that of the whole split (`test_digest` of a model's spec).
+
+    Returns:
+        Memory maps; `info.digest` is that of what is there, another one where it was cut.
+
+    Raises:
+        UserError: no such images, or what came is not what was stored.
+    """
+    folder = store.cache / FOLDER / digest
+    if folder.is_dir():
+        with contextlib.suppress(UserError):
+            return _verified(folder)
+        shutil.rmtree(folder)
+    with store.explained(), store.lock(f"images-{digest[:16]}"):
+        if folder.is_dir():
+            return _verified(folder)
+        run = _find(store, digest)
+        with replacing_folder(folder) as new, tempfile.TemporaryDirectory() as temporary:
+            for name in (IMAGES, LABELS, DESCRIPTION):
+                came = fetch_file(store, f"{run.info.artifact_uri}/{FOLDER}", name, temporary)
+                shutil.copyfile(came, new / name)
+            _check(new, run, digest)
+    return _verified(folder)
+
+
+def cut(subset: Subset, largest: int = LARGEST) -> Subset:
+    """Return at most `largest` images, evenly over the classes and in their order."""
+    if len(subset) <= largest:
+        return subset
+    chosen = np.sort(balanced_order(np.asarray(subset.labels), subset.info.seed)[:largest])
+    images, labels = subset.images[chosen], subset.labels[chosen]
+    info = dataclasses.replace(
+        subset.info,
+        count=largest,
+        indices=[subset.info.indices[i] for i in chosen],
+        digest=content_digest(images, labels, subset.info.class_names),
+    )
+    return Subset(images, labels, info)
+
+
+def write_images(subset: Subset, folder: Path) -> SubsetInfo:
+    """Write images, labels and description into a folder that `load_subset` reads."""
+    np.save(folder / IMAGES, subset.images)
+    np.save(folder / LABELS, subset.labels)
+    write_json(folder / DESCRIPTION, dataclasses.asdict(subset.info))
+    return subset.info
+
+
+def _find(store: Store, digest: str) -> Run:
+    for run in search_runs(store, DATA, test_digest=digest):
+        if is_finished(run):
+            return run
+    raise UserError(
+        f"the test images {digest[:12]} are not in the registry: run `zoo register` where the "
+        "model was trained, or give images of your own"
+    )
+
+
+def _check(folder: Path, run: Run, digest: str) -> None:
+    wanted = run.data.tags.get("zoo.images_digest", digest)
+    try:
+        came = _verified(folder).info.digest
+    except UserError as error:
+        came = str(error)
+    if came != wanted:
+        raise UserError(
+            f"the test images {digest[:12]} in the registry were changed: expected digest "
+            f"{wanted[:12]}, got {came}; delete the run {run.info.run_id} and register again"
+        )
+
+
+def _verified(folder: Path) -> Subset:
+    subset = load_subset(folder)
+    verify_subset(subset)
+    return subset

@@ -1,0 +1,192 @@
+"""Looking up references in the registry, with errors that say what is there instead."""
+
+from __future__ import annotations
+
+import difflib
+import tempfile
+from typing import Any
+
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from zoo.errors import UserError
+from zoo.registry.artifacts import fetch_file
+from zoo.registry.faults import is_missing
+from zoo.registry.flavor import FLAVOR, read_flavors
+from zoo.registry.references import Reference, Resolved
+from zoo.registry.runs import quoted
+from zoo.registry.store import Store, show_uri
+
+DIGEST = "zoo.sha256"
+MODEL_ID = "zoo.model_id"
+PAGE = 1000
+SHOWN = 10
+
+
+def look_up(store: Store, reference: Reference) -> Resolved:
+    """Find a version, a logged model or a run's model; `UserError` where it is not there."""
+    with store.explained():
+        if reference.kind == "version":
+            version = _version(store, reference)
+            exact = reference.version is not None or reference.alias
+            label = f"{version.name}-v{version.version}" if exact else version.name
+            return _resolved(store, version, reference.text, label)
+        model_id = reference.id if reference.kind == "logged" else _model_of_run(store, reference)
+        return _logged(store, reference, model_id)
+
+
+def look_up_digest(store: Store, name: str, digest: str) -> Resolved:
+    """Find the version with a digest; `UserError` where the name has none."""
+    with store.explained():
+        version = find_version(store, name, digest)
+        if version is None:
+            raise UserError(
+                f"{name}: no version with sha256 {digest[:12]} in {show_uri(store)}; run "
+                "`zoo register`"
+            )
+        return _resolved(store, version, f"{name}/{version.version}", name)
+
+
+def find_version(store: Store, name: str, digest: str) -> ModelVersion | None:
+    """Return the oldest version of a name that bears a digest."""
+    query = f"name = {quoted(name)} and tags.`{DIGEST}` = {quoted(digest)}"
+    found = store.client.search_model_versions(query, max_results=PAGE)
+    return min(found, key=lambda version: int(version.version), default=None)
+
+
+def all_versions(store: Store, query: str = "") -> list[ModelVersion]:
+    """Return every registered version that a query lets through, page by page."""
+    return _pages(
+        lambda token: store.client.search_model_versions(
+            query, max_results=PAGE, order_by=["name ASC"], page_token=token
+        )
+    )
+
+
+def all_names(store: Store) -> list[Any]:
+    """Return every registered model, with its aliases."""
+    return _pages(
+        lambda token: store.client.search_registered_models(max_results=PAGE, page_token=token)
+    )
+
+
+def _pages(ask: Any) -> list[Any]:
+    found: list[Any] = []
+    token = None
+    while True:
+        page = ask(token)
+        found.extend(page)
+        token = page.token
+        if not token:
+            return found
+
+
+def _version(store: Store, reference: Reference) -> ModelVersion:
+    name, client = reference.name, store.client
+    try:
+        if reference.alias:
+            return client.get_model_version_by_alias(name, reference.alias)
+        if reference.version is not None:
+            return client.get_model_version(name, str(reference.version))
+    except MlflowException as error:
+        if is_missing(error):
+            raise _not_there(store, reference) from None
+        raise
+    versions = all_versions(store, f"name = {quoted(name)}")
+    if not versions:
+        raise _not_there(store, reference)
+    return max(versions, key=lambda version: int(version.version))
+
+
+def _not_there(store: Store, reference: Reference) -> UserError:
+    name = reference.name
+    names = {model.name: model for model in all_names(store)}
+    where = show_uri(store)
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+        known = near or sorted(names)[:SHOWN]
+        hint = (
+            f"{'did you mean' if near else 'there is'} {', '.join(known)}"
+            if known
+            else ("nothing is registered; train and register with `make repro`")
+        )
+        return UserError(f"no model {name!r} in {where}: {hint}")
+    if reference.alias:
+        aliases = ", ".join(sorted(names[name].aliases)) or "none"
+        return UserError(f"{name} has no alias {reference.alias!r}; it has: {aliases}")
+    versions = sorted(int(v.version) for v in all_versions(store, f"name = {quoted(name)}"))
+    shown = ", ".join(map(str, versions[-SHOWN:])) or "none"
+    few = f"the last {SHOWN} of {len(versions)}: " if len(versions) > SHOWN else ""
+    return UserError(f"{name} has no version {reference.version}; it has {few}{shown}")
+
+
+def _resolved(store: Store, version: ModelVersion, text: str, label: str) -> Resolved:
+    number = int(version.version)
+    artifacts = store.client.get_model_version_download_uri(version.name, str(number))
+    return Resolved(
+        text,
+        "version",
+        version.name,
+        label=label,
+        digest=version.tags.get(DIGEST) or _foreign_digest(store, artifacts, text),
+        version=number,
+        run_id=version.run_id or "",
+        model_id=version.tags.get(MODEL_ID, ""),
+        artifacts=artifacts,
+        tags=dict(version.tags),
+    )
+
+
+def _logged(store: Store, reference: Reference, model_id: str) -> Resolved:
+    try:
+        model = store.client.get_logged_model(model_id)
+    except MlflowException as error:
+        if is_missing(error):
+            raise UserError(f"no model {reference.text!r} in {show_uri(store)}") from None
+        raise
+    artifacts = model.artifact_location
+    name = model.tags.get("zoo.name", model.name)
+    return Resolved(
+        reference.text,
+        reference.kind,
+        name,
+        label=name,
+        digest=model.tags.get(DIGEST) or _foreign_digest(store, artifacts, reference.text),
+        run_id=model.source_run_id or "",
+        model_id=model_id,
+        artifacts=artifacts,
+        tags=dict(model.tags),
+    )
+
+
+def _model_of_run(store: Store, reference: Reference) -> str:
+    try:
+        run = store.client.get_run(reference.id)
+    except MlflowException as error:
+        if is_missing(error):
+            raise UserError(f"no run {reference.id} in {show_uri(store)}") from None
+        raise
+    outputs = run.outputs.model_outputs if run.outputs else []
+    names = {}
+    for output in sorted(outputs, key=lambda output: output.step):
+        names[store.client.get_logged_model(output.model_id).name] = output.model_id
+    if reference.name not in names:
+        shown = ", ".join(sorted(names)) or "none"
+        raise UserError(f"run {reference.id} has no model {reference.name!r}; it has: {shown}")
+    return names[reference.name]
+
+
+def _foreign_digest(store: Store, artifacts: str, text: str) -> str:
+    """Read the digest from the MLmodel file of what bears no tag; refuse other flavors."""
+    with tempfile.TemporaryDirectory() as temporary:
+        try:
+            flavors = read_flavors(fetch_file(store, artifacts, "MLmodel", temporary))
+        except UserError as error:
+            raise UserError(f"{text} is no model of zoo: {error}") from None
+    kinds = [name for name in flavors if name != "python_function"] or list(flavors)
+    if FLAVOR not in flavors:
+        raise UserError(
+            f"{text} is a model of another flavor ({', '.join(kinds) or 'none named'}): zoo loads "
+            "only its own, which are registered with `zoo register`"
+        )
+    return str(flavors[FLAVOR].get("digest", ""))

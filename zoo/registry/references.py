@@ -1,0 +1,122 @@
+"""How a model is referred to: parsing alone, with no MLflow and no torch."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from zoo.errors import UserError
+from zoo.models.spec import SPEC, model_digest, read_spec
+
+Kind = Literal["version", "run", "logged", "folder", "timm"]
+
+NAME = r"[A-Za-z0-9][A-Za-z0-9._+-]*"
+ALIAS = r"[A-Za-z0-9_-]+"
+_REGISTERED = re.compile(
+    rf"^(?:models:/)?(?P<name>{NAME})(?:/(?P<version>\d+|latest)|@(?P<alias>{ALIAS}))?$"
+)
+_LOGGED = re.compile(r"^models:/(?P<id>m-[0-9a-f]{32})$")
+_RUN = re.compile(r"^runs:/(?P<id>[0-9a-f]{32})(?:/(?P<path>[A-Za-z0-9._-]+))?$")
+_TIMM = re.compile(r"^timm:(?P<name>[A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)?)$")
+FORMS = "NAME, NAME/3, NAME@alias, runs:/ID/model, models:/NAME/3, timm:NAME or a folder (./DIR)"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A reference taken apart. `version` is None for the latest one."""
+
+    text: str
+    kind: Kind
+    name: str = ""
+    version: int | None = None
+    alias: str = ""
+    id: str = ""
+    folder: Path | None = None
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """One model, found but not fetched.
+
+    `label` is how reports call it; `digest` the sha256 over spec and weights; `artifacts` the
+    address of its MLflow model. `version`, `run_id` and `model_id` are set for what MLflow holds.
+    """
+
+    reference: str
+    kind: Kind
+    name: str
+    label: str
+    digest: str = ""
+    version: int | None = None
+    run_id: str = ""
+    model_id: str = ""
+    artifacts: str = ""
+    tags: dict[str, str] = field(default_factory=dict)
+    folder: Path | None = None
+
+    @property
+    def uri(self) -> str:
+        """An exact address: the version rather than `latest` or an alias."""
+        if self.version is not None:
+            return f"models:/{self.name}/{self.version}"
+        return f"models:/{self.model_id}" if self.model_id else self.reference
+
+
+def parse(text: str) -> Reference:
+    """Take a reference apart; raise `UserError` where it has none of the known forms.
+
+    A path must look like one (`./vit`, `models/vit`, `/tmp/vit`): `vit` and `vit/3` mean the
+    registry.
+
+    >>> parse("vit-small@best").alias
+    'best'
+    """
+    if match := _TIMM.match(text):
+        return Reference(text, "timm", match["name"])
+    if match := _LOGGED.match(text):
+        return Reference(text, "logged", id=match["id"])
+    if match := _RUN.match(text):
+        return Reference(text, "run", match["path"] or "model", id=match["id"])
+    if match := _REGISTERED.match(text):
+        version, alias = match["version"] or "latest", match["alias"] or ""
+        number = None if version == "latest" else int(version)
+        return Reference(text, "version", match["name"], number, "" if alias == "latest" else alias)
+    folder = Path(text).expanduser()
+    looks_so = text.startswith(("/", ".", "~")) or "/" in text
+    if folder.is_dir() or (looks_so and ":" not in text):
+        return Reference(text, "folder", folder.name, folder=folder)
+    raise UserError(f"expected a model as {FORMS}; got {text!r}")
+
+
+def resolve_folder(reference: Reference) -> Resolved:
+    """Describe a model that lies in a folder; raise `UserError` where there is none."""
+    folder = reference.folder
+    if folder is None or not (folder / SPEC).is_file():
+        raise UserError(f"no model in {reference.text}: expected a folder with {SPEC} in it")
+    spec = read_spec(folder / SPEC)
+    return Resolved(
+        reference.text,
+        "folder",
+        spec.name,
+        label=spec.name,
+        digest=model_digest(folder),
+        folder=folder.resolve(),
+    )
+
+
+def check_name(name: str) -> str:
+    """Return the name of a registered model, or raise `UserError` where MLflow has no such."""
+    if not re.fullmatch(NAME, name):
+        raise UserError(f"name {name!r}: expected letters, digits and . _ + - (no / : @ or space)")
+    return name
+
+
+def check_alias(alias: str) -> str:
+    """Return an alias, or raise `UserError` where MLflow would refuse or reserve it."""
+    if not re.fullmatch(ALIAS, alias) or alias == "latest" or re.fullmatch(r"[vV]\d+", alias):
+        raise UserError(
+            f"alias {alias!r}: expected letters, digits, _ and -, neither 'latest' nor like 'v3'"
+        )
+    return alias

@@ -1,0 +1,205 @@
+"""Trained models into the registry: once each, whatever was killed before and who else does it.
+
+A version is made last and in one request, so where one is found everything it needs is there.
+Killed before that, the same command again finds the run and adds what it lacks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlflow.entities import Run
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from zoo.data.subsets import load_subset
+from zoo.models.spec import SPEC, ModelSpec, model_digest, read_spec
+from zoo.registry.card import model_card, name_card
+from zoo.registry.history import EPOCHS, STEPS, History, digests, read_history
+from zoo.registry.images import store_images
+from zoo.registry.lookup import DIGEST, MODEL_ID, all_versions, find_version
+from zoo.registry.provenance import source_tags
+from zoo.registry.references import check_name
+from zoo.registry.runs import (
+    FINISHED,
+    PLACE,
+    log_params,
+    log_points,
+    missing_points,
+    quoted,
+    search_runs,
+    set_tags,
+)
+from zoo.registry.store import TRAIN, Store, open_store
+from zoo.registry.uploads import (
+    has_files,
+    log_data,
+    log_final,
+    log_model,
+    model_tags,
+    restore_files,
+)
+
+BEST = "best"
+RANKING = "zoo.validation_accuracy"
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A registered version; `created` says whether it was made just now."""
+
+    name: str
+    version: int
+    digest: str
+    created: bool
+
+
+def register_all(
+    folders: Sequence[Path], *, test_folder: Path | None = None, store: Store | None = None
+) -> list[Registered]:
+    """Register several trained models; see `register`."""
+    store = store or open_store()
+    if test_folder is not None and folders:
+        store_images(store, test_folder)
+    return [register(store, folder, test_folder=test_folder) for folder in folders]
+
+
+def register(store: Store, folder: Path, *, test_folder: Path | None = None) -> Registered:
+    """Make a trained model a version of its name, unless it is one already.
+
+    Args:
+        store: where to.
+        folder: holds `spec.json`, `model.safetensors` and, where known, `epochs.csv` and
+            `steps.csv`.
+        test_folder: the test split; an image of it becomes the example, its size stands on the
+            card.
+
+    Raises:
+        UserError: a damaged folder, a name that MLflow does not take, or MLflow does not answer.
+    """
+    spec = read_spec(folder / SPEC)
+    name, digest = check_name(spec.name), model_digest(folder)
+    history = read_history(folder)
+    with store.explained(), store.lock(f"register-{name}"):
+        version = find_version(store, name, digest)
+        created = version is None
+        if version is None:
+            version = _create(store, folder, spec, digest, history, test_folder)
+        elif not has_files(store, version):
+            restore_files(store, folder, spec, digest, version, test_folder)
+        _point_best(store, name)
+    return Registered(name, int(version.version), digest, created)
+
+
+def _create(
+    store: Store,
+    folder: Path,
+    spec: ModelSpec,
+    digest: str,
+    history: History,
+    test_folder: Path | None,
+) -> ModelVersion:
+    client, name, tags = store.client, spec.name, model_tags(spec, digest)
+    run = _find_run(store, name, digest, history) or client.create_run(
+        store.experiment_id(TRAIN),
+        run_name=f"{name}-{spec.seed}",
+        tags={PLACE: store.place, **source_tags(store.root, "zoo register"), **tags},
+    )
+    run_id = run.info.run_id
+    set_tags(store, run, tags)
+    log_params(store, run, _params(spec))
+    log_points(store, run_id, missing_points(store, run_id, history.points))
+    log_data(store, run, spec)
+    for file in (EPOCHS, STEPS):
+        if (folder / file).is_file():
+            client.log_artifact(run_id, str(folder / file))
+    model_id, artifacts = log_model(store, run, folder, spec, digest, test_folder)
+    log_final(store, run_id, model_id, spec, history)
+    client.set_terminated(run_id, FINISHED)
+    card = model_card(spec, digest, test_count=_count(test_folder))
+    _ensure_name(store, spec)
+    version = client.create_model_version(
+        name, artifacts, run_id, tags={**tags, MODEL_ID: model_id}, description=card,
+        model_id=model_id,
+    )  # fmt: skip
+    version = _only_one(store, version, digest)
+    link = json.dumps([{"name": name, "version": int(version.version)}])
+    client.set_logged_model_tags(model_id, {"mlflow.modelVersions": link})
+    return version
+
+
+def _find_run(store: Store, name: str, digest: str, history: History) -> Run | None:
+    """Find a run that is this model's: begun by a killed process, or logged while it trained."""
+    begun = search_runs(store, TRAIN, sha256=digest)
+    if begun:
+        return begun[0]
+    beginnings = digests(history.epochs)
+    live = {
+        run.data.tags["zoo.history"]: run
+        for run in search_runs(store, TRAIN, name=name)
+        if "zoo.history" in run.data.tags and DIGEST not in run.data.tags
+    }
+    return next((live[known] for known in reversed(beginnings) if known in live), None)
+
+
+def _params(spec: ModelSpec) -> dict[str, Any]:
+    return {
+        **spec.training,
+        "arch": spec.arch,
+        "kwargs": spec.kwargs,
+        "image_size": spec.image_size,
+        "subset": spec.subset,
+        "subset_count": spec.subset_count,
+        "seed": spec.seed,
+        "environment": spec.environment,
+    }
+
+
+def _ensure_name(store: Store, spec: ModelSpec) -> None:
+    try:
+        store.client.create_registered_model(
+            spec.name,
+            {"zoo.arch": spec.arch, "zoo.subset": spec.subset or "none"},
+            name_card(spec),
+        )
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _only_one(store: Store, version: ModelVersion, digest: str) -> ModelVersion:
+    """Withdraw a version that another machine has made too, in the same moment."""
+    oldest = find_version(store, version.name, digest)
+    if oldest is None or int(oldest.version) == int(version.version):
+        return version
+    store.client.delete_model_version(version.name, version.version)
+    return oldest
+
+
+def _point_best(store: Store, name: str) -> None:
+    """Put the alias `best` on the version with the highest validation accuracy; ties: the older."""
+    ranked = [
+        (float(version.tags[RANKING]), -int(version.version))
+        for version in all_versions(store, f"name = {quoted(name)}")
+        if DIGEST in version.tags and _is_number(version.tags.get(RANKING))
+    ]
+    if not ranked:
+        return
+    best = str(-max(ranked)[1])
+    if str(store.client.get_registered_model(name).aliases.get(BEST)) != best:
+        store.client.set_registered_model_alias(name, BEST, best)
+
+
+def _count(test_folder: Path | None) -> int:
+    return 0 if test_folder is None else load_subset(test_folder).info.count
+
+
+def _is_number(text: str | None) -> bool:
+    with contextlib.suppress(TypeError, ValueError):
+        return float(text or "") == float(text or "")
+    return False

@@ -1,0 +1,153 @@
+"""From a reference to a model: looked up in the registry, fetched, verified, loaded.
+
+Only files of zoo's own kind are read, by their fixed names, and nothing is unpickled. Folders
+need no MLflow, and nothing here imports it until a registered model is asked for.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zoo.errors import UserError
+from zoo.files import replacing_folder
+from zoo.models.spec import SPEC, WEIGHTS, model_digest
+from zoo.registry.references import Resolved, parse, resolve_folder
+
+if TYPE_CHECKING:
+    from zoo.models.files import LoadedModel
+    from zoo.registry.store import Store
+
+LARGEST_SPEC = 16 << 20  # bytes; a spec of 20,000 class names is far below
+
+
+def resolve(store: Store | None, reference: str) -> Resolved:
+    """Find what a reference stands for, without fetching it.
+
+    Args:
+        store: where registered models are looked up; None opens the project's when needed.
+        reference: a name (its latest version), `NAME/3`, `NAME@alias`, `runs:/…`, `models:/…`,
+            `timm:NAME` (built by timm when it is loaded) or a folder.
+
+    Raises:
+        UserError: nothing is there, or it is no model of zoo.
+    """
+    parsed = parse(reference)
+    if parsed.kind == "folder":
+        return resolve_folder(parsed)
+    if parsed.kind == "timm":
+        return Resolved(reference, "timm", parsed.name, label=parsed.name)
+    from zoo.registry.lookup import look_up
+
+    return look_up(store or _open(), parsed)
+
+
+def find_by_digest(store: Store, name: str, digest: str) -> Resolved:
+    """Find the version of a registered model with this digest; `UserError` where none has it."""
+    from zoo.registry.lookup import look_up_digest
+
+    return look_up_digest(store, name, digest)
+
+
+def fetch_model(store: Store | None, resolved: Resolved) -> Path:
+    """Return a folder with a model's spec and weights, whose digest has been verified.
+
+    Raises:
+        UserError: a file is missing, or is not what was registered.
+    """
+    if resolved.folder is not None:
+        return resolved.folder
+    if resolved.kind == "timm":
+        raise UserError(f"{resolved.reference} has no folder: timm builds it when it is loaded")
+    from zoo.registry.artifacts import local_folder
+
+    local = local_folder(resolved.artifacts)
+    if local is not None:
+        return _verified_local(local, resolved)
+    store = store or _open()
+    folder = store.cache / "models" / resolved.digest
+    if not _is_intact(folder, resolved.digest):
+        with store.explained(), store.lock(f"model-{resolved.digest[:16]}"):
+            if not _is_intact(folder, resolved.digest):
+                _download(store, resolved, folder)
+    return folder
+
+
+def load(reference: str, *, store: Store | None = None) -> LoadedModel:
+    """Load a model by its reference; see `resolve` for the forms.
+
+    Raises:
+        UserError: nothing is there, it is no model of zoo, or it is damaged.
+    """
+    resolved = resolve(store, reference)
+    folder = fetch_model(store, resolved)
+    from zoo.models.files import load_model
+
+    model = load_model(folder, name=resolved.label, uri=resolved.uri)
+    if model.digest != resolved.digest:
+        raise _changed(resolved, model.digest)
+    return model
+
+
+def _open() -> Store:
+    from zoo.registry.store import open_store
+
+    return open_store()
+
+
+def _verified_local(artifacts: Path, resolved: Resolved) -> Path:
+    from zoo.registry.artifacts import fetch_file
+    from zoo.registry.flavor import DATA
+
+    for name in (SPEC, WEIGHTS):
+        try:
+            path = fetch_file(None, artifacts.as_uri(), f"{DATA}/{name}", "")
+        except UserError as error:
+            raise _unusable(resolved, error) from None
+        _check_size(resolved, path)
+    came = model_digest(artifacts / DATA)
+    if came != resolved.digest:
+        raise _changed(resolved, came)
+    return artifacts / DATA
+
+
+def _download(store: Store, resolved: Resolved, folder: Path) -> None:
+    from zoo.registry.artifacts import fetch_file
+    from zoo.registry.flavor import DATA
+
+    with replacing_folder(folder) as new:
+        for name in (SPEC, WEIGHTS):
+            try:
+                path = fetch_file(store, resolved.artifacts, f"{DATA}/{name}", new)
+            except UserError as error:
+                raise _unusable(resolved, error) from None
+            _check_size(resolved, path)
+            path.replace(new / name)
+        shutil.rmtree(new / DATA, ignore_errors=True)
+        came = model_digest(new)
+        if came != resolved.digest:
+            raise _changed(resolved, came)
+
+
+def _check_size(resolved: Resolved, path: Path) -> None:
+    if path.name == SPEC and path.stat().st_size > LARGEST_SPEC:
+        raise UserError(f"{resolved.reference}: {SPEC} has {path.stat().st_size:,} bytes: no spec")
+
+
+def _is_intact(folder: Path, digest: str) -> bool:
+    return folder.is_dir() and model_digest(folder) == digest
+
+
+def _changed(resolved: Resolved, came: str) -> UserError:
+    return UserError(
+        f"{resolved.reference} ({resolved.uri}) is damaged or was changed after it was registered: "
+        f"expected sha256 {resolved.digest[:12]}, got {came[:12]}; not loaded"
+    )
+
+
+def _unusable(resolved: Resolved, error: UserError) -> UserError:
+    return UserError(
+        f"{resolved.reference} ({resolved.uri}) cannot be fetched: {error}; "
+        "register it again where it was trained"
+    )

@@ -1,0 +1,136 @@
+"""Runs in MLflow: found by what they hold, completed point by point, never doubled."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
+
+from zoo.registry.history import BATCH, Point
+from zoo.registry.store import Store
+
+FINISHED, RUNNING, FAILED = "FINISHED", "RUNNING", "FAILED"
+PLACE = "zoo.place"
+PAGE = 1000
+LONGEST_PARAM, PARAMS = 6000, 100  # MLflow's limits: characters, and params in one request
+
+
+def quoted(value: str) -> str:
+    """Return a value as MLflow's search language takes it."""
+    if "'" in value or "\\" in value:
+        raise ValueError(f"expected a value without quotes, got {value!r}")
+    return f"'{value}'"
+
+
+def search_runs(store: Store, experiment: str, **tags: str) -> list[Run]:
+    """Return the runs of an experiment that bear these tags (`zoo.` goes before), newest first."""
+    query = " and ".join(f"tags.`zoo.{key}` = {quoted(value)}" for key, value in tags.items())
+    found: list[Run] = []
+    token = None
+    while True:
+        page = store.client.search_runs(
+            [store.experiment_id(experiment)],
+            query,
+            max_results=PAGE,
+            order_by=["attributes.start_time DESC"],
+            page_token=token,
+        )
+        found.extend(page)
+        token = page.token
+        if not token:
+            return found
+
+
+def is_finished(run: Run) -> bool:
+    """Say whether a run came to its end."""
+    return run.info.status == FINISHED
+
+
+def missing_points(store: Store, run_id: str, points: Iterable[Point]) -> list[Point]:
+    """Return the points whose step is not yet logged for their metric."""
+    wanted = list(points)
+    logged = {key: logged_steps(store, run_id, key) for key in {p.key for p in wanted}}
+    return [point for point in wanted if point.step not in logged[point.key]]
+
+
+def logged_steps(store: Store, run_id: str, key: str) -> set[int]:
+    """Return the steps at which a metric of a run is logged."""
+    return {metric.step for metric in store.client.get_metric_history(run_id, key)}
+
+
+def log_points(
+    store: Store, run_id: str, points: Iterable[Point], *, model_id: str | None = None, **tags: str
+) -> None:
+    """Log points (and tags, `zoo.` goes before) in as few requests as MLflow allows."""
+    now = int(time.time() * 1000)
+    metrics = [Metric(p.key, p.value, now, p.step, model_id=model_id) for p in points]
+    for start in range(0, max(1, len(metrics)), BATCH):
+        marks = [RunTag(f"zoo.{k}", v) for k, v in tags.items()] if start == 0 else []
+        if metrics or marks:
+            store.client.log_batch(run_id, metrics[start : start + BATCH], tags=marks)
+
+
+def log_params(store: Store, run: Run, params: Mapping[str, Any]) -> None:
+    """Log the params that a run lacks; MLflow refuses to change one."""
+    lacking = [
+        Param(key, str(value)[:LONGEST_PARAM])
+        for key, value in flat(params).items()
+        if key not in run.data.params
+    ]
+    for start in range(0, len(lacking), PARAMS):
+        store.client.log_batch(run.info.run_id, params=lacking[start : start + PARAMS])
+
+
+def set_tags(store: Store, run: Run, tags: Mapping[str, str], *, keep: bool = False) -> None:
+    """Set the tags that differ in one request; `keep` leaves those that are there."""
+    changed = [
+        RunTag(key, value)
+        for key, value in tags.items()
+        if run.data.tags.get(key) != value and not (keep and key in run.data.tags)
+    ]
+    if changed:
+        store.client.log_batch(run.info.run_id, tags=changed)
+
+
+def flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings with dotted keys.
+
+    >>> flat({"train": {"epochs": 3}, "seed": 0})
+    {'train.epochs': 3, 'seed': 0}
+    """
+    result: dict[str, Any] = {}
+    for key, value in params.items():
+        if isinstance(value, Mapping):
+            result |= flat(value, f"{prefix}{key}.")
+        else:
+            result[f"{prefix}{key}"] = value
+    return result
+
+
+def delete_unfinished(store: Store, runs: Iterable[Run]) -> None:
+    """Remove what killed processes of this place left; call it under the lock of their work."""
+    for run in runs:
+        if not is_finished(run) and run.data.tags.get(PLACE) == store.place:
+            store.client.delete_run(run.info.run_id)
+
+
+@contextlib.contextmanager
+def finished_run(
+    store: Store, experiment: str, name: str, tags: Mapping[str, str]
+) -> Iterator[Run]:
+    """Make a run that is marked as finished at the end, and removed where an error comes."""
+    run = store.client.create_run(
+        store.experiment_id(experiment), run_name=name, tags={PLACE: store.place, **tags}
+    )
+    try:
+        yield run
+        store.client.set_terminated(run.info.run_id, FINISHED)
+    except BaseException:
+        # The error that came first is the one to tell.
+        with contextlib.suppress(MlflowException):
+            store.client.delete_run(run.info.run_id)
+        raise

@@ -1,0 +1,163 @@
+"""The MLflow store of a project: found, created where there is none, and locked."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import sqlite3
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from zoo.errors import UserError
+from zoo.registry.faults import explained, redact
+
+TRAIN, DATA, COMPARE = "zoo-train", "zoo-data", "zoo-compare"
+DATABASE, ARTIFACTS, OWN = "mlflow.db", "mlartifacts", ".zoo"
+LOCK_SECONDS = 600
+
+
+@dataclass(frozen=True)
+class Store:
+    """A tracking server or database with its registry, as seen from a project's root folder."""
+
+    client: MlflowClient
+    uri: str
+    root: Path
+    _experiments: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def is_server(self) -> bool:
+        """Whether an MLflow server stands between zoo and the database."""
+        return self.uri.startswith(("http://", "https://"))
+
+    @property
+    def cache(self) -> Path:
+        """The folder for what was fetched; everything in it is named by its digest."""
+        return self.root / OWN / "cache"
+
+    @property
+    def place(self) -> str:
+        """A name for this project on this machine: whoever holds its lock owns what bears it."""
+        return hashlib.sha256(f"{socket.gethostname()}:{self.root}".encode()).hexdigest()[:16]
+
+    def experiment_id(self, name: str) -> str:
+        """Return the id of an experiment, which is created where it does not exist."""
+        if name not in self._experiments:
+            self._experiments[name] = self._find_or_create(name)
+        return self._experiments[name]
+
+    def explained(self) -> AbstractContextManager[None]:
+        """Turn what MLflow raises inside into a `UserError` that names this store."""
+        return explained(self.uri)
+
+    @contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        """Keep other processes of this project from doing the same thing at once."""
+        path = self.root / OWN / "locks" / f"{name}.lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(path, timeout=LOCK_SECONDS):
+                yield
+        except Timeout:
+            raise UserError(
+                f"another process has held {path} for {LOCK_SECONDS} s: wait for it or end it"
+            ) from None
+
+    def _find_or_create(self, name: str) -> str:
+        found = self.client.get_experiment_by_name(name)
+        if found is None:
+            try:
+                return self.client.create_experiment(name, self._artifact_location(name))
+            except MlflowException:
+                # Another process was faster.
+                found = self.client.get_experiment_by_name(name)
+                if found is None:
+                    raise
+        if found.lifecycle_stage != "active":
+            raise UserError(
+                f"the experiment {name} is deleted: bring it back with "
+                f"mlflow experiments restore --experiment-id {found.experiment_id}"
+            )
+        return found.experiment_id
+
+    def _artifact_location(self, name: str) -> str | None:
+        if self.is_server:
+            return None
+        database = _database_path(self.uri)
+        folder = database.parent if database else self.root
+        return (folder / ARTIFACTS / name).as_uri()
+
+
+def open_store(root: Path | None = None) -> Store:
+    """Open the project's store: `MLFLOW_TRACKING_URI`, or else `mlflow.db` in the root.
+
+    Args:
+        root: the project's root; found from the working folder by default.
+
+    Raises:
+        UserError: the address is none of MLflow's, or the database cannot be used.
+    """
+    root = (root or find_root()).resolve()
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / DATABASE}"
+    with explained(uri):
+        _create_database(uri, root)
+        return Store(MlflowClient(uri, registry_uri=uri), uri, root)
+
+
+def find_root() -> Path:
+    """Return the project's root: the nearest folder with params.yaml and dvc.yaml, else this one.
+
+    DVC runs experiments in a copy of the project and names the real one in `DVC_ROOT`.
+    """
+    here = Path.cwd()
+    if real := os.environ.get("DVC_ROOT"):
+        return Path(real)
+    for folder in (here, *here.parents):
+        if (folder / "params.yaml").is_file() and (folder / "dvc.yaml").is_file():
+            return folder
+    return here
+
+
+def show_uri(store: Store) -> str:
+    """Return the store's address as it may be printed."""
+    return redact(store.uri)
+
+
+def _database_path(uri: str) -> Path | None:
+    if not uri.startswith("sqlite:///"):
+        return None
+    return Path(uri.removeprefix("sqlite:///").split("?")[0]).resolve()
+
+
+def _create_database(uri: str, root: Path) -> None:
+    """Create a local database, complete or not at all; two processes that try make one."""
+    path = _database_path(uri)
+    if path is None or path.exists():
+        return
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    lock = root / OWN / "locks" / "database.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock, timeout=LOCK_SECONDS):
+        if path.exists():
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            # MLflow migrates step by step; killed in between, it could not go on.
+            created = SqlAlchemyStore(f"sqlite:///{new}", (path.parent / ARTIFACTS).as_uri())
+            created.engine.dispose()
+            with closing(sqlite3.connect(new)) as connection:
+                # Readers and a writer at once: logging is twice as fast when many do it.
+                connection.execute("PRAGMA journal_mode=WAL")
+            os.replace(new, path)
+        finally:
+            for left in path.parent.glob(f"{new.name}*"):
+                left.unlink()

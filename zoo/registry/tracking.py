@@ -1,0 +1,152 @@
+"""Training logged while it runs; a server that is away costs one warning and nothing else."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo.registry.history import Row, epoch_points, extend_digest, step_points
+
+if TYPE_CHECKING:
+    from zoo.registry.store import Store
+
+logger = logging.getLogger(__name__)
+
+RUN_ID, HISTORY = "mlflow_run_id", "mlflow_history"
+
+
+class TrackingCallback:
+    """Logs a training run to MLflow; continues the same run after a kill.
+
+    It keeps the run's id and the identity of its history in the checkpoint's state. The
+    identity is also a tag of the run, by which `register` knows the run again and adds what was
+    not logged while a server was away.
+    """
+
+    def __init__(
+        self,
+        key: str,
+        input_hash: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        root: Path | None = None,
+    ) -> None:
+        """Say what is trained.
+
+        Args:
+            key: the variant with its seed, `vit-small-0`; the run is named so.
+            input_hash: digest of all that decides the weights.
+            params: settings of the run.
+            root: the project's root; found from the working folder by default.
+        """
+        self.key, self.input_hash, self.params, self.root = key, input_hash, params or {}, root
+        self._store: Store | None = None
+        self._state: dict[str, Any] = {}
+        self._logged: dict[str, set[int]] = {}
+
+    def on_start(self, state: dict[str, Any]) -> None:
+        """Open the run, or the one that a killed process left."""
+        self._state = state
+        self._attempt(self._start)
+
+    def on_epoch(self, row: Row, steps: list[Row]) -> None:
+        """Log an epoch in one request, without what an interrupted process has logged already."""
+        self._state[HISTORY] = extend_digest(self._state.get(HISTORY, ""), row)
+        if self._store is not None:
+            self._attempt(lambda: self._log(row, steps))
+
+    def on_end(self, ok: bool) -> None:
+        """Mark the run as finished or failed."""
+        if self._store is not None:
+            self._attempt(lambda: self._end("FINISHED" if ok else "FAILED"))
+
+    def _start(self) -> None:
+        from mlflow.exceptions import MlflowException
+
+        from zoo.registry import runs
+        from zoo.registry.provenance import source_tags
+        from zoo.registry.store import TRAIN, open_store
+
+        store = open_store(self.root)
+        run = None
+        if run_id := self._state.get(RUN_ID):
+            try:
+                run = store.client.get_run(run_id)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+        if run is None or run.info.lifecycle_stage != "active":
+            run = self._left_behind(store)
+        if run is None:
+            run = store.client.create_run(
+                store.experiment_id(TRAIN),
+                run_name=self.key,
+                tags={
+                    "zoo.name": self.key.rpartition("-")[0],
+                    "zoo.input_hash": self.input_hash,
+                    runs.PLACE: store.place,
+                    **source_tags(store.root, "zoo train"),
+                },
+            )
+        else:
+            store.client.update_run(run.info.run_id, runs.RUNNING)
+            for key in run.data.metrics:
+                self._logged[key] = runs.logged_steps(store, run.info.run_id, key)
+        runs.log_params(store, run, self.params)
+        self._state[RUN_ID] = run.info.run_id
+        self._store = store
+
+    def _left_behind(self, store: Store) -> Any:
+        """Find the run of a process that was killed before its first checkpoint."""
+        from zoo.registry import runs
+        from zoo.registry.store import TRAIN
+
+        for run in runs.search_runs(store, TRAIN, input_hash=self.input_hash):
+            ours = run.data.tags.get(runs.PLACE) == store.place
+            if ours and not runs.is_finished(run) and "zoo.sha256" not in run.data.tags:
+                return run
+        return None
+
+    def _log(self, row: Row, steps: list[Row]) -> None:
+        from zoo.registry.runs import log_points
+
+        points = [
+            point
+            for point in epoch_points([row]) + step_points(steps)
+            if point.step not in self._logged.get(point.key, ())
+        ]
+        if self._store is not None:
+            log_points(self._store, self._state[RUN_ID], points, history=self._state[HISTORY])
+
+    def _end(self, status: str) -> None:
+        if self._store is not None:
+            self._store.client.set_terminated(self._state[RUN_ID], status)
+
+    def _attempt(self, act: Callable[[], None]) -> None:
+        """Do something at the server; whatever goes wrong there, training goes on."""
+        from zoo.errors import UserError
+
+        try:
+            from zoo.registry.faults import explained
+
+            with explained(self._store.uri if self._store else _address(self.root)):
+                act()
+        except Exception as error:
+            self._store = None
+            reason = (
+                str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+            )
+            logger.warning(
+                "%s is trained without live logging (%s); nothing is lost: `zoo register` logs "
+                "its history afterwards",
+                self.key,
+                " ".join(reason.split()),
+            )
+
+
+def _address(root: Path | None) -> str:
+    import os
+
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"mlflow.db in {root or Path.cwd()}"

@@ -1,0 +1,159 @@
+"""What a training run keeps of a finished model: its files, its metrics and its data's digests."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from mlflow.entities import (
+    Dataset,
+    DatasetInput,
+    InputTag,
+    LoggedModel,
+    LoggedModelOutput,
+    LoggedModelStatus,
+    Run,
+)
+from mlflow.entities.model_registry import ModelVersion
+
+from zoo.data.subsets import load_subset
+from zoo.errors import UserError
+from zoo.models.spec import ModelSpec
+from zoo.registry.artifacts import local_folder
+from zoo.registry.flavor import write_flavor
+from zoo.registry.history import History, Point
+from zoo.registry.lookup import DIGEST, MODEL_ID
+from zoo.registry.runs import log_points, missing_points, quoted
+from zoo.registry.store import Store
+
+MODEL = "model"
+DATASET_DIGEST = 36  # characters; MLflow's column holds no more
+
+
+def model_tags(spec: ModelSpec, digest: str) -> dict[str, str]:
+    """Return the tags by which models are listed and found, the same on version, model and run."""
+    known: dict[str, Any] = {
+        "name": spec.name,
+        "arch": spec.arch,
+        "subset": spec.subset,
+        "source": spec.source,
+        "seed": spec.seed,
+        "parameters": spec.parameters,
+        "test_accuracy": spec.metrics.get("test/accuracy"),
+        "validation_accuracy": spec.metrics.get("validation/accuracy"),
+        "subset_digest": spec.subset_digest,
+        "test_digest": spec.test_digest,
+        "sha256": digest,
+    }
+    return {f"zoo.{key}": str(value) for key, value in known.items() if value not in {None, ""}}
+
+
+def log_data(store: Store, run: Run, spec: ModelSpec) -> None:
+    """Record which data it was trained and is tested on, by name and digest."""
+    known = {i.dataset.digest for i in run.inputs.dataset_inputs} if run.inputs else set()
+    inputs = []
+    for part, digest, count, context in (
+        (spec.subset, spec.subset_digest, spec.subset_count, "training"),
+        ("test", spec.test_digest, 0, "testing"),
+    ):
+        if not digest or digest[:DATASET_DIGEST] in known:
+            continue
+        profile = json.dumps({"num_rows": count}) if count else None
+        source = json.dumps({"tags": {"source": spec.source, "split": part, "sha256": digest}})
+        name = f"{spec.source}/{part}"
+        data = Dataset(name, digest[:DATASET_DIGEST], "code", source, profile=profile)
+        inputs.append(DatasetInput(data, [InputTag("mlflow.data.context", context)]))
+    if inputs:
+        store.client.log_inputs(run.info.run_id, datasets=inputs)
+
+
+def log_model(
+    store: Store, run: Run, folder: Path, spec: ModelSpec, digest: str, test_folder: Path | None
+) -> tuple[str, str]:
+    """Log the run's model unless it is; one that a killed process began is finished."""
+    client, run_id = store.client, run.info.run_id
+    model = _begun_model(store, run, digest) or client.create_logged_model(
+        run.info.experiment_id,
+        MODEL,
+        run_id,
+        model_tags(spec, digest),
+        {"arch": spec.arch, "subset": spec.subset, "seed": str(spec.seed)},
+        spec.arch,
+    )
+    model_id = model.model_id
+    outputs = run.outputs.model_outputs if run.outputs else []
+    if model_id not in {output.model_id for output in outputs}:
+        client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
+    if model.status != LoggedModelStatus.READY:
+        _upload(store, folder, spec, digest, model_id, run_id, test_folder)
+        client.finalize_logged_model(model_id, LoggedModelStatus.READY)
+    return model_id, model.artifact_location
+
+
+def log_final(store: Store, run_id: str, model_id: str, spec: ModelSpec, history: History) -> None:
+    """Log the finished model's metrics, on the run and on the model.
+
+    One that was also watched while training (there in training mode, or in another precision)
+    goes under `final/`, since it is another measurement.
+    """
+    watched = {point.key for point in history.points}
+    step = len(history.epochs)
+    points = [
+        Point(f"final/{key}" if key in watched else key, value, step)
+        for key, value in spec.metrics.items()
+    ]
+    log_points(store, run_id, missing_points(store, run_id, points), model_id=model_id)
+
+
+def has_files(store: Store, version: ModelVersion) -> bool:
+    """Say whether a version's files are there; those on a server are taken to be."""
+    address = store.client.get_model_version_download_uri(version.name, version.version)
+    folder = local_folder(address)
+    return folder is None or (folder / "MLmodel").is_file()
+
+
+def restore_files(
+    store: Store,
+    folder: Path,
+    spec: ModelSpec,
+    digest: str,
+    version: ModelVersion,
+    test_folder: Path | None,
+) -> None:
+    """Upload a version's files again, to where they were."""
+    model_id = version.tags.get(MODEL_ID)
+    if model_id is None:
+        raise UserError(
+            f"{version.name}/{version.version} has lost its files and was not registered by zoo: "
+            "delete that version, then register again"
+        )
+    _upload(store, folder, spec, digest, model_id, version.run_id or "", test_folder)
+
+
+def _begun_model(store: Store, run: Run, digest: str) -> LoggedModel | None:
+    found = store.client.search_logged_models(
+        [run.info.experiment_id],
+        f"source_run_id = {quoted(run.info.run_id)} and tags.`{DIGEST}` = {quoted(digest)}",
+    )
+    return found[0] if found else None
+
+
+def _upload(
+    store: Store,
+    folder: Path,
+    spec: ModelSpec,
+    digest: str,
+    model_id: str,
+    run_id: str,
+    test_folder: Path | None,
+) -> None:
+    example = None if test_folder is None else load_subset(test_folder).images[:1]
+    with tempfile.TemporaryDirectory() as temporary:
+        target = Path(temporary) / MODEL
+        write_flavor(
+            folder, target, spec, digest,
+            example=example, run_id=run_id, model_id=model_id, model_uuid=model_id,
+        )  # fmt: skip
+        store.client.log_model_artifacts(model_id, str(target))

@@ -1,0 +1,241 @@
+"""The comparison's page: one HTML file that needs nothing but itself.
+
+It reads what a comparison has saved and computes nothing. The template escapes all text, and
+`report.js` draws the arrays that lie in the page as JSON.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+import re
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2.utils import htmlsafe_json_dumps
+from markupsafe import Markup
+
+from zoo.errors import UserError
+from zoo.files import read_json
+from zoo.report.islands import (
+    Arrays,
+    Data,
+    data_uri,
+    heat_island,
+    image_island,
+    is_heat_map,
+    split_name,
+    words,
+)
+
+HERE = Path(__file__).parent
+DPI = 150  # of the saved png files
+SCREEN_DPI = 128  # figures are lettered for paper; on a screen they are drawn a third larger
+SVG_LIMIT = 400_000  # bytes; of larger ones the png is taken, where that is smaller
+FAMILIES = {
+    "vit": "vision transformer",
+    "windowed": "windowed transformer",
+    "cnn": "convolutional network",
+    "mlp": "MLP on tokens",
+    "other": "other",
+}
+# A verdict's mark and its class in the style sheet.
+VERDICTS = {
+    "supported": ("✓", "yes"),
+    "not supported": ("✗", "no"),
+    "not applicable": ("–", "none"),
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Numbers by measure (rows) and model or pair of models (columns); None where there is none."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[float | None, ...]], ...]
+
+
+def render(folder: Path) -> str:
+    """Return a saved comparison as one self-contained HTML page.
+
+    Args:
+        folder: holds `report.json`, `figures/` and `arrays/`; nothing in it is changed.
+
+    Raises:
+        UserError: a file of the comparison is missing or damaged.
+    """
+    report = read_json(folder / "report.json")
+    script, sheet = (HERE / "report.js").read_text(), (HERE / "report.css").read_text()
+    try:
+        models = [model["name"] for model in report["models"]]
+        sections = [_section(analysis, folder, models) for analysis in report["analyses"]]
+        tally = _tally(report["claims"])
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"{folder / 'report.json'} is damaged ({error!r}); run the comparison again"
+        ) from None
+    return _environment().get_template("template.html.j2").render(
+        report=report,
+        title=" vs ".join(models),
+        sections=sections,
+        tally=tally,
+        script=Markup(script),
+        policy=_policy(script),
+        sheet=Markup(sheet),
+    )  # fmt: skip
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(verdicts=VERDICTS, families=FAMILIES)
+    environment.filters.update(
+        number=format_number,
+        date=_date,
+        words=words,
+        island=htmlsafe_json_dumps,
+        weblink=_weblink,
+        accuracy=_accuracy,
+        where=_where,
+    )
+    return environment
+
+
+def _policy(script: str) -> str:
+    """Return the page's content policy: this very script may run, and nothing may be loaded."""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return (
+        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+        f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _section(analysis: Data, folder: Path, models: Sequence[str]) -> dict[str, Any]:
+    """Gather what the template needs of one analysis."""
+    arrays = _load_arrays(folder, analysis)
+    heat = heat_island(analysis, arrays, models)
+    islands = [image_island(analysis, arrays, models), heat]
+    return {
+        "about": analysis,
+        "figures": [_figure(folder / "figures", name, analysis) for name in analysis["figures"]],
+        "table": pivot_metrics(analysis["metrics"], analysis["name"], models),
+        "islands": [island for island in islands if island],
+        # Where the interactive map holds all that the figures show, they wait folded for print.
+        "folded": bool(heat) and all(is_heat_map(name, arrays) for name in arrays),
+    }
+
+
+def _load_arrays(folder: Path, analysis: Data) -> Arrays:
+    if not analysis["arrays"]:
+        return {}
+    path = folder / analysis["arrays"]
+    try:
+        with np.load(path, allow_pickle=False) as saved:
+            return {n: (saved[n], tuple(d)) for n, d in analysis["dims"].items() if n in saved}
+    except FileNotFoundError:
+        raise UserError(f"no file {path}; run the comparison again") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{path} is damaged ({error}); run the comparison again") from None
+
+
+def _figure(folder: Path, name: str, analysis: Data) -> dict[str, Any]:
+    """Embed a figure: as svg, unless that is large and the png is smaller."""
+    try:
+        vector, raster = ((folder / f"{name}.{kind}").read_bytes() for kind in ("svg", "png"))
+    except FileNotFoundError as error:
+        raise UserError(f"no file {error.filename}; run the comparison again") from None
+    size = raster[16:24]  # a png's width and height
+    if len(size) < 8:
+        raise UserError(f"{folder / name}.png is damaged; run the comparison again")
+    small = len(vector) <= max(SVG_LIMIT, len(raster))
+    width, height = (round(side / DPI * SCREEN_DPI) for side in struct.unpack(">II", size))
+    part = words(name.removeprefix(analysis["name"]).strip("-"))
+    subject = f"{analysis['title']}: {part}" if part else analysis["title"]
+    return {
+        "src": data_uri(vector, "image/svg+xml") if small else data_uri(raster, "image/png"),
+        "width": width,
+        "height": height,
+        "alt": f"{subject}. {analysis['shows']}",
+        "caption": subject,
+        "name": name,
+    }
+
+
+def pivot_metrics(metrics: Mapping[str, float], analysis: str, models: Sequence[str]) -> Table:
+    """Lay metrics named `<analysis>/<model or pair>/<what>` out with a column for each model.
+
+    >>> pivot_metrics({"cka/a/mean": 1.0, "cka/a__b/mean": 0.5}, "cka", ["a", "b"])
+    Table(columns=('a', 'a × b'), rows=(('mean', (1.0, 0.5)),))
+    """
+    cells: dict[str, dict[str, float]] = {}
+    for name, value in metrics.items():
+        what, subject, rest = split_name(name, models)
+        if what != analysis:
+            rest = "/".join(filter(None, (what, rest)))
+        cells.setdefault(words(rest) or words(what), {})[subject or "all"] = value
+    pairs = [f"{a} × {b}" for a, b in product(models, models)]
+    used = {column for row in cells.values() for column in row}
+    columns = tuple(c for c in dict.fromkeys([*models, *pairs, "all"]) if c in used)
+    rows = tuple((what, tuple(row.get(c) for c in columns)) for what, row in cells.items())
+    return Table(columns, rows)
+
+
+def _tally(claims: Iterable[Data]) -> str:
+    verdicts = [claim["verdict"] for claim in claims]
+    return " · ".join(f"{verdicts.count(v)} {v}" for v in VERDICTS if v in verdicts)
+
+
+def format_number(value: Any) -> str:
+    """Write a number for people: three decimals, thousands set apart, a real minus sign.
+
+    >>> [format_number(v) for v in (None, 9523722, 0.41237, -0.5, 0.00001, "above 0")]
+    ['–', '9,523,722', '0.412', '−0.500', '1.0e−05', 'above 0']
+    """
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return "–"
+    if isinstance(value, bool | str):
+        return str(value)
+    if isinstance(value, int) or (abs(value) >= 1000 and value == int(value)):
+        return f"{int(value):,}".replace("-", "−")
+    tiny = value != 0 and abs(value) < 0.0005
+    text = f"{value:.1e}" if tiny or abs(value) >= 1e7 else f"{value:,.3f}"
+    return text.replace("-", "−")
+
+
+def _date(text: str) -> str:
+    """Write an ISO date-time for people; any other text is left as it is."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    return f"{moment.day} {moment:%B %Y, %H:%M} {moment.tzname() or ''}".strip()
+
+
+def _weblink(link: str) -> str:
+    """Return a link that a browser may follow, or nothing: `javascript:` is never one."""
+    return link if re.match(r"https?://", link) else ""
+
+
+def _accuracy(metrics: Mapping[str, float]) -> float | None:
+    """Find the test accuracy (0..1) among a model's metrics."""
+    names = ("test/accuracy", "test_accuracy", "accuracy")
+    return next((metrics[name] for name in names if name in metrics), None)
+
+
+def _where(claim: Data) -> str:
+    """Say where a paper makes a claim: its name and figure."""
+    figure = str(claim["figure"])
+    return f"{claim['paper']}, {'Fig. ' if figure[:1].isdigit() else ''}{figure}".strip(", ")

@@ -1,0 +1,212 @@
+"""What the page's interactive parts draw: saved arrays, packed small enough to travel in it.
+
+Names of arrays say what they hold: `<what>/<model or pair>` or `<what>/<model>/<layer>`.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+INTERVAL = ("low", "high")
+MOST_COLUMNS = 256  # of a heat map whose columns are not layers
+
+Data = Mapping[str, Any]
+Arrays = Mapping[str, tuple[NDArray[Any], tuple[str, ...]]]
+
+
+def split_name(name: str, models: Sequence[str]) -> tuple[str, str, str]:
+    """Split a name into what it holds, the model or pair that it is of, and the rest.
+
+    Models' names may hold slashes and begin with one another.
+
+    >>> split_name("mean/vit/2/layer1.0", ["vit", "vit/2"])
+    ('mean', 'vit/2', 'layer1.0')
+    >>> split_name("cka/a__b", ["a", "b"])
+    ('cka', 'a × b', '')
+    """
+    what, _, rest = name.partition("/")
+    subjects = {m: m for m in models} | {
+        f"{a}__{b}": f"{a} × {b}" for a, b in product(models, models)
+    }
+    for key in sorted(subjects, key=len, reverse=True):
+        if rest == key or rest.startswith(f"{key}/"):
+            return what, subjects[key], rest[len(key) + 1 :]
+    return what, "", rest
+
+
+def words(name: str) -> str:
+    """Write a name of an array or metric for people."""
+    return name.replace("__", " × ").replace("_", " ").replace("/", " · ")
+
+
+def is_heat_map(name: str, arrays: Arrays) -> bool:
+    """Say whether an array is a matrix over layers (and layers, heads, tokens, …)."""
+    values, dims = arrays[name]
+    return (
+        len(dims) == 2
+        and dims[0].startswith("layer[")
+        and values.dtype.kind == "f"
+        and min(values.shape) > 1
+        and (dims[1].startswith("layer[") or values.shape[1] <= MOST_COLUMNS)
+    )
+
+
+def heat_island(analysis: Data, arrays: Arrays, models: Sequence[str]) -> dict[str, Any] | None:
+    """Pack matrices over layers, with their intervals where these are known; None without any."""
+    names = [n for n in arrays if is_heat_map(n, arrays) and n.split("/")[0] not in INTERVAL]
+    whats = {name: split_name(name, models)[0] for name in names}
+    ranges = {
+        what: colour_range([arrays[n][0] for n in names if whats[n] == what])
+        for what in whats.values()
+    }
+    maps = []
+    for name in names:
+        values, dims = arrays[name]
+        what, subject, rest = split_name(name, models)
+        own = name.partition("/")[2] if len(ranges) == 1 else name
+        ends = [arrays[f"{end}/{own}"][0] for end in INTERVAL if f"{end}/{own}" in arrays]
+        maps.append(
+            {
+                "measure": words(what),
+                "label": " · ".join(filter(None, (subject, words(rest)))) or words(what),
+                "unit": analysis["units"].get(name, ""),
+                "rows": _axis(dims[0], values.shape[0], analysis["labels"]),
+                "columns": _axis(dims[1], values.shape[1], analysis["labels"]),
+                "value": pack(values),
+                "interval": [pack(end) for end in ends if end.shape == values.shape],
+                # One colour range a measure: its maps are read against each other.
+                "range": ranges[what],
+            }
+        )
+    if not maps:
+        return None
+    return {"kind": "heat", "title": analysis["title"], "maps": maps}
+
+
+def _axis(dim: str, size: int, labels: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    match = re.fullmatch(r"(\w+)\[(.*)\]", dim)
+    what, model = (match[1], match[2]) if match else (dim, "")
+    names = list(labels.get(dim, ()))
+    if len(names) != size:
+        names = [f"{what} {i}" for i in range(size)]
+    return {"what": what, "model": model, "names": names}
+
+
+def colour_range(arrays: Sequence[NDArray[Any]]) -> tuple[float, float]:
+    """Return 0 to 1 for similarities, and the numbers' own range for all else.
+
+    Unbiased similarities stray a little below 0, which is drawn as 0.
+    """
+    finite = np.concatenate([a[np.isfinite(a)].ravel() for a in arrays])
+    if finite.size == 0:
+        return 0.0, 1.0
+    low, high = float(finite.min()), float(finite.max())
+    return (0.0, 1.0) if low >= -0.25 and 0.5 < high <= 1.0001 else (low, high)
+
+
+def pack(values: NDArray[Any], bits: int = 16) -> dict[str, Any]:
+    """Quantise numbers over their own range: with 16 bits they are off by 1e-5 of it at most.
+
+    The largest code stands for a missing number.
+    """
+    missing = 2**bits - 1
+    finite = np.isfinite(values)
+    known = np.asarray(values, dtype=np.float64)[finite]
+    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
+    codes = np.full(values.shape, missing, dtype=f"<u{bits // 8}")
+    if high > low:
+        codes[finite] = np.round((known - low) / (high - low) * (missing - 1))
+    else:
+        codes[finite] = 0
+    return {"low": low, "high": high, "data": base64.b64encode(codes.tobytes()).decode()}
+
+
+def image_island(analysis: Data, arrays: Arrays, models: Sequence[str]) -> dict[str, Any] | None:
+    """Pack images and the maps that lie over them; None where there are no such arrays.
+
+    Images are `images` or `images/<model>` (image, row, column, channel) uint8; maps are floats
+    (image, steps, row, column), where a step is a layer or a head, or one array a layer (image,
+    row, column).
+    """
+    pictures = {
+        split_name(name, models)[1]: [_png(picture) for picture in values]
+        for name, (values, _) in arrays.items()
+        if name.split("/")[0] == "images" and values.dtype == np.uint8 and values.ndim == 4
+    }
+    sets: dict[tuple[str, str], dict[str, Any]] = {}
+    for name, (values, dims) in arrays.items():
+        what, model, rest = split_name(name, models)
+        under = model if model in pictures else ""
+        if under not in pictures or not _lies_over(values, dims, len(pictures[under])):
+            continue
+        entry = {
+            "measure": words(what),
+            "label": model or words(what),
+            "images": under,
+            "unit": analysis["units"].get(name, ""),
+            "steps": [],
+        }
+        steps = sets.setdefault((what, model), entry)["steps"]
+        steps += _steps(values, dims, rest, analysis["labels"])
+    if not sets:
+        return None
+    count = len(next(iter(pictures.values())))
+    labels = _axis("image", count, analysis["labels"])["names"]
+    return {
+        "kind": "images",
+        "title": analysis["title"],
+        "labels": labels,
+        "images": pictures,
+        "sets": list(sets.values()),
+    }
+
+
+def _lies_over(values: NDArray[Any], dims: Sequence[str], images: int) -> bool:
+    return (
+        dims[0] == "image"
+        and len(values) == images
+        and values.ndim in (3, 4)
+        and values.dtype.kind == "f"
+        and min(values.shape[-2:]) > 1
+    )
+
+
+def _steps(
+    values: NDArray[Any], dims: Sequence[str], rest: str, labels: Mapping[str, Sequence[str]]
+) -> list[dict[str, Any]]:
+    if values.ndim == 3:
+        values, names = values[:, None], [rest or "map"]
+    else:
+        names = _axis(dims[1], values.shape[1], labels)["names"]
+        names = [f"{rest} · {name}" if rest else name for name in names]
+    height, width = values.shape[-2:]
+    return [
+        {
+            "name": name,
+            "height": height,
+            "width": width,
+            "maps": [pack(picture, 8) for picture in values[:, step]],
+        }
+        for step, name in enumerate(names)
+    ]
+
+
+def _png(image: NDArray[np.uint8]) -> str:
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+    return data_uri(file.getvalue(), "image/png")
+
+
+def data_uri(content: bytes, kind: str) -> str:
+    """Return bytes as a URI that holds them."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
