@@ -1,12 +1,11 @@
 """Stage `compare`: the groups of models that params.yaml lists, each a folder and an MLflow run."""
 
-from zoo.comparing import compare_registered
-from zoo.registry.resolve import find_by_digest
-
 from pipelines.paths import COMPARISONS, RECEIPT, stage
 from zoo.cli.progress import progress
 from zoo.config import Settings
 from zoo.files import read_json, replacing_folder
+from zoo.registry.compare import compare_registered
+from zoo.registry.resolve import find_by_digest
 from zoo.registry.store import open_store
 
 if __name__ == "__main__":

@@ -6,10 +6,9 @@ whenever it lacks one. What is already there is left as it is.
 
 from pathlib import Path
 
-from zoo.registry.register import register_all
-
 from pipelines.paths import MODELS, RECEIPT, SUBSETS, stage
 from zoo.files import write_json
+from zoo.registry.register import register_all
 
 if __name__ == "__main__":
     with stage() as params:

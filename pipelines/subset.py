@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from pipelines.paths import SUBSETS, stage
+from zoo.data.build import build_subsets
 from zoo.data.sources import load_source
-from zoo.data.subsets import build_subsets
 
 if __name__ == "__main__":
     with stage() as params:

@@ -4,11 +4,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from zoo.registry.tracking import TrackingCallback
-
 from pipelines.paths import MODELS, SUBSETS, TRAIN_METRICS, stage
 from zoo.cli.progress import progress
 from zoo.files import write_json
+from zoo.registry.tracking import TrackingCallback
 from zoo.variants import Variant, train_variant
 
 CHECKPOINTS = Path(".zoo/checkpoints")

@@ -17,8 +17,8 @@ TINY_VIT = {"patch_size": 4, "embed_dim": 16, "depth": 2, "num_heads": 2}
 @pytest.fixture(scope="session")
 def digits_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Digits at 16 px: `small` (40 images), `full`, `validation`, `test`."""
+    from zoo.data.build import build_subsets
     from zoo.data.sources import load_source
-    from zoo.data.subsets import build_subsets
 
     folder = tmp_path_factory.mktemp("subsets")
     source = load_source("digits", folder)

@@ -1,14 +1,15 @@
 import numpy as np
 import pytest
+import timm
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from zoo.analyses.base import Accumulator
-from zoo.capture import Tap
+from zoo.capture import Tap, trace
 from zoo.config import Settings
 from zoo.engine import _prepare as prepare
-from zoo.engine import batches, compare_models, run_pass
+from zoo.engine import batches, compare_models, family_of, run_pass
 from zoo.errors import UserError
 
 
@@ -77,6 +78,15 @@ def test_a_models_family_and_grid_come_from_what_it_computes(
         assert subject.grid is None
     else:
         assert (subject.grid.prefix, subject.grid.width, subject.grid.patch) == (prefix, 4, 4.0)
+
+
+@pytest.mark.parametrize(
+    "name", ["swin_tiny_patch4_window7_224", "pvt_v2_b0", "maxvit_pico_rw_256"]
+)
+def test_attention_in_windows_or_over_fewer_keys_is_no_plain_vit(name):
+    size = 256 if "256" in name else 224
+    found = trace(timm.create_model(name).eval(), torch.zeros(1, 3, size, size))
+    assert family_of(found) == "windowed"
 
 
 def test_shown_images_are_of_different_classes(make_model, digit_images):

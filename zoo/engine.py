@@ -203,10 +203,10 @@ def family_of(layers: Trace) -> str:
     """Say what kind of network it is, from what it computes rather than from its name."""
     attending = [layer.attention for layer in layers if layer.attention]
     blocks = [layer for layer in layers if layer.role == "block"] or list(layers)
-    if any(windows == 1 and queries == keys for windows, _, queries, keys in attending):
-        return "vit"
     if attending:
-        return "windowed"
+        over_all = all(windows == 1 for windows, *_ in attending)
+        _, _, queries, keys = attending[0]
+        return "vit" if over_all and queries == keys else "windowed"
     if any(len(layer.shape) == 3 for layer in blocks):
         return "cnn"
     return "mlp" if any(len(layer.shape) == 2 for layer in blocks) else "other"

@@ -101,6 +101,11 @@ def test_a_network_without_blocks_is_shown_by_all_its_layers():
     assert select_layers(trace(model, IMAGE), "blocks") == ("0", "1", "2", "3")
 
 
+def test_a_block_without_skips_is_a_block_of_its_row():
+    model = build("vit-noskip1", classes=2, image_size=32, embed_dim=16, depth=2, num_heads=2)
+    assert find_blocks(model) == ("blocks.0", "blocks.1")
+
+
 def test_layers_are_chosen_by_a_regular_expression():
     found = trace(build("resnet18", classes=2, image_size=32), IMAGE)
     assert select_layers(found, r"layer[12]\.0\.conv1$") == ("layer1.0.conv1", "layer2.0.conv1")

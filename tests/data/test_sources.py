@@ -12,7 +12,8 @@ import torchvision
 from PIL import Image
 from scipy.io import savemat
 
-from zoo.data.sources import load_source, stratified_split
+from zoo.data.sampling import stratified_split
+from zoo.data.sources import load_source
 from zoo.errors import UserError
 
 RANDOM = np.random.RandomState(0)

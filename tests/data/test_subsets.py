@@ -6,15 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zoo.data.augment import random_crop_flip
+from zoo.data.build import build_subsets, resize
+from zoo.data.sampling import balanced_order
 from zoo.data.sources import Source, Split, load_source
-from zoo.data.subsets import (
-    balanced_order,
-    build_subsets,
-    content_digest,
-    load_subset,
-    resize,
-    verify_subset,
-)
+from zoo.data.subsets import content_digest, load_subset, verify_subset
 from zoo.errors import UserError
 
 

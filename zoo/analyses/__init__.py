@@ -11,10 +11,16 @@ from zoo.errors import unknown
 ANALYSES = {
     "accuracy": "zoo.analyses.accuracy",
     "cka": "zoo.analyses.cka",
+    "similarity": "zoo.analyses.similarity",
     "attention-maps": "zoo.analyses.attention_maps",
     "attention-distance": "zoo.analyses.attention_distance",
     "local-heads": "zoo.analyses.local_heads",
     "feature-maps": "zoo.analyses.feature_maps",
+    "receptive-field": "zoo.analyses.receptive_field",
+    "residuals": "zoo.analyses.residuals",
+    "localisation": "zoo.analyses.localisation",
+    "probes": "zoo.analyses.probes",
+    "grad-cam": "zoo.analyses.grad_cam",
 }
 
 

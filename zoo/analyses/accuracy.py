@@ -85,6 +85,8 @@ def start(study: Study) -> Accumulator:
     """Begin; there must be labels, and a model that knows their classes."""
     if study.labels is None:
         raise NotApplicable("the images have no labels")
+    if not study.class_names or int(np.max(study.labels)) >= len(study.class_names):
+        raise NotApplicable("the labels' classes have no names")
     if not any(_knows(study, s) for s in range(len(study.models))):
         raise NotApplicable("no model was trained on the classes of these images")
     return _Accuracy(study)

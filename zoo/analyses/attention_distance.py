@@ -30,8 +30,9 @@ ABOUT = About(
     reading=(
         "Left: heads in order of their distance; the two lowest and the two highest layers are "
         "coloured, counted from the input. Right: every head, layer by layer. The dotted line is "
-        "even attention over the whole image: a head near it is global, one below half of it is counted as local. "
-        "Attention to class and register tokens is left out and the rest made to sum to 1."
+        "even attention over the whole image: a head near it is global, one below half of it is "
+        "counted as local. Attention to class and register tokens is left out and the rest made "
+        "to sum to 1."
     ),
     needs="attention",
     source="Raghu et al. 2021, Figs 3, 4, C.5, C.6",

@@ -254,6 +254,7 @@ class _Heads(Accumulator):
             arrays[f"high/{name}"] = Array(ends[1][cells], dims)
         else:
             self.notes.append(f"{name}: no intervals: they resample batches, and there is only one")
+        metrics[f"local-heads/{name}/distance_range"] = float(means[-1] - means[0])
         ranks = np.array([rank_correlation(means, column) for column in cka.T])
         arrays[f"spearman/{name}"] = Array(ranks, dims[1:])
         for what, values in (("spearman", ranks), ("local_minus_global", cka[0] - cka[-1])):

@@ -35,8 +35,8 @@ class Layout:
 def layout_of(subject: Subject, layer: str) -> Layout | None:
     """Say how a layer's output lies over the image; None where it does not, or cannot be told.
 
-    Inputs are square, so the two equal sides of three are height and width; three equal sides
-    are taken for channels first in a CNN.
+    Inputs are square, so the two equal sides of three are height and width. Three equal sides
+    are taken for channels first in a CNN, and where all blocks that can be told put them first.
     """
     shape = subject.trace[layer].shape
     if len(shape) == 2 and subject.grid:
@@ -45,11 +45,24 @@ def layout_of(subject: Subject, layer: str) -> Layout | None:
         return Layout("tokens", grid.height, grid.width, grid.prefix) if fits else None
     if len(shape) != 3 or subject.grid:
         return None
-    if shape[1] == shape[2] and (shape[0] != shape[1] or subject.family == "cnn"):
-        return Layout("channels_first", shape[1], shape[2])
-    if shape[0] == shape[1] != shape[2]:
-        return Layout("channels_last", shape[0], shape[1])
-    return None
+    kind = _kind(shape)
+    if kind == "either":
+        blocks = {_kind(subject.trace[name].shape) for name in subject.trace.of_role("block")}
+        first = subject.family == "cnn" or blocks - {"either"} == {"channels_first"}
+        kind = "channels_first" if first else ""
+    if kind == "channels_first":
+        return Layout(kind, shape[1], shape[2])
+    return Layout(kind, shape[0], shape[1]) if kind == "channels_last" else None
+
+
+def _kind(shape: tuple[int, ...]) -> str:
+    if len(shape) != 3 or len(set(shape)) == 3:
+        return ""
+    if len(set(shape)) == 1:
+        return "either"
+    if shape[1] == shape[2]:
+        return "channels_first"
+    return "channels_last" if shape[0] == shape[1] else ""
 
 
 def places_of(value: torch.Tensor, layout: Layout) -> torch.Tensor:
@@ -75,8 +88,9 @@ def last_block(subject: Subject) -> str | None:
 def compared_layers(subject: Subject, most: int = MAX_LAYERS) -> tuple[str, ...]:
     """Return the selected layers; of more than `most`, stem, blocks and head; then evenly."""
     layers = subject.layers
-    if len(layers) > most:
-        layers = tuple(n for n in layers if subject.trace[n].role != "inner") or layers
+    outer = tuple(n for n in layers if subject.trace[n].role != "inner")
+    if len(layers) > most and len(outer) > 2:  # a network without blocks has little but layers
+        layers = outer
     return evenly(layers, most)
 
 

@@ -33,7 +33,8 @@ def draw_depth(result: Result) -> Figure:
             textcoords="offset points", ha="right", fontsize=6, color="0.4",
         )  # fmt: skip
         handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(labels)))
+        columns = 3 if max(map(len, labels)) <= 32 else 2
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns)
     return figure
 
 
@@ -47,7 +48,7 @@ def _curves_of(axis: Axes, result: Result, kind: str, name: str, colour: str) ->
             for a in accuracy
         ]
         line = "s--" if pooling == "class token" else "o-"
-        label = f"{name}, {pooling}"
+        label = f"{style.shorten(name, 24)}, {pooling}"
         axis.plot(depth, accuracy, line, color=colour, markersize=3, linewidth=1.2, label=label)
         axis.fill_between(depth, *np.transpose(ends), color=colour, alpha=0.1, linewidth=0)
 

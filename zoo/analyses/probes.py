@@ -44,8 +44,8 @@ ABOUT = About(
     reading=(
         "A curve that rises early has class information in its middle layers. Where single "
         "tokens of the last block score far below the class token, the model keeps what it "
-        "knows of the class in one place; where they score as high, it is everywhere. Bands are 95 % intervals for that "
-        "many test images."
+        "knows of the class in one place; where they score as high, it is everywhere. "
+        "Bands are 95 % intervals for that many test images."
     ),
     needs="activations",
     source="Raghu et al. 2021, Figs 11, 13, D.4, F.1–F.3",
@@ -94,8 +94,8 @@ def start(study: Study) -> Accumulator:
         notes.append(f"probed on {len(images):,} of {len(labels):,} images, drawn at random")
     if len(usable) < len(classes):
         notes.append(
-            f"{len(classes) - len(usable)} classes are left out: they have fewer than "
-            f"{MIN_OF_CLASS} images"
+            f"classes left out, since they have fewer than {MIN_OF_CLASS} images: "
+            f"{len(classes) - len(usable)} of {len(classes)}"
         )
     return _Features(study, images[np.isin(labels[images], usable)], notes)
 
@@ -110,8 +110,8 @@ def plan(subject: Subject, images: int) -> tuple[_Probed, list[str]]:
     notes = []
     if len(fits) < len(names):
         notes.append(
-            f"{subject.name}: {len(names) - len(fits)} layers are not probed, since their "
-            "outputs do not lie over the image"
+            f"{subject.name}: layers not probed, since their outputs do not lie over the "
+            f"image: {', '.join(n for n in names if n not in fits)}"
         )
     poolings = (CLS, MEAN) if has_class_token(subject) else (MEAN,)
     rows, columns = range(0), range(0)
@@ -137,7 +137,8 @@ def regular_places(height: int, width: int, most: int) -> tuple[range, range]:
     step = 1
     while math.ceil(height / step) * math.ceil(width / step) > most:
         step += 1
-    return range((step - 1) // 2, height, step), range((step - 1) // 2, width, step)
+    top, left = (min((step - 1) // 2, side - 1) for side in (height, width))
+    return range(top, height, step), range(left, width, step)
 
 
 def has_class_token(subject: Subject) -> bool:
@@ -190,8 +191,9 @@ class _Features(Accumulator):
         counts = np.unique(labels[train], return_counts=True)[1]
         if counts.min() < FEW_SHOT:
             self.notes.append(
-                f"few-shot probes: {int((counts < FEW_SHOT).sum())} classes have fewer than "
-                f"{FEW_SHOT} images to fit (the fewest: {counts.min()}), and all of them are used"
+                f"few-shot probes use all images of classes with fewer than {FEW_SHOT} to fit: "
+                f"{int((counts < FEW_SHOT).sum())} of {len(counts)} classes, the fewest "
+                f"{counts.min()}"
             )
         most_common = np.unique(labels[train])[counts.argmax()]
         chance = float((labels[test] == most_common).mean())

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from zoo.analyses.base import About, Accumulator, Array, NotApplicable, Result, Study, Subject
-from zoo.analyses.feature_maps import evenly, layout_of, places_of
+from zoo.analyses.places import choose_images, evenly, layout_of, places_of
 from zoo.capture.ablate import find_branches
 from zoo.capture.layers import evaluating
 from zoo.capture.taps import Tap, observe
@@ -215,8 +215,7 @@ class _ReceptiveFields(Accumulator):
 
     def _measure(self, subject: Subject) -> None:
         name, model, layers = subject.name, subject.model, depths(subject)
-        count = len(self.study.images)
-        rows = np.linspace(0, count - 1, min(count, IMAGES)).round().astype(int)
+        rows = choose_images(len(self.study.images), IMAGES, self.study.settings.seed)
         inputs = preprocess(self.study.images[rows], model.spec).to(self.study.device)
         taps = {layer: Tap(layer) for layer in layers}
         branches = {

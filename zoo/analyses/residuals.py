@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from zoo.analyses.accuracy import paired_difference
 from zoo.analyses.base import About, Accumulator, Array, NotApplicable, Result, Study, Subject
-from zoo.analyses.feature_maps import layout_of
+from zoo.analyses.places import choose_images, layout_of
 from zoo.capture.ablate import PARTS, Branch, ablated, find_branches
 from zoo.capture.layers import evaluating
 from zoo.capture.taps import Tap
@@ -47,7 +47,7 @@ COSINE, CLS = "cosine", "CLS"
 LINES = ("o-", "s--", "D:", "^-.")  # one a kind of branch
 ABLATED_IMAGES = 512
 # Two passes a block are many in a deep network: it gets fewer images, but not under this many.
-ABLATED_PASSES, FEWEST_ABLATED = 8192, 128
+ABLATED_PASSES, FEWEST_ABLATED = 4096, 128
 
 
 def norm_ratio(z: torch.Tensor, f: torch.Tensor, *, axis: int = -1) -> NDArray[np.float64]:
@@ -96,18 +96,23 @@ class _Mean:
     """A mean over images for each token, of those values that are defined."""
 
     total: NDArray[np.float64] | float = 0.0
-    count: NDArray[np.float64] | float = 0.0
-    undefined: int = 0
+    count: NDArray[np.int64] | int = 0
+    images: int = 0
 
     def add(self, values: NDArray[np.float64]) -> None:
         defined = np.isfinite(values)
         self.total = self.total + np.where(defined, values, 0.0).sum(axis=0)
         self.count = self.count + defined.sum(axis=0)
-        self.undefined += int((~defined).sum())
+        self.images += len(values)
 
+    @property
     def value(self) -> NDArray[np.float64]:
-        count = np.where(np.asarray(self.count) > 0, self.count, np.nan)
-        return np.asarray(self.total / count)
+        return np.asarray(self.total / np.where(np.greater(self.count, 0), self.count, np.nan))
+
+    @property
+    def undefined(self) -> float:
+        """The share of values that are left out."""
+        return 1 - float(np.mean(self.count)) / self.images if self.images else 0.0
 
 
 def start(study: Study) -> Accumulator:
@@ -186,7 +191,7 @@ class _Residuals(Accumulator):
         for what in (*kinds, COSINE):
             rows = {block: self.means.get((s, what, block), _Mean()) for block in blocks}
             self._note_gaps(name, what, rows)
-            values = [row.value() for row in rows.values()]
+            values = [row.value for row in rows.values()]
             key = COSINE if what == COSINE else f"ratio_{what}"
             means = np.array([_mean(v) for v in values])
             self.arrays[f"mean_{key}/{name}"] = Array(means, (f"block[{name}]",))
@@ -206,12 +211,12 @@ class _Residuals(Accumulator):
         missing = [block for block, row in rows.items() if np.ndim(row.count) == 0]
         if missing and what != COSINE:
             self.notes.append(f"{name}: found no {what} sum in {', '.join(missing)}")
-        for block, row in rows.items():
-            if row.undefined:
-                self.notes.append(
-                    f"{name}: {block} {what}: {row.undefined} times a token or location was "
-                    "zero or not finite, and was left out of the mean"
-                )
+        gaps = {block: row.undefined for block, row in rows.items() if row.undefined > 0}
+        if gaps:
+            shares = ", ".join(f"{block} {share:.2%}" for block, share in gaps.items())
+            self.notes.append(
+                f"{name}: {what}: left out tokens or locations, zero or not finite: {shares}"
+            )
 
     def _rate_halves(self, name: str, tables: Sequence[NDArray[np.float64]]) -> None:
         """Compare CLS with patches in the first and in the second half of the blocks."""
@@ -246,8 +251,7 @@ class _Residuals(Accumulator):
             for block in subject.trace.of_role("block")
         }
         most = max(FEWEST_ABLATED, ABLATED_PASSES // (len(PARTS) * len(by_block)))
-        count = min(len(study.images), ABLATED_IMAGES, most)
-        rows = np.linspace(0, len(study.images) - 1, count).round().astype(int)
+        rows = choose_images(len(study.images), min(ABLATED_IMAGES, most), study.settings.seed)
         images, labels = study.images[rows], study.labels[rows]
         intact = self._right(subject, images, labels)
         drops = np.full((len(PARTS), len(by_block), 3), np.nan)
@@ -264,7 +268,7 @@ class _Residuals(Accumulator):
         self.labels |= {"part": PARTS, "end": ("drop", "low", "high")}
         dims = ("part", f"block[{name}]", "end")
         self.arrays[f"accuracy_drop/{name}"] = Array(drops, dims)
-        self.arrays[f"ablated_images/{name}"] = Array(np.array(count), ())
+        self.arrays[f"ablated_images/{name}"] = Array(np.array(len(rows)), ())
 
     def _right(
         self, subject: Subject, images: NDArray[np.uint8], labels: NDArray[np.int64]
@@ -318,8 +322,10 @@ def _draw_tokens(result: Result, name: str) -> Figure:
     prefix = sum("," not in token for token in tokens)
     ratios = [f"ratio_{kind}" for kind in _kinds(result, name)]
     tables = {key: result.arrays[f"{key}/{name}"].values.T for key in (*ratios, COSINE)}
-    shared = np.stack([tables[key] for key in ratios])
-    norm = LogNorm(np.nanmin(shared), np.nanmax(shared))
+    shared = np.concatenate([tables[key].ravel() for key in ratios])
+    positive = shared[shared > 0]
+    # A token that is zero has the ratio 0: a log scale shows it as its lowest value.
+    norm = LogNorm(positive.min(), positive.max(), clip=True)
     with style.styled():
         figure = style.new_figure(height=3.4)
         heights = [0.09 * prefix, 1.0] if prefix else [1.0]

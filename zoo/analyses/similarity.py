@@ -220,8 +220,8 @@ def _panels(result: Result, a: str, b: str) -> Figure:
                 values=result.arrays[f"{measure.name}/{pair}"].values,
                 rows=result.labels[f"layer[{a}]"],
                 columns=result.labels[f"layer[{b}]"],
-                row_title=a,
-                column_title=b,
+                row_title=style.shorten(a, 20),
+                column_title=style.shorten(b, 20),
             )
             image = style.heat_map(axis, panel, low=measure.low, high=measure.high)
             floor = result.metrics.get(f"similarity/{pair}/{measure.name}_permuted_images")

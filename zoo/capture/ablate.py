@@ -96,7 +96,9 @@ def _match(events: list[Event], stream: int, end: int, last: bool) -> tuple[int,
     """Return the positions of z and f(z) whose sum is the tensor at `end`, or None."""
     total = events[end][1]
     outputs = [i for i in range(stream + 1, end) if events[i][0].kind == "output"]
-    projections = [i for i in outputs if _takes_stream(events, i, stream)]
+    # Where the branch is a single part, both it and the projection take the stream: networks
+    # project last.
+    projections = [i for i in reversed(outputs) if _takes_stream(events, i, stream)]
     for z in (stream, *projections):
         for f in reversed(outputs):
             if f == z or not events[f][1].numel() == events[z][1].numel() == total.numel():

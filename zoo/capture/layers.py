@@ -159,8 +159,10 @@ def find_blocks(module: nn.Module) -> tuple[str, ...]:
             for name, child in part.named_children():
                 if not isinstance(child, CONTAINERS) and _weight_matrices(child) >= 2:
                     found.append((f"{path}.{name}" if path else name, child))
-    repeated = Counter(type(child) for _, child in found)
-    candidates = [path for path, child in found if repeated[type(child)] >= 2]
+    # A block whose skips were removed is still a block of its row.
+    kinds = [getattr(child, "block_type", type(child)) for _, child in found]
+    repeated = Counter(kinds)
+    candidates = [path for (path, _), kind in zip(found, kinds, strict=True) if repeated[kind] >= 2]
     return tuple(p for p in candidates if not any(q.startswith(f"{p}.") for q in candidates))
 
 

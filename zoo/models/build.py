@@ -139,6 +139,7 @@ class NoSkipBlock(nn.Module):
 
     def __init__(self, block: nn.Module) -> None:
         super().__init__()
+        self.block_type = type(block)
         for name, child in block.named_children():
             self.add_module(name, child)
 

@@ -113,7 +113,7 @@ def fetch_comparison(store: Store, run: ComparisonRun, folder: Path) -> Path:
             shutil.copytree(local, new, dirs_exist_ok=True)
         else:
             mlflow.artifacts.download_artifacts(
-                artifact_uri=run.artifacts, dst_path=str(new), tracking_uri=store.uri
+                run_id=run.run_id, dst_path=str(new), tracking_uri=store.uri
             )
     return folder
 

@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 from mlflow.entities import Run
 
+from zoo.data.sampling import balanced_order
+from zoo.data.sampling import balanced_order
 from zoo.data.subsets import (
     DESCRIPTION,
     IMAGES,
     LABELS,
     Subset,
     SubsetInfo,
-    balanced_order,
     content_digest,
     load_subset,
     verify_subset,
@@ -50,7 +51,7 @@ def store_images(store: Store, test_folder: Path) -> str:
             return digest
         delete_unfinished(store, known)
         verify_subset(subset)
-        kept = cut(subset)
+        kept = cut(subset, LARGEST)
         tags = {
             "zoo.test_digest": digest,
             "zoo.images_digest": kept.info.digest,
@@ -100,7 +101,7 @@ def fetch_images(store: Store, digest: str) -> Subset:
     return _verified(folder)
 
 
-def cut(subset: Subset, largest: int = LARGEST) -> Subset:
+def cut(subset: Subset, largest: int) -> Subset:
     """Return at most `largest` images, evenly over the classes and in their order."""
     if len(subset) <= largest:
         return subset

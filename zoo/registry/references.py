@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,9 +84,10 @@ def parse(text: str) -> Reference:
         version, alias = match["version"] or "latest", match["alias"] or ""
         number = None if version == "latest" else int(version)
         return Reference(text, "version", match["name"], number, "" if alias == "latest" else alias)
-    folder = Path(text).expanduser()
+    # os.path's answers take any text; pathlib's raise on some.
+    folder = Path(os.path.expanduser(text))
     looks_so = text.startswith(("/", ".", "~")) or "/" in text
-    if folder.is_dir() or (looks_so and ":" not in text):
+    if text and (os.path.isdir(folder) or (looks_so and ":" not in text)):
         return Reference(text, "folder", folder.name, folder=folder)
     raise UserError(f"expected a model as {FORMS}; got {text!r}")
 
@@ -93,7 +95,7 @@ def parse(text: str) -> Reference:
 def resolve_folder(reference: Reference) -> Resolved:
     """Describe a model that lies in a folder; raise `UserError` where there is none."""
     folder = reference.folder
-    if folder is None or not (folder / SPEC).is_file():
+    if folder is None or not os.path.isfile(folder / SPEC):
         raise UserError(f"no model in {reference.text}: expected a folder with {SPEC} in it")
     spec = read_spec(folder / SPEC)
     return Resolved(

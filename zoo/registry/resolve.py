@@ -81,6 +81,10 @@ def load(reference: str, *, store: Store | None = None) -> LoadedModel:
         UserError: nothing is there, it is no model of zoo, or it is damaged.
     """
     resolved = resolve(store, reference)
+    if resolved.kind == "timm":
+        from zoo.models.pretrained import load_timm
+
+        return load_timm(resolved.name)
     folder = fetch_model(store, resolved)
     from zoo.models.files import load_model
 

@@ -64,12 +64,12 @@ def as_pixels(given: Any, image_size: int) -> NDArray[np.uint8]:
     if array.ndim != 4 or array.shape[-1] != 3:
         raise UserError(f"images: expected (n, height, width, 3), got {array.shape}")
     if array.dtype != np.uint8:
-        whole = array.astype(np.int64) if np.issubdtype(array.dtype, np.number) else None
-        if whole is None or (whole != array).any() or whole.min(initial=0) < 0:
+        if not np.issubdtype(array.dtype, np.number) or not (array == np.floor(array)).all():
             raise UserError("images: expected whole numbers from 0 to 255")
-        if whole.max(initial=0) > 255:
-            raise UserError(f"images: expected values from 0 to 255, got {whole.max()}")
-        array = whole.astype(np.uint8)
+        lowest, highest = array.min(initial=0), array.max(initial=0)
+        if lowest < 0 or highest > 255:
+            raise UserError(f"images: expected values from 0 to 255, got {lowest} to {highest}")
+        array = array.astype(np.uint8)
     return array
 
 

@@ -21,6 +21,7 @@ from zoo.registry.faults import explained, redact
 TRAIN, DATA, COMPARE = "zoo-train", "zoo-data", "zoo-compare"
 DATABASE, ARTIFACTS, OWN = "mlflow.db", "mlartifacts", ".zoo"
 LOCK_SECONDS = 600
+KINDS = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")
 
 
 @dataclass(frozen=True)
@@ -106,9 +107,21 @@ def open_store(root: Path | None = None) -> Store:
     """
     root = (root or find_root()).resolve()
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / DATABASE}"
-    with explained(uri):
-        _create_database(uri, root)
-        return Store(MlflowClient(uri, registry_uri=uri), uri, root)
+    kind = uri.split(":")[0].split("+")[0]
+    if kind not in KINDS:
+        raise UserError(
+            "MLFLOW_TRACKING_URI: expected an address that begins with one of "
+            f"{', '.join(KINDS)}, got {redact(uri)!r}"
+        )
+    try:
+        with explained(uri):
+            _create_database(uri, root)
+            return Store(MlflowClient(uri, registry_uri=uri), uri, root)
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{redact(uri)} needs the Python package {error.name}: install it, or let "
+            "MLFLOW_TRACKING_URI name an MLflow server, which needs none"
+        ) from None
 
 
 def find_root() -> Path:

@@ -134,7 +134,9 @@ def _section(analysis: Data, folder: Path, models: Sequence[str]) -> dict[str, A
         "table": pivot_metrics(analysis["metrics"], analysis["name"], models),
         "islands": [island for island in islands if island],
         # Where the interactive map holds all that the figures show, they wait folded for print.
-        "folded": bool(heat) and all(is_heat_map(name, arrays) for name in arrays),
+        "folded": heat is not None
+        and len({entry["measure"] for entry in heat["maps"]}) == 1
+        and all(is_heat_map(name, arrays) for name in arrays),
     }
 
 
@@ -161,13 +163,14 @@ def _figure(folder: Path, name: str, analysis: Data) -> dict[str, Any]:
     if len(size) < 8:
         raise UserError(f"{folder / name}.png is damaged; run the comparison again")
     small = len(vector) <= max(SVG_LIMIT, len(raster))
-    width, height = (round(side / DPI * SCREEN_DPI) for side in struct.unpack(">II", size))
+    width, height = (side / DPI for side in struct.unpack(">II", size))
     part = words(name.removeprefix(analysis["name"]).strip("-"))
     subject = f"{analysis['title']}: {part}" if part else analysis["title"]
     return {
         "src": data_uri(vector, "image/svg+xml") if small else data_uri(raster, "image/png"),
-        "width": width,
-        "height": height,
+        "width": round(width * SCREEN_DPI),
+        "height": round(height * SCREEN_DPI),
+        "print_width": round(width * 96),
         "alt": f"{subject}. {analysis['shows']}",
         "caption": subject,
         "name": name,

@@ -55,7 +55,7 @@ def is_heat_map(name: str, arrays: Arrays) -> bool:
         and dims[0].startswith("layer[")
         and values.dtype.kind == "f"
         and min(values.shape) > 1
-        and (dims[1].startswith("layer[") or values.shape[1] <= MOST_COLUMNS)
+        and (dims[1].startswith(("layer[", "head[")) or 4 <= values.shape[1] <= MOST_COLUMNS)
     )
 
 
@@ -155,7 +155,7 @@ def image_island(analysis: Data, arrays: Arrays, models: Sequence[str]) -> dict[
             "steps": [],
         }
         steps = sets.setdefault((what, model), entry)["steps"]
-        steps += _steps(values, dims, rest, analysis["labels"])
+        steps += _steps(values, dims, rest or words(what), analysis["labels"])
     if not sets:
         return None
     count = len(next(iter(pictures.values())))
@@ -180,13 +180,14 @@ def _lies_over(values: NDArray[Any], dims: Sequence[str], images: int) -> bool:
 
 
 def _steps(
-    values: NDArray[Any], dims: Sequence[str], rest: str, labels: Mapping[str, Sequence[str]]
+    values: NDArray[Any], dims: Sequence[str], name: str, labels: Mapping[str, Sequence[str]]
 ) -> list[dict[str, Any]]:
     if values.ndim == 3:
-        values, names = values[:, None], [rest or "map"]
+        values, names = values[:, None], [name]
     else:
         names = _axis(dims[1], values.shape[1], labels)["names"]
-        names = [f"{rest} · {name}" if rest else name for name in names]
+        if not re.match(r"(layer|head)\[", dims[1]):
+            names = [f"{name} · {place}" for place in names]
     height, width = values.shape[-2:]
     return [
         {

@@ -5,431 +5,395 @@
     "440154 48186a 472d7b 424086 3b528b 33638d 2c728e 26828e 21918c 1fa088 28ae80 3fbc73 " +
     "5ec962 84d44b addc30 d8e219 fde725"
   ).split(" ").map((hex) => [0, 2, 4].map((i) => parseInt(hex.slice(i, i + 2), 16)));
-  const redraws = [];
+  const unique = (values) => [...new Set(values)];
+  const sharpness = () => window.devicePixelRatio || 1;
 
   function element(tag, properties = {}, ...children) {
     const node = document.createElement(tag);
     for (const [name, value] of Object.entries(properties)) {
-      if (name in node && name !== "list") node[name] = value;
+      if (name in node) node[name] = value;
       else node.setAttribute(name, value);
     }
     node.append(...children);
     return node;
   }
 
-  function colour(share) {
-    const place = Math.min(Math.max(share, 0), 1) * (VIRIDIS.length - 1);
-    const i = Math.min(Math.floor(place), VIRIDIS.length - 2);
-    return VIRIDIS[i].map((from, k) => Math.round(from + (VIRIDIS[i + 1][k] - from) * (place - i)));
+  function colour(value, [low, high]) {
+    const share = Math.min(Math.max((value - low) / (high - low || 1), 0), 1);
+    const i = Math.min(Math.floor(share * (VIRIDIS.length - 1)), VIRIDIS.length - 2);
+    const rest = share * (VIRIDIS.length - 1) - i;
+    return VIRIDIS[i].map((from, k) => Math.round(from + (VIRIDIS[i + 1][k] - from) * rest));
   }
 
   // Numbers come quantised over their own range; the largest code is a missing one.
   function unpack(packed, bytes) {
     const raw = Uint8Array.from(atob(packed.data), (letter) => letter.charCodeAt(0));
-    const missing = bytes === 2 ? 65535 : 255;
-    const values = new Float64Array(raw.length / bytes);
-    for (let i = 0; i < values.length; i++) {
+    const missing = 256 ** bytes - 1;
+    return Float64Array.from({ length: raw.length / bytes }, (_, i) => {
       const code = bytes === 2 ? raw[2 * i] + 256 * raw[2 * i + 1] : raw[i];
-      const share = code / (missing - 1);
-      values[i] = code === missing ? NaN : packed.low + (packed.high - packed.low) * share;
-    }
-    return values;
+      return code === missing ? NaN : packed.low + (packed.high - packed.low) * code / (missing - 1);
+    });
   }
 
-  // As many digits as it takes to tell numbers of a range apart.
+  // As many digits as it takes to tell the numbers of a range apart.
   function written(value, [low, high], unit = "") {
     if (Number.isNaN(value)) return "could not be measured";
-    const digits = high > low ? Math.ceil(2 - Math.log10(high - low)) : 3;
-    const text = digits > 8 ? value.toPrecision(3) : value.toFixed(Math.min(Math.max(digits, 1), 8));
+    const digits = high > low ? Math.ceil(2.5 - Math.log10(high - low)) : 3;
+    const text = digits > 8 ? value.toPrecision(3) : value.toFixed(Math.max(digits, 1));
     return text.replace("-", "−") + (unit ? ` ${unit}` : "");
   }
 
-  // A choice of one: buttons where they are few, a list where they are many.
+  const name = (node, text) => node.setAttribute("aria-label", text);
+  const listen = (node, events, action) => events.split(" ").forEach((name) => node.addEventListener(name, action));
+
+  // A choice of one: buttons where there are few, a list where there are many.
   let groups = 0;
   function choice(legend, options, chosen, onChange) {
     if (options.length > 5) {
-      const list = element("select", {});
-      options.forEach((text, i) => list.append(element("option", { value: i, selected: i === chosen }, text)));
-      list.addEventListener("change", () => onChange(Number(list.value)));
+      const list = element("select", {}, ...options.map((text, i) => new Option(text, i, false, i === chosen)));
+      listen(list, "change", () => onChange(Number(list.value)));
       return element("label", {}, legend, list);
     }
-    const name = `choice-${groups++}`;
+    const group = `choice-${groups++}`;
     const buttons = options.map((text, i) => {
-      const input = element("input", { type: "radio", name, checked: i === chosen });
-      input.addEventListener("change", () => onChange(i));
+      const input = element("input", { type: "radio", name: group, checked: i === chosen });
+      listen(input, "change", () => onChange(i));
       return element("label", {}, input, text);
     });
     return element("fieldset", {}, element("legend", {}, legend), element("div", { className: "segments" }, ...buttons));
   }
 
-  const unique = (values) => [...new Set(values)];
-
-  // ---------------------------------------------------------------- tables
   function sortable(table) {
-    const heads = [...table.tHead.rows[0].cells];
-    heads.forEach((head, column) => {
-      const button = element("button", { type: "button" }, head.textContent);
+    [...table.tHead.rows[0].cells].forEach((head, column, heads) => {
+      const button = element("button", { type: "button" }, ...head.childNodes);
       head.replaceChildren(button);
-      button.addEventListener("click", () => {
-        const down = head.getAttribute("aria-sort") === "ascending";
+      listen(button, "click", () => {
+        const order = head.getAttribute("aria-sort") === "ascending" ? "descending" : "ascending";
         heads.forEach((other) => other.removeAttribute("aria-sort"));
-        head.setAttribute("aria-sort", down ? "descending" : "ascending");
-        sortRows(table.tBodies[0], column, down ? -1 : 1);
+        head.setAttribute("aria-sort", order);
+        sortRows(table.tBodies[0], column, order === "ascending" ? 1 : -1);
       });
     });
   }
 
   function sortRows(body, column, sign) {
-    const key = (row) => row.cells[column].dataset.value ?? row.cells[column].textContent.trim();
-    const rows = [...body.rows].map((row) => ({ row, key: key(row) }));
-    rows.sort((a, b) => {
+    const key = ({ cells }) => cells[column].dataset.value ?? cells[column].textContent.trim();
+    body.append(...[...body.rows].sort((rowA, rowB) => {
+      const [a, b] = [key(rowA), key(rowB)];
       // What is missing stays at the end either way.
-      if (a.key === "" || b.key === "") return (a.key === "") - (b.key === "");
-      const difference = Number(a.key) - Number(b.key);
-      return sign * (Number.isNaN(difference) ? a.key.localeCompare(b.key, "en", { numeric: true }) : difference);
-    });
-    body.append(...rows.map((entry) => entry.row));
+      if (a === "" || b === "") return (a === "") - (b === "");
+      return sign * (a - b || a.localeCompare(b, "en", { numeric: true }));
+    }));
   }
 
-  // ---------------------------------------------------------------- heat maps
-  function prepare(map) {
-    if (map.values) return map;
-    map.values = unpack(map.value, 2);
-    map.ends = map.interval.map((end) => unpack(end, 2));
-    map.order = null;
-    return map;
-  }
+  const title = (axis) => `${axis.model} ${axis.what}s`.trim();
+  const shorten = (text, most) => (text.length <= most ? text : `${text.slice(0, most - 7)}…${text.slice(-6)}`);
 
   // Where not all names fit, a block's first layer stands for it.
   function chooseLabels(names, room) {
     const most = Math.max(2, Math.floor(room / 13));
     if (names.length <= most) return names.map((text, i) => ({ i, text }));
     const blocks = names.map((name) => name.split(".").slice(0, 2).join("."));
-    const chosen = [];
+    const chosen = [{ i: 0, text: blocks[0] }];
     blocks.forEach((text, i) => {
-      const last = chosen[chosen.length - 1];
-      if (!last || (text !== blocks[i - 1] && i - last.i >= names.length / most)) chosen.push({ i, text });
+      const apart = i - chosen[chosen.length - 1].i >= names.length / most;
+      if (apart && text !== blocks[i - 1]) chosen.push({ i, text });
     });
     return chosen;
   }
 
-  function shorten(text, length) {
-    return text.length <= length ? text : `${text.slice(0, length - 7)}…${text.slice(-6)}`;
+  function hatching(pen, paper, strokeStyle) {
+    const tile = element("canvas", { width: 8, height: 8 });
+    const ink = Object.assign(tile.getContext("2d"), { fillStyle: paper, strokeStyle });
+    ink.fillRect(0, 0, 8, 8);
+    ink.stroke(new Path2D("M0 8L8 0M-4 4L4 -4M4 12L12 4"));
+    return pen.createPattern(tile, "repeat");
   }
 
-  function heatViewer(mount, island) {
-    const measures = unique(island.maps.map((map) => map.measure));
-    const across = island.maps.findIndex((map) => map.rows.model !== map.columns.model && map.rows.what === map.columns.what);
-    let map = prepare(island.maps[Math.max(across, 0)]);
-    let [row, column, sorted, box] = [0, 0, false, null];
-    const canvas = element("canvas", { tabIndex: 0, role: "application", "aria-roledescription": "heat map" });
-    const output = element("output", { "aria-live": "polite" });
-    const bar = element("div", { className: "bar", "aria-hidden": "true" });
-    bar.style.background = `linear-gradient(to right, ${VIRIDIS.map((c) => `rgb(${c})`).join()})`;
-    const ends = element("div", { className: "ends" });
-    const controls = element("div", { className: "controls" });
-    const base = document.createElement("canvas");
+  function write(pen, text, x, y, { align = "right", upright = false } = {}) {
+    pen.save();
+    pen.transform(...(upright ? [0, -1, 1, 0] : [1, 0, 0, 1]), x, y);
+    Object.assign(pen, { textAlign: align }).fillText(text, 0, 0);
+    pen.restore();
+  }
 
-    const at = (i, j) => i * map.columns.names.length + (sorted ? order()[i][j] : j);
-    function order() {
+  class HeatViewer {
+    constructor(mount, island) {
+      this.island = island;
+      this.canvas = element("canvas", { tabIndex: 0, role: "application", "aria-roledescription": "heat map" });
+      [this.base, this.output] = [element("canvas"), element("output", { "aria-live": "polite" })];
+      [this.controls, this.ends] = ["controls", "ends"].map((className) => element("div", { className }));
+      const bar = element("div", { className: "bar" });
+      bar.style.background = `linear-gradient(to right, ${VIRIDIS.map((c) => `rgb(${c})`)})`;
+      const hint = "Point at a cell, or move with the arrow keys. Hatched: could not be measured.";
+      const readout = element("div", { className: "readout" }, this.output, bar, this.ends, element("p", { className: "hint" }, hint));
+      mount.append(this.controls, element("div", { className: "heat" }, element("div", {}, this.canvas), readout));
+      listen(this.canvas, "pointermove pointerdown", (event) => this.point(event));
+      listen(this.canvas, "keydown", (event) => this.press(event));
+      const across = (map) => map.columns.what === map.rows.what && map.columns.model !== map.rows.model;
+      this.show(island.maps.find(across) ?? island.maps[0]);
+      new ResizeObserver(() => this.drawnFor !== this.room() && this.draw()).observe(this.canvas.parentElement);
+    }
+
+    show(map) {
+      map.values ??= unpack(map.value, 2);
+      map.bounds ??= map.interval.map((end) => unpack(end, 2));
+      const { maps } = Object.assign(this, { map, row: 0, column: 0, order: null }).island;
+      const measures = unique(maps.map((other) => other.measure));
+      const same = maps.filter((other) => other.measure === map.measure);
+      const under = (i) => maps.filter((other) => other.measure === measures[i]);
+      const change = (i) => this.show(under(i).find((other) => other.label === map.label) ?? under(i)[0]);
+      const [parts, labels] = [[], same.map((other) => other.label)];
+      if (measures.length > 1) parts.push(choice("Measure", measures, measures.indexOf(map.measure), change));
+      if (same.length > 1) parts.push(choice("Show", labels, same.indexOf(map), (i) => this.show(same[i])));
+      if (map.columns.what === "head") parts.push(this.sorter());
+      // The controls are made anew: the keyboard goes on where it was.
+      const group = [...this.controls.children].findIndex((part) => part.contains(document.activeElement));
+      this.controls.replaceChildren(...parts);
+      parts[group]?.querySelector("input:checked, select")?.focus();
+      this.ends.replaceChildren(...map.range.map((end) => element("span", {}, written(end, map.range, map.unit))));
+      this.draw();
+    }
+
+    sorter() {
+      const { map } = this;
       const width = map.columns.names.length;
-      map.order ??= map.rows.names.map((_, i) => {
-        const value = (j) => map.values[i * width + j];
-        return [...Array(width).keys()].sort((a, b) => (value(a) - value(b)) || (Number.isNaN(value(a)) ? 1 : -1));
+      const box = element("input", { type: "checkbox" });
+      const known = (value) => (Number.isNaN(value) ? -Infinity : value);
+      const rank = (i, j) => known(map.values[i * width + j]);
+      const sorted = (i) => [...Array(width).keys()].sort((a, b) => rank(i, a) - rank(i, b) || 0);
+      listen(box, "change", () => {
+        this.order = box.checked ? map.rows.names.map((_, i) => sorted(i)) : null;
+        this.draw();
       });
-      return map.order;
+      return element("label", { className: "check" }, box, "Sort each row’s heads by value");
     }
 
-    function show(next) {
-      map = prepare(next);
-      [row, column, sorted] = [0, 0, false];
-      const own = island.maps.filter((other) => other.measure === map.measure);
-      const parts = [];
-      if (measures.length > 1) {
-        parts.push(choice("Measure", measures, measures.indexOf(map.measure), (i) =>
-          show(island.maps.find((other) => other.measure === measures[i] && other.label === map.label) ??
-            island.maps.find((other) => other.measure === measures[i]))));
-      }
-      if (own.length > 1) parts.push(choice("Show", own.map((m) => m.label), own.indexOf(map), (i) => show(own[i])));
-      if (map.columns.what !== "layer") {
-        const box = element("input", { type: "checkbox" });
-        box.addEventListener("change", () => { sorted = box.checked; draw(); });
-        parts.push(element("label", { className: "check" }, box, `Sort each row’s ${map.columns.what}s by value`));
-      }
-      const focused = controls.contains(document.activeElement) && [...controls.querySelectorAll("input, select")].indexOf(document.activeElement);
-      controls.replaceChildren(...parts);
-      // The controls were made anew: the keyboard goes on where it was.
-      if (focused !== false) controls.querySelector(":checked, select")?.focus();
-      ends.replaceChildren(...map.range.map((end) => element("span", {}, written(end, map.range, map.unit))));
-      draw();
-    }
-
-    function draw() {
-      const style = getComputedStyle(document.documentElement);
-      const ink = style.getPropertyValue("--ink"), edge = style.getPropertyValue("--edge");
-      const paper = style.getPropertyValue("--paper");
-      const [rows, columns] = [map.rows.names.length, map.columns.names.length];
-      const width = canvas.parentElement.clientWidth;
-      const font = `11px ${style.getPropertyValue("--sans")}`;
-      const pen = base.getContext("2d");
-      pen.font = font;
-      const longest = width < 420 ? 13 : 22;
-      const widest = (labels) => Math.max(...labels.map((l) => pen.measureText(shorten(l.text, longest)).width));
-      const left = Math.ceil(widest(chooseLabels(map.rows.names, 400))) + 32;
-      const side = Math.min(width - left - 2, 560, 90 * columns);
-      const height = Math.round(Math.min(Math.max(rows * Math.min(side / columns, 56), 120), 640));
-      const [down, along] = [chooseLabels(map.rows.names, height), chooseLabels(map.columns.names, side)];
-      const below = Math.ceil(widest(along)) + 32;
-      box = { left, top: 8, width: side, height };
-      const scale = window.devicePixelRatio || 1;
-      for (const layer of [base, canvas]) {
-        layer.width = Math.round(width * scale);
-        layer.height = Math.round((height + below + 10) * scale);
-      }
-      canvas.style.height = `${height + below + 10}px`;
-      pen.setTransform(scale, 0, 0, scale, 0, 0);
-      const hatch = hatching(pen, paper, edge);
-      const [low, high] = map.range;
-      for (let i = 0; i < rows; i++) {
-        for (let j = 0; j < columns; j++) {
-          const value = map.values[at(i, j)];
-          const cell = cellBox(i, j);
-          pen.fillStyle = Number.isNaN(value) ? hatch : `rgb(${colour((value - low) / (high - low || 1))})`;
-          pen.fillRect(cell.x, cell.y, cell.width, cell.height);
-        }
-      }
-      pen.strokeStyle = edge;
-      pen.strokeRect(left - 0.5, 7.5, side + 1, height + 1);
-      pen.fillStyle = ink;
-      pen.font = font;
-      pen.textBaseline = "middle";
-      pen.textAlign = "right";
-      for (const { i, text } of down) {
-        pen.fillText(shorten(text, longest), left - 6, box.top + height - (i + 0.5) * height / rows);
-      }
-      along.forEach(({ i, text }) => upright(pen, sorted ? String(i + 1) : shorten(text, longest), left + (i + 0.5) * side / columns, box.top + height + 6));
-      pen.font = `600 ${font}`;
-      pen.textAlign = "center";
-      pen.fillText(sorted ? `${map.columns.what}, lowest to highest` : title(map.columns), left + side / 2, height + below);
-      upright(pen, title(map.rows), 10, box.top + height / 2, "center");
-      mark();
-    }
-
-    const title = (axis) => `${axis.model} ${axis.what}s`.trim();
-    const single = (axis) => title(axis).slice(0, -1);
-    function upright(pen, text, x, y, align = "right") {
-      pen.save();
-      pen.translate(x, y);
-      pen.rotate(-Math.PI / 2);
-      pen.textAlign = align;
-      pen.fillText(text, 0, 0);
-      pen.restore();
-    }
-
-    function hatching(pen, paper, edge) {
-      const tile = document.createElement("canvas");
-      tile.width = tile.height = 8;
-      const ink = tile.getContext("2d");
-      ink.fillStyle = paper;
-      ink.fillRect(0, 0, 8, 8);
-      ink.strokeStyle = edge;
-      ink.beginPath();
-      for (const [x, y] of [[0, 0], [-4, 4], [4, -4]]) { ink.moveTo(x, y + 8); ink.lineTo(x + 8, y); }
-      ink.stroke();
-      return pen.createPattern(tile, "repeat");
-    }
+    room() { return this.canvas.parentElement.clientWidth; }
+    source(i, j) { return this.order ? this.order[i][j] : j; }
+    value(i, j, values = this.map.values) { return values[i * this.map.columns.names.length + this.source(i, j)]; }
 
     // Input at the bottom left, as in the figures; edges on whole pixels leave no seams.
-    function cellBox(i, j) {
+    cell(i, j) {
+      const { left, top, width, height, rows, columns } = this.box;
+      const x = (k) => left + Math.round(k * width / columns);
+      const y = (k) => top + height - Math.round(k * height / rows);
+      return [x(j), y(i + 1), x(j + 1) - x(j), y(i) - y(i + 1)];
+    }
+
+    draw() {
+      const { map, base, canvas } = this;
+      const style = getComputedStyle(document.documentElement);
+      const [ink, edge, paper, sans] = ["--ink", "--edge", "--paper", "--sans"].map((n) => style.getPropertyValue(n));
       const [rows, columns] = [map.rows.names.length, map.columns.names.length];
-      const edgeX = (k) => box.left + Math.round(k * box.width / columns);
-      const edgeY = (k) => box.top + box.height - Math.round(k * box.height / rows);
-      return { x: edgeX(j), y: edgeY(i + 1), width: edgeX(j + 1) - edgeX(j), height: edgeY(i) - edgeY(i + 1) };
+      const room = this.drawnFor = this.room();
+      if (room === 0) return; // in a hidden frame; it is drawn once it shows
+      const most = room < 420 ? 13 : 22;
+      const pen = base.getContext("2d");
+      pen.font = `11px ${sans}`;
+      const widest = (labels) => Math.ceil(Math.max(...labels.map((l) => pen.measureText(shorten(l.text, most)).width)));
+      const left = widest(chooseLabels(map.rows.names, 400)) + 32;
+      const width = Math.min(room - left - 2, 560, 90 * columns);
+      const height = Math.round(Math.min(Math.max(rows * Math.min(width / columns, 56), 120), 640));
+      const along = this.order ? [] : chooseLabels(map.columns.names, width);
+      const below = this.order ? 28 : widest(along) + 32;
+      this.box = { left, top: 8, width, height, rows, columns };
+      canvas.style.height = `${height + below + 18}px`;
+      const pixels = [room, height + below + 18].map((side) => Math.round(side * sharpness()));
+      [base, canvas].forEach((layer) => Object.assign(layer, { width: pixels[0], height: pixels[1] }));
+      pen.scale(sharpness(), sharpness());
+      this.fill(pen, hatching(pen, paper, edge));
+      Object.assign(pen, { strokeStyle: edge }).strokeRect(left - 0.5, 7.5, width + 1, height + 1);
+      Object.assign(pen, { fillStyle: ink, font: `11px ${sans}`, textBaseline: "middle" });
+      chooseLabels(map.rows.names, height).forEach(({ i, text }) =>
+        write(pen, shorten(text, most), left - 6, 8 + height - (i + 0.5) * height / rows));
+      along.forEach(({ i, text }) =>
+        write(pen, shorten(text, most), left + (i + 0.5) * width / columns, height + 14, { upright: true }));
+      pen.font = `600 11px ${sans}`;
+      const across = this.order ? `${title(map.columns)}, lowest to highest` : title(map.columns);
+      write(pen, across, left + width / 2, height + below + 4, { align: "center" });
+      write(pen, title(map.rows), 10, 8 + height / 2, { align: "center", upright: true });
+      this.mark();
     }
 
-    function mark() {
-      const pen = canvas.getContext("2d");
-      const scale = window.devicePixelRatio || 1;
-      pen.setTransform(1, 0, 0, 1, 0, 0);
-      pen.clearRect(0, 0, canvas.width, canvas.height);
-      pen.drawImage(base, 0, 0);
-      pen.setTransform(scale, 0, 0, scale, 0, 0);
-      const cell = cellBox(row, column);
-      [["#fff", 4], ["#000", 1.5]].forEach(([stroke, wide]) => {
-        pen.strokeStyle = stroke;
-        pen.lineWidth = wide;
-        pen.strokeRect(cell.x - 1, cell.y - 1, cell.width + 2, cell.height + 2);
-      });
-      read();
+    fill(pen, hatch) {
+      this.map.rows.names.forEach((_, i) => this.map.columns.names.forEach((_, j) => {
+        const value = this.value(i, j);
+        pen.fillStyle = Number.isNaN(value) ? hatch : `rgb(${colour(value, this.map.range)})`;
+        pen.fillRect(...this.cell(i, j));
+      }));
     }
 
-    function read() {
-      const width = map.columns.names.length;
-      const own = at(row, column) % width;
-      const value = map.values[row * width + own];
-      const facts = [[single(map.rows), map.rows.names[row]], [single(map.columns), map.columns.names[own]]];
-      const ends = map.ends.map((end) => end[row * width + own]);
-      if (ends.length === 2 && !ends.some(Number.isNaN)) facts.push(["95 % interval", `${written(ends[0], map.range)} to ${written(ends[1], map.range)}`]);
-      const best = bestMatch();
-      if (best >= 0) facts.push([`Closest to ${map.rows.names[row]}`, `${map.columns.names[best]} (${written(map.values[row * width + best], map.range)})`]);
-      output.replaceChildren(
-        element("span", { className: Number.isNaN(value) ? "value missing" : "value" }, written(value, map.range, map.unit)),
+    mark() {
+      const pen = this.canvas.getContext("2d");
+      pen.resetTransform();
+      pen.clearRect(0, 0, this.canvas.width, this.canvas.height);
+      pen.drawImage(this.base, 0, 0);
+      pen.scale(sharpness(), sharpness());
+      const [x, y, width, height] = this.cell(this.row, this.column);
+      for (const [strokeStyle, lineWidth] of [["#fff", 4], ["#000", 1.5]]) {
+        Object.assign(pen, { strokeStyle, lineWidth }).strokeRect(x - 1, y - 1, width + 2, height + 2);
+      }
+      this.read();
+    }
+
+    read() {
+      const { map, row, column } = this;
+      const single = (axis) => title(axis).slice(0, -1);
+      const [value, own] = [this.value(row, column), map.columns.names[this.source(row, column)]];
+      const facts = [[single(map.rows), map.rows.names[row]], [single(map.columns), own]];
+      const [low, high] = map.bounds.map((bound) => this.value(row, column, bound));
+      if (low <= high) facts.push(["95 % interval", `${written(low, map.range)} to ${written(high, map.range)}`]);
+      const best = this.closest();
+      const found = `${map.columns.names[best]} (${written(this.value(row, best), map.range)})`;
+      if (best >= 0) facts.push([`Closest to ${map.rows.names[row]}`, found]);
+      const [className, unit] = Number.isNaN(value) ? ["value missing", ""] : ["value", ` ${map.unit}`];
+      this.output.replaceChildren(
+        element("span", { className }, written(value, map.range), element("small", {}, unit)),
         element("span", {}, map.measure === "cka" ? "CKA" : map.measure),
-        element("dl", {}, ...facts.map(([name, fact]) => element("div", {}, element("dt", {}, name), element("dd", {}, fact)))),
+        element("dl", {}, ...facts.map(([key, fact]) => element("div", {}, element("dt", {}, key), element("dd", {}, fact)))),
       );
-      canvas.setAttribute("aria-label", `${island.title}, ${map.label}: ${title(map.rows)} by ${title(map.columns)}. Arrow keys move from cell to cell.`);
+      const axes = `${title(map.rows)} by ${title(map.columns)}`;
+      name(this.canvas, `${this.island.title}, ${map.label}: ${axes}. Arrow keys move from cell to cell.`);
     }
 
     // Only across models: within one, a layer is closest to itself.
-    function bestMatch() {
-      if (map.columns.what !== "layer" || map.columns.model === map.rows.model) return -1;
-      let best = -1;
-      const start = row * map.columns.names.length;
-      map.columns.names.forEach((_, j) => {
-        const value = map.values[start + j];
-        if (!Number.isNaN(value) && (best < 0 || value > map.values[start + best])) best = j;
-      });
-      return best;
+    closest() {
+      const { rows, columns } = this.map;
+      if (columns.what !== "layer" || columns.model === rows.model) return -1;
+      const values = columns.names.map((_, j) => this.value(this.row, j));
+      return values.indexOf(Math.max(...values.filter((value) => !Number.isNaN(value))));
     }
 
-    function move(i, j) {
-      row = Math.min(Math.max(i, 0), map.rows.names.length - 1);
-      column = Math.min(Math.max(j, 0), map.columns.names.length - 1);
-      mark();
+    move(row, column) {
+      this.row = Math.min(Math.max(row, 0), this.box.rows - 1);
+      this.column = Math.min(Math.max(column, 0), this.box.columns - 1);
+      this.mark();
     }
-    function point(event) {
-      const place = canvas.getBoundingClientRect();
-      const x = event.clientX - place.left - box.left, y = event.clientY - place.top - box.top;
-      if (x < 0 || y < 0 || x >= box.width || y >= box.height) return;
-      move(Math.floor((1 - y / box.height) * map.rows.names.length), Math.floor(x / box.width * map.columns.names.length));
+
+    point(event) {
+      const { left, top, width, height, rows, columns } = this.box;
+      const x = (event.offsetX - left) / width, y = 1 - (event.offsetY - top) / height;
+      if (x >= 0 && x < 1 && y >= 0 && y < 1) this.move(Math.floor(y * rows), Math.floor(x * columns));
     }
-    canvas.addEventListener("pointermove", point);
-    canvas.addEventListener("pointerdown", point);
-    canvas.addEventListener("keydown", (event) => {
-      const steps = { ArrowUp: [1, 0], ArrowDown: [-1, 0], ArrowRight: [0, 1], ArrowLeft: [0, -1] };
-      const jumps = { Home: [row, 0], End: [row, Infinity], PageUp: [Infinity, column], PageDown: [0, column] };
-      const target = jumps[event.key] ?? steps[event.key]?.map((by, k) => by + (k ? column : row));
+
+    press(event) {
+      const { row, column } = this;
+      const target = {
+        ArrowUp: [row + 1, column], ArrowDown: [row - 1, column], ArrowRight: [row, column + 1], ArrowLeft: [row, column - 1],
+        Home: [row, 0], End: [row, Infinity], PageUp: [Infinity, column], PageDown: [0, column],
+      }[event.key];
       if (!target || event.ctrlKey || event.metaKey || event.altKey) return;
       event.preventDefault();
-      move(...target);
-    });
-    mount.append(controls, element("div", { className: "heat" },
-      element("div", {}, canvas),
-      element("div", { className: "readout" }, output, element("div", { className: "scale" }, bar, ends),
-        element("p", { className: "hint" }, "Point at a cell, or move with the arrow keys. Hatched: could not be measured."))));
-    show(map);
-    redraws.push(draw);
-    new ResizeObserver(() => { if (canvas.parentElement.clientWidth * (window.devicePixelRatio || 1) !== canvas.width) draw(); }).observe(canvas.parentElement);
+      this.move(...target);
+    }
   }
 
-  // ---------------------------------------------------------------- images and maps over them
-  function imageViewer(mount, island) {
-    const measures = unique(island.sets.map((set) => set.measure));
-    let [measure, image, depth, opacity] = [measures[0], 0, 0, 0.65];
-    const panels = element("div", { className: "panels" });
-    const pictures = Object.fromEntries(Object.entries(island.images).map(([name, sources]) => [name, sources.map((src) => element("img", { src }))]));
-    const slider = element("input", { type: "range", min: 0, step: 1, value: 0 });
-    const strength = element("input", { type: "range", min: 0, max: 100, step: 5, value: 100 * opacity });
-    const sets = () => island.sets.filter((set) => set.measure === measure);
-    // Models differ in depth: the longest takes each step, the others go along in proportion.
-    const stepOf = (set) => set.steps[Math.round(depth * (set.steps.length - 1))];
+  class ImageViewer {
+    constructor(mount, island) {
+      Object.assign(this, { island, image: 0, depth: 0, opacity: 0.65 });
+      const measures = unique(island.sets.map((set) => set.measure));
+      const decode = (sources) => sources.map((src) => element("img", { src }));
+      this.pictures = Object.fromEntries(Object.entries(island.images).map(([name, list]) => [name, decode(list)]));
+      this.panels = element("div", { className: "panels" });
+      this.slider = element("input", { type: "range", min: 0, step: 1 });
+      listen(this.slider, "input", () => this.draw({ depth: this.slider.value / this.slider.max }));
+      const strength = element("input", { type: "range", min: 0, max: 100, step: 5, value: 100 * this.opacity });
+      listen(strength, "input", () => this.draw({ opacity: strength.value / 100 }));
+      const thumbs = element("div", { className: "thumbs" }, ...this.thumbs());
+      const controls = element("div", { className: "controls" });
+      controls.append(element("fieldset", { className: "pictures" }, element("legend", {}, "Image"), thumbs));
+      if (measures.length > 1) controls.append(choice("Show", measures, 0, (i) => this.show(measures[i])));
+      controls.append(element("label", { className: "slider" }, "Depth, from input to output", this.slider));
+      controls.append(element("label", { className: "slider opacity" }, "Map over image", strength));
+      const hint = "Each map has its own colour range, written below it: dark is lowest, bright is highest.";
+      mount.append(controls, this.panels, element("p", { className: "hint" }, hint));
+      this.show(measures[0]);
+    }
 
-    const thumbs = Object.values(island.images)[0].map((src, i) => {
-      const button = element("button", { type: "button", "aria-pressed": i === image }, element("img", { src, alt: `image ${i + 1}: ${island.labels[i]}` }));
-      button.addEventListener("click", () => {
-        image = i;
-        thumbs.forEach((other, k) => other.setAttribute("aria-pressed", k === i));
-        draw();
+    thumbs() {
+      const buttons = Object.values(this.island.images)[0].map((src, i) => {
+        const picture = element("img", { src, alt: `image ${i + 1}: ${this.island.labels[i]}` });
+        const button = element("button", { type: "button", "aria-pressed": i === 0 }, picture);
+        listen(button, "click", () => {
+          buttons.forEach((other, k) => other.setAttribute("aria-pressed", k === i));
+          this.draw({ image: i });
+        });
+        return button;
       });
-      return button;
-    });
-
-    function chooseMeasure(next) {
-      measure = next;
-      const longest = Math.max(...sets().map((set) => set.steps.length));
-      slider.max = longest - 1;
-      slider.disabled = longest < 2;
-      slider.value = Math.round(depth * (longest - 1));
-      panels.replaceChildren(panel("input"), ...sets().map((set) => panel(set)));
-      draw();
+      return buttons;
     }
 
-    function panel(set) {
-      const canvas = element("canvas", { role: "img" });
-      const figure = element("figure", {}, canvas, element("figcaption", {}));
-      figure.set = set;
-      return figure;
+    show(measure) {
+      this.sets = this.island.sets.filter((set) => set.measure === measure);
+      const last = Math.max(...this.sets.map((set) => set.steps.length)) - 1;
+      Object.assign(this.slider, { max: Math.max(last, 1), disabled: last < 1, value: Math.round(this.depth * last) });
+      const panel = () => element("figure", {}, element("canvas", { role: "img" }), element("figcaption"));
+      this.panels.replaceChildren(...[null, ...this.sets].map(panel));
+      this.draw();
     }
 
-    function draw() {
-      slider.setAttribute("aria-valuetext", sets().map((set) => `${set.label}: ${stepOf(set).name}`).join("; "));
-      for (const figure of panels.children) {
-        const [canvas, caption] = figure.children;
-        const set = figure.set === "input" ? null : figure.set;
-        const picture = (pictures[set ? set.images : sets()[0].images])[image];
-        // The picture may still be decoding.
-        if (!picture.complete) { picture.addEventListener("load", draw, { once: true }); return; }
-        canvas.width = 416;
-        canvas.height = Math.round(416 * picture.naturalHeight / picture.naturalWidth);
+    // Models differ in depth: the longest takes every step, the others go along.
+    step(set) { return set.steps[Math.round(this.depth * (set.steps.length - 1))]; }
+
+    draw(change = {}) {
+      Object.assign(this, change);
+      const label = this.island.labels[this.image];
+      this.slider.setAttribute("aria-valuetext", this.sets.map((set) => `${set.label}: ${this.step(set).name}`).join("; "));
+      [null, ...this.sets].forEach((set, i) => {
+        const [canvas, caption] = this.panels.children[i].children;
+        const picture = this.pictures[(set ?? this.sets[0]).images][this.image];
+        if (!picture.complete) return listen(picture, "load", () => this.draw());
+        Object.assign(canvas, { width: 480, height: Math.round(480 * picture.naturalHeight / picture.naturalWidth) });
         const pen = canvas.getContext("2d");
         pen.imageSmoothingEnabled = false;
         pen.drawImage(picture, 0, 0, canvas.width, canvas.height);
-        const name = island.labels[image];
-        const lines = [element("strong", {}, set ? set.label : "input"), set ? stepOf(set).name : name];
-        if (set) lines.push(element("br"), overlay(pen, set));
+        const lines = [element("strong", {}, set ? set.label : "input"), set ? this.step(set).name : label];
+        if (set) lines.push(element("br"), this.overlay(pen, set));
         caption.replaceChildren(...lines);
-        canvas.setAttribute("aria-label", set ? `${set.measure} of ${set.label} at ${stepOf(set).name} over ${name}` : `input: ${name}`);
-      }
+        name(canvas, set ? `${set.measure} of ${set.label} at ${this.step(set).name} over ${label}` : `input: ${label}`);
+      });
     }
 
-    function overlay(pen, set) {
-      const { height, width, maps } = stepOf(set);
-      const { low, high } = maps[image];
-      const values = unpack(maps[image], 1);
-      const small = element("canvas", { width, height });
-      const pixels = new ImageData(width, height);
+    overlay(pen, set) {
+      const { height, width, maps } = this.step(set);
+      const range = [maps[this.image].low, maps[this.image].high];
+      const [small, pixels] = [element("canvas", { width, height }), new ImageData(width, height)];
+      const values = unpack(maps[this.image], 1);
       values.forEach((value, i) => {
-        if (Number.isNaN(value)) return;
-        pixels.data.set([...colour((value - low) / (high - low || 1)), 255], 4 * i);
+        if (!Number.isNaN(value)) pixels.data.set([...colour(value, range), 255], 4 * i);
       });
       small.getContext("2d").putImageData(pixels, 0, 0);
-      pen.globalAlpha = opacity;
+      pen.globalAlpha = this.opacity;
       pen.drawImage(small, 0, 0, pen.canvas.width, pen.canvas.height);
-      return `${written(low, [low, high])} to ${written(high, [low, high], set.unit)}`;
+      if (values.every(Number.isNaN)) return "could not be measured";
+      return `${written(range[0], range)} to ${written(range[1], range, set.unit)}`;
     }
-
-    slider.addEventListener("input", () => { depth = slider.max > 0 ? slider.value / slider.max : 0; draw(); });
-    strength.addEventListener("input", () => { opacity = strength.value / 100; draw(); });
-    const controls = element("div", { className: "controls" },
-      element("fieldset", {}, element("legend", {}, "Image"), element("div", { className: "thumbs" }, ...thumbs)));
-    if (measures.length > 1) controls.append(choice("Show", measures, 0, (i) => chooseMeasure(measures[i])));
-    controls.append(element("label", { className: "slider" }, "Depth, from input to output", slider),
-      element("label", { className: "slider opacity" }, "Map over image", strength));
-    mount.append(controls, panels, element("p", { className: "hint" }, "Each map has its own colour range, written below it, from dark (lowest) to bright (highest)."));
-    chooseMeasure(measure);
   }
 
-  // ---------------------------------------------------------------- the page
-  const viewers = { heat: heatViewer, images: imageViewer };
-  for (const mount of document.querySelectorAll(".viewer")) {
+  const viewers = [...document.querySelectorAll(".viewer")].map((mount) => {
     const island = JSON.parse(document.getElementById(mount.dataset.island).textContent);
-    viewers[island.kind](mount, island);
-  }
+    return new { heat: HeatViewer, images: ImageViewer }[island.kind](mount, island);
+  });
   document.querySelectorAll("table.sortable").forEach(sortable);
-  const folded = [...document.querySelectorAll("details.saved")];
-  folded.forEach((details) => { details.open = false; });
-  if (!window.matchMedia("(min-width: 75rem)").matches) document.querySelector("nav details").open = false;
-  window.addEventListener("beforeprint", () => folded.forEach((details) => { details.open = true; }));
-  window.addEventListener("afterprint", () => folded.forEach((details) => { details.open = false; }));
-  window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => redraws.forEach((draw) => draw()));
+  const folded = document.querySelectorAll("details.saved");
+  const fold = (open) => folded.forEach((details) => { details.open = open; });
+  fold(false);
+  listen(window, "beforeprint afterprint", (event) => fold(event.type === "beforeprint"));
+  document.querySelector("nav details").open = window.matchMedia("(min-width: 75rem)").matches;
+  listen(window.matchMedia("(prefers-color-scheme: dark)"), "change", () => viewers.forEach((viewer) => viewer.draw()));
+  // What scrolls sideways must be reachable by the keyboard.
+  const cards = new ResizeObserver((entries) => entries.forEach(({ target }) => {
+    target.tabIndex = target.scrollWidth > target.clientWidth ? 0 : -1;
+  }));
+  document.querySelectorAll(".card").forEach((card) => cards.observe(card));
   // In a frame without an address of its own, a link to a place in the page would leave it.
-  document.addEventListener("click", (event) => {
+  listen(document, "click", (event) => {
     const link = event.target.closest('a[href^="#"]');
     const target = link && document.getElementById(link.getAttribute("href").slice(1));
     if (!target) return;
     event.preventDefault();
     target.scrollIntoView();
-    target.setAttribute("tabindex", "-1");
-    target.focus({ preventScroll: true });
+    Object.assign(target, { tabIndex: -1 }).focus({ preventScroll: true });
   });
 })();

@@ -66,7 +66,7 @@ def pwcca(x: ArrayLike, y: ArrayLike, *, variance: float = VARIANCE) -> float:
 
     Σ α_i ρ_i / Σ α_i with α_i = Σ_j |⟨h_i, x_j⟩|, where h_i is the i-th canonical variate on
     the side of x and x_j a centred column of x's principal part. It is not symmetric: the
-    weights are those of x.
+    weights are those of x, and a rotation of x changes them (of y, nothing).
 
     Args:
         x: (n, p) features of n images, which give the weights.

@@ -53,7 +53,7 @@ def prepare_ranks(x: NDArray[np.float64]) -> NDArray[np.float64]:
     flat = np.flatnonzero(lengths <= CONSTANT * np.linalg.norm(values, axis=1))
     if flat.size:
         raise DegenerateError(
-            f"has {flat.size} images whose features are all equal (the first is {flat[0]})"
+            f"has images whose features are all equal: {flat.size}, the first is number {flat[0]}"
         )
     rows /= lengths[:, None]
     # Rounding of equal dissimilarities must not make them different ranks.

@@ -1,0 +1,299 @@
+"""Rollout, entropy and map correlation against independent formulas; the analysis as a whole."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import timm
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import entropy, pearsonr
+
+from zoo.analyses import attention_maps
+from zoo.analyses.attention_maps import (
+    attention_entropy,
+    attention_rollout,
+    map_correlation,
+    rollout_step,
+    token_maps,
+)
+from zoo.analyses.base import Grid
+from zoo.capture import Tap, observe
+from zoo.config import Settings
+from zoo.engine import compare_models, run_pass
+from zoo.models.files import LoadedModel, describe_module
+
+VIT = "vit_small_patch16_224"
+SMALL = {"img_size": 16, "patch_size": 4, "embed_dim": 16, "depth": 3, "num_heads": 2}
+# How a model is made, its prefix tokens, and whether its classifier reads the first of them.
+MODELS = {
+    "cls": (VIT, {}, 1, True),
+    "gap": (VIT, {"class_token": False, "global_pool": "avg"}, 0, False),
+    "registers": (VIT, {"reg_tokens": 3}, 4, True),
+    "registers-gap": (
+        VIT,
+        {"reg_tokens": 3, "class_token": False, "global_pool": "avg"},
+        3,
+        False,
+    ),
+    "cls-gap": (VIT, {"global_pool": "avg"}, 1, False),
+    "distilled": ("deit_tiny_distilled_patch16_224", {}, 2, True),
+    "eva": ("eva02_tiny_patch14_224", {}, 1, False),
+}
+
+
+def random_weights(seed: int, *shape: int) -> torch.Tensor:
+    """Attention weights (…, T, T): a softmax of numbers far apart."""
+    numbers = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=numbers, dtype=torch.float64).mul(2).softmax(-1)
+
+
+def make(kind: str, name: str = "", *, seed: int = 0, **kwargs) -> LoadedModel:
+    arch, own, _, _ = MODELS[kind]
+    torch.manual_seed(seed)
+    module = timm.create_model(arch, num_classes=3, **(SMALL | own | kwargs)).eval()
+    for parameter_name, parameter in module.named_parameters():
+        if any(part in parameter_name for part in ("qkv.weight", "q_proj.w", "k_proj.w")):
+            parameter.data.normal_(std=0.4)
+    return describe_module(module, name=name or kind, image_size=kwargs.get("img_size", 16))
+
+
+def some_images(count: int = 11, side: int = 16) -> np.ndarray:
+    return np.random.default_rng(0).integers(256, size=(count, side, side, 3), dtype=np.uint8)
+
+
+def run(*models: LoadedModel, images: np.ndarray | None = None, **known):
+    found = compare_models(
+        models,
+        some_images() if images is None else images,
+        only=["attention-maps"],
+        settings=Settings(batch_size=4, shown_images=11, references=False),
+        **known,
+    )
+    return found.results.get("attention-maps"), found.not_applicable.get("attention-maps")
+
+
+def weights_of(model: LoadedModel, images: np.ndarray) -> list[np.ndarray]:
+    """Every layer's weights on all images at once, captured outside the engine."""
+    seen: list[np.ndarray] = []
+    taps = [Tap(f"blocks.{i}.attn", "attention") for i in range(len(model.module.blocks))]
+    with observe(model.module, taps, lambda _, w: seen.append(w.double().numpy())):
+        model(images)
+    return seen
+
+
+def rollout_by_loops(weights: list[np.ndarray]) -> list[np.ndarray]:
+    """Rollout of one image from (heads, T, T) a layer, written out."""
+    tokens = weights[0].shape[-1]
+    result, layers = np.eye(tokens), []
+    for layer in weights:
+        mixed = np.zeros((tokens, tokens))
+        for i in range(tokens):
+            for j in range(tokens):
+                mixed[i, j] = np.mean([head[i, j] for head in layer]) + (i == j)
+            mixed[i] /= mixed[i].sum()
+        result = mixed @ result
+        layers.append(result)
+    return layers
+
+
+# --- the measures -------------------------------------------------------------------------
+
+
+def test_rollout_agrees_with_loops():
+    weights = random_weights(0, 4, 3, 6, 6)
+    found = attention_rollout(weights).numpy()
+    np.testing.assert_allclose(found, rollout_by_loops(list(weights.numpy())), atol=1e-12)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 4), st.integers(1, 4), st.integers(1, 9), st.integers(0, 9))
+def test_rollout_rows_are_distributions_and_ignore_the_order_of_heads(layers, heads, tokens, seed):
+    weights = random_weights(seed, layers, heads, tokens, tokens)
+    found = attention_rollout(weights)
+    assert found.min() >= 0
+    torch.testing.assert_close(found.sum(-1), torch.ones_like(found[..., 0]))
+    torch.testing.assert_close(attention_rollout(weights.flip(1)), found)
+
+
+def test_rollout_of_even_attention_has_a_closed_form():
+    tokens, layers = 5, 3
+    even = torch.full((layers, 2, tokens, tokens), 1 / tokens, dtype=torch.float64)
+    kept = 0.5**layers
+    expected = kept * torch.eye(tokens) + (1 - kept) * even[0, 0]
+    torch.testing.assert_close(attention_rollout(even)[-1], expected)
+
+
+def test_rollout_of_attention_to_oneself_is_the_identity():
+    unit = torch.eye(4).expand(3, 2, 4, 4)
+    assert torch.equal(attention_rollout(unit), torch.eye(4).expand(3, 4, 4))
+
+
+def test_rollout_is_not_a_product_in_the_other_order():
+    weights = random_weights(0, 2, 1, 4, 4)
+    first, second = rollout_step(weights[0]), rollout_step(weights[1])
+    torch.testing.assert_close(attention_rollout(weights)[-1], second @ first)
+    assert (second @ first - first @ second).abs().max() > 1e-3
+
+
+def test_rollout_refuses_what_is_no_stack_of_weights():
+    with pytest.raises(ValueError, match="at least one layer, got none"):
+        attention_rollout([])
+    with pytest.raises(ValueError, match=r"expected weights .* got \(2, 3, 4\)"):
+        attention_rollout([torch.ones(2, 3, 4)])
+
+
+def test_maps_are_read_from_the_class_token_or_from_all_patches():
+    rows = torch.arange(2 * 8 * 8, dtype=torch.float64).view(2, 8, 8)
+    grid = Grid(prefix=2, height=2, width=3, patch=4.0)
+    by_class = token_maps(rows, grid, class_token=True)
+    by_mean = token_maps(rows, grid, class_token=False)
+    for image in range(2):
+        for place in range(6):
+            cell = (image, place // 3, place % 3)
+            column = rows[image, :, 2 + place]
+            assert by_class[cell] == column[0]
+            assert by_mean[cell] == sum(float(column[row]) for row in range(2, 8)) / 6
+
+
+def test_entropy_agrees_with_scipy():
+    weights = random_weights(1, 2, 3, 4, 7)
+    expected = entropy(weights.numpy(), axis=-1).mean(axis=-1)
+    np.testing.assert_allclose(attention_entropy(weights).numpy(), expected, atol=1e-12)
+
+
+def test_entropy_runs_from_one_key_to_all_of_them():
+    assert attention_entropy(torch.eye(6)[None])[0] == 0
+    even = torch.full((1, 6, 6), 1 / 6, dtype=torch.float64)
+    assert float(attention_entropy(even)[0]) == pytest.approx(math.log(6))
+
+
+def test_map_correlation_agrees_with_scipy_and_ignores_scale_and_offset():
+    a, b = random_weights(2, 5, 3, 4), random_weights(3, 5, 3, 4)
+    found = map_correlation(a, 7 * b + 2).numpy()
+    expected = [pearsonr(x.ravel(), y.ravel()).statistic for x, y in zip(a, b, strict=True)]
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+    np.testing.assert_allclose(map_correlation(a, a).numpy(), 1)
+
+
+def test_map_correlation_is_not_defined_for_constant_maps():
+    a, b = random_weights(2, 2, 3, 4).float(), random_weights(3, 2, 3, 4).float()
+    b[1] = 0.1 + 1e-9 * b[1]
+    found = map_correlation(a, b)
+    assert torch.isfinite(found[0])
+    assert torch.isnan(found[1])
+    with pytest.raises(ValueError, match="one shape"):
+        map_correlation(a, b[:, :2])
+
+
+# --- the analysis ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_a_models_maps_and_entropy_are_those_of_its_own_weights(kind):
+    model, images = make(kind), some_images()
+    _, _, prefix, class_token = MODELS[kind]
+    result, _ = run(model)
+    weights = weights_of(model, images)
+    rows = [0] if class_token else list(range(prefix, prefix + 16))
+    maps, heads = result.arrays[f"rollout/{kind}"].values, result.arrays[f"heads/{kind}"].values
+    assert maps.shape == (11, 3, 4, 4)
+    for i in (0, 5, 10):  # in the first, a middle and the last batch
+        rollout = rollout_by_loops([layer[i] for layer in weights])
+        for layer in range(3):
+            expected = rollout[layer][rows, prefix:].mean(axis=0).reshape(4, 4)
+            np.testing.assert_allclose(maps[i, layer], expected, atol=1e-6)
+        expected = weights[-1][i][:, rows, prefix:].mean(axis=1).reshape(2, 4, 4)
+        np.testing.assert_allclose(heads[i], expected, atol=1e-6)
+    expected = np.stack([entropy(layer, axis=-1).mean(axis=(0, 2)) for layer in weights])
+    found = result.arrays[f"entropy/{kind}"].values
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    relative = expected / math.log(prefix + 16)
+    assert result.metrics[f"attention-maps/{kind}/entropy"] == pytest.approx(relative.mean())
+    last = result.metrics[f"attention-maps/{kind}/entropy_last"]
+    assert last == pytest.approx(relative[-1].mean())
+    assert any("reads no class token" in note for note in result.notes) is not class_token
+
+
+def test_maps_of_two_models_are_correlated_image_by_image():
+    models = (make("cls"), make("registers-gap", seed=1))
+    result, _ = run(*models)
+    pair = "cls__registers-gap"
+    finals = [result.arrays[f"rollout/{m.name}"].values[:, -1].reshape(11, 16) for m in models]
+    expected = [pearsonr(a, b).statistic for a, b in zip(*finals, strict=True)]
+    np.testing.assert_allclose(result.arrays[f"correlation/{pair}"].values, expected, atol=1e-4)
+    found = result.metrics[f"attention-maps/{pair}/map_correlation"]
+    assert found == pytest.approx(np.mean(expected), abs=1e-4)
+    # Batches of 4 and 7 (a last one of 3 is merged): in each, the image before it.
+    before = [3, 0, 1, 2, 10, 4, 5, 6, 7, 8, 9]
+    expected = [pearsonr(finals[0][i], finals[1][j]).statistic for i, j in enumerate(before)]
+    found = result.metrics[f"attention-maps/{pair}/permuted_images"]
+    assert found == pytest.approx(np.mean(expected), abs=1e-4)
+
+
+def test_a_model_agrees_with_itself_and_not_with_other_images():
+    result, _ = run(make("cls", "a"), make("cls", "b"))
+    assert result.metrics["attention-maps/a__b/map_correlation"] == pytest.approx(1, abs=1e-6)
+    assert result.metrics["attention-maps/a__b/permuted_images"] < 0.9
+
+
+def test_different_grids_are_not_correlated_but_noted():
+    result, _ = run(make("cls"), make("gap", patch_size=8))
+    assert not any(name.startswith("correlation/") for name in result.arrays)
+    assert any("grids differ (4×4, 2×2)" in note for note in result.notes)
+
+
+def test_even_attention_gives_no_correlation_and_says_so():
+    blind = make("gap", "blind")
+    for block in blind.module.blocks:
+        block.attn.qkv.weight.data.zero_()
+        block.attn.qkv.bias.data.zero_()
+    result, _ = run(blind, make("gap"))
+    assert result.metrics["attention-maps/blind/entropy"] == pytest.approx(1, abs=1e-6)
+    assert not any("correlation" in name or "permuted" in name for name in result.metrics)
+    assert any("on 11 of 11 images a map is constant" in note for note in result.notes)
+    assert any("map_correlation is not defined" in note for note in result.notes)
+
+
+def test_a_network_that_gives_nan_has_no_metrics_but_notes():
+    broken = make("cls", "broken")
+    broken.module.blocks[1].attn.qkv.weight.data.fill_(math.nan)
+    result, _ = run(broken, images=some_images(4))
+    assert result.metrics == {}
+    assert any("broken/entropy is not defined" in note for note in result.notes)
+    assert attention_maps.draw(result)
+
+
+def test_images_are_kept_as_the_model_sees_them():
+    model = make("cls")
+    spec = dataclasses.replace(model.spec, crop_fraction=0.5, interpolation="nearest")
+    images = some_images(side=32)
+    result, _ = run(dataclasses.replace(model, spec=spec), images=images)
+    kept = result.arrays["images/cls"].values
+    assert kept.dtype == np.uint8
+    np.testing.assert_array_equal(kept, images[:, 8:24, 8:24])
+
+
+def test_more_images_take_no_more_memory_than_two_numbers_each():
+    kept = []
+    for count in (8, 80):
+        known = Settings(batch_size=4, shown_images=3, references=False)
+        models = (make("cls"), make("gap"))
+        study = compare_models(models, some_images(count), only=["accuracy"], settings=known).study
+        accumulator = attention_maps.start(study)
+        run_pass(study, [accumulator])
+        kept.append(sum(sizes(value) for value in vars(accumulator).values()))
+    assert kept[1] - kept[0] == 72 * 2 * 8
+
+
+def sizes(value: object) -> int:
+    """Bytes of the numbers in nested dicts and lists."""
+    if isinstance(value, np.ndarray | torch.Tensor):
+        return value.nbytes
+    if isinstance(value, dict):
+        value = list(value.values())
+    return sum(map(sizes, value)) if isinstance(value, list) else 0

@@ -1,0 +1,139 @@
+"""Feature maps are what the network really computes, and figures need the arrays alone."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from zoo.analyses import feature_maps
+from zoo.config import Settings
+from zoo.engine import compare_models
+from zoo.models.files import describe_module
+from zoo.models.preprocess import preprocess
+
+
+class Block(nn.Module):
+    def __init__(self, inputs, outputs, stride):
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, 3, stride, 1)
+        self.mix = nn.Conv2d(outputs, outputs, 1)
+        self.norm = nn.BatchNorm2d(outputs)
+        self.skip = nn.Conv2d(inputs, outputs, 1, stride)
+        self.act = nn.ReLU(inplace=True)
+
+    def forward(self, x):
+        return self.act(self.norm(self.mix(self.conv(x))) + self.skip(x))
+
+
+class SmallNet(nn.Module):
+    """Two stages of two blocks; the network changes a block's output in place afterwards."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 6, 3, padding=1)
+        sizes = [(6, 6, 1), (6, 6, 1), (6, 8, 2), (8, 8, 1)]
+        self.blocks = nn.Sequential(*[Block(*size) for size in sizes])
+        self.fc = nn.Linear(8, 10)
+
+    def forward(self, x):
+        return self.fc(self.blocks(self.stem(x)).mul_(2).mean(dim=(2, 3)))
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return describe_module(SmallNet(), name="net", image_size=16)
+
+
+def expected_outputs(model, images):
+    net = model.module.eval()
+    with torch.no_grad():
+        x = net.stem(preprocess(images, model.spec))
+        outputs = {"stem": x}
+        for i, b in enumerate(net.blocks):
+            x = torch.relu(b.norm(b.mix(b.conv(x))) + b.skip(x))
+            outputs[f"blocks.{i}"] = x
+    return {name: value.numpy() for name, value in outputs.items()}
+
+
+def run(models, digit_images, *, labelled=True, **settings):
+    images, labels = digit_images
+    return compare_models(
+        models,
+        images,
+        labels if labelled else None,
+        only=["feature-maps"],
+        settings=Settings(references=False, batch_size=16, shown_images=5, **settings),
+    )
+
+
+def test_maps_are_the_blocks_outputs_of_the_real_forward_pass(model, digit_images):
+    found = run([model], digit_images)
+    result, shown = found.results["feature-maps"], list(found.study.shown)
+    assert max(shown) > 16  # some of them are not in the first batch
+    expected = expected_outputs(model, digit_images[0])
+    assert result.labels["layer[net]"] == tuple(expected)
+    for layer, value in expected.items():
+        drawn = result.arrays[f"mean/net/{layer}"].values
+        assert np.allclose(drawn, value[shown].mean(axis=1), atol=1e-5)
+    images = result.arrays["images"].values
+    assert images.dtype == np.uint8
+    assert np.array_equal(images, digit_images[0][shown])
+
+
+def test_the_strongest_channels_of_each_stage_are_kept_strongest_first(model, digit_images):
+    found = run([model], digit_images)
+    result, shown = found.results["feature-maps"], list(found.study.shown)
+    assert result.labels["stage[net]"] == ("blocks.1", "blocks.3")
+    for layer in result.labels["stage[net]"]:
+        value = expected_outputs(model, digit_images[0])[layer][shown]
+        means = [value[:, c].mean() for c in range(value.shape[1])]
+        order = sorted(range(len(means)), key=lambda c: -means[c])[:4]
+        assert result.arrays[f"channel/net/{layer}"].values.tolist() == order
+        kept = result.arrays[f"strongest/net/{layer}"].values
+        assert np.allclose(kept, value[:, order], atol=1e-5)
+
+
+def test_sparsity_counts_the_zeros_of_all_images(model, digit_images):
+    metrics = run([model], digit_images).results["feature-maps"].metrics
+    last = expected_outputs(model, digit_images[0])["blocks.3"]
+    share = metrics["feature-maps/net/sparsity_last"]
+    assert 0 < share < 1
+    assert share == pytest.approx((last == 0).mean(), abs=1e-4)
+    assert metrics["feature-maps/net/resolution_last"] == 8
+
+
+def test_figures_are_drawn_from_the_result_alone(model, digit_images):
+    result = run([model], digit_images).results["feature-maps"]
+    figures = feature_maps.draw(result)
+    assert list(figures) == ["feature-maps-net", "feature-maps-net-strongest"]
+    axes = figures["feature-maps-net"].axes
+    assert len(axes) == 5 * (1 + 5)  # images × (input, stem, four blocks)
+    assert len(figures["feature-maps-net-strongest"].axes) == 5 * (1 + 2 * 4)
+    second = axes[6 + 2].get_images()[0].get_array()  # the second image's second map
+    assert np.array_equal(second, result.arrays["mean/net/blocks.0"].values[1])
+
+
+def test_a_vit_is_noted_and_alone_does_not_apply(model, make_model, digit_images):
+    vit = make_model("vit", "v")
+    result = run([model, vit], digit_images, labelled=False).results["feature-maps"]
+    assert result.models == ("net",)
+    assert result.notes == ("v: no feature maps, since it is no convolutional network",)
+    found = run([vit], digit_images)
+    assert "feature-maps" not in found.results
+    assert "convolutional network" in found.not_applicable["feature-maps"]
+
+
+def test_values_that_are_not_finite_are_named(digit_images):
+    torch.manual_seed(0)
+    net = SmallNet()
+    net.blocks[2].norm.running_var[0] = float("nan")
+    found = run([describe_module(net, name="net", image_size=16)], digit_images)
+    notes = found.results["feature-maps"].notes
+    assert "mean/net/blocks.2: not finite" in notes
+    assert not any("blocks.1" in note for note in notes)
+
+
+def test_a_stage_ends_where_the_resolution_changes():
+    shapes = [(8, 16, 16), (16, 16, 16), (16, 8, 8), (32, 4, 4), (32, 4, 4)]
+    assert feature_maps.stage_ends(shapes) == (1, 2, 4)

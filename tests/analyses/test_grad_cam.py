@@ -1,0 +1,313 @@
+"""Grad-CAM against closed forms, and deletion against hand-made networks."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from zoo.analyses import grad_cam as analysis
+from zoo.analyses.attention_maps import attention_rollout, token_maps
+from zoo.analyses.base import Grid, Settings, Study
+from zoo.analyses.class_maps import class_maps, grad_cam, rollout_maps
+from zoo.analyses.deletion import area_under, deletion_curve, rank_pixels, upsample
+from zoo.analyses.grad_cam import true_classes
+from zoo.capture.taps import Tap, observe
+from zoo.engine import compare_models
+from zoo.models.build import build
+from zoo.models.files import describe_module
+from zoo.models.preprocess import preprocess
+
+CLASSES = tuple(str(i) for i in range(10))
+
+
+class Pair(nn.Module):
+    def __init__(self, inputs, outputs, stride):
+        super().__init__()
+        self.first = nn.Conv2d(inputs, outputs, 3, stride, 1)
+        self.second = nn.Conv2d(outputs, outputs, 1)
+
+    def forward(self, x):
+        return self.second(self.first(x))
+
+
+class CamNet(nn.Module):
+    """Two convolutional blocks, the mean over places, and a linear classifier."""
+
+    def __init__(self, classes=4):
+        super().__init__()
+        self.blocks = nn.Sequential(Pair(3, 5, 1), Pair(5, 7, 2))
+        self.fc = nn.Linear(7, classes)
+
+    def forward(self, x):
+        return self.fc(self.blocks(x).mean(dim=(2, 3)))
+
+
+def study_of(models, images, labels=None, **known):
+    """Prepare a study as the engine does, with a run of no analysis that needs the pass."""
+    settings = Settings(references=False, batch_size=16)
+    return compare_models(models, images, labels, only=["grad-cam"], settings=settings, **known)
+
+
+@pytest.fixture
+def cam_model():
+    torch.manual_seed(0)
+    return describe_module(CamNet(), name="c", image_size=16)
+
+
+def make_mixer():
+    torch.manual_seed(0)
+    module = build("mixer", classes=10, image_size=16, embed_dim=16, num_blocks=2)
+    nn.init.normal_(module.head.weight)  # timm starts it at zero: nothing would decide
+    return describe_module(module, name="m", image_size=16)
+
+
+@pytest.fixture
+def twelve():
+    return np.random.default_rng(0).integers(0, 255, size=(12, 16, 16, 3), dtype=np.uint8)
+
+
+def test_after_a_mean_over_places_it_is_the_class_weights_times_the_features(cam_model, twelve):
+    subject = study_of([cam_model], twelve).study.subjects[0]
+    pixels = preprocess(twelve, cam_model.spec)
+    classes = torch.arange(12) % 4
+    maps, place = class_maps(subject, pixels, classes)
+    with torch.no_grad():
+        features = cam_model.module.blocks(pixels)
+        weighted = torch.einsum("nc,nchw->nhw", cam_model.module.fc.weight[classes], features)
+    assert place == "output"
+    assert torch.allclose(maps, weighted.clamp(min=0) / 64, atol=1e-7)
+    assert (maps == 0).any()
+    assert (maps > 0).any()
+
+
+def test_the_formula_written_out_in_loops():
+    random = np.random.default_rng(0)
+    activation, gradient = random.normal(size=(2, 3, 6, 4))
+    expected = np.zeros((3, 6))
+    for n in range(3):
+        for place in range(6):
+            total = 0.0
+            for c in range(4):
+                total += gradient[n, :, c].sum() / 6 * activation[n, place, c]
+            expected[n, place] = max(0.0, total)
+    found = grad_cam(torch.tensor(activation), torch.tensor(gradient)).numpy()
+    assert np.allclose(found, expected)
+
+
+def test_a_class_token_models_map_is_taken_at_the_last_blocks_input(make_model, digit_images):
+    images = digit_images[0][:12]
+    model = make_model("vit", "v")
+    subject = study_of([model], images).study.subjects[0]
+    pixels, classes = preprocess(images, model.spec), torch.arange(12) % 10
+    maps, place = class_maps(subject, pixels, classes)
+    net = model.module.eval()
+    with torch.no_grad():
+        tokens = net.norm_pre(net.patch_drop(net._pos_embed(net.patch_embed(pixels))))
+        tokens = net.blocks[0](tokens)
+    tokens.requires_grad_()
+    logits = net.forward_head(net.norm(net.blocks[1](tokens)))
+    logits[torch.arange(12), classes].sum().backward()
+    alpha = tokens.grad[:, 1:].mean(dim=1)
+    expected = (tokens.detach()[:, 1:] @ alpha[:, :, None])[..., 0].clamp(min=0).view(12, 4, 4)
+    assert place == "input"
+    assert torch.allclose(maps, expected, atol=1e-6)
+    assert (maps > 0).any()
+
+
+def test_a_model_that_pools_its_tokens_is_explained_at_the_output(make_model, digit_images):
+    images = digit_images[0][:12]
+    for model in (make_model("vit-gap", "g"), make_mixer()):
+        subject = study_of([model], images).study.subjects[0]
+        pixels = preprocess(images, model.spec)
+        maps, place = class_maps(subject, pixels, torch.zeros(12, dtype=torch.long))
+        assert place == "output"
+        assert maps.shape == (12, 4, 4)
+        assert (maps > 0).any()
+
+
+def test_explaining_leaves_the_model_as_it_was(cam_model, twelve):
+    cam_model.module.train()
+    before = {name: value.clone() for name, value in cam_model.module.state_dict().items()}
+    study_of([cam_model], twelve)
+    assert cam_model.module.training
+    assert all(p.grad is None for p in cam_model.module.parameters())
+    after = cam_model.module.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert not any(part._forward_hooks for part in cam_model.module.modules())
+
+
+def test_the_rollout_is_that_of_attention_maps(make_model, digit_images):
+    images = digit_images[0][:12]
+    model = make_model("vit", "v")
+    subject = study_of([model], images).study.subjects[0]
+    attending = analysis.attending_models(study_of([model], images).study, "none")[0][0]
+    pixels = preprocess(images, model.spec)
+    weights = []
+    taps = [Tap(name, "attention") for name in attending.layers]
+    with torch.no_grad(), observe(model.module.eval(), taps, lambda t, v: weights.append(v)):
+        model.module(pixels)
+    expected = token_maps(attention_rollout(weights)[-1], Grid(1, 4, 4, 4.0), class_token=True)
+    assert torch.allclose(rollout_maps(subject, attending, pixels), expected, atol=1e-6)
+
+
+def brightness(pixels):
+    """A network whose probability of class 0 is the mean brightness of the upper half."""
+    upper = pixels[:, :, : pixels.shape[2] // 2].mean(dim=(1, 2, 3))
+    return torch.stack([upper, 1 - upper], dim=1)
+
+
+def test_deletion_falls_by_what_the_map_marks():
+    pixels = torch.zeros(1, 3, 4, 5)
+    pixels[:, :, :2] = 1  # mean 0.5; each upper pixel removed takes 0.5 / 10
+    good = torch.arange(20.0, 0, -1).view(1, 4, 5)
+    curve = deletion_curve(brightness, pixels, good, torch.tensor([0]), steps=10)
+    expected = [1 - 0.05 * min(2 * step, 10) for step in range(11)]
+    assert np.allclose(curve[0], expected)
+    late = deletion_curve(brightness, pixels, -good, torch.tensor([0]), steps=10)
+    expected = [1 - 0.05 * max(0, 2 * step - 10) for step in range(11)]
+    assert np.allclose(late[0], expected)
+    assert area_under(curve) < area_under(late)
+    other = deletion_curve(brightness, pixels, good, torch.tensor([1]), steps=10)
+    assert np.allclose(other, 1 - curve)
+
+
+def test_a_removed_pixel_gets_its_images_mean_colour_and_nothing_else_changes():
+    pixels = torch.rand(2, 3, 4, 4)
+    original, seen = pixels.clone(), []
+
+    def predict(x):
+        seen.append(x.clone())
+        return torch.ones(2, 2) / 2
+
+    maps = torch.rand(2, 4, 4)
+    deletion_curve(predict, pixels, maps, torch.tensor([0, 1]), steps=4)
+    assert torch.equal(pixels, original)
+    assert len(seen) == 5
+    for step, x in enumerate(seen):
+        for n in range(2):
+            top = maps[n].flatten().argsort(descending=True)[: 4 * step]
+            expected = original[n].flatten(1).clone()
+            expected[:, top] = original[n].flatten(1).mean(dim=1, keepdim=True)
+            assert torch.allclose(x[n].flatten(1), expected)
+
+
+def test_the_area_is_the_trapezium_rule():
+    curves = torch.rand(5, 11, dtype=torch.float64)
+    expected = np.trapezoid(curves.numpy(), np.linspace(0, 1, 11), axis=1)
+    assert np.allclose(area_under(curves), expected)
+
+
+def test_equal_pixels_are_ranked_in_a_random_but_repeatable_order():
+    maps = torch.zeros(1, 8, 8)
+    maps[0, 5, 5] = 1
+    first = rank_pixels(maps, seed=0)[0]
+    assert first[0] == 5 * 8 + 5
+    assert sorted(first.tolist()) == list(range(64))
+    rest = first[1:].tolist()
+    assert abs(np.corrcoef(rest, range(63))[0, 1]) < 0.5
+    assert torch.equal(first, rank_pixels(maps, seed=0)[0])
+    assert not torch.equal(first, rank_pixels(maps, seed=1)[0])
+
+
+def test_upsampling_keeps_places_and_constants():
+    assert torch.allclose(upsample(torch.full((1, 2, 2), 3.0), 6, 6), torch.tensor(3.0))
+    grown = upsample(torch.tensor([[[0.0, 0.0], [0.0, 1.0]]]), 8, 8)[0]
+    assert grown[-1, -1] == 1
+    assert grown[:2].max() == 0
+
+
+def test_true_classes_are_matched_by_name_where_both_have_names(cam_model):
+    labels = np.array([0, 1, 2, 1])
+    images = np.zeros((4, 8, 8, 3), dtype=np.uint8)
+
+    def found(own, study_names, labels=labels):
+        model = describe_module(CamNet(), name="m", image_size=16, class_names=list(own))
+        subject = type("S", (), {"model": model})()
+        study = Study((), images, labels, tuple(study_names), (0,), Settings(), torch.device("cpu"))
+        result = true_classes(study, subject, 4)
+        return None if result is None else result.tolist()
+
+    assert found("abcd", "abc") == [0, 1, 2, 1]
+    assert found("cbad", "abc") == [2, 1, 0, 1]
+    assert found("ax", "abc") == [0, -1, -1, -1]
+    assert found("", "abc") == [0, 1, 2, 1]
+    assert found("", "", np.array([0, 3, 4, -1])) == [0, 3, -1, -1]
+    assert found("abcd", "abc", None) is None
+
+
+def test_a_comparison_scores_maps_beside_random_ones_and_rollout(make_model, digit_images):
+    images, labels = digit_images
+    models = [make_model("vit", "v"), make_model("vit-gap", "g")]
+    found = study_of(models, images, labels, class_names=CLASSES)
+    result = found.results["grad-cam"]
+    assert result.models == ("v", "g")
+    for name in result.models:
+        for kind, end in (("predicted", ""), ("rollout", "_rollout"), ("random", "_random")):
+            curves = result.arrays[f"deletion_{kind}/{name}"].values
+            assert curves.shape == (32, 11)
+            area = np.trapezoid(curves, np.linspace(0, 1, 11), axis=1).mean()
+            assert result.metrics[f"grad-cam/{name}/deletion_auc{end}"] == pytest.approx(area)
+    shown = list(found.study.shown)
+    indices = result.arrays["image_index"].values
+    assert indices[: len(shown)].tolist() == shown
+    assert len(set(indices.tolist())) == 32
+    logits = models[0](images[indices])
+    assert np.allclose(
+        result.arrays["deletion_predicted/v"].values[:, 0], logits.softmax(1).amax(1), atol=1e-5
+    )
+    predicted = logits.argmax(dim=1)[: len(shown)]
+    assert result.labels["predicted[v]"] == tuple(str(int(p)) for p in predicted)
+    assert result.labels["true[v]"] == tuple(str(labels[i]) for i in shown)
+    assert any("input of its last block" in note for note in result.notes if note[0] == "v")
+    assert not any("input of its last block" in note for note in result.notes if note[0] == "g")
+
+
+def test_the_map_of_an_image_does_not_depend_on_the_others(cam_model, twelve):
+    subject = study_of([cam_model], twelve).study.subjects[0]
+    pixels, classes = preprocess(twelve, cam_model.spec), torch.arange(12) % 4
+    together, _ = class_maps(subject, pixels, classes)
+    alone, _ = class_maps(subject, pixels[9:10], classes[9:10])
+    assert torch.allclose(together[9:10], alone, atol=1e-6)
+
+
+def test_figures_are_drawn_from_the_result_alone(make_model, digit_images):
+    images, labels = digit_images
+    models = [make_model("vit", "v"), make_mixer(), make_model("vit-gap", "g")]
+    result = study_of(models, images, labels, class_names=CLASSES).results["grad-cam"]
+    figures = analysis.draw(result)
+    assert list(figures) == ["grad-cam-maps-v__m", "grad-cam-maps-g", "grad-cam-deletion"]
+    titles = [axis.get_title() for axis in figures["grad-cam-maps-v__m"].axes[:6]]
+    assert titles == [
+        "input",
+        "v\npredicted class",
+        "v\ntrue class",
+        "v\nattention rollout",
+        "m\npredicted class",
+        "m\ntrue class",
+    ]
+    assert len(figures["grad-cam-deletion"].axes) == 3
+
+
+def test_models_without_a_map_are_noted_and_alone_do_not_apply(cam_model, twelve):
+    torch.manual_seed(0)
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(768, 8), nn.ReLU(), nn.Linear(8, 4))
+    flat = describe_module(flat, name="flat", image_size=16)
+    found = study_of([cam_model, flat], twelve)
+    assert found.results["grad-cam"].models == ("c",)
+    assert "flat: no map, since no block's output lies over the image" in (
+        found.results["grad-cam"].notes
+    )
+    assert "no block's output" in study_of([flat], twelve).not_applicable["grad-cam"]
+
+
+def test_a_class_that_nothing_speaks_for_is_named(cam_model, twelve):
+    with torch.no_grad():
+        cam_model.module.fc.weight.zero_()
+    found = study_of([cam_model], twelve)
+    assert "do not depend on any place of blocks.1" in found.not_applicable["grad-cam"]
+    with torch.no_grad():
+        cam_model.module.fc.weight.fill_(-1)
+        cam_model.module.blocks[1].second.weight.abs_()
+        cam_model.module.blocks[1].second.bias.fill_(50)
+    notes = study_of([cam_model], twelve).results["grad-cam"].notes
+    assert any(note.startswith("c: on 12 of 12 images no place speaks") for note in notes)

@@ -1,0 +1,240 @@
+"""Subsets of heads against CNN layers: bilinearity, direct CKA, and what does not apply."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import timm
+import torch
+import torchvision
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import spearmanr
+
+from zoo.analyses import local_heads
+from zoo.analyses.attention_distance import attention_distance
+from zoo.analyses.cka import centred_gram, linear_cka, pairwise_hsic
+from zoo.analyses.local_heads import early_layers, head_subsets, rank_correlation, subset_hsic
+from zoo.capture import Tap, observe
+from zoo.config import Settings
+from zoo.engine import compare_models
+from zoo.models.files import LoadedModel, describe_module
+
+SMALL = {"img_size": 16, "patch_size": 4, "embed_dim": 24, "depth": 2, "num_heads": 6}
+
+
+def make_vit(name: str = "vit", **kwargs) -> LoadedModel:
+    torch.manual_seed(0)
+    network = timm.create_model("vit_small_patch16_224", num_classes=3, **(SMALL | kwargs)).eval()
+    for parameter_name, parameter in network.named_parameters():
+        if "qkv.weight" in parameter_name:
+            parameter.data.normal_(std=0.4)
+    return describe_module(network, name=name, image_size=16)
+
+
+def make_cnn(name: str = "cnn", arch: str = "resnet18") -> LoadedModel:
+    torch.manual_seed(1)
+    return describe_module(timm.create_model(arch, num_classes=3), name=name, image_size=16)
+
+
+def some_images(count: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(256, size=(count, 16, 16, 3), dtype=np.uint8)
+
+
+def run(*models: LoadedModel, count: int = 12, batch_size: int = 6):
+    found = compare_models(
+        models,
+        some_images(count),
+        only=["local-heads"],
+        settings=Settings(batch_size=batch_size, references=False, resamples=50),
+    )
+    return found.results.get("local-heads"), found.not_applicable.get("local-heads")
+
+
+def activations(model: LoadedModel, images: np.ndarray, *taps: Tap) -> dict[Tap, np.ndarray]:
+    seen: dict[Tap, np.ndarray] = {}
+    with observe(model.module, taps, lambda tap, v: seen.update({tap: v.double().numpy().copy()})):
+        model(images)
+    return seen
+
+
+# --- the measures -----------------------------------------------------------------------------
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.floats(0, 100), min_size=1, max_size=9))
+def test_subsets_run_from_the_nearest_half_to_the_farthest(distances):
+    distances = np.array(distances)
+    subsets = head_subsets(distances)
+    size = max(1, len(distances) // 2)
+    assert subsets.shape == (len(distances) - size + 1, len(distances))
+    assert (subsets.sum(axis=1) == size).all()
+    means = subsets @ distances / size
+    assert (np.diff(means) >= -1e-9).all()
+    ordered = np.sort(distances)
+    assert means[0] == pytest.approx(ordered[:size].mean())
+    assert means[-1] == pytest.approx(ordered[-size:].mean())
+
+
+def test_hsic_of_a_subset_is_that_of_its_concatenated_outputs():
+    random = np.random.default_rng(0)
+    heads = [torch.tensor(random.normal(size=(8, 5))) for _ in range(4)]
+    layers = [torch.tensor(random.normal(size=(8, 7))) for _ in range(2)]
+    subsets = np.array([[1.0, 0, 1, 0], [0, 1, 1, 1]])
+
+    def hsic(parts):
+        return pairwise_hsic(torch.stack([centred_gram(p).values for p in parts]), 8).numpy()
+
+    joined = [torch.cat([h for h, s in zip(heads, row, strict=True) if s], 1) for row in subsets]
+    found = subset_hsic(hsic([*heads, *layers]), subsets)
+    np.testing.assert_allclose(found, hsic([*joined, *layers]), rtol=1e-9)
+    stacked = subset_hsic(np.stack([hsic([*heads, *layers])] * 3), subsets)
+    np.testing.assert_allclose(stacked, np.stack([found] * 3))
+
+
+def test_rank_correlation_agrees_with_the_closed_formula_and_is_nan_where_undefined():
+    x, y = np.array([1.0, 2, 3, 4, 5]), np.array([0.9, 0.7, 0.8, 0.1, 0.2])
+    squares = ((np.array([1, 2, 3, 4, 5]) - np.array([5, 3, 4, 1, 2])) ** 2).sum()
+    assert rank_correlation(x, y) == pytest.approx(1 - 6 * squares / (5 * 24))
+    assert rank_correlation(x, -x) == pytest.approx(-1)
+    assert math.isnan(rank_correlation(x[:2], y[:2]))
+    assert math.isnan(rank_correlation(x, np.ones(5)))
+    assert math.isnan(rank_correlation(x, np.array([1, 2, 3, 4, math.nan])))
+
+
+# --- the analysis -----------------------------------------------------------------------------
+
+
+def test_cka_is_that_of_the_chosen_heads_outputs_with_early_cnn_layers():
+    vit, cnn = make_vit(), make_cnn()
+    result, _ = run(vit, cnn, count=10, batch_size=10)  # one batch: nothing is averaged
+    images = some_images(10)
+    attention, outputs = Tap("blocks.0.attn", "attention"), Tap("blocks.0.attn.proj", "input")
+    of_vit = activations(vit, images, attention, outputs)
+    layers = ("maxpool", "layer1.0", "layer1.1", "layer2.0")
+    of_cnn = activations(cnn, images, *(Tap(layer) for layer in layers))
+    weights = torch.tensor(of_vit[attention])
+    distances = attention_distance(weights, 4, 4, 4.0, 1).mean(dim=0).numpy()
+    np.testing.assert_allclose(result.arrays["distance/vit"].values, distances, atol=1e-4)
+    order = np.argsort(distances)
+    heads = of_vit[outputs].reshape(10, 17, 6, 4)
+    expected = np.array(
+        [
+            [
+                linear_cka(heads[:, :, order[i : i + 3]].reshape(10, -1), of_cnn[Tap(layer)])
+                for layer in layers
+            ]
+            for i in range(4)
+        ]
+    )
+    assert result.labels["layer[cnn]"] == layers
+    np.testing.assert_allclose(result.arrays["cka/vit__cnn"].values, expected, atol=1e-5)
+    means = [distances[order[i : i + 3]].mean() for i in range(4)]
+    np.testing.assert_allclose(result.arrays["subset_distance/vit__cnn"].values, means, atol=1e-4)
+    ranks = [spearmanr(means, column).statistic for column in expected.T]
+    assert result.metrics["local-heads/vit__cnn/spearman"] == pytest.approx(np.mean(ranks))
+    change = (expected[0] - expected[-1]).mean()
+    assert result.metrics["local-heads/vit__cnn/local_minus_global"] == pytest.approx(
+        change, abs=1e-5
+    )
+    spread = result.metrics["local-heads/vit__cnn/distance_range"]
+    assert spread == pytest.approx(means[-1] - means[0], abs=1e-4)
+    assert any("no intervals" in note for note in result.notes)
+
+
+def test_hsic_is_averaged_over_batches_before_the_ratio():
+    vit, cnn = make_vit(), make_cnn()
+    result, _ = run(vit, cnn, count=12, batch_size=6)
+    subsets = result.arrays["subsets/vit__cnn"].values
+    sums = np.zeros((3,))
+    for first in (0, 6):
+        images = some_images(12)[first : first + 6]
+        outputs = Tap("blocks.0.attn.proj", "input")
+        heads = activations(vit, images, outputs)[outputs].reshape(6, 17, 6, 4)
+        chosen = heads[:, :, subsets[0] == 1].reshape(6, -1)
+        layer = activations(cnn, images, Tap("layer1.0"))[Tap("layer1.0")]
+        grams = [centred_gram(torch.tensor(v)).values for v in (chosen, layer)]
+        hsic = pairwise_hsic(torch.stack(grams), 6).numpy()
+        sums += [hsic[0, 1], hsic[0, 0], hsic[1, 1]]
+    expected = sums[0] / math.sqrt(sums[1] * sums[2])
+    assert result.arrays["cka/vit__cnn"].values[0, 1] == pytest.approx(expected, abs=1e-5)
+    low, high = (result.arrays[f"{end}/vit__cnn"].values for end in ("low", "high"))
+    assert (low <= high).all()
+    assert (low < high).any()
+
+
+def test_every_vit_is_compared_with_every_cnn_whatever_their_order():
+    result, _ = run(make_cnn("c1"), make_vit("v1"), make_cnn("c2"), make_vit("v2", depth=3))
+    pairs = {name.removeprefix("cka/") for name in result.arrays if name.startswith("cka/")}
+    assert pairs == {"v1__c1", "v1__c2", "v2__c1", "v2__c2"}
+    figures = local_heads.draw(result)
+    assert set(figures) == {f"local-heads-{pair}" for pair in pairs}
+    axis = figures["local-heads-v1__c1"].axes[0]
+    assert axis.get_legend().get_title().get_text() == "layers of c1"
+    assert "v1" in axis.get_xlabel()
+    np.testing.assert_allclose(axis.lines[2].get_ydata(), result.arrays["cka/v1__c1"].values[:, 2])
+    assert axis.get_ylim()[1] == 1
+
+
+def test_models_without_a_single_relative_make_it_not_applicable():
+    result, reason = run(make_vit())
+    assert result is None
+    assert "needs a CNN" in reason
+    result, reason = run(make_cnn())
+    assert result is None
+    assert "cnn: no local heads" in reason
+
+
+def test_torchvisions_attention_hides_its_heads_and_is_named():
+    network = torchvision.models.VisionTransformer(
+        image_size=16, patch_size=4, num_layers=2, num_heads=2, hidden_dim=16, mlp_dim=16
+    )
+    hidden = describe_module(network, name="tv", image_size=16)
+    _, reason = run(hidden, make_cnn())
+    assert "tv: skipped" in reason
+    assert "self_attention never calls its output projection" in reason
+    result, _ = run(hidden, make_vit(), make_cnn())
+    assert result.models == ("vit", "cnn")
+    assert any("tv: skipped" in note for note in result.notes)
+
+
+def test_two_heads_are_too_few_to_rank():
+    result, _ = run(make_vit(num_heads=2), make_cnn())
+    assert "local-heads/vit__cnn/spearman" not in result.metrics
+    assert "local-heads/vit__cnn/local_minus_global" in result.metrics
+    assert any("no spearman" in note and "there are 2" in note for note in result.notes)
+
+
+def test_a_constant_cnn_layer_is_named_and_leaves_no_metric():
+    cnn = make_cnn()
+    cnn.module.layer1[0].register_forward_hook(lambda part, args, output: torch.ones_like(output))
+    result, _ = run(make_vit(), cnn)
+    assert any("cnn: layer1.0 is constant" in note for note in result.notes)
+    assert np.isnan(result.arrays["cka/vit__cnn"].values[:, 1]).all()
+    assert set(result.metrics) == {"local-heads/vit__cnn/distance_range"}
+    assert local_heads.draw(result)
+
+
+def test_a_constant_head_is_named_and_the_others_still_count():
+    vit = make_vit()
+    attention = vit.module.blocks[0].attn
+    rows = slice(2 * 24 + 4, 2 * 24 + 8)  # the values of the second head
+    attention.qkv.weight.data[rows] = 0
+    attention.qkv.bias.data[rows] = 1
+    result, _ = run(vit, make_cnn())
+    assert any("blocks.0.attn head 2 is constant" in note for note in result.notes)
+    assert np.isfinite(result.arrays["cka/vit__cnn"].values).all()
+
+
+def test_early_layers_are_the_stem_and_the_first_third_of_the_blocks():
+    study = compare_models(
+        [make_cnn(), make_cnn("shallow", "resnet10t")],
+        some_images(4),
+        only=["accuracy"],
+        settings=Settings(references=False),
+    ).study
+    resnet, shallow = study.models
+    assert early_layers(resnet) == ("maxpool", "layer1.0", "layer1.1", "layer2.0")
+    assert early_layers(shallow) == ("maxpool", "layer1.0", "layer2.0")

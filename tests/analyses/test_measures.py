@@ -1,0 +1,311 @@
+"""Each measure against an independent implementation, its invariances, its degenerate inputs."""
+
+from __future__ import annotations
+
+import math
+from itertools import permutations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.linalg import orthogonal_procrustes, subspace_angles
+from scipy.spatial import procrustes
+from scipy.spatial.distance import pdist, squareform
+from scipy.stats import ortho_group, spearmanr
+from sklearn.cross_decomposition import CCA
+from sklearn.neighbors import NearestNeighbors
+
+from zoo.analyses.measures import (
+    MEASURES,
+    DegenerateError,
+    mutual_knn,
+    procrustes_distance,
+    procrustes_similarity,
+    pwcca,
+    rbf_cka,
+    rsa,
+    shape_distance,
+    svcca,
+)
+
+seeds = st.integers(0, 10_000)
+few = settings(max_examples=8, deadline=None)
+
+
+def related(seed: int, n: int = 40, p: int = 5, q: int = 4) -> tuple[np.ndarray, np.ndarray]:
+    """Features that share some, but not all, of their variation."""
+    random = np.random.default_rng(seed)
+    x = random.normal(size=(n, p)) * random.uniform(0.5, 3, size=p) + random.normal(size=p)
+    return x, x @ random.normal(size=(p, q)) + 2 * random.normal(size=(n, q))
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_the_table_holds_the_functions_and_higher_is_closer(name):
+    functions = {
+        "rbf_cka": rbf_cka,
+        "svcca": svcca,
+        "pwcca": pwcca,
+        "procrustes": procrustes_similarity,
+        "rsa": rsa,
+        "mutual_knn": mutual_knn,
+    }
+    x, y = related(0)
+    measure = MEASURES[name]
+    assert measure.name == name
+    assert measure(x, y) == functions[name](x, y)
+    assert measure(x, x) == pytest.approx(1)
+    noise = np.random.default_rng(1).normal(size=y.shape)
+    assert measure(x, x) > measure(x, y) > measure(x, noise)
+
+
+@pytest.mark.parametrize("name", MEASURES)
+@given(seed=seeds, scale=st.floats(0.01, 100), shift=st.floats(-5, 5))
+@few
+def test_scale_and_a_common_shift_change_nothing(name, seed, scale, shift):
+    x, y = related(seed)
+    assert MEASURES[name](scale * x + shift, y) == pytest.approx(MEASURES[name](x, y), abs=1e-6)
+
+
+@pytest.mark.parametrize("name", [name for name in MEASURES if name not in ("rsa", "pwcca")])
+@given(seed=seeds)
+@few
+def test_rotation_and_a_shift_of_each_feature_change_nothing(name, seed):
+    x, y = related(seed)
+    rotation = ortho_group.rvs(x.shape[1], random_state=seed)
+    moved = x @ rotation + np.arange(x.shape[1])
+    assert MEASURES[name](moved, y) == pytest.approx(MEASURES[name](x, y), abs=1e-6)
+
+
+@pytest.mark.parametrize("name", [name for name in MEASURES if name != "pwcca"])
+@given(seed=seeds)
+@few
+def test_sides_may_be_swapped_and_images_permuted_together(name, seed):
+    x, y = related(seed)
+    order = np.random.default_rng(seed).permutation(len(x))
+    assert MEASURES[name](x, y) == pytest.approx(MEASURES[name](y, x), abs=1e-9)
+    assert MEASURES[name](x[order], y[order]) == pytest.approx(MEASURES[name](x, y), abs=1e-9)
+
+
+@given(seed=seeds)
+@few
+def test_canonical_correlation_does_not_see_an_invertible_map_without_truncation(seed):
+    x, y = related(seed)
+    mixing = np.random.default_rng(seed).normal(size=(5, 5)) + 3 * np.eye(5)
+    assert svcca(x @ mixing, y, variance=1.0) == pytest.approx(svcca(x, y, variance=1.0), abs=1e-6)
+
+
+def test_pwcca_sees_a_rotation_of_the_side_that_gives_the_weights_only():
+    x, y = related(0)
+    rotation = ortho_group.rvs(4, random_state=0)
+    assert pwcca(x, y @ rotation) == pytest.approx(pwcca(x, y), abs=1e-9)
+    assert abs(pwcca(y @ rotation, x) - pwcca(y, x)) > 1e-4
+
+
+def test_rsa_sees_a_rotation_as_its_docstring_says():
+    x, y = related(0)
+    rotation = ortho_group.rvs(5, random_state=0)
+    assert abs(rsa(x @ rotation, y) - rsa(x, y)) > 1e-3
+
+
+@given(seed=seeds)
+@few
+def test_rbf_cka_is_the_unbiased_estimator_written_out_with_sums_over_images(seed):
+    x, y = related(seed, n=7)
+
+    def kernel(z):
+        distances = pdist(z)
+        return squareform(np.exp(-(distances**2) / (2 * np.median(distances) ** 2)))
+
+    def hsic(k, m):  # Song et al. 2012, as averages over tuples of different images
+        n = range(len(k))
+        pairs = np.mean([k[i, j] * m[i, j] for i, j in permutations(n, 2)])
+        fours = np.mean([k[i, j] * m[q, r] for i, j, q, r in permutations(n, 4)])
+        threes = np.mean([k[i, j] * m[i, q] for i, j, q in permutations(n, 3)])
+        return pairs + fours - 2 * threes
+
+    k, m = kernel(x), kernel(y)
+    expected = hsic(k, m) / math.sqrt(hsic(k, k) * hsic(m, m))
+    assert rbf_cka(x, y) == pytest.approx(expected, abs=1e-8)
+
+
+def test_rbf_cka_of_unrelated_features_is_zero_on_average():
+    random = np.random.default_rng(0)
+    values = [rbf_cka(*random.normal(size=(2, 20, 6))) for _ in range(200)]
+    assert abs(np.mean(values)) < 4 * np.std(values) / math.sqrt(200)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_svcca_is_the_mean_correlation_of_scikit_learns_canonical_variates(seed):
+    x, y = related(seed, n=80)
+    variates = CCA(n_components=4, max_iter=5000, tol=1e-12).fit(x, y).transform(x, y)
+    expected = [np.corrcoef(a, b)[0, 1] for a, b in zip(*(v.T for v in variates), strict=True)]
+    assert svcca(x, y, variance=1.0) == pytest.approx(np.mean(expected), abs=1e-5)
+
+
+@given(seed=seeds)
+@few
+def test_svcca_is_the_mean_cosine_of_the_angles_between_the_kept_principal_subspaces(seed):
+    x, y = related(seed)
+
+    def principal(z, share):
+        values, vectors = np.linalg.eigh(np.cov(z.T))
+        values, vectors = values[::-1], vectors[:, ::-1]
+        kept = int(np.argmax(np.cumsum(values) / values.sum() >= share)) + 1
+        return (z - z.mean(axis=0)) @ vectors[:, :kept]
+
+    angles = subspace_angles(principal(x, 0.8), principal(y, 0.8))
+    assert svcca(x, y, variance=0.8) == pytest.approx(np.cos(angles).mean(), abs=1e-7)
+
+
+@given(seed=seeds)
+@few
+def test_pwcca_weights_canonical_variates_by_what_they_hold_of_x(seed):
+    x, y = related(seed)
+    a, b = x - x.mean(axis=0), y - y.mean(axis=0)
+
+    def inverse_root(covariance):
+        values, vectors = np.linalg.eigh(covariance)
+        return vectors / np.sqrt(values) @ vectors.T
+
+    # Classical CCA from covariances; variates of length 1.
+    whiten = inverse_root(a.T @ a)
+    u, rho, _ = np.linalg.svd(whiten @ a.T @ b @ inverse_root(b.T @ b))
+    variates = a @ whiten @ u[:, : len(rho)]
+    alpha = np.array([sum(abs(h @ column) for column in a.T) for h in variates.T])
+    assert pwcca(x, y, variance=1.0) == pytest.approx((alpha * rho).sum() / alpha.sum(), abs=1e-7)
+
+
+def test_pwcca_uses_the_weights_of_its_first_argument():
+    x, y = related(3)
+    assert abs(pwcca(x, y) - pwcca(y, x)) > 1e-4
+
+
+@given(seed=seeds)
+@few
+def test_procrustes_distance_is_what_is_left_after_scipys_best_rotation(seed):
+    x, y = related(seed)
+    y = np.hstack([y, np.zeros((len(y), 1))])  # the same width, as SciPy wants it
+    a, b = x - x.mean(axis=0), y - y.mean(axis=0)
+    a, b = a / np.linalg.norm(a), b / np.linalg.norm(b)
+    rotation, _ = orthogonal_procrustes(b, a)
+    assert procrustes_distance(x, y) == pytest.approx(np.linalg.norm(a - b @ rotation), abs=1e-9)
+    # SciPy's disparity also fits the scale: 1 − similarity².
+    assert procrustes_similarity(x, y) == pytest.approx(math.sqrt(1 - procrustes(x, y)[2]))
+
+
+@given(seed=seeds)
+@few
+def test_the_shape_distance_obeys_the_triangle_inequality(seed):
+    x, y = related(seed)
+    z = np.random.default_rng(seed + 1).normal(size=(len(x), 3)) + x[:, :3]
+    assert shape_distance(x, z) <= shape_distance(x, y) + shape_distance(y, z) + 1e-9
+    assert shape_distance(x, x) == pytest.approx(0, abs=1e-6)
+
+
+def test_procrustes_is_the_same_with_more_features_than_images():
+    random = np.random.default_rng(0)
+    x, y = random.normal(size=(12, 30)), random.normal(size=(12, 30))
+    a, b = x - x.mean(axis=0), y - y.mean(axis=0)
+    expected = np.linalg.norm(a.T @ b, "nuc") / np.linalg.norm(a) / np.linalg.norm(b)
+    assert procrustes_similarity(x, y) == pytest.approx(expected)
+
+
+@given(seed=seeds)
+@few
+def test_rsa_is_scipys_rank_correlation_of_correlation_distances(seed):
+    x, y = related(seed)
+    expected = spearmanr(pdist(x, "correlation"), pdist(y, "correlation")).statistic
+    assert rsa(x, y) == pytest.approx(expected, abs=1e-9)
+
+
+def test_rsa_gives_equal_dissimilarities_equal_ranks():
+    x = np.random.default_rng(0).normal(size=(10, 2))  # two features: correlations are ±1
+    y = np.random.default_rng(1).normal(size=(10, 4))
+    distances = np.round(pdist(x, "correlation"), 9)
+    assert len(np.unique(distances)) == 2
+    expected = spearmanr(distances, pdist(y, "correlation")).statistic
+    assert rsa(x, y) == pytest.approx(expected, abs=1e-9)
+
+
+@given(seed=seeds, neighbours=st.integers(1, 12))
+@few
+def test_mutual_knn_counts_the_neighbours_that_scikit_learn_finds_on_both_sides(seed, neighbours):
+    x, y = related(seed)
+    found = [
+        NearestNeighbors(n_neighbors=neighbours, algorithm="brute")
+        .fit(z)
+        .kneighbors(return_distance=False)
+        for z in (x, y)
+    ]
+    shares = [len(set(a) & set(b)) / neighbours for a, b in zip(*found, strict=True)]
+    assert mutual_knn(x, y, neighbours=neighbours) == pytest.approx(np.mean(shares))
+
+
+def test_mutual_knn_of_unrelated_features_is_what_chance_gives():
+    random = np.random.default_rng(0)
+    values = [mutual_knn(*random.normal(size=(2, 60, 5))) for _ in range(50)]
+    assert np.mean(values) == pytest.approx(10 / 59, abs=0.01)
+
+
+def test_a_large_mean_changes_nothing():
+    x, y = related(0)
+    for measure in (rbf_cka, svcca, pwcca, procrustes_similarity, mutual_knn):
+        assert measure(x + 1e4, y) == pytest.approx(measure(x, y), abs=1e-6)
+
+
+@pytest.mark.parametrize("name", MEASURES)
+@pytest.mark.parametrize(
+    ("break_it", "words"),
+    [
+        (lambda x: np.full_like(x, 0.1), "y is constant"),
+        (lambda x: np.where(x == x.max(), np.nan, x), "y is not finite"),
+        (lambda x: np.where(x == x.max(), np.inf, x), "y is not finite"),
+    ],
+)
+def test_degenerate_features_are_named_with_their_side(name, break_it, words):
+    x, y = related(0)
+    with pytest.raises(DegenerateError, match=words):
+        MEASURES[name](x, break_it(y))
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_different_images_are_refused(name):
+    x, y = related(0)
+    with pytest.raises(ValueError, match="expected the same images, got 40 and 39"):
+        MEASURES[name](x, y[1:])
+
+
+def test_each_measures_own_degenerate_input_is_named():
+    random = np.random.default_rng(0)
+    x, y = random.normal(size=(2, 12, 8))
+    with pytest.raises(DegenerateError, match="8 and 8 directions need more than 16 images"):
+        svcca(x, y, variance=1.0)
+    with pytest.raises(DegenerateError, match="need more than"):
+        pwcca(x, y, variance=1.0)
+    with pytest.raises(DegenerateError, match="x has one feature"):
+        rsa(x[:, :1], y)
+    flat = x.copy()
+    flat[3] = 0.5
+    with pytest.raises(DegenerateError, match="features are all equal: 1, the first is number 3"):
+        rsa(flat, y)
+    with pytest.raises(DegenerateError, match="x has all dissimilarities equal"):
+        rsa(np.eye(12), y)
+    with pytest.raises(DegenerateError, match="x needs more than 10 images, got 10"):
+        mutual_knn(np.vstack([x, x])[:10], y[:10])
+    mostly_one = np.zeros((12, 3))
+    mostly_one[0] = 1
+    with pytest.raises(DegenerateError, match="x has no bandwidth"):
+        rbf_cka(mostly_one, y)
+    with pytest.raises(DegenerateError, match="x has all images equally far apart"):
+        rbf_cka(np.eye(12), y)
+    with pytest.raises(DegenerateError, match="x needs at least 4 images, got 3"):
+        rbf_cka(x[:3], y[:3])
+
+
+def test_settings_out_of_range_are_refused():
+    x, y = related(0)
+    with pytest.raises(ValueError, match=r"variance: expected a share in \(0, 1\], got 1.5"):
+        svcca(x, y, variance=1.5)
+    with pytest.raises(ValueError, match="neighbours: expected at least 1, got 0"):
+        mutual_knn(x, y, neighbours=0)

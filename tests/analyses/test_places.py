@@ -1,0 +1,109 @@
+"""Where outputs lie over the image, for every kind of layout."""
+
+import pytest
+import torch
+from torch import nn
+
+from zoo.analyses.base import Grid, Subject
+from zoo.analyses.places import (
+    Layout,
+    choose_images,
+    compared_layers,
+    evenly,
+    last_block,
+    layout_of,
+    mean_over_places,
+    places_of,
+)
+from zoo.capture.layers import Layer, Trace
+from zoo.models.files import describe_module
+
+
+def subject(*layers, family="cnn", grid=None, selected=()):
+    model = describe_module(nn.Conv2d(3, 4, 1), name="m", image_size=8)
+    trace = Trace(tuple(Layer(*layer) for layer in layers), ())
+    return Subject("m", model, trace, selected or tuple(n for n, *_ in layers), family, grid)
+
+
+@pytest.mark.parametrize(
+    ("shape", "family", "grid", "expected"),
+    [
+        ((64, 8, 8), "cnn", None, Layout("channels_first", 8, 8)),
+        ((8, 8, 8), "cnn", None, Layout("channels_first", 8, 8)),
+        ((8, 8, 8), "windowed", None, None),
+        ((7, 7, 96), "windowed", None, Layout("channels_last", 7, 7)),
+        ((4, 4, 96), "vit", None, Layout("channels_last", 4, 4)),
+        ((17, 32), "vit", Grid(1, 4, 4, 4.0), Layout("tokens", 4, 4, 1)),
+        ((32, 16), "mlp", Grid(0, 4, 4, 4.0), None),  # a mixer's transposed inner layer
+        ((2, 17, 16), "vit", Grid(1, 4, 4, 4.0), None),  # a head's queries
+        ((17, 32), "other", None, None),
+        ((10,), "cnn", None, None),
+    ],
+)
+def test_the_layout_follows_from_the_shape(shape, family, grid, expected):
+    assert layout_of(subject(("x", "block", shape), family=family, grid=grid), "x") == expected
+
+
+def test_three_equal_sides_are_read_as_the_models_other_blocks_are():
+    layers = [("stem", "stem", (8, 8, 8)), ("a", "block", (16, 4, 4)), ("b", "block", (4, 4, 4))]
+    hybrid = subject(*layers, family="windowed")
+    assert layout_of(hybrid, "stem") == Layout("channels_first", 8, 8)
+    assert layout_of(hybrid, "b") == Layout("channels_first", 4, 4)
+    last = subject(layers[0], ("a", "block", (4, 4, 16)), family="windowed")
+    assert layout_of(last, "stem") is None
+
+
+def test_places_come_row_by_row_in_every_layout():
+    first = torch.arange(2 * 3 * 4 * 4.0).reshape(2, 3, 4, 4)
+    last = first.permute(0, 2, 3, 1)
+    tokens = torch.cat([torch.full((2, 1, 3), -1.0), last.reshape(2, 16, 3)], dim=1)
+    expected = first[:, :, 1, 2]
+    assert torch.equal(places_of(first, Layout("channels_first", 4, 4))[:, 6], expected)
+    assert torch.equal(places_of(last, Layout("channels_last", 4, 4))[:, 6], expected)
+    assert torch.equal(places_of(tokens, Layout("tokens", 4, 4, 1))[:, 6], expected)
+
+
+def test_the_mean_over_places_is_the_same_number_in_every_layout():
+    first = torch.randn(2, 3, 4, 4)
+    last = first.permute(0, 2, 3, 1)
+    tokens = torch.cat([torch.full((2, 1, 3), 9.0), last.reshape(2, 16, 3)], dim=1)
+    expected = torch.stack([first[:, c].sum(dim=(1, 2)) / 16 for c in range(3)], dim=1)
+    cases = [
+        (first, subject(("x", "block", (3, 4, 4)))),
+        (last, subject(("x", "block", (4, 4, 3)), family="windowed")),
+        (tokens, subject(("x", "block", (17, 3)), family="vit", grid=Grid(1, 4, 4, 4.0))),
+    ]
+    for value, model in cases:
+        assert torch.allclose(mean_over_places(value, model, "x"), expected, atol=1e-6)
+
+
+def test_the_last_block_is_the_last_that_lies_over_the_image():
+    blocks = [("a", "block", (8, 4, 4)), ("b", "block", (8, 2, 2)), ("fc", "head", (10,))]
+    assert last_block(subject(*blocks)) == "b"
+    plain = [("conv", "inner", (8, 4, 4)), ("pool", "inner", (8, 1, 1)), ("fc", "head", (10,))]
+    assert last_block(subject(*plain)) == "conv"
+    assert last_block(subject(("fc", "head", (10,)), family="other")) is None
+
+
+def test_too_many_layers_are_cut_to_blocks_and_then_spread_evenly():
+    layers = []
+    for i in range(40):
+        layers += [(f"{i}.inner", "inner", (8, 4, 4)), (f"{i}", "block", (8, 4, 4))]
+    model = subject(*layers)
+    chosen = compared_layers(model, 32)
+    assert len(chosen) == 32
+    assert (chosen[0], chosen[-1]) == ("0", "39")
+    assert not any("inner" in name for name in chosen)
+    assert compared_layers(model, 100) == model.layers
+    plain = [(str(i), "inner", (8, 4, 4)) for i in range(40)] + [("fc", "head", (10,))]
+    assert len(compared_layers(subject(*plain), 32)) == 32
+    assert list(evenly(range(10), 10)) == list(range(10))
+
+
+def test_images_are_drawn_once_each_and_in_order():
+    chosen = choose_images(100, 30, seed=0)
+    assert len(set(chosen.tolist())) == 30
+    assert chosen.tolist() == sorted(chosen.tolist())
+    assert chosen.tolist() == choose_images(100, 30, seed=0).tolist()
+    assert chosen.tolist() != choose_images(100, 30, seed=1).tolist()
+    assert choose_images(5, 30, seed=0).tolist() == [0, 1, 2, 3, 4]

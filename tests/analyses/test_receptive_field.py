@@ -1,0 +1,286 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from torch import nn
+
+from zoo.analyses import receptive_field
+from zoo.analyses.base import Settings
+from zoo.analyses.receptive_field import gradient_map, mass_radius, receptive_fields
+from zoo.capture import Tap
+from zoo.engine import compare_models
+from zoo.models.files import describe_module
+
+SIDE = 16
+fields = arrays(
+    np.float64,
+    st.tuples(st.integers(1, 7), st.integers(1, 7)),
+    elements=st.floats(0, 10, allow_nan=False).map(lambda v: round(v, 3)),
+).filter(lambda field: field.sum() > 0)
+
+
+class Unit(nn.Module):
+    """A residual block on maps: x + 3×3 convolutions, or the convolutions alone."""
+
+    def __init__(self, channels, skip=True):
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.act = nn.ReLU(inplace=True)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        self.keeps = skip
+
+    def forward(self, x):
+        f = self.second(self.act(self.first(x)))
+        return x + f if self.keeps else f
+
+
+class Net(nn.Module):
+    def __init__(self, blocks=3, channels=4, classes=10):
+        super().__init__()
+        self.stem = nn.Conv2d(3, channels, 3, padding=1)
+        self.blocks = nn.Sequential(*(Unit(channels) for _ in range(blocks)))
+        self.head = nn.Linear(channels, classes)
+
+    def forward(self, x):
+        return self.head(self.blocks(self.stem(x)).mean(dim=(2, 3)))
+
+
+def binomial_stack(depth):
+    """Convolutions with the kernel [1 2 1]ᵀ[1 2 1], one channel after the first."""
+    kernel = torch.outer(torch.tensor([1.0, 2.0, 1.0]), torch.tensor([1.0, 2.0, 1.0]))
+    layers = []
+    for i in range(depth):
+        inputs = 3 if i == 0 else 1
+        layer = nn.Conv2d(inputs, 1, 3, padding=1, bias=False)
+        layer.weight.data = kernel.expand(1, inputs, 3, 3).clone()
+        layers.append(layer)
+    return nn.Sequential(*layers)
+
+
+def at(y, x):
+    return lambda value: value[:, :, y, x]
+
+
+def images(n=3, side=SIDE):
+    return torch.randn(n, 3, side, side, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_the_field_of_stacked_binomial_kernels_is_the_binomial_kernel(depth):
+    tap = Tap(str(depth - 1))
+    found, problems = receptive_fields(binomial_stack(depth), images(), {tap: at(8, 8)})
+    row = np.array([math.comb(2 * depth, k) for k in range(2 * depth + 1)], dtype=float)
+    expected = np.zeros((SIDE, SIDE))
+    expected[8 - depth : 9 + depth, 8 - depth : 9 + depth] = np.outer(row, row)
+    np.testing.assert_allclose(found[tap], expected, rtol=1e-6)
+    assert not problems
+
+
+def test_a_strided_stack_matches_repeated_convolution_in_numpy():
+    torch.manual_seed(3)
+    first = nn.Conv2d(3, 1, 3, padding=1, stride=2, bias=False)
+    first.weight.data = torch.rand(1, 1, 3, 3).expand(1, 3, 3, 3).clone()
+    second = nn.Conv2d(1, 1, 3, padding=1, bias=False)
+    second.weight.data = torch.rand(1, 1, 3, 3)
+    found, _ = receptive_fields(nn.Sequential(first, second), images(), {Tap("1"): at(4, 4)})
+    a, b = first.weight.data[0, 0].numpy(), second.weight.data[0, 0].numpy()
+    expected = np.zeros((SIDE, SIDE))
+    for y in range(3):
+        for x in range(3):
+            top, left = 2 * (4 + y - 1) - 1, 2 * (4 + x - 1) - 1
+            expected[top : top + 3, left : left + 3] += b[y, x] * a
+    np.testing.assert_allclose(found[Tap("1")], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("absolute", ["before", "after"])
+def test_the_field_of_a_network_that_is_not_linear_matches_finite_differences(absolute):
+    torch.manual_seed(0)
+    module = Net(blocks=2, channels=3).double().eval()
+    module.blocks[0].act = module.blocks[1].act = nn.Tanh()
+    x, step = images(2, side=6).double(), 1e-5
+
+    def feature(inputs):
+        with torch.inference_mode():
+            return module.blocks(module.stem(inputs))[:, :, 3, 3].sum(dim=1)
+
+    slopes = np.zeros(tuple(x.shape))
+    for c, row, column in np.ndindex(3, 6, 6):
+        moved = torch.zeros_like(x)
+        moved[:, c, row, column] = step
+        slope = (feature(x + moved) - feature(x - moved)) / (2 * step)
+        slopes[:, c, row, column] = slope.numpy()
+    expected = np.zeros((6, 6))
+    for c, row, column in np.ndindex(3, 6, 6):
+        values = slopes[:, c, row, column]
+        mean = np.mean(np.abs(values)) if absolute == "before" else abs(np.mean(values))
+        expected[row, column] += mean / 3
+    tap = Tap("blocks.1")
+    found, _ = receptive_fields(module, x, {tap: at(3, 3)}, absolute=absolute, batch_size=1)
+    np.testing.assert_allclose(found[tap], expected, rtol=1e-5, atol=1e-9)
+
+
+def test_how_the_images_are_split_into_passes_changes_nothing():
+    module, place = Net(), {Tap("blocks.2"): at(8, 8)}
+    for absolute in ("before", "after"):
+        whole, _ = receptive_fields(module, images(5), place, absolute=absolute)
+        parts, _ = receptive_fields(module, images(5), place, absolute=absolute, batch_size=2)
+        np.testing.assert_allclose(whole[Tap("blocks.2")], parts[Tap("blocks.2")], rtol=1e-4)
+
+
+def test_an_activation_in_place_is_not_part_of_the_layer_before_it():
+    torch.manual_seed(0)
+    conv = nn.Conv2d(3, 4, 3, padding=1)
+    alone, _ = receptive_fields(nn.Sequential(conv), images(), {Tap("0"): at(8, 8)})
+    followed = nn.Sequential(conv, nn.ReLU(inplace=True))
+    found, _ = receptive_fields(followed, images(), {Tap("0"): at(8, 8)})
+    np.testing.assert_array_equal(found[Tap("0")], alone[Tap("0")])
+
+
+def test_the_networks_modes_and_gradients_are_left_as_they_were():
+    module = Net()
+    module.train()
+    module.blocks[1].eval()
+    receptive_fields(module, images(), {Tap("blocks.2"): at(8, 8)})
+    assert module.training
+    assert not module.blocks[1].training
+    assert all(p.grad is None for p in module.parameters())
+
+
+def test_a_feature_that_sums_to_a_constant_is_named():
+    module = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.GroupNorm(1, 4, affine=False))
+    found, problems = receptive_fields(
+        module, images(side=1), {Tap("0"): at(0, 0), Tap("1"): at(0, 0)}
+    )
+    assert list(found) == [Tap("0")]
+    assert "same sum over channels" in problems[Tap("1")]
+
+
+def test_opposite_signs_cancel_only_where_images_are_averaged_first():
+    gradients = np.ones((2, 3, 4, 4))
+    gradients[1, :, :, :2] = -1
+    np.testing.assert_array_equal(gradient_map(gradients), np.ones((4, 4)))
+    assert gradient_map(gradients, absolute="after")[:, :2].max() == 0
+    assert gradient_map(gradients, absolute="after")[:, 2:].min() == 1
+    with pytest.raises(ValueError, match="before"):
+        gradient_map(gradients, absolute="never")
+
+
+def test_the_radius_of_a_single_pixel_is_zero():
+    weights = np.zeros((9, 12))
+    weights[2, 7] = 5
+    assert mass_radius(weights, 0.5) == mass_radius(weights, 1.0) == 0
+    assert mass_radius(weights, 0.5, centre=(2, 4)) == 3
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
+def test_the_radius_of_an_even_field_is_that_of_a_disc_of_its_area(share):
+    side = 101
+    expected = side * math.sqrt(share / math.pi)  # as long as the disc lies within the square
+    assert mass_radius(np.ones((side, side)), share) == pytest.approx(expected, abs=0.75)
+
+
+@settings(max_examples=40, deadline=None)
+@given(weights=fields, share=st.sampled_from([0.3, 0.5, 0.9, 1.0]))
+def test_the_radius_is_the_smallest_that_reaches_the_share(weights, share):
+    total = weights.sum()
+    cy = sum(weights[y].sum() * y for y in range(len(weights))) / total
+    cx = sum(weights[:, x].sum() * x for x in range(weights.shape[1])) / total
+    far = sorted(math.dist((y, x), (cy, cx)) for y, x in np.ndindex(weights.shape))
+
+    def held(radius):
+        return sum(
+            weights[y, x]
+            for y, x in np.ndindex(weights.shape)
+            if math.dist((y, x), (cy, cx)) <= radius + 1e-9
+        )
+
+    expected = next(radius for radius in far if held(radius) >= share * total * (1 - 1e-9))
+    assert mass_radius(weights, share) == pytest.approx(expected, abs=1e-6)
+
+
+@settings(max_examples=20, deadline=None)
+@given(weights=fields)
+def test_the_radius_grows_with_the_share_and_not_with_scale_or_place(weights):
+    half, most = mass_radius(weights, 0.5), mass_radius(weights, 0.9)
+    assert half <= most
+    assert mass_radius(7 * weights, 0.5) == pytest.approx(half, abs=1e-6)
+    moved = np.pad(weights, ((3, 0), (0, 2)))
+    assert mass_radius(moved, 0.5) == pytest.approx(half, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("weights", "share"),
+    [(np.zeros((3, 3)), 0.5), (np.full((3, 3), np.nan), 0.5), (np.ones((3, 3)), 0.0)],
+)
+def test_a_field_without_mass_or_share_has_no_radius(weights, share):
+    with pytest.raises(ValueError, match="expected a share"):
+        mass_radius(weights, share)
+
+
+@pytest.fixture
+def found(make_model, digit_images):
+    torch.manual_seed(0)
+    cnn = describe_module(Net(), name="cnn", image_size=SIDE)
+    mlp = describe_module(
+        nn.Sequential(nn.Flatten(), nn.Linear(3 * SIDE * SIDE, 4)), name="flat", image_size=SIDE
+    )
+    models = [make_model("vit", "v"), cnn, mlp]
+    made = Settings(references=False)
+    return compare_models(models, digit_images[0], only=["receptive-field"], settings=made)
+
+
+def test_in_a_comparison_the_vits_stem_sees_one_patch_and_the_cnn_widens_its_view(found):
+    result = found.results["receptive-field"]
+    assert result.models == ("v", "cnn")
+    stem = result.arrays["map/v"].values[0]
+    rows, columns = np.nonzero(stem)
+    # The centre token of a 4 × 4 grid is (2, 2), with the pixels 8 to 11.
+    assert {rows.min(), rows.max(), columns.min(), columns.max()} == {8, 11}
+    radii = result.arrays["radius90/cnn"].values
+    assert (np.diff(radii) > 0).all()
+    np.testing.assert_allclose(result.arrays["depth/cnn"].values, [0, 1 / 3, 2 / 3, 1])
+    share = radii / math.hypot(SIDE, SIDE) * 2
+    np.testing.assert_allclose(result.arrays["radius90_share/cnn"].values, share)
+    assert result.metrics["receptive-field/cnn/radius90_first_block"] == share[1]
+    assert result.metrics["receptive-field/cnn/radius90_last_block"] == share[-1]
+    assert result.metrics["receptive-field/cnn/radius90_first_to_last"] == share[1] / share[-1]
+
+
+def test_a_branch_is_mapped_without_the_skip_around_it(found):
+    result = found.results["receptive-field"]
+    labels = result.labels["branch[v]"]
+    assert labels[:2] == ("blocks.0 attention", "blocks.0 mlp")
+    assert result.labels["branch[cnn]"] == tuple(f"blocks.{i} residual" for i in range(3))
+    # Two 3×3 convolutions after the stem's see 7 × 7 pixels, with or without the skip.
+    first = result.arrays["branch_map/cnn"].values[0]
+    assert first.shape == (SIDE, SIDE)
+    assert {np.nonzero(first)[0].min(), np.nonzero(first)[0].max()} == {5, 11}
+    summed = result.arrays["map/cnn"].values[1]
+    assert summed[8, 8] / summed.sum() > first[8, 8] / first.sum()
+
+
+def test_figures_and_notes_name_what_was_measured(found):
+    result = found.results["receptive-field"]
+    assert any(note.startswith("flat:") for note in result.notes)
+    figures = receptive_field.draw(result)
+    assert set(figures) == {
+        "receptive-field-v",
+        "receptive-field-cnn",
+        "receptive-field-radius",
+    }
+    axis = figures["receptive-field-radius"].axes[0]
+    lines = {line.get_label(): line for line in axis.get_lines()}
+    np.testing.assert_array_equal(
+        lines["cnn"].get_ydata(), result.arrays["radius50_share/cnn"].values
+    )
+
+
+def test_networks_without_places_do_not_apply(digit_images):
+    module = nn.Sequential(nn.Flatten(), nn.Linear(3 * SIDE * SIDE, 4))
+    model = describe_module(module, name="flat", image_size=SIDE)
+    found = compare_models([model], digit_images[0], only=["receptive-field"])
+    assert "lie over the image" in found.not_applicable["receptive-field"]

@@ -1,0 +1,305 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from zoo.analyses import residuals
+from zoo.analyses.base import Settings
+from zoo.analyses.residuals import norm_ratio, token_cosine
+from zoo.engine import compare_models
+from zoo.models.files import describe_module
+from zoo.models.preprocess import preprocess
+
+SIDE = 16
+CLASSES = [str(i) for i in range(10)]
+
+
+def linear(weight):
+    layer = nn.Linear(len(weight[0]), len(weight), bias=False)
+    layer.weight.data = torch.tensor(weight, dtype=torch.float32)
+    return layer
+
+
+class Tokens(nn.Module):
+    """Cut an image into 4 × 4 patches: tokens (n, 16, 48)."""
+
+    def forward(self, x):
+        patches = x.unfold(2, 4, 4).unfold(3, 4, 4)
+        return patches.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
+
+
+class Scaled(nn.Module):
+    """A block whose branch is its input times a number, so that ‖z‖/‖f(z)‖ is known."""
+
+    def __init__(self, factor, width=48):
+        super().__init__()
+        eye = torch.eye(width).tolist()
+        self.first = linear(eye)
+        self.second = linear((factor * torch.eye(width)).tolist())
+
+    def forward(self, x):
+        return x + self.second(self.first(x))
+
+
+class ScaledNet(nn.Module):
+    def __init__(self, *factors):
+        super().__init__()
+        self.stem = Tokens()
+        self.blocks = nn.ModuleList([Scaled(factor) for factor in factors])
+        self.head = nn.Linear(48, 10)
+
+    def forward(self, x):
+        x = self.stem(x)
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x.mean(dim=1))
+
+
+class Carrier(nn.Module):
+    """Adds channel 0 to channel 1 (the first block), or nothing that the head reads."""
+
+    def __init__(self, writes):
+        super().__init__()
+        self.first = linear([[1, 0], [0, 1]])
+        self.second = linear([[0, 0], [1, 0]] if writes else [[0.5, 0], [0, 0]])
+
+    def forward(self, x):
+        return x + self.second(self.first(x))
+
+
+class Sign(nn.Module):
+    """Tell bright images from dark ones by a number that only the first block writes."""
+
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.ModuleList([Carrier(True), Carrier(False)])
+        self.head = linear([[0, -1], [0, 1]])
+
+    def forward(self, x):
+        brightness = x.mean(dim=1).unfold(1, 4, 4).unfold(2, 4, 4).mean(dim=(3, 4)).flatten(1)
+        x = torch.stack([brightness - 0.5, torch.zeros_like(brightness)], dim=-1)
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x.mean(dim=1))
+
+
+def compare(models, images, labels=None, classes=(), batch_size=128):
+    made = Settings(references=False, batch_size=batch_size)
+    found = compare_models(
+        models, images, labels, class_names=classes, only=["residuals"], settings=made
+    )
+    return found.results["residuals"]
+
+
+def described(module, name, **known):
+    return describe_module(module, name=name, image_size=SIDE, **known)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 99), axis=st.sampled_from([1, -1]))
+def test_ratio_and_cosine_match_loops_over_tokens(seed, axis):
+    random = np.random.default_rng(seed)
+    z, f = random.normal(size=(2, 2, 3, 2, 4))
+    ratio = norm_ratio(torch.tensor(z), torch.tensor(f), axis=axis)
+    cosine = token_cosine(torch.tensor(z), torch.tensor(f), axis=axis)
+    last = [np.moveaxis(v, axis, -1) for v in (z, f)]
+    for n in range(2):
+        places = [v[n].reshape(-1, v.shape[-1]) for v in last]
+        for t, (a, b) in enumerate(zip(*places, strict=True)):
+            norms = math.sqrt(sum(a**2)), math.sqrt(sum(b**2))
+            assert ratio[n, t] == pytest.approx(norms[0] / norms[1])
+            assert cosine[n, t] == pytest.approx(sum(a * b) / norms[0] / norms[1])
+
+
+def test_a_zero_branch_has_no_ratio_and_a_zero_stream_has_no_cosine():
+    z, f = torch.ones(1, 2, 3), torch.ones(1, 2, 3)
+    f[0, 1] = 0
+    assert np.isnan(norm_ratio(z, f)).tolist() == [[False, True]]
+    assert norm_ratio(f, z)[0, 1] == 0
+    assert np.isnan(token_cosine(f, z)).tolist() == [[False, True]]
+    z[0, 0, 0] = torch.inf
+    assert np.isnan(norm_ratio(z, f)).all()
+
+
+def test_a_network_whose_branches_are_known_multiples_has_the_known_ratios(digit_images):
+    model = described(ScaledNet(0.5, 0.1, -3.0), "known")
+    images = digit_images[0] // 2 + 60  # no token is zero
+    result = compare([model], images)
+    np.testing.assert_allclose(
+        result.arrays["mean_ratio_residual/known"].values, [2, 10, 1 / 3], rtol=1e-6
+    )
+    # 1 − 3 = −2: the third block turns every token round.
+    np.testing.assert_allclose(result.arrays["mean_cosine/known"].values, [1, 1, -1], rtol=1e-6)
+    mean = (2 + 10 + 1 / 3) / 3
+    assert result.metrics["residuals/known/mean_ratio"] == pytest.approx(mean)
+    # The middle one of three blocks is in neither half.
+    assert result.metrics["residuals/known/patch_ratio_first_half"] == pytest.approx(2)
+    assert result.metrics["residuals/known/patch_ratio_second_half"] == pytest.approx(1 / 3)
+
+
+def test_a_vits_maps_are_means_over_all_images_whatever_the_batch(make_model, digit_images):
+    images, _ = digit_images
+    model = make_model("vit", "v")
+    result = compare([model], images, batch_size=16)
+    again = compare([make_model("vit", "v")], images, batch_size=60)
+    block = model.module.blocks[1]
+    seen = []
+    block.register_forward_pre_hook(lambda _, args: seen.append(args[0].clone()))
+    with torch.inference_mode():
+        model.module.eval()(preprocess(images, model.spec))
+        (x,) = seen
+        attended = block.attn(block.norm1(x))
+        middle = x + attended
+        added = block.mlp(block.norm2(middle))
+    expected = {
+        "ratio_attention": x.norm(dim=-1) / attended.norm(dim=-1),
+        "ratio_mlp": middle.norm(dim=-1) / added.norm(dim=-1),
+        "cosine": nn.functional.cosine_similarity(x, middle + added, dim=-1),
+    }
+    for name, values in expected.items():
+        row = result.arrays[f"{name}/v"].values[1]
+        np.testing.assert_allclose(row, values.mean(dim=0).numpy(), rtol=1e-4)
+        table = result.arrays[f"{name}/v"].values
+        np.testing.assert_allclose(table, again.arrays[f"{name}/v"].values, rtol=1e-5)
+
+
+def test_cls_and_patches_are_rated_apart(make_model, digit_images):
+    result = compare([make_model("vit", "v")], digit_images[0])
+    tokens = result.labels["token[v]"]
+    assert tokens[:2] == ("CLS", "0,0")
+    assert len(tokens) == 17
+    ratios = [result.arrays[f"ratio_{kind}/v"].values for kind in ("attention", "mlp")]
+    for half, block in (("first", 0), ("second", 1)):
+        cls = np.mean([r[block, 0] for r in ratios])
+        patch = np.mean([r[block, 1:].mean() for r in ratios])
+        assert result.metrics[f"residuals/v/cls_ratio_{half}_half"] == pytest.approx(cls)
+        assert result.metrics[f"residuals/v/patch_ratio_{half}_half"] == pytest.approx(patch)
+
+
+def test_a_model_without_a_class_token_has_no_cls_ratio(make_model, digit_images):
+    result = compare([make_model("vit-gap", "g")], digit_images[0])
+    assert "residuals/g/patch_ratio_first_half" in result.metrics
+    assert "residuals/g/cls_ratio_first_half" not in result.metrics
+
+
+class Location(nn.Module):
+    """A convolutional block: f(z) is z times 0.25 before an activation that works in place."""
+
+    def __init__(self, projected):
+        super().__init__()
+        self.first = nn.Conv2d(4, 4, 1, bias=False)
+        self.second = nn.Conv2d(4, 4, 1, bias=False)
+        self.first.weight.data = torch.eye(4)[:, :, None, None]
+        self.second.weight.data = 0.25 * torch.eye(4)[:, :, None, None]
+        self.act = nn.ReLU(inplace=True)
+        self.project = None
+        if projected:
+            self.project = nn.Conv2d(4, 4, 1, bias=False)
+            self.project.weight.data = 3 * torch.eye(4)[:, :, None, None]
+
+    def forward(self, x):
+        f = self.second(self.first(x))
+        f += x if self.project is None else self.project(x)
+        return self.act(f)
+
+
+def test_a_cnns_skip_is_taken_after_its_projection_and_its_branch_before_the_sum(digit_images):
+    torch.manual_seed(0)
+    stem = nn.Conv2d(3, 4, 1)
+    stem.weight.data.abs_()
+    stem.bias.data.fill_(0.1)
+    body = nn.Sequential(Location(False), Location(True))
+    module = nn.Sequential(stem, body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10))
+    result = compare([described(module, "c")], digit_images[0])
+    np.testing.assert_allclose(result.arrays["mean_ratio_residual/c"].values, [4, 12], rtol=1e-5)
+    np.testing.assert_allclose(result.arrays["mean_cosine/c"].values, [1, 1], rtol=1e-5)
+    assert "ratio_residual/c" not in result.arrays  # locations have no rows in a token map
+
+
+def test_what_is_undefined_is_left_out_and_named(digit_images):
+    model = described(ScaledNet(0.5, 0.0), "dead")
+    images = digit_images[0] // 2 + 60
+    result = compare([model], images)
+    ratios = result.arrays["mean_ratio_residual/dead"].values
+    assert ratios[0] == pytest.approx(2)
+    assert np.isnan(ratios[1])
+    (note,) = [n for n in result.notes if "zero or not finite" in n]
+    assert note.endswith("blocks.1 100.00%")
+    assert "residuals/dead/patch_ratio_second_half" not in result.metrics
+
+
+@pytest.fixture
+def sign_images():
+    random = np.random.default_rng(0)
+    labels = np.arange(40) % 2
+    bright = np.where(labels[:, None, None, None] == 1, 160, 20)
+    return (bright + random.integers(0, 60, (40, SIDE, SIDE, 3))).astype(np.uint8), labels
+
+
+def test_zeroing_a_part_costs_what_it_carries(sign_images):
+    images, labels = sign_images
+    model = described(Sign(), "sign", class_names=["dark", "bright"])
+    result = compare([model], images, labels, classes=["dark", "bright"], batch_size=16)
+    assert result.metrics["residuals/sign/accuracy_intact"] == 1
+    drops = dict(
+        zip(result.labels["part"], result.arrays["accuracy_drop/sign"].values[..., 0], strict=True)
+    )
+    # Without the first branch nothing is written: every image looks dark. Without the second
+    # skip, what was written is lost. The other two parts carry nothing that is read.
+    assert drops["branch"].tolist() == [0.5, 0]
+    assert drops["skip"].tolist() == [0, 0.5]
+    assert result.metrics["residuals/sign/worst_accuracy_drop_without_branch"] == 0.5
+    assert result.metrics["residuals/sign/worst_accuracy_drop_without_skip"] == 0.5
+    assert result.arrays["ablated_images/sign"].values == 40
+
+
+def test_a_deep_network_is_ablated_on_fewer_images(sign_images, monkeypatch):
+    images, labels = sign_images
+    monkeypatch.setattr(residuals, "ABLATED_PASSES", 80)
+    monkeypatch.setattr(residuals, "FEWEST_ABLATED", 4)
+    model = described(Sign(), "sign", class_names=["dark", "bright"])
+    result = compare([model], images, labels, classes=["dark", "bright"])
+    assert result.arrays["ablated_images/sign"].values == 20  # 80 passes over 4 ablations
+
+
+def test_without_labels_or_with_other_classes_nothing_is_ablated(make_model, digit_images):
+    images, labels = digit_images
+    other = make_model("vit", "other", class_names=list("abcdefghij"))
+    result = compare([make_model("vit", "v"), other], images, labels, classes=CLASSES)
+    assert "accuracy_drop/v" in result.arrays
+    assert "accuracy_drop/other" not in result.arrays
+    assert any(note.startswith("other: blocks were not ablated") for note in result.notes)
+    result = compare([make_model("vit", "v")], images)
+    assert not any(name.startswith("accuracy_drop") for name in result.arrays)
+    assert "no labels" in result.notes[0]
+
+
+def test_models_without_sums_are_named_or_do_not_apply(make_model, digit_images):
+    plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 14 * 14, 10))
+    plain_model = described(plain, "plain")
+    result = compare([make_model("vit", "v"), plain_model], digit_images[0])
+    assert result.models == ("v",)
+    assert any(note.startswith("plain:") for note in result.notes)
+    found = compare_models([plain_model], digit_images[0], only=["residuals"])
+    assert "residual" in found.not_applicable["residuals"]
+
+
+def test_figures_are_drawn_from_the_result(make_model, digit_images):
+    images, labels = digit_images
+    model = make_model("vit", "v")
+    result = compare([model, described(ScaledNet(0.5, 0.1), "k")], images, labels, classes=CLASSES)
+    figures = residuals.draw(result)
+    assert set(figures) == {
+        "residuals-tokens-v",
+        "residuals-tokens-k",
+        "residuals-depth",
+        "residuals-ablation",
+    }
+    prefix = figures["residuals-tokens-v"].axes[0]
+    assert [t.get_text() for t in prefix.get_yticklabels()] == ["CLS"]
+    labels_shown = [t.get_text() for t in figures["residuals-depth"].legends[0].get_texts()]
+    assert labels_shown == ["v, attention", "v, mlp", "k, residual"]

@@ -1,0 +1,114 @@
+"""Measures between layers: the same numbers as by hand, with floors and named gaps."""
+
+import numpy as np
+import pytest
+import torch
+
+from zoo.analyses import places, similarity
+from zoo.analyses.measures import MEASURES, DegenerateError
+from zoo.config import Settings
+from zoo.engine import compare_models
+from zoo.models.preprocess import preprocess
+
+
+def run(models, images, **settings):
+    return compare_models(
+        models,
+        images,
+        only=["similarity"],
+        settings=Settings(references=False, **({"batch_size": 16} | settings)),
+    )
+
+
+@pytest.fixture
+def pair(make_model):
+    return [make_model("vit", "a"), make_model("vit-gap", "b", seed=1)]
+
+
+def features(model, images):
+    """Mean patch token of stem and blocks, and the logits, by a plain forward pass."""
+    net, prefix = model.module.eval(), model.module.num_prefix_tokens
+    with torch.no_grad():
+        x = preprocess(images, model.spec)
+        tokens = net.norm_pre(net.patch_drop(net._pos_embed(net.patch_embed(x))))
+        outputs = [tokens]
+        for block in net.blocks:
+            outputs.append(block(outputs[-1]))
+        found = [t[:, prefix:].mean(dim=1).numpy() for t in outputs]
+        return [*found, net(x).numpy()]
+
+
+def test_every_cell_is_the_measure_of_the_two_layers_features(pair, digit_images):
+    images = digit_images[0]
+    result = run(pair, images).results["similarity"]
+    a, b = (features(model, images) for model in pair)
+    for name, measure in MEASURES.items():
+        values = result.arrays[f"{name}/a__b"].values
+        assert values.shape == (4, 4)
+        for i, x in enumerate(a):
+            for j, y in enumerate(b):
+                try:
+                    expected = measure(x, y)
+                except DegenerateError:
+                    expected = np.nan
+                assert values[i, j] == pytest.approx(expected, abs=1e-4, nan_ok=True)
+        best = np.mean([row[np.isfinite(row)].max() for row in values])
+        key = f"similarity/a__b/{name}"
+        assert result.metrics[f"{key}_best_match_mean"] == pytest.approx(best)
+        assert result.metrics[f"{key}_permuted_images"] < best
+
+
+def test_batches_change_nothing(pair, digit_images):
+    images = digit_images[0]
+    small, large = (run(pair, images, batch_size=n).results["similarity"] for n in (7, 60))
+    for name, array in small.arrays.items():
+        assert np.allclose(array.values, large.arrays[name].values, atol=1e-4, equal_nan=True)
+
+
+def test_the_floor_shuffles_the_images_of_one_side():
+    random = np.random.default_rng(0)
+    x = random.normal(size=(200, 4))
+    values, floor, problems = similarity.compare_layers(MEASURES["rbf_cka"], [x], [x, x[:, :2]])
+    assert problems == []
+    assert values[0, 0] == pytest.approx(1)
+    assert values[0, 0] > values[0, 1]
+    assert abs(floor) < 0.1
+
+
+def test_degenerate_layers_and_pairs_are_left_out_and_named(pair, digit_images):
+    with torch.no_grad():
+        pair[0].module.blocks[1].register_forward_hook(lambda m, a, out: out * 0 + 1)
+    result = run(pair, digit_images[0][:6]).results["similarity"]
+    assert np.isnan(result.arrays["rbf_cka/a__b"].values[2]).all()
+    assert np.isfinite(result.arrays["rbf_cka/a__b"].values[[0, 1]]).all()
+    assert "RBF-kernel CKA: a: layer blocks.1: is constant" in result.notes
+    assert any(note.startswith("SVCCA: a: layer") and "more than" in note for note in result.notes)
+    # Six images have no ten neighbours: no number at all, rather than a wrong one.
+    assert np.isnan(result.arrays["mutual_knn/a__b"].values).all()
+    assert "similarity/a__b/mutual_knn_best_match_mean" not in result.metrics
+    assert all(np.isfinite(value) for value in result.metrics.values())
+    similarity.draw(result)["similarity-a__b"].canvas.draw()
+
+
+def test_at_most_the_stated_number_of_images_is_used_and_noted(pair, digit_images, monkeypatch):
+    monkeypatch.setattr(similarity, "MAX_IMAGES", 40)
+    images = digit_images[0]
+    result = run(pair, images).results["similarity"]
+    assert "measured on 40 of 60 images, drawn at random" in result.notes
+    chosen = places.choose_images(60, 40, seed=0)
+    x, y = (features(model, images[chosen])[1] for model in pair)
+    expected = MEASURES["procrustes"](x, y)
+    assert result.arrays["procrustes/a__b"].values[1, 1] == pytest.approx(expected, abs=1e-4)
+
+
+def test_one_model_alone_does_not_apply(pair, digit_images):
+    assert "only one" in run(pair[:1], digit_images[0]).not_applicable["similarity"]
+
+
+def test_the_figure_has_a_panel_a_measure_on_its_own_scale(pair, digit_images):
+    figure = similarity.draw(run(pair, digit_images[0]).results["similarity"])["similarity-a__b"]
+    panels = [axis for axis in figure.axes if axis.get_title(loc="left")]
+    assert len(panels) == len(MEASURES)
+    for panel, measure in zip(panels, MEASURES.values(), strict=True):
+        assert panel.get_title(loc="left").startswith(measure.title)
+        assert panel.get_images()[0].get_clim() == (measure.low, measure.high)

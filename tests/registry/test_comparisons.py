@@ -1,0 +1,145 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from zoo.errors import UserError
+from zoo.files import write_json, write_text
+from zoo.registry.artifacts import local_folder
+from zoo.registry.comparisons import (
+    fetch_comparison,
+    fetch_report,
+    find_comparison,
+    log_comparison,
+)
+from zoo.registry.register import register
+from zoo.registry.resolve import resolve
+from zoo.registry.runs import search_runs
+from zoo.registry.store import COMPARE
+
+DIGEST = "c" * 64
+
+
+@pytest.fixture
+def models(store, make_folder):
+    register(store, make_folder(0))
+    register(store, make_folder(1, name="vit-full"))
+    return [resolve(store, "vit-small"), resolve(store, "vit-full")]
+
+
+@pytest.fixture
+def report() -> dict:
+    return {
+        "digest": DIGEST,
+        "settings": {"batch_size": 60, "layers": "blocks"},
+        "images": {"count": 12, "digest": "d" * 64},
+        "analyses": [
+            {"name": "cka", "metrics": {"cka/vit-small__vit-full/mean": 0.5}},
+            {"name": "accuracy", "metrics": {"accuracy/vit-small": 0.25}},
+        ],
+        "summary": "They <b>differ</b> | a lot.",
+        "claims": [
+            {"statement": "ViTs are uniform", "models": ["vit-small"], "verdict": "supported"}
+        ],
+    }
+
+
+@pytest.fixture
+def folder(tmp_path, report) -> Path:
+    folder = tmp_path / "comparison"
+    write_json(folder / "report.json", report)
+    write_text(folder / "report.html", "<p>report</p>")
+    write_text(folder / "figures" / "cka.svg", "<svg/>")
+    return folder
+
+
+def test_a_comparison_is_found_again_with_everything_in_it(store, folder, report, models):
+    assert find_comparison(store, DIGEST) is None
+    logged = log_comparison(store, folder, report, models)
+    found = find_comparison(store, DIGEST)
+    assert found == logged
+    assert found.name == "vit-small vs vit-full"
+    assert fetch_report(store, found) == report
+    run = store.client.get_run(found.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["layers"] == "blocks"
+    assert run.data.params["model.0"] == "models:/vit-small/1"
+    assert run.data.metrics == {"cka/vit-small__vit-full/mean": 0.5, "accuracy/vit-small": 0.25}
+    tags = run.data.tags
+    assert (tags["zoo.model.1.name"], tags["zoo.model.1.version"]) == ("vit-full", "1")
+    assert tags["zoo.model.0.run_id"] == models[0].run_id
+    assert {m.model_id for m in run.inputs.model_inputs} == {m.model_id for m in models}
+
+
+def test_its_description_shows_text_as_text(store, folder, report, models):
+    found = log_comparison(store, folder, report, models)
+    note = store.client.get_run(found.run_id).data.tags["mlflow.note.content"]
+    assert "They &lt;b&gt;differ&lt;/b&gt; \\| a lot." in note
+    assert "| ViTs are uniform | vit-small | supported |" in note
+
+
+def test_logged_again_it_is_the_same_run(store, folder, report, models):
+    first = log_comparison(store, folder, report, models)
+    assert log_comparison(store, folder, report, models) == first
+    assert len(search_runs(store, COMPARE)) == 1
+
+
+def test_forced_it_takes_the_place_of_the_old_one(store, folder, report, models):
+    first = log_comparison(store, folder, report, models)
+    second = log_comparison(store, folder, report, models, force=True)
+    assert second.run_id != first.run_id
+    assert find_comparison(store, DIGEST) == second
+    assert len(search_runs(store, COMPARE)) == 1
+
+
+def test_what_a_killed_process_left_is_never_shown_as_done(
+    store, folder, report, models, monkeypatch
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(store.client, "log_artifacts", _killed)
+        patch.setattr(store.client, "delete_run", lambda _: None)
+        with pytest.raises(KeyboardInterrupt):
+            log_comparison(store, folder, report, models)
+    assert [run.info.status for run in search_runs(store, COMPARE)] == ["RUNNING"]
+    assert find_comparison(store, DIGEST) is None
+    log_comparison(store, folder, report, models)
+    assert [run.info.status for run in search_runs(store, COMPARE)] == ["FINISHED"]
+
+
+def _killed(*_):
+    raise KeyboardInterrupt
+
+
+def test_an_error_while_logging_leaves_no_run(store, folder, report, models, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(store.client, "log_artifacts", full)
+    with pytest.raises(OSError, match="No space left"):
+        log_comparison(store, folder, report, models)
+    assert search_runs(store, COMPARE) == []
+
+
+def test_one_whose_report_is_gone_is_not_found(store, folder, report, models):
+    found = log_comparison(store, folder, report, models)
+    (local_folder(found.artifacts) / "report.json").unlink()
+    assert find_comparison(store, DIGEST) is None
+    with pytest.raises(UserError, match=r"report\.json is missing"):
+        fetch_report(store, found)
+    with pytest.raises(UserError, match=r"report\.json is missing"):
+        fetch_comparison(store, found, folder.parent / "copy")
+    assert not (folder.parent / "copy").exists()
+
+
+def test_the_whole_folder_comes_back(store, folder, report, models):
+    copy = fetch_comparison(store, log_comparison(store, folder, report, models), folder / "copy")
+    assert json.loads((copy / "report.json").read_text()) == report
+    assert (copy / "figures" / "cka.svg").read_text() == "<svg/>"
+
+
+def test_models_from_folders_can_be_compared_too(store, folder, report, make_folder):
+    local = resolve(None, str(make_folder()))
+    found = log_comparison(store, folder, report, [local])
+    tags = store.client.get_run(found.run_id).data.tags
+    assert "zoo.model.0.version" not in tags
+    assert tags["zoo.model.0.sha256"] == local.digest

@@ -1,0 +1,183 @@
+import json
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from zoo.errors import UserError
+from zoo.registry.faults import redact
+from zoo.registry.store import COMPARE, DATA, TRAIN, find_root, open_store
+
+
+def run_python(code: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, check=True
+    )
+
+
+def test_the_root_is_the_nearest_folder_with_params_and_pipeline(tmp_path, monkeypatch):
+    for name in ("params.yaml", "dvc.yaml"):
+        (tmp_path / name).touch()
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "params.yaml").touch()
+    monkeypatch.chdir(tmp_path / "a" / "b")
+    assert find_root() == tmp_path
+
+
+def test_without_a_project_the_root_is_the_working_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert find_root() == tmp_path
+
+
+def test_in_a_copy_that_dvc_made_the_root_is_the_real_project(tmp_path, monkeypatch):
+    (tmp_path / "real").mkdir()
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "real"))
+    monkeypatch.chdir(tmp_path)
+    assert find_root() == tmp_path / "real"
+
+
+def test_the_environment_names_the_store(root, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    store = open_store(root)
+    assert (store.uri, store.is_server) == ("http://127.0.0.1:9", True)
+
+
+def test_the_database_allows_readers_beside_a_writer(root):
+    with sqlite3.connect(root / "mlflow.db") as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_artifacts_lie_under_the_root_whatever_the_working_folder(store, monkeypatch, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for name in (TRAIN, DATA, COMPARE):
+        experiment = store.client.get_experiment(store.experiment_id(name))
+        assert Path(urlsplit(experiment.artifact_location).path) == (
+            store.root / "mlartifacts" / name
+        )
+
+
+def test_an_experiment_is_created_once(store, root):
+    assert store.experiment_id(TRAIN) == open_store(root).experiment_id(TRAIN)
+
+
+def test_a_deleted_experiment_is_told_with_the_way_back(store, root):
+    store.client.delete_experiment(store.experiment_id(TRAIN))
+    with pytest.raises(UserError, match="mlflow experiments restore --experiment-id"):
+        open_store(root).experiment_id(TRAIN)
+
+
+def test_a_database_that_is_none_ends_in_one_line(tmp_path):
+    (tmp_path / "mlflow.db").write_text("this is a text, not a database")
+    with pytest.raises(UserError, match=r"MLflow at sqlite:///.*mlflow\.db: .*not a database"):
+        open_store(tmp_path)
+
+
+@pytest.mark.parametrize("uri", ["ftp://me:secret@host/zoo", "file:///tmp/mlruns", "./mlruns"])
+def test_an_address_of_an_unknown_kind_ends_in_one_line(tmp_path, monkeypatch, uri):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(UserError, match="begins with one of http, https, sqlite") as caught:
+        open_store(tmp_path)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_database_whose_driver_is_missing_names_the_package(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql+nodriver://me:secret@host/zoo")
+    monkeypatch.setattr(
+        "zoo.registry.store.MlflowClient",
+        lambda *_, **__: (_ for _ in ()).throw(ModuleNotFoundError(name="psycopg")),
+    )
+    with pytest.raises(UserError, match="host/zoo needs the Python package psycopg"):
+        open_store(tmp_path)
+
+
+def test_an_unreachable_server_is_named_without_credentials(root, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    store = open_store(root)
+    with (
+        pytest.raises(UserError, match=r"no answer .*http://127\.0\.0\.1:9 \(1 tries\)") as caught,
+        store.explained(),
+    ):
+        store.experiment_id(TRAIN)
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("http://me:secret@host:5000/a", "http://host:5000/a"),
+        ("postgresql://me:p%40ss@host/zoo?password=x", "postgresql://host/zoo"),
+        ("sqlite:////tmp/mlflow.db", "sqlite:////tmp/mlflow.db"),
+        ("sqlite:///mlflow.db", "sqlite:///mlflow.db"),
+    ],
+)
+def test_what_is_shown_of_an_address(uri, shown):
+    assert redact(uri) == shown
+
+
+def test_importing_the_package_loads_neither_mlflow_nor_torch(tmp_path):
+    code = (
+        "import sys, os, zoo.registry, zoo.registry.references, zoo.registry.history\n"
+        "assert os.environ['MLFLOW_DISABLE_TELEMETRY'] == 'true'\n"
+        "print([m for m in ('mlflow', 'torch', 'timm') if m in sys.modules])"
+    )
+    assert run_python(code, tmp_path).stdout.strip() == "[]"
+
+
+@pytest.mark.slow
+def test_registering_resolving_and_listing_load_no_torch_and_say_nothing(tmp_path, make_folder):
+    folder = make_folder()
+    code = f"""
+import sys, json
+from pathlib import Path
+from zoo.registry.store import open_store
+from zoo.registry.register import register
+from zoo.registry.resolve import resolve, fetch_model
+from zoo.registry.listing import list_versions
+store = open_store(Path("."))
+register(store, Path({str(folder)!r}))
+fetch_model(store, resolve(store, "vit-small"))
+rows = list_versions(store)
+print(json.dumps([len(rows), "torch" in sys.modules, "timm" in sys.modules]))
+"""
+    (tmp_path / "project").mkdir()
+    done = run_python(code, tmp_path / "project")
+    assert json.loads(done.stdout) == [1, False, False]
+    assert done.stderr == ""
+
+
+@pytest.mark.slow
+def test_processes_that_open_a_new_store_at_once_make_one_database(tmp_path):
+    code = (
+        "from pathlib import Path; from zoo.registry.store import open_store\n"
+        "print(open_store(Path('.')).experiment_id('zoo-train'))"
+    )
+    command = [sys.executable, "-c", code]
+    started = [
+        subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(3)
+    ]
+    said = [process.communicate() for process in started]
+    assert [process.returncode for process in started] == [0, 0, 0], said
+    assert {out for out, _ in said} == {b"1\n"}
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left <= {".zoo", "mlflow.db", "mlflow.db-wal", "mlflow.db-shm"}
+
+
+def test_a_project_in_a_folder_with_odd_characters_works(tmp_path, database, make_folder):
+    import shutil
+
+    from zoo.registry.register import register
+    from zoo.registry.resolve import fetch_model, resolve
+
+    odd = tmp_path / "my zoo 100%"
+    odd.mkdir()
+    shutil.copyfile(database, odd / "mlflow.db")
+    store = open_store(odd)
+    register(store, make_folder())
+    assert odd in fetch_model(store, resolve(store, "vit-small")).parents

@@ -1,0 +1,109 @@
+"""The architecture, held by tests: imports point one way, and help is light."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+# A room may import what stands before it, and its own.
+ORDER = [
+    {"errors", "__init__"},
+    {"files", "config"},
+    {"data", "models"},
+    {"capture", "train"},
+    {"variants"},
+    {"report.style"},
+    {"analyses", "data_scale"},
+    {"engine"},
+    {"claims"},
+    {"comparison", "report"},
+    {"registry"},
+    {"api"},
+    {"cli"},
+]
+LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
+
+
+def room_of(module: str) -> str:
+    parts = module.split(".")[1:]
+    two = ".".join(parts[:2])
+    return two if two in LEVEL else (parts[0] if parts else "__init__")
+
+
+def modules():
+    for path in sorted((ROOT / "zoo").rglob("*.py")):
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        yield name.removesuffix(".__init__"), path
+
+
+def imports(path: Path):
+    """Yield the full name of every module that a file imports, at any depth of its code."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if module_file(inner) else node.module
+
+
+def module_file(module: str) -> Path | None:
+    """Return the file of one of our modules, from the project's root."""
+    path = ROOT.joinpath(*module.split("."))
+    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
+        if candidate.is_file():
+            return candidate.relative_to(ROOT)
+    return None
+
+
+@pytest.mark.parametrize(("name", "path"), list(modules()), ids=lambda v: str(v)[-40:])
+def test_imports_point_one_way(name, path):
+    own = room_of(name)
+    for imported in imports(path):
+        if not imported.startswith("zoo.") or name == "zoo":
+            continue
+        other = room_of(imported)
+        if other in LEVEL and own in LEVEL:
+            assert LEVEL[other] <= LEVEL[own], f"{name} imports {imported}"
+
+
+@pytest.mark.parametrize(
+    ("package", "rooms"),
+    [("mlflow", {"registry"}), ("dvc", set()), ("click", {"cli"}), ("accelerate", {"train"})],
+)
+def test_a_tool_is_imported_in_its_room_alone(package, rooms):
+    found = {
+        room_of(name)
+        for name, path in modules()
+        if any(i == package or i.startswith(f"{package}.") for i in imports(path))
+    }
+    assert found <= rooms
+
+
+@pytest.mark.parametrize(
+    ("statement", "absent"),
+    [
+        ("import zoo", ["torch", "mlflow", "numpy"]),
+        ("import zoo.cli; zoo.cli.cli.get_command(None, 'compare')", ["torch", "mlflow", "numpy"]),
+        ("import zoo.registry.register, zoo.registry.listing, zoo.registry.compare", ["torch"]),
+    ],
+)
+def test_importing_is_light(statement, absent):
+    code = f"{statement}\nimport sys; print([m for m in {absent} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_nothing_unpickles():
+    for name, path in modules():
+        source = path.read_text()
+        for call in ("torch.load(", "pickle.load", "allow_pickle=True", "weights_only=False"):
+            assert call not in source, f"{name} has {call}"
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("pipelines/*.py")), ids=lambda p: p.name)
+def test_a_stages_script_is_short(path):
+    assert len(path.read_text().splitlines()) <= 60

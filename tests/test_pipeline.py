@@ -1,0 +1,199 @@
+"""dvc.yaml against what the scripts import, and the whole way on tiny models."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import TINY_VIT
+from tests.test_imports import imports, module_file
+
+ROOT = Path(__file__).parent.parent
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+# What changes no output: how a script ends, reports and shows progress, and MLflow's view of
+# the outputs. A change there must not train models again.
+REPORTING = ("pipelines/__init__.py", "pipelines/paths.py", "zoo/__init__.py", "zoo/errors.py",
+             "zoo/cli/", "zoo/registry/")  # fmt: skip
+
+
+def closure(script: Path) -> set[str]:
+    """Return every file of ours that a script imports and that may change its outputs."""
+    seen, left = set(), [script]
+    while left:
+        path = left.pop()
+        if str(path) in seen or str(path).startswith(REPORTING):
+            continue
+        seen.add(str(path))
+        left += [file for name in imports(ROOT / path) if (file := module_file(name))]
+    return seen
+
+
+@pytest.mark.parametrize("stage", ["subset", "train", "compare", "summary"])
+def test_a_stages_deps_hold_all_that_decides_its_outputs(stage):
+    needed = closure(Path("pipelines") / f"{stage}.py")
+    deps = [d for d in STAGES[stage]["deps"] if d.startswith(("zoo", "pipelines"))]
+    uncovered = {n for n in needed if not any(n == d or n.startswith(f"{d}/") for d in deps)}
+    assert not uncovered
+    for dep in deps:
+        assert (ROOT / dep).exists(), f"{stage}: {dep} is gone"
+
+
+def test_training_does_not_depend_on_analyses():
+    assert not any("analyses" in dep or "report" in dep for dep in STAGES["train"]["deps"])
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A fresh clone with tiny models: everything else as it is shipped."""
+    files = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split("\n")
+    root = tmp_path / "clone"
+    for name in files:
+        if (
+            name.startswith(("zoo/", "pipelines/", "params.yaml", "dvc.yaml", ".dvc"))
+            and (ROOT / name).is_file()
+        ):
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, root / name)
+    params = yaml.safe_load((root / "params.yaml").read_text())
+    params["subsets"] = {"small": 40, "full": 120}
+    params["models"]["vit"]["kwargs"] = TINY_VIT
+    params["models"]["mixer"]["kwargs"] = {"patch_size": 4, "embed_dim": 16, "num_blocks": 2}
+    params["study"] = {"models": ["vit", "mixer"], "subsets": ["small", "full"], "seeds": [0]}
+    params["train"] |= {"epochs": 2, "threads": 1}
+    params["compare"] |= {"pairs": [["vit-small", "vit-full"]], "images": 40, "batch_size": 20,
+                          "only": ["accuracy", "cka", "attention-maps"]}  # fmt: skip
+    (root / "params.yaml").write_text(yaml.safe_dump(params))
+    for command in ("init -q", "add -A", "-c user.name=t -c user.email=t@t commit -qm start"):
+        subprocess.run(["git", *command.split()], cwd=root, check=True)
+    return root
+
+
+def run(project, *command, check=True, **environment):
+    # Otherwise the tests' own server settings or root would be used.
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "DVC_"))}
+    path = {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(project),
+    }
+    done = subprocess.run(
+        command,
+        cwd=project,
+        env=inherited | path | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if check:
+        assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+@pytest.mark.slow
+def test_the_whole_way_and_back(project):
+    run(project, "dvc", "repro")
+    receipt = json.loads((project / "registered.json").read_text())
+    assert sorted(receipt) == ["mixer-full-0", "mixer-small-0", "vit-full-0", "vit-small-0"]
+    assert (project / "comparisons" / "vit-small__vit-full" / "report.html").is_file()
+    table = (project / "summary" / "accuracy.csv").read_text().splitlines()
+    assert len(table) == 5
+
+    again = run(project, "dvc", "repro").stdout
+    assert again.count("Running stage") == 1, again
+    assert "Running stage 'register'" in again
+
+    listed = json.loads(run(project, "zoo", "list", "--json").stdout)
+    assert {(row["name"], row["version"]) for row in listed} == {
+        (f"{m}-{s}", 1) for m in ("vit", "mixer") for s in ("small", "full")
+    }
+    assert all("best" in row["aliases"] for row in listed)
+
+    # An emptied registry is filled again from DVC's outputs, and nothing is trained.
+    for path in project.glob("mlflow.db*"):
+        path.unlink()
+    shutil.rmtree(project / "mlartifacts")
+    refilled = run(project, "dvc", "repro").stdout
+    assert "Running stage 'train" not in refilled
+    assert len(json.loads(run(project, "zoo", "list", "--json").stdout)) == 4
+
+    # A change of one setting of the ViT trains the ViT alone.
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    params["models"]["vit"]["train"]["weight_decay"] = 0.01
+    (project / "params.yaml").write_text(yaml.safe_dump(params))
+    changed = run(project, "dvc", "repro").stdout
+    assert "Running stage 'train@vit-small-0'" in changed
+    assert "Running stage 'train@mixer" not in changed
+    versions = json.loads(run(project, "zoo", "list", "--json").stdout)
+    assert sorted(r["version"] for r in versions if r["name"] == "vit-small") == [1, 2]
+
+    compared = run(
+        project,
+        "zoo",
+        "compare",
+        "vit-small/1",
+        "vit-small/2",
+        "--images",
+        "40",
+        "--only",
+        "cka,accuracy",
+    )
+    assert "vit-small v1" in compared.stdout
+    found = run(
+        project,
+        "zoo",
+        "compare",
+        "vit-small/1",
+        "vit-small/2",
+        "--images",
+        "40",
+        "--only",
+        "cka,accuracy",
+    )
+    assert found.stdout.startswith("Found: compared on ")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"data": {"source": "digitz"}}, "unknown source 'digitz'; did you mean 'digits'"),
+        ({"subsets": {"small": 99999}}, "99999 images asked for, digits has 1295"),
+        ({"train": {"epohcs": 3}}, "unknown key in params.yaml: train: 'epohcs'"),
+    ],
+)
+def test_bad_params_end_in_one_line(project, change, message):
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    for section, values in change.items():
+        params[section] |= values
+    (project / "params.yaml").write_text(yaml.safe_dump(params))
+    done = run(project, "python", "-m", "pipelines.subset", check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("Error: ")
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not (project / "data" / "subsets").exists()
+
+
+@pytest.mark.slow
+def test_training_goes_on_while_the_server_is_away(project):
+    away = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    run(project, "python", "-m", "pipelines.subset")
+    trained = run(project, "python", "-m", "pipelines.train", "vit", "small", "0", **away)
+    assert "vit-small-0: test accuracy" in trained.stdout
+    assert trained.stderr.count("WARNING") == 1
+    refused = run(project, "zoo", "register", "models/vit-small-0", check=False, **away)
+    assert refused.returncode == 2
+    assert len(refused.stderr.splitlines()) == 1
+    assert "127.0.0.1:9" in refused.stderr
+    registered = run(project, "zoo", "register", "models/vit-small-0", "--json")
+    assert json.loads(registered.stdout)[0]["created"]

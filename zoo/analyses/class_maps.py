@@ -1,0 +1,115 @@
+"""Maps of what in an image decides for a class: Grad-CAM, and attention rollout beside it."""
+
+from __future__ import annotations
+
+import torch
+
+from zoo.analyses.attention_layers import Attending
+from zoo.analyses.attention_maps import rollout_step, token_maps
+from zoo.analyses.base import Subject
+from zoo.analyses.places import Layout, last_block, layout_of, places_of
+from zoo.capture.layers import evaluating
+from zoo.capture.taps import Tap, observe
+
+GRADIENT_BATCH = 8  # images whose whole graph, or attention, is held at once
+
+
+def grad_cam(activation: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+    """Return the Grad-CAM map of a layer.
+
+    Args:
+        activation: (n, places, channels).
+        gradient: of a class's logit, with respect to the activation; the same shape.
+
+    Returns:
+        (n, places): max(0, Σ_c α_c A_c), where α_c is channel c's gradient averaged over places.
+
+    Source: Selvaraju et al. 2017, Eqs 1–2.
+    """
+    return (activation * gradient.mean(dim=1, keepdim=True)).sum(dim=2).clamp(min=0)
+
+
+def class_maps(
+    subject: Subject, pixels: torch.Tensor, classes: torch.Tensor
+) -> tuple[torch.Tensor, str]:
+    """Return Grad-CAM maps of one class an image at a model's last block.
+
+    Args:
+        subject: the model; its last block is the one whose output lies over the image.
+        pixels: (n, 3, size, size), its input.
+        classes: (n,) the class to explain.
+
+    Returns:
+        Maps (n, height, width) on the block's grid, and where they were taken: `output` of the
+        block, or `input` where the classifier reads no place of the output (a class token's
+        model: the last block's attention is what carries the patches to it).
+
+    Raises:
+        ValueError: the model has no such block, or its logits do not depend on it.
+    """
+    layer = last_block(subject)
+    layout = layout_of(subject, layer) if layer else None
+    if layer is None or layout is None:
+        raise ValueError("no block's output lies over the image")
+    parts = zip(pixels.split(GRADIENT_BATCH), classes.split(GRADIENT_BATCH), strict=True)
+    found = [_at_block(subject, layer, layout, x, c) for x, c in parts]
+    for kind in ("output", "input"):
+        if all(kind in maps for maps in found):
+            return torch.cat([maps[kind] for maps in found]), kind
+    raise ValueError(f"its logits do not depend on any place of {layer}")
+
+
+def _at_block(
+    subject: Subject, layer: str, layout: Layout, pixels: torch.Tensor, classes: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """Return Grad-CAM at a block's output and input, where the logits depend on its places."""
+    captured: dict[str, torch.Tensor] = {}
+    taps = [Tap(layer, "output"), Tap(layer, "input")]
+    module = subject.model.module
+    found = {}
+    with (
+        evaluating(module),
+        torch.enable_grad(),
+        observe(module, taps, lambda tap, value: captured.__setitem__(tap.kind, value)),
+    ):
+        score = logits_of(module, pixels.detach().requires_grad_().clone())
+        score = score.gather(1, classes[:, None]).sum()
+        # A block's input has the layout of its output for certain only where both are tokens.
+        for kind in ("output", "input") if layout.kind == "tokens" else ("output",):
+            (gradient,) = torch.autograd.grad(
+                score, captured[kind], retain_graph=True, allow_unused=True
+            )
+            if gradient is None or not bool(places_of(gradient, layout).any()):
+                continue
+            maps = grad_cam(places_of(captured[kind], layout), places_of(gradient, layout))
+            found[kind] = maps.detach().float().unflatten(1, (layout.height, layout.width))
+    return found
+
+
+def rollout_maps(subject: Subject, attending: Attending, pixels: torch.Tensor) -> torch.Tensor:
+    """Return the attention rollout of a ViT's last layer over its grid, (n, height, width)."""
+    if len(pixels) > GRADIENT_BATCH:
+        parts = pixels.split(GRADIENT_BATCH)
+        return torch.cat([rollout_maps(subject, attending, part) for part in parts])
+    found: list[torch.Tensor] = []
+
+    def step(tap: Tap, weights: torch.Tensor) -> None:
+        found[:] = [rollout_step(weights, found[0] if found else None)]
+
+    taps = [Tap(name, "attention") for name in attending.layers]
+    module = subject.model.module
+    with evaluating(module), torch.inference_mode(), observe(module, taps, step):
+        module(pixels)
+    return token_maps(found[0], attending.grid, class_token=attending.class_token)
+
+
+def probabilities_of(subject: Subject, pixels: torch.Tensor) -> torch.Tensor:
+    """Return a model's class probabilities (n, classes) for its input (n, 3, size, size)."""
+    with evaluating(subject.model.module), torch.inference_mode():
+        return logits_of(subject.model.module, pixels).float().softmax(dim=1)
+
+
+def logits_of(module: torch.nn.Module, pixels: torch.Tensor) -> torch.Tensor:
+    """Return logits (n, classes), of several outputs the first."""
+    output = module(pixels)
+    return output if isinstance(output, torch.Tensor) else output[0]

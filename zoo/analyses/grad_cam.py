@@ -1,0 +1,228 @@
+"""Grad-CAM: what in an image decides for a class, and does removing it change the answer?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from zoo.analyses.attention_layers import attending_models, name_images
+from zoo.analyses.base import (
+    About,
+    Accumulator,
+    Array,
+    NotApplicable,
+    Result,
+    Study,
+    Subject,
+)
+from zoo.analyses.class_maps import class_maps, probabilities_of, rollout_maps
+from zoo.analyses.deletion import STEPS, area_under, deletion_curve, upsample
+from zoo.analyses.grad_cam_figures import draw_curves, draw_maps
+from zoo.analyses.places import Layout, last_block, layout_of
+from zoo.models.preprocess import preprocess, resize_and_crop
+
+ABOUT = About(
+    name="grad-cam",
+    title="What decides (Grad-CAM)",
+    shows=(
+        "Which parts of an image speak for the class that a model predicts, and for the true "
+        "class; and how fast the model loses its answer when the marked pixels are removed, "
+        "beside attention rollout and beside random maps (at most 32 images)."
+    ),
+    reading=(
+        "Bright parts speak for the class. A map that explains the answer makes its probability "
+        "fall at once when its brightest pixels go: the lower the curve, the better. A map "
+        "whose curve is no lower than the random one explains nothing."
+    ),
+    needs="gradients",
+    source="Selvaraju et al. 2017; deletion: Petsiuk et al. 2018; rollout: Zhu et al. 2023",
+)
+
+MAX_IMAGES = 32
+PREDICTED, TRUE, ROLLOUT, RANDOM = "predicted", "true", "rollout", "random"
+
+
+def true_classes(study: Study, subject: Subject, outputs: int) -> NDArray[np.int64] | None:
+    """Return each image's class among a model's outputs, −1 where it has none.
+
+    Classes are matched by name where the model and the study name theirs, else by index. None
+    where there are no labels.
+    """
+    if study.labels is None:
+        return None
+    labels = np.asarray(study.labels)
+    theirs = {name: i for i, name in enumerate(subject.model.spec.class_names)}
+    if theirs and study.class_names:
+        match = np.array([theirs.get(name, -1) for name in study.class_names], dtype=np.int64)
+    else:
+        match = np.arange(outputs)
+    known = (labels >= 0) & (labels < len(match))
+    return np.where(known, match[np.where(known, labels, 0)], -1)
+
+
+@dataclass(frozen=True)
+class _Explained:
+    """A model's maps (n, height, width) by kind, its classes and their names, and its curves."""
+
+    maps: dict[str, torch.Tensor]
+    classes: dict[str, torch.Tensor]
+    curves: dict[str, torch.Tensor]
+    place: str
+
+
+def start(study: Study) -> Accumulator:
+    """Begin; the passes are made at the end, since they need gradients.
+
+    Raises:
+        NotApplicable: no model has a block whose output lies over the image.
+    """
+    layouts: dict[int, Layout] = {}
+    notes = []
+    for s, subject in enumerate(study.subjects):
+        if subject.role != "model":
+            continue
+        layer = last_block(subject)
+        layout = layout_of(subject, layer) if layer else None
+        if layout and layout.height * layout.width > 1:
+            layouts[s] = layout
+        elif layout:
+            notes.append(f"{subject.name}: no map, since its last block has one place only")
+        else:
+            notes.append(f"{subject.name}: no map, since no block's output lies over the image")
+    if not layouts:
+        raise NotApplicable("; ".join(notes))
+    return _GradCam(study, layouts, notes)
+
+
+class _GradCam(Accumulator):
+    """Makes its own passes over at most 32 images, the shown ones first."""
+
+    def __init__(self, study: Study, layouts: dict[int, Layout], notes: list[str]) -> None:
+        self.study, self.layouts, self.notes = study, layouts, notes
+        random = np.random.default_rng(study.settings.seed)
+        rest = np.setdiff1d(np.arange(len(study.images)), study.shown)
+        more = max(0, min(MAX_IMAGES - len(study.shown), len(rest)))
+        self.images = [*study.shown, *sorted(random.choice(rest, size=more, replace=False))]
+        self.images = [int(i) for i in self.images[:MAX_IMAGES]]
+        try:
+            self.attending, _ = attending_models(study, "no rollout")
+        except NotApplicable:
+            self.attending = {}
+
+    def result(self) -> Result:
+        arrays = {"image_index": Array(np.array(self.images), ("all_images",))}
+        arrays["removed"] = Array(np.linspace(0, 1, STEPS + 1), ("step",), "share of pixels")
+        labels = {"image": name_images(self.study)[:MAX_IMAGES]}
+        metrics: dict[str, float] = {}
+        done = []
+        for s in self.layouts:
+            name = self.study.subjects[s].name
+            try:
+                found = self._explain(s)
+            except ValueError as error:
+                self.notes.append(f"{name}: no map: {error}")
+                continue
+            done.append(name)
+            arrays |= self._arrays(s, found)
+            labels |= self._labels(s, found)
+            metrics |= self._metrics(name, found)
+        if not done:
+            raise NotApplicable("; ".join(self.notes))
+        return Result(tuple(done), arrays, metrics, labels, tuple(self.notes))
+
+    def _explain(self, s: int) -> _Explained:
+        subject, seed = self.study.subjects[s], self.study.settings.seed
+        pixels = preprocess(self.study.images[self.images], subject.model.spec)
+        pixels = pixels.to(self.study.device)
+        probabilities = probabilities_of(subject, pixels)
+        classes = {PREDICTED: probabilities.argmax(dim=1)}
+        if (true := true_classes(self.study, subject, probabilities.shape[1])) is not None:
+            classes[TRUE] = torch.from_numpy(true[self.images]).to(pixels.device)
+        maps: dict[str, torch.Tensor] = {}
+        place = "output"
+        for kind, wanted in classes.items():
+            maps[kind], place = class_maps(subject, pixels, wanted.clamp(min=0))
+            maps[kind][wanted < 0] = torch.nan
+        if s in self.attending:
+            maps[ROLLOUT] = rollout_maps(subject, self.attending[s], pixels)
+        generator = torch.Generator().manual_seed(seed)
+        coarse = torch.rand(maps[PREDICTED].shape, generator=generator).to(pixels.device)
+        size = (pixels.shape[2], pixels.shape[3])
+        curves = {
+            kind: deletion_curve(
+                lambda x: probabilities_of(subject, x),
+                pixels, upsample(found, *size), classes[PREDICTED], seed=seed,
+            )
+            for kind, found in (maps | {RANDOM: coarse}).items()
+            if kind != TRUE
+        }  # fmt: skip
+        return _Explained(maps, classes, curves, place)
+
+    def _arrays(self, s: int, found: _Explained) -> dict[str, Array]:
+        subject = self.study.subjects[s]
+        name, shown = subject.name, len(self.study.shown[:MAX_IMAGES])
+        grid = ("image", f"row[{name}]", f"column[{name}]")
+        pixel = ("image", f"pixel_row[{name}]", f"pixel_column[{name}]", "channel")
+        seen = as_seen(self.study.images[self.images[:shown]], subject)
+        arrays = {f"images/{name}": Array(seen, pixel)}
+        for kind, maps in found.maps.items():
+            arrays[f"{kind}/{name}"] = Array(maps[:shown].cpu().numpy(), grid)
+        for kind, curve in found.curves.items():
+            dims = ("all_images", "step")
+            arrays[f"deletion_{kind}/{name}"] = Array(curve.cpu().numpy(), dims, "probability")
+        return arrays
+
+    def _labels(self, s: int, found: _Explained) -> dict[str, tuple[str, ...]]:
+        subject = self.study.subjects[s]
+        known = dict(enumerate(subject.model.spec.class_names or self.study.class_names))
+        shown = len(self.study.shown[:MAX_IMAGES])
+        return {
+            f"{kind}[{subject.name}]": tuple(
+                known.get(int(c), f"class {c}") if c >= 0 else "no such class"
+                for c in classes[:shown].tolist()
+            )
+            for kind, classes in found.classes.items()
+        }
+
+    def _metrics(self, name: str, found: _Explained) -> dict[str, float]:
+        if found.place == "input":
+            self.notes.append(
+                f"{name}: maps are taken at the input of its last block, since the classifier "
+                "reads the class token alone of that block's output"
+            )
+        if empty := int((found.maps[PREDICTED].flatten(1).amax(dim=1) == 0).sum()):
+            self.notes.append(
+                f"{name}: on {empty} of {len(self.images)} images no place speaks for the "
+                "predicted class: the map is 0 everywhere and pixels are removed at random"
+            )
+        if TRUE in found.classes and bool((found.classes[TRUE] < 0).any()):
+            self.notes.append(
+                f"{name}: some images' classes are not among its own; they have no map"
+            )
+        metrics = {}
+        ends = {PREDICTED: "", RANDOM: "_random", ROLLOUT: "_rollout"}
+        for kind, curve in found.curves.items():
+            area = float(area_under(curve).mean())
+            if np.isfinite(area):
+                metrics[f"grad-cam/{name}/deletion_auc{ends[kind]}"] = area
+            else:
+                self.notes.append(
+                    f"{name}: {kind}: deletion is undefined, probabilities are not finite"
+                )
+        return metrics
+
+
+def as_seen(images: NDArray[np.uint8], subject: Subject) -> NDArray[np.uint8]:
+    """Return images as a model sees them: resized and cropped, before normalising."""
+    pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 255
+    scaled = resize_and_crop(pixels, subject.model.spec)
+    return (scaled * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def draw(result: Result) -> dict[str, Figure]:
+    """Draw the maps over the shown images, and the deletion curves."""
+    return draw_maps(result) | {"grad-cam-deletion": draw_curves(result)}

@@ -1,0 +1,110 @@
+"""The figures of Grad-CAM, drawn from the arrays of its result alone."""
+
+from __future__ import annotations
+
+import math
+
+import matplotlib as mpl
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
+from numpy.typing import NDArray
+
+from zoo.analyses.base import Result
+from zoo.analyses.deletion import upsample
+from zoo.report import style
+
+MODELS_A_FIGURE = 2
+MIN_SIDE = 128  # pixels: smaller pictures are enlarged so that maps are drawn smoothly
+KINDS = {"predicted": "predicted class", "true": "true class", "rollout": "attention rollout"}
+
+
+def overlay(picture: NDArray[np.uint8], values: NDArray) -> NDArray[np.uint8]:
+    """Lay a map over a picture turned grey.
+
+    Args:
+        picture: (height, width, 3) uint8.
+        values: (h, w) map >= 0; its own maximum gets the brightest colour.
+
+    Returns:
+        (height, width, 3) uint8, a whole multiple of the picture's size.
+    """
+    factor = max(1, math.ceil(MIN_SIDE / min(picture.shape[:2])))
+    large = picture.repeat(factor, axis=0).repeat(factor, axis=1)
+    grey = large.mean(axis=2, keepdims=True) / 255
+    grown = upsample(torch.from_numpy(np.ascontiguousarray(values))[None].float(), *large.shape[:2])
+    scaled = grown[0].numpy() / max(float(values.max()), np.finfo(np.float32).tiny)
+    colours = mpl.colormaps[style.SEQUENTIAL](scaled)[..., :3]
+    return ((0.5 * grey + 0.5 * colours) * 255).round().astype(np.uint8)
+
+
+def draw_maps(result: Result) -> dict[str, Figure]:
+    """Draw the shown images with each model's maps laid over them, two models a figure."""
+    models = result.models
+    groups = [models[i : i + MODELS_A_FIGURE] for i in range(0, len(models), MODELS_A_FIGURE)]
+    return {f"grad-cam-maps-{'__'.join(group)}": _maps_of(result, group) for group in groups}
+
+
+def _maps_of(result: Result, models: tuple[str, ...]) -> Figure:
+    first = result.arrays[f"images/{models[0]}"].values
+    rows: list[list[NDArray | None]] = [[picture] for picture in first]
+    titles = ["input"]
+    texts: dict[int, tuple[str, ...]] = {}
+    for name in models:
+        pictures = result.arrays[f"images/{name}"].values
+        for kind, words in KINDS.items():
+            if f"{kind}/{name}" not in result.arrays:
+                continue
+            texts[len(titles)] = result.labels.get(f"{kind}[{name}]", ())
+            titles.append(f"{name}\n{words}")
+            maps = result.arrays[f"{kind}/{name}"].values
+            for row, picture, values in zip(rows, pictures, maps, strict=True):
+                row.append(overlay(picture, values) if np.isfinite(values).all() else None)
+    figure, axes = style.image_grid(
+        rows, row_labels=result.labels["image"], column_labels=[""] * len(titles), cell=0.95
+    )
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + 0.25)
+    for j, title in enumerate(titles):
+        name, _, kind = title.partition("\n")
+        axes[0, j].set_title(f"{style.shorten(name, 16)}\n{kind}".strip(), fontsize=6, pad=3)
+        for axis, text in zip(axes[:, j], texts.get(j, ()), strict=False):
+            axis.text(
+                0.04, 0.96, style.shorten(text, 16), transform=axis.transAxes, va="top",
+                fontsize=6, color="white", path_effects=[withStroke(linewidth=1.2, foreground="k")],
+            )  # fmt: skip
+    return figure
+
+
+def draw_curves(result: Result) -> Figure:
+    """Draw the mean probability of the predicted class against the share of pixels removed."""
+    lines = {"predicted": "Grad-CAM", "rollout": "rollout", "random": "random map"}
+    across = min(3, len(result.models))
+    down = math.ceil(len(result.models) / across)
+    removed = result.arrays["removed"].values
+    with style.styled():
+        figure = style.new_figure(min(style.WIDTH, 1.2 + 2.6 * across), 0.7 + 2.2 * down)
+        axes = figure.subplots(down, across, squeeze=False, sharey=True).ravel()
+        handles: dict[str, Line2D] = {}
+        for axis in axes[len(result.models) :]:
+            axis.set_axis_off()
+        for axis, name in zip(axes, result.models, strict=False):
+            areas = []
+            for (kind, label), colour in zip(lines.items(), style.COLOURS, strict=False):
+                if (array := result.arrays.get(f"deletion_{kind}/{name}")) is None:
+                    continue
+                look = ("--", "0.4") if kind == "random" else ("-", colour)
+                mean = array.values.mean(axis=0)
+                (handles[label],) = axis.plot(removed, mean, look[0], color=look[1])
+                areas.append(f"{label} {np.trapezoid(mean, removed):.2f}")
+            axis.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="share of pixels removed")
+            axis.set_title(style.shorten(name, 30), loc="left")
+            text = "\n".join(["area", *areas])
+            axis.text(1, 1, text, transform=axis.transAxes, ha="right", va="top", fontsize=7)
+        images = len(result.arrays["image_index"].values)
+        for axis in axes[::across]:
+            axis.set_ylabel(f"probability of the predicted\nclass, mean over {images} images")
+        figure.legend(handles.values(), handles, loc="outside lower center", ncols=3)
+    return figure

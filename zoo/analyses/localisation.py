@@ -1,0 +1,362 @@
+"""Spatial localisation: does a token near the output still stand for its own place?
+
+Raghu et al. 2021, Figs 9, 10, D.1-D.3: CKA between one token of a late block and the raw pixels
+of every input patch, over images.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+
+from zoo.analyses.base import (
+    About,
+    Accumulator,
+    Array,
+    Batch,
+    NotApplicable,
+    Result,
+    Study,
+    Subject,
+)
+from zoo.analyses.cka import centred_gram
+from zoo.analyses.places import Layout, layout_of, places_of
+from zoo.capture.taps import Tap
+from zoo.models.preprocess import resize_and_crop
+from zoo.report import style
+
+ABOUT = About(
+    name="localisation",
+    title="Spatial localisation",
+    shows=(
+        "Whether a token (in a CNN: a location) of the last block still represents its own "
+        "place: its CKA with the raw pixels of every patch of the input, and the share of "
+        "tokens that are most like the pixels of their own patch."
+    ),
+    reading=(
+        "Each map is one token, marked by a square: a bright spot in the square is a token that "
+        "kept its place, an even map one that mixes the whole image. Hatched patches are "
+        "constant over all images and cannot be compared."
+    ),
+    needs="activations",
+    source="Raghu et al. 2021, Figs 9, 10, D.1-D.3",
+)
+
+SMALLEST_GRID = 4
+MOST_TOKENS = 196
+# A Gram matrix has n² cells: sub-batches keep it small, and the estimator averages over them.
+SUB_BATCH = 128
+PATCHES_AT_ONCE = 256
+LAST, LAST_BUT_ONE = "last_block", "last_but_one_block"
+
+
+@dataclass
+class HsicSums:
+    """HSIC₁ of tokens with patches and of each with itself, summed over batches."""
+
+    cross: NDArray[np.float64] | float = 0.0
+    tokens: NDArray[np.float64] | float = 0.0
+    patches: NDArray[np.float64] | float = 0.0
+
+    def add(self, tokens: torch.Tensor, patches: torch.Tensor, n: int) -> None:
+        """Add a batch of n images, by U-centred Gram matrices (tokens, n²) and (patches, n²)."""
+        scale = n * (n - 3)
+        chunks = patches.split(PATCHES_AT_ONCE)
+        cross = torch.cat([tokens @ chunk.T for chunk in chunks], dim=1) / scale
+        self.cross = self.cross + cross.cpu().numpy()
+        self.tokens = self.tokens + (tokens.square().sum(dim=1) / scale).cpu().numpy()
+        self.patches = self.patches + (patches.square().sum(dim=1) / scale).cpu().numpy()
+
+    def cka(self) -> NDArray[np.float64]:
+        """Return CKA (tokens, patches); NaN where a token or a patch never varied."""
+        own = [np.where(np.greater(x, 0), x, np.nan) for x in (self.tokens, self.patches)]
+        return np.asarray(self.cross / np.sqrt(own[0])[:, None] / np.sqrt(own[1]))
+
+
+def stacked_grams(values: Iterable[torch.Tensor]) -> torch.Tensor:
+    """Return the U-centred Gram matrices (k, n²) of k representations (n, …) of a batch."""
+    return torch.stack([centred_gram(value).values for value in values])
+
+
+def cut_patches(pixels: torch.Tensor, height: int, width: int) -> list[torch.Tensor]:
+    """Return the patches (n, channels, …) of a grid over images, row by row.
+
+    Args:
+        pixels: (n, channels, rows, columns).
+        height: patches in a column of the grid.
+        width: patches in a row; where sides do not divide, patches differ by a pixel.
+    """
+    rows, columns = (
+        [round(i * side / count) for i in range(count + 1)]
+        for side, count in zip(pixels.shape[2:], (height, width), strict=True)
+    )
+    return [
+        pixels[:, :, rows[y] : rows[y + 1], columns[x] : columns[x + 1]]
+        for y in range(height)
+        for x in range(width)
+    ]
+
+
+def spread_places(height: int, width: int, most: int = MOST_TOKENS) -> NDArray[np.int64]:
+    """Return the places of a grid, row by row; of a large one a regular grid with its corners.
+
+    >>> spread_places(3, 3, most=4)
+    array([0, 2, 6, 8])
+    """
+    side = math.isqrt(most) if height * width > most else max(height, width)
+    rows, columns = (
+        np.linspace(0, n - 1, min(n, side)).round().astype(int) for n in (height, width)
+    )
+    return np.asarray((rows[:, None] * width + columns).ravel())
+
+
+def localisation_score(cka: NDArray[np.float64], own: NDArray[np.int64]) -> float:
+    """Return the share of tokens whose most similar patch is their own.
+
+    Args:
+        cka: (tokens, patches); NaN where a token or a patch is constant.
+        own: (tokens,) each token's own patch.
+
+    Returns:
+        The share of those tokens whose CKA with their own patch is defined, NaN where there are
+        none. A constant patch is no token's best. Chance is one over the number of patches.
+
+    Source: Raghu et al. 2021, Fig. 9, as a number.
+
+    >>> localisation_score(np.array([[0.9, 0.1], [0.8, 0.2]]), np.array([0, 1]))
+    0.5
+    """
+    defined = np.isfinite(cka[np.arange(len(own)), own])
+    if not defined.any():
+        return math.nan
+    best = np.where(np.isfinite(cka), cka, -np.inf)[defined].argmax(axis=1)
+    return float((best == own[defined]).mean())
+
+
+def late_blocks(subject: Subject) -> tuple[str, ...]:
+    """Return the last block, and the one before it, whose outputs lie over the image.
+
+    Without a token grid, blocks with fewer than 4 × 4 locations are passed over: hardly anything
+    could be said of places there.
+    """
+    names = subject.trace.of_role("block") or subject.layers
+    layouts = {name: layout for name in names if (layout := layout_of(subject, name))}
+    least = 1 if subject.grid else SMALLEST_GRID
+    large = [name for name, at in layouts.items() if min(at.height, at.width) >= least]
+    return tuple(large[:-3:-1])
+
+
+def start(study: Study) -> Accumulator:
+    """Begin with the last two blocks of every model.
+
+    Raises:
+        NotApplicable: no model has a block with enough places.
+    """
+    if not any(late_blocks(subject) for subject in study.models):
+        raise NotApplicable("no model has a late block whose output lies over the image")
+    return _Localisation(study)
+
+
+@dataclass
+class _Watched:
+    """A block, its chosen tokens, their Gram matrices in this batch, and HSIC so far."""
+
+    which: str
+    block: str
+    layout: Layout
+    own: NDArray[np.int64]
+    grams: list[torch.Tensor] = field(default_factory=list)
+    sums: HsicSums = field(default_factory=HsicSums)
+
+
+class _Localisation(Accumulator):
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self.watched: dict[tuple[int, str], _Watched] = {}
+        for s, subject in enumerate(study.models):
+            for which, block in zip((LAST, LAST_BUT_ONE), late_blocks(subject), strict=False):
+                if layout := layout_of(subject, block):
+                    own = spread_places(layout.height, layout.width)
+                    self.watched[s, block] = _Watched(which, block, layout, own)
+
+    def taps(self, subject: int) -> Iterable[Tap]:
+        return [Tap(block) for s, block in self.watched if s == subject]
+
+    def observe(self, subject: int, tap: Tap, value: torch.Tensor) -> None:
+        block = self.watched[subject, tap.layer]
+        places = places_of(value, block.layout)
+        block.grams = [
+            stacked_grams(places[a:b, token] for token in block.own)
+            for a, b in sub_batches(len(value))
+        ]
+
+    def end_batch(self, batch: Batch) -> None:
+        pixels = torch.as_tensor(batch.images).permute(0, 3, 1, 2).float() / 255
+        for s, subject in enumerate(self.study.models):
+            blocks = [block for (of, _), block in self.watched.items() if of == s]
+            grids = {(block.layout.height, block.layout.width) for block in blocks}
+            seen = resize_and_crop(pixels, subject.model.spec).to(self.study.device)
+            for grid in grids:
+                same = [b for b in blocks if (b.layout.height, b.layout.width) == grid and b.grams]
+                for i, (a, b) in enumerate(sub_batches(len(seen))):
+                    patches = stacked_grams(cut_patches(seen[a:b], *grid))
+                    for block in same:
+                        block.sums.add(block.grams[i], patches, b - a)
+        for block in self.watched.values():
+            block.grams = []
+
+    def result(self) -> Result:
+        arrays: dict[str, Array] = {}
+        metrics: dict[str, float] = {}
+        labels: dict[str, tuple[str, ...]] = {}
+        notes: list[str] = []
+        models = self.study.models
+        for s, subject in enumerate(models):
+            notes += _passed_over(subject)
+            for block in (w for (of, _), w in self.watched.items() if of == s):
+                name, cka = subject.name, block.sums.cka()
+                height, width = block.layout.height, block.layout.width
+                token, patch = f"token[{name} {block.which}]", f"patch[{name} {block.which}]"
+                names = tuple(f"{y},{x}" for y in range(height) for x in range(width))
+                labels |= {patch: names, token: tuple(names[i] for i in block.own)}
+                labels[f"{block.which}[{name}]"] = (block.block,)
+                arrays[f"{block.which}/{name}"] = Array(cka, (token, patch))
+                notes += _gaps(name, block.block, cka, labels[token], names)
+                score = localisation_score(cka, block.own)
+                if math.isfinite(score):
+                    metrics[f"localisation/{name}/score_{block.which}"] = score
+                comparable = int(np.isfinite(cka).any(axis=0).sum())
+                if block.which == LAST and comparable:
+                    metrics[f"localisation/{name}/chance"] = 1 / comparable
+        known = tuple(m.name for m in models if f"{LAST}/{m.name}" in arrays)
+        # Two blocks with one grid see the same patches, and so the same constant ones.
+        return Result(known, arrays, metrics, labels, tuple(dict.fromkeys(notes)))
+
+
+def sub_batches(count: int, size: int = SUB_BATCH) -> list[tuple[int, int]]:
+    """Return (start, stop) of sub-batches of nearly equal size, none above `size`.
+
+    >>> sub_batches(130)
+    [(0, 65), (65, 130)]
+    """
+    ends = np.linspace(0, count, math.ceil(count / size) + 1).round().astype(int).tolist()
+    return list(pairwise(ends))
+
+
+def _passed_over(subject: Subject) -> list[str]:
+    """Say where the block under study is not the last one, or there is none."""
+    blocks, name = late_blocks(subject), subject.name
+    if not blocks:
+        return [f"{name}: no block has an output of 4 × 4 places or more that lies over the image"]
+    layout = layout_of(subject, blocks[0])
+    every = subject.trace.of_role("block") or subject.layers
+    spatial = [block for block in every if layout_of(subject, block)]
+    notes = []
+    if layout and blocks[0] != spatial[-1]:
+        notes.append(
+            f"{name}: the last block has fewer than 4 × 4 locations: {blocks[0]} "
+            f"({layout.height} × {layout.width}) is taken instead"
+        )
+    if layout and len(spread_places(layout.height, layout.width)) < layout.height * layout.width:
+        notes.append(f"{name}: at most {MOST_TOKENS} tokens, on a regular grid, are looked at")
+    return notes
+
+
+def _gaps(
+    name: str, block: str, cka: NDArray[np.float64], tokens: Sequence[str], patches: Sequence[str]
+) -> list[str]:
+    """Name the tokens and patches (row, column) that never varied."""
+    undefined = ~np.isfinite(cka)
+    notes = []
+    for what, names, constant in (
+        ("patches of the images", patches, undefined.all(axis=0)),
+        (f"tokens of {block}", tokens, undefined.all(axis=1)),
+    ):
+        bad = [f"({names[i]})" for i in np.flatnonzero(constant).tolist()]
+        if bad:
+            shown = " ".join(bad[:8]) + (" …" if len(bad) > 8 else "")
+            notes.append(
+                f"{name}: {len(bad)} of {len(names)} {what} are constant or not finite and left "
+                f"out of the score: {shown}"
+            )
+    return notes
+
+
+def draw(result: Result) -> dict[str, Figure]:
+    """Draw a corner, an edge and a centre token of each model, and all models' scores."""
+    drawn = {f"localisation-{name}": _draw_maps(result, name) for name in result.models}
+    return drawn | {"localisation-score": _draw_scores(result)}
+
+
+def _draw_maps(result: Result, name: str) -> Figure:
+    """Draw rows: the last block and the one before it; columns: three tokens."""
+    blocks = [which for which in (LAST, LAST_BUT_ONE) if f"{which}/{name}" in result.arrays]
+    # One colour range for all models of the comparison, so that figures can be compared.
+    tables = [array.values for array in result.arrays.values()]
+    high = max(float(table[np.isfinite(table)].max(initial=0.0)) for table in tables)
+    with style.styled():
+        figure = style.new_figure(style.WIDTH, 0.4 + 2.1 * len(blocks))
+        axes = figure.subplots(len(blocks), 3, squeeze=False)
+        for row, which in zip(axes, blocks, strict=True):
+            cka = result.arrays[f"{which}/{name}"].values
+            places = [_row_column(t) for t in result.labels[f"token[{name} {which}]"]]
+            bottom, right = _row_column(result.labels[f"patch[{name} {which}]"][-1])
+            for axis, (title, token) in zip(row, _chosen(places).items(), strict=True):
+                axis.patch.set(facecolor="white", hatch="xxxxx", edgecolor="0.55")
+                image = axis.imshow(
+                    np.ma.masked_invalid(cka[token].reshape(bottom + 1, right + 1)),
+                    cmap=style.SEQUENTIAL, vmin=0, vmax=high or 1, interpolation="nearest",
+                )  # fmt: skip
+                y, x = places[token]
+                axis.add_patch(
+                    Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, edgecolor="#D55E00", lw=1.5)
+                )
+                axis.set(xticks=[0, right], yticks=[0, bottom], title=f"{title} token")
+            row[0].set_ylabel(f"{result.labels[f'{which}[{name}]'][0]}\npatch row")
+        for axis in axes[-1]:
+            axis.set_xlabel("patch column")
+        figure.colorbar(image, ax=axes, label="CKA with the pixels of a patch", aspect=30)
+    return figure
+
+
+def _row_column(name: str) -> tuple[int, int]:
+    y, x = name.split(",")
+    return int(y), int(x)
+
+
+def _chosen(places: Sequence[tuple[int, int]]) -> dict[str, int]:
+    """Choose a corner, an edge and a centre token."""
+    rows, columns = (sorted(set(axis)) for axis in zip(*places, strict=True))
+    y, x = rows[len(rows) // 2], columns[len(columns) // 2]
+    return {
+        name: places.index(at)
+        for name, at in (("corner", (0, 0)), ("edge", (0, x)), ("centre", (y, x)))
+    }
+
+
+def _draw_scores(result: Result) -> Figure:
+    """Draw every model's score for both blocks, and what chance would give."""
+    with style.styled():
+        figure = style.new_figure(height=0.9 + 0.45 * len(result.models))
+        axis = figure.subplots()
+        for i, name in enumerate(result.models):
+            for j, which in enumerate((LAST, LAST_BUT_ONE)):
+                score = result.metrics.get(f"localisation/{name}/score_{which}", math.nan)
+                y = i + (j - 0.5) * 0.36
+                axis.barh(y, score, 0.34, color=style.COLOURS[j], label=which.replace("_", " "))
+            chance = result.metrics.get(f"localisation/{name}/chance", math.nan)
+            axis.plot([chance] * 2, [i - 0.4, i + 0.4], color="k", lw=1.2, label="chance")
+        axis.set_yticks(range(len(result.models)), result.models)
+        axis.set_ylim(len(result.models) - 0.4, -0.6)
+        axis.set(xlim=(0, 1), xlabel="share of tokens that are most like their own patch")
+        once = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
+        figure.legend(once.values(), once.keys(), loc="outside upper center", ncols=3)
+    return figure

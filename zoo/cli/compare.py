@@ -1,0 +1,150 @@
+"""`zoo compare`: how do these models see differently?"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@click.command()
+@click.argument("references", nargs=-1, required=True)
+@click.option(
+    "--only", default="", help="Run these analyses alone: cka,accuracy (see zoo analyses)."
+)
+@click.option("--skip", default="", help="Leave these analyses out.")
+@click.option("--images", type=click.IntRange(min=4), help="How many images [default: all kept].")
+@click.option(
+    "--data", type=click.Path(path_type=Path), help="A subset's folder to take images from."
+)
+@click.option("--batch-size", type=click.IntRange(min=4), help="Images in a batch [default: 128].")
+@click.option(
+    "--layers", default="blocks", show_default=True, help="blocks, all, or a regular expression."
+)
+@click.option(
+    "--pool",
+    default="flatten",
+    show_default=True,
+    help="What of a layer CKA compares: flatten, gap, cls or tokens.",
+)
+@click.option("--no-references", is_flag=True, help="Leave out untrained networks and other seeds.")
+@click.option("--device", default="", help="cpu, cuda, cuda:1 [default: a GPU where there is one].")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder for the report [default: reports/A__B]."
+)
+@click.option("--force", is_flag=True, help="Compute again what was computed before.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only where the report is.")
+@click.option("--json", "as_json", is_flag=True, help="Print report.json.")
+def command(
+    references: tuple[str, ...],
+    only: str,
+    skip: str,
+    images: int | None,
+    data: Path | None,
+    batch_size: int | None,
+    layers: str,
+    pool: str,
+    no_references: bool,
+    device: str,
+    out: Path | None,
+    force: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Compare models: similarity of every layer, attention, features, accuracy, and the claims.
+
+    \b
+    REFERENCES are two or more of: NAME (the latest version), NAME/3, NAME@alias, runs:/…,
+    models:/…, timm:NAME (published weights) or a folder.
+
+    The report is written into a folder and logged to MLflow. The same question asked again is
+    found, not computed.
+
+    \b
+    Examples:
+      zoo compare vit-small resnet18-small
+      zoo compare vit-small vit-full --only cka,attention-maps
+      zoo compare vit-small@best models/resnet18-small-0 --layers all
+    """
+    from zoo.analyses import choose_analyses
+    from zoo.cli.output import print_json
+    from zoo.cli.progress import progress
+    from zoo.config import Settings
+    from zoo.errors import UserError
+    from zoo.registry.compare import compare_registered, unique_names
+    from zoo.registry.resolve import resolve
+    from zoo.registry.store import open_store
+
+    if len(references) < 2:
+        raise UserError(f"expected two or more models to compare, got {len(references)}")
+    chosen, left_out = _names(only), _names(skip)
+    if not choose_analyses(chosen, left_out):
+        raise UserError("no analysis is left to run: --skip leaves out all of --only")
+    store = open_store()
+    models = [resolve(store, reference) for reference in references]
+    folder = out or store.root / "reports" / "__".join(unique_names(models)).replace(" ", "-")
+    with progress("compare", "images", quiet=quiet) as on_progress:
+        done = compare_registered(
+            store,
+            models,
+            folder,
+            data=data,
+            count=images,
+            only=chosen,
+            skip=left_out,
+            settings=Settings(
+                batch_size=batch_size or Settings.batch_size,
+                layers=layers,
+                pool=pool,
+                references=not no_references,
+            ),
+            device=device,
+            force=force,
+            command=shlex.join(["zoo", *sys.argv[1:]]),
+            on_progress=on_progress,
+        )
+    if as_json:
+        print_json(done.report)
+    elif quiet:
+        click.echo(folder / "report.html")
+    else:
+        _print_summary(done, store, models)
+
+
+def _names(given: str) -> list[str]:
+    return [name.strip() for name in given.split(",") if name.strip()]
+
+
+def _print_summary(done: Any, store: Any, models: Any) -> None:
+    from zoo.cli.output import print_table
+    from zoo.registry.links import ui_links
+
+    report = done.report
+    if done.found:
+        click.echo(f"Found: compared on {report['created'][:10]} (--force computes it again).\n")
+    click.echo(click.wrap_text(report["summary"], 96))
+    click.echo("")
+    tested = [claim for claim in report["claims"] if claim["value"] is not None]
+    print_table(
+        ("claim", "verdict", "value", "models", "statement"),
+        [
+            (c["id"], c["verdict"], round(c["value"], 3), ", ".join(c["models"]), c["statement"])
+            for c in tested
+        ],
+    )
+    others = sorted({c["id"] for c in report["claims"]} - {c["id"] for c in tested})
+    if others:
+        click.echo(
+            f"Not tested by these models: {', '.join(others)} (zoo claims says what they need)."
+        )
+    for name, reason in report["not_applicable"].items():
+        click.echo(f"{name} did not apply: {reason}")
+    links = ui_links(store, comparison=done.run.run_id, models=models)
+    click.echo(f"\nreport   {done.folder / 'report.html'}")
+    click.echo(f"MLflow   {links.comparison}")
+    click.echo(f"runs     {links.side_by_side}")
+    if not store.is_server:
+        click.echo("         (start the pages with: zoo ui)")

@@ -1,0 +1,59 @@
+"""`zoo register`: trained models into the registry."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("folders", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--test",
+    "test_folder",
+    type=click.Path(path_type=Path),
+    help="The test split that travels with the models [default: data/subsets/test].",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(folders: tuple[Path, ...], test_folder: Path | None, as_json: bool) -> None:
+    """Register trained models; what is registered already is left as it is.
+
+    FOLDERS hold model.safetensors and spec.json; by default they are all variants of the
+    pipeline. Run it after a server was away, or to fill a new registry: nothing is trained.
+
+    \b
+    Examples:
+      zoo register
+      zoo register models/vit-small-0
+    """
+    import dataclasses
+
+    from zoo.cli.output import print_json, print_table
+    from zoo.config import load_params
+    from zoo.errors import UserError
+    from zoo.registry.register import register_all
+    from zoo.registry.store import find_root, open_store
+
+    root = find_root()
+    chosen = list(folders)
+    if not chosen:
+        params = load_params(root / "params.yaml")
+        chosen = [root / "models" / f"{m}-{s}-{seed}" for m, s, seed in params.variants]
+    missing = [str(folder) for folder in chosen if not (folder / "spec.json").is_file()]
+    if missing:
+        raise UserError(f"no trained model in {', '.join(missing)}; `dvc repro` trains them")
+    test = test_folder or root / "data" / "subsets" / "test"
+    if test_folder is None and not test.is_dir():
+        test = None
+    registered = register_all(chosen, test_folder=test, store=open_store())
+    if as_json:
+        print_json([dataclasses.asdict(entry) for entry in registered])
+        return
+    print_table(
+        ("model", "version", "digest", ""),
+        [
+            (r.name, r.version, r.digest[:12], "registered" if r.created else "was there")
+            for r in registered
+        ],
+    )

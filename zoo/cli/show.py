@@ -1,0 +1,50 @@
+"""`zoo show`: one model, whole."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+@click.argument("reference")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(reference: str, as_json: bool) -> None:
+    """Show one model: what it is, how it was trained, and how good it is.
+
+    \b
+    REFERENCE is NAME (the latest version), NAME/3, NAME@alias, runs:/…, models:/… or a folder.
+
+    \b
+    Examples:
+      zoo show vit-small
+      zoo show vit-small@best --json
+    """
+    from zoo.cli.output import print_json, print_table
+    from zoo.models.spec import SPEC, read_spec
+    from zoo.registry.links import version_link
+    from zoo.registry.resolve import fetch_model, resolve
+    from zoo.registry.store import open_store
+
+    store = open_store()
+    model = resolve(store, reference)
+    spec = read_spec(fetch_model(store, model) / SPEC)
+    link = version_link(store, model)
+    if as_json:
+        known = {"uri": model.uri, "version": model.version, "digest": model.digest, "link": link}
+        print_json(known | {"tags": model.tags, "spec": spec.as_dict()})
+        return
+    facts = {
+        "model": model.label,
+        "address": model.uri,
+        "architecture": " ".join([spec.arch, *(f"{k}={v}" for k, v in spec.kwargs.items())]),
+        "parameters": f"{spec.parameters:,}",
+        "input": f"{spec.image_size} × {spec.image_size} pixels, {len(spec.class_names)} classes",
+        "trained on": f"{spec.source} {spec.subset}, {spec.subset_count:,} images",
+        "seed": spec.seed,
+        **{name.replace("/", " "): f"{value:.4f}" for name, value in spec.metrics.items()},
+        **{name.replace("_", " "): value for name, value in spec.training.items()},
+        **spec.environment,
+        "digest": model.digest,
+        "page": link,
+    }
+    print_table(("", ""), [(name, str(value)) for name, value in facts.items() if value != ""])

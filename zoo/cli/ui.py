@@ -1,0 +1,40 @@
+"""`zoo ui`: MLflow's pages on the project's store."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+@click.option("--port", default=5000, show_default=True, type=click.IntRange(1, 65535))
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Keep it: the pages have no password."
+)
+@click.option("--no-serve", is_flag=True, help="Only print the links.")
+def command(port: int, host: str, no_serve: bool) -> None:
+    """Start MLflow's UI on the zoo's store and print the links that matter.
+
+    With MLFLOW_TRACKING_URI set to a server, that server's pages are linked and none started.
+
+    \b
+    Examples:
+      zoo ui
+      zoo ui --port 5050
+    """
+    from zoo.errors import UserError
+    from zoo.registry.links import ui_links
+    from zoo.registry.serve import serve_ui
+    from zoo.registry.store import open_store, show_uri
+
+    store = open_store()
+    links = ui_links(store, base="" if store.is_server else f"http://{host}:{port}")
+    click.echo(f"store         {show_uri(store)}")
+    click.echo(f"models        {links.models}")
+    click.echo(f"training runs {links.runs}")
+    click.echo(f"comparisons   {links.comparisons}")
+    if store.is_server or no_serve:
+        return
+    click.echo("Ctrl-C ends it.")
+    status = serve_ui(store, host, port)
+    if status:
+        raise UserError(f"MLflow's server ended with status {status}; is port {port} in use?")

@@ -1,0 +1,132 @@
+"""Build nested, class-balanced, seeded subsets of a source."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo.data.sampling import balanced_order, stratified_split
+from zoo.data.sources import Source, Split
+from zoo.data.subsets import DESCRIPTION, IMAGES, LABELS, SubsetInfo, content_digest
+from zoo.errors import UserError
+from zoo.files import replacing_folder, write_json
+
+HELD_OUT = ("validation", "test")
+
+
+def build_subsets(
+    source: Source,
+    sizes: Mapping[str, int | str],
+    folder: Path,
+    *,
+    image_size: int,
+    validation: float,
+    seed: int,
+) -> dict[str, SubsetInfo]:
+    """Write every subset, and the `validation` and `test` splits that all of them share.
+
+    Args:
+        source: the images.
+        sizes: subset name -> number of images, or `all`.
+        folder: each subset becomes a folder in it.
+        image_size: pixels a side; images are resized and centre-cropped to it.
+        validation: share of every class of the train split that is held out.
+        seed: decides the order; the same seed gives the same subsets on every machine.
+
+    Raises:
+        UserError: a size that the data cannot give, a reserved name, a class with too few images.
+    """
+    for name in sizes:
+        if name in HELD_OUT:
+            raise UserError(f"subsets: {name!r} is the name of a held-out split; choose another")
+    pool, held_out = stratified_split(source.train.labels, validation, seed)
+    order = pool[balanced_order(source.train.labels[pool], seed)]
+    counts = {name: _count(name, size, source, pool) for name, size in sizes.items()}
+    chosen = {name: order[:count] for name, count in counts.items()} | {"validation": held_out}
+    infos = {
+        name: _write(name, source, source.train, indices, folder / name, image_size, seed)
+        for name, indices in chosen.items()
+    }
+    everything = np.arange(len(source.test), dtype=np.int64)
+    infos["test"] = _write(
+        "test", source, source.test, everything, folder / "test", image_size, seed
+    )
+    return infos
+
+
+def _count(name: str, size: int | str, source: Source, pool: NDArray[np.int64]) -> int:
+    if size == "all":
+        return len(pool)
+    if not isinstance(size, int) or size < 1:
+        raise UserError(f"subsets.{name}: expected a number of images or 'all', got {size!r}")
+    if size > len(pool):
+        raise UserError(
+            f"subsets.{name}: {size} images asked for, {source.name} has {len(pool)} to train on"
+        )
+    classes = len(source.class_names)
+    needed = -(-size // classes)
+    present = np.bincount(source.train.labels[pool], minlength=classes)
+    # Within one image a class: the first `size % classes` classes give one more.
+    wanted = size // classes + (np.arange(classes) < size % classes)
+    if (short := np.flatnonzero(present < wanted)).size:
+        raise UserError(
+            f"subsets.{name}: {size} images need {needed} of every class, "
+            f"{source.class_names[short[0]]!r} has {present[short[0]]}; ask for fewer, or 'all'"
+        )
+    return size
+
+
+def _write(
+    name: str,
+    source: Source,
+    split: Split,
+    indices: NDArray[np.int64],
+    folder: Path,
+    image_size: int,
+    seed: int,
+) -> SubsetInfo:
+    shape = (len(indices), image_size, image_size, 3)
+    with replacing_folder(folder) as new:
+        images = np.lib.format.open_memmap(new / IMAGES, mode="w+", dtype=np.uint8, shape=shape)
+        total, squares = np.zeros(3), np.zeros(3)
+        for row, index in enumerate(indices):
+            images[row] = resize(split.read(int(index)), image_size)
+            scaled = images[row].reshape(-1, 3) / 255.0
+            total += scaled.mean(axis=0)
+            squares += (scaled**2).mean(axis=0)
+        images.flush()
+        labels = split.labels[indices]
+        np.save(new / LABELS, labels)
+        mean = total / len(indices)
+        info = SubsetInfo(
+            name=name,
+            source=source.name,
+            class_names=list(source.class_names),
+            image_size=image_size,
+            count=len(indices),
+            mean=mean.round(6).tolist(),
+            std=np.sqrt(np.maximum(squares / len(indices) - mean**2, 0)).round(6).tolist(),
+            digest=content_digest(images, labels, list(source.class_names)),
+            seed=seed,
+            indices=indices.tolist(),
+        )
+        write_json(new / DESCRIPTION, dataclasses.asdict(info))
+    return info
+
+
+def resize(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Scale the shorter side to `size` pixels (bicubic) and crop the centre square."""
+    from PIL import Image
+
+    height, width = image.shape[:2]
+    if (height, width) == (size, size):
+        return image
+    scale = size / min(height, width)
+    scaled = (max(size, round(width * scale)), max(size, round(height * scale)))
+    picture = Image.fromarray(image).resize(scaled, Image.Resampling.BICUBIC)
+    left, top = (scaled[0] - size) // 2, (scaled[1] - size) // 2
+    return np.asarray(picture.crop((left, top, left + size, top + size)))

@@ -1,0 +1,55 @@
+"""Which images: seeded orders and splits that are the same on every machine.
+
+NumPy's `RandomState` is used since its stream is frozen; `Generator`'s may change with a version.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo.errors import UserError
+
+
+def stratified_split(
+    labels: NDArray[np.int64], fraction: float, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Split indices into (rest, held out), holding out `fraction` of every class.
+
+    At least one image of a class is held out and at least one stays.
+
+    >>> rest, held_out = stratified_split(np.array([0, 0, 0, 0, 1, 1]), 0.5, seed=0)
+    >>> len(rest), len(held_out)
+    (3, 3)
+    """
+    random = np.random.RandomState(seed)
+    held_out = []
+    for label in np.unique(labels):
+        members = random.permutation(np.flatnonzero(labels == label))
+        if len(members) < 2:
+            raise UserError(
+                f"class {label} has {len(members)} image; expected at least 2, "
+                "one to train on and one to hold out"
+            )
+        count = min(max(1, round(fraction * len(members))), len(members) - 1)
+        held_out.append(members[:count])
+    chosen = np.sort(np.concatenate(held_out)).astype(np.int64)
+    rest = np.setdiff1d(np.arange(len(labels)), chosen).astype(np.int64)
+    return rest, chosen
+
+
+def balanced_order(labels: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """Order indices so that every prefix is class-balanced within one image a class.
+
+    That holds for as long as no class has run out; the rest of the larger classes follows.
+
+    >>> labels = np.array([0, 0, 1, 1])
+    >>> labels[balanced_order(labels, seed=0)].tolist()
+    [0, 1, 0, 1]
+    """
+    random = np.random.RandomState(seed)
+    rank = np.empty(len(labels), dtype=np.int64)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        rank[random.permutation(members)] = np.arange(len(members))
+    return np.lexsort((labels, rank)).astype(np.int64)
