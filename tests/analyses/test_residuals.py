@@ -187,36 +187,50 @@ def test_a_model_without_a_class_token_has_no_cls_ratio(make_model, digit_images
 
 
 class Location(nn.Module):
-    """A convolutional block: f(z) is z times 0.25 before an activation that works in place."""
+    """A convolutional block that makes its sum in place, in its branch or in its skip."""
 
     def __init__(self, projected):
         super().__init__()
-        self.first = nn.Conv2d(4, 4, 1, bias=False)
-        self.second = nn.Conv2d(4, 4, 1, bias=False)
-        self.first.weight.data = torch.eye(4)[:, :, None, None]
-        self.second.weight.data = 0.25 * torch.eye(4)[:, :, None, None]
+        self.first = nn.Conv2d(4, 4, 1)
+        self.second = nn.Conv2d(4, 4, 1)
+        self.project = nn.Conv2d(4, 4, 1) if projected else None
         self.act = nn.ReLU(inplace=True)
-        self.project = None
-        if projected:
-            self.project = nn.Conv2d(4, 4, 1, bias=False)
-            self.project.weight.data = 3 * torch.eye(4)[:, :, None, None]
 
     def forward(self, x):
-        f = self.second(self.first(x))
-        f += x if self.project is None else self.project(x)
-        return self.act(f)
+        f = self.second(self.first(x).tanh())
+        if self.project is None:
+            f += x
+            return self.act(f)
+        z = self.project(x)
+        z += f
+        return self.act(z)
 
 
-def test_a_cnns_skip_is_taken_after_its_projection_and_its_branch_before_the_sum(digit_images):
+def test_a_cnns_skip_is_taken_after_its_projection_and_both_before_the_sum(digit_images):
     torch.manual_seed(0)
-    stem = nn.Conv2d(3, 4, 1)
-    stem.weight.data.abs_()
-    stem.bias.data.fill_(0.1)
     body = nn.Sequential(Location(False), Location(True))
-    module = nn.Sequential(stem, body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10))
-    result = compare([described(module, "c")], digit_images[0])
-    np.testing.assert_allclose(result.arrays["mean_ratio_residual/c"].values, [4, 12], rtol=1e-5)
-    np.testing.assert_allclose(result.arrays["mean_cosine/c"].values, [1, 1], rtol=1e-5)
+    stem, head = nn.Conv2d(3, 4, 1), (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10))
+    model = described(nn.Sequential(stem, body, *head), "c")
+    result = compare([model], digit_images[0])
+    with torch.inference_mode():
+        x = stem(preprocess(digit_images[0], model.spec))
+        for i, block in enumerate(body):
+            z = x.clone() if i == 0 else block.project(x)
+            f = block.second(block.first(x).tanh())
+            x = (z + f).relu()
+            norms = [(v.double() ** 2).sum(dim=1).sqrt().numpy() for v in (z, f, x)]
+            ratio = result.arrays["mean_ratio_residual/c"].values[i]
+            assert ratio == pytest.approx((norms[0] / norms[1]).mean(), rel=1e-5)
+            dot = (z.double() * x.double()).sum(dim=1).numpy()
+            alive = norms[2] > 0
+            by_place = [
+                (dot[:, y, c] / (norms[0] * norms[2])[:, y, c])[alive[:, y, c]].mean()
+                for y, c in np.ndindex(SIDE, SIDE)
+                if alive[:, y, c].any()
+            ]
+            assert result.arrays["mean_cosine/c"].values[i] == pytest.approx(
+                np.mean(by_place), rel=1e-5
+            )
     assert "ratio_residual/c" not in result.arrays  # locations have no rows in a token map
 
 

@@ -160,7 +160,7 @@ class _Residuals(Accumulator):
         for what, block, first, second in self.pairs[subject, tap]:
             other = self.waiting.get(second if tap == first else first)
             if other is None:
-                # A projected skip comes after the branch, which the sum will overwrite.
+                # A sum made in place overwrites the skip or the branch.
                 self.waiting[tap] = value.clone()
                 continue
             z, f = (value, other) if tap == first else (other, value)

@@ -12,7 +12,6 @@ import numpy as np
 from mlflow.entities import Run
 
 from zoo.data.sampling import balanced_order
-from zoo.data.sampling import balanced_order
 from zoo.data.subsets import (
     DESCRIPTION,
     IMAGES,

@@ -245,8 +245,8 @@
       const [low, high] = map.bounds.map((bound) => this.value(row, column, bound));
       if (low <= high) facts.push(["95 % interval", `${written(low, map.range)} to ${written(high, map.range)}`]);
       const best = this.closest();
-      const found = `${map.columns.names[best]} (${written(this.value(row, best), map.range)})`;
-      if (best >= 0) facts.push([`Closest to ${map.rows.names[row]}`, found]);
+      const found = (j) => `${map.columns.names[j]} (${written(this.value(row, j), map.range)})`;
+      if (best >= 0) facts.push([`Closest to ${map.rows.names[row]}`, found(best)]);
       const [className, unit] = Number.isNaN(value) ? ["value missing", ""] : ["value", ` ${map.unit}`];
       this.output.replaceChildren(
         element("span", { className }, written(value, map.range), element("small", {}, unit)),
