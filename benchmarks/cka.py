@@ -81,9 +81,10 @@ def peer(both: list[LoadedModel], images: np.ndarray, pattern: str) -> Callable[
 
     def run() -> None:
         with torch.inference_mode():
-            CKA(both[0].module, both[1].module, model1_layers=taps[0], model2_layers=taps[1]).compare(
-                batches
+            cka_tool = CKA(
+                both[0].module, both[1].module, model1_layers=taps[0], model2_layers=taps[1]
             )
+            cka_tool.compare(batches)
 
     return run
 
@@ -140,7 +141,8 @@ def main() -> None:
         swapped.append(cpu_seconds(lambda: compare(both[::-1], images, pattern)) / base)
         if other:
             peers.append(cpu_seconds(other) / base)
-    print(f"{date.today()}, {platform.processor() or platform.machine()}, torch {torch.__version__}")
+    machine = platform.processor() or platform.machine()
+    print(f"{date.today()}, {machine}, torch {torch.__version__}")
     print(f"{options.layers} x {options.layers} layers, {options.images} images, batch {BATCH}, "
           f"{options.threads} thread(s), median of {options.repeats} (least to most)")  # fmt: skip
     for name, values in (("zoo", ratios), ("zoo, models swapped", swapped), ("pytorch-cka", peers)):

@@ -138,7 +138,7 @@ class Comparison:
             (new / "arrays").mkdir()
             for entry in report["analyses"]:
                 result = self.results[entry["name"]]
-                arrays = {name: array.values for name, array in result.arrays.items()}
+                arrays: Any = {name: array.values for name, array in result.arrays.items()}
                 np.savez_compressed(new / entry["arrays"], **arrays)
                 figures = load_analysis(entry["name"]).draw(result)
                 for name, figure in figures.items():

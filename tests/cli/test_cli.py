@@ -95,7 +95,7 @@ def test_the_registry_is_listed_and_shown(zoo, registered):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["show", "vit-smal"], "did you mean 'vit-small'"),
+        (["show", "vit-smal"], "did you mean vit-small, vit-gap-small"),
         (["show", "vit-small/7"], "7"),
         (["compare", "vit-small"], "expected two or more models to compare, got 1"),
         (["compare", "vit-small", "vit-small"], "expected different models"),

@@ -23,7 +23,7 @@ from zoo.models.files import LoadedModel
 from zoo.models.spec import ModelSpec
 from zoo.report.style import save_figure
 
-ANALYSES = ("accuracy", "cka", "attention-maps", "feature-maps")
+ANALYSES = ("cka", "attention-maps", "feature-maps")
 TINY_VIT = {"embed_dim": 32, "depth": 3, "num_heads": 2}
 CLAIMS = [
     {
@@ -108,7 +108,7 @@ def write_comparison(
         labels,
         class_names=vit.spec.class_names,
         only=ANALYSES,
-        settings=Settings(batch_size=32, references=False, resamples=20, shown_images=4),
+        settings=Settings(batch_size=32, references=False, resamples=20, shown_images=2),
     )
     comparison = Comparison(
         findings,

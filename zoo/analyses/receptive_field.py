@@ -296,15 +296,12 @@ def _draw_radii(result: Result) -> Figure:
         axes = figure.subplots(1, len(SHARES), sharey=True)
         for axis, (key, share) in zip(axes, SHARES.items(), strict=True):
             for i, name in enumerate(result.models):
-                axis.plot(
-                    result.arrays[f"depth/{name}"].values,
-                    result.arrays[f"{key}_share/{name}"].values,
-                    "osD^v"[i % 5] + "-",
-                    markersize=3,
-                    linewidth=1,
-                    color=style.COLOURS[i % len(style.COLOURS)],
-                    label=name,
-                )
+                points = [
+                    result.arrays[f"{what}/{name}"].values for what in ("depth", f"{key}_share")
+                ]
+                colour = style.COLOURS[i % len(style.COLOURS)]
+                marks = "osD^v"[i % 5] + "-"
+                axis.plot(*points, marks, color=colour, label=name, markersize=3, linewidth=1)
             even = mass_radius(np.ones((128, 128)), share) / math.hypot(64, 64)
             axis.axhline(even, color="0.5", linestyle=":", linewidth=1, label="even field")
             axis.set_title(f"disc with {share:.0%} of the mass", loc="left")

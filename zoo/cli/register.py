@@ -43,9 +43,8 @@ def command(folders: tuple[Path, ...], test_folder: Path | None, as_json: bool) 
     missing = [str(folder) for folder in chosen if not (folder / "spec.json").is_file()]
     if missing:
         raise UserError(f"no trained model in {', '.join(missing)}; `dvc repro` trains them")
-    test = test_folder or root / "data" / "subsets" / "test"
-    if test_folder is None and not test.is_dir():
-        test = None
+    usual = root / "data" / "subsets" / "test"
+    test = test_folder or (usual if usual.is_dir() else None)
     registered = register_all(chosen, test_folder=test, store=open_store())
     if as_json:
         print_json([dataclasses.asdict(entry) for entry in registered])

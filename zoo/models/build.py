@@ -145,8 +145,14 @@ class NoSkipBlock(nn.Module):
 
     def forward(self, x: torch.Tensor, **kwargs: Any) -> torch.Tensor:
         """Map tokens (n, tokens, width) to tokens of the same shape."""
-        x = self.drop_path1(self.ls1(self.attn(self.norm1(x), **kwargs)))
-        return self.drop_path2(self.ls2(self.mlp(self.norm2(x))))
+        x = self._branch(x, ("norm1", "attn", "ls1", "drop_path1"), kwargs)
+        return self._branch(x, ("norm2", "mlp", "ls2", "drop_path2"), {})
+
+    def _branch(
+        self, x: torch.Tensor, names: tuple[str, str, str, str], kwargs: dict[str, Any]
+    ) -> torch.Tensor:
+        norm, branch, scale, drop = (self.get_submodule(name) for name in names)
+        return drop(scale(branch(norm(x), **kwargs)))
 
 
 def _without_skips(model: nn.Module, index: int, arch: str) -> nn.Module:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from zoo.analyses import choose_analyses
 from zoo.comparison import REPORT, comparison_digest
@@ -26,11 +26,9 @@ from zoo.registry.images import fetch_images
 from zoo.registry.links import version_link
 from zoo.registry.lookup import all_versions
 from zoo.registry.references import Resolved
-from zoo.registry.resolve import fetch_model, find_by_digest
+from zoo.registry.resolve import find_by_digest, load_resolved
+from zoo.registry.runs import quoted
 from zoo.registry.store import Store
-
-if TYPE_CHECKING:
-    from zoo.models.files import LoadedModel
 
 OnProgress = Callable[[int, int], None]
 
@@ -143,8 +141,9 @@ def other_seeds(store: Store, models: Sequence[Resolved]) -> list[tuple[int, Res
     for i, model in enumerate(models):
         if model.version is None:
             continue
-        name = model.name.replace("'", "")
-        for version in all_versions(store, f"name='{name}'"):
+        with store.explained():
+            versions = all_versions(store, f"name={quoted(model.name)}")
+        for version in versions:
             tags = version.tags
             same = tags.get("zoo.subset_digest") == model.tags.get("zoo.subset_digest")
             other = tags.get("zoo.seed") != model.tags.get("zoo.seed")
@@ -153,17 +152,6 @@ def other_seeds(store: Store, models: Sequence[Resolved]) -> list[tuple[int, Res
                 found.append((i, find_by_digest(store, model.name, digest)))
                 break
     return found
-
-
-def load_resolved(store: Store, model: Resolved, name: str = "") -> LoadedModel:
-    """Load a model that was found, whatever kind of reference it was found by."""
-    if model.kind == "timm":
-        from zoo.models.pretrained import load_timm
-
-        return load_timm(model.name)
-    from zoo.models.files import load_model
-
-    return load_model(fetch_model(store, model), name=name or model.label, uri=model.uri)
 
 
 def _images(store: Store, models: Sequence[Resolved], data: Path | None) -> Subset:
@@ -223,13 +211,13 @@ def _compute(
 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     findings = compare_models(
-        [load_resolved(store, model, name) for model, name in zip(models, names, strict=True)],
+        [load_resolved(store, model, name=name) for model, name in zip(models, names, strict=True)],
         images.images[:count],
         images.labels[:count],
         class_names=images.info.class_names,
         only=only,
         skip=skip,
-        siblings=[(i, load_resolved(store, model, names[i])) for i, model in siblings],
+        siblings=[(i, load_resolved(store, model, name=names[i])) for i, model in siblings],
         settings=settings,
         device=device,
         on_progress=on_progress,

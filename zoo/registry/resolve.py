@@ -80,7 +80,11 @@ def load(reference: str, *, store: Store | None = None) -> LoadedModel:
     Raises:
         UserError: nothing is there, it is no model of zoo, or it is damaged.
     """
-    resolved = resolve(store, reference)
+    return load_resolved(store, resolve(store, reference))
+
+
+def load_resolved(store: Store | None, resolved: Resolved, *, name: str = "") -> LoadedModel:
+    """Load a model that was found; `name` is how reports shall call it."""
     if resolved.kind == "timm":
         from zoo.models.pretrained import load_timm
 
@@ -88,7 +92,7 @@ def load(reference: str, *, store: Store | None = None) -> LoadedModel:
     folder = fetch_model(store, resolved)
     from zoo.models.files import load_model
 
-    model = load_model(folder, name=resolved.label, uri=resolved.uri)
+    model = load_model(folder, name=name or resolved.label, uri=resolved.uri)
     if model.digest != resolved.digest:
         raise _changed(resolved, model.digest)
     return model

@@ -241,4 +241,5 @@ def _accuracy(metrics: Mapping[str, float]) -> float | None:
 def _where(claim: Data) -> str:
     """Say where a paper makes a claim: its name and figure."""
     figure = str(claim["figure"])
-    return f"{claim['paper']}, {'Fig. ' if figure[:1].isdigit() else ''}{figure}".strip(", ")
+    mark = "Fig. " if re.match(r"([A-Z]\.)?\d", figure) else ""
+    return f"{claim['paper']}, {mark}{figure}".strip(", ")

@@ -1,0 +1,229 @@
+from itertools import combinations, pairwise
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from zoo.report import style
+
+SLACK = 0.5  # points that boxes may touch by, since letters end on whole dots
+
+
+def layer_names(count: int, kind: str = "vit") -> list[str]:
+    parts = {
+        "vit": ("blocks", ["norm1", "attn.proj", "mlp.fc1", "mlp"]),
+        "cnn": ("features.denseblock1", ["conv1", "bn1", "act1", "downsample.0"]),
+    }
+    stem, inner = parts[kind]
+    return ["stem", *(f"{stem}.{i // 4}.{inner[i % 4]}" for i in range(count - 2)), "head"]
+
+
+def heat_map(rows: int, columns: int, kind: str = "vit") -> style.HeatMap:
+    values = np.random.default_rng(0).random((rows, columns))
+    return style.HeatMap(
+        values, layer_names(rows), layer_names(columns, kind), "vit-small", "resnet18-small"
+    )
+
+
+def draw(figure: Figure):
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return canvas.get_renderer()
+
+
+def visible_texts(figure: Figure) -> list:
+    found = []
+    for axis in figure.axes:
+        if not axis.axison:
+            found.append(axis.title)
+            continue
+        found += [t for t in (*axis.get_xticklabels(), *axis.get_yticklabels()) if t.get_text()]
+        found += [axis.title, axis._left_title, axis.xaxis.label, axis.yaxis.label]
+    return [text for text in found if text.get_text() and text.get_visible()]
+
+
+def overlap(a, b) -> bool:
+    wide = min(a.x1, b.x1) - max(a.x0, b.x0)
+    high = min(a.y1, b.y1) - max(a.y0, b.y0)
+    return wide > SLACK and high > SLACK
+
+
+def assert_legible(figure: Figure) -> None:
+    renderer = draw(figure)
+    texts = visible_texts(figure)
+    boxes = [(text.get_text(), text.get_window_extent(renderer)) for text in texts]
+    width, height = figure.get_size_inches() * figure.dpi
+    for text, box in boxes:
+        inside = min(box.x0, box.y0) > -SLACK and box.x1 < width + SLACK and box.y1 < height + SLACK
+        assert inside, f"{text!r} is cut off: {box}"
+    for (one, a), (other, b) in combinations(boxes, 2):
+        assert not overlap(a, b), f"{one!r} runs into {other!r}"
+    assert all(text.get_fontsize() >= style.LABEL_POINTS for text in texts)
+
+
+@pytest.mark.parametrize(("layers", "panels"), [(10, 3), (60, 2), (60, 3), (200, 1), (200, 3)])
+def test_heat_maps_are_legible_at_any_depth(layers: int, panels: int):
+    kinds = ["vit", "cnn", "vit"]
+    maps = [heat_map(layers, layers - 2, kinds[i]) for i in range(panels)]
+    assert_legible(style.heat_maps(maps, colour_label="CKA", low=0, high=1))
+
+
+@pytest.mark.parametrize("panels", [1, 2, 3, 7])
+def test_heat_maps_fit_the_page_and_leave_no_empty_margins(panels: int):
+    figure = style.heat_maps([heat_map(12, 12)] * panels, colour_label="CKA", low=0, high=1)
+    renderer = draw(figure)
+    width, height = figure.get_size_inches()
+    used = figure.get_tightbbox(renderer)
+    assert width <= style.WIDTH + 1e-6
+    assert used.width > 0.93 * width
+    assert used.height > 0.93 * height
+
+
+@pytest.mark.parametrize("panels", [1, 3, 4])
+def test_the_colour_bar_is_as_high_as_the_panels(panels: int):
+    figure = style.heat_maps([heat_map(12, 12)] * panels, colour_label="CKA", low=0, high=1)
+    draw(figure)
+    *maps, bar = (axis.get_window_extent() for axis in figure.axes)
+    assert bar.y0 == pytest.approx(min(box.y0 for box in maps), abs=1)
+    assert bar.y1 == pytest.approx(max(box.y1 for box in maps), abs=1)
+    assert all(box.width == pytest.approx(box.height, abs=1) for box in maps)
+
+
+def test_heat_maps_share_one_colour_range_and_name_their_axes():
+    figure = style.heat_maps([heat_map(5, 6), heat_map(6, 5)], colour_label="CKA", low=-1, high=2)
+    first, second, bar = figure.axes
+    assert first.images[0].get_clim() == second.images[0].get_clim() == (-1, 2)
+    assert first._left_title.get_text() == "rows: vit-small\ncolumns: resnet18-small"
+    assert bar.get_ylabel() == "CKA"
+
+
+def test_the_first_layers_are_at_the_bottom_left():
+    figure = style.heat_maps([heat_map(5, 6)], colour_label="CKA", low=0, high=1)
+    axis = figure.axes[0]
+    assert axis.get_ylim()[0] < axis.get_ylim()[1]
+    assert axis.get_yticklabels()[0].get_text() == axis.get_xticklabels()[0].get_text() == "stem"
+
+
+def test_cells_that_could_not_be_measured_show_the_hatching_behind_them():
+    panel = heat_map(4, 4)
+    panel.values[1, 2] = np.nan
+    axis = style.heat_maps([panel], colour_label="CKA", low=0, high=1).axes[0]
+    drawn = axis.images[0].get_array()
+    assert axis.patch.get_hatch()
+    assert np.argwhere(np.ma.getmaskarray(drawn)).tolist() == [[1, 2]]
+
+
+def test_a_lone_heat_map_keeps_its_axis_titles():
+    with style.styled():
+        figure = style.new_figure(4, 4)
+        style.heat_map(figure.subplots(), heat_map(100, 80), low=0, high=1)
+    assert figure.axes[0].get_ylabel() == "vit-small"
+    assert figure.axes[0].get_xlabel() == "resnet18-small"
+    assert_legible(figure)
+
+
+@given(st.integers(1, 300), st.integers(2, 40), st.integers(1, 12))
+@settings(max_examples=50, deadline=None)
+def test_chosen_labels_are_far_enough_apart(count: int, most: int, layers_a_block: int):
+    names = [f"blocks.{i // layers_a_block}.norm" for i in range(count)]
+    positions, labels = style.choose_labels(names, most)
+    assert positions[0] == 0
+    assert len(labels) == len(positions) <= most
+    for a, b in pairwise(positions):
+        assert b - a >= count / most or count <= most
+    if count <= most:
+        assert labels == names
+    else:
+        assert all(
+            names[i].startswith(label + ".") for i, label in zip(positions, labels, strict=True)
+        )
+
+
+@given(st.text(alphabet="ab.1", min_size=1, max_size=60), st.integers(8, 30))
+@settings(max_examples=100, deadline=None)
+def test_shortened_names_fit_and_keep_both_ends(name: str, length: int):
+    short = style.shorten(name, length)
+    assert len(short) <= length
+    if len(name) > length:
+        head, tail = short.split("…")
+        assert name.startswith(head)
+        assert name.endswith(tail)
+        assert head
+        assert tail
+
+
+def test_a_shortened_name_keeps_the_number_of_its_block():
+    assert style.shorten("blocks.11.attn.qkv_projection", 16).startswith("blocks.11…")
+
+
+@pytest.mark.parametrize("text", ["layer3.1.downsample.0", "blocks.11.attn.proj", "WWWW"])
+def test_text_is_measured_as_it_is_drawn(text: str):
+    with style.styled():
+        figure = Figure(dpi=150)
+        drawn = figure.text(0.1, 0.5, text, fontsize=style.LABEL_POINTS)
+    inches = drawn.get_window_extent(draw(figure)).width / figure.dpi
+    assert style.text_width(text) == pytest.approx(inches, rel=0.12)
+    assert style.text_width("  ") == 0
+
+
+def grid(rows: int, columns: int, name: str = "blocks.{}") -> tuple[Figure, np.ndarray]:
+    random = np.random.default_rng(0)
+    pictures = [
+        [random.integers(255, size=(8, 8, 3), dtype=np.uint8), *random.random((columns - 1, 4, 4))]
+        for _ in range(rows)
+    ]
+    return style.image_grid(
+        pictures,
+        row_labels=[f"class number {i}" for i in range(rows)],
+        column_labels=["input", *(name.format(i) for i in range(columns - 1))],
+    )
+
+
+@pytest.mark.parametrize("name", ["blocks.{}", "layer{}.1.downsample.conv"])
+@pytest.mark.parametrize("columns", [2, 12])
+def test_image_grids_are_legible_and_fit_the_page(columns: int, name: str):
+    figure, axes = grid(6, columns, name)
+    assert axes.shape == (6, columns)
+    assert figure.get_size_inches()[0] <= style.WIDTH + 1e-6
+    assert_legible(figure)
+
+
+def test_cells_of_an_image_grid_are_square_and_close():
+    figure, axes = grid(3, 4)
+    draw(figure)
+    boxes = np.array([[axis.get_window_extent().extents for axis in row] for row in axes])
+    width, height = boxes[..., 2] - boxes[..., 0], boxes[..., 3] - boxes[..., 1]
+    gaps = boxes[:, 1:, 0] - boxes[:, :-1, 2]
+    np.testing.assert_allclose(width, height, rtol=0.02)
+    assert (gaps >= 0).all()
+    assert (gaps < 0.25 * width[:, 1:]).all()
+
+
+def test_an_image_grid_leaves_empty_cells_empty():
+    picture = np.zeros((4, 4))
+    _, axes = style.image_grid(
+        [[picture, None], [picture]], row_labels=["a", "b"], column_labels=["input", "map"]
+    )
+    assert [len(axis.images) for axis in axes.flat] == [1, 0, 1, 0]
+
+
+def test_the_style_lasts_only_for_its_context():
+    before = mpl.rcParams["font.size"]
+    with style.styled():
+        assert mpl.rcParams["font.size"] == style.STYLE["font.size"] != before
+    assert mpl.rcParams["font.size"] == before
+
+
+def test_saved_figures_are_the_same_bytes_each_time(tmp_path):
+    saved = []
+    for folder in ("one", "two"):
+        figure, _ = grid(2, 3)
+        paths = style.save_figure(figure, tmp_path / folder, "grid")
+        saved.append([path.read_bytes() for path in paths])
+    assert saved[0] == saved[1]
+    assert [path.name for path in paths] == ["grid.png", "grid.svg"]
+    assert b"<dc:date>" not in saved[0][1]

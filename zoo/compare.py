@@ -1,1 +1,0 @@
-from zoo.engine import *  # noqa
