@@ -72,9 +72,7 @@ def peer(both: list[LoadedModel], images: np.ndarray, pattern: str) -> Callable[
         from pytorch_cka import CKA
     except ImportError:
         return None
-    taps = [
-        list(select_layers(trace(m.module, torch.zeros(1, 3, 32, 32)), pattern)) for m in both
-    ]
+    taps = [list(select_layers(trace(m.module, torch.zeros(1, 3, 32, 32)), pattern)) for m in both]
     batches = [
         preprocess(images[i : i + BATCH], both[0].spec) for i in range(0, len(images), BATCH)
     ]

@@ -33,7 +33,7 @@ def closure(script: Path) -> set[str]:
     return seen
 
 
-@pytest.mark.parametrize("stage", ["subset", "train", "compare", "summary"])
+@pytest.mark.parametrize("stage", ["subset", "train", "compare", "effect", "summary"])
 def test_a_stages_deps_hold_all_that_decides_its_outputs(stage):
     needed = closure(Path("pipelines") / f"{stage}.py")
     deps = [d for d in STAGES[stage]["deps"] if d.startswith(("zoo", "pipelines"))]

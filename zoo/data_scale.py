@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import dataclasses
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
+from zoo.files import csv_text
 from zoo.report import style
 
 
@@ -77,12 +77,7 @@ def gaps(points: Sequence[Point], better: str, worse: str) -> dict[str, float]:
 
 def as_csv(trials: Sequence[Trial]) -> str:
     """Return one line a trial."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(Trial.__dataclass_fields__)
-    for trial in trials:
-        writer.writerow([getattr(trial, name) for name in Trial.__dataclass_fields__])
-    return out.getvalue()
+    return csv_text([dataclasses.asdict(trial) for trial in trials])
 
 
 def as_markdown(points: Sequence[Point], test_images: int) -> str:

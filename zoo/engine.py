@@ -105,7 +105,7 @@ def run_pass(
             stack.enter_context(evaluating(subject.model.module))
             stack.enter_context(observe(subject.model.module, wanted, _dispatch(s, wanted)))
         for start, stop in batches(len(study.images), study.settings.batch_size):
-            pixels = np.ascontiguousarray(study.images[start:stop])
+            pixels = np.array(study.images[start:stop])  # a copy: torch needs it writable
             logits = tuple(_forward(subject, pixels, study.device) for subject in study.subjects)
             labels = None if study.labels is None else study.labels[start:stop]
             for accumulator in accumulators:
@@ -166,20 +166,21 @@ def _prepare(
         )
     if labels is not None and len(labels) != len(images):
         raise UserError(f"expected {len(images)} labels, got {len(labels)}")
-    subjects = [_subject(model, settings, device) for model in models]
+    subjects = [subject_of(model, settings, device) for model in models]
     if settings.references:
         subjects += list(_untrained(subjects, settings, device))
         for of, sibling in siblings:
-            subjects.append(_subject(sibling, settings, device, role="seed", of=of))
+            subjects.append(subject_of(sibling, settings, device, role="seed", of=of))
     shown = _choose_shown(len(images), labels, settings)
     return Study(
         tuple(subjects), images, labels, tuple(class_names), shown, settings, device
     )  # fmt: skip
 
 
-def _subject(
+def subject_of(
     model: LoadedModel, settings: Settings, device: torch.device, role: str = "model", of: int = 0
 ) -> Subject:
+    """Look at a model once: its layers in order, its family, and how its tokens lie."""
     module = model.module.to(device)
     size = model.spec.image_size
     found = trace(module, torch.zeros(1, 3, size, size, device=device))
@@ -244,7 +245,7 @@ def _untrained(
                 **spec.kwargs,
             )
         model = LoadedModel(subject.name, module, spec)
-        yield _subject(model, settings, device, role="untrained", of=of)
+        yield subject_of(model, settings, device, role="untrained", of=of)
 
 
 def _choose_shown(

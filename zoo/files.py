@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
+import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -51,6 +54,25 @@ def read_json(path: Path) -> Any:
         raise UserError(f"no file {path}") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is damaged: expected JSON, got {error}") from None
+
+
+def csv_text(rows: Sequence[Mapping[str, object]]) -> str:
+    """Return rows as CSV with the first one's columns; NaN becomes an empty cell.
+
+    >>> csv_text([{"n": 1, "share": 0.25}, {"n": 2, "share": math.nan}])
+    'n,share\\n1,0.25\\n2,\\n'
+    """
+    out = io.StringIO()
+    writer = csv.DictWriter(out, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
+    return out.getvalue()
+
+
+def _cell(value: object) -> object:
+    if not isinstance(value, float):
+        return value
+    return round(float(value), 6) if math.isfinite(value) else ""
 
 
 @contextmanager

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import logging
 import os
@@ -20,11 +18,11 @@ from filelock import FileLock, Timeout
 from zoo.config import Params, TrainConfig
 from zoo.data.subsets import Subset, load_subset, verify_subset
 from zoo.errors import UserError
-from zoo.files import replacing_folder, write_text
+from zoo.files import csv_text, replacing_folder, write_text
 from zoo.models.build import build, check_arch, count_parameters
 from zoo.models.files import save_model
 from zoo.models.spec import ModelSpec
-from zoo.train import Callback, OnProgress, Row, Trained, evaluate, train
+from zoo.train import Callback, OnProgress, Trained, evaluate, train
 
 EPOCHS, STEPS = "epochs.csv", "steps.csv"
 # The files that decide the weights: their change makes an older checkpoint unusable.
@@ -201,18 +199,10 @@ def _write(
     }
     with replacing_folder(folder) as new:
         save_model(new, trained.module, ModelSpec(**full))
-        write_text(new / EPOCHS, _csv(trained.epochs))
-        write_text(new / STEPS, _csv(trained.steps))
+        write_text(new / EPOCHS, csv_text(trained.epochs))
+        write_text(new / STEPS, csv_text(trained.steps))
     return rated | {
         "parameters": spec.parameters,
         "images_seen": settings["images_seen"],
         "seconds": round(trained.seconds, 1),
     }
-
-
-def _csv(rows: list[Row]) -> str:
-    out = io.StringIO()
-    writer = csv.DictWriter(out, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({k: round(v, 6) for k, v in row.items()} for row in rows)
-    return out.getvalue()

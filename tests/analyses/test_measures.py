@@ -28,6 +28,7 @@ from zoo.analyses.measures import (
     shape_distance,
     svcca,
 )
+from zoo.analyses.measures.neighbours import prepare_neighbours
 
 seeds = st.integers(0, 10_000)
 few = settings(max_examples=8, deadline=None)
@@ -279,8 +280,6 @@ def test_different_images_are_refused(name):
 def test_each_measures_own_degenerate_input_is_named():
     random = np.random.default_rng(0)
     x, y = random.normal(size=(2, 12, 8))
-    with pytest.raises(DegenerateError, match="8 and 8 directions need more than 16 images"):
-        svcca(x, y, variance=1.0)
     with pytest.raises(DegenerateError, match="need more than"):
         pwcca(x, y, variance=1.0)
     with pytest.raises(DegenerateError, match="x has one feature"):
@@ -293,14 +292,31 @@ def test_each_measures_own_degenerate_input_is_named():
         rsa(np.eye(12), y)
     with pytest.raises(DegenerateError, match="x needs more than 10 images, got 10"):
         mutual_knn(np.vstack([x, x])[:10], y[:10])
-    mostly_one = np.zeros((12, 3))
-    mostly_one[0] = 1
+    mostly_one = np.tile(random.normal(size=50), (12, 1))  # distances are rounding, not 0
+    mostly_one[0] += random.normal(size=50)
     with pytest.raises(DegenerateError, match="x has no bandwidth"):
         rbf_cka(mostly_one, y)
     with pytest.raises(DegenerateError, match="x has all images equally far apart"):
         rbf_cka(np.eye(12), y)
     with pytest.raises(DegenerateError, match="x needs at least 4 images, got 3"):
         rbf_cka(x[:3], y[:3])
+
+
+def test_canonical_correlation_needs_more_images_than_directions():
+    x, y = np.random.default_rng(0).normal(size=(2, 17, 8))
+    assert svcca(x, y, variance=1.0) < 1
+    # With one image fewer, a direction of x lies within those of y whatever they hold.
+    with pytest.raises(DegenerateError, match="8 and 8 directions need more than 16 images"):
+        svcca(x[:16], y[:16], variance=1.0)
+
+
+@pytest.mark.parametrize(("n", "d"), [(33, 333), (101, 777)])
+def test_of_images_that_coincide_the_first_ones_are_neighbours_in_spite_of_rounding(n, d):
+    random = np.random.default_rng(0)
+    x = np.tile(random.normal(size=d), (n, 1))
+    x[0] += random.normal(size=d)
+    for i, found in enumerate(prepare_neighbours(x)[1:], start=1):
+        assert found.tolist() == [j for j in range(1, n) if j != i][:10]
 
 
 def test_settings_out_of_range_are_refused():

@@ -95,8 +95,10 @@ def digit_images(count: int) -> tuple[np.ndarray, np.ndarray]:
     return np.repeat(grey[..., None], 3, axis=3), digits.target[:count].astype(np.int64)
 
 
-def write_comparison(
-    folder: Path, names: tuple[str, str] = ("vit-small", "resnet18-small")
+def save_comparison(
+    folder: Path,
+    names: tuple[str, str] = ("vit-small", "resnet18-small"),
+    analyses: tuple[str, ...] = ANALYSES,
 ) -> Path:
     """Compare a ViT and a ResNet, and save everything but the page."""
     vit = tiny_model("vit", names[0], **TINY_VIT)
@@ -107,7 +109,7 @@ def write_comparison(
         images,
         labels,
         class_names=vit.spec.class_names,
-        only=ANALYSES,
+        only=analyses,
         settings=Settings(batch_size=32, references=False, resamples=20, shown_images=2),
     )
     comparison = Comparison(
@@ -137,7 +139,13 @@ def write_comparison(
 @pytest.fixture(scope="session")
 def saved_comparison(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A comparison that no test may change."""
-    return write_comparison(tmp_path_factory.mktemp("comparison"))
+    return save_comparison(tmp_path_factory.mktemp("comparison"))
+
+
+@pytest.fixture(scope="session")
+def write_comparison() -> Callable[..., Path]:
+    """Save another comparison: (folder, names, analyses) -> folder."""
+    return save_comparison
 
 
 @pytest.fixture

@@ -62,6 +62,12 @@ def assert_legible(figure: Figure) -> None:
         assert inside, f"{text!r} is cut off: {box}"
     for (one, a), (other, b) in combinations(boxes, 2):
         assert not overlap(a, b), f"{one!r} runs into {other!r}"
+    for axis in figure.axes:
+        if not axis.images:
+            continue
+        panel = axis.get_window_extent(renderer)
+        covering = [text for text, box in boxes if overlap(box, panel)]
+        assert not covering, f"{covering} lie over a panel"
     assert all(text.get_fontsize() >= style.LABEL_POINTS for text in texts)
 
 

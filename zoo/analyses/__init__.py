@@ -18,6 +18,7 @@ ANALYSES = {
     "feature-maps": "zoo.analyses.feature_maps",
     "receptive-field": "zoo.analyses.receptive_field",
     "residuals": "zoo.analyses.residuals",
+    "ablation": "zoo.analyses.ablation",
     "localisation": "zoo.analyses.localisation",
     "probes": "zoo.analyses.probes",
     "grad-cam": "zoo.analyses.grad_cam",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -26,9 +25,33 @@ from zoo.analyses.base import (
     Subject,
     pair_name,
 )
+from zoo.analyses.measures.linear_cka import (
+    CentredGram,
+    bootstrap_interval,
+    centred_gram,
+    cka_from_hsic,
+    linear_cka,
+    pairwise_hsic,
+    u_centre,
+)
 from zoo.capture.taps import Tap
 from zoo.errors import UserError
 from zoo.report import style
+
+__all__ = [
+    "ABOUT",
+    "POOLS",
+    "CentredGram",
+    "bootstrap_interval",
+    "centred_gram",
+    "cka_from_hsic",
+    "draw",
+    "linear_cka",
+    "pairwise_hsic",
+    "pool_activation",
+    "start",
+    "u_centre",
+]
 
 ABOUT = About(
     name="cka",
@@ -48,142 +71,6 @@ ABOUT = About(
 )
 
 POOLS = ("flatten", "gap", "cls", "tokens")
-# Below this share of its norm, a layer's variation is float32 rounding: it is constant.
-CONSTANT = 1e-6
-
-
-def linear_cka(x: NDArray, y: NDArray) -> float:
-    """Return the unbiased linear CKA of two representations of the same images.
-
-    Args:
-        x: (n, p) activations of n >= 4 images; more dimensions are flattened.
-        y: (n, q) activations of the same images.
-
-    Returns:
-        HSIC₁(K, L) / √(HSIC₁(K, K) · HSIC₁(L, L)) with K = xxᵀ, L = yyᵀ. Higher is closer: 1 for
-        equal up to rotation, shift and scale, about 0 for unrelated (the estimator is unbiased,
-        so it can fall a little below 0).
-
-    Raises:
-        ValueError: n differs or is under 4, or a representation is constant or not finite.
-
-    Source: Kornblith et al. 2019, Eq. 4; Nguyen et al. 2021, Eqs 3 and 5.
-
-    >>> x = np.random.default_rng(0).normal(size=(20, 5))
-    >>> round(linear_cka(x, 3 * x + 1), 6)
-    1.0
-    """
-    if len(x) != len(y):
-        raise ValueError(f"expected the same images, got {len(x)} and {len(y)}")
-    grams = []
-    for name, values in (("x", x), ("y", y)):
-        gram = centred_gram(torch.as_tensor(np.asarray(values, dtype=np.float64)))
-        if gram.problem:
-            raise ValueError(f"{name} {gram.problem}")
-        grams.append(gram.values)
-    hsic = pairwise_hsic(torch.stack(grams), len(x)).numpy()
-    return float(cka_from_hsic(hsic)[0, 1])
-
-
-@dataclass(frozen=True)
-class CentredGram:
-    """A U-centred Gram matrix, flattened to (n²,) float64, and what is wrong with it, if so."""
-
-    values: torch.Tensor
-    problem: str = ""
-
-
-def centred_gram(x: torch.Tensor) -> CentredGram:
-    """Return the U-centred Gram matrix of a batch of activations.
-
-    Args:
-        x: (n, …) with n >= 4.
-
-    The columns are centred first. That changes nothing in exact arithmetic, since U-centring
-    removes what a shift adds, and keeps a float32 product exact enough when activations have a
-    mean far above their deviation.
-
-    Source: Song et al. 2012, Eq. 5; U-centring as in Székely & Rizzo 2014, Definition 2.
-    """
-    n = len(x)
-    if n < 4:
-        raise UserError(f"unbiased CKA needs at least 4 images in a batch, got {n}")
-    x = x.flatten(1)
-    if not x.is_floating_point() or x.dtype in (torch.float16, torch.bfloat16):
-        x = x.float()
-    centred = x - x.mean(dim=0, keepdim=True)
-    gram = (centred @ centred.T).double()
-    spread = gram.diagonal().sum()
-    if not torch.isfinite(spread):
-        return CentredGram(
-            torch.zeros(n * n, dtype=torch.float64, device=x.device), "is not finite"
-        )
-    scale = torch.linalg.vector_norm(x, dtype=torch.float64) ** 2
-    if spread <= CONSTANT**2 * scale:
-        return CentredGram(torch.zeros(n * n, dtype=torch.float64, device=x.device), "is constant")
-    return CentredGram(u_centre(gram).flatten())
-
-
-def u_centre(gram: torch.Tensor) -> torch.Tensor:
-    """U-centre a symmetric (n, n) matrix in float64: zero diagonal, rows that sum to zero.
-
-    Source: Székely & Rizzo 2014, Definition 2. The inner product of two U-centred matrices over
-    n(n−3) is the unbiased HSIC₁.
-    """
-    n = len(gram)
-    gram = gram.double().clone()
-    gram.fill_diagonal_(0)
-    rows = gram.sum(dim=1) / (n - 2)
-    total = rows.sum() / (n - 1)
-    gram -= rows[:, None]
-    gram -= rows[None, :]
-    gram += total
-    return gram.fill_diagonal_(0)
-
-
-def pairwise_hsic(grams: torch.Tensor, n: int) -> torch.Tensor:
-    """Return HSIC₁ of all pairs of layers, (layers, layers), from U-centred grams (layers, n²)."""
-    return grams @ grams.T / (n * (n - 3))
-
-
-def cka_from_hsic(hsic: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return CKA (layers, layers) from HSIC (layers, layers); NaN where a self-HSIC is not > 0."""
-    own = np.diagonal(hsic).copy()
-    own[~(own > 0)] = np.nan
-    return hsic / np.sqrt(own[:, None]) / np.sqrt(own[None, :])
-
-
-def bootstrap_interval(
-    hsic: NDArray[np.float64], *, resamples: int, seed: int, level: float = 0.95
-) -> NDArray[np.float64]:
-    """Return the percentile interval of CKA over resampled batches.
-
-    Args:
-        hsic: (batches, layers, layers), batches >= 2.
-        resamples: how often batches are drawn with replacement.
-        seed: of the drawing.
-        level: coverage of the interval.
-
-    Returns:
-        (2, layers, layers): lower and upper ends.
-    """
-    batches, layers, _ = hsic.shape
-    random = np.random.default_rng(seed)
-    draws = random.integers(batches, size=(resamples, batches))
-    weights = np.stack([np.bincount(row, minlength=batches) for row in draws]) / batches
-    own = weights @ np.diagonal(hsic, axis1=1, axis2=2)
-    own[~(own > 0)] = np.nan
-    roots = np.sqrt(own)
-    ends = np.empty((2, layers, layers))
-    tail = (1 - level) / 2
-    undefined = np.isnan(roots).any(axis=0)
-    # One row of layers at a time: all at once would be resamples × layers² numbers.
-    for row in range(layers):
-        values = weights @ hsic[:, row, :] / roots[:, row, None] / roots
-        values[:, undefined | undefined[row]] = np.nan
-        with np.errstate(invalid="ignore"):
-            ends[:, row] = np.quantile(values, [tail, 1 - tail], axis=0)
-    return ends
 
 
 def pool_activation(value: torch.Tensor, pool: str, grid: Grid | None) -> torch.Tensor:

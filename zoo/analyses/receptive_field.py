@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from zoo.analyses.base import About, Accumulator, Array, NotApplicable, Result, Study, Subject
-from zoo.analyses.places import choose_images, evenly, layout_of, places_of
-from zoo.capture.ablate import find_branches
+from zoo.analyses.places import choose_images, layout_of, places_of
+from zoo.analyses.receptive_field_figures import SHARES, draw_maps, draw_radii
+from zoo.capture.branches import find_branches
 from zoo.capture.layers import evaluating
 from zoo.capture.taps import Tap, observe
 from zoo.models.preprocess import preprocess
-from zoo.report import style
 
 ABOUT = About(
     name="receptive-field",
@@ -40,9 +40,7 @@ ABOUT = About(
 )
 
 IMAGES = 32
-SHARES = {"radius50": 0.5, "radius90": 0.9}
 ORDERS = ("before", "after")
-COLUMNS = 6
 # A pass keeps the activations of all layers for its gradients: few large images at a time.
 PIXELS_A_PASS = 8 * 224 * 224
 # A gradient this much smaller than the feature is the rounding of a constant one.
@@ -263,50 +261,9 @@ class _ReceptiveFields(Accumulator):
 
 def draw(result: Result) -> dict[str, Figure]:
     """Draw each model's maps at chosen depths, and all models' radii against relative depth."""
-    figures = {f"receptive-field-{name}": _draw_maps(result, name) for name in result.models}
-    return figures | {"receptive-field-radius": _draw_radii(result)}
-
-
-def _draw_maps(result: Result, name: str) -> Figure:
-    """Draw rows: after the residual sum, then each kind of branch; columns: depth."""
-    layers = result.labels[f"layer[{name}]"]
-    rows = {"after the sum": dict(zip(layers, result.arrays[f"map/{name}"].values, strict=True))}
-    for i, label in enumerate(result.labels.get(f"branch[{name}]", ())):
-        block, kind = label.rsplit(" ", 1)
-        rows.setdefault(f"{kind} branch", {})[block] = result.arrays[f"branch_map/{name}"].values[i]
-    shown = evenly(layers, COLUMNS)
-    cells = [
-        [maps[x] / maps[x].max() if x in maps else None for x in shown] for maps in rows.values()
-    ]
-    figure, axes = style.image_grid(cells, row_labels=list(rows), column_labels=shown, cell=1.0)
-    for axis in axes.flat:
-        for image in axis.images:
-            image.set_clim(0, 1)
-            axis.patch.set(facecolor="white", hatch="xxxxx", edgecolor="0.55")
-    with style.styled():
-        figure.colorbar(image, ax=axes, label="gradient / the map's maximum", aspect=30, pad=0.01)
-        height, width = image.get_array().shape
-        figure.supxlabel(f"each map: the {width} × {height} pixels of the input", fontsize=7)
-    return figure
-
-
-def _draw_radii(result: Result) -> Figure:
-    with style.styled():
-        figure = style.new_figure(height=2.9)
-        axes = figure.subplots(1, len(SHARES), sharey=True)
-        for axis, (key, share) in zip(axes, SHARES.items(), strict=True):
-            for i, name in enumerate(result.models):
-                points = [
-                    result.arrays[f"{what}/{name}"].values for what in ("depth", f"{key}_share")
-                ]
-                colour = style.COLOURS[i % len(style.COLOURS)]
-                marks = "osD^v"[i % 5] + "-"
-                axis.plot(*points, marks, color=colour, label=name, markersize=3, linewidth=1)
-            even = mass_radius(np.ones((128, 128)), share) / math.hypot(64, 64)
-            axis.axhline(even, color="0.5", linestyle=":", linewidth=1, label="even field")
-            axis.set_title(f"disc with {share:.0%} of the mass", loc="left")
-            axis.set_xlabel("relative depth (0: stem, 1: last block)")
-        axes[0].set_ylabel("radius / half of the image's diagonal")
-        axes[0].set_ylim(0, None)
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
-    return figure
+    even = {
+        key: mass_radius(np.ones((128, 128)), share) / math.hypot(64, 64)
+        for key, share in SHARES.items()
+    }
+    figures = {f"receptive-field-{name}": draw_maps(result, name) for name in result.models}
+    return figures | {"receptive-field-radius": draw_radii(result, even)}

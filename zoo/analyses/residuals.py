@@ -1,6 +1,6 @@
 """Residual connections: what does a block carry on, and what does it add?
 
-Raghu et al. 2021, Figs 7, 8, E.1, E.2.
+Raghu et al. 2021, Figs 7, E.1, E.2.
 """
 
 from __future__ import annotations
@@ -8,22 +8,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from zoo.analyses.accuracy import paired_difference
 from zoo.analyses.base import About, Accumulator, Array, NotApplicable, Result, Study, Subject
-from zoo.analyses.places import choose_images, layout_of
-from zoo.capture.ablate import PARTS, Branch, ablated, find_branches
-from zoo.capture.layers import evaluating
+from zoo.analyses.places import layout_of
+from zoo.analyses.residual_figures import COSINE, draw_depth, draw_tokens
+from zoo.capture.branches import Branch, find_branches
 from zoo.capture.taps import Tap
 from zoo.models.preprocess import preprocess
-from zoo.report import style
 
 ABOUT = About(
     name="residuals",
@@ -31,23 +27,17 @@ ABOUT = About(
     shows=(
         "How much of what leaves a block is carried by the skip connection and how much is "
         "added by its branches: ‖z‖ / ‖f(z)‖ for the stream z and the branch f(z) that is added "
-        "to it, and the cosine between what enters and what leaves a block, for every token; and "
-        "the accuracy that is lost when a block's skips or branches are zeroed."
+        "to it, and the cosine between what enters and what leaves a block, for every token."
     ),
     reading=(
         "A ratio far above 1 is a token that the skip carries on almost unchanged; below 1, the "
-        "branch replaces it. In the bars, a block that can lose its branch at no cost adds "
-        "little; one that cannot lose its skip relies on what came before."
+        "branch replaces it. A cosine near 1 is a block that hands on what it was given."
     ),
     needs="activations",
-    source="Raghu et al. 2021, Figs 7, 8, E.1, E.2",
+    source="Raghu et al. 2021, Figs 7, E.1, E.2",
 )
 
-COSINE, CLS = "cosine", "CLS"
-LINES = ("o-", "s--", "D:", "^-.")  # one a kind of branch
-ABLATED_IMAGES = 512
-# Two passes a block are many in a deep network: it gets fewer images, but not under this many.
-ABLATED_PASSES, FEWEST_ABLATED = 4096, 128
+CLS = "CLS"
 
 
 def norm_ratio(z: torch.Tensor, f: torch.Tensor, *, axis: int = -1) -> NDArray[np.float64]:
@@ -175,7 +165,6 @@ class _Residuals(Accumulator):
         for s, subject in enumerate(self.study.models):
             if self.branches[s]:
                 self._summarise(s, subject)
-                self._ablate(subject, self.branches[s])
             else:
                 self.notes.append(f"{subject.name}: no residual sum was found in its blocks")
         names = tuple(m.name for s, m in enumerate(self.study.models) if self.branches[s])
@@ -239,51 +228,6 @@ class _Residuals(Accumulator):
         if math.isfinite(value):
             self.metrics[f"residuals/{name}/{what}"] = value
 
-    def _ablate(self, subject: Subject, branches: Sequence[Branch]) -> None:
-        """Measure the accuracy that is lost without each block's branches, and its skips."""
-        study, name = self.study, subject.name
-        if study.labels is None or tuple(subject.model.spec.class_names) != study.class_names:
-            reason = "no labels" if study.labels is None else "trained on other classes"
-            self.notes.append(f"{name}: blocks were not ablated: {reason}")
-            return
-        by_block = {
-            block: [b for b in branches if b.block == block]
-            for block in subject.trace.of_role("block")
-        }
-        most = max(FEWEST_ABLATED, ABLATED_PASSES // (len(PARTS) * len(by_block)))
-        rows = choose_images(len(study.images), min(ABLATED_IMAGES, most), study.settings.seed)
-        images, labels = study.images[rows], study.labels[rows]
-        intact = self._right(subject, images, labels)
-        drops = np.full((len(PARTS), len(by_block), 3), np.nan)
-        for p, part in enumerate(PARTS):
-            for i, sums in enumerate(by_block.values()):
-                if sums:
-                    with ablated(subject.model.module, sums, part):
-                        right = self._right(subject, images, labels)
-                    drops[p, i] = paired_difference(intact, right)
-            self._metric(
-                name, f"worst_accuracy_drop_without_{part}", float(np.nanmax(drops[p, :, 0]))
-            )
-        self._metric(name, "accuracy_intact", float(intact.mean()))
-        self.labels |= {"part": PARTS, "end": ("drop", "low", "high")}
-        dims = ("part", f"block[{name}]", "end")
-        self.arrays[f"accuracy_drop/{name}"] = Array(drops, dims)
-        self.arrays[f"ablated_images/{name}"] = Array(np.array(len(rows)), ())
-
-    def _right(
-        self, subject: Subject, images: NDArray[np.uint8], labels: NDArray[np.int64]
-    ) -> NDArray[np.bool_]:
-        predicted = []
-        size = self.study.settings.batch_size
-        module = subject.model.module
-        with torch.inference_mode(), evaluating(module):
-            for start in range(0, len(images), size):
-                x = preprocess(images[start : start + size], subject.model.spec)
-                output = module(x.to(self.study.device))
-                logits = output if isinstance(output, torch.Tensor) else output[0]
-                predicted.append(logits.argmax(dim=1).cpu().numpy())
-        return np.asarray(np.concatenate(predicted) == labels)
-
 
 def _token_names(subject: Subject) -> tuple[str, ...]:
     """Return `CLS` and other prefix tokens by name, patches by row and column."""
@@ -303,110 +247,10 @@ def _mean(values: NDArray[np.float64]) -> float:
 
 
 def draw(result: Result) -> dict[str, Figure]:
-    """Draw token × block maps of ViTs, means against depth, and what each block is worth."""
+    """Draw token × block maps of models with tokens, and means against depth of all models."""
     figures = {
-        f"residuals-tokens-{name}": _draw_tokens(result, name)
+        f"residuals-tokens-{name}": draw_tokens(result, name)
         for name in result.models
         if f"{COSINE}/{name}" in result.arrays
     }
-    figures["residuals-depth"] = _draw_depth(result)
-    rated = [name for name in result.models if f"accuracy_drop/{name}" in result.arrays]
-    if rated:
-        figures["residuals-ablation"] = _draw_ablation(result, rated)
-    return figures
-
-
-def _draw_tokens(result: Result, name: str) -> Figure:
-    """Draw a panel a measure, with the prefix tokens as a strip above the patches."""
-    tokens, blocks = result.labels[f"token[{name}]"], result.labels[f"block[{name}]"]
-    prefix = sum("," not in token for token in tokens)
-    ratios = [f"ratio_{kind}" for kind in _kinds(result, name)]
-    tables = {key: result.arrays[f"{key}/{name}"].values.T for key in (*ratios, COSINE)}
-    shared = np.concatenate([tables[key].ravel() for key in ratios])
-    positive = shared[shared > 0]
-    # A token that is zero has the ratio 0: a log scale shows it as its lowest value.
-    norm = LogNorm(positive.min(), positive.max(), clip=True)
-    with style.styled():
-        figure = style.new_figure(height=3.4)
-        heights = [0.09 * prefix, 1.0] if prefix else [1.0]
-        axes = figure.subplots(
-            len(heights), len(tables), squeeze=False, sharex=True, height_ratios=heights
-        )
-        for i, (key, table) in enumerate(tables.items()):
-            scale: dict[str, Any] = {"vmin": -1, "vmax": 1} if key == COSINE else {"norm": norm}
-            pieces = [table[:prefix], table[prefix:]] if prefix else [table]
-            for axis, piece in zip(axes[:, i], pieces, strict=True):
-                axis.patch.set(facecolor="white", hatch="xxxxx", edgecolor="0.55")
-                image = axis.imshow(
-                    np.ma.masked_invalid(piece), cmap=style.SEQUENTIAL, aspect="auto",
-                    interpolation="nearest", **scale,
-                )  # fmt: skip
-                axis.set_yticks([])
-            axes[0, i].set_title(key.removeprefix("ratio_"), loc="left")
-            axes[-1, i].set_xticks(*style.choose_labels(blocks, 16), rotation=90)
-            if key == ratios[-1]:
-                label = "‖z‖ / ‖f(z)‖"
-                figure.colorbar(image, ax=axes[:, : len(ratios)], label=label, aspect=30, pad=0.02)
-        figure.colorbar(image, ax=axes[:, -1], label="cosine(in, out)", aspect=30, pad=0.02)
-        if prefix:
-            axes[0, 0].set_yticks(range(prefix), tokens[:prefix])
-        axes[-1, 0].set_ylabel(f"{len(tokens) - prefix} patch tokens, row by row")
-    return figure
-
-
-def _kinds(result: Result, name: str) -> list[str]:
-    """Return the kinds of branches that a model has, from the names of its arrays."""
-    start, end = "mean_ratio_", f"/{name}"
-    return [
-        k[len(start) : -len(end)] for k in result.arrays if k.startswith(start) and k.endswith(end)
-    ]
-
-
-def _draw_depth(result: Result) -> Figure:
-    """Draw mean ratios and cosines of all models against relative depth."""
-    with style.styled():
-        figure = style.new_figure(height=3.1)
-        left, right = figure.subplots(1, 2)
-        for i, name in enumerate(result.models):
-            depth = result.arrays[f"depth/{name}"].values
-            look: dict[str, Any] = {
-                "color": style.COLOURS[i % len(style.COLOURS)], "markersize": 3, "linewidth": 1,
-            }  # fmt: skip
-            for kind, line in zip(_kinds(result, name), LINES, strict=False):
-                values = result.arrays[f"mean_ratio_{kind}/{name}"].values
-                left.plot(depth, values, line, label=f"{name}, {kind}", **look)
-            values = result.arrays[f"mean_{COSINE}/{name}"].values
-            right.plot(depth, values, LINES[0], label=name, **look)
-        left.set_yscale("log")
-        left.axhline(1, color="0.5", linestyle=":", linewidth=1)
-        left.set(ylabel="‖z‖ / ‖f(z)‖, mean over tokens", title="skip against branch")
-        right.set(ylabel="cosine, mean over tokens", title="block input against output")
-        for axis in (left, right):
-            axis.set_xlabel("relative depth (1: last block)")
-            axis.set_xlim(0, 1.03)
-        figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=3)
-    return figure
-
-
-def _draw_ablation(result: Result, names: Sequence[str]) -> Figure:
-    """Draw the accuracy lost without each block's skips or branches, with 95 % intervals."""
-    with style.styled():
-        figure = style.new_figure(height=0.6 + 1.6 * len(names))
-        axes = figure.subplots(len(names), 1, squeeze=False, sharey=True)[:, 0]
-        for axis, name in zip(axes, names, strict=True):
-            blocks = result.labels[f"block[{name}]"]
-            for p, part in enumerate(result.labels["part"]):
-                drop, low, high = 100 * result.arrays[f"accuracy_drop/{name}"].values[p].T
-                axis.bar(
-                    np.arange(len(blocks)) + (p - 0.5) * 0.36, drop, 0.34,
-                    yerr=np.maximum([drop - low, high - drop], 0), error_kw={"linewidth": 0.7},
-                    color=style.COLOURS[p], label=f"without its {part}",
-                )  # fmt: skip
-            axis.axhline(0, color="0.3", linewidth=0.6)
-            axis.set_xticks(*style.choose_labels(blocks, 40), rotation=90 if len(blocks) > 9 else 0)
-            accuracy = result.metrics[f"residuals/{name}/accuracy_intact"]
-            count = int(result.arrays[f"ablated_images/{name}"].values)
-            axis.set_title(f"{name}: {accuracy:.1%} intact, {count} images", loc="left")
-        figure.supylabel("accuracy lost (percentage points)", fontsize=8)
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
-    return figure
+    return figures | {"residuals-depth": draw_depth(result)}

@@ -33,9 +33,9 @@ def _judge(claim: Claim, findings: Findings) -> Iterator[Verdict]:
             yield Verdict(claim, names, None, n, NOT_APPLICABLE, f"{claim.analysis}: {reason}")
             continue
         measured = claim.measure(findings, models)
-        if measured is None:
-            detail = f"{claim.analysis} could not measure it for these models (see its notes)"
-            yield Verdict(claim, names, None, n, NOT_APPLICABLE, detail)
+        if measured is None or isinstance(measured, str):
+            unknown = f"{claim.analysis} could not measure it for these models (see its notes)"
+            yield Verdict(claim, names, None, n, NOT_APPLICABLE, measured or unknown)
         else:
             verdict = SUPPORTED if measured.holds else NOT_SUPPORTED
             yield Verdict(claim, names, measured.value, n, verdict, measured.detail)

@@ -27,7 +27,8 @@ class Claim:
     """One statement of a paper.
 
     `cases` picks, out of a comparison, the groups of models that it speaks of; `measure` gives
-    the number for one group from the results of `analysis`, or None where it is undefined.
+    the number for one group from the results of `analysis`, None where it is undefined, or a text
+    that says why the statement does not apply to this group.
     """
 
     id: str
@@ -40,7 +41,7 @@ class Claim:
     applies_when: str
     analysis: str
     cases: Callable[[Sequence[Subject]], Iterable[Models]]
-    measure: Callable[[Findings, Models], Measurement | None]
+    measure: Callable[[Findings, Models], Measurement | str | None]
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from zoo.analyses.attention_layers import reads_class_token
 from zoo.analyses.base import Subject
 from zoo.claims.base import Models
+from zoo.models.build import NO_SKIP
+
+
+def cnns(models: Sequence[Subject]) -> Iterator[Models]:
+    """Yield every CNN."""
+    for cnn in _family(models, "cnn"):
+        yield (cnn,)
+
+
+def vits_on_most_data(models: Sequence[Subject]) -> Iterator[Models]:
+    """Yield every ViT but those of which an equal one was trained on more images."""
+    vits = _family(models, "vit")
+    outdone = {less.name for less, _ in _less_and_more(vits)}
+    for vit in vits:
+        if vit.name not in outdone:
+            yield (vit,)
+
+
+def cls_vits(models: Sequence[Subject]) -> Iterator[Models]:
+    """Yield every ViT whose classifier reads a class token."""
+    for vit in _family(models, "vit"):
+        if reads_class_token(vit):
+            yield (vit,)
 
 
 def vit_and_cnn(models: Sequence[Subject]) -> Iterator[Models]:
@@ -15,11 +39,30 @@ def vit_and_cnn(models: Sequence[Subject]) -> Iterator[Models]:
             yield vit, cnn
 
 
+def cls_vit_and_cnn(models: Sequence[Subject]) -> Iterator[Models]:
+    """Yield every ViT whose classifier reads a class token with every CNN."""
+    for vit, cnn in vit_and_cnn(models):
+        if reads_class_token(vit):
+            yield vit, cnn
+
+
 def vit_and_cnn_on_the_same_data(models: Sequence[Subject]) -> Iterator[Models]:
     """Yield every ViT with every CNN that was trained on the same images."""
     for vit, cnn in vit_and_cnn(models):
-        if _subset(vit) and _subset(vit) == _subset(cnn):
+        if _same_data(vit, cnn):
             yield vit, cnn
+
+
+def cls_and_gap_vit(models: Sequence[Subject]) -> Iterator[Models]:
+    """Yield every ViT that reads a class token with every one that reads the tokens' mean.
+
+    Both were trained on the same images.
+    """
+    vits = _family(models, "vit")
+    for cls in vits:
+        for gap in vits:
+            if reads_class_token(cls) and not reads_class_token(gap) and _same_data(cls, gap):
+                yield cls, gap
 
 
 def vit_on_less_and_more(models: Sequence[Subject]) -> Iterator[Models]:
@@ -35,12 +78,33 @@ def both_on_less_and_more(models: Sequence[Subject]) -> Iterator[Models]:
                 yield vit_less, vit_more, cnn_less, cnn_more
 
 
+def without_skips_and_whole(models: Sequence[Subject]) -> Iterator[Models]:
+    """Yield every ViT without a block's skips with the whole one, trained on the same images."""
+    for without in models:
+        match = NO_SKIP.match(without.model.spec.arch)
+        for whole in models:
+            if match and whole.model.spec.arch == match["arch"] and _same_data(without, whole):
+                yield without, whole
+
+
+def mixer_vit_and_cnn(models: Sequence[Subject]) -> Iterator[Models]:
+    """Yield every MLP-Mixer with every ViT and every CNN."""
+    for mixer in _family(models, "mlp"):
+        for vit, cnn in vit_and_cnn(models):
+            yield mixer, vit, cnn
+
+
 def _family(models: Sequence[Subject], family: str) -> list[Subject]:
-    return [model for model in models if model.family == family]
+    """Return the models of a family; one without a block's skips is a control, not one of them."""
+    return [m for m in models if m.family == family and not NO_SKIP.match(m.model.spec.arch)]
 
 
 def _subset(model: Subject) -> str:
     return model.model.spec.subset_digest
+
+
+def _same_data(a: Subject, b: Subject) -> bool:
+    return bool(_subset(a)) and _subset(a) == _subset(b)
 
 
 def _less_and_more(models: Sequence[Subject]) -> Iterator[Models]:

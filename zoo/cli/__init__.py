@@ -13,7 +13,9 @@ import click
 from zoo import __version__
 from zoo.errors import one_line_errors
 
-COMMANDS = ("list", "show", "compare", "register", "ui", "analyses", "claims")
+COMMANDS = (
+    "list", "show", "compare", "probe", "transfer", "register", "ui", "analyses", "claims",
+)  # fmt: skip
 
 
 class LazyGroup(click.Group):

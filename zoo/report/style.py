@@ -34,7 +34,7 @@ PANELS_A_ROW = 3
 LARGEST_PANEL = 3.6  # inches
 PANEL_GAP = 0.12
 BAR_GAP, BAR_WIDTH, BAR_LABELS = 0.14, 0.1, 0.48  # inches, from the panels to the right edge
-TITLE_HEIGHT = 0.36
+TITLE_HEIGHT = 0.31
 TICK_ROOM = 0.1  # from a panel's edge to its labels
 
 STYLE: Any = {
@@ -240,7 +240,7 @@ def image_grid(
     first = next((picture for row in images for picture in row if picture is not None), None)
     ratio = 1.0 if first is None else first.shape[0] / first.shape[1]
     names, tops = [shorten(n, 16) for n in row_labels], [shorten(n, 18) for n in column_labels]
-    left = 0.1 + max(map(text_width, names), default=0.0)
+    left = 0.12 + max(map(text_width, names), default=0.0)
     cell = min(cell, max((WIDTH - left) / columns, 0.3))
     widest = max(map(text_width, tops), default=0.0)
     upright = widest > cell - 0.04
@@ -248,7 +248,7 @@ def image_grid(
     with styled():
         figure = new_figure(left + cell * columns, top + cell * ratio * rows)
         figure.set_layout_engine(
-            ConstrainedLayoutEngine(w_pad=0.012, h_pad=0.012, wspace=0, hspace=0)
+            ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.015, wspace=0, hspace=0)
         )
         axes = figure.subplots(rows, columns, squeeze=False)
         for i, row in enumerate(images):

@@ -1,12 +1,14 @@
-"""Measures of how alike two representations are, beside linear CKA: one table, higher is closer.
+"""Measures of how alike two representations are; higher is closer.
 
 Each is a pure function of features (n, p) and (n, q) of the same n images. Some are similarities
-by themselves; the Procrustes distance d is turned into one by 1 − d²/2.
+by themselves; the Procrustes distance d is turned into one by 1 − d²/2. `MEASURES` is the table
+of those beside linear CKA, which has an analysis of its own.
 """
 
 from zoo.analyses.measures.canonical import PWCCA, SVCCA, pwcca, svcca
 from zoo.analyses.measures.features import DegenerateError, Measure
 from zoo.analyses.measures.kernel import RBF_CKA, rbf_cka
+from zoo.analyses.measures.linear_cka import linear_cka
 from zoo.analyses.measures.neighbours import MUTUAL_KNN, mutual_knn
 from zoo.analyses.measures.procrustes import (
     PROCRUSTES,
@@ -24,6 +26,7 @@ __all__ = [
     "MEASURES",
     "DegenerateError",
     "Measure",
+    "linear_cka",
     "mutual_knn",
     "procrustes_distance",
     "procrustes_similarity",

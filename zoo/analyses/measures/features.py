@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from zoo.analyses.cka import CONSTANT
-
 Prepare = Callable[[NDArray[np.float64]], Any]
+# Below this share of its norm, a layer's variation is float32 rounding: it is constant.
+CONSTANT = 1e-6
 # Two images nearer than this, relative to their norms, differ by rounding only: they coincide.
 COINCIDENT = 1e-12
 

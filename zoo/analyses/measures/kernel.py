@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from zoo.analyses.cka import u_centre
 from zoo.analyses.measures.features import (
     DegenerateError,
     Measure,
@@ -15,6 +14,7 @@ from zoo.analyses.measures.features import (
     squared_distances,
     upper,
 )
+from zoo.analyses.measures.linear_cka import u_centre
 
 
 def rbf_cka(x: ArrayLike, y: ArrayLike) -> float:

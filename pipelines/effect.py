@@ -1,0 +1,50 @@
+"""Stage `effect`: how like each layer is to that of the network trained on all data."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pipelines.paths import RECEIPT, stage
+from zoo import data_effect
+from zoo.cli.progress import progress
+from zoo.config import Settings
+from zoo.files import read_json, write_json, write_text
+from zoo.registry.compare import load_resolved
+from zoo.registry.images import fetch_images
+from zoo.registry.resolve import find_by_digest
+from zoo.registry.store import open_store
+from zoo.report.style import save_figure
+
+EFFECT = Path("effect")
+
+if __name__ == "__main__":
+    with stage() as params:
+        store, config, receipt = open_store(), params.compare, read_json(RECEIPT)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        curves = []
+        for model in params.study.models:
+            trained = []
+            for subset in params.study.subsets:
+                for seed in params.study.seeds:
+                    digest = receipt[f"{model}-{subset}-{seed}"]
+                    found = find_by_digest(store, f"{model}-{subset}", digest)
+                    network = load_resolved(store, found)
+                    count = network.spec.subset_count
+                    trained.append(data_effect.Trained(model, subset, seed, count, network))
+            images = fetch_images(store, trained[0].network.spec.test_digest).images
+            images = np.array(images[: config.images])
+            with progress(f"effect {model}", "images") as on_progress:
+                curves += data_effect.compare_with_full(
+                    trained,
+                    images,
+                    settings=Settings(batch_size=config.batch_size),
+                    device=device,
+                    on_progress=on_progress,
+                )
+        title = f"Same layers, trained on a part of the data and on all: {len(images)} test images"
+        save_figure(data_effect.draw(curves, title=title), EFFECT, "cka")
+        write_text(EFFECT / "cka.csv", data_effect.as_csv(curves))
+        write_json(EFFECT / "metrics.json", data_effect.metrics(curves))
+        for note in sorted({note for curve in curves for note in curve.notes if note}):
+            print(note)

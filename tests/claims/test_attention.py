@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+
+from tests.claims.made import CNN, LESS_AND_MORE, VIT, arrays, metrics, subject, verdicts
+
+
+@pytest.mark.parametrize(("more", "verdict"), [(0.5, "supported"), (0.9, "not supported")])
+def test_attention_settles_or_does_not(more, verdict):
+    values = {"attention-maps/v/entropy": 0.8, "attention-maps/w/entropy": more}
+    found = verdicts(LESS_AND_MORE[:2], attention_maps=metrics(values))
+    assert found["Z-attention", ("v", "w")].verdict == verdict
+
+
+def distances(*layers, uniform=10.0):
+    """Attention distances of four layers of four heads; 5 pixels are where local ends."""
+    return arrays(distance__v=np.array(layers), uniform__v=np.array(uniform))
+
+
+MIXED, WIDE, NEAR = [1, 2, 8, 10], [8, 9, 9, 10], [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("low", "value", "verdict"),
+    [
+        ([MIXED, WIDE], 1, "supported"),
+        ([MIXED, MIXED], 2, "supported"),
+        ([WIDE, WIDE], 0, "not supported"),
+        ([NEAR, NEAR], 0, "not supported"),
+        ([NEAR, WIDE], 0, "not supported"),  # both kinds, but not together
+    ],
+)
+def test_low_layers_hold_local_and_global_heads_together_or_do_not(low, value, verdict):
+    found = verdicts([VIT], attention_distance=distances(*low, WIDE, WIDE))["R-local-low", ("v",)]
+    assert (found.verdict, found.value) == (verdict, value)
+    counts = " and ".join(str(sum(d < 5 for d in layer)) for layer in low)
+    assert found.detail == f"{counts} of 4 heads are local in the 2 lowest layers"
+
+
+@pytest.mark.parametrize(
+    ("low", "verdict"), [(MIXED, "supported"), ([8, 8, 9, 9], "not supported")]
+)
+def test_heads_differ_more_in_low_layers_or_do_not(low, verdict):
+    result = distances(low, low, WIDE, WIDE)
+    found = verdicts([VIT], attention_distance=result)["R-local-spread", ("v",)]
+    assert (found.verdict, found.value) == (verdict, pytest.approx((np.ptp(low) - 2) / 10))
+
+
+@pytest.mark.parametrize(
+    ("high", "value", "verdict"), [(WIDE, 1, "supported"), ([4, 9, 9, 9], 7 / 8, "not supported")]
+)
+def test_all_heads_of_high_layers_are_global_or_one_is_not(high, value, verdict):
+    result = distances(MIXED, MIXED, WIDE, high)
+    found = verdicts([VIT], attention_distance=result)["R-global-high", ("v",)]
+    assert (found.verdict, found.value) == (verdict, value)
+
+
+def test_three_layers_are_too_few_to_tell_low_from_high():
+    found = verdicts([VIT], attention_distance=distances(MIXED, WIDE, WIDE))
+    for claim in ("R-local-low", "R-local-spread", "R-global-high"):
+        assert found[claim, ("v",)].verdict == "not applicable"
+        assert found[claim, ("v",)].detail == "v: 3 layers have no 2 low and 2 high"
+
+
+def test_what_needs_much_data_is_asked_of_the_vit_trained_on_most():
+    other = subject("o", "vit", arch="deit")
+    found = verdicts([*LESS_AND_MORE, other], attention_distance=distances(MIXED, *[WIDE] * 3))
+    assert {models for claim, models in found if claim == "R-local-low"} == {("w",), ("o",)}
+
+
+@pytest.mark.parametrize(
+    ("less", "verdict"), [(1, "supported"), (4, "not supported"), (5, "not supported")]
+)
+def test_low_layers_learn_to_be_local_with_data_or_did_so_before(less, verdict):
+    name = "attention-distance/{}/low_layers_local_heads"
+    result = metrics({name.format("v"): less, name.format("w"): 4})
+    found = verdicts(LESS_AND_MORE[:2], attention_distance=result)["R-local-data", ("v", "w")]
+    assert (found.verdict, found.value) == (verdict, less - 4)
+
+
+def heads(reach, difference):
+    name = "local-heads/v__c"
+    return metrics({f"{name}/distance_range": reach, f"{name}/local_minus_global": difference})
+
+
+@pytest.mark.parametrize(("difference", "verdict"), [(0.1, "supported"), (-0.1, "not supported")])
+def test_local_heads_are_more_like_a_cnn_or_are_not(difference, verdict):
+    found = verdicts([CNN, VIT], local_heads=heads(2.0, difference))["R-local-heads", ("v", "c")]
+    assert (found.verdict, found.value) == (verdict, difference)
+
+
+def test_heads_that_look_equally_far_are_not_told_apart():
+    found = verdicts([CNN, VIT], local_heads=heads(1.9, 0.1))["R-local-heads", ("v", "c")]
+    assert (found.verdict, found.value) == ("not applicable", None)
+    assert "under half a patch of 4" in found.detail

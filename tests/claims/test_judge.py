@@ -1,0 +1,90 @@
+"""The table as a whole, and the claims met with what the analyses really find."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from tests.capture.networks import Residual
+from tests.claims.made import CNN, VIT, metrics, subject, verdicts
+from zoo.analyses import ANALYSES
+from zoo.claims import CLAIMS, judge
+from zoo.config import Settings
+from zoo.engine import compare_models
+from zoo.models.build import build
+from zoo.models.files import describe_module
+
+
+def test_what_was_left_out_is_said():
+    found = verdicts([VIT, CNN])
+    assert found["R-uniform", ("v", "c")].detail == "cka: was left out"
+
+
+def test_what_could_not_be_measured_is_said():
+    found = verdicts([VIT], residuals=metrics({}))["R-skip-cls", ("v",)]
+    assert found.verdict == "not applicable"
+    assert found.detail == "residuals could not measure it for these models (see its notes)"
+
+
+def test_ids_are_unique_and_verdicts_are_json():
+    assert len({claim.id for claim in CLAIMS}) == len(CLAIMS)
+    found = [v.as_dict() for v in verdicts([VIT, CNN]).values()]
+    assert {v["verdict"] for v in found} == {"not applicable"}
+    assert json.loads(json.dumps(found)) == found
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.id)
+def test_every_claim_says_how_it_is_tested_and_why_so(claim):
+    for text in ("paper", "figure", "statement", "measured_as", "threshold", "why", "applies_when"):
+        assert getattr(claim, text).strip() == getattr(claim, text) != "", text
+    assert claim.analysis in ANALYSES
+    assert claim.id.startswith(claim.paper[0] + "-")
+
+
+def test_a_vit_without_skips_is_a_control_and_no_vit():
+    found = verdicts([subject("n", "vit", arch="vit-noskip1"), CNN], residuals=metrics({}))
+    assert found["R-skip-cls", ()].detail == "needs a ViT with a class token"
+    assert ("R-skip-cnn", ("n", "c")) not in found
+
+
+@pytest.fixture(scope="module")
+def findings():
+    """All analyses that claims rest on, of small untrained models of every kind."""
+    tiny = {"patch_size": 4, "embed_dim": 16, "depth": 4, "num_heads": 4}
+    kinds = {
+        "less": ("vit", "small", 10, tiny), "more": ("vit", "full", 20, tiny),
+        "gap": ("vit-gap", "full", 20, tiny), "without": ("vit-noskip1", "full", 20, tiny),
+        "mixer": ("mixer", "full", 20, {"embed_dim": 16, "num_blocks": 2}),
+    }  # fmt: skip
+    digits = {"class_names": list("0123"), "image_size": 16, "source": "digits"}
+    models = []
+    torch.manual_seed(0)
+    for name, (arch, subset, count, kwargs) in kinds.items():
+        module = build(arch, classes=4, image_size=16, **kwargs)
+        data = {"subset": subset, "subset_digest": subset, "subset_count": count}
+        models.append(
+            describe_module(module, name=name, arch=arch, kwargs=kwargs, **data, **digits)
+        )
+    for name, subset, count in (("cnn", "small", 10), ("cnn2", "full", 20)):
+        body = nn.Sequential(Residual(4, 4), Residual(4, 8), Residual(8, 8))
+        head = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+        module = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), body, *head)
+        data = {"subset": subset, "subset_digest": subset, "subset_count": count}
+        models.append(describe_module(module, name=name, **data, **digits))
+    images = torch.randint(0, 256, (40, 16, 16, 3), dtype=torch.uint8).numpy()
+    return compare_models(
+        models,
+        images,
+        torch.arange(40).numpy() % 4,
+        class_names=tuple("0123"),
+        only=sorted({claim.analysis for claim in CLAIMS}),
+        settings=Settings(batch_size=20, references=False, resamples=10, shown_images=2),
+    )
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.id)
+def test_every_claim_finds_what_it_needs_among_what_the_analyses_find(findings, claim):
+    found = [verdict for verdict in judge(findings) if verdict.claim is claim]
+    assert all(verdict.models for verdict in found)
+    assert not any("could not measure" in verdict.detail for verdict in found), found

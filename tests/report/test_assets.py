@@ -1,0 +1,46 @@
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+from zoo.report import html
+
+HERE = Path(html.__file__).parent
+
+
+def relative_luminance(colour: str) -> float:
+    """WCAG 2.2's definition."""
+    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_from_its_ground(scheme: str):
+    light, dark = re.findall(r":root \{(.*?)\}", (HERE / "report.css").read_text(), re.S)[:2]
+    colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", light))
+    if scheme == "dark":
+        colours |= dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", dark))
+    pairs = [(n, "paper") for n in ("ink", "quiet", "link", "yes", "no")]
+    pairs += [("yes", "yes-wash"), ("no", "no-wash"), ("ink", "wash")]
+    for text, ground in pairs:
+        dim, bright = sorted(relative_luminance(colours[n]) for n in (text, ground))
+        assert (bright + 0.05) / (dim + 0.05) >= 4.5, (text, ground)
+
+
+def test_the_scripts_colours_are_viridis():
+    listed = re.search(r'"(440154[\s\S]*?)"\n', (HERE / "report.js").read_text())[1]
+    written = re.sub(r'["+\s]+', " ", listed).split()
+    colours = mpl.colormaps["viridis"](np.arange(17) / 16)
+    assert written == [mpl.colors.to_hex(colour)[1:] for colour in colours]
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs node to parse JavaScript")
+def test_the_script_parses():
+    script = str(HERE / "report.js")
+    done = subprocess.run(["node", "--check", script], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,298 @@
+import base64
+import hashlib
+import json
+import re
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from zoo.errors import UserError
+from zoo.report import html
+from zoo.report.html import format_number, pivot_metrics, render
+
+PNG = "figures/cka-vit-small__resnet18-small.png"
+VOID = {"meta", "img", "br", "input", "link"}
+HERE = Path(html.__file__).parent
+Change = Callable[[Callable[[dict], None]], Path]
+
+
+class Page(HTMLParser):
+    """Tags with attributes, the text of each script, and headings, of one page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.open: list[str] = []
+        self.texts: list[tuple[str, str]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, {k: v or "" for k, v in attrs}))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag, f"</{tag}> closes nothing"
+
+    def handle_data(self, data):
+        self.texts.append((self.open[-1] if self.open else "", data))
+
+    def all(self, tag: str) -> list[dict[str, str]]:
+        return [attrs for name, attrs in self.tags if name == tag]
+
+    def text(self, tag: str = "") -> str:
+        hidden = {"script", "style"} - {tag}
+        return " ".join(t for at, t in self.texts if at == tag or (not tag and at not in hidden))
+
+    def islands(self) -> dict[str, dict]:
+        scripts = iter(text for at, text in self.texts if at == "script")
+        found = {}
+        for attrs in self.all("script"):
+            text = next(scripts)
+            if attrs.get("type") == "application/json":
+                found[attrs["id"]] = json.loads(text)
+        return found
+
+
+@pytest.fixture(scope="module")
+def text(saved_comparison: Path) -> str:
+    return render(saved_comparison)
+
+
+@pytest.fixture(scope="module")
+def page(text: str) -> Page:
+    return Page(text)
+
+
+def test_every_tag_is_closed_and_every_id_is_its_own(page: Page):
+    assert page.open == []
+    ids = Counter(attrs["id"] for _, attrs in page.tags if "id" in attrs)
+    assert [name for name, count in ids.items() if count > 1] == []
+
+
+def test_names_and_links_inside_the_page_lead_somewhere(page: Page):
+    ids = {attrs["id"] for _, attrs in page.tags if "id" in attrs}
+    named = {a["aria-labelledby"] for _, a in page.tags if "aria-labelledby" in a}
+    inner = {a["href"][1:] for a in page.all("a") if a["href"].startswith("#")}
+    islands = {a["data-island"] for _, a in page.tags if "data-island" in a}
+    assert inner > {"main", "cka", "provenance"}
+    assert named | inner | islands <= ids
+
+
+def test_headings_go_down_one_level_at_a_time(page: Page):
+    levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch("h[1-6]", tag)]
+    assert levels.count(1) == 1
+    assert levels[0] == 1
+    assert all(b <= a + 1 for a, b in pairwise(levels))
+
+
+def test_the_head_says_which_models_are_compared(page: Page):
+    assert page.text("title").startswith("vit-small vs resnet18-small")
+    shown = page.text()
+    for fact in ("vision transformer", "21,642", "11,173,962", "81.2 %", "digits small, n = 100"):
+        assert fact in shown
+    assert "20 November 2026, 14:03 UTC" in shown
+    assert "0123456789ab" in page.text("code")
+
+
+def test_only_web_addresses_become_links(page: Page, change_report: Change):
+    outward = [a for a in page.all("a") if not a["href"].startswith("#")]
+    assert [a["href"] for a in outward] == ["https://mlflow.example/#/models/vit-small/versions/3"]
+    assert all("noopener" in a["rel"] for a in outward)
+    folder = change_report(lambda r: r["models"][0].update(link="javascript:alert(1)"))
+    assert all(a["href"].startswith("#") for a in Page(render(folder)).all("a"))
+
+
+def test_the_page_loads_nothing(text: str, page: Page):
+    for tag, attrs in page.tags:
+        assert tag not in {"link", "iframe", "object", "embed", "base", "form"}
+        if "src" in attrs:
+            assert attrs["src"].startswith("data:image/")
+        assert not any(name.startswith("on") for name in attrs)
+    code = (HERE / "report.js").read_text() + (HERE / "report.css").read_text()
+    for word in ("fetch(", "XMLHttpRequest", "localStorage", "sessionStorage", "@import", "url("):
+        assert word not in code
+    outward = re.findall(r"https?://[^\s\"<]+", re.sub(r"base64,[\w+/=]+", "", text))
+    assert outward == ["https://mlflow.example/#/models/vit-small/versions/3"]
+
+
+def test_the_policy_lets_this_script_run_and_no_other(page: Page):
+    (policy,) = (a["content"] for a in page.all("meta") if "http-equiv" in a)
+    script = [text for at, text in page.texts if at == "script"][-1]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}';" in policy
+    assert policy.startswith("default-src 'none'; img-src data:;")
+
+
+def test_names_that_look_like_markup_stay_text(
+    write_comparison: Callable[..., Path], tmp_path: Path
+):
+    names = ("<script>alert(1)</script>", "res\"net' & </script><!--<b>")
+    evil = Page(render(write_comparison(tmp_path, names, ("cka",))))
+    assert [a.get("id") for a in evil.all("script")] == ["heat-cka", None]
+    assert evil.all("b") == evil.open == []
+    assert "<script>alert(1)</script>" in evil.text("h3")
+    heat = evil.islands()["heat-cka"]["maps"]
+    assert {m["rows"]["model"] for m in heat} == set(names)
+
+
+def test_islands_cannot_end_their_script(text: str):
+    for island in re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', text, re.S):
+        assert not re.search("[<>&]", island)
+
+
+def test_every_figure_is_embedded_with_a_text_that_says_what_it_shows(
+    page: Page, saved_comparison: Path
+):
+    report = json.loads((saved_comparison / "report.json").read_text())
+    images = iter(page.all("img"))
+    for analysis in report["analyses"]:
+        for name in analysis["figures"]:
+            image = next(images)
+            assert image["alt"].startswith(analysis["title"])
+            assert image["alt"].endswith(analysis["shows"])
+            kind, content = image["src"].split(";base64,")
+            suffix = {"data:image/svg+xml": "svg", "data:image/png": "png"}[kind]
+            saved = saved_comparison / "figures" / f"{name}.{suffix}"
+            assert base64.b64decode(content) == saved.read_bytes()
+            assert int(image["width"]) > 200
+    assert next(images, None) is None
+
+
+def test_a_large_svg_gives_way_to_a_smaller_png(comparison: Path):
+    svg = comparison / "figures/cka-vit-small__resnet18-small.svg"
+    svg.write_bytes(svg.read_bytes() + b" " * html.SVG_LIMIT)
+    kinds = {a["alt"]: a["src"].split(";")[0] for a in Page(render(comparison)).all("img")}
+    assert {kind for alt, kind in kinds.items() if "(CKA)" in alt} == {"data:image/png"}
+    assert "data:image/svg+xml" in kinds.values()
+
+
+def test_claims_carry_a_mark_and_words_besides_colour(
+    text: str, page: Page, saved_comparison: Path
+):
+    shown = page.text()
+    for claim in json.loads((saved_comparison / "report.json").read_text())["claims"]:
+        assert claim["statement"] in shown
+        assert claim["detail"] in shown
+    for mark, verdict in (("✓", "supported"), ("✗", "not supported"), ("–", "not applicable")):
+        assert f'<span aria-hidden="true">{mark}</span> {verdict}</span>' in text
+    assert "1 supported · 1 not supported · 1 not applicable" in shown
+    assert "Raghu et al. 2021, Fig. H.2" in shown
+    assert "Zhu et al. 2023, table of accuracies" in shown
+
+
+def test_tables_can_be_sorted_by_their_numbers(page: Page):
+    values = [a["data-value"] for a in page.all("td") if "data-value" in a]
+    assert {"0.1234", "-0.03", "64", ""} <= set(values)
+    assert all(value == "" or np.isfinite(float(value)) for value in values)
+    assert all("sortable" in a["class"] for a in page.all("table"))
+    assert {a["scope"] for a in page.all("th")} == {"col", "row"}
+
+
+def test_what_did_not_apply_and_where_it_came_from_is_said(page: Page):
+    shown = page.text()
+    assert "needs the images' labels" in shown
+    assert "zoo compare vit-small resnet18-small" in page.text("code")
+    assert "fedcba9876543210" * 4 in page.text("code")
+    for setting in ("batch size", "resamples", "torch", "timm"):
+        assert setting in page.text("dt")
+
+
+def test_a_page_of_two_small_models_is_small(text: str):
+    assert len(text.encode()) < 2_000_000
+
+
+def test_the_same_comparison_gives_the_same_page_and_stays_untouched(
+    saved_comparison: Path, text: str
+):
+    before = {p: p.stat().st_mtime_ns for p in saved_comparison.rglob("*")}
+    assert render(saved_comparison) == text
+    assert {p: p.stat().st_mtime_ns for p in saved_comparison.rglob("*")} == before
+
+
+def test_interactive_parts_stand_where_their_arrays_are(page: Page):
+    viewers = [attrs["data-island"] for _, attrs in page.tags if "data-island" in attrs]
+    maps = ["images-attention-maps", "heat-attention-maps", "images-feature-maps"]
+    assert viewers == ["heat-cka", *maps]
+    assert set(viewers) == set(page.islands())
+
+
+def test_only_figures_that_the_heat_map_shows_too_are_folded(page: Page, change_report: Change):
+    def keep_one_measure(report: dict) -> None:
+        for analysis in report["analyses"]:
+            analysis["dims"].pop("normalised_entropy/vit-small", None)
+
+    for shown in (page, Page(render(change_report(keep_one_measure)))):
+        folded = [a for a in shown.all("details") if a.get("class") == "saved"]
+        assert folded == [{"class": "saved", "open": ""}]
+
+
+def test_a_comparison_without_analyses_or_claims_still_has_a_page(change_report: Change):
+    def empty(report: dict) -> None:
+        report.update(analyses=[], claims=[], not_applicable={}, summary="", command="")
+        report.update(models=report["models"][:1], created="yesterday")
+
+    page = Page(render(change_report(empty)))
+    assert page.open == []
+    assert page.text("title").startswith("vit-small ·")
+    assert page.text("time") == "yesterday"
+    assert page.all("table") == page.all("img") == []
+    assert "claims" not in {attrs.get("id") for _, attrs in page.tags}
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: (f / "report.json").unlink(), "no file .*report.json"),
+        (lambda f: (f / "report.json").write_text("{}"), "report.json is damaged.*again"),
+        (lambda f: shutil.rmtree(f / "figures"), "no file .*svg; run the comparison again"),
+        (lambda f: (f / "arrays/cka.npz").unlink(), "no file .*cka.npz; run the comparison again"),
+        (lambda f: (f / "arrays/cka.npz").write_bytes(b"no"), "cka.npz is damaged .*again"),
+        (lambda f: (f / PNG).write_bytes(b""), "small.png is damaged; run the comparison again"),
+    ],
+)
+def test_a_damaged_comparison_is_named_in_one_line(comparison: Path, damage, message: str):
+    damage(comparison)
+    with pytest.raises(UserError, match=message) as caught:
+        render(comparison)
+    assert "\n" not in str(caught.value)
+
+
+def test_metrics_are_laid_out_by_model():
+    metrics = {
+        "cka/a/mean": 1.0,
+        "cka/a/b/mean": 2.0,
+        "cka/a__a/b/mean": 3.0,
+        "cka/a__a/b/low/first_half": 4.0,
+        "cka/chance": 5.0,
+    }
+    table = pivot_metrics(metrics, "cka", ["a", "a/b"])
+    assert table.columns == ("a", "a/b", "a × a/b", "all")
+    assert dict(table.rows) == {
+        "mean": (1.0, 2.0, 3.0, None),
+        "low · first half": (None, None, 4.0, None),
+        "chance": (None, None, None, 5.0),
+    }
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (0.0, "0.000"),
+        (1234.5, "1,234.500"),
+        (1e9, "1,000,000,000"),
+        (-3, "−3"),
+        (True, "True"),
+        (float("nan"), "–"),
+        (3.2e8 + 0.5, "3.2e+08"),
+        (-0.0001, "−1.0e−04"),
+    ],
+)
+def test_numbers_are_written_for_people(value, written: str):
+    assert format_number(value) == written

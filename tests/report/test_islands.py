@@ -1,0 +1,194 @@
+import base64
+import io
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from zoo.report.islands import colour_range, heat_island, image_island, pack, split_name
+
+LABELS = {"layer[a]": ["stem", "blocks.0", "head"], "layer[b]": ["conv", "fc"]}
+
+
+def unpack(packed: dict, shape: Sequence[int], bits: int = 16) -> np.ndarray:
+    """Read packed numbers as the page does."""
+    codes = np.frombuffer(base64.b64decode(packed["data"]), f"<u{bits // 8}").reshape(shape)
+    most = 2**bits - 2
+    values = packed["low"] + (packed["high"] - packed["low"]) * codes / most
+    return np.where(codes == most + 1, np.nan, values)
+
+
+def analysis(labels: dict | None = None, units: dict | None = None) -> dict:
+    return {"title": "Likeness", "labels": labels or {}, "units": units or {}}
+
+
+@given(
+    st.lists(st.one_of(st.floats(-1e6, 1e6), st.just(np.nan), st.just(np.inf)), max_size=40),
+    st.sampled_from([8, 16]),
+)
+@settings(max_examples=60, deadline=None)
+def test_packed_numbers_come_back_to_half_a_step(numbers: list[float], bits: int):
+    values = np.array(numbers)
+    packed = pack(values, bits)
+    back = unpack(packed, values.shape, bits)
+    finite = np.isfinite(values)
+    assert (np.isnan(back) == ~finite).all()
+    step = (packed["high"] - packed["low"]) / (2**bits - 2)
+    assert (np.abs(back - values)[finite] <= 0.5 * step * (1 + 1e-9) + 1e-9).all()
+
+
+def test_equal_numbers_and_none_at_all_are_packed():
+    assert unpack(pack(np.full(3, 0.25)), (3,)).tolist() == [0.25] * 3
+    assert np.isnan(unpack(pack(np.full(2, np.nan)), (2,))).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("cka/a__b", ("cka", "a × b", "")),
+        ("mean/a/layer1.0", ("mean", "a", "layer1.0")),
+        ("mean/a/2/layer1.0", ("mean", "a/2", "layer1.0")),
+        ("cka/a/2__b", ("cka", "a/2 × b", "")),
+        ("images", ("images", "", "")),
+        ("mean/other/x", ("mean", "", "other/x")),
+        ("mean/ab", ("mean", "", "ab")),
+    ],
+)
+def test_names_are_split_by_the_models_that_are_known(name: str, parts: tuple):
+    assert split_name(name, ["a", "a/2", "b"]) == parts
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([0.1, 0.9], (0, 1)),
+        ([-0.02, 1.0, np.nan], (0, 1)),
+        ([0.1, 0.4], (0.1, 0.4)),
+        ([3.0, 12.0], (3, 12)),
+        ([-0.9, 0.9], (-0.9, 0.9)),
+        ([np.nan], (0, 1)),
+    ],
+)
+def test_similarities_are_drawn_from_0_to_1_and_all_else_over_its_own_range(values, expected):
+    assert colour_range([np.array(values)]) == expected
+
+
+def test_a_heat_map_carries_names_values_and_intervals():
+    random = np.random.default_rng(0)
+    across, dims = random.random((3, 2)), ("layer[a]", "layer[b]")
+    across[1, 0] = np.nan
+    arrays = {
+        "cka/a__b": (across, dims),
+        "low/a__b": (across - 0.1, dims),
+        "high/a__b": (across + 0.1, dims),
+        "cka/a__a": (random.random((3, 3)), ("layer[a]", "layer[a]")),
+    }
+    island = heat_island(analysis(LABELS, {"cka/a__b": "nats"}), arrays, ["a", "b"])
+    assert island is not None
+    first, second = island["maps"]
+    assert (first["measure"], first["label"], first["unit"]) == ("cka", "a × b", "nats")
+    assert first["rows"] == {"what": "layer", "model": "a", "names": LABELS["layer[a]"]}
+    assert first["columns"]["names"] == ["conv", "fc"]
+    assert first["range"] == second["range"] == (0.0, 1.0)
+    np.testing.assert_allclose(unpack(first["value"], (3, 2)), across, atol=1e-5)
+    for end, shift in zip(first["interval"], (-0.1, 0.1), strict=True):
+        np.testing.assert_allclose(unpack(end, (3, 2)), across + shift, atol=1e-5)
+    assert second["interval"] == []
+
+
+def test_intervals_of_several_measures_are_kept_apart():
+    values, dims = np.random.default_rng(0).random((3, 2)), ("layer[a]", "layer[b]")
+    arrays = dict.fromkeys(("cka/a__b", "rsa/a__b", "low/a__b", "high/a__b"), (values, dims))
+    island = heat_island(analysis(), arrays, ["a", "b"])
+    assert island is not None
+    assert [m["interval"] for m in island["maps"]] == [[], []]
+    arrays |= dict.fromkeys(("low/rsa/a__b", "high/rsa/a__b"), (values, dims))
+    island = heat_island(analysis(), arrays, ["a", "b"])
+    assert island is not None
+    assert [len(m["interval"]) for m in island["maps"]] == [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("shape", "dims", "shown"),
+    [
+        ((3, 2), ("layer[a]", "head[a]"), True),
+        ((3, 9), ("layer[a]", "token[a]"), True),
+        ((3, 2), ("layer[a]", "pooling[a]"), False),
+        ((3, 999), ("layer[a]", "image"), False),
+        ((3, 9), ("image", "layer[a]"), False),
+        ((3, 9, 2), ("layer[a]", "head[a]", "end"), False),
+        ((1, 9), ("layer[a]", "head[a]"), False),
+    ],
+)
+def test_only_matrices_over_layers_become_heat_maps(shape, dims, shown: bool):
+    island = heat_island(analysis(), {"distance/a": (np.zeros(shape), dims)}, ["a"])
+    assert (island is not None) == shown
+
+
+def test_positions_without_names_are_counted():
+    island = heat_island(
+        analysis(), {"distance/a": (np.ones((2, 3)), ("layer[a]", "head[a]"))}, ["a"]
+    )
+    assert island is not None
+    assert island["maps"][0]["columns"]["names"] == ["head 0", "head 1", "head 2"]
+
+
+def test_maps_lie_over_their_own_models_images():
+    random = np.random.default_rng(0)
+    pictures = {n: random.integers(255, size=(2, 4, 4, 3), dtype=np.uint8) for n in ("a", "b")}
+    maps = {"a": random.random((2, 3, 4, 4)), "b": random.random((2, 2, 2, 2)).astype(np.float32)}
+    maps["b"][1, 0, 1, 1] = np.nan
+    arrays = {}
+    for name in ("a", "b"):
+        dims = ("image", f"layer[{name}]", "row", "column")
+        arrays[f"images/{name}"] = (pictures[name], ("image", "row", "column", "channel"))
+        arrays[f"rollout/{name}"] = (maps[name], dims)
+    island = image_island(analysis(LABELS | {"image": ["cat", "dog"]}), arrays, ["a", "b"])
+    assert island is not None
+    assert island["labels"] == ["cat", "dog"]
+    assert [s["label"] for s in island["sets"]] == ["a", "b"]
+    for entry in island["sets"]:
+        name = entry["images"]
+        assert [step["name"] for step in entry["steps"]] == LABELS[f"layer[{name}]"]
+        for source, picture in zip(island["images"][name], pictures[name], strict=True):
+            content = base64.b64decode(source.removeprefix("data:image/png;base64,"))
+            assert (np.asarray(Image.open(io.BytesIO(content))) == picture).all()
+        for k, step in enumerate(entry["steps"]):
+            shape = (step["height"], step["width"])
+            for packed, expected in zip(step["maps"], maps[name][:, k], strict=True):
+                np.testing.assert_allclose(unpack(packed, shape, 8), expected, atol=0.003)
+
+
+def test_arrays_of_single_layers_become_steps_over_the_shared_images():
+    images = np.zeros((2, 8, 8, 3), dtype=np.uint8)
+    arrays = {
+        "images": (images, ("image", "row", "column", "colour")),
+        "mean/a/stem": (np.ones((2, 8, 8)), ("image", "row[a.stem]", "column[a.stem]")),
+        "mean/a/head": (np.ones((2, 4, 4)), ("image", "row[a.head]", "column[a.head]")),
+        "strongest/a/head": (np.ones((2, 2, 4, 4)), ("image", "channel", "row", "column")),
+        "predicted/a": (np.ones((2, 4, 4)), ("image", "row", "column")),
+    }
+    island = image_island(analysis(), arrays, ["a"])
+    assert island is not None
+    steps = {s["measure"]: [step["name"] for step in s["steps"]] for s in island["sets"]}
+    assert steps == {
+        "mean": ["stem", "head"],
+        "strongest": ["head · channel 0", "head · channel 1"],
+        "predicted": ["predicted"],
+    }
+    assert island["sets"][0]["images"] == ""
+    assert [step["height"] for step in island["sets"][0]["steps"]] == [8, 4]
+
+
+def test_there_is_no_picker_without_images_or_without_maps():
+    images = (np.zeros((2, 8, 8, 3), dtype=np.uint8), ("image", "row", "column", "channel"))
+    maps = (np.zeros((2, 3, 4, 4)), ("image", "layer[a]", "row", "column"))
+    others = (np.zeros((5, 3, 4, 4)), ("image", "layer[a]", "row", "column"))
+    assert image_island(analysis(), {"images": images}, ["a"]) is None
+    assert image_island(analysis(), {"rollout/a": maps}, ["a"]) is None
+    assert image_island(analysis(), {"images": images, "rollout/a": others}, ["a"]) is None
+    counts = (np.array([10, 20]), ("part",))
+    assert image_island(analysis(), {"images": counts, "rollout/a": maps}, ["a"]) is None

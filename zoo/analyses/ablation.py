@@ -1,0 +1,157 @@
+"""Ablation: how much accuracy is lost without a block's branches, or without its skips?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from zoo.analyses.accuracy import paired_difference
+from zoo.analyses.base import About, Accumulator, Array, NotApplicable, Result, Study, Subject
+from zoo.analyses.places import choose_images
+from zoo.capture.ablate import PARTS, ablated
+from zoo.capture.branches import Branch, find_branches
+from zoo.capture.layers import evaluating
+from zoo.models.preprocess import preprocess
+from zoo.report import style
+
+ABOUT = About(
+    name="ablation",
+    title="Blocks without their branches or skips",
+    shows=(
+        "How much accuracy a trained model loses when one block's branches are zeroed, so that "
+        "only its skip is left, and when its skips are zeroed, so that only the branches are."
+    ),
+    reading=(
+        "A block that can lose its branches at no cost adds little; one that cannot lose its "
+        "skips relies on what came before it. Lines are 95 % intervals for that many images: "
+        "where they reach 0, the loss may be chance."
+    ),
+    needs="outputs",
+    source="beside Raghu et al. 2021, Fig. 8, who train anew without a block's skips",
+)
+
+IMAGES = 128
+# Two passes a block are many in a deep network: it gets fewer images, but not under this many.
+ABLATED_PASSES, FEWEST = 2048, 32
+
+
+def start(study: Study) -> Accumulator:
+    """Begin; one image is run through each model to find its residual sums.
+
+    Raises:
+        NotApplicable: no labels, or no model with residual sums that knows their classes.
+    """
+    if study.labels is None:
+        raise NotApplicable("the images have no labels")
+    found: dict[int, tuple[Branch, ...]] = {}
+    notes = []
+    for s, subject in enumerate(study.models):
+        if tuple(subject.model.spec.class_names) != study.class_names:
+            notes.append(f"{subject.name}: not ablated, since it was trained on other classes")
+            continue
+        example = preprocess(study.images[:1], subject.model.spec).to(study.device)
+        branches = find_branches(subject.model.module, subject.trace, example)
+        if branches:
+            found[s] = branches
+        else:
+            notes.append(f"{subject.name}: not ablated: no residual sum was found in its blocks")
+    if not found:
+        raise NotApplicable("; ".join(notes))
+    return _Ablation(study, study.labels, found, notes)
+
+
+class _Ablation(Accumulator):
+    """Asks for nothing in the common pass: it makes its own, one a block and part."""
+
+    def __init__(
+        self,
+        study: Study,
+        classes: NDArray[np.int64],
+        branches: dict[int, tuple[Branch, ...]],
+        notes: list[str],
+    ) -> None:
+        self.study, self.classes, self.branches, self.notes = study, classes, branches, notes
+        self.arrays: dict[str, Array] = {}
+        self.metrics: dict[str, float] = {}
+        self.labels: dict[str, tuple[str, ...]] = {
+            "part": PARTS,
+            "end": ("drop", "low", "high"),
+        }
+
+    def result(self) -> Result:
+        subjects = {s: self.study.models[s] for s in self.branches}
+        for s, subject in subjects.items():
+            self._ablate(subject, self.branches[s])
+        names = tuple(subject.name for subject in subjects.values())
+        return Result(names, self.arrays, self.metrics, self.labels, tuple(self.notes))
+
+    def _ablate(self, subject: Subject, branches: Sequence[Branch]) -> None:
+        """Measure the accuracy that is lost without each block's branches, and its skips."""
+        name, blocks = subject.name, subject.trace.of_role("block")
+        sums = {block: [b for b in branches if b.block == block] for block in blocks}
+        images, labels = self._choose(len(PARTS) * len(blocks))
+        intact = self._right(subject, images, labels)
+        drops = np.full((len(PARTS), len(blocks), 3), np.nan)
+        for p, part in enumerate(PARTS):
+            for i, block in enumerate(blocks):
+                if sums[block]:
+                    with ablated(subject.model.module, sums[block], part):
+                        right = self._right(subject, images, labels)
+                    drops[p, i] = paired_difference(intact, right)
+            worst = float(np.nanmax(drops[p, :, 0]))
+            self.metrics[f"ablation/{name}/worst_drop_without_{part}"] = worst
+        empty = [block for block in blocks if not sums[block]]
+        if empty:
+            self.notes.append(f"{name}: found no residual sum in {', '.join(empty)}")
+        self.metrics[f"ablation/{name}/accuracy_intact"] = float(intact.mean())
+        self.labels[f"block[{name}]"] = blocks
+        self.arrays[f"accuracy_drop/{name}"] = Array(drops, ("part", f"block[{name}]", "end"))
+        self.arrays[f"images/{name}"] = Array(np.array(len(images)), ())
+
+    def _choose(self, ablations: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """Choose images and labels for so many ablations."""
+        most = min(IMAGES, max(FEWEST, ABLATED_PASSES // ablations))
+        rows = choose_images(len(self.study.images), most, self.study.settings.seed)
+        return self.study.images[rows], self.classes[rows]
+
+    def _right(
+        self, subject: Subject, images: NDArray[np.uint8], labels: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        predicted = []
+        size = self.study.settings.batch_size
+        module = subject.model.module
+        with torch.inference_mode(), evaluating(module):
+            for start in range(0, len(images), size):
+                x = preprocess(images[start : start + size], subject.model.spec)
+                output = module(x.to(self.study.device))
+                logits = output if isinstance(output, torch.Tensor) else output[0]
+                predicted.append(logits.argmax(dim=1).cpu().numpy())
+        return np.asarray(np.concatenate(predicted) == labels)
+
+
+def draw(result: Result) -> dict[str, Figure]:
+    """Draw the accuracy lost without each block's branches or skips, with 95 % intervals."""
+    with style.styled():
+        figure = style.new_figure(height=0.6 + 1.6 * len(result.models))
+        axes = figure.subplots(len(result.models), 1, squeeze=False, sharey=True)[:, 0]
+        for axis, name in zip(axes, result.models, strict=True):
+            blocks = result.labels[f"block[{name}]"]
+            for p, part in enumerate(result.labels["part"]):
+                drop, low, high = 100 * result.arrays[f"accuracy_drop/{name}"].values[p].T
+                axis.bar(
+                    np.arange(len(blocks)) + (p - 0.5) * 0.36, drop, 0.34,
+                    yerr=np.maximum([drop - low, high - drop], 0), error_kw={"linewidth": 0.7},
+                    color=style.COLOURS[p], label=f"without its {part}",
+                )  # fmt: skip
+            axis.axhline(0, color="0.3", linewidth=0.6)
+            axis.set_xticks(*style.choose_labels(blocks, 40), rotation=90 if len(blocks) > 9 else 0)
+            accuracy = result.metrics[f"ablation/{name}/accuracy_intact"]
+            count = int(result.arrays[f"images/{name}"].values)
+            axis.set_title(f"{name}: {accuracy:.1%} intact, {count} images", loc="left")
+        figure.supylabel("accuracy lost (percentage points)", fontsize=8)
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    return {"ablation": figure}

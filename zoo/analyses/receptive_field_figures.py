@@ -1,0 +1,59 @@
+"""Figures of effective receptive fields: a map a layer, and radii against depth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from matplotlib.figure import Figure
+
+from zoo.analyses.base import Result
+from zoo.analyses.places import evenly
+from zoo.report import style
+
+SHARES = {"radius50": 0.5, "radius90": 0.9}
+COLUMNS = 6
+
+
+def draw_maps(result: Result, name: str) -> Figure:
+    """Draw rows: after the residual sum, then each kind of branch; columns: depth."""
+    layers = result.labels[f"layer[{name}]"]
+    rows = {"after the sum": dict(zip(layers, result.arrays[f"map/{name}"].values, strict=True))}
+    for i, label in enumerate(result.labels.get(f"branch[{name}]", ())):
+        block, kind = label.rsplit(" ", 1)
+        rows.setdefault(f"{kind} branch", {})[block] = result.arrays[f"branch_map/{name}"].values[i]
+    shown = evenly(layers, COLUMNS)
+    cells = [
+        [maps[x] / maps[x].max() if x in maps else None for x in shown] for maps in rows.values()
+    ]
+    figure, axes = style.image_grid(cells, row_labels=list(rows), column_labels=shown, cell=1.0)
+    for axis in axes.flat:
+        for image in axis.images:
+            image.set_clim(0, 1)
+            axis.patch.set(facecolor="white", hatch="xxxxx", edgecolor="0.55")
+    with style.styled():
+        figure.colorbar(image, ax=axes, label="gradient / the map's maximum", aspect=30, pad=0.01)
+        height, width = image.get_array().shape
+        figure.supxlabel(f"each map: the {width} × {height} pixels of the input", fontsize=7)
+    return figure
+
+
+def draw_radii(result: Result, even: Mapping[str, float]) -> Figure:
+    """Draw all models' radii against relative depth, and those of an even field."""
+    with style.styled():
+        figure = style.new_figure(height=2.9)
+        axes = figure.subplots(1, len(SHARES), sharey=True)
+        for axis, (key, share) in zip(axes, SHARES.items(), strict=True):
+            for i, name in enumerate(result.models):
+                points = [
+                    result.arrays[f"{what}/{name}"].values for what in ("depth", f"{key}_share")
+                ]
+                colour = style.COLOURS[i % len(style.COLOURS)]
+                marks = "osD^v"[i % 5] + "-"
+                axis.plot(*points, marks, color=colour, label=name, markersize=3, linewidth=1)
+            axis.axhline(even[key], color="0.5", linestyle=":", linewidth=1, label="even field")
+            axis.set_title(f"disc with {share:.0%} of the mass", loc="left")
+            axis.set_xlabel("relative depth (0: stem, 1: last block)")
+        axes[0].set_ylabel("radius / half of the image's diagonal")
+        axes[0].set_ylim(0, None)
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
+    return figure

@@ -1,0 +1,133 @@
+"""Residual sums: where a block adds a branch to its skip.
+
+Which tensors are added is not guessed from names: a small forward pass is watched, and a branch
+counts only where skip plus branch is found again, as the input of a later part of the block or
+as the block's output. So layer scale, squeeze-and-excitation or a projected skip come out right,
+and a block that adds nothing has no branch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from zoo.capture.layers import Trace, evaluating
+from zoo.capture.taps import Tap, observe
+
+# Skip and branch are added in float32: their sum is found again up to rounding.
+TOLERANCE = 1e-5
+
+Event = tuple[Tap, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A residual sum z + f(z) inside a block.
+
+    `kind` is `attention`, `mlp` (or the part's own name where a block has several, such as
+    `mlp_tokens`) or `residual` for the only branch of a block without attention. `skip` is where
+    z is seen as it is added (after a projection, if there is one); `output` is where f(z) is
+    seen as it is added (after layer scale and the like).
+    """
+
+    block: str
+    kind: str
+    skip: Tap
+    output: Tap
+
+
+def find_branches(module: nn.Module, layers: Trace, example: torch.Tensor) -> tuple[Branch, ...]:
+    """Find the residual sums of a network's blocks, in execution order.
+
+    Args:
+        module: the network.
+        layers: its trace.
+        example: an input (n, 3, height, width); one image that is not constant is enough.
+
+    Returns:
+        The branches; a block in which no sum was found has none.
+    """
+    seen: dict[str, list[Event]] = {block: [] for block in layers.of_role("block")}
+    parts = [layer.name for layer in layers if layer.name.rpartition(".")[0] in seen]
+    taps = [Tap(name, kind) for name in (*seen, *parts) for kind in ("input", "output")]
+    found: list[Branch] = []
+
+    def on_value(tap: Tap, value: torch.Tensor) -> None:
+        block = tap.layer if tap.layer in seen else tap.layer.rpartition(".")[0]
+        if block not in seen:
+            return
+        seen[block].append((tap, value.detach().clone()))
+        if tap == Tap(block, "output"):
+            found.extend(_branches_of(module, layers, block, seen.pop(block)))
+
+    with torch.inference_mode(), evaluating(module), observe(module, taps, on_value):
+        module(example)
+    return tuple(found)
+
+
+def _branches_of(
+    module: nn.Module, layers: Trace, block: str, events: list[Event]
+) -> Iterator[Branch]:
+    """Yield a block's branches from all that went in and out of it and its parts, in order."""
+    sums: list[tuple[Tap, Tap, list[str]]] = []
+    stream = 0
+    for end in range(1, len(events)):
+        last = end == len(events) - 1
+        if not last and events[end][0].kind != "input":
+            continue
+        match = _match(events, stream, end, last)
+        if match:
+            between = [tap.layer.partition("#")[0] for tap, _ in events[stream + 1 : end]]
+            parts = [name for name in dict.fromkeys(between) if name != block]
+            sums.append((events[match[0]][0], events[match[1]][0], parts))
+            stream = end
+    for skip, output, parts in sums:
+        yield Branch(block, _kind(module, layers, parts, len(sums)), skip, output)
+
+
+def _match(events: list[Event], stream: int, end: int, last: bool) -> tuple[int, int] | None:
+    """Return the positions of z and f(z) whose sum is the tensor at `end`, or None."""
+    total = events[end][1]
+    outputs = [i for i in range(stream + 1, end) if events[i][0].kind == "output"]
+    # Where the branch is a single part, both it and the projection take the stream: networks
+    # project last.
+    projections = [i for i in reversed(outputs) if _takes_stream(events, i, stream)]
+    for z in (stream, *projections):
+        for f in reversed(outputs):
+            if f == z or not events[f][1].numel() == events[z][1].numel() == total.numel():
+                continue
+            added = events[z][1].flatten() + events[f][1].flatten()
+            # A block may end on an activation that is a function, not a module.
+            if _same(added, total) or (last and _same(added.relu(), total)):
+                return z, f
+    return None
+
+
+def _takes_stream(events: list[Event], output: int, stream: int) -> bool:
+    """Say whether a part works on the block's stream, or on what the first part made of it."""
+    tap = Tap(events[output][0].layer, "input")
+    taken = next((value for t, value in reversed(events[:output]) if t == tap), None)
+    first = next((value for t, value in events[stream + 1 :] if t.kind == "output"), None)
+    sources = (events[stream][1], first)
+    return taken is not None and any(s is not None and _same(taken.flatten(), s) for s in sources)
+
+
+def _same(values: torch.Tensor, other: torch.Tensor) -> bool:
+    if values.numel() != other.numel():
+        return False
+    other = other.flatten()
+    return bool((values - other).abs().max() <= TOLERANCE * other.abs().max())
+
+
+def _kind(module: nn.Module, layers: Trace, parts: Sequence[str], sums: int) -> str:
+    if any(a == p or a.startswith(f"{p}.") for a in layers.attention for p in parts):
+        return "attention"
+    if sums == 1:
+        return "residual"
+    heaviest = max(
+        parts, key=lambda path: sum(p.numel() for p in module.get_submodule(path).parameters())
+    )
+    return heaviest.rpartition(".")[2]

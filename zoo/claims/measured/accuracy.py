@@ -1,0 +1,49 @@
+"""Claims on accuracy."""
+
+from __future__ import annotations
+
+from zoo.analyses.base import Subject, pair_name
+from zoo.claims.base import Measurement, Models
+from zoo.engine import Findings
+
+
+def _gap(findings: Findings, worse: Subject, better: Subject) -> tuple[float, float, float] | None:
+    """Return one model's accuracy above another's, with its interval, whichever came first."""
+    for a, b, sign in ((better, worse, 1), (worse, better, -1)):
+        name = f"accuracy/{pair_name(a.name, b.name)}/difference"
+        metrics = findings.results["accuracy"].metrics
+        if name in metrics:
+            low, high = sorted(sign * metrics[f"{name}_{end}"] for end in ("low", "high"))
+            return sign * metrics[name], low, high
+    return None
+
+
+def accuracy_gap(findings: Findings, models: Models) -> Measurement | None:
+    """Measure the CNN's accuracy minus the ViT's; it must exceed chance."""
+    return _beyond_chance(findings, models, "CNN minus ViT")
+
+
+def skips_are_worth(findings: Findings, models: Models) -> Measurement | None:
+    """Measure the whole ViT's accuracy minus that of the one trained without a block's skips."""
+    return _beyond_chance(findings, models, "with minus without the skips")
+
+
+def _beyond_chance(findings: Findings, models: Models, what: str) -> Measurement | None:
+    worse, better = models
+    found = _gap(findings, worse, better)
+    if found is None:
+        return None
+    gap, low, high = found
+    return Measurement(gap, low > 0, f"{what} {gap:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}")
+
+
+def gap_narrows(findings: Findings, models: Models) -> Measurement | None:
+    """Measure how much smaller the accuracy gap is on more data."""
+    vit_less, vit_more, cnn_less, cnn_more = models
+    less, more = _gap(findings, vit_less, cnn_less), _gap(findings, vit_more, cnn_more)
+    if less is None or more is None:
+        return None
+    change = less[0] - more[0]
+    return Measurement(
+        change, change > 0, f"gap {less[0]:+.3f} on less data, {more[0]:+.3f} on more"
+    )

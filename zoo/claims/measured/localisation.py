@@ -1,0 +1,37 @@
+"""Claims on spatial localisation."""
+
+from __future__ import annotations
+
+from zoo.analyses.base import Subject
+from zoo.claims.base import Measurement, Models
+from zoo.claims.measured.metrics import metric
+from zoo.engine import Findings
+
+MOST = 0.5
+
+
+def tokens_keep_place(findings: Findings, models: Models) -> Measurement | None:
+    """Measure the share of tokens that are most like their own patch."""
+    score = metric(findings, "localisation", models[0], "score_last_block")
+    if score is None:
+        return None
+    return Measurement(score, score > MOST, f"{score:.0%} of the last block's tokens")
+
+
+def keeps_more(findings: Findings, models: Models) -> Measurement | None:
+    """Measure the first model's share above chance minus the second's."""
+    first, second = (_above_chance(findings, model) for model in models)
+    if first is None or second is None:
+        return None
+    detail = f"above chance: {models[0].name} {first:.3f}, {models[1].name} {second:.3f}"
+    return Measurement(first - second, first > second, detail)
+
+
+def _above_chance(findings: Findings, model: Subject) -> float | None:
+    """Return the score on a scale from chance (0) to every token in its place (1)."""
+    score, chance = (
+        metric(findings, "localisation", model, what) for what in ("score_last_block", "chance")
+    )
+    if score is None or chance is None or chance >= 1:
+        return None
+    return (score - chance) / (1 - chance)

@@ -1,0 +1,11 @@
+"""Finding a model's or a pair's metric among the results of an analysis."""
+
+from __future__ import annotations
+
+from zoo.analyses.base import Subject
+from zoo.engine import Findings
+
+
+def metric(findings: Findings, analysis: str, model: Subject, what: str) -> float | None:
+    """Return a model's metric, or None where the analysis could not measure it."""
+    return findings.results[analysis].metrics.get(f"{analysis}/{model.name}/{what}")

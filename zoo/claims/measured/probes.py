@@ -1,0 +1,42 @@
+"""Claims on linear probes."""
+
+from __future__ import annotations
+
+from zoo.analyses.attention_layers import reads_class_token
+from zoo.analyses.base import Subject
+from zoo.claims.base import Measurement, Models
+from zoo.claims.measured.metrics import metric
+from zoo.engine import Findings
+
+
+def tokens_know_less(findings: Findings, models: Models) -> Measurement | str | None:
+    """Measure what the first model's single tokens know minus what the second's do."""
+    known = [_share_of_tokens(findings, model) for model in models]
+    for share in known:
+        if share is None or isinstance(share, str):
+            return share
+    first, second = (float(share) for share in known if share is not None)
+    detail = f"{models[0].name} {first:.3f}, {models[1].name} {second:.3f}"
+    return Measurement(first - second, first < second, f"share known by single tokens: {detail}")
+
+
+def _share_of_tokens(findings: Findings, model: Subject) -> float | str | None:
+    """Return a single token's accuracy above chance over that of what the classifier reads."""
+    read = "cls_last_accuracy" if reads_class_token(model) else "last_block_mean_accuracy"
+    single = metric(findings, "probes", model, "single_token_last_mean")
+    whole = metric(findings, "probes", model, read)
+    chance = findings.results["probes"].metrics.get("probes/chance")
+    if single is None or whole is None or chance is None:
+        return None
+    if whole <= chance:
+        return f"{model.name}: a probe of all that its classifier reads is no better than chance"
+    return (single - chance) / (whole - chance)
+
+
+def middle_is_stronger(findings: Findings, models: Models) -> Measurement | None:
+    """Measure the accuracy of a probe at half depth on more data minus that on less."""
+    less, more = (metric(findings, "probes", m, "middle_accuracy") for m in models)
+    if less is None or more is None:
+        return None
+    detail = f"probe at half depth: {less:.3f} on less data, {more:.3f} on more"
+    return Measurement(more - less, more > less, detail)

@@ -1,0 +1,118 @@
+"""What Raghu et al. say of how layers resemble each other (CKA), and of training without skips."""
+
+from __future__ import annotations
+
+from zoo.claims import cases
+from zoo.claims.base import Claim
+from zoo.claims.measured import accuracy, cka
+
+PAPER = "Raghu et al. 2021"
+
+CLAIMS = (
+    Claim(
+        id="R-uniform",
+        paper=PAPER,
+        figure="1",
+        statement="A ViT's layers are more alike across depth than a CNN's",
+        measured_as="mean CKA of different layers (stem and blocks) of the ViT minus the CNN's",
+        threshold="above 0",
+        why="the figure is read by eye; the sign is the least that it says",
+        applies_when="a ViT and a CNN",
+        analysis="cka",
+        cases=cases.vit_and_cnn,
+        measure=cka.compare_within("off_diagonal_mean"),
+    ),
+    Claim(
+        id="R-ends",
+        paper=PAPER,
+        figure="1",
+        statement="A ViT's lowest and highest layers are more alike than a CNN's",
+        measured_as="mean CKA of the first with the last quarter of layers, ViT minus CNN",
+        threshold="above 0",
+        why="the figure is read by eye; the sign is the least that it says",
+        applies_when="a ViT and a CNN",
+        analysis="cka",
+        cases=cases.vit_and_cnn,
+        measure=cka.compare_within("first_last_quarter"),
+    ),
+    Claim(
+        id="R-lower-half",
+        paper=PAPER,
+        figure="2, B.1",
+        statement="The lower half of a CNN does what the lowest third of a ViT does",
+        measured_as="share of the CNN's lower half of layers whose best match is in that third",
+        threshold="above 0.5",
+        why="'the lower half' means most of its layers",
+        applies_when="a ViT and a CNN",
+        analysis="cka",
+        cases=cases.vit_and_cnn,
+        measure=cka.lower_half_matches,
+    ),
+    Claim(
+        id="R-top",
+        paper=PAPER,
+        figure="2, B.1",
+        statement="The top third of a ViT is like nothing in a CNN",
+        measured_as="mean best match of the ViT's top third over that of its lowest third",
+        threshold="below 0.5",
+        why="'like nothing' must at least mean half as alike as the depth that does match",
+        applies_when="a ViT and a CNN",
+        analysis="cka",
+        cases=cases.vit_and_cnn,
+        measure=cka.top_matches_nothing,
+    ),
+    Claim(
+        id="R-noskip-split",
+        paper=PAPER,
+        figure="8",
+        statement="Trained without a middle block's skips, a ViT's layers fall apart in two groups",
+        measured_as="mean CKA of the blocks before with those after it, without minus with skips",
+        threshold="below 0",
+        why="a map that splits at the block is darker across it; how much is not said",
+        applies_when="a ViT trained without a block's skips (`-noskip<i>`) and the whole one, on "
+        "the same images",
+        analysis="cka",
+        cases=cases.without_skips_and_whole,
+        measure=cka.map_splits,
+    ),
+    Claim(
+        id="R-noskip-cost",
+        paper=PAPER,
+        figure="8",
+        statement="Training without a middle block's skips costs a ViT accuracy",
+        measured_as="accuracy of the whole ViT minus that of the one without the block's skips",
+        threshold="the 95 % interval lies above 0",
+        why="the paper's 4 % hold for its data; a cost must at least not be chance",
+        applies_when="a ViT trained without a block's skips (`-noskip<i>`) and the whole one, on "
+        "the same images",
+        analysis="accuracy",
+        cases=cases.without_skips_and_whole,
+        measure=accuracy.skips_are_worth,
+    ),
+    Claim(
+        id="R-low-agree",
+        paper=PAPER,
+        figure="12",
+        statement="A ViT's lower layers are found even with little data, higher ones need more",
+        measured_as="mean CKA of equal blocks across data sizes, lower minus higher half of blocks",
+        threshold="above 0",
+        why="the figure falls with depth; the sign is the least that it says",
+        applies_when="the same ViT trained on a smaller and a larger subset",
+        analysis="cka",
+        cases=cases.vit_on_less_and_more,
+        measure=cka.lower_blocks_agree,
+    ),
+    Claim(
+        id="R-mixer",
+        paper=PAPER,
+        figure="H.1, H.2",
+        statement="An MLP-Mixer is more like a ViT than like a CNN",
+        measured_as="mean CKA (stem and blocks) of the Mixer with the ViT minus that with the CNN",
+        threshold="above 0",
+        why="'more like' is a sign, not a size",
+        applies_when="an MLP-Mixer, a ViT and a CNN",
+        analysis="cka",
+        cases=cases.mixer_vit_and_cnn,
+        measure=cka.mixer_is_like_vit,
+    ),
+)

@@ -1,0 +1,167 @@
+"""`zoo probe`: what a linear classifier reads off each layer of a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@click.command()
+@click.argument("reference")
+@click.option(
+    "--data-root",
+    type=click.Path(path_type=Path),
+    help="Folder of the subsets [default: data/subsets].",
+)
+@click.option(
+    "--train", "train_name", default="small", show_default=True, help="The subset to fit probes on."
+)
+@click.option(
+    "--few-shot",
+    type=click.IntRange(min=2),
+    default=10,
+    show_default=True,
+    help="Images of a class in the few-shot probes.",
+)
+@click.option(
+    "--layers", default="blocks", show_default=True, help="blocks, all, or a regular expression."
+)
+@click.option("--batch-size", type=click.IntRange(min=4), help="Images in a batch [default: 128].")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--device", default="", help="cpu, cuda, cuda:1 [default: a GPU where there is one].")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder for table and figure [default: reports/probe-NAME].",
+)
+@click.option("-q", "--quiet", is_flag=True, help="Print only where the figure is.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(
+    reference: str,
+    data_root: Path | None,
+    train_name: str,
+    few_shot: int,
+    layers: str,
+    batch_size: int | None,
+    seed: int,
+    device: str,
+    out: Path | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Fit linear probes at every layer of a model, and test them on the test split.
+
+    \b
+    REFERENCE is NAME (the latest version), NAME/3, NAME@alias, runs:/…, models:/…, timm:NAME
+    or a folder.
+
+    A probe is ridge least squares on what a layer gives, from the class token and from the mean
+    over places; on all images of the subset, and on a few of each class.
+
+    \b
+    Examples:
+      zoo probe vit-small
+      zoo probe resnet18-full --train full --few-shot 5
+    """
+    from zoo.data.subsets import load_subset
+    from zoo.registry.resolve import load
+    from zoo.registry.store import find_root
+
+    root = data_root or find_root() / "data" / "subsets"
+    _check_subset(root, train_name)
+    train, test = load_subset(root / train_name), load_subset(root / "test")
+    model = load(reference)
+
+    import torch
+
+    from zoo.cli.output import print_json
+    from zoo.cli.progress import progress
+    from zoo.comparison import file_name
+    from zoo.config import Settings
+    from zoo.probing import probe_model, rows
+
+    with progress("probe", "images", quiet=quiet) as on_progress:
+        result = probe_model(
+            model,
+            train,
+            test,
+            few_shot=few_shot,
+            layers=layers,
+            settings=Settings(batch_size=batch_size or Settings.batch_size, seed=seed),
+            device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
+            on_progress=on_progress,
+        )
+    folder = out or find_root() / "reports" / f"probe-{file_name(model.name)}"
+    report = {
+        "model": {"name": model.name, "uri": model.uri, "digest": model.digest},
+        "train": {"name": train_name, "digest": train.info.digest},
+        "test": {"name": "test", "digest": test.info.digest},
+        "images": dict(zip(("fit", "test"), result.arrays["images"].values.tolist(), strict=True)),
+        "few_shot": few_shot,
+        "seed": seed,
+        "layers": rows(result),
+        "metrics": dict(result.metrics),
+        "notes": list(result.notes),
+    }
+    _save(result, report, folder, few_shot)
+    if as_json:
+        print_json(report)
+    elif quiet:
+        click.echo(folder / "probe.png")
+    else:
+        _print_table(report, folder)
+
+
+def _check_subset(root: Path, name: str) -> None:
+    from zoo.errors import UserError, unknown
+
+    if not root.is_dir():
+        raise UserError(f"no subsets in {root}: build them with: dvc repro subset")
+    subsets = [path.parent.name for path in root.glob("*/subset.json")]
+    if name not in subsets:
+        raise unknown(f"subset in {root}:", name, subsets)
+
+
+def _save(result: Any, report: dict[str, Any], folder: Path, few_shot: int) -> None:
+    from zoo.files import csv_text, replacing_folder, write_json, write_text
+    from zoo.probing import draw
+    from zoo.report.style import save_figure
+
+    with replacing_folder(folder) as new:
+        write_json(new / "probe.json", report)
+        write_text(new / "probe.csv", csv_text(report["layers"]))
+        save_figure(draw(result, few_shot=few_shot), new, "probe")
+
+
+def _print_table(report: dict[str, Any], folder: Path) -> None:
+    from zoo.cli.output import print_table
+
+    images, shots = report["images"], report["few_shot"]
+    click.echo(
+        f"{report['model']['name']}: accuracy of linear probes on {images['test']:,} test images, "
+        f"fitted on {images['fit']:,} of {report['train']['name']} and on {shots} a class; "
+        f"most common class {report['metrics']['probe/chance']:.3f}\n"
+    )
+    poolings = list(dict.fromkeys(row["pooling"] for row in report["layers"]))
+    table: dict[str, dict[tuple[str, str], float | None]] = {}
+    for row in report["layers"]:
+        for kind in ("all", "few"):
+            table.setdefault(row["layer"], {})[kind, row["pooling"]] = row[kind]
+    columns = [(kind, pooling) for kind in ("all", "few") for pooling in poolings]
+    names = [
+        f"{pooling}, {f'{shots}-shot' if kind == 'few' else kind}" for kind, pooling in columns
+    ]
+    print_table(
+        ("layer", *names),
+        [(layer, *(_rounded(values[c]) for c in columns)) for layer, values in table.items()],
+    )
+    for note in report["notes"]:
+        click.echo(note)
+    click.echo(f"\nfigure  {folder / 'probe.png'}")
+    click.echo(f"table   {folder / 'probe.csv'}")
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)

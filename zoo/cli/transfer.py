@@ -1,0 +1,149 @@
+"""`zoo transfer`: a registered model on another source of images."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@click.command()
+@click.argument("reference")
+@click.option("--source", required=True, help="digits, cifar10, cifar100, svhn, imagefolder, ….")
+@click.option(
+    "--root",
+    type=click.Path(path_type=Path),
+    help="Folder of the source's files; downloads go there [default: data/raw].",
+)
+@click.option(
+    "--subset", type=click.IntRange(min=1), help="Train on so many images [default: all]."
+)
+@click.option("--epochs", type=click.IntRange(min=1), default=10, show_default=True)
+@click.option("--freeze", is_flag=True, help="Train the new classifier alone.")
+@click.option("--name", help="Of the new model [default: NAME-on-SOURCE].")
+@click.option("--batch-size", type=click.IntRange(min=1), default=50, show_default=True)
+@click.option(
+    "--learning-rate",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Of Adam, falling as a cosine [default: 0.0003; 0.01 with --freeze].",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder for model and report [default: reports/transfer-NAME-on-SOURCE].",
+)
+@click.option("-q", "--quiet", is_flag=True, help="Print only where the report is.")
+@click.option("--json", "as_json", is_flag=True, help="Print report.json.")
+def command(
+    reference: str,
+    source: str,
+    root: Path | None,
+    subset: int | None,
+    epochs: int,
+    freeze: bool,
+    name: str | None,
+    batch_size: int,
+    learning_rate: float | None,
+    seed: int,
+    out: Path | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Take a model to another source: what does it keep, and how good does it get?
+
+    \b
+    REFERENCE is NAME (the latest version), NAME/3, NAME@alias, runs:/…, models:/…, timm:NAME
+    or a folder.
+
+    Its classifier is replaced and the network is trained on. Reported are the accuracy of a
+    linear probe before and of the network after, and the CKA of each layer before with after.
+    The new model is a folder that `zoo register` takes.
+
+    \b
+    Examples:
+      zoo transfer vit-full --source fashion_mnist --subset 1000
+      zoo transfer timm:vit_tiny_patch16_224 --source imagefolder --root photos --freeze
+    """
+    from zoo.cli.output import print_json
+    from zoo.cli.progress import progress
+    from zoo.config import TrainConfig
+    from zoo.data.sources import load_source
+    from zoo.files import replacing_folder
+    from zoo.registry.references import check_name
+    from zoo.registry.resolve import load
+    from zoo.registry.store import find_root
+
+    images = load_source(source, root or find_root() / "data" / "raw")
+    model = load(reference)
+    name = check_name(name or f"{model.spec.name}-on-{source}")
+    folder = out or find_root() / "reports" / f"transfer-{name}"
+
+    import torch
+
+    from zoo.transfer import prepare_data, transfer
+    from zoo.transfer_report import save
+
+    config = TrainConfig(
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate or (0.01 if freeze else 0.0003),
+    )
+    # A folder appears at the end, complete; until then all is in a hidden one beside it.
+    with replacing_folder(folder) as new, progress("transfer", "steps", quiet=quiet) as on_progress:
+        size = model.spec.image_size
+        prepare_data(images, new / "data", image_size=size, count=subset, seed=seed)
+        done = transfer(
+            model,
+            new / "data",
+            config,
+            name=name,
+            freeze=freeze,
+            seed=seed,
+            device="cuda" if torch.cuda.is_available() else "cpu",
+            on_progress=on_progress,
+        )
+        report = save(done, new, command=shlex.join(["zoo", *sys.argv[1:]]))
+    if as_json:
+        print_json(report)
+    elif quiet:
+        click.echo(folder / "report.json")
+    else:
+        _print_summary(report, folder)
+
+
+def _print_summary(report: dict[str, Any], folder: Path) -> None:
+    from zoo.cli.output import print_table
+
+    accuracy, images = report["accuracy"], report["images"]
+    how = "classifier alone" if report["training"]["freeze"] else "fine-tuned"
+    click.echo(
+        f"{report['before']['name']} on {report['after']['source']}, {how} on "
+        f"{images['train']:,} images, seed {report['seed']}; accuracy on {images['test']:,} "
+        "test images:\n"
+    )
+    rows = [
+        ("linear probe before", accuracy["probe_before"]),
+        ("linear probe after", accuracy["probe_after"]),
+        ("network after", accuracy["after"]),
+        ("most common class", accuracy["most_common"]),
+    ]
+    print_table(("", "accuracy"), [(what, _rounded(value)) for what, value in rows])
+    click.echo("\nCKA of each layer before with after, and of an untrained network with after:\n")
+    print_table(
+        ("layer", "kept", "untrained"),
+        [(r["layer"], _rounded(r["cka"]), _rounded(r["untrained"])) for r in report["layers"]],
+    )
+    for note in report["notes"]:
+        click.echo(note)
+    click.echo(f"\nreport    {folder / 'report.json'}")
+    click.echo(f"figure    {folder / 'transfer.png'}")
+    test = shlex.quote(str(folder / "data" / "test"))
+    click.echo(f"register  zoo register {shlex.quote(str(folder / 'model'))} --test {test}")
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)

@@ -1,0 +1,295 @@
+"""What more data changes in each layer (Raghu et al. 2021, Fig. 12; Zhu et al. 2023).
+
+Each network that was trained on a part of the data is compared, layer by layer, with the one of
+the same architecture that was trained on all of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import torch
+from matplotlib.artist import Artist
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from zoo.analyses.base import Result
+from zoo.config import Settings
+from zoo.engine import compare_models
+from zoo.errors import UserError
+from zoo.files import csv_text
+from zoo.layer_curves import (
+    LABEL,
+    Line,
+    block_positions,
+    draw_lines,
+    same_layers,
+    thirds,
+)
+from zoo.models.build import build
+from zoo.models.files import LoadedModel
+from zoo.models.spec import ModelSpec
+from zoo.report import style
+
+SUBSET, CEILING, FLOOR = "subset", "ceiling", "floor"
+UNTRAINED = "untrained"
+OVER_SEEDS, OVER_IMAGES = "range over pairs of seeds", "95 % interval over images"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained variant: `images` counts those it was trained on."""
+
+    model: str
+    subset: str
+    seed: int
+    images: int
+    network: LoadedModel
+
+
+@dataclass(frozen=True)
+class Curve:
+    """How alike networks are to those trained on all data, a value a layer.
+
+    `role` is `subset`, `ceiling` (networks trained on all data, of different seeds) or `floor`
+    (untrained networks, `images` 0). `cka` (layers,) is the mean over `pairs` pairs of networks;
+    `band` says what lies between `low` and `high`. `same_start`: the networks of a pair began
+    with the same weights. `blocks` are positions in `layers`; `notes` say why a value is missing.
+    """
+
+    model: str
+    subset: str
+    role: str
+    images: int
+    layers: tuple[str, ...]
+    blocks: tuple[int, ...]
+    cka: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    band: str
+    pairs: int
+    same_start: bool
+    notes: tuple[str, ...]
+
+
+def compare_with_full(
+    trained: Sequence[Trained],
+    images: NDArray[np.uint8],
+    *,
+    settings: Settings | None = None,
+    device: str | torch.device = "cpu",
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[Curve]:
+    """Compare the networks of one architecture with those trained on its largest subset.
+
+    All of them see the images in one pass. Pairs have different seeds where there are two or
+    more: networks of one seed start from the same weights, which alone makes them alike. The
+    floor follows the same rule, so it is what a subset of no images at all would give.
+
+    Args:
+        trained: every subset and seed of one architecture.
+        images: (n, height, width, 3) uint8, n >= 4, that none of them was trained on.
+        settings: batch size, layers, seed.
+        device: where the networks run.
+        on_progress: is called with (images done, images in all).
+
+    Returns:
+        A curve a subset from the smallest to the next to largest, then the ceiling (where the
+        largest has two or more seeds) and the floor (where the architecture can be built).
+
+    Raises:
+        UserError: networks of several architectures, or nothing to compare with.
+    """
+    if len({t.model for t in trained}) != 1:
+        raise UserError("expected the networks of one architecture")
+    model = trained[0].model
+    full = max(trained, key=lambda t: t.images)
+    seeds = sorted({t.seed for t in trained if t.subset == full.subset})
+    groups = {t.subset: t.images for t in sorted(trained, key=lambda t: t.images)}
+    networks = {(t.subset, t.seed): t.network for t in trained}
+    if untrained := _untrained(full.network.spec, seeds):
+        networks |= {(UNTRAINED, seed): network for seed, network in untrained.items()}
+    findings = compare_models(
+        [dataclasses.replace(m, name=_name(model, *key)) for key, m in networks.items()],
+        images,
+        only=["cka"],
+        settings=dataclasses.replace(settings or Settings(), references=False),
+        device=device,
+        on_progress=on_progress,
+    )
+    blocks = block_positions(findings.study.models[0])
+
+    def curve(role: str, subset: str, pairs: Sequence[tuple[int, int]]) -> Curve:
+        named = [(_name(model, subset, a), _name(model, full.subset, b)) for a, b in pairs]
+        same_start = any(a == b for a, b in pairs)
+        count = groups.get(subset, 0)
+        return _curve(findings.results["cka"], named, model, subset, role, count, blocks,
+                      same_start)  # fmt: skip
+
+    curves = [
+        curve(SUBSET, subset, pairings([s for name, s in networks if name == subset], seeds))
+        for subset in groups
+        if subset != full.subset
+    ]
+    if len(seeds) > 1:
+        curves.append(curve(CEILING, full.subset, list(combinations(seeds, 2))))
+    if untrained:
+        curves.append(curve(FLOOR, UNTRAINED, pairings(list(untrained), seeds)))
+    if not curves:
+        raise UserError(f"{model}: expected two subsets or two seeds, got one network")
+    return curves
+
+
+def pairings(seeds: Sequence[int], full: Sequence[int]) -> list[tuple[int, int]]:
+    """Pair seeds of a subset with those of the full set: different ones wherever there are.
+
+    >>> pairings([0, 1], [0, 1])
+    [(0, 1), (1, 0)]
+    >>> pairings([0], [0])
+    [(0, 0)]
+    """
+    different = [(a, b) for a in seeds for b in full if a != b]
+    return different or [(a, b) for a in seeds for b in full]
+
+
+def untrained_network(spec: ModelSpec, seed: int) -> LoadedModel:
+    """Build a network with the weights from which `zoo.variants` starts to train this seed."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        module = build(
+            spec.arch, classes=len(spec.class_names), image_size=spec.image_size, **spec.kwargs
+        )
+    return LoadedModel(UNTRAINED, module.eval(), spec)
+
+
+def _untrained(spec: ModelSpec, seeds: Sequence[int]) -> dict[int, LoadedModel]:
+    """Return the floor's networks; none where a network is not zoo's own to build."""
+    try:
+        return {seed: untrained_network(spec, seed) for seed in seeds}
+    except UserError:
+        return {}
+
+
+def _name(model: str, subset: str, seed: int) -> str:
+    # With spaces, since the names of models and subsets hold hyphens and digits of their own.
+    return f"{model} {subset} seed {seed}"
+
+
+def _curve(
+    result: Result,
+    pairs: Sequence[tuple[str, str]],
+    model: str,
+    subset: str,
+    role: str,
+    images: int,
+    blocks: tuple[int, ...],
+    same_start: bool,
+) -> Curve:
+    found = [same_layers(result, a, b) for a, b in pairs]
+    values = np.stack([one.cka for one in found])
+    if len(found) > 1:
+        low, high, band = values.min(axis=0), values.max(axis=0), OVER_SEEDS
+    else:
+        low, high = found[0].low, found[0].high
+        band = OVER_IMAGES if np.isfinite(low).any() else "none"
+    reasons = [
+        "; ".join(dict.fromkeys(note for note in notes if note))
+        for notes in zip(*(one.notes for one in found), strict=True)
+    ]
+    return Curve(
+        model, subset, role, images, found[0].layers, blocks, values.mean(axis=0), low, high,
+        band, len(found), same_start, tuple(reasons),
+    )  # fmt: skip
+
+
+def metrics(curves: Sequence[Curve]) -> dict[str, float]:
+    """Return `data-effect/<model>/<subset>/<what>`, what being `mean`, `low_blocks`, ….
+
+    The floor stands under `untrained`, the ceiling under the name of the largest subset. See
+    `zoo.layer_curves.thirds` for the numbers; those that could not be measured are left out.
+    """
+    return {
+        f"data-effect/{curve.model}/{curve.subset}/{what}": value
+        for curve in curves
+        for what, value in thirds(curve.cka, curve.blocks).items()
+    }
+
+
+def as_csv(curves: Sequence[Curve]) -> str:
+    """Return one line a layer of each curve; empty where a value is missing, with the reason."""
+    return csv_text(
+        [
+            {
+                "model": curve.model,
+                "subset": curve.subset,
+                "role": curve.role,
+                "images": curve.images,
+                "layer": layer,
+                "position": i,
+                "cka": curve.cka[i],
+                "low": curve.low[i],
+                "high": curve.high[i],
+                "band": curve.band,
+                "pairs": curve.pairs,
+                "same_start": curve.same_start,
+                "note": curve.notes[i],
+            }
+            for curve in curves
+            for i, layer in enumerate(curve.layers)
+        ]
+    )
+
+
+def draw(curves: Sequence[Curve], *, title: str) -> Figure:
+    """Draw CKA with the network trained on all data, layer by layer: a panel an architecture."""
+    models = list(dict.fromkeys(curve.model for curve in curves))
+    across = min(2, len(models))
+    down = -(-len(models) // across)
+    with style.styled():
+        figure = style.new_figure(0.8 + 3.1 * across, 0.8 + 2.5 * down)
+        axes = figure.subplots(down, across, squeeze=False, sharey=True).ravel()
+        for axis in axes[len(models) :]:
+            axis.set_axis_off()
+        for axis, model in zip(axes, models, strict=False):
+            own = [curve for curve in curves if curve.model == model]
+            draw_lines(axis, own[0].layers, _lines(own), most=24)
+            axis.set_title(model, loc="left")
+        for row in range(down):
+            axes[row * across].set_ylabel(f"{LABEL}\nwith the network trained on all data")
+        figure.suptitle(title, x=0.01, ha="left", fontsize=9)
+        entries: dict[str, Artist] = {}
+        for axis in axes[: len(models)]:
+            handles, labels = axis.get_legend_handles_labels()
+            entries |= dict(zip(labels, handles, strict=True))
+        figure.legend(
+            list(entries.values()), list(entries), loc="outside lower center", ncols=3,
+            title=_legend_title(curves), title_fontsize=7,
+        )  # fmt: skip
+    return figure
+
+
+def _lines(curves: Sequence[Curve]) -> list[Line]:
+    subsets = [curve for curve in curves if curve.role == SUBSET]
+    looks = {CEILING: ("all data, another seed (ceiling)", "0.2", "--"),
+             FLOOR: ("untrained (floor)", "0.5", ":")}  # fmt: skip
+    lines = []
+    for curve in curves:
+        if curve.role == SUBSET:
+            colour = style.COLOURS[subsets.index(curve) % (len(style.COLOURS) - 1)]
+            label, line = f"{curve.subset}: {curve.images:,} images", "-"
+        else:
+            label, colour, line = looks[curve.role]
+        lines.append(Line(label, colour, line, curve.cka, curve.low, curve.high))
+    return lines
+
+
+def _legend_title(curves: Sequence[Curve]) -> str:
+    bands = sorted({curve.band for curve in curves} - {"none"})
+    said = [f"bands: {', '.join(bands)}"] if bands else []
+    if any(curve.same_start for curve in curves):
+        said.append("one seed: all networks of a panel start from the same weights")
+    return "; ".join(said)
