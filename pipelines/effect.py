@@ -1,22 +1,17 @@
 """Stage `effect`: how like each layer is to that of the network trained on all data."""
 
-from pathlib import Path
-
 import numpy as np
 import torch
 
-from pipelines.paths import RECEIPT, stage
+from pipelines.paths import EFFECT, RECEIPT, stage
 from zoo import data_effect
 from zoo.cli.progress import progress
 from zoo.config import Settings
 from zoo.files import read_json, write_json, write_text
-from zoo.registry.compare import load_resolved
 from zoo.registry.images import fetch_images
-from zoo.registry.resolve import find_by_digest
+from zoo.registry.resolve import find_by_digest, load_resolved
 from zoo.registry.store import open_store
 from zoo.report.style import save_figure
-
-EFFECT = Path("effect")
 
 if __name__ == "__main__":
     with stage() as params:

@@ -16,6 +16,7 @@ MODELS = Path("models")
 TRAIN_METRICS = Path("metrics/train")
 RECEIPT = Path("registered.json")
 COMPARISONS = Path("comparisons")
+EFFECT = Path("effect")
 SUMMARY = Path("summary")
 
 
