@@ -36,7 +36,7 @@ ABOUT = About(
 
 IMAGES = 128
 # Two passes a block are many in a deep network: it gets fewer images, but not under this many.
-ABLATED_PASSES, FEWEST = 2048, 32
+ABLATED_PASSES, FEWEST = 1024, 32
 
 
 def start(study: Study) -> Accumulator:

@@ -23,10 +23,10 @@ def preprocess(images: NDArray[np.uint8] | torch.Tensor, spec: ModelSpec) -> tor
     """
     if isinstance(images, torch.Tensor) and images.is_floating_point():
         return images
-    pixels = torch.as_tensor(
-        np.ascontiguousarray(images) if isinstance(images, np.ndarray) else images
-    )
-    x = pixels.permute(0, 3, 1, 2).to(torch.float32) / 255
+    if isinstance(images, np.ndarray):
+        # Copied where it is a read-only memory map, which a tensor must not share.
+        images = torch.from_numpy(np.require(images, requirements=["C", "W"]))
+    x = images.permute(0, 3, 1, 2).to(torch.float32) / 255
     x = resize_and_crop(x, spec)
     mean = torch.tensor(spec.mean, device=x.device).view(1, 3, 1, 1)
     std = torch.tensor(spec.std, device=x.device).view(1, 3, 1, 1)
