@@ -201,6 +201,7 @@ class Comparison:
             "shows": about.shows,
             "reading": about.reading,
             "source": about.source,
+            "images": result.images or len(self.findings.study.images),
             "metrics": {k: v for k, v in result.metrics.items() if math.isfinite(v)},
             "notes": list(result.notes),
             "figures": [],

@@ -87,7 +87,9 @@ class _Ablation(Accumulator):
         for s, subject in subjects.items():
             self._ablate(subject, self.branches[s])
         names = tuple(subject.name for subject in subjects.values())
-        return Result(names, self.arrays, self.metrics, self.labels, tuple(self.notes))
+        used = [self.arrays.get(f"images/{name}") for name in names]
+        fewest = min((int(array.values) for array in used if array), default=None)
+        return Result(names, self.arrays, self.metrics, self.labels, tuple(self.notes), fewest)
 
     def _ablate(self, subject: Subject, branches: Sequence[Branch]) -> None:
         """Measure the accuracy that is lost without each block's branches, and its skips."""

@@ -133,6 +133,7 @@ class Result:
     `arrays` keep everything that its figures show; `labels` name the positions along a
     dimension; `metrics` are scalars with stable names; `notes` say what did not apply or was
     degenerate, naming the model and layer; `models` are the compared models' names, in order.
+    `images` is how many images it measured on, where those are not all of the study.
     """
 
     models: tuple[str, ...]
@@ -140,6 +141,7 @@ class Result:
     metrics: Mapping[str, float] = field(default_factory=dict)
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    images: int | None = None
 
 
 class Accumulator:

@@ -132,7 +132,7 @@ class _GradCam(Accumulator):
             metrics |= self._metrics(name, found)
         if not done:
             raise NotApplicable("; ".join(self.notes))
-        return Result(tuple(done), arrays, metrics, labels, tuple(self.notes))
+        return Result(tuple(done), arrays, metrics, labels, tuple(self.notes), len(self.images))
 
     def _explain(self, s: int) -> _Explained:
         subject, seed = self.study.subjects[s], self.study.settings.seed

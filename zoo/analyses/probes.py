@@ -211,7 +211,8 @@ class _Features(Accumulator):
                 arrays[f"tokens/{probed.name}"] = self._tokens(s, probed, labels, train, test)
             metrics |= _summary(probed, arrays)
         models = tuple(probed.name for probed in self.plans.values())
-        return Result(models, arrays, metrics, names, tuple(dict.fromkeys(self.notes)))
+        notes = tuple(dict.fromkeys(self.notes))
+        return Result(models, arrays, metrics, names, notes, len(test))
 
     def _layers(
         self, s: int, probed: _Probed, labels: NDArray, train: NDArray, test: NDArray

@@ -209,7 +209,8 @@ class _ReceptiveFields(Accumulator):
             else:
                 self.notes.append(f"{subject.name}: no layer's output lies over the image")
         names = tuple(s.name for s in self.study.models if f"map/{s.name}" in self.arrays)
-        return Result(names, self.arrays, self.metrics, self.labels, tuple(self.notes))
+        used = min(IMAGES, len(self.study.images))
+        return Result(names, self.arrays, self.metrics, self.labels, tuple(self.notes), used)
 
     def _measure(self, subject: Subject) -> None:
         name, model, layers = subject.name, subject.model, depths(subject)

@@ -160,7 +160,9 @@ class _Features(Accumulator):
                 metrics |= _summary(f"similarity/{pair}/{measure.name}", values, floor)
                 notes += self._name(measure, a, b, problems)
         labels = {f"layer[{names[s]}]": self.layers[s] for s in self.models}
-        return Result(tuple(names.values()), arrays, metrics, labels, tuple(dict.fromkeys(notes)))
+        said = tuple(dict.fromkeys(notes))
+        used = len(self.images)
+        return Result(tuple(names.values()), arrays, metrics, labels, said, used)
 
     def _features(self, s: int) -> list[NDArray[np.float32]]:
         return [np.concatenate(self.kept[s, name]) for name in self.layers[s]]

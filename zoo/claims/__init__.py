@@ -21,14 +21,15 @@ def judge(findings: Findings) -> list[Verdict]:
 
 
 def _judge(claim: Claim, findings: Findings) -> Iterator[Verdict]:
-    n = len(findings.study.images)
+    result = findings.results.get(claim.analysis)
+    n = (result.images if result else None) or len(findings.study.images)
     groups = list(claim.cases(findings.study.models))
     if not groups:
         yield Verdict(claim, (), None, n, NOT_APPLICABLE, f"needs {claim.applies_when}")
         return
     for models in groups:
         names = tuple(model.name for model in models)
-        if claim.analysis not in findings.results:
+        if result is None:
             reason = findings.not_applicable.get(claim.analysis, "was left out")
             yield Verdict(claim, names, None, n, NOT_APPLICABLE, f"{claim.analysis}: {reason}")
             continue
