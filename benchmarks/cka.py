@@ -3,7 +3,7 @@
 Prints, for ResNet-18 and the paper's ViT at 32 px with 512 images in batches of 128:
 
 - CPU time of zoo's comparison over that of the two forward passes, in one run, alternating;
-- the same for pytorch-cka where it is installed (`uv pip install pytorch-cka`);
+- the same for pytorch-cka where it is installed (`uv pip install --no-deps pytorch-cka`);
 - the largest error against a float64 reference, also with a mean 27 times the deviation;
 - extra peak memory over model and one forward pass, for 512 and 10,000 images.
 
@@ -62,27 +62,33 @@ def forward(both: list[LoadedModel], images: np.ndarray) -> None:
 
 
 def compare(both: list[LoadedModel], images: np.ndarray, pattern: str) -> np.ndarray:
-    settings = Settings(batch_size=BATCH, layers=pattern, references=False, resamples=200)
+    settings = Settings(batch_size=BATCH, layers=pattern, references=False)
     found = compare_models(both, images, only=["cka"], settings=settings)
-    return found.results["cka"].arrays["cka/resnet18__vit"].values
+    return found.results["cka"].arrays[f"cka/{both[0].name}__{both[1].name}"].values
 
 
 def peer(both: list[LoadedModel], images: np.ndarray, pattern: str) -> Callable[[], None] | None:
     try:
-        from pytorch_cka import CKA
+        from cka import compute_cka
     except ImportError:
         return None
-    taps = [list(select_layers(trace(m.module, torch.zeros(1, 3, 32, 32)), pattern)) for m in both]
+    first, second = (
+        list(select_layers(trace(m.module, torch.zeros(1, 3, 32, 32)), pattern)) for m in both
+    )
     batches = [
-        preprocess(images[i : i + BATCH], both[0].spec) for i in range(0, len(images), BATCH)
+        (preprocess(images[i : i + BATCH], both[0].spec),) for i in range(0, len(images), BATCH)
     ]
 
     def run() -> None:
         with torch.inference_mode():
-            cka_tool = CKA(
-                both[0].module, both[1].module, model1_layers=taps[0], model2_layers=taps[1]
+            compute_cka(
+                both[0].module,
+                both[1].module,
+                batches,
+                layers=first,
+                model2_layers=second,
+                progress=False,
             )
-            cka_tool.compare(batches)
 
     return run
 

@@ -1,5 +1,7 @@
 """Stage `compare`: the groups of models that params.yaml lists, each a folder and an MLflow run."""
 
+import shutil
+
 from pipelines.paths import COMPARISONS, RECEIPT, stage
 from zoo.cli.progress import progress
 from zoo.config import Settings
@@ -20,7 +22,7 @@ if __name__ == "__main__":
                 done = compare_registered(
                     store,
                     references,
-                    new / label,
+                    store.root / "reports" / label,
                     count=config.images,
                     only=config.only,
                     skip=config.skip,
@@ -28,4 +30,5 @@ if __name__ == "__main__":
                     command="dvc repro compare",
                     on_progress=on_progress,
                 )
+            shutil.copytree(done.folder, new / label)
             print(f"{label}: {'found' if done.found else 'compared'}: {done.report['summary']}")

@@ -61,6 +61,20 @@ def test_the_folder_holds_page_report_arrays_and_figures(compared, tmp_path):
     assert "&lt;b&gt;" in page
 
 
+def test_it_is_saved_under_a_plain_name_and_never_over_foreign_files(
+    compared, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    compared.save("report")
+    report = compared.save("report")
+    assert json.loads((tmp_path / "report" / "report.json").read_text()) == report
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.tex").touch()
+    with pytest.raises(UserError, match="thesis would be replaced"):
+        compared.save("thesis")
+    assert (tmp_path / "thesis" / "chapter.tex").exists()
+
+
 def test_a_number_stands_beside_the_images_it_was_measured_on(compared):
     images = {entry["name"]: entry["images"] for entry in compared.report()["analyses"]}
     assert images["cka"] == 80
@@ -97,6 +111,13 @@ def test_the_identity_is_that_of_everything_that_decides_the_numbers():
     assert comparison_digest(**base) == comparison_digest(**base)
 
 
+def test_another_torch_is_another_identity(monkeypatch):
+    asked = [("a", "1")], "i", 10, ["cka"], Settings()
+    before = comparison_digest(*asked)
+    monkeypatch.setattr("zoo.comparison.version", lambda name: "0")
+    assert comparison_digest(*asked) != before
+
+
 def test_labels_beyond_the_classes_are_named(make_model):
     images = np.zeros((8, 16, 16, 3), np.uint8)
     with pytest.raises(UserError, match="class indices from 0 to 9, got 0 to 10"):
@@ -105,3 +126,4 @@ def test_labels_beyond_the_classes_are_named(make_model):
 
 def test_figure_names_are_file_names():
     assert file_name("cka-a v1__b/2") == "cka-a-v1__b-2"
+    assert "/" not in file_name("../../a__b")

@@ -48,16 +48,30 @@ def test_a_models_own_settings_override_the_common_ones():
         ({"train__optimizer": "adan"}, "did you mean 'adam'"),
         ({"train__learning_rate": float("nan")}, "expected float, got float 'nan'"),
         ({"models__vit__train": {"lr": 1.0}}, r"unknown key in models.vit.train: 'lr'"),
-        ({"study__models": ["vitt"]}, "unknown study.models entry 'vitt'; did you mean 'vit'"),
+        ({"study__models": ["vitt"]}, "unknown study.models entry .* 'vitt'; did you mean 'vit'"),
         ({"study__subsets": ["tiny"]}, "unknown study.subsets entry 'tiny'"),
         ({"data__validation": 1.5}, "data.validation: expected between 0 and 1, got 1.5"),
         ({"data": 3}, "expected a mapping, got int '3'"),
+        ({"train__learning_rate": "1e999"}, "expected float, got str '1e999'"),
+        (
+            {"study__models": ["mixr"]},
+            r"add it under `models` first\) 'mixr'; did you mean 'mixer'",
+        ),
+        ({"study__seeds": []}, "study.seeds: expected one or more"),
         ({"compare__pairs": [["vit-small"]]}, "two or more names"),
+        ({"compare__pairs": [["vit-small", "vit-smal"]]}, "'vit-smal'; did you mean 'vit-small'"),
+        ({"models__vit__kwargs": {"num_classes": 3}}, "vit: kwargs hold num_classes, which zoo"),
     ],
 )
 def test_a_wrong_key_or_value_is_named(tmp_path, changes, message):
     with pytest.raises(UserError, match=message):
         load_params(edited(tmp_path, **changes))
+
+
+def test_a_float_may_be_written_with_an_exponent_alone(tmp_path):
+    file = edited(tmp_path)
+    file.write_text(file.read_text().replace("learning_rate: 0.001", "learning_rate: 1e-3"))
+    assert load_params(file).train.learning_rate == 0.001
 
 
 def test_broken_yaml_and_a_missing_file_are_named(tmp_path):

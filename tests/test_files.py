@@ -1,9 +1,17 @@
 import json
+import os
 
 import pytest
 
 from zoo.errors import UserError
-from zoo.files import read_json, replacing_folder, sha256, write_bytes, write_json
+from zoo.files import (
+    check_replaceable,
+    read_json,
+    replacing_folder,
+    sha256,
+    write_bytes,
+    write_json,
+)
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path, monkeypatch):
@@ -31,6 +39,54 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
         (new / "c").write_text("3")
     assert [p.name for p in folder.iterdir()] == ["c"]
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_rename_that_fails_puts_the_old_folder_back(tmp_path, monkeypatch):
+    folder = tmp_path / "model"
+    with replacing_folder(folder) as new:
+        (new / "a").write_text("1")
+    rename = os.replace
+
+    def fail_on_the_new(source, target):
+        if target == folder and source.name != "replaced":
+            raise OSError(5, "Input/output error")
+        rename(source, target)
+
+    monkeypatch.setattr("zoo.files.os.replace", fail_on_the_new)
+    with pytest.raises(OSError, match="Input/output"), replacing_folder(folder) as new:
+        (new / "b").write_text("2")
+    assert [p.name for p in folder.iterdir()] == ["a"]
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
+def test_what_a_killed_process_left_aside_is_put_back_or_removed(tmp_path):
+    folder, aside = tmp_path / "model", tmp_path / ".model.old.abcdefgh" / "replaced"
+    other = tmp_path / ".model.old.x.old.abcdefgh" / "replaced"
+    other.mkdir(parents=True)
+    aside.mkdir(parents=True)
+    (aside / "old").touch()
+    with pytest.raises(ZeroDivisionError), replacing_folder(folder):
+        raise ZeroDivisionError
+    assert [p.name for p in folder.iterdir()] == ["old"]
+    assert not aside.parent.exists()
+    aside.mkdir(parents=True)
+    with replacing_folder(folder) as new:
+        (new / "new").touch()
+    assert [p.name for p in folder.iterdir()] == ["new"]
+    assert not aside.parent.exists()
+    assert other.exists()
+
+
+def test_only_what_zoo_wrote_may_be_replaced(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "report.json").touch()
+    for name in ("absent", "empty", "own"):
+        check_replaceable(tmp_path / name, "report.json")
+    (tmp_path / "file").touch()
+    for path in (tmp_path, tmp_path / "file"):
+        with pytest.raises(UserError, match="zoo did not write it"):
+            check_replaceable(path, "report.json")
 
 
 def test_json_has_no_nan(tmp_path):

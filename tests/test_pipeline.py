@@ -60,7 +60,7 @@ def project(tmp_path):
     root = tmp_path / "clone"
     for name in files:
         if (
-            name.startswith(("zoo/", "pipelines/", "params.yaml", "dvc.yaml", ".dvc"))
+            name.startswith(("zoo/", "pipelines/", "params.yaml", "dvc.yaml", ".dvc", ".gitignore"))
             and (ROOT / name).is_file()
         ):
             (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -107,6 +107,12 @@ def test_the_whole_way_and_back(project):
     assert (project / "comparisons" / "vit-small__vit-full" / "report.html").is_file()
     table = (project / "summary" / "accuracy.csv").read_text().splitlines()
     assert len(table) == 5
+
+    plots = json.loads(run(project, "dvc", "plots", "show", "--json").stdout)
+    assert "errors" not in plots
+    curves = plots["data"]["models/vit-small-0/epochs.csv"][0]["content"]
+    assert "validation/accuracy" in json.dumps(curves)
+    assert "vit-small-0" in run(project, "dvc", "metrics", "show").stdout
 
     again = run(project, "dvc", "repro").stdout
     assert again.count("Running stage") == 1, again
@@ -160,6 +166,10 @@ def test_the_whole_way_and_back(project):
         "cka,accuracy",
     )
     assert found.stdout.startswith("Found: compared on ")
+
+    run(project, "dvc", "exp", "run", "-S", "train.weight_decay=1e-5", "train@mixer-small-0")
+    spec = json.loads((project / "models" / "mixer-small-0" / "spec.json").read_text())
+    assert spec["training"]["weight_decay"] == 1e-5
 
 
 @pytest.mark.slow

@@ -142,6 +142,12 @@ def test_a_diverged_run_says_so(make_model, digits_folder):
         run(make_model, digits_folder, config)
 
 
+def test_a_validation_loss_that_is_not_finite_says_so(make_model, digits_folder, monkeypatch):
+    monkeypatch.setattr("zoo.train.evaluate", lambda *_: {"loss": math.inf, "accuracy": 0.1})
+    with pytest.raises(UserError, match="the loss is not finite in epoch 1"):
+        run(make_model, digits_folder)
+
+
 def test_the_learning_rate_warms_up_and_falls_as_a_cosine():
     config = replace(CONFIG, learning_rate=1.0)
     rates = [learning_rate_at(s, config=config, steps=10, warmup=2) for s in range(10)]

@@ -1,5 +1,6 @@
 import csv
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ TINY = replace(
     PARAMS,
     models={"vit": ModelConfig("vit", TINY_VIT), "odd": ModelConfig("vitt")},
     study=replace(PARAMS.study, models=["vit"]),
+    compare=replace(PARAMS.compare, pairs=[]),
     train=replace(PARAMS.train, epochs=2),
 )
 VARIANT = Variant("vit", "small", 3)
@@ -56,7 +58,7 @@ def test_the_same_variant_has_the_same_digest_and_no_clock_in_its_spec(digits_fo
     assert "seconds" not in json.dumps(first.spec.as_dict())
 
 
-def test_a_checkpoint_belongs_to_its_inputs(digits_folder):
+def test_a_checkpoint_belongs_to_its_inputs(digits_folder, monkeypatch):
     small, validation = (load_subset(digits_folder / n) for n in ("small", "validation"))
     digests = {
         input_digest(params, variant, small, validation)
@@ -64,10 +66,20 @@ def test_a_checkpoint_belongs_to_its_inputs(digits_folder):
             (TINY, VARIANT),
             (TINY, replace(VARIANT, seed=4)),
             (replace(TINY, train=replace(TINY.train, batch_size=7)), VARIANT),
+            (replace(TINY, train=replace(TINY.train, threads=7)), VARIANT),
             (replace(TINY, models={"vit": ModelConfig("vit", {"depth": 1})}), VARIANT),
         ]
     }
-    assert len(digests) == 4
+    assert len(digests) == 5
+    monkeypatch.setattr("zoo.variants.use_bf16", lambda precision: "elsewhere")
+    assert input_digest(TINY, VARIANT, small, validation) not in digests
+
+
+def test_a_final_loss_that_is_not_finite_says_so(digits_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("zoo.variants.evaluate", lambda *_: {"loss": math.nan, "accuracy": 0.1})
+    with pytest.raises(UserError, match="the loss is not finite after the last epoch"):
+        trained(digits_folder, tmp_path)
+    assert not (tmp_path / "model").exists()
 
 
 def test_two_processes_do_not_train_the_same_variant(digits_folder, tmp_path):

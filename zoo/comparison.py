@@ -1,7 +1,7 @@
 """A finished comparison: its identity, its summary in words, and its folder.
 
 The identity is a digest over everything that decides the numbers: the models, the images, the
-settings and zoo's own code. Computing it needs neither torch nor the models' weights.
+settings, zoo's own code, torch and timm. Computing it needs neither torch nor the models' weights.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.config import Settings
-from zoo.files import replacing_folder, write_json, write_text
+from zoo.files import check_replaceable, replacing_folder, write_json, write_text
 
 if TYPE_CHECKING:
     from zoo.analyses.base import Result
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 REPORT, PAGE = "report.json", "report.html"
 CODE = ("analyses", "capture", "claims", "models", "report", "comparison.py", "engine.py")
+LIBRARIES = ("torch", "timm")
 
 
 def comparison_digest(
@@ -55,6 +57,7 @@ def comparison_digest(
         "settings": dataclasses.asdict(settings),
         "siblings": list(siblings),
         "code": code_digest(),
+        "libraries": {name: version(name) for name in LIBRARIES},
     }
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
@@ -122,10 +125,11 @@ class Comparison:
             "claims": [verdict.as_dict() for verdict in self.verdicts],
         }
 
-    def save(self, folder: Path) -> dict[str, Any]:
+    def save(self, folder: Path | str) -> dict[str, Any]:
         """Write report.html, report.json, figures/ and arrays/; return the report.
 
-        The folder appears complete or not at all; one that was there is replaced.
+        The folder appears complete or not at all. One that was saved before is replaced; any
+        other that is not empty is a `UserError`.
         """
         import numpy as np
 
@@ -133,6 +137,8 @@ class Comparison:
         from zoo.report.html import render
         from zoo.report.style import save_figure
 
+        folder = Path(folder)
+        check_replaceable(folder, REPORT)
         report = self.report()
         with replacing_folder(folder) as new:
             (new / "arrays").mkdir()
@@ -213,7 +219,7 @@ class Comparison:
 
 
 def file_name(name: str) -> str:
-    """Return a figure's name as a file name: what no file system or URL trips over.
+    """Return a figure's or a model's name as a file name: what no file system or URL trips over.
 
     >>> file_name("cka-vit small/2__a")
     'cka-vit-small-2__a'

@@ -20,6 +20,12 @@ T = TypeVar("T")
 SCHEDULES = ("cosine", "constant")
 OPTIMIZERS = ("adam", "adamw", "sgd")
 PRECISIONS = ("auto", "bf16", "float32")
+# Arguments of a network that follow from the data, change its head, or read files or the network.
+RESERVED = {
+    *("arch", "classes", "image_size", "img_size", "in_chans", "num_classes"),
+    *("features_only", "feature_cfg", "out_indices", "cache_dir", "checkpoint_path"),
+    *("pretrained", "pretrained_cfg", "pretrained_cfg_overlay"),
+}
 
 
 @dataclass(frozen=True)
@@ -88,6 +94,9 @@ class ModelConfig:
     kwargs: dict[str, Any] = field(default_factory=dict)
     train: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        check_kwargs(self.arch, self.kwargs)
+
 
 @dataclass(frozen=True)
 class StudyConfig:
@@ -96,6 +105,10 @@ class StudyConfig:
     models: list[str]
     subsets: list[str]
     seeds: list[int]
+
+    def __post_init__(self) -> None:
+        for name, values in vars(self).items():
+            _check(f"study.{name}", bool(values), "one or more", values)
 
 
 @dataclass(frozen=True)
@@ -129,7 +142,6 @@ class Settings:
     pool: str = "flatten"
     shown_images: int = 6
     references: bool = True
-    resamples: int = 1000
     seed: int = 0
 
 
@@ -147,10 +159,16 @@ class Params:
     def __post_init__(self) -> None:
         for model in self.study.models:
             if model not in self.models:
-                raise unknown("study.models entry", model, self.models)
+                raise unknown(
+                    "study.models entry (add it under `models` first)", model, self.models
+                )
         for subset in self.study.subsets:
             if subset not in self.subsets:
                 raise unknown("study.subsets entry", subset, self.subsets)
+        names = {f"{model}-{subset}" for model, subset, _ in self.variants}
+        for name in (name for pair in self.compare.pairs for name in pair):
+            if name not in names:
+                raise unknown("compare.pairs entry (no variant of `study`)", name, names)
         for model in self.models:
             self.train_config(model)
 
@@ -165,6 +183,15 @@ class Params:
         common = dataclasses.asdict(self.train)
         own = self.models[model].train
         return from_mapping(TrainConfig, common | own, f"models.{model}.train")
+
+
+def check_kwargs(arch: str, kwargs: Mapping[str, Any]) -> None:
+    """Raise `UserError` where a network's own arguments hold one that is zoo's to give."""
+    if taken := sorted(RESERVED & kwargs.keys()):
+        raise UserError(
+            f"{arch}: kwargs hold {', '.join(taken)}, which zoo sets itself (classes and image "
+            "size follow from the data, and weights from training); remove it"
+        )
 
 
 def load_params(path: Path) -> Params:
@@ -225,15 +252,24 @@ def _convert(hint: Any, value: Any, where: str) -> Any:  # noqa: PLR0911 - one a
     elif origin in (list, tuple) and isinstance(value, list | tuple):
         items = [_convert(arguments[0], v, f"{where}[{i}]") for i, v in enumerate(value)]
         return origin(items)
-    elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        if math.isfinite(value):
-            return float(value)
+    elif hint is float and isinstance(value, int | float | str) and not isinstance(value, bool):
+        if (number := _finite(value)) is not None:
+            return number
     elif hint is type(None) and value is None:
         return None
     elif isinstance(hint, type) and isinstance(value, hint) and not _bool_as_int(hint, value):
         return value
     expected = hint.__name__ if isinstance(hint, type) and origin is None else str(hint)
     raise UserError(f"{where}: expected {expected}, got {_show(value)}")
+
+
+def _finite(value: float | str) -> float | None:
+    # YAML 1.1 reads 1e-5, which has no point, as text.
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _bool_as_int(hint: type, value: object) -> bool:

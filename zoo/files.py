@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import glob
 import hashlib
 import io
 import json
@@ -18,6 +19,7 @@ from typing import Any
 from zoo.errors import UserError
 
 CHUNK_BYTES = 1 << 20
+ASIDE = "replaced"
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -61,6 +63,8 @@ def csv_text(rows: Sequence[Mapping[str, object]]) -> str:
 
     >>> csv_text([{"n": 1, "share": 0.25}, {"n": 2, "share": math.nan}])
     'n,share\\n1,0.25\\n2,\\n'
+    >>> csv_text([{"learning_rate": 3e-7, "seconds": 1 / 3}])  # six significant digits
+    'learning_rate,seconds\\n3e-07,0.333333\\n'
     """
     out = io.StringIO()
     writer = csv.DictWriter(out, fieldnames=list(rows[0]), lineterminator="\n")
@@ -72,13 +76,18 @@ def csv_text(rows: Sequence[Mapping[str, object]]) -> str:
 def _cell(value: object) -> object:
     if not isinstance(value, float):
         return value
-    return round(float(value), 6) if math.isfinite(value) else ""
+    return float(f"{value:.6g}") if math.isfinite(value) else ""
 
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder that becomes `path` at the end; on an error `path` stays as it was."""
+    """Yield an empty folder that becomes `path` at the end; on an error `path` stays as it was.
+
+    A folder cannot be renamed over another, so the old one is first renamed aside. A process
+    killed just then leaves no `path`; the next call with the same `path` puts the old one back.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    _restore(path)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     try:
         yield temporary
@@ -88,14 +97,50 @@ def replacing_folder(path: Path) -> Iterator[Path]:
                 with file.open("rb") as opened:
                     os.fsync(opened.fileno())
         if path.exists():
-            old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
-            os.replace(path, old / "replaced")
-            os.replace(temporary, path)
-            shutil.rmtree(old)
+            _swap(temporary, path)
         else:
             os.replace(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_replaceable(folder: Path, mark: str) -> None:
+    """Raise `UserError` unless `folder` may be replaced: absent, empty, or zoo's own.
+
+    Args:
+        folder: where something is to be written.
+        mark: the file by which zoo knows a folder that it wrote.
+    """
+    if not os.path.lexists(folder) or (folder / mark).is_file():
+        return
+    if not folder.is_dir() or any(folder.iterdir()):
+        raise UserError(
+            f"{folder} would be replaced, but zoo did not write it: expected no such folder, an "
+            f"empty one or one with {mark}; name another"
+        )
+
+
+def _swap(new: Path, path: Path) -> None:
+    aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
+    try:
+        os.replace(path, aside / ASIDE)
+        os.replace(new, path)
+    except BaseException:
+        if not path.exists():
+            os.replace(aside / ASIDE, path)
+        raise
+    finally:
+        if path.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def _restore(path: Path) -> None:
+    """Put back, or remove where it is not missed, what a killed process left aside."""
+    # mkdtemp adds eight characters; a star would also find what stands beside `name.old.x`.
+    for old in path.parent.glob(f".{glob.escape(path.name)}.old.{'?' * 8}/{ASIDE}"):
+        if not path.exists():
+            os.replace(old, path)
+        shutil.rmtree(old.parent, ignore_errors=True)
 
 
 def sha256(*paths: Path) -> str:

@@ -64,7 +64,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained network on the CPU, one row an epoch, one row a step, and where it was trained."""
+    """A trained network on its device, one row an epoch, one a step, and where it was trained."""
 
     module: nn.Module
     epochs: list[Row]
@@ -128,7 +128,7 @@ def train(
         finally:
             for callback in callbacks:
                 callback.on_end(ok)
-        trained = accelerator.unwrap_model(run.module, keep_fp32_wrapper=False).cpu().eval()
+        trained = accelerator.unwrap_model(run.module, keep_fp32_wrapper=False).eval()
         environment = _environment(accelerator)
     seconds = sum(row["seconds"] for row in progress.epochs)
     return Trained(trained, progress.epochs, progress.steps, environment, seconds)
@@ -149,6 +149,14 @@ def evaluate(module: nn.Module, spec: ModelSpec, subset: Subset) -> Row:
             correct += int((logits.argmax(dim=1) == labels).sum())
     module.train(was_training)
     return {"loss": loss / len(subset), "accuracy": correct / len(subset)}
+
+
+def diverged(where: str, config: TrainConfig) -> UserError:
+    """Return the error for a loss that is no longer a number."""
+    return UserError(
+        f"training diverged: the loss is not finite {where}; "
+        f"lower the learning rate (now {config.learning_rate})"
+    )
 
 
 def learning_rate_at(step: int, *, config: TrainConfig, steps: int, warmup: int) -> float:
@@ -196,15 +204,12 @@ class _Run:
             if on_progress:
                 on_progress(epoch * self.steps_per_epoch + i + 1, self.steps)
         values = torch.stack(losses).float().cpu()
-        if not torch.isfinite(values).all():
-            raise UserError(
-                f"training diverged: the loss is not finite in epoch {epoch + 1}; "
-                f"lower the learning rate (now {self.config.learning_rate})"
-            )
         first = epoch * self.steps_per_epoch
         sizes = torch.tensor([len(chunk) for chunk in order.split(self.config.batch_size)])
         with self.accelerator.autocast():
             watched = evaluate(self.module, self.spec, validation)
+        if not (torch.isfinite(values).all() and math.isfinite(watched["loss"])):
+            raise diverged(f"in epoch {epoch + 1}", self.config)
         row = {
             "epoch": epoch + 1,
             "step": first + len(losses),
@@ -280,13 +285,14 @@ def _accelerator(config: TrainConfig) -> Iterator[Accelerator]:
     # Accelerate keeps its precision for the whole process; a run must not inherit another's.
     AcceleratorState._reset_state()
     try:
-        yield Accelerator(mixed_precision="bf16" if _use_bf16(config.precision) else "no")
+        yield Accelerator(mixed_precision="bf16" if use_bf16(config.precision) else "no")
     finally:
         AcceleratorState._reset_state()
         torch.set_num_threads(threads)
 
 
-def _use_bf16(precision: str) -> bool:
+def use_bf16(precision: str) -> bool:
+    """Return whether a precision of the settings means bfloat16 on this machine."""
     if precision != "auto":
         return precision == "bf16"
     if torch.cuda.is_available():

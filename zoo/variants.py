@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
+import math
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from zoo.files import csv_text, replacing_folder, write_text
 from zoo.models.build import build, check_arch, count_parameters
 from zoo.models.files import save_model
 from zoo.models.spec import ModelSpec
-from zoo.train import Callback, OnProgress, Trained, evaluate, train
+from zoo.train import Callback, OnProgress, Trained, diverged, evaluate, train, use_bf16
 
 EPOCHS, STEPS = "epochs.csv", "steps.csv"
 # The files that decide the weights: their change makes an older checkpoint unusable.
@@ -106,7 +107,7 @@ def train_variant(
                 callbacks=callbacks(inputs, settings),
                 on_progress=on_progress,
             )
-            metrics = _write(folder, trained, spec, settings, subset, validation, test)
+            metrics = _write(folder, trained, spec, config, settings, subset, validation, test)
     except Timeout:
         raise UserError(
             f"{variant.key} is being trained by another process; wait for it to end, then run "
@@ -124,14 +125,18 @@ def input_digest(params: Params, variant: Variant, subset: Subset, validation: S
         path = root / name
         for file in [path] if path.is_file() else sorted(path.rglob("*.py")):
             code.update(file.read_bytes())
+    config = params.train_config(variant.model)
     inputs = {
-        "train": asdict(params.train_config(variant.model)),
+        "train": asdict(config),
         "model": asdict(params.models[variant.model]),
         "seed": variant.seed,
         "subset": subset.info.digest,
         "validation": validation.info.digest,
         "torch": torch.__version__,
-        "cores": os.cpu_count(),
+        "timm": version("timm"),
+        "threads": config.threads or torch.get_num_threads(),
+        "bf16": use_bf16(config.precision),
+        "device": "cuda" if torch.cuda.is_available() else "cpu",
         "code": code.hexdigest(),
     }
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
@@ -182,6 +187,7 @@ def _write(
     folder: Path,
     trained: Trained,
     spec: ModelSpec,
+    config: TrainConfig,
     settings: dict[str, Any],
     subset: Subset,
     validation: Subset,
@@ -192,6 +198,8 @@ def _write(
         for name, part in (("test", test), ("validation", validation), ("train", subset))
     }
     flat = {f"{part}/{k}": v for part, values in rated.items() for k, v in values.items()}
+    if not all(math.isfinite(value) for value in flat.values()):
+        raise diverged("after the last epoch", config)
     full = asdict(spec) | {
         "metrics": flat,
         "training": settings,

@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -200,13 +201,43 @@ def test_intervals_hold_the_value_and_need_two_batches():
     assert any("there is only one" in note for note in single.notes)
 
 
-def test_bootstrap_agrees_with_resampling_by_hand():
+def test_the_interval_is_the_jackknifes_on_fishers_scale():
     hsic = np.abs(random(6, 3, 3))
-    hsic = hsic + hsic.transpose(0, 2, 1) + 3 * np.eye(3)
-    ends = cka.bootstrap_interval(hsic, resamples=400, seed=1)
-    draws = np.random.default_rng(1).integers(6, size=(400, 6))
-    values = np.array([cka.cka_from_hsic(hsic[d].mean(axis=0)) for d in draws])
-    assert np.allclose(ends, np.quantile(values, [0.025, 0.975], axis=0))
+    hsic = hsic + hsic.transpose(0, 2, 1) + 5 * np.eye(3)
+    low, high = cka.jackknife_interval(hsic)
+    for i, j in ((0, 1), (1, 2)):
+
+        def z(kept, i=i, j=j):
+            mean = hsic[kept].mean(axis=0)
+            return np.arctanh(mean[i, j] / np.sqrt(mean[i, i] * mean[j, j]))
+
+        left_out = [z([k for k in range(6) if k != b]) for b in range(6)]
+        error = np.sqrt(5 * np.var(left_out))
+        half = scipy.stats.t.ppf(0.975, 5) * error
+        assert low[i, j] == pytest.approx(np.tanh(z(range(6)) - half))
+        assert high[i, j] == pytest.approx(np.tanh(z(range(6)) + half))
+    assert low[1, 1] == pytest.approx(1)
+    assert np.isnan(cka.jackknife_interval(np.where(np.eye(3) > 2, hsic, -1))).all()
+
+
+@pytest.mark.parametrize("count", [3, 6])
+def test_a_95_percent_interval_holds_the_truth_in_95_percent_of_trials(count):
+    generator = np.random.default_rng(0)
+    mix = generator.normal(size=(4, 6))
+
+    def batch_hsic(n):
+        x = generator.normal(size=(n, 4))
+        y = x @ mix + generator.normal(size=(n, 6))
+        grams = torch.stack([cka.centred_gram(torch.tensor(v)).values for v in (x, y)])
+        return cka.pairwise_hsic(grams, n).numpy()
+
+    truth = cka.cka_from_hsic(np.mean([batch_hsic(400) for _ in range(50)], axis=0))[0, 1]
+    held = []
+    for _ in range(300):
+        ends = cka.jackknife_interval(np.stack([batch_hsic(40) for _ in range(count)]))
+        held.append(ends[0, 0, 1] <= truth <= ends[1, 0, 1])
+    # Three standard errors of 300 trials below 95 %.
+    assert np.mean(held) > 0.91
 
 
 def test_permuted_images_and_untrained_networks_are_the_floor(make_model, digit_images):

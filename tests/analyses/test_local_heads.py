@@ -48,7 +48,7 @@ def run(*models: LoadedModel, count: int = 12, batch_size: int = 6):
         models,
         some_images(count),
         only=["local-heads"],
-        settings=Settings(batch_size=batch_size, references=False, resamples=50),
+        settings=Settings(batch_size=batch_size, references=False),
     )
     return found.results.get("local-heads"), found.not_applicable.get("local-heads")
 

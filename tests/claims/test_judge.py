@@ -79,7 +79,7 @@ def findings():
         torch.arange(40).numpy() % 4,
         class_names=tuple("0123"),
         only=sorted({claim.analysis for claim in CLAIMS}),
-        settings=Settings(batch_size=20, references=False, resamples=10, shown_images=2),
+        settings=Settings(batch_size=20, references=False, shown_images=2),
     )
 
 

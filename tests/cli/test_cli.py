@@ -76,6 +76,28 @@ def test_a_typo_gets_a_suggestion():
     assert "did you mean 'compare'?" in done.output
 
 
+@pytest.mark.parametrize(
+    ("raised", "status", "said"),
+    [
+        ("KeyboardInterrupt", 130, "Error: interrupted; run the same command again to continue\n"),
+        ("BrokenPipeError", 0, ""),
+        ("UserError('expected a')", 2, "Error: expected a\n"),
+        ("click.ClickException('expected b')", 1, "Error: expected b\n"),
+        ("click.exceptions.Exit(3)", 3, ""),
+    ],
+)
+def test_a_command_ends_with_the_status_that_help_promises(raised, status, said):
+    code = (
+        "import click, zoo.cli.claims; from zoo.errors import UserError; from zoo.cli import main\n"
+        f"def fail(**_): raise {raised}\n"
+        "zoo.cli.claims.command.callback = fail; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "claims"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (status, said)
+
+
 def test_an_empty_registry_says_what_to_do(zoo):
     assert "`dvc repro` trains and registers some" in zoo("list")
     assert json.loads(zoo("list", "--json")) == []
@@ -105,6 +127,12 @@ def test_the_registry_is_listed_and_shown(zoo, registered):
             "a regular expression, got '('",
         ),
         (["compare", "vit-small", "vit-gap-small", "--data", "nothing"], "no file nothing"),
+        (["compare", "vit-small", "vit-gap-small", "--out", "."], "zoo did not write it"),
+        (["compare", "vit-small", "vit-gap-small", "--device", "bogus"], "unknown device 'bogus'"),
+        (
+            ["compare", "vit-small", "vit-gap-small", "--device", "cuda:99"],
+            "'cuda:99' is not available here",
+        ),
         (["register", "nothing"], "no trained model in nothing"),
     ],
 )

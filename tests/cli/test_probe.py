@@ -74,6 +74,8 @@ def test_json_holds_what_was_measured_and_on_what(zoo, project, digits_folder):
     (["models/vit-small", "--data-root", "nowhere"], "no subsets in nowhere: build them with"),
     (["models/vit-small", "--layers", "("], "a regular expression, got '('"),
     (["models/none"], "no model in models/none"),
+    (["models/vit-small", "--out", "models"], "models would be replaced"),
+    (["models/vit-small", "--device", "meta"], "'meta' is not available here"),
 ])  # fmt: skip
 def test_bad_input_is_one_line(zoo, project, arguments, message):
     error = zoo("probe", *arguments, status=2)

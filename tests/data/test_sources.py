@@ -136,6 +136,26 @@ def test_a_truncated_image_is_named(tmp_path):
         source.train.read(0)
 
 
+def test_grey_images_of_16_bits_keep_their_greys_and_of_32_are_refused(tmp_path):
+    write_folder(tmp_path, "train", ["a", "b"], count=1)
+    write_folder(tmp_path, "test", ["a", "b"], count=1)
+    grey = RANDOM.randint(0, 2**16, (5, 6)).astype(np.uint16)
+    Image.fromarray(grey).save(tmp_path / "train" / "a" / "0.png")
+    Image.fromarray(grey.astype(np.float32)).save(tmp_path / "train" / "b" / "0.tif")
+    train = load_source("imagefolder", tmp_path).train
+    assert np.array_equal(train.read(0), np.repeat((grey // 256)[:, :, None], 3, axis=2))
+    with pytest.raises(UserError, match=r"0\.tif: expected 8 or 16 bits a channel, got 32"):
+        train.read(2)
+
+
+def test_an_image_of_too_many_pixels_is_named(tmp_path, monkeypatch):
+    write_folder(tmp_path, "train", ["a", "b"])
+    write_folder(tmp_path, "test", ["a", "b"])
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(UserError, match=r"0\.png: damaged image"):
+        load_source("imagefolder", tmp_path).train.read(0)
+
+
 def test_a_damaged_or_missing_archive_says_what_to_do(tmp_path):
     (tmp_path / "cifar-10-python.tar.gz").write_bytes(b"not an archive")
     with pytest.raises(UserError, match=r"cifar10: could not be read from .* nor downloaded"):
@@ -154,3 +174,5 @@ def test_a_stratified_split_takes_its_share_of_every_class():
     assert sorted([*rest, *held_out]) == list(range(82))
     with pytest.raises(UserError, match="class 0 has 1 image"):
         stratified_split(np.array([0, 1, 1]), 0.5, seed=0)
+    with pytest.raises(UserError, match="class 'cat' has 1 image"):
+        stratified_split(np.array([0, 1, 1]), 0.5, 0, ("cat", "dog"))

@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 
 import numpy as np
 import pytest
@@ -83,6 +85,29 @@ def test_a_class_with_too_few_images_is_named(tmp_path):
     with pytest.raises(UserError, match="10 images need 5 of every class, 'few' has 3"):
         build(tmp_path, {"small": 10}, source=source)
     assert build(tmp_path, {"full": "all"}, source=source)["full"].count == 21
+
+
+def test_held_out_splits_of_a_source_that_lies_class_by_class_begin_with_every_class(tmp_path):
+    labels = np.repeat([0, 1, 2], [40, 40, 60])
+    split = Split(labels, lambda i: np.full((8, 8, 3), i, np.uint8))
+    source = Source("toy", ("a", "b", "c"), split, split)
+    build(tmp_path, {"full": "all"}, source=source, image_size=8)
+    for name, held_out in (("validation", 14), ("test", 140)):
+        subset = load_subset(tmp_path / name)
+        assert len(subset) == held_out
+        assert np.bincount(subset.labels[:12]).tolist() == [4, 4, 4]
+        assert np.array_equal(subset.labels, labels[subset.images[:, 0, 0, 0]])
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="no such call on this system")
+def test_a_full_disk_is_an_error_before_any_image_is_written(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="No space left"):
+        build(tmp_path, {"small": 20})
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("file", ["images.npy", "labels.npy", "subset.json"])

@@ -3,6 +3,7 @@ import torch
 
 from zoo.errors import UserError
 from zoo.models.build import build, check_arch, count_parameters
+from zoo.models.spec import ModelSpec
 
 
 @pytest.mark.parametrize(
@@ -65,11 +66,19 @@ def test_without_skips_a_block_is_its_branches_chained():
         ("resnet18-noskip0", {}, "only a plain ViT's blocks"),
         ("vit", {"patch_size": 4, "colour": 1}, "cannot build vit at 16 px"),
         ("vit", {"patch_size": 4, "num_heads": 7}, "cannot build vit at 16 px"),
+        ("resnet18", {"num_classes": 3, "in_chans": 1}, "resnet18: kwargs hold in_chans, num_cl"),
+        ("resnet50", {"checkpoint_path": "x.pt"}, "resnet50: kwargs hold checkpoint_path"),
     ],
 )
 def test_what_cannot_be_built_is_named(arch, kwargs, message):
     with pytest.raises(UserError, match=message):
         build(arch, classes=10, image_size=16, **kwargs)
+
+
+@pytest.mark.parametrize("key", ["arch", "classes", "image_size", "pretrained"])
+def test_arguments_that_zoo_gives_are_refused_in_a_spec(key):
+    with pytest.raises(UserError, match=f"vit: kwargs hold {key}"):
+        ModelSpec("v", "vit", 16, ["a", "b"], [0.0] * 3, [1.0] * 3, kwargs={key: 1})
 
 
 def test_an_architecture_is_checked_without_building_it():

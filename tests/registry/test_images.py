@@ -37,7 +37,8 @@ def test_a_large_split_is_cut_evenly_and_bears_its_own_digest(store, make_split,
     fetched = fetch_images(store, store_images(store, store.root / "many"))
     assert len(fetched) == 9
     assert fetched.info.digest != info.digest
-    assert np.bincount(fetched.labels).tolist() == [3, 3, 3]
+    for start in (0, 3, 6):
+        assert sorted(fetched.labels[start : start + 3]) == [0, 1, 2]
     np.testing.assert_array_equal(fetched.images, whole.images[fetched.info.indices])
     tags = search_runs(store, DATA)[0].data.tags
     assert (tags["zoo.test_digest"], tags["zoo.images_digest"]) == (

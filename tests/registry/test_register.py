@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from zoo.data.subsets import load_subset
 from zoo.errors import UserError
 from zoo.registry import register as module
 from zoo.registry.lookup import find_version
@@ -45,7 +46,8 @@ def test_a_model_is_registered_once(store, make_folder):
 
 
 def test_a_version_says_all_that_is_known_of_the_model(store, make_folder, test_split):
-    done = register(store, make_folder(), test_folder=test_split)
+    own = load_subset(test_split).info.digest
+    done = register(store, make_folder(test_digest=own), test_folder=test_split)
     version = store.client.get_model_version("vit-small", "1")
     assert version.tags["zoo.sha256"] == done.digest
     assert version.tags["zoo.arch"] == "vit"
@@ -228,7 +230,9 @@ def test_a_name_that_mlflow_refuses_is_refused_before_anything_is_sent(store, ma
 
 
 def test_several_are_registered_with_their_images(store, make_folder, test_split):
-    done = register_all([make_folder(0), make_folder(1)], test_folder=test_split, store=store)
+    own = load_subset(test_split).info.digest
+    folders = [make_folder(seed, test_digest=own) for seed in (0, 1)]
+    done = register_all(folders, test_folder=test_split, store=store)
     assert [(entry.version, entry.created) for entry in done] == [(1, True), (2, True)]
     assert len(search_runs(store, "zoo-data")) == 1
 
@@ -268,3 +272,10 @@ def test_the_git_commit_and_whether_files_differ_are_recorded(store, root, make_
     head = (root / ".git" / "HEAD").read_text().split()[-1]
     assert tags["mlflow.source.git.commit"] == Path(root, ".git", head).read_text().strip()
     assert tags["zoo.git_dirty"] == "true"
+
+
+def test_another_test_split_is_not_taken_for_the_models_own(store, make_folder, test_split, caplog):
+    register_all([make_folder()], test_folder=test_split, store=store)
+    assert "registered without images to compare on" in caplog.text
+    assert not search_runs(store, "zoo-data")
+    assert "12 images" not in store.client.get_model_version("vit-small", "1").description

@@ -9,6 +9,7 @@ import urllib.request
 
 import pytest
 
+from zoo.data.subsets import load_subset
 from zoo.errors import UserError
 from zoo.files import write_json
 from zoo.registry.comparisons import fetch_comparison, find_comparison, log_comparison
@@ -84,13 +85,25 @@ def test_everything_works_through_a_server_and_survives_its_death(
         callback.on_end(True)
     assert [record.name for record in caplog.records] == ["zoo.registry.tracking"]
     with pytest.raises(UserError, match=f"no answer from the tracking server {server.uri}"):
-        register(store, make_folder(), test_folder=test_split)
+        register(
+            store,
+            make_folder(test_digest=load_subset(test_split).info.digest),
+            test_folder=test_split,
+        )
 
     server.start()
     store = open_store(tmp_path / "project")
-    done = register(store, make_folder(), test_folder=test_split)
+    done = register(
+        store,
+        make_folder(test_digest=load_subset(test_split).info.digest),
+        test_folder=test_split,
+    )
     assert (done.version, done.created) == (1, True)
-    assert not register(store, make_folder(), test_folder=test_split).created
+    assert not register(
+        store,
+        make_folder(test_digest=load_subset(test_split).info.digest),
+        test_folder=test_split,
+    ).created
     runs = search_runs(store, TRAIN)
     assert [run.info.status for run in runs] == ["FINISHED"]
     logged = store.client.get_metric_history(runs[0].info.run_id, "train/loss")

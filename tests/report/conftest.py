@@ -110,7 +110,7 @@ def save_comparison(
         labels,
         class_names=vit.spec.class_names,
         only=analyses,
-        settings=Settings(batch_size=32, references=False, resamples=20, shown_images=2),
+        settings=Settings(batch_size=32, references=False, shown_images=2),
     )
     comparison = Comparison(
         findings,

@@ -200,7 +200,7 @@ def test_what_did_not_apply_and_where_it_came_from_is_said(page: Page):
     assert "needs the images' labels" in shown
     assert "zoo compare vit-small resnet18-small" in page.text("code")
     assert "fedcba9876543210" * 4 in page.text("code")
-    for setting in ("batch size", "resamples", "torch", "timm"):
+    for setting in ("batch size", "pool", "torch", "timm"):
         assert setting in page.text("dt")
 
 

@@ -27,9 +27,9 @@ from zoo.analyses.base import (
 )
 from zoo.analyses.measures.linear_cka import (
     CentredGram,
-    bootstrap_interval,
     centred_gram,
     cka_from_hsic,
+    jackknife_interval,
     linear_cka,
     pairwise_hsic,
     u_centre,
@@ -42,10 +42,10 @@ __all__ = [
     "ABOUT",
     "POOLS",
     "CentredGram",
-    "bootstrap_interval",
     "centred_gram",
     "cka_from_hsic",
     "draw",
+    "jackknife_interval",
     "linear_cka",
     "pairwise_hsic",
     "pool_activation",
@@ -170,11 +170,10 @@ def _summarise(
     if len(hsic) >= 2:
         usable = hsic.copy()
         usable[:, sorted(problems)] = np.nan
-        ends = bootstrap_interval(
-            usable, resamples=study.settings.resamples, seed=study.settings.seed
-        )
+        ends = jackknife_interval(usable)
+        metrics["cka/batches"] = len(hsic)
     else:
-        notes.append("no intervals: they resample batches, and there is only one")
+        notes.append("no intervals: they come from batches, and there is only one")
     models = [s for s, sub in enumerate(subjects) if sub.role == "model"]
     for a in models:
         for b in models[models.index(a) :]:
@@ -226,9 +225,11 @@ def _reference(
     """Ceiling: a layer with itself under another seed. Floor: with another, untrained model."""
     reference = subjects[s]
     own = subjects[reference.of].name
-    if reference.role == "seed":
+    if reference.role == "seed" and reference.layers == subjects[reference.of].layers:
         same = np.diagonal(cka[np.ix_(of[reference.of], of[s])])
         return {f"cka/{own}/other_seed_same_layer": _mean(same)}
+    if reference.role == "seed":
+        return {}
     return {
         f"cka/{pair_name(own, subjects[m].name)}/untrained_mean": _mean(cka[np.ix_(of[s], of[m])])
         for m in models

@@ -26,7 +26,7 @@ from zoo.analyses.base import (
     Subject,
     pair_name,
 )
-from zoo.analyses.cka import bootstrap_interval, centred_gram, cka_from_hsic, pairwise_hsic
+from zoo.analyses.cka import centred_gram, cka_from_hsic, jackknife_interval, pairwise_hsic
 from zoo.capture.taps import Tap
 from zoo.report import style
 
@@ -248,12 +248,13 @@ class _Heads(Accumulator):
         arrays[f"subset_distance/{name}"] = Array(means, dims[:1], "pixels")
         arrays[f"cka/{name}"] = Array(cka, dims)
         if len(hsic) >= 2:
-            settings = self.study.settings
-            ends = bootstrap_interval(hsic, resamples=settings.resamples, seed=settings.seed)
+            ends = jackknife_interval(hsic)
             arrays[f"low/{name}"] = Array(ends[0][cells], dims)
             arrays[f"high/{name}"] = Array(ends[1][cells], dims)
         else:
-            self.notes.append(f"{name}: no intervals: they resample batches, and there is only one")
+            self.notes.append(
+                f"{name}: no intervals: they come from batches, of which there is one"
+            )
         metrics[f"local-heads/{name}/distance_range"] = float(means[-1] - means[0])
         ranks = np.array([rank_correlation(means, column) for column in cka.T])
         arrays[f"spearman/{name}"] = Array(ranks, dims[1:])

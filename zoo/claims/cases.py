@@ -17,10 +17,10 @@ def cnns(models: Sequence[Subject]) -> Iterator[Models]:
 
 
 def vits_on_most_data(models: Sequence[Subject]) -> Iterator[Models]:
-    """Yield every ViT but those of which an equal one was trained on more images."""
-    vits = _family(models, "vit")
-    outdone = {less.name for less, _ in _less_and_more(vits)}
-    for vit in vits:
+    """Yield every ViT that was trained on more images than an equal one, and on the most."""
+    pairs = list(_less_and_more(_family(models, "vit")))
+    outdone = {less.name for less, _ in pairs}
+    for vit in {more.name: more for _, more in pairs}.values():
         if vit.name not in outdone:
             yield (vit,)
 

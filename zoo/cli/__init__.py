@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import importlib
 import logging
+import sys
+from typing import Any
 
 import click
 
@@ -41,6 +43,14 @@ class LazyGroup(click.Group):
             ctx.fail(str(unknown("command", args[0], COMMANDS)))
         return super().resolve_command(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; what a user can mend ends in one line and status 2."""
+        # Inside click, which else ends on Ctrl-C and on a closed pipe in its own way, with 1.
+        with one_line_errors():
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
+
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="zoo")
@@ -60,6 +70,5 @@ def cli(verbose: bool) -> None:
 
 
 def main() -> None:
-    """Run the command line; what a user can mend ends in one line and status 2."""
-    with one_line_errors():
-        cli(standalone_mode=True)
+    """Run the command line."""
+    cli()

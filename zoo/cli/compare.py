@@ -70,8 +70,10 @@ def command(
       zoo compare vit-small@best models/resnet18-small-0 --layers all
     """
     from zoo.analyses import choose_analyses
+    from zoo.cli.device import parse_device
     from zoo.cli.output import print_json
     from zoo.cli.progress import progress
+    from zoo.comparison import file_name
     from zoo.config import Settings
     from zoo.errors import UserError
     from zoo.registry.compare import compare_registered, unique_names
@@ -83,9 +85,11 @@ def command(
     chosen, left_out = _names(only), _names(skip)
     if not choose_analyses(chosen, left_out):
         raise UserError("no analysis is left to run: --skip leaves out all of --only")
+    # By default chosen when it is needed: a comparison is found without loading torch.
+    device = device and parse_device(device)
     store = open_store()
     models = [resolve(store, reference) for reference in references]
-    folder = out or store.root / "reports" / "__".join(unique_names(models)).replace(" ", "-")
+    folder = out or store.root / "reports" / file_name("__".join(unique_names(models)))
     with progress("compare", "images", quiet=quiet) as on_progress:
         done = compare_registered(
             store,

@@ -65,20 +65,23 @@ def command(
       zoo probe vit-small
       zoo probe resnet18-full --train full --few-shot 5
     """
+    from zoo.cli.device import parse_device
+    from zoo.comparison import file_name
     from zoo.data.subsets import load_subset
+    from zoo.files import check_replaceable
     from zoo.registry.resolve import load
     from zoo.registry.store import find_root
 
     root = data_root or find_root() / "data" / "subsets"
     _check_subset(root, train_name)
     train, test = load_subset(root / train_name), load_subset(root / "test")
+    device = parse_device(device)
     model = load(reference)
-
-    import torch
+    folder = out or find_root() / "reports" / f"probe-{file_name(model.name)}"
+    check_replaceable(folder, "probe.json")
 
     from zoo.cli.output import print_json
     from zoo.cli.progress import progress
-    from zoo.comparison import file_name
     from zoo.config import Settings
     from zoo.probing import probe_model, rows
 
@@ -90,10 +93,9 @@ def command(
             few_shot=few_shot,
             layers=layers,
             settings=Settings(batch_size=batch_size or Settings.batch_size, seed=seed),
-            device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
+            device=device,
             on_progress=on_progress,
         )
-    folder = out or find_root() / "reports" / f"probe-{file_name(model.name)}"
     report = {
         "model": {"name": model.name, "uri": model.uri, "digest": model.digest},
         "train": {"name": train_name, "digest": train.info.digest},

@@ -68,11 +68,12 @@ def command(
       zoo transfer vit-full --source fashion_mnist --subset 1000
       zoo transfer timm:vit_tiny_patch16_224 --source imagefolder --root photos --freeze
     """
+    from zoo.cli.device import parse_device
     from zoo.cli.output import print_json
     from zoo.cli.progress import progress
     from zoo.config import TrainConfig
     from zoo.data.sources import load_source
-    from zoo.files import replacing_folder
+    from zoo.files import check_replaceable, replacing_folder
     from zoo.registry.references import check_name
     from zoo.registry.resolve import load
     from zoo.registry.store import find_root
@@ -81,8 +82,7 @@ def command(
     model = load(reference)
     name = check_name(name or f"{model.spec.name}-on-{source}")
     folder = out or find_root() / "reports" / f"transfer-{name}"
-
-    import torch
+    check_replaceable(folder, "report.json")
 
     from zoo.transfer import prepare_data, transfer
     from zoo.transfer_report import save
@@ -103,7 +103,7 @@ def command(
             name=name,
             freeze=freeze,
             seed=seed,
-            device="cuda" if torch.cuda.is_available() else "cpu",
+            device=parse_device(""),
             on_progress=on_progress,
         )
         report = save(done, new, command=shlex.join(["zoo", *sys.argv[1:]]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -43,18 +44,18 @@ def build_subsets(
     for name in sizes:
         if name in HELD_OUT:
             raise UserError(f"subsets: {name!r} is the name of a held-out split; choose another")
-    pool, held_out = stratified_split(source.train.labels, validation, seed)
+    pool, held_out = stratified_split(source.train.labels, validation, seed, source.class_names)
     order = pool[balanced_order(source.train.labels[pool], seed)]
     counts = {name: _count(name, size, source, pool) for name, size in sizes.items()}
+    # Sources may lie class by class; the held-out splits are read from their beginning.
+    held_out = held_out[balanced_order(source.train.labels[held_out], seed)]
     chosen = {name: order[:count] for name, count in counts.items()} | {"validation": held_out}
     infos = {
         name: _write(name, source, source.train, indices, folder / name, image_size, seed)
         for name, indices in chosen.items()
     }
-    everything = np.arange(len(source.test), dtype=np.int64)
-    infos["test"] = _write(
-        "test", source, source.test, everything, folder / "test", image_size, seed
-    )
+    tested = balanced_order(source.test.labels, seed)
+    infos["test"] = _write("test", source, source.test, tested, folder / "test", image_size, seed)
     return infos
 
 
@@ -92,6 +93,7 @@ def _write(
     shape = (len(indices), image_size, image_size, 3)
     with replacing_folder(folder) as new:
         images = np.lib.format.open_memmap(new / IMAGES, mode="w+", dtype=np.uint8, shape=shape)
+        _reserve(new / IMAGES)
         total, squares = np.zeros(3), np.zeros(3)
         for row, index in enumerate(indices):
             images[row] = resize(split.read(int(index)), image_size)
@@ -116,6 +118,13 @@ def _write(
         )
         write_json(new / DESCRIPTION, dataclasses.asdict(info))
     return info
+
+
+def _reserve(path: Path) -> None:
+    """Give a sparse file its blocks: on a full disk, writing to its memory map kills us."""
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def resize(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

@@ -5,6 +5,8 @@ NumPy's `RandomState` is used since its stream is frozen; `Generator`'s may chan
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,11 +14,12 @@ from zoo.errors import UserError
 
 
 def stratified_split(
-    labels: NDArray[np.int64], fraction: float, seed: int
+    labels: NDArray[np.int64], fraction: float, seed: int, class_names: Sequence[str] = ()
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Split indices into (rest, held out), holding out `fraction` of every class.
 
-    At least one image of a class is held out and at least one stays.
+    At least one image of a class is held out and at least one stays; `class_names` are for the
+    error where a class has too few.
 
     >>> rest, held_out = stratified_split(np.array([0, 0, 0, 0, 1, 1]), 0.5, seed=0)
     >>> len(rest), len(held_out)
@@ -27,8 +30,9 @@ def stratified_split(
     for label in np.unique(labels):
         members = random.permutation(np.flatnonzero(labels == label))
         if len(members) < 2:
+            name = repr(class_names[label]) if class_names else label
             raise UserError(
-                f"class {label} has {len(members)} image; expected at least 2, "
+                f"class {name} has {len(members)} image; expected at least 2, "
                 "one to train on and one to hold out"
             )
         count = min(max(1, round(fraction * len(members))), len(members) - 1)

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from zoo.data.sampling import stratified_split
 from zoo.errors import UserError, unknown
 
 TEST_FRACTION = 0.2
@@ -60,37 +61,8 @@ def load_source(name: str, root: Path, *, seed: int = 0) -> Source:
     return SOURCES[name](root, seed)
 
 
-def stratified_split(
-    labels: NDArray[np.int64], fraction: float, seed: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Split indices into (rest, held out), holding out `fraction` of every class.
-
-    At least one image of a class is held out and at least one stays.
-
-    >>> rest, held_out = stratified_split(np.array([0, 0, 0, 0, 1, 1]), 0.5, seed=0)
-    >>> len(rest), len(held_out)
-    (3, 3)
-    """
-    # RandomState's stream is frozen by NumPy; Generator's may change between versions,
-    # and a split must be the same on every machine.
-    random = np.random.RandomState(seed)
-    held_out = []
-    for label in np.unique(labels):
-        members = random.permutation(np.flatnonzero(labels == label))
-        if len(members) < 2:
-            raise UserError(
-                f"class {label} has {len(members)} image; expected at least 2, "
-                "one to train on and one to hold out"
-            )
-        count = min(max(1, round(fraction * len(members))), len(members) - 1)
-        held_out.append(members[:count])
-    chosen = np.sort(np.concatenate(held_out)).astype(np.int64)
-    rest = np.setdiff1d(np.arange(len(labels)), chosen).astype(np.int64)
-    return rest, chosen
-
-
 def _split_once(name: str, class_names: Sequence[str], everything: Split, seed: int) -> Source:
-    train, test = stratified_split(everything.labels, TEST_FRACTION, seed)
+    train, test = stratified_split(everything.labels, TEST_FRACTION, seed, class_names)
     return Source(name, tuple(class_names), everything.take(train), everything.take(test))
 
 
@@ -143,13 +115,23 @@ def _folder_split(root: Path, class_names: Sequence[str]) -> Split:
 
 
 def _read_image(path: Path) -> NDArray[np.uint8]:
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
         with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+            if image.mode.startswith("I;16"):
+                # Pillow would clip the 16 bits at 255: nearly all of them white.
+                return _rgb((np.asarray(image) >> 8).astype(np.uint8))
+            if image.mode not in ("I", "F"):
+                return np.asarray(image.convert("RGB"))
+            mode = image.mode
+    except Exception as error:
+        # Pillow's decoders raise whatever they met: struct, zlib, ValueError, too many pixels.
         raise UserError(f"{path}: damaged image ({error}); mend or remove it") from None
+    raise UserError(
+        f"{path}: expected 8 or 16 bits a channel, got 32 (Pillow's mode {mode}); "
+        "convert it to 8 bits"
+    )
 
 
 def _rgb(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from zoo.config import check_kwargs
 from zoo.errors import UserError, unknown
 
 SMALL_IMAGE = 64
@@ -32,6 +33,7 @@ def build(arch: str, *, classes: int, image_size: int, **kwargs: Any) -> nn.Modu
     Raises:
         UserError: unknown architecture or arguments that it does not take.
     """
+    check_kwargs(arch, kwargs)
     if match := NO_SKIP.match(arch):
         model = build(match["arch"], classes=classes, image_size=image_size, **kwargs)
         return _without_skips(model, int(match["block"]), arch)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from zoo.config import from_mapping
+from zoo.config import check_kwargs, from_mapping
 from zoo.errors import UserError
 from zoo.files import read_json, sha256
 
@@ -44,6 +44,7 @@ class ModelSpec:
     environment: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_kwargs(self.arch, self.kwargs)
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std, default=0) <= 0:
             raise UserError(
                 f"spec of {self.name!r}: expected 3 means and 3 positive standard deviations, "

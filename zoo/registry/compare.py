@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +17,7 @@ from zoo.comparison import REPORT, comparison_digest
 from zoo.config import Settings
 from zoo.data.subsets import Subset, load_subset, verify_subset
 from zoo.errors import UserError
-from zoo.files import read_json
+from zoo.files import check_replaceable, read_json, replacing_folder
 from zoo.models.spec import SPEC, read_spec
 from zoo.registry.comparisons import (
     ComparisonRun,
@@ -26,7 +30,7 @@ from zoo.registry.images import fetch_images
 from zoo.registry.links import version_link
 from zoo.registry.lookup import all_versions
 from zoo.registry.references import Resolved
-from zoo.registry.resolve import find_by_digest, load_resolved
+from zoo.registry.resolve import fetch_model, find_by_digest, load_resolved
 from zoo.registry.runs import quoted
 from zoo.registry.store import Store
 
@@ -75,8 +79,10 @@ def compare_registered(
         on_progress: is called with (images done, images in all).
 
     Raises:
-        UserError: no images to compare on, too few of them, or a damaged model.
+        UserError: no images to compare on, too few of them, a damaged model, or a `folder` that
+            zoo did not write.
     """
+    check_replaceable(folder, REPORT)
     settings = settings or Settings()
     names = unique_names(models)
     images = _images(store, models, data)
@@ -109,17 +115,35 @@ def compare_registered(
             command=command,
             on_progress=on_progress,
         )
-        report = comparison.save(folder)
-        return Compared(report, folder, _log(store, folder, report, models, force), found=False)
+        # Made in private: another comparison may be writing the same folder.
+        with tempfile.TemporaryDirectory(prefix="zoo-") as private:
+            made = Path(private) / "comparison"
+            report = comparison.save(made)
+            run = _log_and_publish(store, made, folder, report, models, force)
+    return Compared(report, folder, run, found=False)
 
 
 def unique_names(models: Sequence[Resolved]) -> list[str]:
-    """Call each model by its name, with the version where two share one."""
-    shared = Counter(model.name for model in models)
-    names = [m.name if shared[m.name] == 1 else f"{m.name} v{m.version}" for m in models]
-    if len(set(names)) < len(names):
+    """Call each model by its name; where two share one, with its version, seed or digest."""
+    if len({model.digest or model.uri for model in models}) < len(models):
         raise UserError(f"expected different models, got {', '.join(m.reference for m in models)}")
+    names = [model.name for model in models]
+    for tell_apart in (_with_origin, lambda model: f"{model.name} {model.digest[:6]}"):
+        shared = Counter(names)
+        names = [
+            name if shared[name] == 1 else tell_apart(model)
+            for name, model in zip(names, models, strict=True)
+        ]
     return names
+
+
+def _with_origin(model: Resolved) -> str:
+    if model.version is not None:
+        return f"{model.name} v{model.version}"
+    seed = model.tags.get("zoo.seed")
+    if model.folder is not None:
+        seed = str(read_spec(model.folder / SPEC).seed)
+    return f"{model.name} seed {seed}" if seed else model.name
 
 
 def identity(model: Resolved) -> str:
@@ -132,9 +156,10 @@ def identity(model: Resolved) -> str:
 
 
 def other_seeds(store: Store, models: Sequence[Resolved]) -> list[tuple[int, Resolved]]:
-    """Find, for each model, one version of the same variant that was trained with another seed.
+    """Find, for each model, one version of the same recipe that was trained with another seed.
 
-    Its likeness to the model is the ceiling against which a cross-model value is read.
+    The recipe is the subset, the network and the training settings: all but the seed. Its
+    likeness to the model is the ceiling against which a cross-model value is read.
     """
     compared = {model.digest for model in models}
     found = []
@@ -148,10 +173,18 @@ def other_seeds(store: Store, models: Sequence[Resolved]) -> list[tuple[int, Res
             same = tags.get("zoo.subset_digest") == model.tags.get("zoo.subset_digest")
             other = tags.get("zoo.seed") != model.tags.get("zoo.seed")
             digest = tags.get("zoo.sha256")
-            if same and other and digest and digest not in compared:
-                found.append((i, find_by_digest(store, model.name, digest)))
+            if not (same and other and digest) or digest in compared:
+                continue
+            sibling = find_by_digest(store, model.name, digest)
+            if _recipe(store, sibling) == _recipe(store, model):
+                found.append((i, sibling))
                 break
     return found
+
+
+def _recipe(store: Store, model: Resolved) -> tuple[Any, ...]:
+    spec = read_spec(fetch_model(store, model) / SPEC)
+    return spec.arch, spec.kwargs, spec.training
 
 
 def _images(store: Store, models: Sequence[Resolved], data: Path | None) -> Subset:
@@ -172,19 +205,32 @@ def _images(store: Store, models: Sequence[Resolved], data: Path | None) -> Subs
 
 
 def _find(store: Store, digest: str, folder: Path, models: Sequence[Resolved]) -> Compared | None:
-    here = folder / REPORT
-    local = read_json(here) if here.is_file() else {}
-    complete = local.get("digest") == digest
-    run = find_comparison(store, digest)
-    if run is None:
-        if not complete:
-            return None
-        # Computed before, but the store was away or is new: only the logging is missing.
-        return Compared(local, folder, log_comparison(store, folder, local, models), found=True)
-    if complete:
-        return Compared(local, folder, run, found=True)
-    fetch_comparison(store, run, folder)
-    return Compared(fetch_report(store, run), folder, run, found=True)
+    with _writing(store, folder):
+        here = folder / REPORT
+        local = read_json(here) if here.is_file() else {}
+        complete = local.get("digest") == digest
+        run = find_comparison(store, digest)
+        if run is None:
+            if not complete:
+                return None
+            # Computed before, but the store was away or is new: only the logging is missing.
+            run = log_comparison(store, folder, local, models)
+        if complete:
+            return Compared(local, folder, run, found=True)
+        report = fetch_report(store, run)
+        if report.get("digest") != digest:
+            raise UserError(
+                f"the run {run.run_id} holds the report of another comparison; --force computes "
+                "this one again and replaces it"
+            )
+        fetch_comparison(store, run, folder)
+        return Compared(report, folder, run, found=True)
+
+
+def _writing(store: Store, folder: Path) -> AbstractContextManager[None]:
+    """Keep other comparisons out of a folder."""
+    name = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()
+    return store.lock(f"folder-{name[:16]}")
 
 
 def _compute(
@@ -233,13 +279,22 @@ def _compute(
     )
 
 
-def _log(
-    store: Store, folder: Path, report: dict[str, Any], models: Sequence[Resolved], force: bool
+def _log_and_publish(
+    store: Store,
+    made: Path,
+    folder: Path,
+    report: dict[str, Any],
+    models: Sequence[Resolved],
+    force: bool,
 ) -> ComparisonRun:
     try:
-        return log_comparison(store, folder, report, models, force=force)
+        return log_comparison(store, made, report, models, force=force)
     except UserError as error:
         raise UserError(
             f"the comparison is complete in {folder}, but could not be logged: {error}; "
-            "the same command logs it later without computing it again"
+            "the same command, without --force, logs it later without computing it again"
         ) from None
+    finally:
+        # Logged or not, what was computed is kept.
+        with _writing(store, folder), replacing_folder(folder) as new:
+            shutil.copytree(made, new, dirs_exist_ok=True)

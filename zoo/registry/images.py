@@ -101,10 +101,10 @@ def fetch_images(store: Store, digest: str) -> Subset:
 
 
 def cut(subset: Subset, largest: int) -> Subset:
-    """Return at most `largest` images, evenly over the classes and in their order."""
+    """Return at most `largest` images, evenly over the classes in a balanced order."""
     if len(subset) <= largest:
         return subset
-    chosen = np.sort(balanced_order(np.asarray(subset.labels), subset.info.seed)[:largest])
+    chosen = balanced_order(np.asarray(subset.labels), subset.info.seed)[:largest]
     images, labels = subset.images[chosen], subset.labels[chosen]
     info = dataclasses.replace(
         subset.info,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,8 @@ from zoo.registry.uploads import (
     restore_files,
 )
 
+logger = logging.getLogger(__name__)
+
 BEST = "best"
 RANKING = "zoo.validation_accuracy"
 
@@ -64,7 +67,7 @@ def register_all(
 ) -> list[Registered]:
     """Register several trained models; see `register`."""
     store = store or open_store()
-    if test_folder is not None and folders:
+    if test_folder is not None and any(_is_test_of(test_folder, folder) for folder in folders):
         store_images(store, test_folder)
     return [register(store, folder, test_folder=test_folder) for folder in folders]
 
@@ -85,6 +88,14 @@ def register(store: Store, folder: Path, *, test_folder: Path | None = None) -> 
     spec = read_spec(folder / SPEC)
     name, digest = check_name(spec.name), model_digest(folder)
     history = read_history(folder)
+    if test_folder is not None and not _is_test_of(test_folder, folder):
+        logger.warning(
+            "%s was not tested on %s: registered without images to compare on; name its own "
+            "test split by --test",
+            folder,
+            test_folder,
+        )
+        test_folder = None
     with store.explained(), store.lock(f"register-{name}"):
         version = find_version(store, name, digest)
         created = version is None
@@ -193,6 +204,10 @@ def _point_best(store: Store, name: str) -> None:
     best = str(-max(ranked)[1])
     if str(store.client.get_registered_model(name).aliases.get(BEST)) != best:
         store.client.set_registered_model_alias(name, BEST, best)
+
+
+def _is_test_of(test_folder: Path, folder: Path) -> bool:
+    return load_subset(test_folder).info.digest == read_spec(folder / SPEC).test_digest
 
 
 def _count(test_folder: Path | None) -> int:

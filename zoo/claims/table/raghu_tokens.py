@@ -7,7 +7,7 @@ from zoo.claims.base import Claim
 from zoo.claims.measured import attention, localisation, probes, receptive_field, residuals
 
 PAPER = "Raghu et al. 2021"
-A_VIT = "a ViT (of the same one on several subsets, the one on most images)"
+A_VIT = "the same ViT trained on a smaller and a larger subset, of which it asks the larger"
 
 CLAIMS = (
     Claim(

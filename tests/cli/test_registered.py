@@ -1,0 +1,128 @@
+"""Comparisons of registered models: names, ceilings, and what is left when something fails."""
+
+import dataclasses
+import json
+import shutil
+import threading
+
+import pytest
+
+from zoo.errors import UserError
+from zoo.files import write_json
+from zoo.models.files import save_model
+from zoo.registry import compare
+from zoo.registry.register import register
+from zoo.registry.resolve import resolve
+from zoo.registry.store import open_store
+
+
+@pytest.fixture
+def save(tmp_path, monkeypatch, make_model):
+    """Save a model in a folder: `save("a", seed=1)` returns the folder."""
+    for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT"):
+        monkeypatch.delenv(name, raising=False)
+
+    def save(folder, **known):
+        model = make_model("vit", "vit-small", subset_digest="d" * 64, **known)
+        save_model(tmp_path / folder, model.module, model.spec)
+        return tmp_path / folder
+
+    return save
+
+
+@pytest.fixture
+def compared(tmp_path, save, digits_folder, monkeypatch):
+    """Compare two folders with a comparison that computes nothing; count how often it did."""
+    store = open_store(tmp_path / "store")
+    models = [resolve(store, str(save(name, seed=i))) for i, name in enumerate("ab")]
+    computed = []
+
+    class Fake:
+        def __init__(self, digest):
+            self.report = {"digest": digest, "images": {"count": 4}}
+
+        def save(self, folder):
+            computed.append(folder)
+            write_json(folder / "report.json", self.report)
+            return self.report
+
+    monkeypatch.setattr(compare, "_compute", lambda *args, **_: Fake(args[6]))
+
+    def run(**known):
+        return compare.compare_registered(
+            store, models, tmp_path / "out", data=digits_folder / "test", **known
+        )
+
+    return run, computed
+
+
+def test_models_that_share_a_name_are_told_apart(save):
+    a, b, c = (resolve(None, str(save(n, seed=s))) for n, s in (("a", 0), ("b", 1), ("c", 2)))
+    version = dataclasses.replace(a, version=3, folder=None)
+    assert compare.unique_names([version, b]) == ["vit-small v3", "vit-small seed 1"]
+    assert compare.unique_names([b, c]) == ["vit-small seed 1", "vit-small seed 2"]
+    same = resolve(None, str(save("d", seed=1, metrics={"test/accuracy": 0.5})))
+    assert compare.unique_names([b, same]) == [f"vit-small {m.digest[:6]}" for m in (b, same)]
+    with pytest.raises(UserError, match="expected different models"):
+        compare.unique_names([b, b])
+
+
+def test_the_ceiling_is_the_same_recipe_with_another_seed(tmp_path, save):
+    store = open_store(tmp_path / "store")
+    long, short = {"epochs": 9}, {"epochs": 1}
+    register(store, save("a", seed=0, training=long))
+    register(store, save("b", seed=1, training=short))
+    model = resolve(store, "vit-small/1")
+    assert compare.other_seeds(store, [model]) == []
+    register(store, save("c", seed=2, training=long))
+    assert [(i, m.version) for i, m in compare.other_seeds(store, [model])] == [(0, 3)]
+
+
+def test_what_could_not_be_logged_is_kept_and_logged_later(compared, tmp_path, monkeypatch):
+    run, computed = compared
+
+    def away(*_, **__):
+        raise UserError("no answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(compare, "log_comparison", away)
+        with pytest.raises(UserError, match=r"is complete in .* without --force, logs it later"):
+            run()
+    assert (tmp_path / "out" / "report.json").is_file()
+    assert run().found
+    assert len(computed) == 1
+
+
+def test_two_comparisons_at_once_do_not_log_each_others_report(compared, tmp_path, monkeypatch):
+    run, _ = compared
+    log, both_saved = compare.log_comparison, threading.Barrier(2)
+
+    def log_when_both_are_saved(*args, **known):
+        both_saved.wait(30)
+        return log(*args, **known)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(compare, "log_comparison", log_when_both_are_saved)
+        other = threading.Thread(target=run, kwargs={"only": ["accuracy"]})
+        other.start()
+        run(only=["cka"])
+        other.join()
+    reports = []
+    for only in (["accuracy"], ["cka"]):
+        shutil.rmtree(tmp_path / "out")
+        done = run(only=only)
+        assert done.found
+        assert json.loads((tmp_path / "out" / "report.json").read_text()) == done.report
+        assert done.run.digest == done.report["digest"]
+        reports.append(done.report)
+    assert reports[0] != reports[1]
+
+
+def test_a_run_with_anothers_report_is_refused(compared, tmp_path, monkeypatch):
+    run, _ = compared
+    run()
+    shutil.rmtree(tmp_path / "out")
+    monkeypatch.setattr(compare, "fetch_report", lambda *_: {"digest": "another"})
+    with pytest.raises(UserError, match="report of another comparison"):
+        run()
+    assert not (tmp_path / "out").exists()
