@@ -76,14 +76,16 @@ def centred_gram(x: torch.Tensor) -> CentredGram:
     x = x.flatten(1)
     if not x.is_floating_point() or x.dtype in (torch.float16, torch.bfloat16):
         x = x.float()
-    centred = x - x.mean(dim=0, keepdim=True)
+    mean = x.mean(dim=0, keepdim=True)
+    centred = x - mean
     gram = (centred @ centred.T).double()
     spread = gram.diagonal().sum()
     if not torch.isfinite(spread):
         return CentredGram(
             torch.zeros(n * n, dtype=torch.float64, device=x.device), "is not finite"
         )
-    scale = torch.linalg.vector_norm(x, dtype=torch.float64) ** 2
+    # ‖x‖² without another pass over activations that can be large.
+    scale = spread + n * mean.double().square().sum()
     if spread <= CONSTANT**2 * scale:
         return CentredGram(torch.zeros(n * n, dtype=torch.float64, device=x.device), "is constant")
     return CentredGram(u_centre(gram).flatten())
