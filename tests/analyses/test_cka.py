@@ -258,6 +258,17 @@ def test_permuted_images_and_untrained_networks_are_the_floor(make_model, digit_
     assert findings.results["cka"].models == ("v", "w")
 
 
+def test_the_floor_does_not_hang_on_the_order_of_the_images():
+    # Classes in turn, as in a balanced test split: a neighbour would always be of the next class.
+    generator = np.random.default_rng(3)
+    bright = np.arange(160) % 2 * 150
+    noise = generator.integers(0, 100, (160, 8, 8, 3))
+    images = (bright[:, None, None, None] + noise).astype(np.uint8)
+    result = compared([two("x"), two("yy")], images)
+    assert result.metrics["cka/x__yy/mean"] > 0.5
+    assert abs(result.metrics["cka/x__yy/permuted_images"]) < 0.2
+
+
 def test_pooling_chooses_what_of_a_layer_is_compared():
     from zoo.analyses.base import Grid
 

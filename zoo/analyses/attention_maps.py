@@ -167,6 +167,7 @@ class _Maps(Accumulator):
             self.entropy[s] = np.zeros((layers, model.heads))
             self.shown[s] = np.zeros((len(study.shown), layers, *places), np.float32)
             self.heads[s] = np.zeros((len(study.shown), model.heads, *places), np.float32)
+        self.random = np.random.default_rng(study.settings.seed)
         self.pairs: dict[tuple[int, int], list[NDArray[np.float64]]] = {}
         for a, b in combinations(models, 2):
             if _side(models[a]) == _side(models[b]):
@@ -199,8 +200,9 @@ class _Maps(Accumulator):
     def end_batch(self, batch: Batch) -> None:
         for (a, b), kept in self.pairs.items():
             first, second = self.final[a], self.final[b]
-            # The floor: each image's map beside its neighbour's.
-            both = [map_correlation(first, second), map_correlation(first, second.roll(1, 0))]
+            # The floor: each image's map beside another's, at random.
+            order = torch.from_numpy(self.random.permutation(len(second))).to(second.device)
+            both = [map_correlation(first, second), map_correlation(first, second[order])]
             kept.append(torch.stack(both).cpu().numpy())
         self.seen = batch.stop
 
@@ -221,10 +223,10 @@ class _Maps(Accumulator):
                 )
         for (a, b), kept in self.pairs.items():
             name = pair_name(self.models[a].name, self.models[b].name)
-            same, neighbour = np.concatenate(kept, axis=1)
+            same, permuted = np.concatenate(kept, axis=1)
             arrays[f"correlation/{name}"] = Array(same, ("all_images",))
             metrics[f"attention-maps/{name}/map_correlation"] = _mean_defined(same)
-            metrics[f"attention-maps/{name}/permuted_images"] = _mean_defined(neighbour)
+            metrics[f"attention-maps/{name}/permuted_images"] = _mean_defined(permuted)
             if lost := int(np.isnan(same).sum()):
                 self.notes.append(
                     f"{name}: on {lost} of {self.seen} images a map is constant or not finite; "

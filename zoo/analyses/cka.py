@@ -105,6 +105,7 @@ class _Pairwise(Accumulator):
         self.problems: dict[int, str] = {}
         self.hsic: list[NDArray[np.float64]] = []
         self.floor: list[NDArray[np.float64]] = []
+        self.random = np.random.default_rng(study.settings.seed)
 
     def taps(self, subject: int) -> Iterable[Tap]:
         return [Tap(name) for name in self.study.subjects[subject].layers]
@@ -126,8 +127,9 @@ class _Pairwise(Accumulator):
             return
         n = batch.stop - batch.start
         self.hsic.append(pairwise_hsic(self.grams, n).cpu().numpy())
-        # The floor: the same layers, each image of one side taken for its neighbour.
-        shuffled = self.grams.view(-1, n, n).roll((1, 1), dims=(1, 2)).reshape(-1, n * n)
+        # The floor: the same layers, each image of one side taken for another, at random.
+        order = torch.from_numpy(self.random.permutation(n)).to(self.grams.device)
+        shuffled = self.grams.view(-1, n, n)[:, order][:, :, order].reshape(-1, n * n)
         self.floor.append((self.grams @ shuffled.T / (n * (n - 3))).cpu().numpy())
 
     def result(self) -> Result:
