@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 ORDER = [
     {"errors", "__init__"},
     {"files", "config"},
-    {"data", "models"},
+    {"data", "models", "hardware"},
     {"capture", "train"},
     {"variants"},
     {"report.style"},
@@ -75,7 +75,12 @@ def test_imports_point_one_way(name, path):
 
 @pytest.mark.parametrize(
     ("package", "rooms"),
-    [("mlflow", {"registry"}), ("dvc", set()), ("click", {"cli"}), ("accelerate", {"train"})],
+    [
+        ("mlflow", {"registry"}),
+        ("dvc", set()),
+        ("click", {"cli"}),
+        ("accelerate", {"hardware", "train"}),
+    ],
 )
 def test_a_tool_is_imported_in_its_room_alone(package, rooms):
     found = {

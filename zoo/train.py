@@ -11,15 +11,13 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
@@ -30,6 +28,7 @@ from zoo.data.augment import random_crop_flip
 from zoo.data.subsets import Subset
 from zoo.errors import UserError
 from zoo.files import write_bytes
+from zoo.hardware import accelerator_for, environment
 from zoo.models.preprocess import preprocess
 from zoo.models.spec import ModelSpec
 
@@ -107,7 +106,7 @@ def train(
     """
     if not len(subset):
         raise UserError("expected images to train on, got an empty subset")
-    with _accelerator(config) as accelerator:
+    with accelerator_for(config) as accelerator:
         run = _Run(module, spec, subset, config, epochs, seed, accelerator)
         progress = run.restore(checkpoints) if checkpoints else Progress()
         for callback in callbacks:
@@ -129,9 +128,9 @@ def train(
             for callback in callbacks:
                 callback.on_end(ok)
         trained = accelerator.unwrap_model(run.module, keep_fp32_wrapper=False).eval()
-        environment = _environment(accelerator)
+        where = environment(accelerator)
     seconds = sum(row["seconds"] for row in progress.epochs)
-    return Trained(trained, progress.epochs, progress.steps, environment, seconds)
+    return Trained(trained, progress.epochs, progress.steps, where, seconds)
 
 
 def evaluate(module: nn.Module, spec: ModelSpec, subset: Subset) -> Row:
@@ -277,30 +276,6 @@ class _Run:
         return progress
 
 
-@contextmanager
-def _accelerator(config: TrainConfig) -> Iterator[Accelerator]:
-    threads = torch.get_num_threads()
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    # Accelerate keeps its precision for the whole process; a run must not inherit another's.
-    AcceleratorState._reset_state()
-    try:
-        yield Accelerator(mixed_precision="bf16" if use_bf16(config.precision) else "no")
-    finally:
-        AcceleratorState._reset_state()
-        torch.set_num_threads(threads)
-
-
-def use_bf16(precision: str) -> bool:
-    """Return whether a precision of the settings means bfloat16 on this machine."""
-    if precision != "auto":
-        return precision == "bf16"
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    # Without instructions for it, bfloat16 on a CPU is emulated and slow.
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-
-
 def _optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     common: dict[str, Any] = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
     if config.optimizer == "sgd":
@@ -314,14 +289,3 @@ def _take(subset: Subset, which: Any) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.from_numpy(subset.images[which].copy()), torch.from_numpy(
         subset.labels[which].copy()
     )
-
-
-def _environment(accelerator: Accelerator) -> dict[str, str]:
-    on_gpu = accelerator.device.type == "cuda"
-    cpu = f"cpu ({torch.backends.cpu.get_cpu_capability()})"
-    return {
-        "torch": torch.__version__,
-        "device": torch.cuda.get_device_name() if on_gpu else cpu,
-        "precision": "bf16" if accelerator.mixed_precision == "bf16" else "float32",
-        "threads": str(torch.get_num_threads()),
-    }

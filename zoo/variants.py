@@ -20,14 +20,15 @@ from zoo.config import Params, TrainConfig
 from zoo.data.subsets import Subset, load_subset, verify_subset
 from zoo.errors import UserError
 from zoo.files import csv_text, replacing_folder, write_text
+from zoo.hardware import use_bf16
 from zoo.models.build import build, check_arch, count_parameters
 from zoo.models.files import save_model
 from zoo.models.spec import ModelSpec
-from zoo.train import Callback, OnProgress, Trained, diverged, evaluate, train, use_bf16
+from zoo.train import Callback, OnProgress, Trained, diverged, evaluate, train
 
 EPOCHS, STEPS = "epochs.csv", "steps.csv"
 # The files that decide the weights: their change makes an older checkpoint unusable.
-CODE = ("config.py", "data", "models", "train.py", "variants.py")
+CODE = ("config.py", "data", "hardware.py", "models", "train.py", "variants.py")
 
 logger = logging.getLogger(__name__)
 
