@@ -73,10 +73,19 @@ def csv_text(rows: Sequence[Mapping[str, object]]) -> str:
     return out.getvalue()
 
 
+def significant(value: float) -> float:
+    """Round to the six significant digits that a table keeps.
+
+    >>> significant(3.00000049e-07)
+    3e-07
+    """
+    return float(f"{value:.6g}")
+
+
 def _cell(value: object) -> object:
     if not isinstance(value, float):
         return value
-    return float(f"{value:.6g}") if math.isfinite(value) else ""
+    return significant(value) if math.isfinite(value) else ""
 
 
 @contextmanager

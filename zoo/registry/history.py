@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zoo.errors import UserError
+from zoo.files import significant
 
 EPOCHS, STEPS = "epochs.csv", "steps.csv"
 # `step` and `epoch` are positions; a learning rate is logged once, by step.
 _NOT_BY_EPOCH = ("epoch", "step", "learning_rate")
 _NOT_BY_STEP = ("step",)
-DECIMALS = 6
 BATCH = 1000
 
 Row = dict[str, float]
@@ -77,7 +77,7 @@ def extend_digest(digest: str, row: Row) -> str:
 
     It tells which live run belongs to a trained model: the duration of every epoch is in it.
     """
-    values = json.dumps([[key, round(float(row[key]), DECIMALS)] for key in sorted(row)])
+    values = json.dumps([[key, significant(float(row[key]))] for key in sorted(row)])
     return hashlib.sha256(f"{digest}{values}".encode()).hexdigest()[:32]
 
 
