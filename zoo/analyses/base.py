@@ -7,7 +7,7 @@ An analysis is a module in this package with
 - `draw(result) -> {name: Figure}`: figures from the arrays alone;
 - its measures as pure functions (arrays in, arrays out), usable without any of the above.
 
-The engine (`zoo.compare`) shows each accumulator what it asked to see, in one pass of each
+The engine (`zoo.engine`) shows each accumulator what it asked to see, in one pass of each
 model over the images.
 """
 
