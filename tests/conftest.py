@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+# A shell's background job ignores Ctrl-C, and so would every process that a test starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Before torch starts its threads: small tensors are slower on several.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -37,7 +41,7 @@ def digit_images(digits_folder: Path) -> tuple[np.ndarray, np.ndarray]:
     return np.array(test.images[:60]), np.array(test.labels[:60])
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_model():
     """Make a small untrained model: `make_model(arch, name)`."""
     import torch

@@ -1,4 +1,7 @@
 import errno
+import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -36,3 +39,23 @@ def test_a_defect_keeps_its_traceback():
 
 def test_an_unknown_name_lists_the_valid_ones():
     assert str(unknown("arch", "xyz", ["vit", "mixer"])) == "unknown arch 'xyz'; valid: mixer, vit"
+
+
+@pytest.mark.parametrize(
+    ("ends", "status", "said"),
+    [
+        (
+            "os.kill(os.getpid(), signal.SIGINT); time.sleep(9)",
+            -signal.SIGINT,  # a shell shows 130
+            "Error: interrupted; run the same command again to continue",
+        ),
+        ("1 / 0", 1, "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_ctrl_c_is_one_line_while_modules_are_imported(ends, status, said):
+    code = "import os, signal, time; from zoo.errors import tell_interrupts; tell_interrupts()\n"
+    done = subprocess.run(
+        [sys.executable, "-c", code + ends], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (status, said)
+    assert ("Traceback" in done.stderr) == (status == 1)

@@ -77,6 +77,69 @@ def test_what_a_killed_process_left_aside_is_put_back_or_removed(tmp_path):
     assert other.exists()
 
 
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize("before", [1, 2])
+def test_a_process_that_gets_in_between_is_no_error(tmp_path, monkeypatch, there, before):
+    """Another process replaces the same folder just before our first or second rename."""
+    folder, rename, calls = tmp_path / "model", os.replace, []
+    if there:
+        with replacing_folder(folder) as new:
+            (new / "old").touch()
+
+    def interfering(source, target):
+        calls.append(source)
+        if len(calls) == before:
+            with replacing_folder(folder) as new:
+                (new / "theirs").touch()
+        rename(source, target)
+
+    with replacing_folder(folder) as new:
+        (new / "ours").touch()
+        monkeypatch.setattr("zoo.files.os.replace", interfering)
+    assert [p.name for p in folder.iterdir()] == ["ours"]
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_folder_that_is_taken_aside_just_now_is_no_error(tmp_path, monkeypatch):
+    """Another process has renamed the old folder aside, and is killed."""
+    folder, rename, calls = tmp_path / "model", os.replace, []
+    with replacing_folder(folder) as new:
+        (new / "old").touch()
+
+    def interfering(source, target):
+        calls.append(source)
+        if len(calls) == 1:
+            (tmp_path / ".model.old.abcdefgh").mkdir()
+            rename(folder, tmp_path / ".model.old.abcdefgh" / "replaced")
+        rename(source, target)
+
+    with replacing_folder(folder) as new:
+        (new / "ours").touch()
+        monkeypatch.setattr("zoo.files.os.replace", interfering)
+    assert [p.name for p in folder.iterdir()] == ["ours"]
+
+
+def test_a_folder_that_others_never_leave_alone_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("zoo.files._publish", lambda *_: False)
+    with (
+        pytest.raises(UserError, match="model is being replaced by other processes"),
+        replacing_folder(tmp_path / "model"),
+    ):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_or_a_link_in_the_place_of_a_folder_is_replaced(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "kept").touch()
+    (tmp_path / "model").symlink_to(tmp_path / "real")
+    with replacing_folder(tmp_path / "model") as new:
+        (new / "a").touch()
+    assert not (tmp_path / "model").is_symlink()
+    assert [p.name for p in (tmp_path / "model").iterdir()] == ["a"]
+    assert (tmp_path / "real" / "kept").exists()
+
+
 def test_only_what_zoo_wrote_may_be_replaced(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "own").mkdir()

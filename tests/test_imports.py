@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 ORDER = [
     {"errors", "__init__"},
     {"files", "config"},
-    {"data", "models", "hardware"},
+    {"data", "models", "hardware", "device"},
     {"capture", "train"},
     {"variants"},
     {"report.style"},
@@ -23,6 +23,7 @@ ORDER = [
     {"transfer"},
     {"transfer_report"},
     {"comparison", "report"},
+    {"doctor"},
     {"registry"},
     {"api"},
     {"cli"},

@@ -15,9 +15,10 @@ from zoo.claims import judge
 from zoo.comparison import Comparison, comparison_digest
 from zoo.config import Settings
 from zoo.data.subsets import content_digest
+from zoo.device import parse_device
 from zoo.engine import OnProgress, compare_models
 from zoo.errors import UserError
-from zoo.models.files import LoadedModel, describe_module
+from zoo.models.files import LoadedModel, describe_module, weights_digest
 
 
 def load(reference: str) -> LoadedModel:
@@ -76,10 +77,11 @@ def compare(
         shows its report.
 
     Raises:
-        UserError: models with the same name, images of another form, unknown analyses or layers.
+        UserError: models with the same name, images of another form, unknown analyses or layers,
+            or a device that is not here.
     """
-    settings = settings or Settings()
-    loaded = [load(model) if isinstance(model, str) else model for model in models]
+    settings, device = settings or Settings(), parse_device(str(device))
+    loaded = [load(model) if isinstance(model, str) else _wrapped(model) for model in models]
     pixels = np.asarray(images)
     known = None if labels is None else np.asarray(labels, dtype=np.int64)
     names = list(class_names) or (loaded[0].spec.class_names if loaded else [])
@@ -103,10 +105,19 @@ def compare(
     )
     seen = content_digest(pixels, np.zeros(0, np.int64) if known is None else known, list(names))
     digest = comparison_digest(
-        [(model.name, model.digest) for model in loaded],
+        [(model.name, model.digest or weights_digest(model.module)) for model in loaded],
         seen,
         len(pixels),
         choose_analyses(only, skip),
         settings,
     )
     return Comparison(findings, tuple(judge(findings)), digest, seen)
+
+
+def _wrapped(model: object) -> LoadedModel:
+    if isinstance(model, LoadedModel):
+        return model
+    kind = type(model).__name__
+    raise UserError(
+        f"models: expected a reference or zoo.wrap(net, image_size=...), got {kind}; wrap it first"
+    )

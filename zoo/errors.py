@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import difflib
 import errno
+import logging
 import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from types import TracebackType
 
 BAD_INPUT = 2
 INTERRUPTED = 130
+CONTINUE = "interrupted; run the same command again to continue"
+
+logger = logging.getLogger(__name__)
 
 
 class UserError(ValueError):
@@ -40,15 +45,30 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except UserError as error:
+        logger.info("where the error arose:", exc_info=True)  # with --verbose
         _end(str(error), BAD_INPUT)
     except KeyboardInterrupt:
-        _end("interrupted; run the same command again to continue", INTERRUPTED)
+        _end(CONTINUE, INTERRUPTED)
     except BrokenPipeError:
         # The reader of our output went away (`zoo list | head`): nothing is wrong.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0) from None
     except OSError as error:
+        logger.info("where the error arose:", exc_info=True)
         _end(_describe(error), BAD_INPUT)
+
+
+def tell_interrupts() -> None:
+    """Make Ctrl-C end in one line also where no `one_line_errors` stands yet, as in imports."""
+    shown_before = sys.excepthook
+
+    def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            print(f"Error: {CONTINUE}", file=sys.stderr)
+        else:
+            shown_before(kind, error, trace)
+
+    sys.excepthook = show
 
 
 def _describe(error: OSError) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import errno
 import glob
 import hashlib
 import io
 import json
+import logging
 import math
 import os
 import shutil
@@ -20,6 +22,9 @@ from zoo.errors import UserError
 
 CHUNK_BYTES = 1 << 20
 ASIDE = "replaced"
+ATTEMPTS = 1000
+
+logger = logging.getLogger(__name__)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -94,6 +99,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
     A folder cannot be renamed over another, so the old one is first renamed aside. A process
     killed just then leaves no `path`; the next call with the same `path` puts the old one back.
+    Of several processes that replace one `path` at once, the last one's folder stays, whole.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _restore(path)
@@ -105,10 +111,9 @@ def replacing_folder(path: Path) -> Iterator[Path]:
             if file.is_file():
                 with file.open("rb") as opened:
                     os.fsync(opened.fileno())
-        if path.exists():
-            _swap(temporary, path)
-        else:
-            os.replace(temporary, path)
+        if not any(_publish(temporary, path) for _ in range(ATTEMPTS)):
+            raise UserError(f"{path} is being replaced by other processes: wait for them to end")
+        logger.info("wrote %s", path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -129,27 +134,61 @@ def check_replaceable(folder: Path, mark: str) -> None:
         )
 
 
-def _swap(new: Path, path: Path) -> None:
+def _publish(new: Path, path: Path) -> bool:
+    """Rename a folder to `path`; false where another process got in between: try again."""
+    if not os.path.lexists(path):
+        with _unless_taken():
+            os.replace(new, path)
+            return True
     aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
     try:
-        os.replace(path, aside / ASIDE)
-        os.replace(new, path)
-    except BaseException:
-        if not path.exists():
-            os.replace(aside / ASIDE, path)
-        raise
+        with _unless_taken():
+            os.replace(path, aside / ASIDE)
+            os.replace(new, path)
+            return True
+        return False
     finally:
-        if path.exists():
-            shutil.rmtree(aside, ignore_errors=True)
+        _put_back(aside / ASIDE, path)
 
 
 def _restore(path: Path) -> None:
     """Put back, or remove where it is not missed, what a killed process left aside."""
     # mkdtemp adds eight characters; a star would also find what stands beside `name.old.x`.
     for old in path.parent.glob(f".{glob.escape(path.name)}.old.{'?' * 8}/{ASIDE}"):
-        if not path.exists():
+        _put_back(old, path)
+
+
+def _put_back(old: Path, path: Path) -> None:
+    if not os.path.lexists(path):
+        with _unless_taken():
             os.replace(old, path)
-        shutil.rmtree(old.parent, ignore_errors=True)
+    shutil.rmtree(old.parent, ignore_errors=True)
+
+
+@contextmanager
+def _unless_taken() -> Iterator[None]:
+    """Go on where another process took away what was to be renamed, or was there first."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise
+
+
+def find_root() -> Path:
+    """Return the project's root: the nearest folder with params.yaml and dvc.yaml, else this one.
+
+    DVC runs experiments in a copy of the project and names the real one in `DVC_ROOT`.
+    """
+    here = Path.cwd()
+    if real := os.environ.get("DVC_ROOT"):
+        return Path(real)
+    return next((folder for folder in (here, *here.parents) if is_project(folder)), here)
+
+
+def is_project(folder: Path) -> bool:
+    """Say whether a folder is the root of a project."""
+    return (folder / "params.yaml").is_file() and (folder / "dvc.yaml").is_file()
 
 
 def sha256(*paths: Path) -> str:

@@ -28,8 +28,8 @@ def preprocess(images: NDArray[np.uint8] | torch.Tensor, spec: ModelSpec) -> tor
         images = torch.from_numpy(np.require(images, requirements=["C", "W"]))
     x = images.permute(0, 3, 1, 2).to(torch.float32) / 255
     x = resize_and_crop(x, spec)
-    mean = torch.tensor(spec.mean, device=x.device).view(1, 3, 1, 1)
-    std = torch.tensor(spec.std, device=x.device).view(1, 3, 1, 1)
+    mean = torch.tensor(spec.mean, dtype=x.dtype, device=x.device).view(1, 3, 1, 1)
+    std = torch.tensor(spec.std, dtype=x.dtype, device=x.device).view(1, 3, 1, 1)
     return (x - mean) / std
 
 

@@ -1,0 +1,47 @@
+"""`zoo.wrap` and `zoo.compare` on networks of one's own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import zoo
+from zoo.errors import UserError
+
+
+def small_network(seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(4, 10),
+    )  # fmt: skip
+
+
+def compare(images, *networks, **known):
+    models = [
+        zoo.wrap(network, name=f"net{i}", image_size=16, **known)
+        for i, network in enumerate(networks)
+    ]
+    return zoo.compare(models, images, only=["cka"])
+
+
+def test_networks_with_other_weights_make_another_comparison(digit_images):
+    images, _ = digit_images
+    first = compare(images, small_network(0), small_network(1)).digest
+    assert compare(images, small_network(0), small_network(1)).digest == first
+    assert compare(images, small_network(0), small_network(2)).digest != first
+
+
+def test_a_mean_given_as_numpys_numbers_is_a_mean(digit_images):
+    images, _ = digit_images
+    network = small_network(0)
+    known = [{"mean": kind([0.5] * 3), "std": kind([0.25] * 3)} for kind in (list, np.array)]
+    plain, numpys = (compare(images, network, **k).metrics for k in known)
+    assert plain == numpys
+
+
+def test_a_bare_network_is_told_how_to_be_compared(digit_images):
+    with pytest.raises(UserError, match=r"zoo.wrap\(net, .* got Sequential"):
+        zoo.compare([small_network(0)], digit_images[0])

@@ -1,0 +1,22 @@
+"""Where networks run: a device's name, checked before anything is loaded."""
+
+from __future__ import annotations
+
+from zoo.errors import UserError
+
+
+def parse_device(name: str) -> str:
+    """Return the device of a name, a GPU where there is one for none; `UserError` if unusable."""
+    import torch
+
+    if not name:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.device(name)
+    except RuntimeError:
+        raise UserError(f"unknown device {name!r}: expected cpu, cuda, cuda:1 or mps") from None
+    try:
+        torch.zeros(1, device=name).item()
+    except (RuntimeError, AssertionError, NotImplementedError):  # torch without CUDA asserts
+        raise UserError(f"device {name!r} is not available here; cpu always is") from None
+    return name
