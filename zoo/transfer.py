@@ -201,6 +201,7 @@ def _learn(
         subset_count=len(subset),
         subset_digest=subset.info.digest,
         test_digest=test.info.digest,
+        test_count=test.info.count,
         seed=seed,
         parameters=count_parameters(module),
         metrics={},

@@ -169,6 +169,7 @@ def _untrained(
         subset_count=info.count,
         subset_digest=info.digest,
         test_digest=test.info.digest,
+        test_count=test.info.count,
         seed=variant.seed,
         parameters=count_parameters(module),
     )

@@ -1,6 +1,7 @@
 import dataclasses
 import json
-import pickle
+import os
+import resource
 
 import numpy as np
 import pytest
@@ -45,17 +46,6 @@ def test_the_digest_is_over_weights_and_spec(saved, tmp_path):
     assert save_model(folder, model.module, other) != digest
 
 
-def test_nothing_is_unpickled(saved, monkeypatch):
-    def refuse(*args, **kwargs):
-        raise AssertionError("unpickled")
-
-    for place in (pickle, torch):
-        monkeypatch.setattr(place, "load", refuse)
-    monkeypatch.setattr(pickle, "loads", refuse)
-    monkeypatch.setattr(pickle, "Unpickler", refuse)
-    load_model(saved[0])
-
-
 def damage_weights(folder):
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:500])
@@ -64,6 +54,17 @@ def damage_weights(folder):
 def huge_header(folder):
     path = folder / "model.safetensors"
     path.write_bytes((1 << 62).to_bytes(8, "little") + path.read_bytes()[8:])
+
+
+def long_header(folder):
+    path = folder / "model.safetensors"
+    header = b"{" + b" " * (17 << 20) + b"}"
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+
+
+def header_beyond_the_file(folder):
+    path = folder / "model.safetensors"
+    path.write_bytes((1 << 20).to_bytes(8, "little") + b"{}")
 
 
 def extra_key(folder):
@@ -89,7 +90,15 @@ def edit_spec(**changes):
     ("damage", "message"),
     [
         (damage_weights, r"model\.safetensors is damaged"),
-        (huge_header, r"model\.safetensors is damaged"),
+        (
+            huge_header,
+            r"model\.safetensors is damaged: its header claims 4,611,686,018,427,387,904",
+        ),
+        (long_header, r"model\.safetensors is damaged: its header claims 17,825,794 bytes"),
+        (
+            header_beyond_the_file,
+            r"model\.safetensors is damaged: its header claims 1,048,576 bytes",
+        ),
         (extra_key, "'extra': expected nothing, got"),
         (wrong_shape, "'head.bias': expected"),
         (edit_spec(arch="os.system"), "unknown arch 'os.system'"),
@@ -104,6 +113,68 @@ def test_a_damaged_or_doctored_model_is_refused_by_name(saved, damage, message):
     damage(saved[0])
     with pytest.raises(UserError, match=message):
         load_model(saved[0])
+
+
+@pytest.mark.parametrize(
+    "arch",
+    [
+        *("os:system", "os.system", "builtins:eval", "subprocess:Popen", "posix:system"),
+        *("torchvision:__class__", "torchvision:os", "torchvision:get_model", "timm:os"),
+        *("hf-hub:a/b", "local-dir:/tmp", "timm:hf-hub:a/b", "timm:local-dir:/tmp"),
+        *("__import__", "vit:system", "resnet18.../../etc", "nn.Linear", "a" * 10_000),
+    ],
+)
+def test_a_spec_that_names_other_code_is_refused(saved, monkeypatch, arch):
+    for name in ("system", "popen"):
+        monkeypatch.setattr(os, name, lambda *_: pytest.fail("called"))
+    edit_spec(arch=arch, kwargs={})(saved[0])
+    with pytest.raises(UserError):
+        load_model(saved[0])
+
+
+def deep(depth):
+    return {"embed_dim": 16, "num_heads": 2, "depth": depth}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"image_size": 10**9},
+            r"spec\.json asks for images of 1e\+09 px; expected 4096 px at most",
+        ),
+        ({"crop_fraction": 1e-9}, "asks for images of 1.6e"),
+        ({"kwargs": deep(10**6)}, "asks for 1e\\+06 in kwargs; expected 100000 at most: not built"),
+        ({"kwargs": deep(10**300)}, "asks for 1e\\+300 in kwargs"),
+        ({"kwargs": deep(50_000)}, "asks for a network of more than"),
+        ({"kwargs": deep(2) | {"embed_dim": 100_000}}, "does not fit spec"),
+        ({"kwargs": {"a": {"b": [[-1e9]]}}}, "asks for -1e"),
+        ({"kwargs": {"a": [0] * 2000}}, "asks for more kwargs; expected 1000 at most"),
+        ({"arch": "resnet18", "kwargs": {"layers": [90_000] * 4}}, "kwargs|cannot build|parts"),
+    ],
+)
+def test_a_spec_that_asks_for_too_much_is_refused_before_memory_is_taken(saved, changes, message):
+    edit_spec(**changes)(saved[0])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UserError, match=message):
+        load_model(saved[0])
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert kilobytes < 200_000
+
+
+@pytest.mark.parametrize("text", ['{"seed": ' + "9" * 5000 + "}", "[" * 100_000])
+def test_json_that_python_refuses_is_refused_by_name(saved, text):
+    (saved[0] / "spec.json").write_text(text)
+    with pytest.raises(UserError, match=r"spec\.json is damaged"):
+        load_model(saved[0])
+
+
+def test_a_models_own_folder_may_hold_links(saved, tmp_path):
+    # DVC links what it caches.
+    (tmp_path / "linked").mkdir()
+    for name in ("model.safetensors", "spec.json"):
+        (tmp_path / "linked" / name).symlink_to(saved[0] / name)
+    assert load_model(tmp_path / "linked").digest == saved[2]
 
 
 def test_pixels_are_scaled_normalised_and_resized():

@@ -106,15 +106,30 @@ def _folder_split(root: Path, class_names: Sequence[str]) -> Split:
     files: list[Path] = []
     labels: list[int] = []
     for label, name in enumerate(class_names):
-        found = sorted(p for p in (root / name).rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-        if not found:
-            raise UserError(f"{root / name}: no images; expected {', '.join(IMAGE_SUFFIXES)}")
+        found = find_images(root / name)
         files += found
         labels += [label] * len(found)
-    return Split(np.array(labels, dtype=np.int64), lambda i: _read_image(files[i]))
+    return Split(np.array(labels, dtype=np.int64), lambda i: read_image(files[i]))
 
 
-def _read_image(path: Path) -> NDArray[np.uint8]:
+def find_images(path: Path) -> list[Path]:
+    """Return a folder's image files, at any depth, in their names' order; a file is itself.
+
+    Raises:
+        UserError: there is no such file or folder, or no image in it.
+    """
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise UserError(f"no file or folder {path}")
+    found = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    if not found:
+        raise UserError(f"{path}: no images; expected {', '.join(IMAGE_SUFFIXES)}")
+    return found
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """Read an image file as (height, width, 3) uint8; `UserError` where it is none."""
     from PIL import Image
 
     try:

@@ -2,12 +2,14 @@
 
 The papers' models are timm's classes with the papers' sizes; what timm lacks is a ResNet-18
 with the small stem used on small images, and transformer blocks without skip connections.
+Imported models are timm's, torchvision's or built by a user's own factory.
 """
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +17,11 @@ from torch import nn
 
 from zoo.config import check_kwargs
 from zoo.errors import UserError, unknown
+from zoo.models.factories import call_factory, find_factory, is_factory
+from zoo.models.spec import ModelSpec
+
+# Of the number of classes, the image's size and the network's own arguments.
+Factory = Callable[[int, int, dict[str, Any]], nn.Module]
 
 SMALL_IMAGE = 64
 NO_SKIP = re.compile(r"^(?P<arch>.+)-noskip(?P<block>\d+)$")
@@ -25,7 +32,8 @@ def build(arch: str, *, classes: int, image_size: int, **kwargs: Any) -> nn.Modu
 
     Args:
         arch: one of `ARCHITECTURES`, one of them with `-noskip<i>` (the skip connections of
-            `blocks.<i>` removed), or any timm name.
+            `blocks.<i>` removed), any timm name (`timm:resnet18` is timm's own where ours has
+            that name), `torchvision:NAME`, or a trusted factory `package.module:name`.
         classes: outputs of the classifier.
         image_size: pixels a side of the square input.
         kwargs: laid over the architecture's own arguments.
@@ -37,9 +45,11 @@ def build(arch: str, *, classes: int, image_size: int, **kwargs: Any) -> nn.Modu
     if match := NO_SKIP.match(arch):
         model = build(match["arch"], classes=classes, image_size=image_size, **kwargs)
         return _without_skips(model, int(match["block"]), arch)
-    factory = ARCHITECTURES.get(arch) or _timm_factory(arch)
+    factory = _find(arch)
     try:
         return factory(classes, image_size, kwargs)
+    except UserError:
+        raise
     except (TypeError, AssertionError, ValueError, RuntimeError) as error:
         # timm checks its arguments in many ways; all of them are the caller's to mend.
         raise UserError(f"cannot build {arch} at {image_size} px with {kwargs}: {error}") from None
@@ -48,14 +58,40 @@ def build(arch: str, *, classes: int, image_size: int, **kwargs: Any) -> nn.Modu
 def check_arch(arch: str) -> None:
     """Raise `UserError` unless the name stands for an architecture; builds nothing."""
     match = NO_SKIP.match(arch)
-    name = match["arch"] if match else arch
-    if name not in ARCHITECTURES:
-        _timm_factory(name)
+    _find(match["arch"] if match else arch)
+
+
+def build_spec(spec: ModelSpec) -> nn.Module:
+    """Build the untrained network of a spec; see `build`.
+
+    Raises:
+        UserError: it cannot be built here; a missing package is named with its version.
+    """
+    if is_factory(spec.arch):
+        find_factory(spec.arch, spec.origin)
+    return build(
+        spec.arch, classes=len(spec.class_names), image_size=spec.image_size, **spec.kwargs
+    )
 
 
 def count_parameters(model: nn.Module) -> int:
     """Return the number of trainable numbers in a network."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def _find(arch: str) -> Factory:
+    if arch in ARCHITECTURES:
+        return ARCHITECTURES[arch]
+    library, _, name = arch.rpartition(":")
+    if library in {"", "timm"}:
+        return _timm_factory(name)
+    if library == "torchvision":
+        return _torchvision_factory(name)
+    if not is_factory(arch):
+        raise unknown("arch", arch, ARCHITECTURES)
+    return lambda classes, image_size, kwargs: call_factory(
+        arch, classes=classes, image_size=image_size, **kwargs
+    )
 
 
 def _create(name: str, kwargs: dict[str, Any]) -> nn.Module:
@@ -106,11 +142,11 @@ def _mixer(classes: int, image_size: int, kwargs: dict[str, Any]) -> nn.Module:
     return MlpMixer(**(sizes | kwargs), num_classes=classes, img_size=image_size)
 
 
-def _timm_factory(name: str) -> Callable[[int, int, dict[str, Any]], nn.Module]:
+def _timm_factory(name: str) -> Factory:
     import timm
 
     if not timm.is_model(name.split(".")[0]):
-        raise unknown("arch", name, [*ARCHITECTURES, *_similar(name)])
+        raise unknown("arch", name, [*ARCHITECTURES, *nearest(name, timm.list_models())])
 
     def factory(classes: int, image_size: int, kwargs: dict[str, Any]) -> nn.Module:
         config = timm.get_pretrained_cfg(name)
@@ -120,15 +156,33 @@ def _timm_factory(name: str) -> Callable[[int, int, dict[str, Any]], nn.Module]:
     return factory
 
 
-def _similar(name: str) -> list[str]:
-    import difflib
+def _torchvision_factory(name: str) -> Factory:
+    from torchvision import models
 
-    import timm
+    known = models.list_models(module=models)
+    if name not in known:
+        raise unknown("torchvision model", name, nearest(name, known))
 
-    return difflib.get_close_matches(name, timm.list_models(), n=3)
+    def factory(classes: int, image_size: int, kwargs: dict[str, Any]) -> nn.Module:
+        size: dict[str, Any] = {}
+        if name.startswith("vit_"):
+            size = {"image_size": image_size}
+        elif name.startswith("maxvit_"):
+            size = {"input_size": (image_size, image_size)}
+        # RegNets read values while they are made, which the meta device has not. A spec's kwargs
+        # must not bring weights of their own: torchvision would unpickle them.
+        with torch.device("cpu"):
+            return models.get_model(name, weights=None, num_classes=classes, **size, **kwargs)
+
+    return factory
 
 
-ARCHITECTURES: dict[str, Callable[[int, int, dict[str, Any]], nn.Module]] = {
+def nearest(name: str, known: Sequence[str]) -> list[str]:
+    """Return the few names most like one that is not known, out of hundreds."""
+    return difflib.get_close_matches(name, known, n=5) or list(known[:3])
+
+
+ARCHITECTURES: dict[str, Factory] = {
     "vit": _vit,
     "vit-gap": _vit_gap,
     "resnet18": _resnet18,

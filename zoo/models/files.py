@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +13,20 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
+from torch.nn.modules.module import register_module_module_registration_hook
 
 from zoo.errors import UserError
 from zoo.files import write_bytes, write_json
-from zoo.models.build import build, count_parameters
+from zoo.models.build import build_spec, count_parameters
 from zoo.models.preprocess import preprocess
 from zoo.models.spec import SPEC, WEIGHTS, ModelSpec, model_digest, read_spec
+
+# What a stranger's spec may ask for; the largest of timm's own ask for less than half of it.
+LARGEST_IMAGE = 4096  # pixels a side
+LARGEST_NUMBER = 100_000
+LONGEST_NAME = 200  # characters
+MOST_ARGUMENTS = 1000
+LARGEST_HEADER = 16 << 20  # bytes; 100,000 tensors need less
 
 
 @dataclass(frozen=True)
@@ -54,10 +65,13 @@ def load_model(folder: Path, *, name: str = "", uri: str = "") -> LoadedModel:
     """Build the network from its spec and load its weights strictly, in eval mode.
 
     Raises:
-        UserError: a missing, damaged or foreign file, or weights that do not fit the spec.
+        UserError: a missing, damaged or foreign file, a spec that asks for too much, or weights
+            that do not fit the spec.
     """
     digest = model_digest(folder)
     spec = read_spec(folder / SPEC)
+    _check_modest(spec, folder)
+    _check_header(folder / WEIGHTS)
     try:
         # Copied, since tensors inside the file are not aligned: kernels would round otherwise.
         weights = {name: t.clone() for name, t in load_file(folder / WEIGHTS).items()}
@@ -89,25 +103,80 @@ def describe_module(module: nn.Module, *, name: str, image_size: int, **known: A
     return LoadedModel(name, module, spec)
 
 
-def _build_with(weights: dict[str, torch.Tensor], spec: ModelSpec, folder: Path) -> nn.Module:
-    def fresh() -> nn.Module:
-        return build(
-            spec.arch, classes=len(spec.class_names), image_size=spec.image_size, **spec.kwargs
-        )
+def weights_digest(module: nn.Module) -> str:
+    """Return the sha256 over a network's weights and their names: its identity in memory."""
+    digest = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
+
+def _build_with(weights: dict[str, torch.Tensor], spec: ModelSpec, folder: Path) -> nn.Module:
     # On the meta device no time goes into initial weights that are thrown away at once.
-    with torch.device("meta"):
-        module = fresh()
+    with torch.device("meta"), _no_larger_than(weights, folder):
+        module = build_spec(spec)
     _check_fit(module, weights, folder)
     module.load_state_dict(weights, strict=True, assign=True)
     left = [*module.parameters(), *module.buffers()]
     if any(tensor.is_meta for tensor in left):
         # A buffer that is computed, not saved: the network has to be built for real.
-        module = fresh()
+        module = build_spec(spec)
         module.load_state_dict(weights, strict=True)
     for parameter in module.parameters():
         parameter.requires_grad_(True)
     return module
+
+
+def _check_modest(spec: ModelSpec, folder: Path) -> None:
+    """Refuse a spec that would take memory or time without bounds, before it takes any."""
+    resized = spec.image_size / spec.crop_fraction
+    if resized > LARGEST_IMAGE:
+        raise _too_much(folder, f"images of {resized:.3g} px", f"{LARGEST_IMAGE} px")
+    if len(spec.arch) > LONGEST_NAME:
+        raise _too_much(folder, f"arch of {len(spec.arch)} characters", str(LONGEST_NAME))
+    count = 0
+    waiting: list[Any] = [spec.kwargs]
+    while waiting:
+        value = waiting.pop()
+        count += 1
+        if isinstance(value, Mapping):
+            waiting += value.values()
+        elif isinstance(value, Sequence) and not isinstance(value, str):
+            waiting += value
+        elif isinstance(value, int | float) and not abs(value) <= LARGEST_NUMBER:
+            raise _too_much(folder, f"{value:.3g} in kwargs", f"{LARGEST_NUMBER}")
+        if count > MOST_ARGUMENTS:
+            raise _too_much(folder, "more kwargs", f"{MOST_ARGUMENTS}")
+
+
+def _too_much(folder: Path, asked: str, most: str) -> UserError:
+    return UserError(f"{folder / SPEC} asks for {asked}; expected {most} at most: not built")
+
+
+def _check_header(path: Path) -> None:
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+    if size > min(LARGEST_HEADER, path.stat().st_size):
+        raise UserError(f"{path} is damaged: its header claims {size:,} bytes")
+
+
+@contextmanager
+def _no_larger_than(weights: Mapping[str, torch.Tensor], folder: Path) -> Iterator[None]:
+    """Stop building a network as soon as it has far more parts than the file has weights."""
+    allowed, parts = 20 * len(weights) + 1000, 0
+
+    def count(*_: Any) -> None:
+        nonlocal parts
+        parts += 1
+        if parts > allowed:
+            raise _too_much(folder, f"a network of more than {allowed} parts", f"{len(weights)}")
+
+    handle = register_module_module_registration_hook(count)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _check_fit(module: nn.Module, weights: dict[str, torch.Tensor], folder: Path) -> None:

@@ -1,13 +1,29 @@
-"""Models with published weights, by their name in timm."""
+"""Models with published weights, by their name in timm or torchvision."""
 
 from __future__ import annotations
 
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import torch
+from torch import nn
+
 from zoo.errors import UserError, unknown
-from zoo.models.build import count_parameters
+from zoo.models.build import count_parameters, nearest
 from zoo.models.files import LoadedModel
 from zoo.models.spec import INTERPOLATIONS, ModelSpec
+
+FOLDER = "local-dir:"
+LONGEST = 300  # characters of an error of somebody else's
+HUB = "https://huggingface.co/"
+# What torchvision's pretrained builders set beside the weights.
+TORCHVISION_KWARGS = {
+    name: {"transform_input": True, "aux_logits": False, "init_weights": False}
+    for name in ("googlenet", "inception_v3")
+}
 
 
 def load_timm(name: str) -> LoadedModel:
@@ -20,43 +36,125 @@ def load_timm(name: str) -> LoadedModel:
         UserError: timm has no such model or weights, or they can neither be found in the local
             cache nor downloaded.
     """
-    import timm
-
-    known = timm.list_models(pretrained=True)
-    if name not in known and not any(full.split(".")[0] == name for full in known):
-        raise unknown("timm model", name, _nearest(name, known))
-    try:
-        module = timm.create_model(name, pretrained=True).eval()
-    except Exception as error:
-        # Hub clients raise many kinds of errors, of their own and of the network.
-        raise UserError(
-            f"timm:{name}: the weights are not in the local cache and could not be downloaded "
-            f"({type(error).__name__}: {error})"
-        ) from None
+    module = create_timm(name)
     spec = timm_spec(name, module)
     return LoadedModel(name, module, spec, digest=timm_identity(name), uri=f"timm:{name}")
 
 
-def timm_spec(name: str, module: Any) -> ModelSpec:
-    """Describe a timm model by its pretrained configuration."""
+def create_timm(
+    name: str, *, weights: Mapping[str, torch.Tensor] | None = None, **kwargs: Any
+) -> nn.Module:
+    """Build a timm model, in eval mode, with published weights or with those given.
+
+    Args:
+        name: a timm name with or without a tag, or `local-dir:FOLDER` with timm's `config.json`.
+        weights: in the format of timm or of the model's authors, which timm converts.
+        kwargs: the network's own arguments; `num_classes` is that of the weights given.
+
+    Raises:
+        UserError: no such model, or weights that are not there or do not fit.
+    """
     import timm
 
+    if not name.startswith(FOLDER):
+        known = timm.list_models(pretrained=weights is None or "." in name)
+        if "." not in name:
+            known = list(dict.fromkeys(full.split(".")[0] for full in known))
+        if name not in known:
+            raise unknown("timm model", name, nearest(name, known))
+    overlay: dict[str, Any] = {}
+    if weights is not None:
+        overlay["state_dict"] = dict(weights)
+        if "num_classes" in kwargs:
+            # timm would drop a classifier that has another size than the published one.
+            overlay["num_classes"] = kwargs["num_classes"]
+    elif cached := _in_cache(name):
+        overlay = {"file": cached, "custom_load": False}
+    # The hub's client announces every retry; the one line at the end says it all.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    try:
+        with only_tensors():
+            return timm.create_model(
+                name, pretrained=True, pretrained_cfg_overlay=overlay, **kwargs
+            ).eval()
+    except Exception as error:
+        # Hub clients raise many kinds of errors, of their own and of the network.
+        cause = f"({brief(error)})"
+        if weights is not None:
+            raise UserError(f"timm:{name}: the weights do not fit it {cause}") from None
+        if name.startswith(FOLDER):
+            raise UserError(f"{name} holds no model of timm's {cause}") from None
+        raise UserError(
+            f"timm:{name}: the weights are not in the local cache and could not be downloaded "
+            f"{cause}; with no network, name a file of them by zoo import --weights"
+        ) from None
+
+
+def _in_cache(name: str) -> str | None:
+    """Find published weights in the hub's cache: its client would first try the network, long."""
+    import timm
+    from huggingface_hub import try_to_load_from_cache
+
+    config = None if name.startswith(FOLDER) else timm.get_pretrained_cfg(name)
+    if config is None or not config.hf_hub_id or config.hf_hub_filename:
+        return None
+    for file in ("model.safetensors", "pytorch_model.bin"):
+        found = try_to_load_from_cache(config.hf_hub_id, file)
+        if isinstance(found, str):
+            return found
+    return None
+
+
+def timm_spec(name: str, module: nn.Module, **known: Any) -> ModelSpec:
+    """Describe a timm model by its pretrained configuration.
+
+    Args:
+        name: how to call it.
+        module: what timm made.
+        known: fields of `ModelSpec` that are laid over.
+    """
+    import timm
+
+    described: Any = module
     config = timm.data.resolve_data_config({}, model=module)
     channels, height, width = config["input_size"]
     if channels != 3 or height != width:
         raise UserError(f"timm:{name}: expected square colour images, got {config['input_size']}")
     interpolation = config["interpolation"]
-    return ModelSpec(
-        name=name,
-        arch=name,
-        image_size=height,
-        class_names=[f"class {i}" for i in range(module.num_classes)],
-        mean=list(config["mean"]),
-        std=list(config["std"]),
-        interpolation=interpolation if interpolation in INTERPOLATIONS else "bicubic",
-        crop_fraction=config["crop_pct"],
-        parameters=count_parameters(module),
-    )
+    defaults: dict[str, Any] = {
+        "arch": f"timm:{described.pretrained_cfg['architecture']}",
+        "image_size": height,
+        "class_names": timm_class_names(module),
+        "mean": list(config["mean"]),
+        "std": list(config["std"]),
+        "interpolation": interpolation if interpolation in INTERPOLATIONS else "bicubic",
+        "crop_fraction": min(1.0, config["crop_pct"]),
+        "parameters": count_parameters(module),
+    }
+    return ModelSpec(name=name, **(defaults | known))
+
+
+def timm_class_names(module: nn.Module) -> list[str]:
+    """Return the names that the weights' configuration or ImageNet's lists give the outputs."""
+    from timm.data import ImageNetInfo, infer_imagenet_subset
+
+    described: Any = module
+    config, count = described.pretrained_cfg, described.num_classes
+    names: list[str] = list(config.get("label_names") or [])
+    if descriptions := config.get("label_descriptions"):
+        names = [descriptions.get(name, name) for name in names]
+    elif not names and (subset := infer_imagenet_subset(module)):
+        names = list(ImageNetInfo(subset).label_descriptions())
+    return names if len(names) == count else numbered(count)
+
+
+def timm_origin(module: nn.Module) -> dict[str, str]:
+    """Return the `url` and the `licence` that timm names for a model's weights."""
+    described: Any = module
+    config = described.pretrained_cfg
+    hub = config.get("hf_hub_id")
+    known = {"url": f"{HUB}{hub}" if hub else config.get("url"), "licence": config.get("license")}
+    return {key: str(value) for key, value in known.items() if value}
 
 
 def timm_identity(name: str) -> str:
@@ -66,7 +164,70 @@ def timm_identity(name: str) -> str:
     return f"timm-{importlib.metadata.version('timm')}:{name}"
 
 
-def _nearest(name: str, known: list[str]) -> list[str]:
-    import difflib
+def torchvision_weights(name: str, tag: str) -> Any:
+    """Return the entry of published weights of a torchvision classifier; its best for no tag.
 
-    return difflib.get_close_matches(name, known, n=5) or known[:3]
+    Raises:
+        UserError: torchvision has no such model or no such weights.
+    """
+    from torchvision import models
+
+    known = models.list_models(module=models)
+    if name not in known:
+        raise unknown("torchvision model", name, nearest(name, known))
+    published = models.get_model_weights(name)
+    if tag and tag not in published.__members__:
+        raise unknown(f"weights of torchvision:{name}", tag, published.__members__)
+    return published[tag or "DEFAULT"]
+
+
+def create_torchvision(name: str, published: Any, **kwargs: Any) -> nn.Module:
+    """Build a torchvision classifier with published weights, in eval mode.
+
+    Raises:
+        UserError: they are neither in torch's cache nor can they be downloaded.
+    """
+    from torchvision import models
+
+    try:
+        with only_tensors():
+            return models.get_model(name, weights=published, progress=False, **kwargs).eval()
+    except Exception as error:
+        # urllib's errors, a digest that differs, a damaged file.
+        raise UserError(
+            f"torchvision:{name}: {published.url} is not in torch's cache and could not be "
+            f"downloaded ({brief(error)}); with no network, name a file of the weights by zoo "
+            "import --weights"
+        ) from None
+
+
+@contextmanager
+def only_tensors() -> Iterator[None]:
+    """Let torch read nothing but tensors from files, whatever the library that calls it asks."""
+    name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+def brief(error: Exception) -> str:
+    """Return what a library raised in one line: some list every layer of a network."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:LONGEST]}{'…' if len(text) > LONGEST else ''}"
+
+
+def numbered(count: int) -> list[str]:
+    """Return names for classes of which only the number is known."""
+    return [f"class {i}" for i in range(count)]
+
+
+def check_names(names: Sequence[str], count: int, what: str) -> None:
+    """Raise `UserError` unless there is a name for each output; no names mean no classifier."""
+    if names and len(names) != count:
+        raise UserError(f"{what} has {count} outputs, but {len(names)} class names were given")

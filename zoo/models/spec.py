@@ -20,7 +20,9 @@ class ModelSpec:
     """How to build a model and how to feed it.
 
     `mean` and `std` are a channel's, for pixels scaled to 0..1. `crop_fraction` is the side of
-    the centre crop over the side of the resized image (1.0: nothing is cropped away).
+    the centre crop over the side of the resized image (1.0: nothing is cropped away). `origin`
+    says where an imported model is from: `source`, and where known `url`, `licence`,
+    `weights_sha256`, `package` and its `version`.
     """
 
     name: str
@@ -37,11 +39,13 @@ class ModelSpec:
     subset_count: int = 0
     subset_digest: str = ""
     test_digest: str = ""
+    test_count: int = 0
     seed: int = 0
     parameters: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
+    origin: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_kwargs(self.arch, self.kwargs)
@@ -68,7 +72,14 @@ class ModelSpec:
 
 def read_spec(path: Path) -> ModelSpec:
     """Read `spec.json`; unknown keys, missing keys and wrong types are `UserError`s."""
-    return from_mapping(ModelSpec, read_json(path), str(path))
+    try:
+        content = read_json(path)
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, UserError):
+            raise
+        # Numbers of thousands of digits, or brackets in brackets: JSON, but no spec.
+        raise UserError(f"{path} is damaged: expected a spec, got {error}") from None
+    return from_mapping(ModelSpec, content, str(path))
 
 
 def model_digest(folder: Path) -> str:

@@ -16,12 +16,18 @@ from mlflow.models.utils import _save_example
 from mlflow.types import Schema, TensorSpec
 from numpy.typing import NDArray
 
-from zoo import __version__
+import zoo
 from zoo.models.spec import SPEC, WEIGHTS, ModelSpec
+from zoo.registry.zoo_pyfunc import SOURCE
 
-FLAVOR, DATA = "zoo", "data"
-LOADER = "zoo.registry.serving"
-NEEDED = ("mlflow", "numpy", "safetensors", "timm", "torch", "vision-zoo")
+FLAVOR, DATA, CODE = "zoo", "data", "code"
+LOADER = "zoo_pyfunc"
+NEEDED = ("mlflow", "numpy", "pillow", "pyyaml", "safetensors", "timm", "torch", "torchvision")
+# All of zoo that loading and predicting import: it goes along with each model.
+SERVED = (
+    *("__init__.py", "config.py", "errors.py", "files.py", "models/*.py"),
+    *("registry/__init__.py", "registry/serving.py"),
+)
 
 
 def write_flavor(
@@ -51,13 +57,15 @@ def write_flavor(
         "python_function",
         loader_module=LOADER,
         data=DATA,
+        code=CODE,
         python_version=platform.python_version(),
         env={"virtualenv": "python_env.yaml"},
     )
-    model.add_flavor(FLAVOR, digest=digest, version=__version__, data=DATA, arch=spec.arch)
+    model.add_flavor(FLAVOR, digest=digest, version=zoo.__version__, data=DATA, arch=spec.arch)
     if example is not None:
         _save_example(model, example, str(target))
-    _write_environment(target)
+    _write_code(target / CODE)
+    _write_environment(target, spec)
     model.save(str(target / "MLmodel"))
 
 
@@ -68,9 +76,21 @@ def signature(spec: ModelSpec) -> ModelSignature:
     return ModelSignature(Schema([images]), Schema([probabilities]))
 
 
-def _write_environment(target: Path) -> None:
-    pinned = []
-    for name in NEEDED:
+def _write_code(folder: Path) -> None:
+    """Copy the loader, and below it the part of zoo that it takes where none is installed."""
+    package = Path(zoo.__file__).parent
+    folder.mkdir()
+    shutil.copyfile(package / "registry" / f"{LOADER}.py", folder / f"{LOADER}.py")
+    for pattern in SERVED:
+        for path in package.glob(pattern):
+            copy = folder / SOURCE / path.relative_to(package.parent)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+
+
+def _write_environment(target: Path, spec: ModelSpec) -> None:
+    pinned, package = [], spec.origin.get("package")
+    for name in (*NEEDED, package) if package else NEEDED:
         try:
             version = importlib.metadata.version(name).split("+")[0]
         except importlib.metadata.PackageNotFoundError:

@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from zoo.errors import UserError
 
-BATCH = 64
-
 
 class ImageClassifier:
     """A loaded model behind MLflow's `predict`."""
@@ -32,15 +30,9 @@ class ImageClassifier:
         Raises:
             UserError: something else came.
         """
-        import torch
+        from zoo.models.predict import probabilities
 
-        pixels = as_pixels(model_input, self.model.spec.image_size)
-        parts = [
-            torch.softmax(self.model(pixels[start : start + BATCH]).float(), dim=1).cpu().numpy()
-            for start in range(0, len(pixels), BATCH)
-        ]
-        classes = len(self.model.spec.class_names)
-        return np.concatenate(parts) if parts else np.zeros((0, classes), np.float32)
+        return probabilities(self.model, as_pixels(model_input, self.model.spec.image_size))
 
 
 def as_pixels(given: Any, image_size: int) -> NDArray[np.uint8]:
@@ -81,5 +73,5 @@ def _only(row: Any) -> Any:
 
 
 def _load_pyfunc(path: str) -> ImageClassifier:
-    """Load what lies in a model's `data` folder; the name is MLflow's contract."""
+    """Load what lies in a model's `data` folder, for models registered by zoo 0.1."""
     return ImageClassifier(Path(path))

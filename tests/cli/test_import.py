@@ -1,0 +1,163 @@
+"""Models in and out on the command line."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torch import nn
+
+from zoo.data.subsets import load_subset
+from zoo.models.files import save_model
+from zoo.registry.register import register_all
+from zoo.registry.store import open_store
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory, make_model, digits_folder):
+    """A project with a model of zoo's own and its images in the registry, made once."""
+    root = tmp_path_factory.mktemp("imports")
+    model = make_model(
+        "vit", "vit-small", source="digits",
+        test_digest=load_subset(digits_folder / "test").info.digest,
+    )  # fmt: skip
+    save_model(root / "models" / "vit-small", model.module, model.spec)
+    module = timm.create_model("test_vit", img_size=32, num_classes=3, depth=2)
+    save_file(module.state_dict(), root / "vit.safetensors")
+    (root / "names.txt").write_text("cat\ndog\n\nowl\n")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT"):
+            patch.delenv(name, raising=False)
+        folders = [root / "models" / "vit-small"]
+        register_all(folders, test_folder=digits_folder / "test", store=open_store(root))
+    return root
+
+
+@pytest.fixture
+def here(project, shared, monkeypatch):
+    """That project as the working folder."""
+    monkeypatch.chdir(shared)
+    return shared
+
+
+@pytest.fixture
+def imported(here):
+    """The arguments that import a model from elsewhere into it."""
+    options = ("--weights", "vit.safetensors", "--image-size", "32", "--kwarg", "depth=2")
+    return (
+        "import", "timm:test_vit", "--name", "other", "--classes", "names.txt", *options,
+        "--mean", "0.1,0.2,0.3", "--std", "0.5,0.5,0.5",
+    )  # fmt: skip
+
+
+def test_what_is_given_stands_in_the_spec(imported, zoo):
+    assert "other/1 " in zoo(*imported)
+    assert json.loads(zoo(*imported, "--json"))["created"] is False
+    spec = json.loads(zoo("show", "other", "--json"))["spec"]
+    assert spec["class_names"] == ["cat", "dog", "owl"]
+    assert (spec["mean"], spec["image_size"]) == ([0.1, 0.2, 0.3], 32)
+    assert spec["kwargs"] == {"depth": 2}
+
+
+def test_an_imported_model_compares_on_the_other_models_images(imported, zoo):
+    zoo(*imported)
+    options = ("--only", "cka,accuracy", "--images", "16", "--batch-size", "16", "--json")
+    report = json.loads(zoo("compare", "other", "vit-small", *options, "--layers", "blocks"))
+    assert [model["name"] for model in report["models"]] == ["other", "vit-small"]
+    assert report["images"]["source"] == "digits"
+    accuracy, cka = report["analyses"]
+    assert 0 < cka["metrics"]["cka/other__vit-small/mean"] <= 1
+    assert list(accuracy["metrics"]) == ["accuracy/vit-small"]
+    assert "other: trained on other classes" in accuracy["notes"][0]
+
+
+def test_two_imported_models_say_how_to_name_images(imported, zoo):
+    zoo(*imported)
+    zoo(*imported[:3], "another", *imported[4:])
+    said = zoo("compare", "other", "another", status=2)
+    assert "none of these models brings images" in said
+    assert "--data" in said
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--classes", "nothing.txt"), "--classes: expected a number or a file of names"),
+        (("--mean", "a,b"), "--mean: expected three numbers"),
+        (("--kwarg", "depth"), "--kwarg: expected KEY=VALUE; got 'depth'"),
+        (("--kwarg", "depth=[1"), "--kwarg: "),
+        (("--name", "a/b"), "name 'a/b'"),
+        (("--weights", "nothing.pth"), "'nothing.pth' does not exist"),
+    ],
+)
+def test_wrong_options_are_one_line(zoo, options, message):
+    given = ("import", "timm:test_vit", *(() if "--name" in options else ("--name", "x")))
+    said = zoo(*given, *options, status=2)
+    assert message in said
+    assert said.count("\n") == 1
+
+
+def test_a_factorys_model_asks_for_trust_elsewhere(project, zoo, monkeypatch, tmp_path_factory):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (project / "zoo_cli_nets.py").write_text(
+        "from torch import nn\ndef make(): return nn.Sequential(nn.Flatten(), nn.Linear(48, 2))\n"
+    )
+    torch.save(nn.Sequential(nn.Flatten(), nn.Linear(48, 2)).state_dict(), "mine.pt")
+    zoo("import", "zoo_cli_nets:make", "--name", "m", "--weights", "mine.pt", "--image-size", "4")
+    Image.new("RGB", (4, 4)).save("black.png")
+    pulled = tmp_path_factory.mktemp("pulled")
+    zoo("pull", "m", str(pulled))
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    said = zoo("predict", str(pulled), str(project / "black.png"), status=2)
+    assert "ZOO_TRUST=zoo_cli_nets:make" in said
+    monkeypatch.setenv("ZOO_TRUST", "zoo_cli_nets:make")
+    assert "class 0" in zoo("predict", str(pulled), str(project / "black.png"))
+    sys.modules.pop("zoo_cli_nets")
+
+
+@pytest.fixture
+def photos(here, tmp_path):
+    """Images of several sizes, more than a batch of them, and one that is none."""
+    folder = tmp_path / "photos"
+    (folder / "more").mkdir(parents=True)
+    random = np.random.default_rng(0)
+    for i in range(70):
+        size = (20 + i, 40, 3) if i % 2 else (16, 16, 3)
+        place = folder / "more" if i >= 35 else folder
+        Image.fromarray(random.integers(0, 256, size, dtype=np.uint8)).save(place / f"{i:02}.png")
+    return folder
+
+
+def test_predictions_are_those_of_the_model_one_by_one(photos, zoo):
+    import zoo as library
+    from zoo.data.sources import read_image
+
+    said = json.loads(zoo("predict", "vit-small", str(photos), "--top", "3", "--json"))
+    assert len(said) == 70
+    model = library.load("vit-small")
+    for each in (said[0], said[33], said[-1]):
+        logits = model(read_image(each["image"])[None]).double().softmax(1)[0]
+        best = logits.topk(3)
+        assert [c["name"] for c in each["classes"]] == [
+            model.spec.class_names[i] for i in best.indices
+        ]
+        np.testing.assert_allclose(
+            [c["probability"] for c in each["classes"]], best.values, atol=1e-6
+        )
+
+
+def test_a_file_that_is_no_image_is_one_line_and_the_others_are_classified(photos, zoo):
+    (photos / "broken.png").write_text("no image")
+    said = zoo("predict", "vit-small", str(photos), "--top", "1", status=2)
+    assert said.count("\n") == 1
+    assert "broken.png: damaged image" in said
+
+
+def test_what_holds_no_images_is_named(here, zoo):
+    (here / "no-photos").mkdir()
+    assert "no file or folder nowhere.png" in zoo("predict", "vit-small", "nowhere.png", status=2)
+    assert "no-photos: no images; expected" in zoo("predict", "vit-small", "no-photos", status=2)

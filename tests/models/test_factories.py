@@ -1,0 +1,130 @@
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from zoo.errors import UserError
+from zoo.models import factories
+from zoo.models.build import build, check_arch
+from zoo.models.files import load_model, save_model
+from zoo.models.spec import ModelSpec
+
+CODE = """
+import pathlib
+from torch import nn
+__version__ = "1.2"
+pathlib.Path("ran").write_text("imported")
+
+def make(num_classes=3, width=4):
+    scale = nn.Parameter(__import__("torch").linspace(0, 1, 3))
+    net = nn.Sequential(nn.Flatten(), nn.Linear(48, width), nn.Linear(width, num_classes))
+    net.first = float(scale.detach()[0].item())  # reads a value: impossible on the meta device
+    return net
+
+def fail(): raise RuntimeError("no such layer")
+def other(): return "text"
+"""
+ARCH = "zoo_test_nets:make"
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path, monkeypatch):
+    """A project with a user's module in it, which nobody has trusted."""
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    monkeypatch.delenv(factories.VARIABLE, raising=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "zoo_test_nets.py").write_text(CODE)
+    yield tmp_path
+    sys.modules.pop("zoo_test_nets", None)
+
+
+@pytest.fixture
+def saved(project):
+    module = nn.Sequential(nn.Flatten(), nn.Linear(48, 4), nn.Linear(4, 3))
+    spec = ModelSpec(
+        "mine", ARCH, 4, ["a", "b", "c"], [0.0] * 3, [1.0] * 3,
+        origin={"package": "zoo_test_nets", "version": "1.2"},
+    )  # fmt: skip
+    save_model(project / "model", module, spec)
+    return project / "model", module
+
+
+def test_an_untrusted_factory_is_refused_by_name_and_never_imported(saved, project):
+    with pytest.raises(UserError, match=r"zoo_test_nets:make is code .* ZOO_TRUST=zoo_test_nets"):
+        load_model(saved[0])
+    assert not (project / "ran").exists()
+
+
+@pytest.mark.parametrize("by", ["file", "environment"])
+def test_a_trusted_factory_builds_the_model(saved, monkeypatch, by):
+    if by == "file":
+        factories.trust(ARCH)
+    else:
+        monkeypatch.setenv(factories.VARIABLE, f"other:make, {ARCH}")
+    loaded = load_model(saved[0])
+    x = torch.randn(2, 3, 4, 4)
+    assert torch.equal(loaded.module(x), saved[1](x))
+
+
+def test_trust_in_one_factory_is_none_in_its_neighbours(project):
+    factories.trust(ARCH)
+    with pytest.raises(UserError, match="zoo_test_nets:fail is code"):
+        build("zoo_test_nets:fail", classes=3, image_size=4)
+    assert not (project / "ran").exists()
+
+
+def test_trusting_twice_writes_one_line_and_keeps_the_others(project):
+    for name in ("a:b", ARCH, "a:b"):
+        factories.trust(name)
+    assert (project / ".zoo" / "trusted-factories").read_text() == f"a:b\n{ARCH}\n"
+
+
+def test_a_missing_package_is_named_with_the_version_it_had(saved, project, monkeypatch):
+    factories.trust(ARCH)
+    (project / "zoo_test_nets.py").unlink()
+    with pytest.raises(UserError, match=r"needs the Python package zoo_test_nets \(.* version 1.2"):
+        load_model(saved[0])
+
+
+def test_a_factory_gets_the_sizes_it_takes_and_the_specs_arguments():
+    factories.trust(ARCH)
+    module = build(ARCH, classes=7, image_size=4, width=5)
+    assert [tuple(p.shape) for p in module.parameters()] == [(5, 48), (5,), (7, 5), (7,)]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("fail", "zoo_test_nets:fail raised RuntimeError: no such layer"),
+        ("other", "expected a torch.nn.Module, got str"),
+        ("nothing", "cannot import zoo_test_nets:nothing: AttributeError"),
+        ("__version__", "expected a function or class, got str"),
+    ],
+)
+def test_a_factory_that_gives_no_network_is_named(name, message):
+    factories.trust(f"zoo_test_nets:{name}")
+    with pytest.raises(UserError, match=message):
+        build(f"zoo_test_nets:{name}", classes=3, image_size=4)
+
+
+def test_the_version_is_that_of_the_distribution_or_the_module():
+    assert factories.package_version("timm.models:resnet18")["package"] == "timm"
+    factories.trust(ARCH)
+    factories.find_factory(ARCH)
+    assert factories.package_version(ARCH) == {"package": "zoo_test_nets", "version": "1.2"}
+
+
+@pytest.mark.parametrize("arch", ["os.system", "a:b:c", ":make", "a.:b", "a:b()", "a/b:c"])
+def test_what_is_no_factorys_name_is_an_unknown_arch(arch):
+    assert not factories.is_factory(arch)
+    with pytest.raises(UserError, match="unknown arch"):
+        check_arch(arch)
+
+
+def test_a_spec_cannot_make_torchvision_load_weights_of_its_own():
+    with pytest.raises(UserError, match="multiple values for keyword argument 'weights'"):
+        build("torchvision:squeezenet1_1", classes=3, image_size=64, weights="DEFAULT")
+    with pytest.raises(UserError, match="unknown torchvision model 'fasterrcnn"):
+        check_arch("torchvision:fasterrcnn_resnet50_fpn")

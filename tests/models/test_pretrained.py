@@ -1,0 +1,143 @@
+"""Published weights, through the caches of timm's hub and of torch in their own formats."""
+
+import pickle
+from pathlib import Path
+
+import huggingface_hub
+import numpy as np
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from torchvision.models import get_model, get_model_weights
+
+from zoo.errors import UserError
+from zoo.models.imported import Given, import_model
+from zoo.models.preprocess import preprocess
+from zoo.models.pretrained import load_timm, only_tensors, timm_class_names
+
+TIMM, TORCHVISION = "test_vit.r160_in1k", "squeezenet1_1"
+
+
+@pytest.fixture(autouse=True)
+def caches(tmp_path, monkeypatch):
+    """Empty caches, and no network."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+
+    def refuse(*args, **kwargs):
+        raise OSError("no network")
+
+    monkeypatch.setattr("timm.models._hub.hf_hub_download", refuse)
+    monkeypatch.setattr("urllib.request.urlopen", refuse)
+    monkeypatch.setattr("torch.hub.urlopen", refuse)
+    return tmp_path
+
+
+@pytest.fixture
+def published(caches):
+    """A timm model's weights, as the hub's client keeps them."""
+    module = timm.create_model(TIMM).eval()
+    folder = caches / "hub" / f"models--timm--{TIMM}"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / "main").write_text("a" * 40)
+    (folder / "snapshots" / ("a" * 40)).mkdir(parents=True)
+    save_file(module.state_dict(), folder / "snapshots" / ("a" * 40) / "model.safetensors")
+    return module
+
+
+def torch_cache(folder: Path, name: str) -> Path:
+    file = folder / "torch" / "hub" / "checkpoints" / Path(get_model_weights(name).DEFAULT.url).name
+    file.parent.mkdir(parents=True)
+    return file
+
+
+@pytest.mark.parametrize("name", [TIMM, "test_vit"])
+def test_timm_weights_come_from_the_local_cache(published, name):
+    loaded = load_timm(name)
+    x = torch.randn(1, 3, 160, 160)
+    assert torch.equal(loaded.module(x), published(x))
+    assert (loaded.uri, loaded.spec.arch) == (f"timm:{name}", "timm:test_vit")
+    assert not loaded.module.training
+
+
+def test_a_timm_model_is_preprocessed_as_timm_does(published):
+    spec = load_timm(TIMM).spec
+    config = timm.data.resolve_data_config({}, model=published)
+    assert (spec.image_size, spec.crop_fraction) == (160, config["crop_pct"])
+    image = np.random.default_rng(0).integers(0, 256, (240, 240, 3), dtype=np.uint8)
+    from PIL import Image
+
+    expected = timm.data.create_transform(**config)(Image.fromarray(image))
+    # Pillow rounds to whole values between its two passes, which zoo does not.
+    assert (preprocess(image[None], spec)[0] - expected).abs().mean() < 0.01
+
+
+def test_imagenets_classes_bear_their_names(published):
+    names = load_timm(TIMM).spec.class_names
+    assert len(names) == 1000
+    assert names[0] == "tench, Tinca tinca"
+    torchvisions = get_model_weights(TORCHVISION).DEFAULT.meta["categories"]
+    same = sum(b in a for a, b in zip(names, torchvisions, strict=True))
+    assert same > 900  # two lists of the same classes in the same order
+
+
+def test_classes_that_no_list_has_are_numbered():
+    assert timm_class_names(timm.create_model("test_vit", num_classes=3)) == [
+        f"class {i}" for i in range(3)
+    ]
+
+
+def test_weights_that_are_nowhere_are_one_line():
+    with pytest.raises(UserError, match="not in the local cache and could not be downloaded"):
+        load_timm(TIMM)
+    with pytest.raises(UserError, match=r"squeezenet1_1-.*pth is not in torch's cache"):
+        import_model(f"torchvision:{TORCHVISION}", "s", Given())
+
+
+@pytest.mark.parametrize("name", ["test_vitt", "test_vit.nothing"])
+def test_an_unknown_timm_model_gets_a_suggestion(name):
+    with pytest.raises(UserError, match="did you mean 'test_vit"):
+        load_timm(name)
+
+
+def test_torchvision_weights_come_from_torchs_cache(caches):
+    module = get_model(TORCHVISION).eval()
+    torch.save(module.state_dict(), torch_cache(caches, TORCHVISION))
+    imported = import_model(f"torchvision:{TORCHVISION}", "squeeze", Given())
+    x = torch.randn(1, 3, 224, 224)
+    assert torch.equal(imported.module(x), module(x))
+    spec, entry = imported.spec, get_model_weights(TORCHVISION).DEFAULT
+    assert spec.class_names == entry.meta["categories"]
+    assert spec.origin == {
+        "source": "torchvision:squeezenet1_1.IMAGENET1K_V1",
+        "url": entry.url,
+    }
+    image = np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)
+    expected = entry.transforms()(torch.from_numpy(image).permute(2, 0, 1))
+    # torchvision rounds the resized image to whole values.
+    assert (preprocess(image[None], spec)[0] - expected).abs().max() < 1 / 255 / 0.224
+
+
+class Evil:
+    def __reduce__(self):
+        return (Path.touch, (Path("ran"),))
+
+
+def test_code_in_torchs_cache_does_not_run(caches, monkeypatch):
+    monkeypatch.chdir(caches)
+    torch.save({"features.0.weight": Evil()}, torch_cache(caches, TORCHVISION))
+    with pytest.raises(UserError, match="could not be downloaded"):
+        import_model(f"torchvision:{TORCHVISION}", "s", Given())
+    assert not (caches / "ran").exists()
+
+
+def test_only_tensors_holds_for_a_library_that_asks_for_more(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save(Evil(), "evil.pth")
+    with only_tensors(), pytest.raises(pickle.UnpicklingError, match="Weights only"):
+        torch.load("evil.pth", weights_only=False)
+    assert not Path("ran").exists()
+    # Outside of it, that call does run what is in the file: the test is not empty.
+    torch.load("evil.pth", weights_only=False)
+    assert Path("ran").exists()

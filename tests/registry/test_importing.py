@@ -1,0 +1,111 @@
+import sys
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from zoo.errors import UserError
+from zoo.models.imported import Given
+from zoo.registry.card import CARD
+from zoo.registry.importing import import_registered
+from zoo.registry.pull import pull
+from zoo.registry.resolve import load, resolve
+
+CODE = """
+from torch import nn
+def make():
+    return nn.Sequential(nn.Flatten(), nn.Linear(48, 3))
+"""
+
+
+@pytest.fixture(scope="module")
+def vit():
+    import timm
+
+    return timm.create_model("test_vit", img_size=32, num_classes=3).eval()
+
+
+@pytest.fixture
+def given(root, vit, monkeypatch):
+    """Weights in a project that is the working folder."""
+    monkeypatch.chdir(root)
+    save_file(vit.state_dict(), root / "vit.safetensors")
+    return Given(weights=root / "vit.safetensors", image_size=32, class_names=["a", "b", "c"])
+
+
+@pytest.fixture
+def factory(root, given, monkeypatch):
+    monkeypatch.delenv("ZOO_TRUST", raising=False)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (root / "zoo_mine.py").write_text(CODE)
+    torch.save(nn.Sequential(nn.Flatten(), nn.Linear(48, 3)).state_dict(), root / "mine.pt")
+    yield Given(weights=root / "mine.pt", image_size=4)
+    sys.modules.pop("zoo_mine", None)
+
+
+def test_an_imported_model_is_a_version_like_any_other(store, given, vit):
+    done, notes = import_registered(store, "timm:test_vit.r160_in1k", "vit", given)
+    assert (done.name, done.version, done.created, notes) == ("vit", 1, True, ())
+    loaded, x = load("vit", store=store), torch.randn(1, 3, 32, 32)
+    assert torch.equal(loaded.module(x), vit(x))
+    assert loaded.digest == done.digest
+
+
+def test_the_same_import_again_is_the_same_version(store, given):
+    first, _ = import_registered(store, "timm:test_vit", "vit", given)
+    again, _ = import_registered(store, "timm:test_vit", "vit", given)
+    assert (again.version, again.digest, again.created) == (1, first.digest, False)
+
+
+def test_version_and_run_say_where_the_weights_are_from(store, given):
+    import_registered(store, "timm:test_vit.r160_in1k", "vit", given)
+    version = store.client.get_model_version("vit", "1")
+    for tags in (version.tags, store.client.get_run(version.run_id).data.tags):
+        assert tags["zoo.origin"] == "timm:test_vit.r160_in1k"
+        assert tags["zoo.licence"] == "apache-2.0"
+        assert tags["zoo.url"] == "https://huggingface.co/timm/test_vit.r160_in1k"
+    assert "apache-2.0" in version.description
+
+
+def test_importing_ones_own_factory_is_trust_in_it_here_alone(store, factory, root, monkeypatch):
+    import_registered(store, "zoo_mine:make", "mine", factory)
+    assert (root / ".zoo" / "trusted-factories").read_text() == "zoo_mine:make\n"
+    assert load("mine", store=store).module[1].out_features == 3
+    (root / "other").mkdir()
+    monkeypatch.chdir(root / "other")
+    with pytest.raises(UserError, match="zoo_mine:make is code that zoo would have to run"):
+        load("mine", store=store)
+
+
+def test_a_wrong_name_is_refused_before_anything_else(store, given, root):
+    with pytest.raises(UserError, match="name 'a/b'"):
+        import_registered(store, "zoo_mine:make", "a/b", given)
+    assert not (root / ".zoo" / "trusted-factories").exists()
+
+
+def test_a_pulled_model_loads_without_mlflow(store, given, vit, root, monkeypatch):
+    import_registered(store, "timm:test_vit", "vit", given)
+    pull(resolve(store, "vit"), root / "out", store=store)
+    assert sorted(p.name for p in (root / "out").iterdir()) == [
+        CARD, "model.safetensors", "spec.json",
+    ]  # fmt: skip
+    assert "timm:test\\_vit" in (root / "out" / CARD).read_text()
+    for name in ("mlflow", "zoo.registry.store"):
+        monkeypatch.setitem(sys.modules, name, None)
+    loaded, x = load(str(root / "out")), torch.randn(1, 3, 32, 32)
+    assert torch.equal(loaded.module(x), vit(x))
+
+
+def test_pulling_replaces_a_model_and_nothing_else(store, make_folder, root):
+    model = resolve(store, str(make_folder()))
+    pull(model, root / "out", store=store)
+    pull(resolve(store, str(make_folder(1))), root / "out", store=store)
+    assert resolve(None, str(root / "out")).digest != model.digest
+    (root / "photos").mkdir()
+    (root / "photos" / "cat.jpg").write_text("")
+    with pytest.raises(UserError, match="would be replaced, but zoo did not write it"):
+        pull(model, root / "photos", store=store)
+    assert (root / "photos" / "cat.jpg").exists()
+    with pytest.raises(UserError, match=r"lies in .* already"):
+        pull(model, model.folder, store=store)

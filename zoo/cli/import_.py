@@ -1,0 +1,125 @@
+"""`zoo import`: a model from elsewhere into the registry."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from zoo.cli import options
+
+
+@click.command("import")
+@click.argument("source")
+@click.option("--name", required=True, help="What it is called in the registry.")
+@click.option(
+    "--weights",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A file of weights (.safetensors, .pth, .pt, .bin) instead of the published ones.",
+)
+@click.option(
+    "--image-size", type=click.IntRange(min=1), help="Pixels a side [default: as the source says]."
+)
+@click.option("--classes", help="How many, or a file with a name in each line; 0: no classifier.")
+@click.option("--mean", help="Of each channel, for pixels from 0 to 1: 0.485,0.456,0.406.")
+@click.option("--std", help="Of each channel: 0.229,0.224,0.225.")
+@click.option(
+    "--kwarg", "kwargs", multiple=True, help="An argument of the network, KEY=VALUE; repeatable."
+)
+@options.as_json
+def command(
+    source: str,
+    name: str,
+    weights: Path | None,
+    image_size: int | None,
+    classes: str | None,
+    mean: str | None,
+    std: str | None,
+    kwargs: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Import a model with its weights: it compares and serves like any other.
+
+    \b
+    SOURCE is one of
+      timm:NAME                 a model of timm, with published weights or --weights
+      local-dir:FOLDER          a folder with timm's config.json and weights
+      torchvision:NAME          a classifier of torchvision, likewise
+      package.module:factory    a function of your own that returns a torch.nn.Module
+    where NAME may name the weights too (resnet18.a1_in1k, resnet18.IMAGENET1K_V1). No network
+    is used where the weights are given or in the local cache.
+
+    Preprocessing and class names are the published ones. Your own factory is given `num_classes`
+    and `image_size` where it takes them; zoo trusts it from then on in this project
+    (.zoo/trusted-factories).
+
+    \b
+    Examples:
+      zoo import timm:vit_small_patch16_224.augreg_in21k --name vit-in21k
+      zoo import torchvision:resnet18 --name resnet18-imagenet --weights resnet18.pth
+      zoo import mypkg.nets:make_net --name mine --weights mine.pt --image-size 32
+    """
+    import dataclasses
+
+    from zoo.cli.output import print_json
+    from zoo.models.imported import Given
+    from zoo.registry.importing import import_registered
+    from zoo.registry.references import check_name
+    from zoo.registry.store import open_store
+
+    check_name(name)
+    given = Given(
+        weights=weights,
+        image_size=image_size,
+        class_names=_class_names(classes),
+        mean=_channels("--mean", mean),
+        std=_channels("--std", std),
+        kwargs=_kwargs(kwargs),
+    )
+    done, notes = import_registered(open_store(), source, name, given)
+    for note in notes:
+        click.echo(f"Note: {note}", err=True)
+    if as_json:
+        print_json(dataclasses.asdict(done))
+        return
+    state = "registered" if done.created else "was there"
+    click.echo(f"{done.name}/{done.version} {state} (sha256 {done.digest[:12]})")
+
+
+def _class_names(given: str | None) -> list[str] | None:
+    from zoo.errors import UserError
+    from zoo.models.pretrained import numbered
+
+    if given is None:
+        return None
+    if given.isdecimal():
+        return numbered(int(given))
+    if not Path(given).is_file():
+        raise UserError(f"--classes: expected a number or a file of names; got {given!r}")
+    return [line.strip() for line in Path(given).read_text().splitlines() if line.strip()]
+
+
+def _channels(option: str, given: str | None) -> list[float] | None:
+    from zoo.errors import UserError
+
+    if given is None:
+        return None
+    try:
+        return [float(value) for value in given.split(",")]
+    except ValueError:
+        raise UserError(f"{option}: expected three numbers as 0.5,0.5,0.5; got {given!r}") from None
+
+
+def _kwargs(given: tuple[str, ...]) -> dict[str, Any]:
+    import yaml
+
+    from zoo.errors import UserError
+
+    pairs = [text.partition("=") for text in given]
+    if wrong := [key for key, sign, _ in pairs if not (sign and key.isidentifier())]:
+        raise UserError(f"--kwarg: expected KEY=VALUE; got {wrong[0]!r}")
+    try:
+        return {key: yaml.safe_load(value) for key, _, value in pairs}
+    except yaml.YAMLError as error:
+        raise UserError(f"--kwarg: {error}") from None

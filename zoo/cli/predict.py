@@ -1,0 +1,94 @@
+"""`zoo predict`: what a model says of images in files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from zoo.cli import options
+
+if TYPE_CHECKING:
+    from zoo.models.files import LoadedModel
+
+
+@click.command()
+@click.argument("reference")
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--top",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="How many classes to name, the likeliest first.",
+)
+@options.device
+@options.as_json
+def command(reference: str, images: tuple[Path, ...], top: int, device: str, as_json: bool) -> None:
+    """Classify images: files, and folders of them.
+
+    \b
+    REFERENCE is NAME (the latest version), NAME/3, NAME@alias, runs:/…, models:/…, timm:NAME
+    or a folder.
+
+    An image that cannot be read is named on stderr; the others are classified, and the exit
+    status is 2.
+
+    \b
+    Examples:
+      zoo predict vit-small cat.jpg
+      zoo predict timm:resnet18.a1_in1k photos/ --top 1
+      zoo predict ./vit-small photos/ --json | jq '.[].classes[0].name'
+    """
+    from zoo.cli.output import print_json, print_table
+    from zoo.cli.progress import progress
+    from zoo.data.sources import find_images
+    from zoo.device import parse_device
+    from zoo.errors import BAD_INPUT
+    from zoo.registry.resolve import load
+
+    files = [file for path in images for file in find_images(path)]
+    model = load(reference)
+    model.module.to(parse_device(device))
+    with progress("predict", "images") as on_progress:
+        predicted, unread = _predict(model, files, top, on_progress)
+    if as_json:
+        print_json(predicted)
+    else:
+        rows = [
+            (each["image"], found["name"], round(found["probability"], 4))
+            for each in predicted
+            for found in each["classes"]
+        ]
+        print_table(("image", "class", "probability"), rows)
+    for problem in unread:
+        click.echo(f"Error: {problem}", err=True)
+    if unread:
+        raise SystemExit(BAD_INPUT)
+
+
+def _predict(
+    model: LoadedModel, files: list[Path], top: int, on_progress: Any
+) -> tuple[list[dict[str, Any]], list[str]]:
+    from zoo.data.sources import read_image
+    from zoo.errors import UserError
+    from zoo.models.predict import BATCH, probabilities
+
+    predicted, unread = [], []
+    for start in range(0, len(files), BATCH):
+        read = {}
+        for file in files[start : start + BATCH]:
+            try:
+                read[file] = read_image(file)
+            except UserError as error:
+                unread.append(str(error))
+        rows = probabilities(model, list(read.values()))
+        for file, row in zip(read, rows, strict=True):
+            likeliest = (-row).argsort(kind="stable")[:top]
+            classes = [
+                {"name": model.spec.class_names[i], "probability": float(row[i])} for i in likeliest
+            ]
+            predicted.append({"image": str(file), "classes": classes})
+        on_progress(start + len(read), len(files))
+    return predicted, unread

@@ -1,0 +1,32 @@
+"""`zoo pull`: a model out of the registry."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("reference")
+@click.argument("folder", type=click.Path(path_type=Path))
+def command(reference: str, folder: Path) -> None:
+    """Write a registered model into a folder: weights, spec and card.
+
+    \b
+    REFERENCE is NAME (the latest version), NAME/3, NAME@alias, runs:/…, models:/… or a folder.
+
+    The folder loads with `zoo.load("./FOLDER")` on a machine with no MLflow server. A model
+    that lies there is replaced; a folder with other things in it is left alone.
+
+    \b
+    Examples:
+      zoo pull vit-small@best ./vit-small
+      zoo pull resnet18-full/2 /media/stick/resnet18
+    """
+    from zoo.registry.pull import pull
+    from zoo.registry.resolve import resolve
+
+    model = resolve(None, reference)
+    pull(model, folder)
+    click.echo(f"{model.uri} is in {folder} (sha256 {model.digest[:12]})")

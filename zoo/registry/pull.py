@@ -1,0 +1,38 @@
+"""A model out of the registry: a folder that needs neither MLflow nor a network."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zoo.errors import UserError
+from zoo.files import check_replaceable, replacing_folder, write_text
+from zoo.models.spec import SPEC, WEIGHTS, read_spec
+from zoo.registry.card import CARD, model_card
+from zoo.registry.references import Resolved
+from zoo.registry.resolve import fetch_model
+
+if TYPE_CHECKING:
+    from zoo.registry.store import Store
+
+
+def pull(model: Resolved, folder: Path, *, store: Store | None = None) -> None:
+    """Write a model's weights, its spec and its card into a folder that `zoo.load` takes.
+
+    Args:
+        model: what a reference stands for.
+        folder: absent, empty, or one that held a model, which is replaced.
+        store: where it was found; the project's by default.
+
+    Raises:
+        UserError: `folder` holds something else, or the model is damaged or cannot be fetched.
+    """
+    check_replaceable(folder, SPEC)
+    source = fetch_model(store, model)
+    if source.resolve() == folder.resolve():
+        raise UserError(f"{model.reference} lies in {folder} already; name another folder")
+    with replacing_folder(folder) as new:
+        for name in (SPEC, WEIGHTS):
+            shutil.copyfile(source / name, new / name)
+        write_text(new / CARD, model_card(read_spec(new / SPEC), model.digest))

@@ -1,0 +1,27 @@
+"""What MLflow imports to serve a model of the zoo, also where zoo is not installed.
+
+This file goes into each model's `code` folder, which MLflow puts on the path, and below it a copy
+of the part of zoo that serving needs. An installed zoo goes before the copy: the copy is out of
+the path's sight until it is needed, so that it never hides the rest of an installed zoo.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from zoo.registry.serving import ImageClassifier
+
+SOURCE = "source"
+
+
+def _load_pyfunc(path: str) -> ImageClassifier:
+    """Load what lies in a model's `data` folder; the name is MLflow's contract."""
+    if importlib.util.find_spec("zoo") is None:
+        sys.path.append(str(Path(__file__).parent / SOURCE))
+    from zoo.registry.serving import ImageClassifier
+
+    return ImageClassifier(Path(path))
