@@ -1,12 +1,20 @@
+import pytest
+
+from zoo.data.subsets import load_subset
 from zoo.models.spec import read_spec
-from zoo.registry.card import LONGEST, cell, model_card, name_card
+from zoo.registry.artifacts import local_folder
+from zoo.registry.card import CARD, LONGEST, cell, model_card, name_card
+from zoo.registry.register import register
+from zoo.registry.resolve import resolve
 
 
 def test_the_card_names_what_data_accuracy_and_how_to_load(make_folder):
-    spec = read_spec(make_folder() / "spec.json")
-    card = model_card(spec, "f" * 64, test_count=360)
+    spec = read_spec(make_folder(test_count=360) / "spec.json")
+    card = model_card(spec, "f" * 64)
     for part in (
+        "# vit-small\n",
         "| network | vit (embed\\_dim 16",
+        "| classes | 3: a, b, c |",
         "| trained on | digits / small: 100 images of 3 classes |",
         "| test accuracy | 0.440 on 360 images, seed 0 |",
         f"| sha256 | {'f' * 64} |",
@@ -23,7 +31,56 @@ def test_what_is_not_known_is_said_to_be_so(make_folder):
 
 
 def test_text_stays_text():
-    assert cell("<script>|a*\n[b](c)`") == "&lt;script&gt;\\|a\\* \\[b\\](c)\\`"
+    assert cell("<script>|a*\n[b](c)`~") == "&lt;script&gt;\\|a\\* \\[b\\](c)\\`\\~"
+
+
+def test_imported_weights_have_a_source_and_a_licence(make_folder):
+    origin = {"source": "timm:vit_x", "licence": "apache-2.0", "url": "https://a.b/c_d"}
+    card = model_card(read_spec(make_folder(origin=origin) / "spec.json"), "f" * 64)
+    assert "| weights from | timm:vit\\_x |\n| at | https://a.b/c\\_d |" in card
+    assert "| licence | apache-2.0 |" in card
+    unknown = model_card(read_spec(make_folder(origin={"package": "p"}) / "spec.json"), "f" * 64)
+    assert "| licence | not known |" in unknown
+    assert "| needs the package | p |" in unknown
+    assert "licence" not in model_card(read_spec(make_folder() / "spec.json"), "f" * 64)
+
+
+EVIL = "<script>alert(1)</script>|`**x**"
+
+
+@pytest.mark.parametrize(
+    "known",
+    [
+        {"class_names": [EVIL, "b", "c"]},
+        {"source": EVIL},
+        {"subset": EVIL},
+        {"environment": {EVIL: EVIL}},
+        {"origin": {"source": EVIL, "licence": EVIL, "url": EVIL}},
+    ],
+)
+def test_what_comes_from_outside_shows_as_text(make_folder, known):
+    spec = read_spec(make_folder(**known) / "spec.json")
+    for text in (model_card(spec, "f" * 64), name_card(spec)):
+        table = text.split("```")[0]
+        assert "<" not in table
+        assert "**x" not in table
+        assert all(line.replace("\\|", "").count("|") == 3 for line in table.split("\n")[4:-2])
+    assert "&lt;script&gt;alert(1)" in model_card(spec, "f" * 64)
+
+
+def test_a_name_does_not_end_the_block_of_code(make_folder):
+    spec = read_spec(make_folder(name="a```\n<b>") / "spec.json")
+    assert "<b>" not in model_card(spec, "f" * 64)
+    assert 'zoo.load("NAME")' in name_card(spec)
+
+
+def test_the_card_is_the_description_and_among_the_files(store, make_folder, test_split):
+    own = load_subset(test_split).info.digest
+    register(store, make_folder(test_digest=own, test_count=12), test_folder=test_split)
+    described = store.client.get_model_version("vit-small", "1").description
+    folder = local_folder(resolve(store, "vit-small").artifacts)
+    assert (folder / CARD).read_text() == described
+    assert "0.440 on 12 images, seed 0" in described
 
 
 def test_cards_fit_mlflow_s_column(make_folder):

@@ -1,6 +1,9 @@
+import pytest
+
 from zoo.registry import lookup
-from zoo.registry.listing import list_versions
+from zoo.registry.listing import aliases_of, list_versions
 from zoo.registry.register import register
+from zoo.registry.resolve import resolve
 
 
 def test_an_empty_registry_lists_nothing(store):
@@ -53,7 +56,23 @@ def test_the_number_of_requests_does_not_grow_with_the_versions(store, make_fold
     assert len(asked) == 2
 
 
-def test_a_tag_that_someone_spoiled_reads_as_not_recorded(store, make_folder):
+@pytest.mark.parametrize("value", ["good", "nan", "inf", ""])
+def test_a_tag_that_someone_spoiled_reads_as_not_recorded(store, make_folder, value):
     register(store, make_folder())
-    store.client.set_model_version_tag("vit-small", "1", "zoo.test_accuracy", "good")
+    store.client.set_model_version_tag("vit-small", "1", "zoo.test_accuracy", value)
     assert list_versions(store)[0].test_accuracy is None
+
+
+def test_tags_that_people_set_are_told_from_zoo_s_own(store, make_folder):
+    register(store, make_folder())
+    store.client.set_model_version_tag("vit-small", "1", "stage", "review")
+    assert list_versions(store)[0].tags == {"stage": "review"}
+
+
+def test_the_aliases_of_a_version_are_its_own(store, make_folder):
+    folders = [make_folder(seed, validation=0.5 + seed / 10) for seed in range(2)]
+    for folder in folders:
+        register(store, folder)
+    store.client.set_registered_model_alias("vit-small", "old", "1")
+    asked = ("vit-small/1", "vit-small/2", str(folders[0]))
+    assert [aliases_of(store, resolve(store, each)) for each in asked] == [["old"], ["best"], []]

@@ -2,32 +2,62 @@
 
 from __future__ import annotations
 
+import gc
+
 import click
+
+from zoo.cli import options
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(as_json: bool) -> None:
+@click.option("--filter", "query", default="", help="Only what this holds for; see below.")
+@click.option(
+    "--sort", default="", help="By a field: numbers from the highest [default: by model]."
+)
+@click.option("--reverse", is_flag=True, help="Sort the other way round.")
+@click.option("--limit", type=click.IntRange(min=1), help="Print so many at most.")
+@options.as_json
+def command(query: str, sort: str, reverse: bool, limit: int | None, as_json: bool) -> None:
     """List the registered models: every version, its aliases, data, seed and accuracy.
+
+    A filter is comparisons (= != < <= > >=) joined by and/or; `and` binds tighter. Fields are
+    model, arch, source, subset, alias, digest, version, seed, parameters, accuracy (on the test
+    split), validation, and each tag that `zoo tag` has set.
 
     \b
     Examples:
       zoo list
+      zoo list --filter 'arch=vit and accuracy>0.9' --sort accuracy --limit 5
+      zoo list --filter 'alias=best or stage="in review"'
       zoo list --json | jq '.[] | select(.test_accuracy > 0.9) | .name'
     """
-    import dataclasses
+    # A registry of thousands is many small objects that live to the end: looking for garbage
+    # among them is a third of the time.
+    gc.disable()
+    try:
+        _list(query, sort, reverse, limit, as_json)
+    finally:
+        gc.enable()
 
+
+def _list(query: str, sort: str, reverse: bool, limit: int | None, as_json: bool) -> None:
     from zoo.cli.output import print_json, print_table
+    from zoo.registry.filters import choose
     from zoo.registry.listing import list_versions
     from zoo.registry.store import open_store, show_uri
 
-    store = open_store()
+    store = open_store(create=False)
     rows = list_versions(store)
+    chosen = choose(rows, query=query, sort=sort, reverse=reverse)
+    shown = chosen[:limit]
     if as_json:
-        print_json([dataclasses.asdict(r) | {"created": r.created.isoformat()} for r in rows])
+        print_json([{**vars(row), "created": row.created.isoformat()} for row in shown])
         return
     if not rows:
         click.echo(f"No models in {show_uri(store)} yet; `dvc repro` trains and registers some.")
+        return
+    if not chosen:
+        click.echo(f"None of {len(rows):,} versions passes the filter.")
         return
     columns = ("model", "version", "alias", "arch", "data", "seed", "parameters", "test accuracy")
     print_table(
@@ -43,6 +73,8 @@ def command(as_json: bool) -> None:
                 row.parameters,
                 None if row.test_accuracy is None else round(row.test_accuracy, 4),
             )
-            for row in rows
+            for row in shown
         ],
     )
+    if len(shown) < len(chosen):
+        click.echo(f"{len(shown):,} of {len(chosen):,} shown", err=True)

@@ -22,25 +22,32 @@ def command(reference: str, as_json: bool) -> None:
     from zoo.cli.output import print_json, print_table
     from zoo.models.spec import SPEC, read_spec
     from zoo.registry.links import version_link
+    from zoo.registry.listing import aliases_of, own_tags
+    from zoo.registry.references import parse
     from zoo.registry.resolve import fetch_model, resolve
     from zoo.registry.store import open_store
 
-    store = open_store()
+    # A folder needs no registry.
+    store = open_store(create=False) if parse(reference).is_registered else None
     model = resolve(store, reference)
     spec = read_spec(fetch_model(store, model) / SPEC)
-    link = version_link(store, model)
+    aliases = aliases_of(store, model) if store else []
+    link = version_link(store, model) if store else ""
     if as_json:
         known = {"uri": model.uri, "version": model.version, "digest": model.digest, "link": link}
-        print_json(known | {"tags": model.tags, "spec": spec.as_dict()})
+        print_json(known | {"aliases": aliases, "tags": model.tags, "spec": spec.as_dict()})
         return
     facts = {
         "model": model.label,
+        "aliases": ", ".join(aliases),
+        "tags": ", ".join(f"{key}={value}" for key, value in own_tags(model.tags).items()),
         "address": model.uri,
         "architecture": " ".join([spec.arch, *(f"{k}={v}" for k, v in spec.kwargs.items())]),
         "parameters": f"{spec.parameters:,}",
         "input": f"{spec.image_size} × {spec.image_size} pixels, {len(spec.class_names)} classes",
         "trained on": f"{spec.source} {spec.subset}, {spec.subset_count:,} images",
         "seed": spec.seed,
+        **{f"origin {name}": value for name, value in spec.origin.items()},
         **{name.replace("/", " "): f"{value:.4f}" for name, value in spec.metrics.items()},
         **{name.replace("_", " "): value for name, value in spec.training.items()},
         **spec.environment,

@@ -1,26 +1,38 @@
-"""The model card: what a person reads first, as Markdown that MLflow's pages show."""
+"""The model card: what a person reads first, as Markdown that MLflow's pages show.
+
+It is the description of a version and the README.md among its files. What comes from outside
+(names of runs, classes, sources, settings) stays text in it: no markup, no HTML.
+"""
 
 from __future__ import annotations
 
 from zoo.models.spec import ModelSpec
 
+CARD = "README.md"
 LONGEST = 4900  # characters; MLflow's column holds 5,000
+LONGEST_CELL = 300
+ORIGIN = {
+    "source": "weights from",
+    "url": "at",
+    "licence": "licence",
+    "weights_sha256": "sha256 of the weights' file",
+}
 
 
-def model_card(spec: ModelSpec, digest: str, *, test_count: int = 0) -> str:
+def model_card(spec: ModelSpec, digest: str) -> str:
     """Return the card of one version.
 
     Args:
         spec: that of the model.
         digest: its sha256.
-        test_count: how many test images its accuracy was measured on; 0: not known.
     """
-    tested = f" on {test_count} images" if test_count else ""
-    settings = ", ".join(f"{k} {v}" for k, v in spec.kwargs.items())
+    tested = f" on {spec.test_count:,} images" if spec.test_count else ""
     rows = [
-        ("network", f"{spec.arch}{f' ({settings})' if settings else ''}"),
+        ("network", f"{spec.arch} {_settings(spec.kwargs)}"),
         ("parameters", f"{spec.parameters:,}"),
         ("input", f"{spec.image_size} × {spec.image_size} px RGB; other sizes are resized"),
+        ("classes", f"{len(spec.class_names)}: {', '.join(spec.class_names)}"),
+        *_origin(spec),
         ("trained on", _data(spec)),
         ("test accuracy", _accuracy(spec, "test", tested)),
         ("validation accuracy", _accuracy(spec, "validation", "")),
@@ -28,26 +40,45 @@ def model_card(spec: ModelSpec, digest: str, *, test_count: int = 0) -> str:
         ("trained with", ", ".join(f"{k} {v}" for k, v in spec.environment.items()) or "not known"),
         ("sha256", digest),
     ]
-    table = "\n".join(f"| {name} | {cell(value)} |" for name, value in rows)
-    return f"| | |\n|---|---|\n{table}\n\n{_how_to_load(spec.name)}"[:LONGEST]
+    table = "\n".join(f"| {name} | {cell(_short(value))} |" for name, value in rows)
+    title = f"# {cell(_short(spec.name))}\n\nAn image classifier of the zoo.\n\n"
+    return f"{title}| | |\n|---|---|\n{table}\n\n{_how_to_load(spec.name)}"[:LONGEST]
 
 
 def name_card(spec: ModelSpec) -> str:
     """Return the description of a registered name, which all of its versions share."""
     data = f"{spec.source} / {spec.subset}" if spec.subset else spec.source or "data not known"
     return (
-        f"**{cell(spec.arch)}** trained on **{cell(data)}**. Each seed or training is a version; "
-        f"the alias `best` stands on the one with the highest validation accuracy.\n\n"
-        f"{_how_to_load(spec.name)}"
+        f"**{cell(_short(spec.arch))}** trained on **{cell(_short(data))}**. Each seed or "
+        "training is a version; the alias `best` stands on the one with the highest validation "
+        f"accuracy.\n\n{_how_to_load(spec.name)}"
     )[:LONGEST]
 
 
 def cell(text: str) -> str:
     """Return text that stays text in a Markdown table: no markup, no HTML, no new column."""
     escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    for sign in "\\`*_[]|":
+    for sign in "\\`*_[]|~":
         escaped = escaped.replace(sign, f"\\{sign}")
     return " ".join(escaped.split())
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST_CELL else f"{text[:LONGEST_CELL]}…"
+
+
+def _settings(kwargs: dict[str, object]) -> str:
+    return f"({', '.join(f'{k} {v}' for k, v in kwargs.items())})" if kwargs else ""
+
+
+def _origin(spec: ModelSpec) -> list[tuple[str, str]]:
+    """Say where imported weights are from and what their licence is."""
+    if not spec.origin:
+        return []
+    known = {"source": "not known", "licence": "not known"} | spec.origin
+    package = " ".join(known[key] for key in ("package", "version") if key in known)
+    rows = [(label, known[key]) for key, label in ORIGIN.items() if key in known]
+    return [*rows, ("needs the package", package)] if package else rows
 
 
 def _data(spec: ModelSpec) -> str:
@@ -63,4 +94,6 @@ def _accuracy(spec: ModelSpec, part: str, suffix: str) -> str:
 
 
 def _how_to_load(name: str) -> str:
-    return f'```python\nimport zoo\n\nmodel = zoo.load("{name}")\n```\n'
+    # A name that could end the block of code is none that MLflow takes.
+    plain = name if all(c.isalnum() or c in "._+-" for c in name) else "NAME"
+    return f'```python\nimport zoo\n\nmodel = zoo.load("{plain}")\n```\n'

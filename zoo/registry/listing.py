@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
 
 from zoo.registry.lookup import DIGEST, all_names, all_versions
+from zoo.registry.references import Resolved
 from zoo.registry.store import Store
 
 N = TypeVar("N", int, float)
+RESERVED = ("zoo.", "mlflow.")
 
 
 @dataclass(frozen=True)
 class VersionRow:
-    """A registered version of zoo's flavor; None where a number was not recorded."""
+    """A registered version of zoo's flavor; None where a number was not recorded.
+
+    `tags` are those that people set, without zoo's and MLflow's own.
+    """
 
     name: str
     version: int
@@ -29,6 +36,7 @@ class VersionRow:
     digest: str
     created: datetime
     run_id: str
+    tags: dict[str, str]
 
 
 def list_versions(store: Store) -> list[VersionRow]:
@@ -62,14 +70,30 @@ def list_versions(store: Store) -> list[VersionRow]:
                 digest=tags[DIGEST],
                 created=datetime.fromtimestamp(version.creation_timestamp / 1000, UTC),
                 run_id=version.run_id or "",
+                tags=own_tags(tags),
             )
         )
     return sorted(rows, key=lambda row: (row.name, row.version))
 
 
+def aliases_of(store: Store, model: Resolved) -> list[str]:
+    """Return the aliases that stand on a version; none on what is no version."""
+    if model.version is None:
+        return []
+    with store.explained():
+        aliases = store.client.get_registered_model(model.name).aliases
+    return sorted(alias for alias, number in aliases.items() if int(number) == model.version)
+
+
+def own_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """Return the tags that people set: neither zoo's nor MLflow's own."""
+    return {key: value for key, value in tags.items() if not key.startswith(RESERVED)}
+
+
 def _number(kind: type[N], text: str | None) -> N | None:
     """Read a tag, which anyone can edit in the UI."""
     try:
-        return None if text is None else kind(text)
+        number = kind(text or "")
     except ValueError:
         return None
+    return number if math.isfinite(number) else None

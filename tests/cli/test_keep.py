@@ -1,0 +1,123 @@
+"""Keeping a registry from the command line: promote, tag, describe, list, verify, rm."""
+
+import json
+import sqlite3
+from contextlib import closing
+
+import pytest
+from click.testing import CliRunner
+
+from zoo.cli import cli
+from zoo.registry.place import DATABASE
+from zoo.registry.store import open_store
+
+
+@pytest.fixture
+def kept(project, registry):
+    """A copy of the shared registry: its files stay where they are."""
+    with closing(sqlite3.connect(registry / DATABASE)) as database:
+        database.execute("VACUUM INTO ?", [str(project / DATABASE)])
+    return project
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["list"],
+        ["list", "--json"],
+        ["show", "vit-small"],
+        ["promote", "vit-small", "--alias", "a"],
+        ["tag", "vit-small", "a=1"],
+        ["describe", "vit-small"],
+        ["rm", "vit-small/1", "--yes"],
+        ["verify"],
+    ],
+)
+def test_where_there_is_no_registry_none_is_made(zoo, project, arguments):
+    said = zoo(*arguments, status=2)
+    assert said.startswith(f"Error: no registry: there is no {project / DATABASE}; run this in")
+    assert "MLFLOW_TRACKING_URI" in said
+    assert list(project.iterdir()) == []
+
+
+def test_a_folder_is_shown_without_a_registry(zoo, project, save):
+    save("vit-small")
+    assert "vit-small" in zoo("show", "models/vit-small")
+    assert not (project / DATABASE).exists()
+
+
+def test_an_alias_moves_and_says_from_where(zoo, kept):
+    assert zoo("promote", "vit-small", "--alias", "paper") == (
+        "vit-small@paper is version 1 (new)\n"
+    )
+    assert "(as before)" in zoo("promote", "vit-small@paper", "--alias", "paper")
+    assert "best, paper" in zoo("list", "--filter", "alias=paper")
+    assert json.loads(zoo("show", "vit-small", "--json"))["aliases"] == ["best", "paper"]
+    assert "neither 'latest'" in zoo("promote", "vit-small", "--alias", "v1", status=2)
+    assert "no version 9; it has 1" in zoo("promote", "vit-small/9", "--alias", "a", status=2)
+
+
+def test_tags_are_found_again(zoo, kept):
+    assert zoo("tag", "vit-small", "stage=in review", "owner=ada").splitlines()[1:] == [
+        "owner  ada",
+        "stage  in review",
+    ]
+    rows = json.loads(zoo("list", "--json", "--filter", "stage='in review'"))
+    assert [(row["name"], row["tags"]["owner"]) for row in rows] == [("vit-small", "ada")]
+    assert "owner=ada" in zoo("show", "vit-small")
+    zoo("tag", "vit-small", "--remove", "stage")
+    assert "unknown field 'stage'" in zoo("list", "--filter", "stage=x", status=2)
+    assert "expected KEY=VALUE" in zoo("tag", "vit-small", "stage", status=2)
+    assert "both set and removed" in zoo("tag", "vit-small", "a=1", "--remove", "a", status=2)
+
+
+def test_a_list_is_sorted_filtered_and_cut(zoo, kept, capsys):
+    assert "None of 2 versions passes" in zoo("list", "--filter", "accuracy>0.9")
+    names = [row["name"] for row in json.loads(zoo("list", "--json", "--sort", "validation"))]
+    assert names == ["vit-gap-small", "vit-small"]
+    done = CliRunner().invoke(cli, ["list", "--sort", "validation", "--reverse", "--limit", "1"])
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["model", "vit-small"]
+    assert done.stderr == "1 of 2 shown\n"
+
+
+def test_a_description_is_shown_set_and_read_from_a_file(zoo, kept):
+    assert zoo("describe", "vit-small").startswith("# vit-small\n")
+    (kept / "notes.md").write_text("*Ours*\n\x1b[31m")
+    zoo("describe", "vit-small", "--file", "notes.md")
+    assert zoo("describe", "vit-small") == "*Ours*\n[31m\n"  # no escape reaches the terminal
+    assert "got both" in zoo("describe", "vit-small", "x", "--file", "notes.md", status=2)
+    (kept / "bad.md").write_bytes(b"\xff")
+    assert "expected UTF-8" in zoo("describe", "vit-small", "--file", "bad.md", status=2)
+    assert "none.md" in zoo("describe", "vit-small", "--file", "none.md", status=2)
+
+
+@pytest.mark.parametrize(("answer", "removed"), [("y\n", True), ("n\n", False), ("", False)])
+def test_removing_asks(kept, answer, removed):
+    done = CliRunner().invoke(cli, ["rm", "vit-small@best"], input=answer)
+    assert done.exit_code == (0 if removed else 2)
+    assert done.stdout.splitlines()[1].split() == ["alias", "vit-small@best"]
+    assert ("removed vit-small/1" in done.stdout) == removed
+    assert ("not removed; --yes" in done.stderr) == (not removed)
+    left = open_store(kept).client.search_model_versions("name = 'vit-small'")
+    assert len(left) == (0 if removed else 1)
+
+
+def test_verify_says_by_its_status_what_it_found(kept):
+    done = CliRunner().invoke(cli, ["verify"])
+    assert (done.exit_code, done.stdout) == (
+        0,
+        "2 versions, 1 test splits and 0 DVC outputs checked: all is well\n",
+    )
+    client = open_store(kept).client
+    client.set_model_version_tag("vit-small", "1", "zoo.test_accuracy", "0.99")
+    done = CliRunner().invoke(cli, ["verify", "vit-small", "--json"])
+    report = json.loads(done.stdout)
+    assert (done.exit_code, report["well"], report["versions"]) == (3, False, 1)
+    assert report["findings"] == [
+        {
+            "kind": "damaged",
+            "what": "vit-small/1",
+            "why": "tags were changed: zoo.test_accuracy is 0.99, was 0.5",
+        }
+    ]
+    assert CliRunner().invoke(cli, ["verify", "vit-smal"]).exit_code == 2

@@ -1,0 +1,210 @@
+"""Verifying: each thing that can go wrong is found and named, and nothing else is."""
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tests.registry.conftest import Server
+from tests.registry.test_removal import PARAMS
+from zoo.data.subsets import load_subset
+from zoo.errors import UserError
+from zoo.files import write_json
+from zoo.models.spec import read_spec
+from zoo.registry import verify as verify_module
+from zoo.registry.artifacts import local_folder
+from zoo.registry.listing import list_versions
+from zoo.registry.register import register, register_all
+from zoo.registry.removal import plan_removal, remove
+from zoo.registry.resolve import load, resolve
+from zoo.registry.runs import search_runs
+from zoo.registry.store import DATA, TRAIN, open_store
+from zoo.registry.verify import verify
+
+
+@pytest.fixture
+def filled(store, root, make_folder, test_split):
+    """Two versions with test images, from the two outputs that params.yaml asks for."""
+    (root / "params.yaml").write_text(PARAMS)
+    own = load_subset(test_split).info.digest
+    for seed in range(2):
+        folder = root / "models" / f"vit-small-{seed}"
+        shutil.copytree(make_folder(seed, test_digest=own), folder)
+        register_all([folder], test_folder=test_split, store=store)
+    return store
+
+
+def files(store, reference):
+    return local_folder(resolve(store, reference).artifacts) / "data"
+
+
+def found(store, *references):
+    return [(f.kind, f.what, f.why) for f in verify(store, references).findings]
+
+
+def test_a_whole_registry_is_well(filled):
+    seen = []
+    done = verify(filled, on_progress=lambda done, total: seen.append((done, total)))
+    assert done.findings == ()
+    assert (done.versions, done.images, done.outputs) == (2, 1, 2)
+    assert seen == [(0, 5), (1, 5), (2, 5), (5, 5)]
+
+
+def test_files_that_are_gone_are_missing(filled):
+    (files(filled, "vit-small/1") / "model.safetensors").unlink()
+    shutil.rmtree(files(filled, "vit-small/2").parent)
+    [(kind, what, why), (_, other, all_gone)] = found(filled)
+    assert (kind, what, other) == ("missing", "vit-small/1", "vit-small/2")
+    assert why.startswith("data/model.safetensors not in ")
+    assert "MLmodel, data/spec.json, data/model.safetensors not in" in all_gone
+
+
+def test_changed_weights_are_damaged(filled):
+    with (files(filled, "vit-small/1") / "model.safetensors").open("ab") as weights:
+        weights.write(b"x")
+    [(kind, what, why)] = found(filled)
+    assert (kind, what) == ("damaged", "vit-small/1")
+    assert "expected sha256" in why
+
+
+def test_weights_that_do_not_fit_their_spec_are_damaged(store, make_folder):
+    folder = make_folder()
+    spec = read_spec(folder / "spec.json").as_dict()
+    write_json(folder / "spec.json", spec | {"class_names": ["a", "b"]})
+    register(store, folder)
+    (kind, _, why), _ = found(store, "vit-small")  # the other: no test images were registered
+    assert kind == "damaged"
+    assert "does not fit spec.json" in why
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "why"),
+    [
+        ("zoo.test_accuracy", "0.99", "tags were changed: zoo.test_accuracy is 0.99, was 0.44"),
+        ("zoo.sha256", "0" * 64, "expected sha256 000000000000"),
+        ("zoo.sha256", "<script>", "expected a sha256 of 64 hex digits"),
+        ("zoo.sha256", None, "zoo.sha256 is gone"),
+    ],
+)
+def test_tags_that_someone_changed_are_damage(store, make_folder, key, value, why):
+    register(store, make_folder())
+    if value is None:
+        store.client.delete_model_version_tag("vit-small", "1", key)
+    else:
+        store.client.set_model_version_tag("vit-small", "1", key, value)
+    [(kind, what, said)] = found(store, "vit-small")[:1]
+    assert (kind, what) == ("damaged", "vit-small/1")
+    assert why in said
+
+
+def test_a_version_without_its_run_is_an_orphan(filled):
+    run_id = resolve(filled, "vit-small/2").run_id
+    filled.client.delete_run(run_id)
+    [(kind, what, why)] = found(filled)
+    assert (kind, what) == ("orphaned", "vit-small/2")
+    assert f"mlflow runs restore --run-id {run_id}" in why
+
+
+def test_a_run_that_names_other_data_is_no_lineage(filled):
+    filled.client.set_model_version_tag("vit-small", "1", "zoo.subset_digest", "9" * 64)
+    kinds = {(kind, what) for kind, what, _ in found(filled)}
+    assert kinds == {("damaged", "vit-small/1"), ("orphaned", "vit-small/1")}
+
+
+def test_lost_and_damaged_test_images_are_told_once(filled):
+    [run] = search_runs(filled, DATA)
+    images = local_folder(run.info.artifact_uri) / "images" / "images.npy"
+    images.write_bytes(images.read_bytes()[:-1] + b"\x01")
+    [(kind, what, why)] = found(filled)
+    assert kind == "damaged"
+    assert what.startswith("test images ")
+    assert why.endswith("needed by vit-small/1 and 1 more")
+    filled.client.delete_run(run.info.run_id)
+    [(kind, _, why)] = found(filled)
+    assert kind == "orphaned"
+    assert "not in the registry" in why
+
+
+def test_outputs_that_are_not_registered_are_missing(filled, root):
+    remove(filled, plan_removal(filled, "vit-small/1"))
+    shutil.rmtree(root / "models" / "vit-small-1")
+    assert found(filled) == [
+        ("missing", "models/vit-small-0", "not registered; `zoo register` does it"),
+        ("missing", "models/vit-small-1", "not there; `dvc repro` or `dvc pull`"),
+    ]
+
+
+def test_a_few_versions_can_be_verified_alone(filled):
+    shutil.rmtree(files(filled, "vit-small/1"))
+    assert found(filled, "vit-small/2") == []
+    assert verify(filled, ["vit-small/2"]).outputs == 0
+
+
+@pytest.mark.slow
+def test_a_server_is_asked_afresh(tmp_path, database, monkeypatch, make_folder, test_split):
+    folder = tmp_path / "server"
+    folder.mkdir()
+    shutil.copyfile(database, folder / "mlflow.db")
+    server = Server(
+        folder,
+        f"exec {sys.executable} -m mlflow server --host 127.0.0.1 --port PORT --workers 1 "
+        "--backend-store-uri sqlite:///mlflow.db --artifacts-destination served",
+    )
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    try:
+        server.start()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+        store = open_store(tmp_path)
+        own = load_subset(test_split).info.digest
+        register_all([make_folder(test_digest=own)], test_folder=test_split, store=store)
+        load("vit-small", store=store)  # into the cache, which must not hide what comes next
+        assert found(store) == []
+        [weights] = folder.rglob("model.safetensors")
+        kept = weights.read_bytes()
+        weights.write_bytes(kept + b"x")
+        assert [(kind, what) for kind, what, _ in found(store)] == [("damaged", "vit-small/1")]
+        weights.unlink()
+        [(kind, _, why)] = found(store)
+        assert (kind, why.split(" not in ")[0]) == ("missing", "data/model.safetensors")
+        weights.write_bytes(kept)
+        real = verify_module.load_resolved
+
+        def killed(*arguments):
+            server.kill()
+            return real(*arguments)
+
+        monkeypatch.setattr(verify_module, "load_resolved", killed)
+        with pytest.raises(UserError, match="no answer from the tracking server"):
+            verify(store)
+    finally:
+        server.kill()
+
+
+@pytest.mark.slow
+def test_eight_processes_register_at_once(store, root, make_folder):
+    """Each registers four models of one name, in its own order: none fails, doubles or skips."""
+    folders = [str(make_folder(seed)) for seed in range(4)]
+    code = (
+        "import sys; from pathlib import Path; from zoo.registry.register import register_all\n"
+        "print(sum(r.created for r in register_all([Path(f) for f in sys.argv[1:]])))"
+    )
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, *folders[i % 4 :], *folders[: i % 4]],
+            cwd=root,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for i in range(8)
+    ]
+    said = [process.communicate(timeout=300) for process in started]
+    assert [process.returncode for process in started] == [0] * 8, said
+    assert sum(int(out) for out, _ in said) == 4
+    rows = list_versions(store)
+    assert [row.version for row in rows] == [1, 2, 3, 4]
+    assert len({row.digest for row in rows}) == 4
+    assert len(search_runs(store, TRAIN)) == 4
+    lost = [f for f in verify(store).findings if not f.what.startswith("test images")]
+    assert lost == []

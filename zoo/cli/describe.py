@@ -1,0 +1,40 @@
+"""`zoo describe`: the text that stands on a version's page."""
+
+from __future__ import annotations
+
+from typing import TextIO
+
+import click
+
+
+@click.command()
+@click.argument("reference")
+@click.argument("text", required=False)
+@click.option("--file", type=click.File(encoding="utf-8"), help="Take the text from a file, or -.")
+def command(reference: str, text: str | None, file: TextIO | None) -> None:
+    """Show a version's description, or set it to a text (Markdown).
+
+    REFERENCE is NAME (the latest version), NAME/3 or NAME@alias. At first the description is
+    the model card, which also stays in README.md among the version's files.
+
+    \b
+    Examples:
+      zoo describe vit-small
+      zoo describe vit-small/2 "Trained for the *March* report."
+      zoo describe vit-small/2 --file notes.md
+    """
+    from zoo.errors import UserError
+    from zoo.registry.annotations import describe
+    from zoo.registry.store import open_store
+
+    if file is not None:
+        if text is not None:
+            raise UserError("expected a text or --file, got both")
+        try:
+            text = file.read()
+        except UnicodeDecodeError as error:
+            raise UserError(f"{file.name}: expected UTF-8 text, got {error}") from None
+    described = describe(open_store(create=False), reference, text)
+    if text is None:
+        # A description may come from anyone: what is no text does not reach the terminal.
+        click.echo("".join(c for c in described if c.isprintable() or c in "\n\t"))

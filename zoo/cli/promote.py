@@ -1,0 +1,33 @@
+"""`zoo promote`: an alias moves to a version."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+@click.argument("reference")
+@click.option("--alias", required=True, help="Letters, digits, _ and -; `latest` and v3 are taken.")
+def command(reference: str, alias: str) -> None:
+    """Put an alias on a version, and say on which one it stood before.
+
+    REFERENCE is NAME (the latest version), NAME/3 or NAME@alias.
+
+    \b
+    Examples:
+      zoo promote vit-small/2 --alias paper
+      zoo promote vit-small@best --alias production
+    """
+    from zoo.registry.annotations import promote
+    from zoo.registry.register import BEST
+    from zoo.registry.store import open_store
+
+    version, before = promote(open_store(create=False), reference, alias)
+    after = int(version.version)
+    was = "new" if before is None else "as before" if before == after else f"before: {before}"
+    click.echo(f"{version.name}@{alias} is version {after} ({was})")
+    if alias == BEST:
+        click.echo(
+            f"`zoo register` puts {BEST} back on the version with the highest validation accuracy.",
+            err=True,
+        )

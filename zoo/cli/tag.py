@@ -1,0 +1,38 @@
+"""`zoo tag`: what people note of a version, to find it by."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+@click.argument("reference")
+@click.argument("values", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--remove", multiple=True, metavar="KEY", help="Take a tag away; can be repeated.")
+def command(reference: str, values: tuple[str, ...], remove: tuple[str, ...]) -> None:
+    """Set and remove tags of a version, and print those that it then has.
+
+    REFERENCE is NAME (the latest version), NAME/3 or NAME@alias. All tags are checked before
+    the first is set.
+
+    \b
+    Examples:
+      zoo tag vit-small/2 stage=review owner=ada
+      zoo tag vit-small/2 --remove stage
+      zoo list --filter 'owner=ada'
+    """
+    from zoo.cli.output import print_table
+    from zoo.errors import UserError
+    from zoo.registry.annotations import tag
+    from zoo.registry.store import open_store
+
+    pairs = {}
+    for value in values:
+        key, sign, text = value.partition("=")
+        if not sign:
+            raise UserError(f"tag {value!r}: expected KEY=VALUE")
+        pairs[key] = text
+    if both := sorted(pairs.keys() & set(remove)):
+        raise UserError(f"tag {both[0]!r} is both set and removed: expected one of them")
+    tags = tag(open_store(create=False), reference, pairs, remove)
+    print_table(("tag", "value"), sorted(tags.items()))

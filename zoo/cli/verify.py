@@ -1,0 +1,56 @@
+"""`zoo verify`: is all that the registry promises still there and whole?"""
+
+from __future__ import annotations
+
+import click
+
+from zoo.cli import options
+
+NOT_WELL = 3
+
+
+@click.command()
+@click.argument("references", nargs=-1)
+@options.as_json
+def command(references: tuple[str, ...], as_json: bool) -> None:
+    """Check every version: its files, their digest, its lineage, and that it loads.
+
+    REFERENCES are NAME (the latest version), NAME/3 or NAME@alias; without any, all versions
+    are checked, and that every variant of params.yaml is registered. Each byte is read again,
+    from a server too. Nothing is changed.
+
+    \b
+    missing   files of a version, or a variant of params.yaml, are not there
+    orphaned  the run, its training data or the test images cannot be found
+    damaged   files or tags are not those that were registered, or do not load
+
+    \b
+    Exit status: 0 all is well, 3 something was found (2 bad input, 1 a defect of zoo).
+
+    \b
+    Examples:
+      zoo verify
+      zoo verify vit-small@best --json
+    """
+    from zoo.cli.output import print_json, print_table
+    from zoo.cli.progress import progress
+    from zoo.registry.store import open_store
+    from zoo.registry.verify import verify
+
+    store = open_store(create=False)
+    with progress("verify", "checks") as on_progress:
+        done = verify(store, references, on_progress=on_progress)
+    findings = [vars(finding) for finding in done.findings]
+    if as_json:
+        print_json({**vars(done), "findings": findings, "well": not findings})
+    else:
+        if findings:
+            print_table(
+                ("finding", "what", "why"), [tuple(finding.values()) for finding in findings]
+            )
+        click.echo(
+            f"{done.versions:,} versions, {done.images:,} test splits and {done.outputs:,} DVC "
+            f"outputs checked: {f'{len(findings):,} found' if findings else 'all is well'}"
+        )
+    if findings:
+        click.get_current_context().exit(NOT_WELL)

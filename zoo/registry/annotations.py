@@ -1,0 +1,108 @@
+"""What people add to a registered version: aliases, tags, a description. Checked, then sent."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from mlflow.entities.model_registry import ModelVersion
+
+from zoo.errors import UserError
+from zoo.registry.filters import FIELDS
+from zoo.registry.listing import RESERVED, own_tags
+from zoo.registry.lookup import get_version
+from zoo.registry.references import check_alias, parse
+from zoo.registry.store import Store
+
+KEY = r"[A-Za-z0-9_.-]{1,250}"
+LONGEST = 5000  # characters of a tag's value or a description: MLflow's columns
+
+
+def find_registered(store: Store, reference: str) -> ModelVersion:
+    """Find a registered version, even one whose files are gone.
+
+    Raises:
+        UserError: nothing is there, or the reference is not to a registered version.
+    """
+    parsed = parse(reference)
+    if parsed.kind != "version":
+        raise UserError(
+            f"expected a registered version as NAME, NAME/3 or NAME@alias, got {reference!r}"
+        )
+    with store.explained():
+        return get_version(store, parsed)
+
+
+def promote(store: Store, reference: str, alias: str) -> tuple[ModelVersion, int | None]:
+    """Put an alias on a version, and take it from the one that had it.
+
+    Returns:
+        The version, and the number of the one that the alias stood on before, if any.
+
+    Raises:
+        UserError: an alias that MLflow does not take, or no such version.
+    """
+    check_alias(alias)
+    version = find_registered(store, reference)
+    with store.explained():
+        before = store.client.get_registered_model(version.name).aliases.get(alias)
+        store.client.set_registered_model_alias(version.name, alias, str(version.version))
+    return version, None if before is None else int(before)
+
+
+def tag(
+    store: Store, reference: str, values: Mapping[str, str], remove: Sequence[str] = ()
+) -> dict[str, str]:
+    """Set and remove tags of a version; all are checked before the first is sent.
+
+    Returns:
+        The tags that people have set on it, after the change.
+
+    Raises:
+        UserError: a key or value that cannot be, a tag to remove that is not there, or no such
+            version.
+    """
+    for key, value in values.items():
+        _check_tag(key, value)
+    version = find_registered(store, reference)
+    name, number, tags = version.name, str(version.version), own_tags(version.tags)
+    if absent := [key for key in remove if key not in tags]:
+        shown = ", ".join(sorted(tags)) or "none"
+        raise UserError(f"{reference} has no tag {absent[0]!r} to remove; it has: {shown}")
+    with store.explained():
+        for key, value in values.items():
+            store.client.set_model_version_tag(name, number, key, value)
+        for key in remove:
+            store.client.delete_model_version_tag(name, number, key)
+    return {key: value for key, value in (tags | dict(values)).items() if key not in remove}
+
+
+def describe(store: Store, reference: str, text: str | None = None) -> str:
+    """Return a version's description, or replace it by a text (Markdown) and return that.
+
+    Raises:
+        UserError: a text that is too long, or no such version.
+    """
+    if text is not None and len(text) > LONGEST:
+        raise UserError(f"description: expected at most {LONGEST:,} characters, got {len(text):,}")
+    version = find_registered(store, reference)
+    if text is None:
+        return version.description or ""
+    with store.explained():
+        store.client.update_model_version(version.name, str(version.version), text)
+    return text
+
+
+def _check_tag(key: str, value: str) -> None:
+    if not re.fullmatch(KEY, key):
+        raise UserError(f"tag {key!r}: expected up to 250 letters, digits and . _ - as its key")
+    if key.startswith(RESERVED) or key in FIELDS:
+        raise UserError(
+            f"tag {key!r}: names that begin with {' or '.join(RESERVED)} and the fields of "
+            f"`zoo list` ({', '.join(FIELDS)}) are taken; choose another"
+        )
+    if not value or len(value) > LONGEST:
+        raise UserError(
+            f"tag {key}: expected 1 to {LONGEST:,} characters, got {len(value):,}; "
+            f"--remove {key} takes it away"
+        )

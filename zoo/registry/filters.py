@@ -1,0 +1,172 @@
+"""Choosing among registered versions: `arch=vit and accuracy>0.9`, parsed here, never evaluated.
+
+A query is comparisons joined by `and` and `or`, of which `and` binds tighter; there are no
+parentheses. What is not recorded equals nothing: `!=` holds for it, `<` and `>` do not.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from zoo.errors import UserError, unknown
+
+NUMBERS = {
+    "accuracy": "test_accuracy",
+    "validation": "validation_accuracy",
+    "parameters": "parameters",
+    "seed": "seed",
+    "version": "version",
+}
+TEXTS = {
+    "model": "name",
+    "arch": "arch",
+    "source": "source",
+    "subset": "subset",
+    "alias": "aliases",
+    "digest": "digest",
+}
+FIELDS = (*TEXTS, *NUMBERS)
+ORDER: dict[str, Callable[[Any, Any], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+EXAMPLE = "arch=vit and accuracy>0.9"
+_TOKEN = re.compile(
+    r"""\s*(?:(?P<sign>==|!=|<=|>=|=|<|>)|'(?P<single>[^']*)'|"(?P<double>[^"]*)"|"""
+    r"""(?P<word>[^\s=!<>'"()]+))\s*"""
+)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One comparison of a query; `number` is the value as one, None where it is none."""
+
+    field: str
+    sign: str
+    value: str
+    number: float | None
+
+    def holds(self, row: Any) -> bool:
+        """Say whether a row of the listing passes."""
+        values = _values(row, self.field)
+        if self.sign in ORDER:
+            numbers = [n for v in values if (n := _as_number(v)) is not None]
+            return any(ORDER[self.sign](number, self.number) for number in numbers)
+        same = any(self._equals(value) for value in values)
+        return same if self.sign == "=" else not same
+
+    def _equals(self, value: Any) -> bool:
+        if self.field not in TEXTS and self.number is not None:
+            return _as_number(value) == self.number
+        return str(value) == self.value
+
+
+def choose(
+    rows: Sequence[Any], *, query: str = "", sort: str = "", reverse: bool = False
+) -> list[Any]:
+    """Return the rows of a listing that a query lets through, sorted.
+
+    Args:
+        rows: of `zoo.registry.listing.list_versions`, by name and version.
+        query: comparisons (`=`, `!=`, `<`, `<=`, `>`, `>=`) joined by `and` and `or`; none: all.
+        sort: a field or a tag: numbers from the highest, text from A on, what is not recorded
+            last; as they came by default.
+        reverse: the other way round, with what is not recorded still last.
+
+    Raises:
+        UserError: a query that cannot be read, or a field that is neither known nor a tag.
+    """
+    tags = {key for row in rows for key in row.tags}
+    choices = _parse(query, tags) if query.strip() else []
+    chosen = [row for row in rows if not choices or any(_all_hold(c, row) for c in choices)]
+    return _sorted(chosen, _known(sort, tags), reverse) if sort else chosen
+
+
+def _all_hold(comparisons: Iterable[Comparison], row: Any) -> bool:
+    return all(comparison.holds(row) for comparison in comparisons)
+
+
+def _parse(query: str, tags: set[str]) -> list[list[Comparison]]:
+    """Return a query's alternatives, each a list of comparisons that must hold together."""
+    tokens = _tokens(query)
+    alternatives: list[list[Comparison]] = [[]]
+    for start in range(0, len(tokens), 4):
+        kinds = [kind for kind, _ in tokens[start : start + 4]]
+        texts = [text for _, text in tokens[start : start + 4]]
+        whole = kinds[:2] == ["word", "sign"] and kinds[2:3] in (["word"], ["quoted"])
+        joined = len(kinds) == 3 or (kinds[3:] == ["word"] and texts[3].lower() in {"and", "or"})
+        # Something must follow an `and`.
+        if not whole or not joined or (len(kinds) == 4 and start + 4 == len(tokens)):
+            raise _unreadable(query, " ".join(texts))
+        alternatives[-1].append(_comparison(*texts[:3], tags=tags))
+        if len(texts) == 4 and texts[3].lower() == "or":
+            alternatives.append([])
+    return alternatives
+
+
+def _tokens(query: str) -> list[tuple[str, str]]:
+    found, position = [], 0
+    while position < len(query):
+        match = _TOKEN.match(query, position)
+        if match is None:
+            raise _unreadable(query, query[position:])
+        kind = match.lastgroup or ""
+        found.append(("quoted" if kind in {"single", "double"} else kind, match[kind]))
+        position = match.end()
+    return found
+
+
+def _comparison(field: str, sign: str, value: str, *, tags: set[str]) -> Comparison:
+    field, number = _known(field, tags), _as_number(value)
+    if field in TEXTS and sign in ORDER:
+        raise UserError(f"filter: {field} is text: expected {field}=… or {field}!=…, got {sign}")
+    if number is None and (field in NUMBERS or sign in ORDER):
+        raise UserError(f"filter: {field}{sign}…: expected a number, got {value!r}")
+    return Comparison(field, "=" if sign == "==" else sign, value, number)
+
+
+def _known(field: str, tags: set[str]) -> str:
+    if field not in FIELDS and field not in tags:
+        raise unknown("field", field, {*FIELDS, *tags})
+    return field
+
+
+def _values(row: Any, field: str) -> tuple[Any, ...]:
+    """Return what a row has of a field: nothing, one value, or each alias."""
+    name = TEXTS.get(field) or NUMBERS.get(field)
+    value = getattr(row, name) if name else row.tags.get(field)
+    if isinstance(value, tuple):
+        return value
+    return () if value in (None, "") else (value,)
+
+
+def _sorted(rows: list[Any], field: str, reverse: bool) -> list[Any]:
+    recorded = [row for row in rows if _values(row, field)]
+    firsts: list[Any] = [_values(row, field)[0] for row in recorded]
+    numbers = [_as_number(first) for first in firsts]
+    numeric = field not in TEXTS and None not in numbers
+    keys: list[Any] = numbers if numeric else [str(first) for first in firsts]
+    order = sorted(range(len(recorded)), key=lambda i: keys[i], reverse=numeric != reverse)
+    return [recorded[i] for i in order] + [row for row in rows if not _values(row, field)]
+
+
+def _as_number(value: object) -> float | None:
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _unreadable(query: str, rest: str) -> UserError:
+    return UserError(
+        f"filter {query!r}: expected comparisons joined by and/or, without parentheses, such as "
+        f"{EXAMPLE!r}; cannot read {rest.strip()!r}"
+    )

@@ -1,0 +1,139 @@
+"""Taking a version or a model out of the registry, knowing beforehand what would dangle.
+
+Removed is the registered version alone: its training run, its files, its test images and the
+comparisons stay.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mlflow.entities.model_registry import ModelVersion
+
+from zoo.errors import UserError
+from zoo.models.spec import SPEC, model_digest
+from zoo.registry.annotations import find_registered
+from zoo.registry.listing import own_tags
+from zoo.registry.lookup import DIGEST, all_names, all_versions
+from zoo.registry.references import parse
+from zoo.registry.runs import quoted, search_runs
+from zoo.registry.store import COMPARE, TRAIN, Store
+from zoo.registry.verify import pipeline_models
+
+
+@dataclass(frozen=True)
+class Removal:
+    """Versions to remove, or a whole model; `dangling` are pairs of (what it is, which one)."""
+
+    name: str
+    versions: tuple[int, ...]
+    whole: bool
+    dangling: tuple[tuple[str, str], ...]
+
+    @property
+    def label(self) -> str:
+        """Say what is removed."""
+        if not self.whole:
+            return f"{self.name}/{self.versions[0]}"
+        count = len(self.versions)
+        return f"{self.name} with {count} version{'' if count == 1 else 's'}"
+
+
+def plan_removal(store: Store, reference: str, *, whole: bool = False) -> Removal:
+    """Say what a removal would remove and what would dangle; nothing is changed.
+
+    Args:
+        store: where the model is.
+        reference: `NAME/3` or `NAME@alias`; `NAME` alone with `whole`.
+        whole: remove the model with all of its versions.
+
+    Raises:
+        UserError: no such version, or a reference that is not as exact as that.
+    """
+    version = find_registered(store, reference)
+    parsed, name, number = parse(reference), version.name, int(version.version)
+    exact = parsed.version is not None or bool(parsed.alias)
+    if exact == whole:
+        raise UserError(
+            f"{reference} is one version: leave out --all, or name the model alone ({name})"
+            if whole
+            else f"{reference} is a model: name one version ({name}/{number} is the latest) "
+            "or remove all of them with --all"
+        )
+    with store.explained():
+        everything = all_versions(store)
+        going = [v for v in everything if v.name == name and (whole or int(v.version) == number)]
+        staying = [version for version in everything if version not in going]
+        dangling = [
+            *_aliases(store, name, going),
+            *_comparisons(store, going),
+            *_descendants(store, going, staying),
+            *_outputs(store, going),
+        ]
+    return Removal(name, tuple(sorted(int(v.version) for v in going)), whole, tuple(dangling))
+
+
+def remove(store: Store, removal: Removal) -> None:
+    """Remove what was planned; `UserError` where the model has changed since."""
+    name, client = removal.name, store.client
+    with store.explained(), store.lock(f"register-{name}"):
+        there = {int(v.version) for v in all_versions(store, f"name = {quoted(name)}")}
+        planned = set(removal.versions)
+        if there != planned if removal.whole else not planned <= there:
+            raise UserError(f"the versions of {name} have changed: nothing is removed; try again")
+        if removal.whole:
+            client.delete_registered_model(name)
+            return
+        for version in removal.versions:
+            client.delete_model_version(name, str(version))
+
+
+def _aliases(store: Store, name: str, going: list[ModelVersion]) -> list[tuple[str, str]]:
+    numbers = {int(version.version) for version in going}
+    aliases: dict[str, str] = next((m.aliases for m in all_names(store) if m.name == name), {})
+    return [
+        ("alias", f"{name}@{alias}")
+        for alias, number in sorted(aliases.items())
+        if int(number) in numbers
+    ]
+
+
+def _comparisons(store: Store, going: list[ModelVersion]) -> list[tuple[str, str]]:
+    uris = {f"models:/{version.name}/{version.version}" for version in going}
+    return [
+        ("comparison", f"{run.info.run_name} (run {run.info.run_id})")
+        for run in search_runs(store, COMPARE)
+        if uris & set(run.data.tags.get("zoo.models", "").split(", "))
+    ]
+
+
+def _descendants(
+    store: Store, going: list[ModelVersion], staying: list[ModelVersion]
+) -> list[tuple[str, str]]:
+    """Find versions that were trained on from these, or that name them in a tag."""
+    digests = {version.tags[DIGEST] for version in going if DIGEST in version.tags}
+    names = digests | {
+        f"{prefix}{version.name}/{version.version}"
+        for version in going
+        for prefix in ("", "models:/")
+    }
+    children = {
+        run.data.tags.get(DIGEST)
+        for run in search_runs(store, TRAIN)
+        if run.data.params.get("transferred_from_digest") in digests
+    }
+    return [
+        ("version", f"{version.name}/{version.version}")
+        for version in staying
+        if version.tags.get(DIGEST) in children or names & set(own_tags(version.tags).values())
+    ]
+
+
+def _outputs(store: Store, going: list[ModelVersion]) -> list[tuple[str, str]]:
+    """Find DVC's outputs that the next `zoo register` or `dvc repro` would register again."""
+    digests = {version.tags.get(DIGEST) for version in going}
+    return [
+        ("DVC output", f"models/{key} (`zoo register` and `dvc repro` register it again)")
+        for key, folder in pipeline_models(store.root).items()
+        if (folder / SPEC).is_file() and model_digest(folder) in digests
+    ]
