@@ -1,5 +1,6 @@
 """A finished comparison: its identity, its words, its folder."""
 
+import gc
 import json
 
 import numpy as np
@@ -127,3 +128,10 @@ def test_labels_beyond_the_classes_are_named(make_model):
 def test_figure_names_are_file_names():
     assert file_name("cka-a v1__b/2") == "cka-a-v1__b-2"
     assert "/" not in file_name("../../a__b")
+
+
+def test_saving_leaves_garbage_collection_as_it_was(compared, tmp_path):
+    before = gc.get_freeze_count()
+    compared.save(tmp_path / "out")
+    assert gc.get_freeze_count() == before
+    assert gc.isenabled()

@@ -14,7 +14,7 @@ import pytest
 
 from zoo.errors import UserError
 from zoo.report import html
-from zoo.report.html import format_number, pivot_metrics, render
+from zoo.report.html import render
 
 PNG = "figures/cka-vit-small__resnet18-small.png"
 VOID = {"meta", "img", "br", "input", "link"}
@@ -264,35 +264,39 @@ def test_a_damaged_comparison_is_named_in_one_line(comparison: Path, damage, mes
     assert "\n" not in str(caught.value)
 
 
-def test_metrics_are_laid_out_by_model():
-    metrics = {
-        "cka/a/mean": 1.0,
-        "cka/a/b/mean": 2.0,
-        "cka/a__a/b/mean": 3.0,
-        "cka/a__a/b/low/first_half": 4.0,
-        "cka/chance": 5.0,
-    }
-    table = pivot_metrics(metrics, "cka", ["a", "a/b"])
-    assert table.columns == ("a", "a/b", "a × a/b", "all")
-    assert dict(table.rows) == {
-        "mean": (1.0, 2.0, 3.0, None),
-        "low · first half": (None, None, 4.0, None),
-        "chance": (None, None, None, 5.0),
-    }
+def test_of_three_models_all_are_shown_at_a_glance_and_then_each_pair(comparison, change_report):
+    figures = comparison / "figures"
+    pairs = ["vit-small__resnet18-small", "vit-small__a-third", "resnet18-small__a-third"]
+    for name in ("models", *pairs[1:]):
+        for kind in ("png", "svg"):
+            shutil.copy(figures / f"cka-{pairs[0]}.{kind}", figures / f"cka-{name}.{kind}")
+
+    def add_a_third(report: dict) -> None:
+        report["models"].append(report["models"][0] | {"name": "a third"})
+        entry = next(a for a in report["analyses"] if a["name"] == "cka")
+        entry["figures"] = ["cka-models", *(f"cka-{pair}" for pair in pairs)]
+
+    page = render(change_report(add_a_third))
+    headings = re.findall(r'<h3 id="(pair-[^"]+)">([^<]+)</h3>', page)
+    assert headings == [
+        (f"pair-cka-{pair}", pair.replace("__", " × ").replace("-third", " third"))
+        for pair in pairs
+    ]
+    for place, _ in headings:
+        assert f'href="#{place}"' in page
+    order = [page.index(f'id="{name}"') for name in
+             ("figure-cka-models", "heat-cka", f"figure-cka-{pairs[0]}")]  # fmt: skip
+    assert order == sorted(order)
+    assert "The same as a figure, for print" not in page  # nothing that matters is folded
 
 
-@pytest.mark.parametrize(
-    ("value", "written"),
-    [
-        (0.0, "0.000"),
-        (1234.5, "1,234.500"),
-        (1e9, "1,000,000,000"),
-        (-3, "−3"),
-        (True, "True"),
-        (float("nan"), "–"),
-        (3.2e8 + 0.5, "3.2e+08"),
-        (-0.0001, "−1.0e−04"),
-    ],
-)
-def test_numbers_are_written_for_people(value, written: str):
-    assert format_number(value) == written
+def test_two_models_have_no_list_of_pairs(saved_comparison):
+    assert "Pair by pair" not in render(saved_comparison)
+
+
+def test_claims_that_were_tested_come_first(change_report):
+    def mix(report: dict) -> None:
+        report["claims"] = report["claims"][::-1]
+
+    shown = re.findall(r'<tr id="claim-([A-Z]-[a-z]+)', render(change_report(mix)))
+    assert shown == ["Z-accuracy", "R-uniform", "R-mixer"]

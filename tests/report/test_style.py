@@ -1,3 +1,6 @@
+import base64
+import re
+import struct
 from itertools import combinations, pairwise
 
 import matplotlib as mpl
@@ -173,48 +176,6 @@ def test_text_is_measured_as_it_is_drawn(text: str):
         drawn = figure.text(0.1, 0.5, text, fontsize=style.LABEL_POINTS)
     inches = drawn.get_window_extent(draw(figure)).width / figure.dpi
     assert style.text_width(text) == pytest.approx(inches, rel=0.12)
-    assert style.text_width("  ") == 0
-
-
-def grid(rows: int, columns: int, name: str = "blocks.{}") -> tuple[Figure, np.ndarray]:
-    random = np.random.default_rng(0)
-    pictures = [
-        [random.integers(255, size=(8, 8, 3), dtype=np.uint8), *random.random((columns - 1, 4, 4))]
-        for _ in range(rows)
-    ]
-    return style.image_grid(
-        pictures,
-        row_labels=[f"class number {i}" for i in range(rows)],
-        column_labels=["input", *(name.format(i) for i in range(columns - 1))],
-    )
-
-
-@pytest.mark.parametrize("name", ["blocks.{}", "layer{}.1.downsample.conv"])
-@pytest.mark.parametrize("columns", [2, 12])
-def test_image_grids_are_legible_and_fit_the_page(columns: int, name: str):
-    figure, axes = grid(6, columns, name)
-    assert axes.shape == (6, columns)
-    assert figure.get_size_inches()[0] <= style.WIDTH + 1e-6
-    assert_legible(figure)
-
-
-def test_cells_of_an_image_grid_are_square_and_close():
-    figure, axes = grid(3, 4)
-    draw(figure)
-    boxes = np.array([[axis.get_window_extent().extents for axis in row] for row in axes])
-    width, height = boxes[..., 2] - boxes[..., 0], boxes[..., 3] - boxes[..., 1]
-    gaps = boxes[:, 1:, 0] - boxes[:, :-1, 2]
-    np.testing.assert_allclose(width, height, rtol=0.02)
-    assert (gaps >= 0).all()
-    assert (gaps < 0.25 * width[:, 1:]).all()
-
-
-def test_an_image_grid_leaves_empty_cells_empty():
-    picture = np.zeros((4, 4))
-    _, axes = style.image_grid(
-        [[picture, None], [picture]], row_labels=["a", "b"], column_labels=["input", "map"]
-    )
-    assert [len(axis.images) for axis in axes.flat] == [1, 0, 1, 0]
 
 
 def test_the_style_lasts_only_for_its_context():
@@ -227,9 +188,43 @@ def test_the_style_lasts_only_for_its_context():
 def test_saved_figures_are_the_same_bytes_each_time(tmp_path):
     saved = []
     for folder in ("one", "two"):
-        figure, _ = grid(2, 3)
-        paths = style.save_figure(figure, tmp_path / folder, "grid")
+        with style.styled():
+            figure = style.new_figure()
+            image = figure.subplots().imshow(np.eye(3))
+            figure.colorbar(image)
+        paths = style.save_figure(figure, tmp_path / folder, "eye")
         saved.append([path.read_bytes() for path in paths])
     assert saved[0] == saved[1]
-    assert [path.name for path in paths] == ["grid.png", "grid.svg"]
+    assert [path.name for path in paths] == ["eye.png", "eye.svg"]
     assert b"<dc:date>" not in saved[0][1]
+
+
+def test_saving_lays_out_once_and_cuts_nothing_off(tmp_path, monkeypatch):
+    with style.styled():
+        figure = style.new_figure(4, 2)
+        axis = figure.subplots()
+    axis.set(xlabel="depth (layers)", ylabel="a label of\ntwo lines", title="title")
+    engine = figure.get_layout_engine()
+    laid_out = []
+    execute = type(engine).execute
+    monkeypatch.setattr(
+        type(engine), "execute", lambda *arguments: (laid_out.append(1), execute(*arguments))
+    )
+    png, _ = style.save_figure(figure, tmp_path, "one")
+    assert laid_out == [1]
+    assert struct.unpack(">II", png.read_bytes()[16:24]) == (600, 300)
+    with style.styled():
+        assert_legible(figure)
+
+
+def test_a_heat_map_is_saved_cell_by_cell_so_that_it_stays_sharp(tmp_path):
+    figure = style.heat_maps([heat_map(5, 6)], colour_label="CKA", low=0, high=1)
+    _, svg = style.save_figure(figure, tmp_path, "map")
+    embedded = re.findall(r'base64,([^"]+)"', svg.read_text().replace("\n", ""))
+    sizes = [struct.unpack(">II", base64.b64decode(data)[16:24]) for data in embedded]
+    assert (6, 5) in sizes
+
+
+def test_lines_of_many_points_have_no_markers():
+    assert style.marker_points(12) > 0
+    assert style.marker_points(200) == 0

@@ -11,7 +11,8 @@ import click
     "--host", default="127.0.0.1", show_default=True, help="Keep it: the pages have no password."
 )
 @click.option("--no-serve", is_flag=True, help="Only print the links.")
-def command(port: int, host: str, no_serve: bool) -> None:
+@click.option("--open", "open_page", is_flag=True, help="Open the models in your browser.")
+def command(port: int, host: str, no_serve: bool, open_page: bool) -> None:
     """Start MLflow's UI on the zoo's store and print the links that matter.
 
     With MLFLOW_TRACKING_URI set to a server, that server's pages are linked and none started.
@@ -19,6 +20,7 @@ def command(port: int, host: str, no_serve: bool) -> None:
     \b
     Examples:
       zoo ui
+      zoo ui --open
       zoo ui --port 5050
     """
     from zoo.errors import UserError
@@ -26,15 +28,17 @@ def command(port: int, host: str, no_serve: bool) -> None:
     from zoo.registry.serve import serve_ui
     from zoo.registry.store import open_store, show_uri
 
-    store = open_store()
+    store = open_store(create=False)
     links = ui_links(store, base="" if store.is_server else f"http://{host}:{port}")
     click.echo(f"store         {show_uri(store)}")
     click.echo(f"models        {links.models}")
     click.echo(f"training runs {links.runs}")
     click.echo(f"comparisons   {links.comparisons}")
     if store.is_server or no_serve:
+        if open_page:
+            click.launch(links.models)
         return
     click.echo("Ctrl-C ends it.")
-    status = serve_ui(store, host, port)
+    status = serve_ui(store, host, port, links.models if open_page else "")
     if status:
         raise UserError(f"MLflow's server ended with status {status}; is port {port} in use?")

@@ -26,6 +26,7 @@ from zoo.registry.runs import (
     delete_unfinished,
     finished_run,
     is_finished,
+    keep_first,
     log_params,
     log_points,
     search_runs,
@@ -76,6 +77,8 @@ def log_comparison(
     Raises:
         UserError: MLflow does not answer.
     """
+    from zoo.registry.pictures import log_figures  # matplotlib, which finding one needs not
+
     digest = str(report["digest"])
     with store.explained(), store.lock(f"compare-{digest[:16]}"):
         known = search_runs(store, COMPARE, comparison_digest=digest)
@@ -91,16 +94,20 @@ def log_comparison(
             if links:
                 store.client.log_inputs(run_id, models=links)
             store.client.log_artifacts(run_id, str(folder))
+            log_figures(store, run_id, folder, report)
         for old in known:
             if is_finished(old):
                 store.client.delete_run(old.info.run_id)
-        return _as_comparison(store.client.get_run(run_id))
+        return _as_comparison(keep_first(store, COMPARE, comparison_digest=digest))
 
 
 def fetch_report(store: Store, run: ComparisonRun) -> dict[str, Any]:
     """Return a comparison's report.json; `UserError` where it is gone or damaged."""
     with store.explained(), tempfile.TemporaryDirectory() as temporary:
-        return read_json(fetch_file(store, run.artifacts, REPORT, temporary))
+        report = read_json(fetch_file(store, run.artifacts, REPORT, temporary))
+    if not isinstance(report, dict):
+        raise UserError(f"{REPORT} of the run {run.run_id} is damaged: compare again with --force")
+    return report
 
 
 def fetch_comparison(store: Store, run: ComparisonRun, folder: Path) -> Path:
@@ -110,12 +117,22 @@ def fetch_comparison(store: Store, run: ComparisonRun, folder: Path) -> Path:
         if local is not None:
             if not (local / REPORT).is_file():
                 raise UserError(f"{REPORT} is missing in {local}: compare again with --force")
+            _check_no_links(local)
             shutil.copytree(local, new, dirs_exist_ok=True)
         else:
             mlflow.artifacts.download_artifacts(
                 run_id=run.run_id, dst_path=str(new), tracking_uri=store.uri
             )
+        # MLflow's copies of the figures, for its image grid.
+        shutil.rmtree(new / "images", ignore_errors=True)
     return folder
+
+
+def _check_no_links(folder: Path) -> None:
+    """Refuse to copy what a link in somebody's artifacts leads to."""
+    for path in folder.rglob("*"):
+        if path.is_symlink():
+            raise UserError(f"{path} is a link to {path.readlink()}: not followed")
 
 
 def _as_comparison(run: Run) -> ComparisonRun:

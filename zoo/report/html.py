@@ -14,7 +14,7 @@ import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import product
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
+from zoo.comparison import file_name
 from zoo.errors import UserError
 from zoo.files import read_json
 from zoo.report.islands import (
@@ -128,13 +129,27 @@ def _section(analysis: Data, folder: Path, models: Sequence[str]) -> dict[str, A
     arrays = _load_arrays(folder, analysis)
     heat = heat_island(analysis, arrays, models)
     islands = [image_island(analysis, arrays, models), heat]
+    many = len(models) > 2
+    # Of more than two models, each pair has a place of its own, after all of them at a glance.
+    pairs = {
+        file_name(f"{analysis['name']}-{a}__{b}"): f"{a} × {b}"
+        for a, b in combinations(models, 2)
+        if many
+    }
+    figures = [
+        _figure(folder / "figures", name, analysis) | {"pair": pairs.get(name, "")}
+        for name in analysis["figures"]
+    ]
+    glance = f"{analysis['name']}-models"
     return {
         "about": analysis,
-        "figures": [_figure(folder / "figures", name, analysis) for name in analysis["figures"]],
+        "glance": [figure for figure in figures if figure["name"] == glance],
+        "figures": [figure for figure in figures if figure["name"] != glance],
         "table": pivot_metrics(analysis["metrics"], analysis["name"], models),
         "islands": [island for island in islands if island],
         # Where the interactive map holds all that the figures show, they wait folded for print.
-        "folded": heat is not None
+        "folded": not many
+        and heat is not None
         and len({entry["measure"] for entry in heat["maps"]}) == 1
         and all(is_heat_map(name, arrays) for name in arrays),
     }

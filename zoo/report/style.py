@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,15 +19,19 @@ import matplotlib as mpl
 import numpy as np
 from cycler import cycler
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.cm import ScalarMappable
+from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
-from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.textpath import TextPath
+from matplotlib.textpath import text_to_path
 from numpy.typing import NDArray
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 SEQUENTIAL = "viridis"
 WIDTH = 7.0  # inches: the width of a printed page's text
+DPI = 150  # of saved png files
 
 LABEL_POINTS = 6.0  # layer names are many, so they are the smallest text
 LABEL_PITCH = 0.115  # inches from one such label to the next
@@ -35,6 +40,7 @@ LARGEST_PANEL = 3.6  # inches
 PANEL_GAP = 0.12
 BAR_GAP, BAR_WIDTH, BAR_LABELS = 0.14, 0.1, 0.48  # inches, from the panels to the right edge
 TITLE_HEIGHT = 0.31
+MOST_MARKERS = 40  # along the width of a panel
 TICK_ROOM = 0.1  # from a panel's edge to its labels
 
 STYLE: Any = {
@@ -51,18 +57,24 @@ STYLE: Any = {
     "hatch.linewidth": 0.4,
     "svg.hashsalt": "zoo",
     "svg.fonttype": "none",
+    # A class may be named `$5 off`.
+    "text.parse_math": False,
 }
 
 
 @dataclass(frozen=True)
 class HeatMap:
-    """A matrix with names along both sides; NaN cells are drawn hatched."""
+    """A matrix with names along both sides; NaN cells are drawn hatched.
+
+    `title` stands above it, instead of what its rows and columns are.
+    """
 
     values: NDArray[np.float64]
     rows: Sequence[str]
     columns: Sequence[str]
     row_title: str
     column_title: str
+    title: str = ""
 
 
 @contextmanager
@@ -90,9 +102,9 @@ def heat_maps(panels: Sequence[HeatMap], *, colour_label: str, low: float, high:
     down = math.ceil(len(panels) / across)
     # Fewer panels have more room for each name.
     length = {1: 24, 2: 18}.get(across, 13)
-    most = int(min(LARGEST_PANEL, WIDTH / across - 0.9) / LABEL_PITCH)
-    left = TICK_ROOM + max(_widest(panel.rows, most, length) for panel in panels)
-    below = TICK_ROOM + max(_widest(panel.columns, most, length) for panel in panels)
+    room = min(LARGEST_PANEL, WIDTH / across - 0.9)
+    left = TICK_ROOM + max(widest_label(panel.rows, room, length) for panel in panels)
+    below = TICK_ROOM + max(widest_label(panel.columns, room, length) for panel in panels)
     bar = BAR_GAP + BAR_WIDTH + BAR_LABELS
     side = min((WIDTH - bar - PANEL_GAP * (across - 1)) / across - left, LARGEST_PANEL)
     pitch = (left + side + PANEL_GAP, TITLE_HEIGHT + side + below)
@@ -102,29 +114,46 @@ def heat_maps(panels: Sequence[HeatMap], *, colour_label: str, low: float, high:
         for i, panel in enumerate(panels):
             row, column = divmod(i, across)
             corner = (column * pitch[0] + left, (down - 1 - row) * pitch[1] + below)
-            axis = _axes_at(figure, corner, (side, side))
-            image = _draw_matrix(axis, panel, low, high, length=length, most=most)
+            axis = axes_at(figure, corner, (side, side))
+            image = _draw_matrix(
+                axis, panel, low, high, length=length, most=int(room / LABEL_PITCH)
+            )
             _name_axes(axis, panel, left, side)
         corner = (across * pitch[0] - PANEL_GAP + BAR_GAP, below)
-        axis = _axes_at(figure, corner, (BAR_WIDTH, (down - 1) * pitch[1] + side))
-        figure.colorbar(image, cax=axis, label=colour_label)
-        axis.tick_params(length=2, width=0.5)
-        axis.spines[:].set_linewidth(0.5)
+        colour_bar(figure, image, corner, (down - 1) * pitch[1] + side, label=colour_label)
     return figure
+
+
+def colour_bar(
+    figure: Figure,
+    image: ScalarMappable,
+    corner: tuple[float, float],
+    height: float,
+    *,
+    label: str,
+    extend: str = "neither",
+) -> Colorbar:
+    """Draw an upright colour bar by its lower left corner and its height in inches."""
+    axis = axes_at(figure, corner, (BAR_WIDTH, height))
+    bar = figure.colorbar(image, cax=axis, label=label, extend=extend)
+    axis.tick_params(length=2, width=0.5)
+    axis.spines[:].set_linewidth(0.5)
+    return bar
 
 
 def _name_axes(axis: Axes, panel: HeatMap, left: float, side: float) -> None:
     """Write above a panel what its rows and columns are; over its labels too if need be."""
     points = 7
     room = int((left + side) / text_width("n", points)) - len("columns: ")
-    title = f"rows: {shorten(panel.row_title, room)}\ncolumns: {shorten(panel.column_title, room)}"
+    titles = [shorten(title, room) for title in (panel.row_title, panel.column_title)]
+    title = panel.title or f"rows: {titles[0]}\ncolumns: {titles[1]}"
     fits = max(text_width(line, points) for line in title.split("\n")) <= side
     axis.set_title(
         title, fontsize=points, loc="left", x=0 if fits else -left / side, pad=4, linespacing=1.25
     )
 
 
-def _axes_at(figure: Figure, corner: tuple[float, float], size: tuple[float, float]) -> Axes:
+def axes_at(figure: Figure, corner: tuple[float, float], size: tuple[float, float]) -> Axes:
     """Add axes by their lower left corner and size in inches."""
     width, height = figure.get_size_inches()
     x, y = corner
@@ -148,7 +177,7 @@ def _draw_matrix(
     axis.patch.set(facecolor="white", hatch="xxxxx", edgecolor="0.55")
     image = axis.imshow(
         values, origin="lower", cmap=SEQUENTIAL, vmin=low, vmax=high, aspect="auto",
-        interpolation="nearest",
+        interpolation="none",  # cells stay sharp at any size
     )  # fmt: skip
     for names, put in ((panel.columns, axis.set_xticks), (panel.rows, axis.set_yticks)):
         positions, shown = choose_labels(names, most)
@@ -188,19 +217,24 @@ def choose_labels(names: Sequence[str], most: int) -> tuple[list[int], list[str]
     return chosen, [blocks[i] for i in chosen]
 
 
-def _widest(names: Sequence[str], most: int, length: int) -> float:
-    """Return the width in inches of the widest of the names that are printed."""
-    shown = choose_labels(names, most)[1]
+def marker_points(count: int) -> float:
+    """Return the size of a line's markers; none where so many would hide the line."""
+    return 3.0 if count <= MOST_MARKERS else 0.0
+
+
+def widest_label(names: Sequence[str], side: float, length: int = 22) -> float:
+    """Return the width in inches of the widest name that is printed along a side in inches."""
+    shown = choose_labels(names, int(side / LABEL_PITCH))[1]
     return max((text_width(shorten(name, length)) for name in shown), default=0.0)
 
 
+@cache
 def text_width(text: str, points: float = LABEL_POINTS) -> float:
     """Return the width of a text in inches."""
-    if not text.strip():
-        return 0.0
-    drawn = TextPath((0, 0), text, size=points, prop=FontProperties())
+    font = FontProperties(size=points)
+    width, _, _ = text_to_path.get_text_width_height_descent(text, font, ismath=False)
     # On a screen, letters are rounded up to whole dots.
-    return float(drawn.get_extents().x1) / 72 * 1.06
+    return float(width) / 72 * 1.06
 
 
 def shorten(name: str, length: int = 22) -> str:
@@ -220,61 +254,18 @@ def shorten(name: str, length: int = 22) -> str:
     return f"{name[:head]}…{name[-(length - 1 - head) :]}"
 
 
-def image_grid(
-    images: Sequence[Sequence[NDArray | None]],
-    *,
-    row_labels: Sequence[str],
-    column_labels: Sequence[str],
-    cell: float = 0.85,
-) -> tuple[Figure, NDArray]:
-    """Return a figure of image cells with labels at its left and top, and its axes.
-
-    Args:
-        images: rows of pictures: (h, w, 3) uint8, or (h, w) numbers drawn with the heat map's
-            colours, or None for an empty cell.
-        row_labels: one a row.
-        column_labels: one a column; they stand upright where they are wider than a cell.
-        cell: width of a cell in inches; smaller where the figure would not fit the page.
-    """
-    rows, columns = len(images), max(len(row) for row in images)
-    first = next((picture for row in images for picture in row if picture is not None), None)
-    ratio = 1.0 if first is None else first.shape[0] / first.shape[1]
-    names, tops = [shorten(n, 16) for n in row_labels], [shorten(n, 18) for n in column_labels]
-    left = 0.12 + max(map(text_width, names), default=0.0)
-    cell = min(cell, max((WIDTH - left) / columns, 0.3))
-    widest = max(map(text_width, tops), default=0.0)
-    upright = widest > cell - 0.04
-    top = 0.1 + (widest if upright else 0.08)
-    with styled():
-        figure = new_figure(left + cell * columns, top + cell * ratio * rows)
-        figure.set_layout_engine(
-            ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.015, wspace=0, hspace=0)
-        )
-        axes = figure.subplots(rows, columns, squeeze=False)
-        for i, row in enumerate(images):
-            for j in range(columns):
-                axis = axes[i, j]
-                if j:  # cells without labels of their own are quicker to lay out
-                    axis.set_axis_off()
-                else:
-                    axis.set(xticks=[], yticks=[])
-                    axis.spines[:].set_visible(False)
-                if j < len(row) and row[j] is not None:
-                    axis.imshow(row[j], cmap=SEQUENTIAL, interpolation="nearest")
-                if i == 0 and j < len(tops):
-                    axis.set_title(tops[j], fontsize=LABEL_POINTS, rotation=90 * upright, pad=3)
-        for axis, name in zip(axes[:, 0], names, strict=False):
-            axis.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=LABEL_POINTS)
-    return figure, axes
-
-
 def save_figure(figure: Figure, folder: Path, name: str) -> tuple[Path, Path]:
     """Save a figure as png (150 dots an inch) and svg, without dates; return both paths."""
     folder.mkdir(parents=True, exist_ok=True)
     png, svg = folder / f"{name}.png", folder / f"{name}.svg"
     with styled():
-        figure.savefig(png, dpi=150, metadata={"Software": None})
-        # What is laid out stays so: laying out many panels takes longer than drawing them.
-        figure.set_layout_engine("none")
-        figure.savefig(svg, metadata={"Date": None})
+        figure.dpi = DPI
+        engine = figure.get_layout_engine()
+        if engine is not None:
+            # Once for both files; `savefig` would lay out and draw twice for each of them.
+            engine.execute(figure)
+            figure.set_layout_engine(None)
+        quick = {"compress_level": 4}
+        FigureCanvasAgg(figure).print_png(png, metadata={"Software": None}, pil_kwargs=quick)
+        FigureCanvasSVG(figure).print_svg(svg, metadata={"Date": None})
     return png, svg

@@ -1,0 +1,25 @@
+"""What is drawn in a grid of pictures."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from zoo.analyses.image_grid import GAP
+
+
+def column_labels(figure: Figure) -> list[str]:
+    return [label.get_text() for label in figure.axes[0].get_xticklabels()]
+
+
+def row_labels(figure: Figure) -> list[str]:
+    return [label.get_text() for label in figure.axes[0].get_yticklabels()]
+
+
+def cell(figure: Figure, row: int, column: int) -> np.ndarray:
+    """Return the colours (height, width, 4) of a cell."""
+    whole = figure.axes[0].images[0].get_array()
+    counts = len(row_labels(figure)), len(column_labels(figure))
+    height, width = ((n + GAP) // k for n, k in zip(whole.shape, counts, strict=False))
+    y, x = row * height, column * width
+    return np.asarray(whole[y : y + height - GAP, x : x + width - GAP])

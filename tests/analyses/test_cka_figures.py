@@ -1,0 +1,87 @@
+"""CKA's figures: all models at a glance, then every pair."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from tests.report.test_style import assert_legible
+from zoo.analyses import cka
+from zoo.analyses.base import Array, Result
+from zoo.analyses.cka_figures import summary_matrices
+
+
+def found(*models: str) -> Result:
+    """Random similarities of three, four, … layers."""
+    random = np.random.default_rng(0)
+    layers = {m: tuple(f"blocks.{i}" for i in range(3 + k)) for k, m in enumerate(models)}
+    arrays = {}
+    for a, b in itertools.combinations_with_replacement(models, 2):
+        values = random.random((len(layers[a]), len(layers[b])))
+        if a == b:
+            values = (values + values.T) / 2
+            np.fill_diagonal(values, 1.0)
+        arrays[f"cka/{a}__{b}"] = Array(values, (f"layer[{a}]", f"layer[{b}]"))
+    return Result(models, arrays, {}, {f"layer[{m}]": names for m, names in layers.items()})
+
+
+def by_loops(result: Result, a: str, b: str) -> tuple[float, float]:
+    """The mean over all pairs of layers, and of each layer's best match, one cell at a time."""
+    pair = f"cka/{a}__{b}"
+    turned = pair not in result.arrays
+    values = result.arrays[f"cka/{b}__{a}" if turned else pair].values
+    cells, best = [], []
+    for i in range(len(result.labels[f"layer[{a}]"])):
+        row = []
+        for j in range(len(result.labels[f"layer[{b}]"])):
+            if a == b and i == j:
+                continue
+            row.append(values[j, i] if turned else values[i, j])
+        cells += [v for v in row if not np.isnan(v)]
+        known = [v for v in row if not np.isnan(v)]
+        if known:
+            best.append(max(known))
+    return sum(cells) / len(cells), sum(best) / len(best)
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_summaries_are_means_over_layers(missing: bool):
+    result = found("a", "b", "c")
+    if missing:
+        result.arrays["cka/a__b"].values[1] = np.nan
+        result.arrays["cka/a__a"].values[1] = result.arrays["cka/a__a"].values[:, 1] = np.nan
+    mean, best = summary_matrices(result)
+    for (i, a), (j, b) in itertools.product(enumerate(result.models), repeat=2):
+        assert (mean[i, j], best[i, j]) == pytest.approx(by_loops(result, a, b))
+    np.testing.assert_allclose(mean, mean.T)
+
+
+def test_a_pair_without_one_measured_cell_has_no_summary():
+    result = found("a", "b", "c")
+    result.arrays["cka/a__c"].values[:] = np.nan
+    mean, best = summary_matrices(result)
+    assert np.isnan([mean[0, 2], mean[2, 0], best[0, 2], best[2, 0]]).all()
+    assert np.isfinite(mean).sum() == 7
+    assert cka.draw(result)
+
+
+@pytest.mark.parametrize("count", [3, 4, 10])
+def test_more_than_two_models_are_first_shown_at_a_glance(count: int):
+    models = [f"resnet18-medium-{i}" for i in range(count)]
+    result = found(*models)
+    figures = cka.draw(result)
+    pairs = [f"cka-{a}__{b}" for a, b in itertools.combinations(models, 2)]
+    assert list(figures) == ["cka-models", *pairs]
+    figure = figures["cka-models"]
+    assert_legible(figure)
+    mean, best = summary_matrices(result)
+    for axis, values in zip(figure.axes, (mean, best), strict=False):
+        written = [text.get_text() for text in axis.texts]
+        assert written == [f"{value:.2f}" for value in values.ravel()]
+
+
+def test_one_model_and_two_models_have_one_figure():
+    assert list(cka.draw(found("a"))) == ["cka-a"]
+    assert list(cka.draw(found("a", "b"))) == ["cka-a__b"]
+    (figure,) = cka.draw(found("a", "b")).values()
+    assert len(figure.axes) == 4  # a with a, b with b, a with b, and the colour bar

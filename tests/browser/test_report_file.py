@@ -1,0 +1,102 @@
+"""The report opened from a file: alone, offline, in light and dark, on paper, for everyone."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture
+def watched(page):
+    """What the page asks for, and what it complains of."""
+    seen: dict[str, list[str]] = {"requests": [], "complaints": []}
+    page.on("request", lambda request: seen["requests"].append(request.url))
+    page.on(
+        "console", lambda m: m.type in ("error", "warning") and seen["complaints"].append(m.text)
+    )
+    page.on("pageerror", lambda error: seen["complaints"].append(str(error)))
+    return seen
+
+
+def walk(page) -> None:
+    """Show every part of the page once, as a reader would who scrolls through it."""
+    page.evaluate(
+        "async () => { for (const part of document.querySelectorAll('section, .viewer')) {"
+        " part.scrollIntoView(); await new Promise(requestAnimationFrame); } scrollTo(0, 0); }"
+    )
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_needs_nothing_but_itself(page, watched, report_file, scheme, picture):
+    page.emulate_media(color_scheme=scheme)
+    page.goto(report_file.as_uri())
+    walk(page)
+    outside = [url for url in watched["requests"] if not url.startswith(("file:", "data:"))]
+    assert watched["requests"][0] == report_file.as_uri()
+    assert outside == []
+    assert watched["complaints"] == []
+    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    brightness = sum(int(part) for part in background.strip("rgb()").split(",")) / 3
+    assert brightness > 200 if scheme == "light" else brightness < 60
+    picture(f"report-{scheme}", full_page=True)
+
+
+def test_every_viewer_is_drawn(page, watched, report_file):
+    page.goto(report_file.as_uri())
+    viewers = page.locator(".viewer")
+    assert viewers.count() >= 4
+    assert page.locator(".viewer:empty").count() == 0
+    blank = page.evaluate(
+        "[...document.querySelectorAll('.viewer canvas')].filter(c => !c.width || !c.height ||"
+        " !c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some(Boolean)).length"
+    )
+    assert blank == 0
+
+
+def test_on_paper_the_figures_stand_in_for_the_viewers(page, report_file, picture, screenshots):
+    page.goto(report_file.as_uri())
+    page.emulate_media(media="print", color_scheme="light")
+    assert not page.locator(".viewer").first.is_visible()
+    assert not page.locator("nav").is_visible()
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    images = page.locator("figure img")
+    assert images.count() >= 5
+    assert all(images.nth(i).is_visible() for i in range(images.count()))
+    picture("report-print", full_page=True)
+    paper = page.pdf(path=screenshots / "report.pdf", format="A4", prefer_css_page_size=True)
+    assert paper.startswith(b"%PDF")
+
+
+def test_a_narrow_screen_scrolls_nothing_but_figures_and_tables(page, report_file, picture):
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(report_file.as_uri())
+    walk(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    picture("report-narrow")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_serious_barrier(page, report_file, scheme):
+    from axe_playwright_python.sync_playwright import Axe
+
+    page.emulate_media(color_scheme=scheme)
+    page.goto(report_file.as_uri())
+    walk(page)
+    found = Axe().run(page).response["violations"]
+    serious = {
+        rule["id"]: [node["html"][:200] for node in rule["nodes"][:3]]
+        for rule in found
+        if rule["impact"] in ("serious", "critical")
+    }
+    assert serious == {}
+
+
+def test_the_keyboard_reaches_the_heat_map_and_moves_in_it(page, report_file):
+    page.goto(report_file.as_uri())
+    viewer = page.locator(".viewer[data-island=heat-cka]")
+    canvas, output = viewer.locator("canvas").first, viewer.locator(".readout output")
+    canvas.focus()
+    seen = {output.inner_text()}
+    for key in ("ArrowUp", "ArrowRight", "End", "Home"):
+        page.keyboard.press(key)
+        seen.add(output.inner_text())
+    assert len(seen) >= 4

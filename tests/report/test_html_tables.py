@@ -1,0 +1,39 @@
+"""How the page lays out metrics and writes numbers."""
+
+import pytest
+
+from zoo.report.html import format_number, pivot_metrics
+
+
+def test_metrics_are_laid_out_by_model():
+    metrics = {
+        "cka/a/mean": 1.0,
+        "cka/a/b/mean": 2.0,
+        "cka/a__a/b/mean": 3.0,
+        "cka/a__a/b/low/first_half": 4.0,
+        "cka/chance": 5.0,
+    }
+    table = pivot_metrics(metrics, "cka", ["a", "a/b"])
+    assert table.columns == ("a", "a/b", "a × a/b", "all")
+    assert dict(table.rows) == {
+        "mean": (1.0, 2.0, 3.0, None),
+        "low · first half": (None, None, 4.0, None),
+        "chance": (None, None, None, 5.0),
+    }
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (0.0, "0.000"),
+        (1234.5, "1,234.500"),
+        (1e9, "1,000,000,000"),
+        (-3, "−3"),
+        (True, "True"),
+        (float("nan"), "–"),
+        (3.2e8 + 0.5, "3.2e+08"),
+        (-0.0001, "−1.0e−04"),
+    ],
+)
+def test_numbers_are_written_for_people(value, written: str):
+    assert format_number(value) == written

@@ -1,0 +1,78 @@
+"""Figures of CKA: all models at a glance, then the layers of each pair."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from zoo.analyses.base import Result, pair_name
+from zoo.report import style
+
+MEASURE = "linear CKA (unbiased)"
+
+
+def draw_pair(result: Result, a: str, b: str) -> Figure:
+    """Draw the layers of two models with themselves and with each other; of one, if both are it."""
+    panels = [(a, a)] if a == b else [(a, a), (b, b), (a, b)]
+    maps = [
+        style.HeatMap(
+            values=result.arrays[f"cka/{pair_name(p, q)}"].values,
+            rows=result.labels[f"layer[{p}]"],
+            columns=result.labels[f"layer[{q}]"],
+            row_title=p,
+            column_title=q,
+        )
+        for p, q in panels
+    ]
+    return style.heat_maps(maps, colour_label=MEASURE, low=0.0, high=1.0)
+
+
+def draw_models(result: Result) -> Figure:
+    """Draw models by models: the mean over all pairs of layers, and over each layer's best match.
+
+    On the diagonal, a layer is not compared with itself.
+    """
+    mean, best = summary_matrices(result)
+    titles = {
+        "mean of all pairs of layers": mean,
+        "mean of the row's layers, each with\nthe column's layer that it is most like": best,
+    }
+    names = list(result.models)
+    maps = [style.HeatMap(values, names, names, "", "", title) for title, values in titles.items()]
+    figure = style.heat_maps(maps, colour_label=MEASURE, low=0.0, high=1.0)
+    points = max(4.0, min(8.0, 36 / len(names)))
+    for axis, values in zip(figure.axes, titles.values(), strict=False):
+        for (i, j), value in np.ndenumerate(values):
+            if np.isfinite(value):
+                ink = "black" if value > 0.6 else "white"
+                axis.text(
+                    j, i, f"{value:.2f}", ha="center", va="center", fontsize=points, color=ink
+                )
+    return figure
+
+
+def summary_matrices(result: Result) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return (models, models) mean CKA of all pairs of layers, and of each row's best matches."""
+    count = len(result.models)
+    mean, best = np.full((2, count, count), np.nan)
+    for i, a in enumerate(result.models):
+        cka = result.arrays[f"cka/{pair_name(a, a)}"].values.copy()
+        np.fill_diagonal(cka, np.nan)
+        mean[i, i], best[i, i] = _summary(cka)
+    for i, j in combinations(range(count), 2):
+        cka = result.arrays[f"cka/{pair_name(result.models[i], result.models[j])}"].values
+        mean[i, j], best[i, j] = _summary(cka)
+        mean[j, i], best[j, i] = _summary(cka.T)
+    return mean, best
+
+
+def _summary(cka: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the mean of what was measured, and the mean of the highest values of its rows."""
+    known = np.isfinite(cka)
+    if not known.any():
+        return np.nan, np.nan
+    rows = cka[known.any(axis=1)]
+    return float(cka[known].mean()), float(np.nanmax(rows, axis=1).mean())

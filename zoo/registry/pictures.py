@@ -1,0 +1,84 @@
+"""Pictures in MLflow's own pages, at the same place in every run so that runs can be compared.
+
+Every training run has `figures/learning-curve.png`, every comparison its `figures/`; what MLflow
+shows in its image grid has a name and a step, and a slider goes through the steps.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from PIL import Image
+
+from zoo.registry.history import History
+from zoo.registry.store import Store
+from zoo.report import style
+
+FIGURES, CURVE = "figures", "learning-curve"
+# Of these analyses, the image grid shows each figure of a comparison as a step.
+SHOWN = ("cka", "attention-maps", "feature-maps", "receptive-field")
+PARTS = {"train": "--", "validation": "-"}
+
+
+def draw_learning_curve(history: History, name: str) -> Figure:
+    """Draw loss and accuracy by epoch, in training and in validation."""
+    with style.styled():
+        figure = style.new_figure(height=2.6)
+        for axis, measure in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+            _draw_measure(axis, history, measure)
+            axis.set(xlabel="epoch", ylabel=measure)
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.set_ylim(0, 1.02)
+        figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+        figure.suptitle(name, fontsize=9)
+    return figure
+
+
+def _draw_measure(axis: Axes, history: History, measure: str) -> None:
+    for (part, line), colour in zip(PARTS.items(), style.COLOURS, strict=False):
+        rows = [row for row in history.epochs if f"{part}/{measure}" in row]
+        axis.plot(
+            [row["epoch"] for row in rows], [row[f"{part}/{measure}"] for row in rows], line,
+            color=colour, label={"train": "training"}.get(part, part), linewidth=1.3,
+            marker="o", markersize=style.marker_points(len(rows)),
+        )  # fmt: skip
+
+
+def log_learning_curve(store: Store, run_id: str, history: History, name: str) -> None:
+    """Keep a training run's learning curve as a file, and in the image grid at its last epoch."""
+    if not history.epochs:
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        figure = draw_learning_curve(history, name)
+        png, _ = style.save_figure(figure, Path(temporary), CURVE)
+        store.client.log_artifact(run_id, str(png), FIGURES)
+        _log_image(store, run_id, png, CURVE, int(history.epochs[-1]["epoch"]))
+
+
+def log_figures(store: Store, run_id: str, folder: Path, report: Mapping[str, Any]) -> None:
+    """Show a saved comparison's figures in the image grid: by analysis, a step each.
+
+    Args:
+        store: where to.
+        run_id: the comparison's run.
+        folder: holds `figures/<name>.png`.
+        report: `analyses` with `name` and `figures`, as in report.json.
+    """
+    for entry in report.get("analyses", ()):
+        if entry["name"] in SHOWN:
+            for step, name in enumerate(entry.get("figures", ()), 1):
+                png = folder / FIGURES / f"{name}.png"
+                if png.is_file():
+                    _log_image(store, run_id, png, entry["name"], step)
+
+
+def _log_image(store: Store, run_id: str, png: Path, key: str, step: int) -> None:
+    with Image.open(png) as image:
+        store.client.log_image(run_id, np.asarray(image.convert("RGB")), key=key, step=step)
