@@ -2,7 +2,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 import shutil
+import signal
+import socket
+import subprocess
+import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +21,8 @@ from zoo.files import write_json, write_text
 from zoo.models.build import build, count_parameters
 from zoo.models.files import save_model
 from zoo.models.spec import ModelSpec
-from zoo.registry.store import DATABASE, Store, open_store
+from zoo.registry.place import DATABASE
+from zoo.registry.store import Store, open_store
 
 SIZE, CLASSES = 16, ["a", "b", "c"]
 TINY = {"embed_dim": 16, "depth": 2, "num_heads": 2}
@@ -28,7 +35,68 @@ STEPS = (
     "step,train/step_loss,learning_rate\n1,1.6,0.001\n2,1.4,0.0009\n3,1.3,0.0007\n4,1.2,0.0005\n"
 )
 
+START_SECONDS = 120
+
 MakeFolder = Callable[..., Path]
+
+
+class Server:
+    """An MLflow server on loopback, whose processes are a session of their own."""
+
+    def __init__(self, folder: Path, command: str, **environment: str) -> None:
+        """Say how it is started: `PORT` in the command stands for a free port."""
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self.folder, self.log = folder, folder / "server.log"
+        self.command = command.replace("PORT", str(self.port))
+        self.environment = environment
+        self.process: subprocess.Popen | None = None
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                ["bash", "-ec", self.command], cwd=self.folder, stdout=log, stderr=log,
+                env={**os.environ, **self.environment}, start_new_session=True,
+            )  # fmt: skip
+        for _ in range(START_SECONDS * 10):
+            try:
+                urllib.request.urlopen(f"{self.uri}/health", timeout=5)
+                return
+            except OSError:
+                assert self.process.poll() is None, self.log.read_text()
+                time.sleep(0.1)
+        pytest.fail("the server did not start")
+
+    def kill(self) -> None:
+        """Kill the server as a power cut would; return when no process of it is left."""
+        if self.process is None:
+            return
+        for _ in range(100):
+            alive = session(self.process.pid)
+            for pid in alive:
+                os.kill(pid, signal.SIGKILL)
+            if not alive:
+                break
+            time.sleep(0.05)
+        self.process.wait(timeout=10)
+        assert session(self.process.pid) == []
+
+
+def session(leader: int) -> list[int]:
+    """Return the processes of a session that still run."""
+    pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    return [pid for pid in pids if session_of(pid) == leader]
+
+
+def session_of(pid: int) -> int | None:
+    """Return the session of a process; None where it has ended, even if nobody asked how."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] == "Z" else int(fields[3])
 
 
 @pytest.fixture(scope="session")
@@ -44,7 +112,10 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _no_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT", "DVC_STAGE", "DVC_EXP_NAME"):
+    for name in (
+        *("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"),
+        *("DVC_ROOT", "DVC_STAGE", "DVC_EXP_NAME"),
+    ):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -63,8 +134,9 @@ def write_model(
     parent: Path, seed: int = 0, *, validation: float = 0.5, history: bool = True, **spec: object
 ) -> Path:
     """Write the folder of a tiny ViT, as training leaves it."""
+    classes = spec.get("class_names", CLASSES)
     torch.manual_seed(seed)
-    module = build("vit", classes=len(CLASSES), image_size=SIZE, **TINY)
+    module = build("vit", classes=len(classes), image_size=SIZE, **TINY)
     known = {
         "name": "vit-small",
         "arch": "vit",

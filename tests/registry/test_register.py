@@ -47,7 +47,7 @@ def test_a_model_is_registered_once(store, make_folder):
 
 def test_a_version_says_all_that_is_known_of_the_model(store, make_folder, test_split):
     own = load_subset(test_split).info.digest
-    done = register(store, make_folder(test_digest=own), test_folder=test_split)
+    done = register(store, make_folder(test_digest=own, test_count=12), test_folder=test_split)
     version = store.client.get_model_version("vit-small", "1")
     assert version.tags["zoo.sha256"] == done.digest
     assert version.tags["zoo.arch"] == "vit"

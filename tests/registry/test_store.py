@@ -99,7 +99,9 @@ def test_an_unreachable_server_is_named_without_credentials(root, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     store = open_store(root)
     with (
-        pytest.raises(UserError, match=r"no answer .*http://127\.0\.0\.1:9 \(1 tries\)") as caught,
+        pytest.raises(
+            UserError, match=r"no answer .*http://127\.0\.0\.1:9 \(1 tries of 30 s"
+        ) as caught,
         store.explained(),
     ):
         store.experiment_id(TRAIN)

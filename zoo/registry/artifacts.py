@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import mlflow
 import requests
+from mlflow.entities import FileInfo
 from mlflow.exceptions import MlflowException
 
 from zoo.errors import UserError
@@ -52,10 +54,38 @@ def fetch_file(store: Store | None, folder: str, name: str, target: str | Path) 
     return _inside(Path(target), str(path.relative_to(target)))
 
 
+def missing_files(store: Store, folder: str, names: Iterable[str]) -> list[str]:
+    """Return which files an artifact folder lacks; nothing is fetched.
+
+    Args:
+        store: serves the artifacts.
+        folder: address of the artifact folder.
+        names: paths inside it, at most one folder deep.
+    """
+    wanted = list(names)
+    there = {
+        f"{parent}{Path(entry.path).name}"
+        for parent in {name[: name.rfind("/") + 1] for name in wanted}
+        for entry in _listed(store, f"{folder}/{parent}".rstrip("/"))
+        if not entry.is_dir
+    }
+    return [name for name in wanted if name not in there]
+
+
+def _listed(store: Store, folder: str) -> list[FileInfo]:
+    try:
+        return mlflow.artifacts.list_artifacts(artifact_uri=folder, tracking_uri=store.uri)
+    except (MlflowException, requests.RequestException, OSError) as error:
+        if is_away(error):
+            raise
+        return []
+
+
 def _inside(folder: Path, name: str) -> Path:
     path = folder / name
     if not path.is_file():
         raise UserError(f"{name} is missing in {folder}")
-    if path.resolve() != folder.resolve() / name:
+    real = folder.resolve()
+    if path.resolve() != real / name or not path.resolve().is_relative_to(real):
         raise UserError(f"{path} leads out of its folder to {path.resolve()}: not opened")
     return path

@@ -7,7 +7,6 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from urllib.parse import urlsplit, urlunsplit
 
 import requests
 from mlflow.exceptions import MlflowException
@@ -18,7 +17,10 @@ from zoo.errors import UserError
 MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND")
 AWAY = ("TEMPORARILY_UNAVAILABLE",)
 REFUSED = ("UNAUTHENTICATED", "PERMISSION_DENIED")
+BROKEN = (requests.ConnectionError, requests.Timeout, requests.exceptions.RetryError)
 LONGEST = 300
+LOCAL = ("file", "sqlite")
+SECRETS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 
 # urllib3 announces every retry; the one line at the end says it all.
 logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
@@ -30,11 +32,12 @@ def redact(uri: str) -> str:
     >>> redact("postgresql://me:secret@host:5432/zoo?sslkey=a")
     'postgresql://host:5432/zoo'
     """
-    parts = urlsplit(uri)
-    host = parts.netloc.rpartition("@")[2]
-    plain = urlunsplit((parts.scheme, host, parts.path, "", ""))
-    # urlunsplit drops the empty host of sqlite:///relative/path.
-    return plain if host or not uri.startswith(f"{parts.scheme}://") else uri.split("?")[0]
+    scheme, mark, rest = uri.partition("://")
+    if not mark:
+        return uri
+    # All before the last @: a password may hold what should have been percent-encoded.
+    shown = rest if scheme in LOCAL else rest.rpartition("@")[2]
+    return f"{scheme}://{re.split('[?#]', shown)[0]}"
 
 
 @contextmanager
@@ -43,7 +46,8 @@ def explained(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, requests.RequestException) as error:
-        raise UserError(_explain(error, uri)) from error
+        # Not `from error`: a notebook would show its text, with the address and its password.
+        raise UserError(_explain(error, uri)) from None
 
 
 def is_missing(error: MlflowException) -> bool:
@@ -53,25 +57,31 @@ def is_missing(error: MlflowException) -> bool:
 
 def is_away(error: BaseException) -> bool:
     """Look for a broken connection among the causes: MLflow wraps it in its own exception."""
+    return _cause(error) is not None
+
+
+def _cause(error: BaseException) -> BaseException | None:
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(
-            seen, requests.ConnectionError | requests.Timeout | requests.exceptions.RetryError
-        ):
-            return True
-        if getattr(seen, "error_code", "") in AWAY:
-            return True
+        if isinstance(seen, BROKEN) or getattr(seen, "error_code", "") in AWAY:
+            return seen
         seen = seen.__cause__ or seen.__context__
-    return False
+    return None
 
 
 def _explain(error: Exception, uri: str) -> str:
     shown, code = redact(uri), getattr(error, "error_code", "")
-    if is_away(error):
-        tries = 1 + int(os.environ.get("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3"))
+    if isinstance(_cause(error), requests.exceptions.RetryError):
         return (
-            f"no answer from the tracking server {shown} ({tries} tries): start it, or correct "
-            "MLFLOW_TRACKING_URI, and run the same command again"
+            f"the tracking server {shown} fails on its side, try after try: look into its log, "
+            "and run the same command again"
+        )
+    if is_away(error):
+        tries = 1 + int(os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"])
+        seconds = os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"]
+        return (
+            f"no answer from the tracking server {shown} ({tries} tries of {seconds} s at most): "
+            "start it, or correct MLFLOW_TRACKING_URI, and run the same command again"
         )
     if code in REFUSED:
         return (
@@ -83,5 +93,7 @@ def _explain(error: Exception, uri: str) -> str:
 
 
 def _without_credentials(text: str, uri: str) -> str:
-    first = " ".join(text.replace(uri, redact(uri)).split())
-    return re.sub(r"://[^/@\s]+@", "://", first)
+    told = " ".join(text.replace(uri, redact(uri)).split())
+    for secret in filter(None, map(os.environ.get, SECRETS)):
+        told = told.replace(secret, "…")
+    return re.sub(r"://[^/@\s]+@", "://", told)

@@ -26,7 +26,14 @@ from zoo.errors import UserError
 from zoo.files import replacing_folder, write_json
 from zoo.registry.artifacts import fetch_file
 from zoo.registry.provenance import source_tags
-from zoo.registry.runs import delete_unfinished, finished_run, is_finished, search_runs
+from zoo.registry.references import check_digest
+from zoo.registry.runs import (
+    delete_unfinished,
+    finished_run,
+    is_finished,
+    keep_first,
+    search_runs,
+)
 from zoo.registry.store import DATA, Store
 
 LARGEST = 2048
@@ -67,6 +74,7 @@ def store_images(store: Store, test_folder: Path) -> str:
         ):
             write_images(kept, Path(temporary))
             store.client.log_artifacts(run.info.run_id, temporary, FOLDER)
+        keep_first(store, DATA, test_digest=digest)
     return digest
 
 
@@ -83,7 +91,7 @@ def fetch_images(store: Store, digest: str) -> Subset:
     Raises:
         UserError: no such images, or what came is not what was stored.
     """
-    folder = store.cache / FOLDER / digest
+    folder = store.cache / FOLDER / check_digest(digest, "digest of the test images")
     if folder.is_dir():
         with contextlib.suppress(UserError):
             return _verified(folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import tempfile
+from collections.abc import Mapping
 from typing import Any
 
 from mlflow.entities.model_registry import ModelVersion
@@ -13,7 +14,7 @@ from zoo.errors import UserError
 from zoo.registry.artifacts import fetch_file
 from zoo.registry.faults import is_missing
 from zoo.registry.flavor import FLAVOR, read_flavors
-from zoo.registry.references import Reference, Resolved
+from zoo.registry.references import Reference, Resolved, check_digest
 from zoo.registry.runs import quoted
 from zoo.registry.store import Store, show_uri
 
@@ -27,7 +28,7 @@ def look_up(store: Store, reference: Reference) -> Resolved:
     """Find a version, a logged model or a run's model; `UserError` where it is not there."""
     with store.explained():
         if reference.kind == "version":
-            version = _version(store, reference)
+            version = get_version(store, reference)
             exact = reference.version is not None or reference.alias
             label = f"{version.name}-v{version.version}" if exact else version.name
             return _resolved(store, version, reference.text, label)
@@ -81,7 +82,8 @@ def _pages(ask: Any) -> list[Any]:
             return found
 
 
-def _version(store: Store, reference: Reference) -> ModelVersion:
+def get_version(store: Store, reference: Reference) -> ModelVersion:
+    """Return the version that a reference names; `UserError` says what is there instead."""
     name, client = reference.name, store.client
     try:
         if reference.alias:
@@ -128,7 +130,7 @@ def _resolved(store: Store, version: ModelVersion, text: str, label: str) -> Res
         "version",
         version.name,
         label=label,
-        digest=version.tags.get(DIGEST) or _foreign_digest(store, artifacts, text),
+        digest=_digest(store, version.tags, artifacts, text),
         version=number,
         run_id=version.run_id or "",
         model_id=version.tags.get(MODEL_ID, ""),
@@ -151,7 +153,7 @@ def _logged(store: Store, reference: Reference, model_id: str) -> Resolved:
         reference.kind,
         name,
         label=name,
-        digest=model.tags.get(DIGEST) or _foreign_digest(store, artifacts, reference.text),
+        digest=_digest(store, model.tags, artifacts, reference.text),
         run_id=model.source_run_id or "",
         model_id=model_id,
         artifacts=artifacts,
@@ -174,6 +176,11 @@ def _model_of_run(store: Store, reference: Reference) -> str:
         shown = ", ".join(sorted(names)) or "none"
         raise UserError(f"run {reference.id} has no model {reference.name!r}; it has: {shown}")
     return names[reference.name]
+
+
+def _digest(store: Store, tags: Mapping[str, str], artifacts: str, text: str) -> str:
+    digest = tags.get(DIGEST) or _foreign_digest(store, artifacts, text)
+    return check_digest(digest, f"{text}: tag {DIGEST}")
 
 
 def _foreign_digest(store: Store, artifacts: str, text: str) -> str:

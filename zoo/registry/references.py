@@ -36,6 +36,11 @@ class Reference:
     id: str = ""
     folder: Path | None = None
 
+    @property
+    def is_registered(self) -> bool:
+        """Whether it is looked up in a registry, and not in a folder or at timm."""
+        return self.kind not in {"folder", "timm"}
+
 
 @dataclass(frozen=True)
 class Resolved:
@@ -113,6 +118,18 @@ def check_name(name: str) -> str:
     if not re.fullmatch(NAME, name):
         raise UserError(f"name {name!r}: expected letters, digits and . _ + - (no / : @ or space)")
     return name
+
+
+def check_digest(digest: str, where: str) -> str:
+    """Return a sha256 as 64 hex digits, or raise `UserError`: files are named by it.
+
+    Args:
+        digest: what stands in a tag or a file that anyone may have edited.
+        where: how to name the place in the error.
+    """
+    if not re.fullmatch(r"[0-9a-f]{64}", digest):
+        raise UserError(f"{where}: expected a sha256 of 64 hex digits, got {digest[:80]!r}")
+    return digest
 
 
 def check_alias(alias: str) -> str:

@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from zoo.data.subsets import load_subset
 from zoo.models.spec import SPEC, ModelSpec, model_digest, read_spec
 from zoo.registry.card import model_card, name_card
-from zoo.registry.history import EPOCHS, STEPS, History, digests, read_history
+from zoo.registry.history import EPOCHS, STEPS, History, read_history
 from zoo.registry.images import store_images
 from zoo.registry.lookup import DIGEST, MODEL_ID, all_versions, find_version
 from zoo.registry.provenance import source_tags
@@ -33,11 +32,11 @@ from zoo.registry.runs import (
     log_points,
     missing_points,
     quoted,
-    search_runs,
     set_tags,
 )
 from zoo.registry.store import TRAIN, Store, open_store
 from zoo.registry.uploads import (
+    find_run,
     has_files,
     log_data,
     log_final,
@@ -115,24 +114,27 @@ def _create(
     history: History,
     test_folder: Path | None,
 ) -> ModelVersion:
+    from zoo.registry.pictures import log_learning_curve  # matplotlib, which most calls need not
+
     client, name, tags = store.client, spec.name, model_tags(spec, digest)
-    run = _find_run(store, name, digest, history) or client.create_run(
+    run = find_run(store, spec, digest, history) or client.create_run(
         store.experiment_id(TRAIN),
         run_name=f"{name}-{spec.seed}",
         tags={PLACE: store.place, **source_tags(store.root, "zoo register"), **tags},
     )
     run_id = run.info.run_id
-    set_tags(store, run, tags)
+    card = model_card(spec, digest)
+    set_tags(store, run, {**tags, "mlflow.note.content": card})
     log_params(store, run, _params(spec))
     log_points(store, run_id, missing_points(store, run_id, history.points))
     log_data(store, run, spec)
     for file in (EPOCHS, STEPS):
         if (folder / file).is_file():
             client.log_artifact(run_id, str(folder / file))
+    log_learning_curve(store, run_id, history, f"{name}, seed {spec.seed}")
     model_id, artifacts = log_model(store, run, folder, spec, digest, test_folder)
     log_final(store, run_id, model_id, spec, history)
     client.set_terminated(run_id, FINISHED)
-    card = model_card(spec, digest, test_count=_count(test_folder))
     _ensure_name(store, spec)
     version = client.create_model_version(
         name, artifacts, run_id, tags={**tags, MODEL_ID: model_id}, description=card,
@@ -140,22 +142,8 @@ def _create(
     )  # fmt: skip
     version = _only_one(store, version, digest)
     link = json.dumps([{"name": name, "version": int(version.version)}])
-    client.set_logged_model_tags(model_id, {"mlflow.modelVersions": link})
+    client.set_logged_model_tags(version.tags[MODEL_ID], {"mlflow.modelVersions": link})
     return version
-
-
-def _find_run(store: Store, name: str, digest: str, history: History) -> Run | None:
-    """Find a run that is this model's: begun by a killed process, or logged while it trained."""
-    begun = search_runs(store, TRAIN, sha256=digest)
-    if begun:
-        return begun[0]
-    beginnings = digests(history.epochs)
-    live = {
-        run.data.tags["zoo.history"]: run
-        for run in search_runs(store, TRAIN, name=name)
-        if "zoo.history" in run.data.tags and DIGEST not in run.data.tags
-    }
-    return next((live[known] for known in reversed(beginnings) if known in live), None)
 
 
 def _params(spec: ModelSpec) -> dict[str, Any]:
@@ -189,6 +177,10 @@ def _only_one(store: Store, version: ModelVersion, digest: str) -> ModelVersion:
     if oldest is None or int(oldest.version) == int(version.version):
         return version
     store.client.delete_model_version(version.name, version.version)
+    if version.tags[MODEL_ID] != oldest.tags[MODEL_ID]:
+        store.client.delete_logged_model(version.tags[MODEL_ID])
+    if version.run_id and version.run_id != oldest.run_id:
+        store.client.delete_run(version.run_id)
     return oldest
 
 
@@ -208,10 +200,6 @@ def _point_best(store: Store, name: str) -> None:
 
 def _is_test_of(test_folder: Path, folder: Path) -> bool:
     return load_subset(test_folder).info.digest == read_spec(folder / SPEC).test_digest
-
-
-def _count(test_folder: Path | None) -> int:
-    return 0 if test_folder is None else load_subset(test_folder).info.count
 
 
 def _is_number(text: str | None) -> bool:

@@ -101,7 +101,7 @@ def load_resolved(store: Store | None, resolved: Resolved, *, name: str = "") ->
 def _open() -> Store:
     from zoo.registry.store import open_store
 
-    return open_store()
+    return open_store(create=False)
 
 
 def _verified_local(artifacts: Path, resolved: Resolved) -> Path:

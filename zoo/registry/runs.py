@@ -53,8 +53,9 @@ def is_finished(run: Run) -> bool:
 def missing_points(store: Store, run_id: str, points: Iterable[Point]) -> list[Point]:
     """Return the points whose step is not yet logged for their metric."""
     wanted = list(points)
-    logged = {key: logged_steps(store, run_id, key) for key in {p.key for p in wanted}}
-    return [point for point in wanted if point.step not in logged[point.key]]
+    begun = store.client.get_run(run_id).data.metrics.keys() & {point.key for point in wanted}
+    logged = {key: logged_steps(store, run_id, key) for key in begun}
+    return [point for point in wanted if point.step not in logged.get(point.key, ())]
 
 
 def logged_steps(store: Store, run_id: str, key: str) -> set[int]:
@@ -116,6 +117,21 @@ def delete_unfinished(store: Store, runs: Iterable[Run]) -> None:
     for run in runs:
         if not is_finished(run) and run.data.tags.get(PLACE) == store.place:
             store.client.delete_run(run.info.run_id)
+
+
+def keep_first(store: Store, experiment: str, **tags: str) -> Run:
+    """Return the first finished run with these tags, and remove what else there is of them.
+
+    Two machines that do the same at once both finish; whichever looks last sees both, and all
+    agree on which is the first. Call it under the lock of their work.
+    """
+    found = search_runs(store, experiment, **tags)
+    delete_unfinished(store, found)
+    finished = [run for run in found if is_finished(run)]
+    first, *others = sorted(finished, key=lambda run: (run.info.start_time, run.info.run_id))
+    for run in others:
+        store.client.delete_run(run.info.run_id)
+    return first
 
 
 @contextlib.contextmanager

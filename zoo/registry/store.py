@@ -16,10 +16,12 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from zoo.errors import UserError
+from zoo.files import find_root
 from zoo.registry.faults import explained, redact
+from zoo.registry.place import database_path, store_address
 
 TRAIN, DATA, COMPARE = "zoo-train", "zoo-data", "zoo-compare"
-DATABASE, ARTIFACTS, OWN = "mlflow.db", "mlartifacts", ".zoo"
+ARTIFACTS, OWN = "mlartifacts", ".zoo"
 LOCK_SECONDS = 600
 KINDS = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")
 
@@ -29,7 +31,7 @@ class Store:
     """A tracking server or database with its registry, as seen from a project's root folder."""
 
     client: MlflowClient
-    uri: str
+    uri: str = field(repr=False)  # may hold a password
     root: Path
     _experiments: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
 
@@ -91,27 +93,35 @@ class Store:
     def _artifact_location(self, name: str) -> str | None:
         if self.is_server:
             return None
-        database = _database_path(self.uri)
+        database = database_path(self.uri)
         folder = database.parent if database else self.root
         return (folder / ARTIFACTS / name).as_uri()
 
 
-def open_store(root: Path | None = None) -> Store:
+def open_store(root: Path | None = None, *, create: bool = True) -> Store:
     """Open the project's store: `MLFLOW_TRACKING_URI`, or else `mlflow.db` in the root.
 
     Args:
         root: the project's root; found from the working folder by default.
+        create: make the database where there is none; what only reads does not.
 
     Raises:
-        UserError: the address is none of MLflow's, or the database cannot be used.
+        UserError: the address is none of MLflow's, the database cannot be used, or there is none
+            and none is to be made.
     """
     root = (root or find_root()).resolve()
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / DATABASE}"
+    uri = store_address(root)
     kind = uri.split(":")[0].split("+")[0]
     if kind not in KINDS:
         raise UserError(
             "MLFLOW_TRACKING_URI: expected an address that begins with one of "
             f"{', '.join(KINDS)}, got {redact(uri)!r}"
+        )
+    path = database_path(uri)
+    if not create and path is not None and not path.exists():
+        raise UserError(
+            f"no registry: there is no {path}; run this in a project (`dvc repro` or `zoo "
+            "register` makes its registry) or set MLFLOW_TRACKING_URI to that of a server"
         )
     try:
         with explained(uri):
@@ -124,34 +134,14 @@ def open_store(root: Path | None = None) -> Store:
         ) from None
 
 
-def find_root() -> Path:
-    """Return the project's root: the nearest folder with params.yaml and dvc.yaml, else this one.
-
-    DVC runs experiments in a copy of the project and names the real one in `DVC_ROOT`.
-    """
-    here = Path.cwd()
-    if real := os.environ.get("DVC_ROOT"):
-        return Path(real)
-    for folder in (here, *here.parents):
-        if (folder / "params.yaml").is_file() and (folder / "dvc.yaml").is_file():
-            return folder
-    return here
-
-
 def show_uri(store: Store) -> str:
     """Return the store's address as it may be printed."""
     return redact(store.uri)
 
 
-def _database_path(uri: str) -> Path | None:
-    if not uri.startswith("sqlite:///"):
-        return None
-    return Path(uri.removeprefix("sqlite:///").split("?")[0]).resolve()
-
-
 def _create_database(uri: str, root: Path) -> None:
     """Create a local database, complete or not at all; two processes that try make one."""
-    path = _database_path(uri)
+    path = database_path(uri)
     if path is None or path.exists():
         return
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore

@@ -17,18 +17,31 @@ from mlflow.entities import (
     Run,
 )
 from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
 
 from zoo.data.subsets import load_subset
 from zoo.errors import UserError
-from zoo.models.spec import ModelSpec
-from zoo.registry.artifacts import local_folder
-from zoo.registry.flavor import write_flavor
-from zoo.registry.history import History, Point
+from zoo.files import write_text
+from zoo.models.spec import SPEC, WEIGHTS, ModelSpec
+from zoo.registry.artifacts import missing_files
+from zoo.registry.card import CARD, model_card
+from zoo.registry.flavor import DATA, write_flavor
+from zoo.registry.history import History, Point, digests
 from zoo.registry.lookup import DIGEST, MODEL_ID
-from zoo.registry.runs import log_points, missing_points, quoted
-from zoo.registry.store import Store
+from zoo.registry.runs import (
+    PLACE,
+    flat,
+    is_finished,
+    log_points,
+    missing_points,
+    quoted,
+    search_runs,
+)
+from zoo.registry.store import TRAIN, Store
 
 MODEL = "model"
+HISTORY = "zoo.history"
+NEEDED = ("MLmodel", f"{DATA}/{SPEC}", f"{DATA}/{WEIGHTS}")
 DATASET_DIGEST = 36  # characters; MLflow's column holds no more
 
 
@@ -46,8 +59,36 @@ def model_tags(spec: ModelSpec, digest: str) -> dict[str, str]:
         "subset_digest": spec.subset_digest,
         "test_digest": spec.test_digest,
         "sha256": digest,
+        "origin": spec.origin.get("source"),
+        "url": spec.origin.get("url"),
+        "licence": spec.origin.get("licence"),
     }
     return {f"zoo.{key}": str(value) for key, value in known.items() if value not in {None, ""}}
+
+
+def find_run(store: Store, spec: ModelSpec, digest: str, history: History) -> Run | None:
+    """Find a run that is this model's: begun by a killed process, or logged while it trained."""
+    begun = search_runs(store, TRAIN, sha256=digest)
+    if begun:
+        return begun[0]
+    free = [run for run in search_runs(store, TRAIN, name=spec.name) if DIGEST not in run.data.tags]
+    live = {run.data.tags.get(HISTORY, ""): run for run in free}
+    for known in reversed(digests(history.epochs)):
+        if known in live:
+            return live[known]
+    # The server went away before the first epoch: the run has a name and settings alone.
+    settings = {key: str(value) for key, value in flat(spec.training).items()}
+    return next((run for run in free if _is_empty_run_of(store, run, spec, settings)), None)
+
+
+def _is_empty_run_of(store: Store, run: Run, spec: ModelSpec, settings: dict[str, str]) -> bool:
+    return (
+        HISTORY not in run.data.tags
+        and not is_finished(run)
+        and run.data.tags.get(PLACE) == store.place
+        and run.info.run_name == f"{spec.name}-{spec.seed}"
+        and all(settings.get(key, value) == value for key, value in run.data.params.items())
+    )
 
 
 def log_data(store: Store, run: Run, spec: ModelSpec) -> None:
@@ -65,7 +106,14 @@ def log_data(store: Store, run: Run, spec: ModelSpec) -> None:
         name = f"{spec.source}/{part}"
         data = Dataset(name, digest[:DATASET_DIGEST], "code", source, profile=profile)
         inputs.append(DatasetInput(data, [InputTag("mlflow.data.context", context)]))
-    if inputs:
+    if not inputs:
+        return
+    try:
+        store.client.log_inputs(run.info.run_id, datasets=inputs)
+    except MlflowException as error:
+        if error.error_code != "BAD_REQUEST":
+            raise
+        # Another process has recorded the same data in the same moment: now they are there.
         store.client.log_inputs(run.info.run_id, datasets=inputs)
 
 
@@ -108,10 +156,9 @@ def log_final(store: Store, run_id: str, model_id: str, spec: ModelSpec, history
 
 
 def has_files(store: Store, version: ModelVersion) -> bool:
-    """Say whether a version's files are there; those on a server are taken to be."""
+    """Say whether the files that make a version are all there."""
     address = store.client.get_model_version_download_uri(version.name, version.version)
-    folder = local_folder(address)
-    return folder is None or (folder / "MLmodel").is_file()
+    return not missing_files(store, address, NEEDED)
 
 
 def restore_files(
@@ -149,11 +196,13 @@ def _upload(
     run_id: str,
     test_folder: Path | None,
 ) -> None:
-    example = None if test_folder is None else load_subset(test_folder).images[:1]
+    tested = None if test_folder is None else load_subset(test_folder)
+    example = None if tested is None else tested.images[:1]
     with tempfile.TemporaryDirectory() as temporary:
         target = Path(temporary) / MODEL
         write_flavor(
             folder, target, spec, digest,
             example=example, run_id=run_id, model_id=model_id, model_uuid=model_id,
         )  # fmt: skip
+        write_text(target / CARD, model_card(spec, digest))
         store.client.log_model_artifacts(model_id, str(target))

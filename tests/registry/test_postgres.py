@@ -1,0 +1,298 @@
+"""docs/server.md, command by command: PostgreSQL, MLflow with passwords, and two users at once."""
+
+import getpass
+import glob
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+from mlflow.exceptions import MlflowException
+
+from tests.registry.conftest import Server, session, session_of
+from zoo.data.subsets import load_subset
+from zoo.registry.artifacts import fetch_file
+from zoo.registry.listing import list_versions
+from zoo.registry.resolve import load, resolve
+from zoo.registry.runs import search_runs
+from zoo.registry.store import COMPARE, DATA, TRAIN, open_store
+
+pytestmark = pytest.mark.slow
+
+PAGE = Path(__file__).parents[2] / "docs" / "server.md"
+PASSWORD = "ada's pass&word: 1"
+# One user's work, in a project of its own; a line on stdin lets it go on.
+WORK = """
+import sys
+from pathlib import Path
+from zoo.cli import cli
+from zoo.config import Params, from_mapping
+from zoo.registry.tracking import TrackingCallback
+from zoo.variants import Variant, train_variant
+
+seed, subsets, shared, params = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], eval(sys.argv[4])
+folder = Path("models") / f"vit-small-{seed}"
+train_variant(
+    from_mapping(Params, params, "params"), Variant("vit", "small", seed), subsets=subsets,
+    folder=folder, checkpoints=Path(".zoo/checkpoints"),
+    callbacks=lambda inputs, settings: [TrackingCallback(folder.name, inputs, settings)],
+)
+def zoo(*arguments):
+    print("ready", flush=True)
+    sys.stdin.readline()
+    cli([*arguments], standalone_mode=False)
+zoo("register", str(folder), "--test", str(subsets / "test"))
+zoo("register", shared)
+zoo("compare", "vit-small@best", "shared", "--only", "accuracy,cka", "--images", "40",
+    "--no-references", "--data", str(subsets / "test"))
+print("done", flush=True)
+"""
+PARAMS = {
+    "data": {"source": "digits", "root": "raw", "image_size": 16, "validation": 0.1, "seed": 0},
+    "subsets": {"small": 40},
+    "models": {"vit": {"arch": "vit", "kwargs": {"embed_dim": 16, "depth": 2, "num_heads": 2}}},
+    "study": {"models": ["vit"], "subsets": ["small"], "seeds": [0, 1]},
+    "train": {"epochs": 2, "batch_size": 20, "learning_rate": 0.001, "threads": 1},
+    "compare": {"pairs": [], "images": 20, "batch_size": 10},
+}
+
+
+def binaries() -> Path:
+    """Return the folder of PostgreSQL's programs; skip without it, but fail in CI."""
+    for folder in [
+        *sorted(glob.glob("/usr/lib/postgresql/*/bin"), reverse=True),
+        *os.get_exec_path(),
+    ]:
+        if (Path(folder) / "initdb").is_file():
+            return Path(folder)
+    reason = "PostgreSQL is not installed (apt-get install postgresql)"
+    pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
+
+
+@pytest.fixture(scope="module")
+def postgres():
+    """A database cluster of the test's own that listens on a socket alone; its environment."""
+    programs = binaries()
+    # A socket's path holds 107 characters at most, so pytest's folders are too long.
+    folder = Path(tempfile.mkdtemp(prefix="zoo-pg-"))
+    # PostgreSQL refuses to run as root.
+    user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+    if user:
+        shutil.chown(folder, "postgres")
+    data = folder / "data"
+
+    def run(program: str, *arguments: str) -> None:
+        # Output into a file: the database would hold a pipe open.
+        with (folder / "log").open("ab") as log:
+            done = subprocess.run(
+                [*user, str(programs / program), "-D", str(data), *arguments],
+                cwd="/", stdout=log, stderr=log, timeout=120, check=False,
+            )  # fmt: skip
+        assert done.returncode == 0, (folder / "log").read_text()
+
+    try:
+        run("initdb", "--auth=trust", "--username=postgres", "--no-sync", "--locale=C")
+        run("pg_ctl", "start", "-w", "-o", f"-F -k {folder} -c listen_addresses=''")
+        pid = int((data / "postmaster.pid").read_text().split()[0])
+        # The page's `sudo -u postgres` becomes a change of the database's user.
+        sudo = folder / "sudo"
+        sudo.write_text('#!/bin/sh\nexport PGUSER="$2"; shift 2; exec "$@"\n')
+        sudo.chmod(0o755)
+        yield {
+            "PGHOST": str(folder),
+            "PATH": f"{folder}:{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "USER": getpass.getuser(),
+        }
+        assert session_of(pid) is not None
+        run("pg_ctl", "stop", "-m", "immediate")
+        assert session_of(pid) is None
+    finally:
+        if (data / "postmaster.pid").exists():
+            run("pg_ctl", "stop", "-m", "immediate")
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def page():
+    """The commands of the page by its headings."""
+    parts = re.split(r"^## (.*)$", PAGE.read_text(), flags=re.M)[1:]
+    return {
+        title: "".join(re.findall(r"```bash\n(.*?)```", text, flags=re.S))
+        for title, text in zip(parts[::2], parts[1::2], strict=True)
+    }
+
+
+@pytest.fixture(scope="module")
+def server(postgres, page, tmp_path_factory):
+    """The page's server, with its account `ada`."""
+    folder = tmp_path_factory.mktemp("team")
+
+    def run(commands: str, where: Path, given: str = "") -> None:
+        done = subprocess.run(
+            ["bash", "-ec", commands], cwd=where, env={**os.environ, **postgres}, input=given,
+            capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+
+    run(page["Once"], folder)
+    own = folder / "zoo-server"
+    assert own.stat().st_mode & 0o077 == 0
+    started = Server(own, page["Start"].replace("5000", "PORT"), **postgres)
+    try:
+        started.start()
+        run(page["Accounts"].replace("5000", str(started.port)), own, f"ada\n{PASSWORD}\n")
+        yield started
+    finally:
+        started.kill()
+
+
+@pytest.fixture
+def ada(server, monkeypatch):
+    """The three variables that are all a user needs."""
+    for name, value in {
+        "MLFLOW_TRACKING_URI": server.uri,
+        "MLFLOW_TRACKING_USERNAME": "ada",
+        "MLFLOW_TRACKING_PASSWORD": PASSWORD,
+    }.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_two_users_train_register_and_compare_at_once(
+    server, postgres, ada, tmp_path, make_folder, digits_folder
+):
+    test_digest = load_subset(digits_folder / "test").info.digest
+    shared = make_folder(
+        name="shared", test_digest=test_digest, class_names=[str(i) for i in range(10)]
+    )
+    users = [start_user(tmp_path / name, seed, digits_folder, shared)
+             for seed, name in enumerate(("one", "two"))]  # fmt: skip
+    try:
+        for _ in range(3):  # each begins with the next step when both have done the last
+            said = [wait_for(user, "ready") for user in users]
+            for user in users:
+                user.stdin.write("go\n")
+                user.stdin.flush()
+        said += [wait_for(user, "done") for user in users]
+        ends = [user.wait(timeout=60) for user in users]
+    finally:
+        for user in users:
+            user.kill()
+            user.communicate()
+    assert ends == [0, 0]
+    assert all("CKA" in text for text in said[-2:])
+
+    store = open_store(tmp_path / "here")
+    rows = [(row.name, row.version, row.seed) for row in list_versions(store)]
+    assert rows[0] == ("shared", 1, 0)
+    assert {row[1:] for row in rows[1:]} in ({(1, 0), (2, 1)}, {(1, 1), (2, 0)})
+    runs = search_runs(store, TRAIN)
+    assert sorted(run.info.run_name for run in runs) == ["shared-0", "vit-small-0", "vit-small-1"]
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert len(store.client.search_logged_models([store.experiment_id(TRAIN)])) == 3
+    assert len(search_runs(store, DATA)) == 1
+    for run in runs:
+        history = store.client.get_metric_history(run.info.run_id, "train/loss")
+        assert [point.step for point in history] == [1, 2]
+    best = max(rows[1:], key=lambda row: accuracy(store, f"vit-small/{row[1]}"))
+    assert resolve(store, "vit-small@best").version == best[1]
+    assert (
+        load("shared", store=store)(load_subset(digits_folder / "test").images[:2]).shape[1] == 10
+    )
+    compared = search_runs(store, COMPARE)
+    assert [run.info.status for run in compared] == ["FINISHED"]
+    page = fetch_file(store, compared[0].info.artifact_uri, "report.html", tmp_path)
+    assert "<title>" in page.read_text()
+
+    told = "".join(said) + server.log.read_text()
+    assert "Traceback" not in told
+    dumped = subprocess.run(
+        ["pg_dump", "zoo"], env={**os.environ, **postgres}, capture_output=True, check=True
+    ).stdout
+    assert b"vit-small" in dumped
+    assert_nowhere(PASSWORD, told.encode(), dumped, server.folder, tmp_path)
+
+
+def test_a_wrong_password_ends_in_one_line_that_does_not_hold_it(server, ada, tmp_path):
+    wrong = "not/ada's@password"
+    for address, password in (
+        (server.uri, wrong),
+        (server.uri.replace("//", f"//ada:{wrong}@"), ""),
+    ):
+        environment = os.environ | {"MLFLOW_TRACKING_URI": address}
+        environment |= {"MLFLOW_TRACKING_PASSWORD": password} if password else {}
+        done = subprocess.run(
+            ["zoo", "list"], env=environment, cwd=tmp_path,
+            capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        assert done.returncode == 2, done.stderr
+        assert done.stdout == ""
+        assert len(done.stderr.splitlines()) == 1
+        assert done.stderr.startswith("Error: ")
+        assert_nowhere(wrong, done.stderr.encode(), tmp_path)
+        assert "not/ada" not in done.stderr
+
+
+def test_the_page_shows_how_zoo_is_used(server, page, postgres, tmp_path):
+    done = subprocess.run(
+        ["bash", "-ec", page["Use"].replace("5000", str(server.port))], cwd=tmp_path,
+        env={**os.environ, **postgres}, input=f"ada\n{PASSWORD}\n",
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert PASSWORD not in done.stdout
+
+
+def test_versions_come_from_the_servers_own_artifacts_alone(ada, tmp_path):
+    client = open_store(tmp_path).client
+    client.create_registered_model("elsewhere")
+    with pytest.raises(MlflowException, match="Invalid model version source"):
+        client.create_model_version("elsewhere", "https://elsewhere.example/model")
+
+
+def test_the_password_is_on_no_command_line(server):
+    lines = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in session(server.process.pid)]
+    secrets = dict(
+        line.split("=", 1) for line in (server.folder / "server.env").read_text().splitlines()
+    )
+    assert lines
+    for name in ("MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_FLASK_SERVER_SECRET_KEY"):
+        assert len(secrets[name]) == 64
+        assert_nowhere(secrets[name], *lines)
+    assert all(b"0.0.0.0" not in line for line in lines)
+
+
+def start_user(folder: Path, seed: int, subsets: Path, shared: Path) -> subprocess.Popen:
+    folder.mkdir()
+    return subprocess.Popen(
+        [sys.executable, "-c", WORK, str(seed), str(subsets), str(shared), repr(PARAMS)],
+        cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True,
+    )  # fmt: skip
+
+
+def wait_for(user: subprocess.Popen, word: str) -> str:
+    """Return what a user's process says up to a word of its own; fail where it ends before."""
+    said = []
+    for line in user.stdout:
+        said.append(line)
+        if line.strip() == word:
+            return "".join(said)
+    raise AssertionError("".join(said))
+
+
+def accuracy(store, reference: str) -> float:
+    return float(resolve(store, reference).tags["zoo.validation_accuracy"])
+
+
+def assert_nowhere(secret: str, *places: bytes | Path) -> None:
+    """Look for a secret in texts and in every file below folders."""
+    for place in places:
+        if isinstance(place, bytes):
+            assert secret.encode() not in place
+            continue
+        for path in place.rglob("*"):
+            assert not path.is_file() or secret.encode() not in path.read_bytes(), path

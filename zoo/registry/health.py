@@ -1,0 +1,28 @@
+"""Is the store there, does it answer, and is its schema that of this MLflow?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from zoo.doctor import Check
+from zoo.registry.place import database_path, store_address
+
+
+def check_store(root: Path) -> Iterator[Check]:
+    """Look into the store without making one.
+
+    Args:
+        root: the project's root.
+    """
+    path = database_path(store_address(root))
+    if path is not None and not path.exists():
+        yield Check("store", "ok", f"none yet; {path} is made when a model is registered")
+        return
+    from zoo.registry.listing import list_versions
+    from zoo.registry.store import open_store, show_uri
+
+    store = open_store(root)
+    rows = list_versions(store)
+    names = len({row.name for row in rows})
+    yield Check("store", "ok", f"{show_uri(store)}: {len(rows)} versions of {names} models")
