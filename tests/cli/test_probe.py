@@ -5,46 +5,25 @@ import json
 
 import pytest
 
-from zoo.cli import main
-from zoo.models.files import save_model
-
 
 @pytest.fixture
-def project(tmp_path, monkeypatch, make_model, digits_folder):
-    """A folder with the digits' subsets and two models."""
-    monkeypatch.delenv("DVC_ROOT", raising=False)
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "subsets").symlink_to(digits_folder)
-    for name, size in (("vit-small", 16), ("vit-gap-large", 24)):
-        model = make_model(name.rsplit("-", 1)[0], name, image_size=size)
-        save_model(tmp_path / "models" / name, model.module, model.spec)
-    return tmp_path
+def models(project, save, digits_folder):
+    """The digits' subsets, and two models."""
+    (project / "data").mkdir()
+    (project / "data" / "subsets").symlink_to(digits_folder)
+    save("vit-small")
+    save("vit-gap-large", image_size=24)
+    return project
 
 
-@pytest.fixture
-def zoo(project, monkeypatch, capsys):
-    """Run the command line; return what it printed on stdout, or on stderr where it failed."""
-
-    def run(*arguments, status=0):
-        monkeypatch.setattr("sys.argv", ["zoo", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        printed = capsys.readouterr()
-        assert ended.value.code == status, printed.out + printed.err
-        return printed.out if status == 0 else printed.err
-
-    return run
-
-
-def test_a_table_of_layers_is_printed_and_saved(zoo, project):
+def test_a_table_of_layers_is_printed_and_saved(zoo, models):
     lines = zoo("probe", "models/vit-small").splitlines()
     assert lines[0].startswith("vit-small: accuracy of linear probes on 359 test images, fitted on "
                                "40 of small and on 10 a class")  # fmt: skip
     assert "class token, all" in lines[2]
     assert "mean over places, 10-shot" in lines[2]
     assert [line.split()[0] for line in lines[3:6]] == ["norm_pre", "blocks.0", "blocks.1"]
-    folder = project / "reports" / "probe-vit-small"
+    folder = models / "reports" / "probe-vit-small"
     assert {p.name for p in folder.iterdir()} == {
         "probe.png",
         "probe.svg",
@@ -57,7 +36,7 @@ def test_a_table_of_layers_is_printed_and_saved(zoo, project):
     assert lines[5].split()[2] == f"{float(last['all']):.3g}"
 
 
-def test_json_holds_what_was_measured_and_on_what(zoo, project, digits_folder):
+def test_json_holds_what_was_measured_and_on_what(zoo, models, digits_folder):
     report = json.loads(
         zoo("probe", "models/vit-gap-large", "--train", "full", "--few-shot", "3", "--json",
             "--data-root", str(digits_folder), "--layers", "blocks.1$", "--out", "here")
@@ -66,7 +45,7 @@ def test_json_holds_what_was_measured_and_on_what(zoo, project, digits_folder):
     assert [row["layer"] for row in report["layers"]] == ["blocks.1"]
     assert report["layers"][0]["all"] > report["metrics"]["probe/chance"] + 0.2
     assert report["model"]["digest"]
-    assert json.loads((project / "here" / "probe.json").read_text()) == report
+    assert json.loads((models / "here" / "probe.json").read_text()) == report
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
@@ -77,9 +56,9 @@ def test_json_holds_what_was_measured_and_on_what(zoo, project, digits_folder):
     (["models/vit-small", "--out", "models"], "models would be replaced"),
     (["models/vit-small", "--device", "meta"], "'meta' is not available here"),
 ])  # fmt: skip
-def test_bad_input_is_one_line(zoo, project, arguments, message):
+def test_bad_input_is_one_line(zoo, models, arguments, message):
     error = zoo("probe", *arguments, status=2)
     assert error.startswith("Error: ")
     assert message in error
     assert len(error.splitlines()) == 1
-    assert not (project / "reports").exists()
+    assert not (models / "reports").exists()

@@ -6,69 +6,111 @@ Heavy imports stand inside the commands, so that help is instant.
 from __future__ import annotations
 
 import importlib
+import keyword
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
 
 from zoo import __version__
-from zoo.errors import one_line_errors
+from zoo.cli.completion import complete_by_name
+from zoo.cli.output import everywhere
+from zoo.errors import UserError, one_line_errors, unknown
 
 COMMANDS = (
-    "list", "show", "compare", "probe", "transfer", "register", "ui", "analyses", "claims",
+    "list", "show", "compare", "probe", "transfer", "register", "import", "pull",
+    "predict", "ui", "analyses", "claims",
+    "promote", "tag", "describe", "rm", "verify", "doctor", "completion",
 )  # fmt: skip
 
 
 class LazyGroup(click.Group):
-    """A group that imports a command's file when it is asked for."""
+    """A group that imports a command's file when it is asked for.
+
+    Every command gets `--quiet` and `--verbose`, and completion for what it calls a model, an
+    analysis or a source.
+    """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names in the order of the README."""
-        return list(COMMANDS)
+        return [*COMMANDS]  # once zoo.cli.list is imported, `list` is that module
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         """Import one command; None makes click report an unknown one."""
         if name not in COMMANDS:
             return None
-        return importlib.import_module(f"zoo.cli.{name}").command
+        # `zoo import` stands in import_.py: a keyword cannot name a module.
+        module = f"{name}_" if keyword.iskeyword(name) else name
+        command: click.Command = importlib.import_module(f"zoo.cli.{module}").command
+        own = {parameter.name for parameter in command.params}
+        command.params += [option for option in everywhere() if option.name not in own]
+        complete_by_name(command)
+        return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find a command; for a typo, name the nearest one."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            from zoo.errors import unknown
-
-            ctx.fail(str(unknown("command", args[0], COMMANDS)))
+            raise unknown("command", args[0], COMMANDS)
         return super().resolve_command(ctx, args)
+
+    def make_context(self, *args: Any, **known: Any) -> click.Context:
+        """Read the options before the command's name; a wrong one ends in one line."""
+        with one_line_errors(), _usage_in_one_line():
+            return super().make_context(*args, **known)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; what a user can mend ends in one line and status 2."""
         # Inside click, which else ends on Ctrl-C and on a closed pipe in its own way, with 1.
-        with one_line_errors():
+        with one_line_errors(), _usage_in_one_line():
             result = super().invoke(ctx)
             sys.stdout.flush()
             return result
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@contextmanager
+def _usage_in_one_line() -> Iterator[None]:
+    """Tell a wrong option or a missing argument as zoo tells all bad input."""
+    try:
+        yield
+    except click.exceptions.NoArgsIsHelpError:
+        raise
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx else "zoo"
+        raise UserError(f"{error.format_message()} (see: {path} --help)") from None
+
+
+@click.group(
+    name="zoo",
+    cls=LazyGroup,
+    params=everywhere(),
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, prog_name="zoo")
-@click.option("-v", "--verbose", is_flag=True, help="Say more of what is being done, on stderr.")
-def cli(verbose: bool) -> None:
+def cli() -> None:
     """How do two vision models see differently?
 
     Models live in an MLflow registry, trained by `dvc repro`; any two of them are compared with
-    `zoo compare A B`. Set MLFLOW_TRACKING_URI to use a shared server.
+    `zoo compare A B`. Set MLFLOW_TRACKING_URI to use a shared server, NO_COLOR for no colours.
 
     \b
-    Exit status: 0 done, 1 a defect of zoo, 2 bad input, 130 interrupted.
+    Examples:
+      zoo compare vit-small resnet18-small
+      zoo doctor
+      eval "$(zoo completion bash)"
+
+    \b
+    Exit status: 0 done, 1 a defect of zoo, 2 bad input or something else that you can mend
+    (a server that does not answer), 3 `zoo verify` found something, 130 interrupted (the same
+    command again goes on).
     """
-    level = logging.INFO if verbose else logging.WARNING
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    logging.getLogger("zoo").setLevel(level)
 
 
 def main() -> None:
     """Run the command line."""
-    cli()
+    cli(prog_name="zoo")

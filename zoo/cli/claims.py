@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import click
 
+from zoo.cli import options
+
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@options.as_json
 def command(as_json: bool) -> None:
     """List the papers' claims: how each is measured, its threshold, and when it applies.
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from zoo.cli import options
+
 
 @click.command()
 @click.argument("references", nargs=-1, required=True)
@@ -20,10 +22,8 @@ import click
 @click.option(
     "--data", type=click.Path(path_type=Path), help="A subset's folder to take images from."
 )
-@click.option("--batch-size", type=click.IntRange(min=4), help="Images in a batch [default: 128].")
-@click.option(
-    "--layers", default="blocks", show_default=True, help="blocks, all, or a regular expression."
-)
+@options.batch_size
+@options.layers
 @click.option(
     "--pool",
     default="flatten",
@@ -31,13 +31,12 @@ import click
     help="What of a layer CKA compares: flatten, gap, cls or tokens.",
 )
 @click.option("--no-references", is_flag=True, help="Leave out untrained networks and other seeds.")
-@click.option("--device", default="", help="cpu, cuda, cuda:1 [default: a GPU where there is one].")
+@options.device
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Folder for the report [default: reports/A__B]."
 )
 @click.option("--force", is_flag=True, help="Compute again what was computed before.")
-@click.option("-q", "--quiet", is_flag=True, help="Print only where the report is.")
-@click.option("--json", "as_json", is_flag=True, help="Print report.json.")
+@options.as_json
 def command(
     references: tuple[str, ...],
     only: str,
@@ -51,7 +50,6 @@ def command(
     device: str,
     out: Path | None,
     force: bool,
-    quiet: bool,
     as_json: bool,
 ) -> None:
     """Compare models: similarity of every layer, attention, features, accuracy, and the claims.
@@ -70,13 +68,14 @@ def command(
       zoo compare vit-small@best models/resnet18-small-0 --layers all
     """
     from zoo.analyses import choose_analyses
-    from zoo.cli.device import parse_device
-    from zoo.cli.output import print_json
+    from zoo.cli.output import is_quiet, print_json
     from zoo.cli.progress import progress
     from zoo.comparison import file_name
     from zoo.config import Settings
+    from zoo.device import parse_device
     from zoo.errors import UserError
     from zoo.registry.compare import compare_registered, unique_names
+    from zoo.registry.references import parse
     from zoo.registry.resolve import resolve
     from zoo.registry.store import open_store
 
@@ -87,10 +86,11 @@ def command(
         raise UserError("no analysis is left to run: --skip leaves out all of --only")
     # By default chosen when it is needed: a comparison is found without loading torch.
     device = device and parse_device(device)
-    store = open_store()
+    # Only models that lie elsewhere may be the first thing in a new store.
+    store = open_store(create=not any(parse(reference).is_registered for reference in references))
     models = [resolve(store, reference) for reference in references]
     folder = out or store.root / "reports" / file_name("__".join(unique_names(models)))
-    with progress("compare", "images", quiet=quiet) as on_progress:
+    with progress("compare", "images") as on_progress:
         done = compare_registered(
             store,
             models,
@@ -112,7 +112,7 @@ def command(
         )
     if as_json:
         print_json(done.report)
-    elif quiet:
+    elif is_quiet():
         click.echo(folder / "report.html")
     else:
         _print_summary(done, store, models)

@@ -3,9 +3,47 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Sequence
 from typing import Any
+
+import click
+
+QUIET, VERBOSE = "zoo.quiet", "zoo.verbose"
+
+
+def is_quiet() -> bool:
+    """Say whether `--quiet` was given, before or after the command's name."""
+    return _was_given(QUIET)
+
+
+def is_verbose() -> bool:
+    """Say whether `--verbose` was given, before or after the command's name."""
+    return _was_given(VERBOSE)
+
+
+def _was_given(key: str) -> bool:
+    context = click.get_current_context(silent=True)
+    return context is not None and key in context.meta
+
+
+def _note(context: click.Context, option: click.Parameter, given: bool) -> None:
+    # `meta` is shared by the contexts of the group and of its command.
+    if given:
+        context.meta[f"zoo.{option.name}"] = True
+        if option.name == "verbose":
+            logging.getLogger("zoo").setLevel(logging.INFO)
+
+
+def everywhere() -> list[click.Option]:
+    """Return the options that zoo and each of its commands take: `--quiet` and `--verbose`."""
+    quiet = "No progress; compare, probe and transfer print only where their result is."
+    verbose = "Say on stderr what is done and how long it took, and where an error arose."
+    return [
+        click.Option(flags, is_flag=True, expose_value=False, callback=_note, help=text)
+        for flags, text in ((["-q", "--quiet"], quiet), (["-v", "--verbose"], verbose))
+    ]
 
 
 def print_json(value: Any) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from zoo.cli import options
+
 
 @click.command()
 @click.argument("reference")
@@ -25,19 +27,16 @@ import click
     show_default=True,
     help="Images of a class in the few-shot probes.",
 )
-@click.option(
-    "--layers", default="blocks", show_default=True, help="blocks, all, or a regular expression."
-)
-@click.option("--batch-size", type=click.IntRange(min=4), help="Images in a batch [default: 128].")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--device", default="", help="cpu, cuda, cuda:1 [default: a GPU where there is one].")
+@options.layers
+@options.batch_size
+@options.seed
+@options.device
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
     help="Folder for table and figure [default: reports/probe-NAME].",
 )
-@click.option("-q", "--quiet", is_flag=True, help="Print only where the figure is.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@options.as_json
 def command(
     reference: str,
     data_root: Path | None,
@@ -48,7 +47,6 @@ def command(
     seed: int,
     device: str,
     out: Path | None,
-    quiet: bool,
     as_json: bool,
 ) -> None:
     """Fit linear probes at every layer of a model, and test them on the test split.
@@ -65,12 +63,11 @@ def command(
       zoo probe vit-small
       zoo probe resnet18-full --train full --few-shot 5
     """
-    from zoo.cli.device import parse_device
     from zoo.comparison import file_name
     from zoo.data.subsets import load_subset
-    from zoo.files import check_replaceable
+    from zoo.device import parse_device
+    from zoo.files import check_replaceable, find_root
     from zoo.registry.resolve import load
-    from zoo.registry.store import find_root
 
     root = data_root or find_root() / "data" / "subsets"
     _check_subset(root, train_name)
@@ -80,12 +77,12 @@ def command(
     folder = out or find_root() / "reports" / f"probe-{file_name(model.name)}"
     check_replaceable(folder, "probe.json")
 
-    from zoo.cli.output import print_json
+    from zoo.cli.output import is_quiet, print_json
     from zoo.cli.progress import progress
     from zoo.config import Settings
     from zoo.probing import probe_model, rows
 
-    with progress("probe", "images", quiet=quiet) as on_progress:
+    with progress("probe", "images") as on_progress:
         result = probe_model(
             model,
             train,
@@ -110,7 +107,7 @@ def command(
     _save(result, report, folder, few_shot)
     if as_json:
         print_json(report)
-    elif quiet:
+    elif is_quiet():
         click.echo(folder / "probe.png")
     else:
         _print_table(report, folder)

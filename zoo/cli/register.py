@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from zoo.cli import options
+
 
 @click.command()
 @click.argument("folders", nargs=-1, type=click.Path(path_type=Path))
@@ -15,7 +17,7 @@ import click
     type=click.Path(path_type=Path),
     help="The test split that travels with the models [default: data/subsets/test].",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@options.as_json
 def command(folders: tuple[Path, ...], test_folder: Path | None, as_json: bool) -> None:
     """Register trained models; what is registered already is left as it is.
 
@@ -30,10 +32,12 @@ def command(folders: tuple[Path, ...], test_folder: Path | None, as_json: bool) 
     import dataclasses
 
     from zoo.cli.output import print_json, print_table
+    from zoo.cli.progress import progress
     from zoo.config import load_params
     from zoo.errors import UserError
+    from zoo.files import find_root
     from zoo.registry.register import register_all
-    from zoo.registry.store import find_root, open_store
+    from zoo.registry.store import open_store
 
     root = find_root()
     chosen = list(folders)
@@ -45,7 +49,11 @@ def command(folders: tuple[Path, ...], test_folder: Path | None, as_json: bool) 
         raise UserError(f"no trained model in {', '.join(missing)}; `dvc repro` trains them")
     usual = root / "data" / "subsets" / "test"
     test = test_folder or (usual if usual.is_dir() else None)
-    registered = register_all(chosen, test_folder=test, store=open_store())
+    store, registered = open_store(), []
+    with progress("register", "models") as on_progress:
+        for i, folder in enumerate(chosen):
+            registered += register_all([folder], test_folder=test, store=store)
+            on_progress(i + 1, len(chosen))
     if as_json:
         print_json([dataclasses.asdict(entry) for entry in registered])
         return

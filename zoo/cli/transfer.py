@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from zoo.cli import options
+
 
 @click.command()
 @click.argument("reference")
@@ -30,14 +32,13 @@ import click
     type=click.FloatRange(min=0, min_open=True),
     help="Of Adam, falling as a cosine [default: 0.0003; 0.01 with --freeze].",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@options.seed
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
     help="Folder for model and report [default: reports/transfer-NAME-on-SOURCE].",
 )
-@click.option("-q", "--quiet", is_flag=True, help="Print only where the report is.")
-@click.option("--json", "as_json", is_flag=True, help="Print report.json.")
+@options.as_json
 def command(
     reference: str,
     source: str,
@@ -50,7 +51,6 @@ def command(
     learning_rate: float | None,
     seed: int,
     out: Path | None,
-    quiet: bool,
     as_json: bool,
 ) -> None:
     """Take a model to another source: what does it keep, and how good does it get?
@@ -68,15 +68,14 @@ def command(
       zoo transfer vit-full --source fashion_mnist --subset 1000
       zoo transfer timm:vit_tiny_patch16_224 --source imagefolder --root photos --freeze
     """
-    from zoo.cli.device import parse_device
-    from zoo.cli.output import print_json
+    from zoo.cli.output import is_quiet, print_json
     from zoo.cli.progress import progress
     from zoo.config import TrainConfig
     from zoo.data.sources import load_source
-    from zoo.files import check_replaceable, replacing_folder
+    from zoo.device import parse_device
+    from zoo.files import check_replaceable, find_root, replacing_folder
     from zoo.registry.references import check_name
     from zoo.registry.resolve import load
-    from zoo.registry.store import find_root
 
     images = load_source(source, root or find_root() / "data" / "raw")
     model = load(reference)
@@ -93,7 +92,7 @@ def command(
         learning_rate=learning_rate or (0.01 if freeze else 0.0003),
     )
     # A folder appears at the end, complete; until then all is in a hidden one beside it.
-    with replacing_folder(folder) as new, progress("transfer", "steps", quiet=quiet) as on_progress:
+    with replacing_folder(folder) as new, progress("transfer", "steps") as on_progress:
         size = model.spec.image_size
         prepare_data(images, new / "data", image_size=size, count=subset, seed=seed)
         done = transfer(
@@ -109,7 +108,7 @@ def command(
         report = save(done, new, command=shlex.join(["zoo", *sys.argv[1:]]))
     if as_json:
         print_json(report)
-    elif quiet:
+    elif is_quiet():
         click.echo(folder / "report.json")
     else:
         _print_summary(report, folder)

@@ -1,0 +1,150 @@
+"""Messages that no other test meets (`test_messages.py` finds them)."""
+
+import dataclasses
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from filelock import FileLock
+
+from zoo.api import compare
+from zoo.classifiers import with_new_classifier
+from zoo.config import TrainConfig
+from zoo.data.sources import load_source
+from zoo.data.subsets import load_subset
+from zoo.errors import UserError
+from zoo.models.files import load_model, save_model
+from zoo.models.predict import probabilities
+from zoo.registry import comparisons, lookup
+from zoo.registry.resolve import fetch_model, resolve
+from zoo.registry.store import open_store
+from zoo.train import train
+
+
+def test_too_few_classes_or_images_in_a_folder_are_named(tmp_path):
+    (tmp_path / "cats").mkdir()
+    with pytest.raises(UserError, match="expected a folder for each of two or more classes, got"):
+        load_source("imagefolder", tmp_path)
+    (tmp_path / "dogs").mkdir()
+    with pytest.raises(UserError, match=r"cats: no images; expected \.bmp, \.jpeg"):
+        load_source("imagefolder", tmp_path)
+
+
+def test_an_array_of_another_type_is_named(tmp_path, digits_folder):
+    for file in (digits_folder / "small").iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    np.save(tmp_path / "labels.npy", np.load(tmp_path / "labels.npy").astype(np.float32))
+    with pytest.raises(UserError, match=r"labels\.npy: expected int64, got float32"):
+        load_subset(tmp_path)
+
+
+def test_weights_that_are_cut_off_are_named(tmp_path, make_model):
+    model = make_model("vit", "vit-small")
+    save_model(tmp_path / "m", model.module, model.spec)
+    weights = tmp_path / "m" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(UserError, match=r"model\.safetensors is damaged: "):
+        load_model(tmp_path / "m")
+
+
+def test_an_unknown_interpolation_is_named(make_model):
+    with pytest.raises(UserError, match=r"expected interpolation in .*, got 'cubic'"):
+        dataclasses.replace(make_model().spec, interpolation="cubic")
+
+
+def test_an_empty_subset_is_named(make_model):
+    model = make_model("vit", "vit-small")
+    config = TrainConfig(epochs=1, batch_size=4, learning_rate=0.1)
+    with pytest.raises(UserError, match="expected images to train on, got an empty subset"):
+        train(model.module, model.spec, [], [], config, epochs=1, seed=0)
+
+
+def test_leaving_out_all_that_was_asked_for_is_named(zoo):
+    error = zoo("compare", "a", "b", "--only", "cka", "--skip", "cka", status=2)
+    assert "no analysis is left to run: --skip leaves out all of --only" in error
+
+
+def test_a_ui_that_ends_is_named(zoo, registered, monkeypatch):
+    monkeypatch.setattr("zoo.registry.serve.serve_ui", lambda *_: 3)
+    assert "MLflow's server ended with status 3; is port 5000 in use?" in zoo("ui", status=2)
+
+
+def test_a_lock_that_another_process_keeps_is_named(registered, monkeypatch):
+    store = open_store(registered)
+    monkeypatch.setattr("zoo.registry.store.LOCK_SECONDS", 0.1)
+    with (
+        FileLock(registered / ".zoo" / "locks" / "a.lock"),
+        pytest.raises(UserError, match=r"another process has held .*: wait for it or end it"),
+        store.lock("a"),
+    ):
+        pass
+
+
+def test_a_timm_model_has_no_folder_to_fetch():
+    with pytest.raises(UserError, match="timm:vit has no folder: timm builds it when it is load"):
+        fetch_model(None, resolve(None, "timm:vit"))
+
+
+def test_a_network_that_zoo_would_build_otherwise_gets_no_new_classifier(make_model):
+    model = make_model("vit", "vit-small")
+    other = dataclasses.replace(model.spec, kwargs={**model.spec.kwargs, "depth": 1})
+    with pytest.raises(
+        UserError, match=r"vit-small: blocks\.1\..* does not fit vit as zoo builds it"
+    ):
+        with_new_classifier(dataclasses.replace(model, spec=other), 3, 0)
+
+
+@pytest.mark.parametrize(
+    ("tag", "message"),
+    [
+        ("a b=1", "expected up to 250 letters, digits and"),
+        ("zoo.x=1", "are taken; choose another"),
+        ("x=", "expected 1 to"),
+    ],
+)
+def test_a_tag_that_cannot_be_is_named(zoo, registered, tag, message):
+    assert message in zoo("tag", "vit-small", tag, status=2)
+
+
+def test_a_report_that_holds_no_report_is_named(registered, monkeypatch, tmp_path):
+    (tmp_path / "report.json").write_text("[]")
+    monkeypatch.setattr(comparisons, "fetch_file", lambda *_: tmp_path / "report.json")
+    run = SimpleNamespace(artifacts="", run_id="r1")
+    with pytest.raises(UserError, match="of the run r1 is damaged: compare again with --force"):
+        comparisons.fetch_report(open_store(registered), run)
+
+
+def test_a_model_without_classes_predicts_none(make_model):
+    model = make_model("vit", "vit-small")
+    spec = dataclasses.replace(model.spec, class_names=[])
+    with pytest.raises(UserError, match="has no classifier: it gives features, not classes"):
+        probabilities(dataclasses.replace(model, spec=spec), np.zeros((1, 8, 8, 3), np.uint8))
+
+
+def test_a_value_of_a_kwarg_that_is_no_yaml_is_named(zoo):
+    error = zoo("import", "timm:vit", "--name", "a", "--kwarg", "depth=[", status=2)
+    assert error.startswith("Error: --kwarg: ")
+
+
+def test_a_model_without_a_description_is_named(registered, monkeypatch):
+    def gone(*_):
+        raise UserError("MLmodel is missing")
+
+    monkeypatch.setattr(lookup, "fetch_file", gone)
+    with pytest.raises(UserError, match="forest is no model of zoo: MLmodel is missing"):
+        lookup._foreign_digest(open_store(registered), "", "forest")
+
+
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [
+        ("cudda", "unknown device 'cudda': expected cpu, cuda, cuda:1 or mps"),
+        ("cuda:99", "device 'cuda:99' is not available here; cpu always is"),
+        ("meta", "device 'meta' is not available here"),
+        (torch.device("cuda", 99), "device 'cuda:99' is not available here"),
+    ],
+)
+def test_a_device_that_is_not_there_is_named_in_python_too(make_model, device, message):
+    with pytest.raises(UserError, match=message):
+        compare([make_model()], np.zeros((4, 16, 16, 3), np.uint8), device=device)

@@ -1,0 +1,89 @@
+"""Completion, as a shell asks for it."""
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from tests.cli.conftest import ZOO
+from zoo.analyses import ANALYSES
+from zoo.cli import COMMANDS, cli
+
+
+def completed(line: str) -> list[str]:
+    """Return what is offered for the last word of a line, which may be empty."""
+    count = len(line.split(" ")) - 1
+    asked = {"COMP_WORDS": line, "COMP_CWORD": str(count), "_ZOO_COMPLETE": "bash_complete"}
+    done = CliRunner().invoke(cli, prog_name="zoo", env=asked)
+    assert done.stderr == ""
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("zoo compare vit-s", ["vit-small", "vit-small@best"]),
+        ("zoo compare vit-small vit-g", ["vit-gap-small", "vit-gap-small@best"]),
+        ("zoo show vit-small/", ["vit-small/1"]),
+        ("zoo probe vit-small@", ["vit-small@best"]),
+        ("zoo show s", []),
+    ],
+)
+def test_models_are_completed_from_the_store(registered, line, offered):
+    found = completed(line)
+    assert [item.removeprefix("plain,") for item in found if item[:3] != "dir"] == offered
+    # The shell itself completes folders where no registered model fits.
+    assert (found == ["dir,s"]) == (not offered)
+
+
+def test_commands_options_analyses_and_sources_are_completed(project):
+    assert [i.removeprefix("plain,") for i in completed("zoo ")] == list(COMMANDS)
+    assert completed("zoo compare a b --imag") == ["plain,--images"]
+    assert completed("zoo compare --only cka,attention-m") == ["plain,cka,attention-maps"]
+    assert len(completed("zoo compare --skip ")) == len(ANALYSES)
+    assert completed("zoo transfer a --source cifar") == ["plain,cifar10", "plain,cifar100"]
+
+
+@pytest.mark.parametrize("address", ["", "http://127.0.0.1:9", "sqlite:///damaged.db"])
+def test_completion_is_silent_where_there_are_no_names(project, monkeypatch, address):
+    (project / "damaged.db").write_bytes(b"no database" * 100)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    assert completed("zoo show v") == ["dir,v"]
+    assert sorted(p.name for p in project.iterdir()) == ["damaged.db"]
+
+
+def test_completing_a_model_imports_nothing_heavy_and_is_quick(registered, start):
+    asked = {"COMP_WORDS": "zoo show vit", "COMP_CWORD": "2", "_ZOO_COMPLETE": "bash_complete"}
+    code = (
+        "import atexit, sys, time\n"
+        "heavy = {'mlflow', 'torch', 'numpy', 'pandas'}\n"
+        "atexit.register(lambda: print(time.process_time(), heavy & set(sys.modules)))\n"
+        "from zoo.cli import cli; cli(prog_name='zoo')"
+    )
+    out, error = start("-c", code, **asked).communicate(timeout=60)
+    assert error == ""
+    seconds, loaded = out.splitlines()[-1].split(" ", 1)
+    assert loaded == "set()"
+    assert float(seconds) < 0.4  # CPU time: 0.1 s on the slowest machine at hand
+    assert "plain,vit-small" in out
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_script_of_a_shell_is_printed(zoo, shell):
+    script = zoo("completion", shell)
+    assert f"_ZOO_COMPLETE={shell}_complete" in script
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_bash_completes_a_model_by_the_script(registered, zoo, tmp_path):
+    (tmp_path / "zoo").write_text(f"#!/bin/sh\nexec {sys.executable} -c '{ZOO}' \"$@\"\n")
+    (tmp_path / "zoo").chmod(0o755)
+    (tmp_path / "script").write_text(zoo("completion", "bash"))
+    asked = (
+        f"source {tmp_path}/script; COMP_WORDS=(zoo compare vit-g); COMP_CWORD=2; "
+        f'_zoo_completion {tmp_path}/zoo; echo "${{COMPREPLY[*]}}"'
+    )
+    done = subprocess.run(["bash", "-c", asked], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["vit-gap-small", "vit-gap-small@best"]

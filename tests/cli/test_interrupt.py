@@ -1,0 +1,93 @@
+"""Ctrl-C: status 130, one line, and the same command run again finishes the job."""
+
+import csv
+import json
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+import yaml
+from safetensors import safe_open
+
+from tests.conftest import TINY_VIT
+from zoo.files import significant
+
+ROOT = Path(__file__).parent.parent.parent
+# A tiny network would end before the signal arrives.
+SLOWED = (
+    "import time, torch; forward = torch.nn.Linear.forward; "
+    "torch.nn.Linear.forward = lambda s, x: time.sleep(0.003) or forward(s, x); "
+)
+# Progress lines come at once, so that a test knows when work is under way.
+SOON = "import zoo.cli.progress as p; p.PLAIN_SECONDS = 0.05; "
+ZOO = SOON + "from zoo.cli import main; main()"
+TRAIN = SOON + (
+    "import runpy, zoo.train; zoo.train.train.__kwdefaults__['checkpoint_seconds'] = 0.0; "
+    "runpy.run_module('pipelines.train', run_name='__main__')"
+)
+
+pytestmark = pytest.mark.slow
+
+
+def interrupt(process, until: str) -> None:
+    """Send SIGINT once a line with a text was written to stderr, and check how it ends."""
+    for line in process.stderr:
+        if until in line:
+            break
+    else:
+        pytest.fail(f"{until!r} was not seen; status {process.wait()}")
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    told = (" left", "so far", "WARNING: vit-small-0 is trained without live logging")
+    lines = [line for line in error.splitlines() if not any(text in line for text in told)]
+    assert process.returncode == 130, error
+    assert lines == ["Error: interrupted; run the same command again to continue"]
+
+
+def test_zoo_compare_ends_cleanly_and_goes_on(registered, start):
+    asked = ["compare", "vit-small", "vit-gap-small", "--only", "accuracy", "--batch-size", "8"]
+    interrupt(start("-c" + ZOO, *asked), "of 359 images")
+    assert not (registered / "reports").exists()
+    again = start("-c", ZOO, *asked, "--quiet")
+    out, error = again.communicate(timeout=120)
+    assert (again.returncode, error) == (0, "")
+    assert Path(out.strip()).is_file()
+
+
+def test_zoo_probe_ends_cleanly_and_goes_on(project, save, start, digits_folder):
+    save("vit-small")
+    asked = ["probe", "models/vit-small", "--data-root", str(digits_folder), "--train", "full"]
+    interrupt(start("-c" + ZOO, *asked, "--batch-size", "8"), "images, about")
+    assert not (project / "reports").exists()
+    again = start("-c", ZOO, *asked, "--quiet")
+    out, error = again.communicate(timeout=120)
+    assert (again.returncode, error) == (0, "")
+    assert Path(out.strip()).is_file()
+
+
+def test_training_ends_cleanly_and_continues(project, start, digits_folder):
+    (project / "data").mkdir()
+    shutil.copytree(digits_folder, project / "data" / "subsets")
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["models"]["vit"]["kwargs"] = TINY_VIT
+    params["train"] |= {"epochs": 60, "threads": 1, "precision": "float32"}
+    (project / "params.yaml").write_text(yaml.safe_dump(params))
+    away = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    variant = ("vit", "small", "0")
+    interrupt(start("-c" + TRAIN, *variant, **away), "steps, about")
+    assert not (project / "models").exists()
+    (checkpoint,) = (project / ".zoo" / "checkpoints").glob("*/checkpoint.safetensors")
+    with safe_open(checkpoint, framework="np") as file:
+        before = json.loads(file.metadata()["progress"])["epochs"]
+    assert 0 < len(before) < 60
+    again = start("-m", "pipelines.train", *variant, **away)
+    _, error = again.communicate(timeout=120)
+    assert again.returncode == 0, error
+    with (project / "models" / "vit-small-0" / "epochs.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 60
+    # The epochs of the first process were not trained again: they took what they took then.
+    for row, old in zip(rows, before, strict=False):
+        assert float(row["seconds"]) == significant(old["seconds"])
+    assert not checkpoint.exists()

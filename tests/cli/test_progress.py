@@ -1,0 +1,90 @@
+"""Progress: what it says of the remaining time, and when it is silent."""
+
+import threading
+import time
+
+import pytest
+
+from zoo.cli import progress as module
+from zoo.cli.progress import Pace, progress
+
+
+def test_the_time_left_is_that_of_the_mean_pace_since_the_first_report():
+    pace = Pace(began=0.0)
+    assert pace.text("images", 12.0) == "starting, 12 s so far"
+    # Loading took 20 s; it does not make the images look slow.
+    pace.report(10, 110, 20.0)
+    assert pace.left(21.0) is None
+    assert pace.text("images", 21.0) == "10 of 110 images, 21 s so far"
+    pace.report(30, 110, 24.0)  # 0.2 s each
+    assert pace.left(24.0) == pytest.approx(80 * 0.2)
+    assert pace.left(26.0) == pytest.approx(80 * 0.2 - 2)
+    assert pace.text("images", 24.0) == "30 of 110 images, about 16 s left"
+
+
+def test_a_run_that_continues_is_not_credited_with_what_was_done_before():
+    pace = Pace(began=0.0)
+    pace.report(900, 1000, 5.0)
+    pace.report(910, 1000, 15.0)
+    assert pace.left(15.0) == pytest.approx(90)
+
+
+def test_no_time_is_promised_for_what_follows_the_last_report():
+    pace = Pace(began=0.0)
+    pace.report(1, 2, 1.0)
+    pace.report(2, 2, 2.0)
+    assert pace.left(3.0) is None
+    assert pace.text("images", 75.0) == "all 2 images done, finishing, 1 min 15 s so far"
+
+
+def test_a_second_part_has_a_pace_of_its_own():
+    pace = Pace(began=0.0)
+    for done in (10, 20, 30):
+        pace.report(done, 30, float(done))
+    pace.report(5, 15, 31.0)
+    pace.report(10, 15, 41.0)
+    assert pace.left(41.0) == pytest.approx(10)
+
+
+def test_the_time_left_never_falls_below_nothing():
+    pace = Pace(began=0.0)
+    pace.report(1, 3, 1.0)
+    pace.report(2, 3, 2.0)
+    assert pace.left(60.0) == 0.0
+
+
+def test_without_a_terminal_there_is_a_line_every_so_often(monkeypatch, capsys):
+    monkeypatch.setattr(module, "PLAIN_SECONDS", 0.1)
+    with progress("compare", "images") as report:
+        time.sleep(0.15)
+        for i in range(1, 5):
+            report(i, 8)
+            time.sleep(0.05)
+    error = capsys.readouterr().err.splitlines()
+    assert error[0] == "compare: starting, 0 s so far"
+    assert error[-1].startswith("compare: ")
+    assert "of 8 images" in error[-1]
+    assert len(error) <= 4
+
+
+def test_a_quick_job_says_nothing(capsys):
+    with progress("compare", "images") as report:
+        report(1, 1)
+    assert capsys.readouterr().err == ""
+
+
+def test_quiet_says_nothing(monkeypatch, capsys):
+    monkeypatch.setattr(module, "PLAIN_SECONDS", 0.01)
+    monkeypatch.setattr(module, "is_quiet", lambda: True)
+    with progress("compare", "images") as report:
+        report(1, 2)
+        time.sleep(0.05)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_an_error_ends_the_display_and_is_passed_on(monkeypatch, terminal):
+    monkeypatch.setattr(module.sys.stderr, "isatty", lambda: terminal, raising=False)
+    with pytest.raises(KeyboardInterrupt), progress("compare", "images"):
+        raise KeyboardInterrupt
+    assert "progress" not in [thread.name for thread in threading.enumerate()]

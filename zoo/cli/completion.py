@@ -1,0 +1,89 @@
+"""`zoo completion`: the shell completes commands, options, models, analyses and sources."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import click
+from click.shell_completion import BashComplete, CompletionItem, FishComplete, ZshComplete
+
+SHELLS = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
+
+
+class Completed(click.types.StringParamType):
+    """A text that the shell completes from names that are looked up when it asks.
+
+    Args:
+        names: gives the names for the word so far. Whatever it raises, completion stays silent:
+            a shell that waits for a word must not print an error.
+        listed: whether the text is a list with commas, of which the last name is completed.
+    """
+
+    def __init__(self, names: Callable[[str], Iterable[str]], *, listed: bool = False) -> None:
+        self.names, self.listed = names, listed
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Return the names that begin as the word does; of models also the folders."""
+        before, comma, word = incomplete.rpartition(",") if self.listed else ("", "", incomplete)
+        try:
+            names = [name for name in self.names(word) if name.startswith(word)]
+        except Exception:
+            names = []
+        if not names and not self.listed:
+            return [CompletionItem(word, type="dir")]
+        return [CompletionItem(f"{before}{comma}{name}") for name in names]
+
+
+def _models(word: str) -> Iterable[str]:
+    from zoo.registry.place import local_references
+
+    # A version is offered once its slash is typed: there may be very many.
+    return (name for name in local_references() if "/" in word or "/" not in name)
+
+
+def _analyses(word: str) -> Iterable[str]:
+    from zoo.analyses import ANALYSES
+
+    return ANALYSES
+
+
+def _sources(word: str) -> Iterable[str]:
+    from zoo.data.sources import SOURCES
+
+    return SOURCES
+
+
+# What an argument or an option of this name takes, in whatever command it stands.
+_BY_NAME = {
+    "reference": Completed(_models),
+    "references": Completed(_models),
+    "--only": Completed(_analyses, listed=True),
+    "--skip": Completed(_analyses, listed=True),
+    "--source": Completed(_sources),
+}
+
+
+def complete_by_name(command: click.Command) -> None:
+    """Give a command's texts the completion that goes with their names."""
+    for parameter in command.params:
+        if parameter.type is click.STRING:
+            parameter.type = _BY_NAME.get(parameter.opts[0], click.STRING)
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(list(SHELLS)))
+def command(shell: str) -> None:
+    """Print the script by which a shell completes zoo's commands, options and models.
+
+    Models are read from the project's local store; those of a server are not completed.
+
+    \b
+    Examples:
+      eval "$(zoo completion bash)"                  in ~/.bashrc
+      eval "$(zoo completion zsh)"                   in ~/.zshrc, after compinit
+      zoo completion fish > ~/.config/fish/completions/zoo.fish
+    """
+    root = click.get_current_context().find_root().command
+    click.echo(SHELLS[shell](root, {}, "zoo", "_ZOO_COMPLETE").source())

@@ -1,0 +1,51 @@
+"""`zoo doctor`: what is wrong, and how to mend it."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+
+import click
+
+from zoo.cli import options
+
+
+@click.command()
+@options.as_json
+def command(as_json: bool) -> None:
+    """Examine the installation and the project: a line for each thing, and how to mend it.
+
+    Packages, device, disk, store, settings, data, DVC's state, and what interrupted processes
+    left. Nothing is changed. Outside a project the installation alone is examined.
+
+    \b
+    Exit status: 0 nothing is wrong (there may be warnings), 2 something is.
+
+    \b
+    Examples:
+      zoo doctor
+      zoo doctor --json | jq '.[] | select(.status != "ok")'
+    """
+    from zoo import doctor
+    from zoo.cli.output import is_quiet, print_json
+    from zoo.files import find_root, is_project
+    from zoo.registry.health import check_store
+
+    root = find_root().resolve()
+    checks = [doctor.check_packages, doctor.check_torchvision, doctor.check_device]
+    checks += [partial(doctor.check_disk, root), partial(check_store, root)]
+    if is_project(root):
+        of_project = (doctor.check_params, doctor.check_data, doctor.check_dvc)
+        checks += [partial(check, root) for check in (*of_project, doctor.check_leftovers)]
+    found = []
+    for check in doctor.examine(checks):
+        found.append(check)
+        if not as_json and not (is_quiet() and check.status == "ok"):
+            click.echo(f"{check.status:8} {check.name:12} {check.found}")
+            if check.mend:
+                click.echo(f"{'':21} → {check.mend}")
+    if as_json:
+        print_json([dataclasses.asdict(check) for check in found])
+    elif not is_project(root):
+        click.echo(f"{'':8} {'project':12} none in {root}: only the installation was examined")
+    click.get_current_context().exit(2 if any(c.status == "wrong" for c in found) else 0)

@@ -1,0 +1,17 @@
+"""Options that several commands take, spelled once."""
+
+from __future__ import annotations
+
+import click
+
+device = click.option(
+    "--device", default="", help="cpu, cuda, cuda:1 [default: a GPU where there is one]."
+)
+layers = click.option(
+    "--layers", default="blocks", show_default=True, help="blocks, all, or a regular expression."
+)
+batch_size = click.option(
+    "--batch-size", type=click.IntRange(min=4), help="Images in a batch [default: 128]."
+)
+seed = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
