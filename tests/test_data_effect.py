@@ -26,6 +26,7 @@ from zoo.data_effect import (
     metrics,
     pairings,
     untrained_network,
+    verdicts,
 )
 from zoo.errors import UserError
 from zoo.layer_curves import same_layers, thirds
@@ -160,6 +161,31 @@ def test_a_layer_that_cannot_be_measured_is_named(network, digit_images):
     assert "data-effect/vit/small/high_blocks" not in found
     assert "data-effect/vit/small/low_blocks" in found
     assert "data-effect/vit/untrained/high_blocks" in found
+
+
+def test_the_least_data_decides_the_claims_and_only_equal_subsets_are_compared(
+    network, digit_images
+):
+    images, _ = digit_images
+    curves = []
+    for arch, sizes in (
+        ("vit", {"small": 20, "medium": 40, "full": 100}),
+        ("resnet18", {"small": 20, "full": 100}),
+        ("vit-gap", {"medium": 40, "full": 100}),
+    ):
+        trained = [network(s, 0, n, arch=arch) for s, n in sizes.items()]
+        curves += compare_with_full(list(reversed(trained)), images)
+    found = {(v.claim.id, v.models): v for v in verdicts(curves, 60)}
+    assert set(found) == {
+        ("R-data-low", ("vit",)),
+        ("R-data-low", ("vit-gap",)),
+        ("R-data-vit", ("vit", "resnet18")),
+    }
+    scalars = metrics(curves)
+    vit, cnn = (scalars[f"data-effect/{m}/small/low_minus_high"] for m in ("vit", "resnet18"))
+    assert found["R-data-low", ("vit",)].value == pytest.approx(vit)
+    assert found["R-data-vit", ("vit", "resnet18")].value == pytest.approx(vit - cnn)
+    assert {v.n for v in found.values()} == {60}
 
 
 def test_thirds_have_closed_values():

@@ -18,7 +18,7 @@ from zoo.models.files import describe_module, load_model
 from zoo.models.preprocess import preprocess
 from zoo.train import evaluate
 from zoo.transfer import MAX_TEST, prepare_data, transfer
-from zoo.transfer_report import draw, layer_rows, save
+from zoo.transfer_report import draw, layer_rows, save, verdicts
 
 CONFIG = TrainConfig(epochs=2, batch_size=20, learning_rate=0.003, precision="float32")
 
@@ -88,6 +88,7 @@ def test_a_frozen_body_stays_bit_for_bit(make_model, digits, arch):
     assert blocks == pytest.approx(np.ones(len(blocks)), abs=1e-9)
     assert done.accuracies.probe_before == done.accuracies.probe_after
     assert done.model.spec.training["freeze"]
+    assert [v.detail for v in verdicts(done)] == ["no block has changed"]
 
 
 def test_fine_tuning_beats_the_untrained_classifier_and_moves_every_layer(letters, digits):
@@ -146,6 +147,9 @@ def test_a_transfer_is_saved_as_a_model_that_loads(letters, digits, digit_images
     assert [float(r["cka"]) for r in rows] == pytest.approx(done.kept.cka, abs=1e-6)
     epochs = list(csv.DictReader((tmp_path / "model" / "epochs.csv").open()))
     assert [row["epoch"] for row in epochs] == ["1", "2"]
+    (claim,) = report["claims"]
+    assert (claim["id"], claim["models"], claim["n"]) == ("R-transfer", ["vit-digits"], 359)
+    assert claim["value"] == report["metrics"]["transfer/vit-digits/kept/low_minus_high"]
     assert report["images"] == {"train": 40, "validation": 40, "test": 359}
     assert (tmp_path / "transfer.svg").is_file()
     names = {key.removeprefix("transfer/vit-digits/") for key in report["metrics"]}

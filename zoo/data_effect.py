@@ -17,7 +17,7 @@ from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from zoo.analyses.base import Result
+from zoo.claims import Verdict, judge_values
 from zoo.config import Settings
 from zoo.engine import compare_models
 from zoo.errors import UserError
@@ -25,6 +25,7 @@ from zoo.files import csv_text
 from zoo.layer_curves import (
     LABEL,
     Line,
+    SameLayers,
     block_positions,
     draw_lines,
     same_layers,
@@ -55,13 +56,15 @@ class Trained:
 class Curve:
     """How alike networks are to those trained on all data, a value a layer.
 
-    `role` is `subset`, `ceiling` (networks trained on all data, of different seeds) or `floor`
-    (untrained networks, `images` 0). `cka` (layers,) is the mean over `pairs` pairs of networks;
-    `band` says what lies between `low` and `high`. `same_start`: the networks of a pair began
-    with the same weights. `blocks` are positions in `layers`; `notes` say why a value is missing.
+    `family` is that of the networks (`zoo.engine.family_of`). `role` is `subset`, `ceiling`
+    (networks trained on all data, of different seeds) or `floor` (untrained networks, `images` 0).
+    `cka` (layers,) is the mean over `pairs` pairs of networks; `band` says what lies between `low`
+    and `high`. `same_start`: the networks of a pair began with the same weights. `blocks` are
+    positions in `layers`; `notes` say why a value is missing.
     """
 
     model: str
+    family: str
     subset: str
     role: str
     images: int
@@ -121,14 +124,19 @@ def compare_with_full(
         device=device,
         on_progress=on_progress,
     )
-    blocks = block_positions(findings.study.models[0])
+    looked_at = findings.study.models[0]
+    blocks = block_positions(looked_at)
 
     def curve(role: str, subset: str, pairs: Sequence[tuple[int, int]]) -> Curve:
-        named = [(_name(model, subset, a), _name(model, full.subset, b)) for a, b in pairs]
-        same_start = any(a == b for a, b in pairs)
-        count = groups.get(subset, 0)
-        return _curve(findings.results["cka"], named, model, subset, role, count, blocks,
-                      same_start)  # fmt: skip
+        result, largest = findings.results["cka"], full.subset
+        found = [
+            same_layers(result, _name(model, subset, a), _name(model, largest, b)) for a, b in pairs
+        ]
+        cka, low, high, band = _average(found)
+        return Curve(
+            model, looked_at.family, subset, role, groups.get(subset, 0), found[0].layers, blocks,
+            cka, low, high, band, len(found), any(a == b for a, b in pairs), _reasons(found),
+        )  # fmt: skip
 
     curves = [
         curve(SUBSET, subset, pairings([s for name, s in networks if name == subset], seeds))
@@ -167,11 +175,10 @@ def untrained_network(spec: ModelSpec, seed: int) -> LoadedModel:
 
 
 def _untrained(spec: ModelSpec, seeds: Sequence[int]) -> dict[int, LoadedModel]:
-    """Return the floor's networks; none where a network is not zoo's own to build."""
     try:
         return {seed: untrained_network(spec, seed) for seed in seeds}
     except UserError:
-        return {}
+        return {}  # the network is not zoo's own to build, and has no floor
 
 
 def _name(model: str, subset: str, seed: int) -> str:
@@ -179,31 +186,21 @@ def _name(model: str, subset: str, seed: int) -> str:
     return f"{model} {subset} seed {seed}"
 
 
-def _curve(
-    result: Result,
-    pairs: Sequence[tuple[str, str]],
-    model: str,
-    subset: str,
-    role: str,
-    images: int,
-    blocks: tuple[int, ...],
-    same_start: bool,
-) -> Curve:
-    found = [same_layers(result, a, b) for a, b in pairs]
+def _average(found: Sequence[SameLayers]) -> tuple[NDArray, NDArray, NDArray, str]:
+    """Return the mean of CKA over pairs of networks, its band, and what that is."""
     values = np.stack([one.cka for one in found])
     if len(found) > 1:
-        low, high, band = values.min(axis=0), values.max(axis=0), OVER_SEEDS
-    else:
-        low, high = found[0].low, found[0].high
-        band = OVER_IMAGES if np.isfinite(low).any() else "none"
-    reasons = [
+        return values.mean(axis=0), values.min(axis=0), values.max(axis=0), OVER_SEEDS
+    low, high = found[0].low, found[0].high
+    return values[0], low, high, OVER_IMAGES if np.isfinite(low).any() else "none"
+
+
+def _reasons(found: Sequence[SameLayers]) -> tuple[str, ...]:
+    """Return for each layer why a pair of networks has no value there."""
+    return tuple(
         "; ".join(dict.fromkeys(note for note in notes if note))
         for notes in zip(*(one.notes for one in found), strict=True)
-    ]
-    return Curve(
-        model, subset, role, images, found[0].layers, blocks, values.mean(axis=0), low, high,
-        band, len(found), same_start, tuple(reasons),
-    )  # fmt: skip
+    )
 
 
 def metrics(curves: Sequence[Curve]) -> dict[str, float]:
@@ -219,25 +216,32 @@ def metrics(curves: Sequence[Curve]) -> dict[str, float]:
     }
 
 
+def verdicts(curves: Sequence[Curve], n: int) -> list[Verdict]:
+    """Return what the smallest subset's curves say of the papers' claims on the effect of data.
+
+    Args:
+        curves: of all architectures, as `compare_with_full` orders them.
+        n: images that they were measured on.
+    """
+    least = {curve.model: curve for curve in reversed(curves) if curve.role == SUBSET}
+    of = {curve.model: thirds(curve.cka, curve.blocks) for curve in least.values()}
+    vits, cnns = ([c for c in least.values() if c.family == kind] for kind in ("vit", "cnn"))
+    pairs = [(v.model, c.model) for v in vits for c in cnns if v.subset == c.subset]
+    found = [judge_values("R-data-low", (vit.model,), of[vit.model], n=n) for vit in vits]
+    return found + [judge_values("R-data-vit", p, *(of[name] for name in p), n=n) for p in pairs]
+
+
 def as_csv(curves: Sequence[Curve]) -> str:
     """Return one line a layer of each curve; empty where a value is missing, with the reason."""
+    before, numbers = ("model", "subset", "role", "images"), ("cka", "low", "high")
+    after = ("band", "pairs", "same_start")
     return csv_text(
         [
-            {
-                "model": curve.model,
-                "subset": curve.subset,
-                "role": curve.role,
-                "images": curve.images,
-                "layer": layer,
-                "position": i,
-                "cka": curve.cka[i],
-                "low": curve.low[i],
-                "high": curve.high[i],
-                "band": curve.band,
-                "pairs": curve.pairs,
-                "same_start": curve.same_start,
-                "note": curve.notes[i],
-            }
+            {key: getattr(curve, key) for key in before}
+            | {"layer": layer, "position": i}
+            | {key: getattr(curve, key)[i] for key in numbers}
+            | {key: getattr(curve, key) for key in after}
+            | {"note": curve.notes[i]}
             for curve in curves
             for i, layer in enumerate(curve.layers)
         ]

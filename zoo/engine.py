@@ -207,7 +207,9 @@ def family_of(layers: Trace) -> str:
     if attending:
         over_all = all(windows == 1 for windows, *_ in attending)
         _, _, queries, keys = attending[0]
-        return "vit" if over_all and queries == keys else "windowed"
+        # A hybrid that attends in some blocks hands on maps, not tokens.
+        tokens = 2 * sum(len(layer.shape) == 2 for layer in blocks) >= len(blocks)
+        return "vit" if over_all and queries == keys and tokens else "windowed"
     if any(len(layer.shape) == 3 for layer in blocks):
         return "cnn"
     return "mlp" if any(len(layer.shape) == 2 for layer in blocks) else "other"

@@ -62,13 +62,16 @@ def probe_model(
         say why there is no probe; `depth/<name>`, `chance` and `images` (to fit, to test).
 
     Raises:
-        UserError: the two subsets have different classes, or too few images.
+        UserError: the two subsets have different classes, or too few images; or no layer's output
+            lies over the image.
     """
     _check(train, test, few_shot)
     settings, device = settings or Settings(), torch.device(device)
     subject = subject_of(model, replace(settings, layers=layers), device)
     probed, notes = plan(subject, 1)
     notes = [note for note in notes if "not probed" in note]
+    if not probed.layers:
+        raise UserError(f"nothing to probe: {'; '.join(notes)}")
     taken = []
     for subset in (train, test):
         most = _most_images(subject, probed.layers, len(probed.poolings))

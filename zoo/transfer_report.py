@@ -10,8 +10,9 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from zoo.claims import Verdict, judge_values
 from zoo.files import csv_text, write_json, write_text
-from zoo.layer_curves import LABEL, Line, draw_lines
+from zoo.layer_curves import LABEL, Line, draw_lines, thirds
 from zoo.models.files import save_model
 from zoo.report import style
 from zoo.transfer import Transferred
@@ -64,9 +65,16 @@ def describe(done: Transferred, *, digest: str, command: str) -> dict[str, Any]:
         "environment": spec.environment,
         "accuracy": dataclasses.asdict(done.accuracies),
         "metrics": done.metrics,
+        "claims": [verdict.as_dict() for verdict in verdicts(done)],
         "layers": layer_rows(done),
         "notes": list(done.notes),
     }
+
+
+def verdicts(done: Transferred) -> list[Verdict]:
+    """Return what the transfer says of the papers' claims."""
+    kept = thirds(done.kept.cka, done.blocks)
+    return [judge_values("R-transfer", (done.model.name,), kept, n=done.counts["test"])]
 
 
 def layer_rows(done: Transferred) -> list[dict[str, Any]]:

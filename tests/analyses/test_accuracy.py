@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 from scipy.stats import binomtest
 from sklearn.metrics import cohen_kappa_score
 
@@ -52,6 +53,33 @@ def test_in_a_comparison_accuracy_is_the_share_of_right_answers(make_model, digi
         assert by_class[0, 3] == right[labels == 3].mean()
     figure = accuracy.draw(result)["accuracy-by-class"]
     assert "60 images" in figure.axes[0].get_title(loc="left")
+
+
+def test_the_difference_of_a_pair_stands_with_its_interval(make_model, digit_images):
+    images, labels = digit_images
+    models = [make_model("vit", "v"), make_model("vit", "w", seed=1)]
+    result = compare_models(models, images, labels, class_names=CLASSES, only=["accuracy"]).results[
+        "accuracy"
+    ]
+    v, w = (result.arrays[f"predicted/{name}"].values == labels for name in "vw")
+    assert result.arrays["difference/v__w"].values.tolist() == list(
+        accuracy.paired_difference(v, w)
+    )
+    assert result.labels["end"] == ("value", "low", "high")
+    assert not any(name.endswith(("_low", "_high")) for name in result.metrics)
+
+
+def test_outputs_that_are_no_numbers_are_wrong_and_named(make_model, digit_images):
+    images, labels = digit_images
+    model = make_model("vit", "v")
+    with torch.no_grad():
+        model.module.head.bias[4] = torch.nan
+    zeros = np.zeros_like(labels)  # what argmax makes of NaN
+    result = compare_models([model], images, zeros, class_names=CLASSES, only=["accuracy"]).results[
+        "accuracy"
+    ]
+    assert result.metrics["accuracy/v"] == 0
+    assert "v: on 60 of 60 images its outputs are not numbers; they count as wrong" in result.notes
 
 
 def test_other_classes_are_not_rated_and_no_labels_do_not_apply(make_model, digit_images):

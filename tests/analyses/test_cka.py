@@ -269,17 +269,6 @@ def test_the_floor_does_not_hang_on_the_order_of_the_images():
     assert abs(result.metrics["cka/x__yy/permuted_images"]) < 0.2
 
 
-def test_pooling_chooses_what_of_a_layer_is_compared():
-    from zoo.analyses.base import Grid
-
-    tokens, maps, grid = torch.randn(2, 5, 3), torch.randn(2, 4, 6, 6), Grid(1, 2, 2, 4.0)
-    assert torch.equal(cka.pool_activation(tokens, "cls", grid), tokens[:, 0])
-    assert torch.equal(cka.pool_activation(tokens, "gap", grid), tokens[:, 1:].mean(dim=1))
-    assert torch.equal(cka.pool_activation(tokens, "tokens", grid), tokens[:, 1:].flatten(1))
-    assert torch.equal(cka.pool_activation(maps, "gap", None), maps.mean(dim=(2, 3)))
-    assert torch.equal(cka.pool_activation(maps, "flatten", None), maps.flatten(1))
-
-
 def test_an_unknown_pooling_is_named():
     with pytest.raises(UserError, match="pool: expected one of flatten, gap, cls, tokens"):
         compared([two("x")], IMAGES, pool="max")

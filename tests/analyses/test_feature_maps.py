@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.analyses.cells import cell, column_labels, row_labels
 from zoo.analyses import feature_maps
 from zoo.config import Settings
 from zoo.engine import compare_models
@@ -110,11 +111,16 @@ def test_figures_are_drawn_from_the_result_alone(model, digit_images):
     result = run([model], digit_images).results["feature-maps"]
     figures = feature_maps.draw(result)
     assert list(figures) == ["feature-maps-net", "feature-maps-net-strongest"]
-    axes = figures["feature-maps-net"].axes
-    assert len(axes) == 5 * (1 + 5)  # images × (input, stem, four blocks)
-    assert len(figures["feature-maps-net-strongest"].axes) == 5 * (1 + 2 * 4)
-    second = axes[6 + 2].get_images()[0].get_array()  # the second image's second map
-    assert np.array_equal(second, result.arrays["mean/net/blocks.0"].values[1])
+    means = figures["feature-maps-net"]
+    assert len(row_labels(means)) == 5
+    assert len(column_labels(means)) == 1 + 5  # input, stem, four blocks
+    assert len(column_labels(figures["feature-maps-net-strongest"])) == 1 + 2 * 4
+    values = result.arrays["mean/net/blocks.0"].values[1]
+    drawn = cell(means, 1, 2)  # the second image's second map
+    sides = zip(values.shape, drawn.shape, strict=False)
+    places = [((np.arange(n) + 0.5) * side / n).astype(int) for n, side in sides]
+    green = drawn[np.ix_(*places)][..., 1].ravel()  # viridis grows greener
+    assert (np.diff(green[np.argsort(values.ravel())].astype(int)) >= 0).all()
 
 
 def test_a_vit_is_noted_and_alone_does_not_apply(model, make_model, digit_images):
@@ -133,7 +139,8 @@ def test_values_that_are_not_finite_are_named(digit_images):
     net.blocks[2].norm.running_var[0] = float("nan")
     found = run([describe_module(net, name="net", image_size=16)], digit_images)
     notes = found.results["feature-maps"].notes
-    assert "mean/net/blocks.2: not finite" in notes
+    assert "net: blocks.2 is not finite" in notes
+    assert "feature-maps/net/sparsity_last" not in found.results["feature-maps"].metrics
     assert not any("blocks.1" in note for note in notes)
 
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.analyses.cells import column_labels
 from zoo.analyses import grad_cam as analysis
 from zoo.analyses.attention_maps import attention_rollout, token_maps
 from zoo.analyses.base import Grid, Settings, Study
@@ -209,8 +210,7 @@ def test_figures_are_drawn_from_the_result_alone(make_model, digit_images):
     result = study_of(models, images, labels, class_names=CLASSES).results["grad-cam"]
     figures = analysis.draw(result)
     assert list(figures) == ["grad-cam-maps-v__m", "grad-cam-maps-g", "grad-cam-deletion"]
-    titles = [axis.get_title() for axis in figures["grad-cam-maps-v__m"].axes[:6]]
-    assert titles == [
+    assert column_labels(figures["grad-cam-maps-v__m"]) == [
         "input",
         "v\npredicted class",
         "v\ntrue class",

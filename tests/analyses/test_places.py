@@ -1,5 +1,6 @@
 """Where outputs lie over the image, for every kind of layout."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -13,7 +14,9 @@ from zoo.analyses.places import (
     last_block,
     layout_of,
     mean_over_places,
+    name_copies,
     places_of,
+    pool_activation,
 )
 from zoo.capture.layers import Layer, Trace
 from zoo.models.files import describe_module
@@ -75,6 +78,42 @@ def test_the_mean_over_places_is_the_same_number_in_every_layout():
     ]
     for value, model in cases:
         assert torch.allclose(mean_over_places(value, model, "x"), expected, atol=1e-6)
+
+
+def test_pooling_chooses_what_of_a_layer_is_compared():
+    layers = [("x", "block", (5, 3)), ("patches", "inner", (4, 3))]
+    vit = subject(*layers, family="vit", grid=Grid(1, 2, 2, 4.0))
+    tokens = torch.randn(2, 5, 3)
+    assert torch.equal(pool_activation(tokens, "flatten", vit, "x"), tokens.flatten(1))
+    assert torch.equal(pool_activation(tokens, "cls", vit, "x"), tokens[:, 0])
+    assert torch.equal(pool_activation(tokens, "gap", vit, "x"), tokens[:, 1:].mean(dim=1))
+    assert torch.equal(pool_activation(tokens, "tokens", vit, "x"), tokens[:, 1:].flatten(1))
+    # Before the class token is added, the first token is a patch.
+    patches = tokens[:, 1:]
+    assert torch.equal(pool_activation(patches, "cls", vit, "patches"), patches.flatten(1))
+    assert torch.equal(pool_activation(patches, "gap", vit, "patches"), patches.mean(dim=1))
+
+
+@pytest.mark.parametrize(("shape", "dims"), [((4, 6, 6), (2, 3)), ((6, 6, 4), (1, 2))])
+def test_the_mean_over_places_leaves_the_channels_wherever_they_stand(shape, dims):
+    model, maps = subject(("x", "block", shape), family="windowed"), torch.randn(2, *shape)
+    expected = maps.mean(dim=dims)
+    assert expected.shape == (2, 4)
+    torch.testing.assert_close(pool_activation(maps, "gap", model, "x"), expected)
+    assert torch.equal(pool_activation(maps, "cls", model, "x"), maps.flatten(1))
+
+
+def test_what_does_not_lie_over_the_image_is_averaged_over_its_second_dimension():
+    model, value = subject(("x", "block", (7, 3)), family="other"), torch.randn(2, 7, 3)
+    assert torch.equal(pool_activation(value, "gap", model, "x"), value.mean(dim=1))
+    flat = subject(("x", "head", (10,)))
+    assert pool_activation(torch.randn(2, 10), "gap", flat, "x").shape == (2, 10)
+
+
+def test_copies_among_images_are_counted():
+    images = np.random.default_rng(0).integers(0, 256, (6, 4, 4, 3), dtype=np.uint8)
+    assert name_copies(images) == []
+    assert name_copies(images[[0, 1, 2, 0, 0, 1]]) == ["3 of 6 images are copies of others"]
 
 
 def test_the_last_block_is_the_last_that_lies_over_the_image():

@@ -15,11 +15,12 @@ from zoo.analyses.ridge import (
     PENALTIES,
     few_shot_images,
     fit_layers,
+    hold_out,
     ridge_probe,
     solve_ridge,
-    stratified_split,
 )
 from zoo.config import Settings
+from zoo.data.sampling import stratified_split
 from zoo.engine import compare_models
 from zoo.models.build import build
 from zoo.models.files import describe_module
@@ -62,7 +63,7 @@ def test_a_probe_is_scikit_learns_ridge_with_the_penalty_chosen_on_held_out_imag
         predicted = Ridge(alpha=alpha).fit(fit_x, targets).predict(on_x).argmax(axis=1)
         return (predicted == on_y).mean()
 
-    fit, judge = stratified_split(train_y, 0.2, seed=seed)
+    fit, judge = hold_out(train_y, 0.2, seed=seed)
     held_out = [
         score(train_x[fit], train_y[fit], train_x[judge], train_y[judge], p) for p in PENALTIES
     ]
@@ -125,7 +126,7 @@ def test_penalties_must_be_positive():
 @few
 def test_a_split_divides_every_class_alike_and_loses_no_image(counts, share, seed):
     labels = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(counts)), counts))
-    first, second = stratified_split(labels, share, seed=seed)
+    first, second = hold_out(labels, share, seed=seed)
     assert sorted([*first, *second]) == list(range(len(labels)))
     for label, count in enumerate(counts):
         part = int((labels[second] == label).sum())

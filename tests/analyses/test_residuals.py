@@ -233,7 +233,7 @@ def test_figures_are_drawn_from_the_result(make_model, digit_images):
         "residuals-tokens-k",
         "residuals-depth",
     }
-    prefix = figures["residuals-tokens-v"].axes[0]
+    prefix = figures["residuals-tokens-v"].axes[1]
     assert [t.get_text() for t in prefix.get_yticklabels()] == ["CLS"]
     labels_shown = [t.get_text() for t in figures["residuals-depth"].legends[0].get_texts()]
     assert labels_shown == ["v, attention", "v, mlp", "k, residual"]

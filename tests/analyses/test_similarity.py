@@ -81,8 +81,13 @@ def test_degenerate_layers_and_pairs_are_left_out_and_named(pair, digit_images):
     result = run(pair, digit_images[0][:6]).results["similarity"]
     assert np.isnan(result.arrays["rbf_cka/a__b"].values[2]).all()
     assert np.isfinite(result.arrays["rbf_cka/a__b"].values[[0, 1]]).all()
-    assert "RBF-kernel CKA: a: layer blocks.1: is constant" in result.notes
-    assert any(note.startswith("SVCCA: a: layer") and "more than" in note for note in result.notes)
+    assert (
+        "a: layer blocks.1 is constant (RBF-kernel CKA, SVCCA, PWCCA, Procrustes, RSA)"
+        in result.notes
+    )
+    few = [note for note in result.notes if "directions need more than" in note]
+    assert few[0].startswith("a: layer ")
+    assert few[0].endswith("(SVCCA, PWCCA)")
     # Six images have no ten neighbours: no number at all, rather than a wrong one.
     assert np.isnan(result.arrays["mutual_knn/a__b"].values).all()
     assert "similarity/a__b/mutual_knn_best_match_mean" not in result.metrics
@@ -99,6 +104,26 @@ def test_at_most_the_stated_number_of_images_is_used_and_noted(pair, digit_image
     x, y = (features(model, images[chosen])[1] for model in pair)
     expected = MEASURES["procrustes"](x, y)
     assert result.arrays["procrustes/a__b"].values[1, 1] == pytest.approx(expected, abs=1e-4)
+
+
+def test_another_seed_of_a_model_is_its_ceiling(pair, make_model, digit_images):
+    images = digit_images[0]
+    seed = make_model("vit", "a", seed=7)
+    found = compare_models(
+        pair, images, only=["similarity"], siblings=[(0, seed)], settings=Settings(batch_size=16)
+    )
+    metrics = found.results["similarity"].metrics
+    x, y = features(pair[0], images), features(seed, images)
+    for name in ("procrustes", "mutual_knn"):
+        expected = np.mean([MEASURES[name](a, b) for a, b in zip(x, y, strict=True)])
+        assert metrics[f"similarity/a/{name}_other_seed_same_layer"] == pytest.approx(
+            expected, abs=1e-4
+        )
+    with torch.no_grad():
+        seed.module.head.weight.zero_()
+    noted = compare_models(pair, images, only=["similarity"], siblings=[(0, seed)])
+    seen = noted.results["similarity"].notes
+    assert "a seed 7: layer head is constant (all measures)" in seen
 
 
 def test_one_model_alone_does_not_apply(pair, digit_images):

@@ -61,6 +61,18 @@ def test_every_block_of_common_networks_gives_its_sums(name, kwargs, expected):
     assert [b.kind for b in find_branches(module, trace(module, x), x)] == expected
 
 
+def test_a_branch_of_zeros_is_found_once_and_zeros_add_up_to_no_other():
+    module = tiny("vit")
+    for part in (module.blocks[0].attn.proj, module.blocks[0].mlp.fc2):
+        torch.nn.init.zeros_(part.weight)
+        torch.nn.init.zeros_(part.bias)
+    assert [(b.kind, b.skip) for b in branches_of(module)[:2]] == [
+        ("attention", Tap("blocks.0", "input")),
+        ("mlp", Tap("blocks.0.norm2", "input")),
+    ]
+    assert len(branches_of(module)) == 4
+
+
 def test_a_block_that_adds_nothing_has_no_branch():
     assert branches_of(conv_net(Plain, Plain)) == ()
     module = tiny("vit")

@@ -95,6 +95,46 @@ def test_the_default_taps_are_stem_blocks_and_head(model, stem, blocks, head):
     assert chosen == (stem, *found.of_role("block"), head)
 
 
+def test_blocks_are_found_in_stages_that_are_no_container_and_a_stem_of_layers_is_none():
+    regnet = timm.create_model("regnetx_002")
+    assert find_blocks(regnet)[:3] == ("s1.b1", "s2.b1", "s3.b1")
+    assert len(find_blocks(regnet)) == 13
+    # Its convolutions have a gain of their own beside their weights: each is one layer.
+    assert find_blocks(timm.create_model("nfnet_f0"))[0] == "stages.0.0"
+    # Two MLPs in a row are parts of a block, whose other parts are of another class.
+    mixer = build("mixer", classes=2, image_size=32, embed_dim=16, num_blocks=2)
+    assert find_blocks(mixer) == ("blocks.0", "blocks.1")
+
+
+class Windows(nn.Module):
+    """Works on four windows of an image at a time, with a table that is the same for all."""
+
+    def __init__(self):
+        super().__init__()
+        self.cut = nn.Unfold(16, stride=16)
+        self.table, self.inner, self.pool = nn.Linear(2, 8), nn.Linear(768, 8), nn.Linear(32, 2)
+
+    def forward(self, x):
+        windows = self.cut(x).transpose(1, 2).reshape(-1, 1, 768)
+        return self.pool((self.inner(windows) + self.table(torch.ones(6, 1, 2))[:1]).view(-1, 32))
+
+
+def test_windows_are_put_together_and_a_table_is_no_layer():
+    model, images = Windows(), torch.randn(6, 3, 32, 32)
+    found = trace(model, images)
+    assert [(layer.name, layer.shape) for layer in found] == [
+        ("cut", (768, 4)),
+        ("inner", (4, 8)),
+        ("pool", (2,)),
+    ]
+    assert found.silent == ("table",)
+    seen = {}
+    with torch.no_grad(), observe(model, [Tap("inner")], lambda tap, v: seen.update({tap: v})):
+        model(images)
+        windows = model.cut(images).transpose(1, 2)
+        assert torch.equal(seen[Tap("inner")], model.inner(windows))
+
+
 def test_a_network_without_blocks_is_shown_by_all_its_layers():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(3600, 2))
     assert find_blocks(model) == ()
@@ -112,6 +152,8 @@ def test_layers_are_chosen_by_a_regular_expression():
     assert len(select_layers(found, "all")) == 93
     with pytest.raises(UserError, match="matches none of 93 layers"):
         select_layers(found, "nothing")
+    with pytest.raises(UserError, match=r"did you mean 'layer1\.0\.conv1'\?"):
+        select_layers(found, "layer1.0.con1")
     with pytest.raises(UserError, match="a regular expression, got '\\('"):
         select_layers(found, "(")
 

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from zoo.analyses.accuracy import paired_difference
+from zoo.analyses.accuracy import name_undecided, paired_difference, predictions
 from zoo.analyses.base import About, Accumulator, Array, NotApplicable, Result, Study, Subject
 from zoo.analyses.places import choose_images
 from zoo.capture.ablate import PARTS, ablated
@@ -96,13 +97,15 @@ class _Ablation(Accumulator):
         name, blocks = subject.name, subject.trace.of_role("block")
         sums = {block: [b for b in branches if b.block == block] for block in blocks}
         images, labels = self._choose(len(PARTS) * len(blocks))
-        intact = self._right(subject, images, labels)
+        predicted = self._predict(subject, images)
+        self.notes += name_undecided(name, predicted)
+        intact = predicted == labels
         drops = np.full((len(PARTS), len(blocks), 3), np.nan)
         for p, part in enumerate(PARTS):
             for i, block in enumerate(blocks):
                 if sums[block]:
                     with ablated(subject.model.module, sums[block], part):
-                        right = self._right(subject, images, labels)
+                        right = self._predict(subject, images) == labels
                     drops[p, i] = paired_difference(intact, right)
             worst = float(np.nanmax(drops[p, :, 0]))
             self.metrics[f"ablation/{name}/worst_drop_without_{part}"] = worst
@@ -120,9 +123,7 @@ class _Ablation(Accumulator):
         rows = choose_images(len(self.study.images), most, self.study.settings.seed)
         return self.study.images[rows], self.classes[rows]
 
-    def _right(
-        self, subject: Subject, images: NDArray[np.uint8], labels: NDArray[np.int64]
-    ) -> NDArray[np.bool_]:
+    def _predict(self, subject: Subject, images: NDArray[np.uint8]) -> NDArray[np.int64]:
         predicted = []
         size = self.study.settings.batch_size
         module = subject.model.module
@@ -130,30 +131,44 @@ class _Ablation(Accumulator):
             for start in range(0, len(images), size):
                 x = preprocess(images[start : start + size], subject.model.spec)
                 output = module(x.to(self.study.device))
-                logits = output if isinstance(output, torch.Tensor) else output[0]
-                predicted.append(logits.argmax(dim=1).cpu().numpy())
-        return np.asarray(np.concatenate(predicted) == labels)
+                predicted.append(
+                    predictions(output if isinstance(output, torch.Tensor) else output[0])
+                )
+        return np.concatenate(predicted)
 
 
 def draw(result: Result) -> dict[str, Figure]:
     """Draw the accuracy lost without each block's branches or skips, with 95 % intervals."""
     with style.styled():
-        figure = style.new_figure(height=0.6 + 1.6 * len(result.models))
+        figure = style.new_figure(height=0.6 + 1.8 * len(result.models))
         axes = figure.subplots(len(result.models), 1, squeeze=False, sharey=True)[:, 0]
         for axis, name in zip(axes, result.models, strict=True):
             blocks = result.labels[f"block[{name}]"]
             for p, part in enumerate(result.labels["part"]):
-                drop, low, high = 100 * result.arrays[f"accuracy_drop/{name}"].values[p].T
-                axis.bar(
-                    np.arange(len(blocks)) + (p - 0.5) * 0.36, drop, 0.34,
-                    yerr=np.maximum([drop - low, high - drop], 0), error_kw={"linewidth": 0.7},
-                    color=style.COLOURS[p], label=f"without its {part}",
-                )  # fmt: skip
+                drops = 100 * result.arrays[f"accuracy_drop/{name}"].values[p].T
+                _draw_part(axis, drops, p, f"without its {part}")
             axis.axhline(0, color="0.3", linewidth=0.6)
-            axis.set_xticks(*style.choose_labels(blocks, 40), rotation=90 if len(blocks) > 9 else 0)
+            ticks, names = style.choose_labels(blocks, style.MOST_MARKERS)
+            # Upright names shorten the panel that they stand under.
+            names = [style.shorten(block, 14) for block in names]
+            axis.set_xticks(ticks, names, rotation=90 if len(blocks) > 9 else 0)
             accuracy = result.metrics[f"ablation/{name}/accuracy_intact"]
             count = int(result.arrays[f"images/{name}"].values)
             axis.set_title(f"{name}: {accuracy:.1%} intact, {count} images", loc="left")
         figure.supylabel("accuracy lost (percentage points)", fontsize=8)
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
     return {"ablation": figure}
+
+
+def _draw_part(axis: Axes, drops: NDArray[np.float64], part: int, label: str) -> None:
+    """Draw (drop, low, high) by block as bars; of too many blocks, as a line and a band."""
+    drop, low, high = drops
+    places = np.arange(len(drop))
+    if len(drop) > style.MOST_MARKERS:
+        axis.plot(places, drop, linewidth=1, color=style.COLOURS[part], label=label)
+        axis.fill_between(places, low, high, color=style.COLOURS[part], alpha=0.2, linewidth=0)
+        return
+    axis.bar(
+        places + (part - 0.5) * 0.36, drop, 0.34, color=style.COLOURS[part], label=label,
+        yerr=np.maximum([drop - low, high - drop], 0), error_kw={"linewidth": 0.7},
+    )  # fmt: skip

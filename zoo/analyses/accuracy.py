@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -36,6 +37,7 @@ ABOUT = About(
 )
 
 Z95 = 1.959963984540054
+UNDECIDED = -1
 
 
 def wilson_interval(right: int, n: int) -> tuple[float, float]:
@@ -65,7 +67,7 @@ def paired_difference(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> tuple[float
     if len(a) != len(b) or len(a) < 2:
         raise ValueError(f"expected the same 2 or more images, got {len(a)} and {len(b)}")
     difference = a.astype(float) - b.astype(float)
-    half = Z95 * difference.std(ddof=1) / math.sqrt(len(difference))
+    half = Z95 * float(difference.std(ddof=1)) / math.sqrt(len(difference))
     mean = float(difference.mean())
     return mean, mean - half, mean + half
 
@@ -79,6 +81,23 @@ def error_consistency(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
     observed = float((a == b).mean())
     expected = float(a.mean() * b.mean() + (1 - a.mean()) * (1 - b.mean()))
     return math.nan if expected == 1 else (observed - expected) / (1 - expected)
+
+
+def predictions(logits: torch.Tensor) -> NDArray[np.int64]:
+    """Return the class (n,) of the highest of (n, classes) logits; −1 where one is not a number.
+
+    >>> predictions(torch.tensor([[0.1, 0.9], [torch.nan, 0.0]])).tolist()
+    [1, -1]
+    """
+    broken = logits.isnan().any(dim=1)
+    return logits.argmax(dim=1).masked_fill(broken, UNDECIDED).cpu().numpy()
+
+
+def name_undecided(name: str, predicted: NDArray[np.int64]) -> list[str]:
+    """Return a note where a model's outputs are no numbers; such an image counts as wrong."""
+    lost = int((predicted == UNDECIDED).sum())
+    said = f"{name}: on {lost} of {len(predicted)} images its outputs are not numbers; "
+    return [said + "they count as wrong"] if lost else []
 
 
 def start(study: Study) -> Accumulator:
@@ -104,13 +123,21 @@ class _Accuracy(Accumulator):
 
     def end_batch(self, batch: Batch) -> None:
         for s in self.rated:
-            self.predicted[s].append(batch.logits[s].argmax(dim=1).cpu().numpy())
+            self.predicted[s].append(predictions(batch.logits[s]))
 
     def result(self) -> Result:
         models, classes = self.study.models, self.study.class_names
         labels = np.asarray(self.study.labels)
         arrays = {"labels": Array(labels, ("image",))}
         metrics: dict[str, float] = {}
+        notes = [
+            f"{subject.name}: trained on other classes than these images show, so not rated"
+            for s, subject in enumerate(models)
+            if s not in self.rated
+        ]
+        if absent := [name for i, name in enumerate(classes) if i not in labels]:
+            shown = ", ".join(absent[:8]) + (" …" if len(absent) > 8 else "")
+            notes.append(f"{len(absent)} of {len(classes)} classes have no image: {shown}")
         right: dict[str, NDArray[np.bool_]] = {}
         for s in self.rated:
             name, predicted = models[s].name, np.concatenate(self.predicted[s])
@@ -120,26 +147,21 @@ class _Accuracy(Accumulator):
                 _by_class(right[name], labels, len(classes)), ("end", "class")
             )
             metrics[f"accuracy/{name}"] = float(right[name].mean())
+            notes += name_undecided(name, predicted)
         names = list(right)
         for i, a in enumerate(names):
             for b in names[i + 1 :]:
                 pair = pair_name(a, b)
-                difference, low, high = paired_difference(right[a], right[b])
-                metrics[f"accuracy/{pair}/difference"] = difference
-                metrics[f"accuracy/{pair}/difference_low"] = low
-                metrics[f"accuracy/{pair}/difference_high"] = high
+                found = paired_difference(right[a], right[b])
+                metrics[f"accuracy/{pair}/difference"] = found[0]
+                arrays[f"difference/{pair}"] = Array(np.array(found), ("end",))
                 same = arrays[f"predicted/{a}"].values == arrays[f"predicted/{b}"].values
                 metrics[f"accuracy/{pair}/same_prediction"] = float(same.mean())
                 kappa = error_consistency(right[a], right[b])
                 if math.isfinite(kappa):
                     metrics[f"accuracy/{pair}/error_consistency"] = kappa
-        notes = tuple(
-            f"{subject.name}: trained on other classes than these images show, so not rated"
-            for s, subject in enumerate(models)
-            if s not in self.rated
-        )
-        dims = {"class": classes, "end": ("accuracy", "low", "high")}
-        return Result(tuple(names), arrays, metrics, dims, notes)
+        dims = {"class": classes, "end": ("value", "low", "high")}
+        return Result(tuple(names), arrays, metrics, dims, tuple(notes))
 
 
 def _by_class(

@@ -198,7 +198,8 @@ class _Distances(Accumulator):
                 images = total.lost[head] + total.count[head]
                 self.notes.append(
                     f"{model.name}: {layer} head {head + 1} has no distance on "
-                    f"{total.lost[head]} of {images} images: a patch attends to no patch there"
+                    f"{total.lost[head]} of {images} images: a patch attends to no patch there, or "
+                    "attention is not finite"
                 )
 
 
@@ -215,13 +216,18 @@ def summary(distances: NDArray[np.float64], uniform: float) -> dict[str, float]:
         of local heads, nearer than `LOCAL` times `uniform`, in all layers and in those two.
     """
     low = distances[:2]
+
+    def count_local(heads: NDArray[np.float64]) -> float:
+        # A head without a distance is neither local nor global: the count is then not known.
+        return float(np.where(np.isnan(heads), np.nan, heads < LOCAL * uniform).sum())
+
     return {
         "lowest_layer_mean": float(distances[0].mean()),
         "highest_layer_mean": float(distances[-1].mean()),
         "low_layers_nearest_head": float(low.min()),
         "low_layers_spread": float((low.max(axis=1) - low.min(axis=1)).mean()),
-        "local_heads": float((distances < LOCAL * uniform).sum()),
-        "low_layers_local_heads": float((low < LOCAL * uniform).sum()),
+        "local_heads": count_local(distances),
+        "low_layers_local_heads": count_local(low),
         "uniform": uniform,
     }
 
@@ -280,8 +286,9 @@ def _draw_by_layer(axis: Axes, distances: NDArray[np.float64], colours: dict[int
         colour = colours.get(i, "0.65")
         axis.plot(np.full(len(heads), i + 1), heads, "o", ms=3, color=colour, alpha=0.8, mew=0)
     axis.plot(
-        np.arange(1, len(distances) + 1), distances.mean(axis=1), "k_", ms=9, label="mean of heads"
-    )
+        np.arange(1, len(distances) + 1), distances.mean(axis=1), "k_",
+        ms=min(9.0, 240 / len(distances)), label="mean of heads",
+    )  # fmt: skip
     axis.set_xlabel("layer, from input to output")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_xlim(0.4, len(distances) + 0.6)

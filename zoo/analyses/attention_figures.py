@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 from PIL import Image
 
 from zoo.analyses.base import Result
+from zoo.analyses.image_grid import image_grid
 from zoo.report import style
 
 MAX_MAPS = 12  # more columns than these are too narrow to see anything in
@@ -47,34 +46,17 @@ def draw_maps(result: Result, name: str, what: str, column: str) -> Figure:
         [enlarge(image), *(overlay(image, maps[i], norm) for i in chosen)]
         for image, maps in zip(images, shares, strict=True)
     ]
-    figure, axes = style.image_grid(
+    label = "attention rollout" if what == "rollout" else "attention"
+    marks = next(marks for ratio, marks in MARKS.items() if high / low >= ratio)
+    return image_grid(
         rows,
         row_labels=result.labels["image"],
         column_labels=["input", *(f"{column} {i + 1}" for i in chosen)],
-    )
-    with style.styled():
-        bar = figure.colorbar(
-            ScalarMappable(norm, style.SEQUENTIAL),
-            ax=list(axes.flat),
-            location="bottom",
-            fraction=0.05,
-            aspect=40,
-            extend="both",
-        )
-        label = "attention rollout" if what == "rollout" else "attention"
-        bar.set_label(f"{label}: a patch's share over an even share (1: even)", fontsize=7)
-        marks = next(marks for ratio, marks in MARKS.items() if high / low >= ratio)
-        ticks = [mark for mark in marks if low <= mark <= high]
-        bar.set_ticks(ticks, labels=[f"{t:g}" for t in ticks], minor=False)
-        bar.ax.minorticks_off()
-        bar.ax.tick_params(labelsize=style.LABEL_POINTS, length=2)
-        width, height = figure.get_size_inches()
-        figure.set_size_inches(max(width, 3.6), height + 0.47)
-        # Titles are measured on a coarser screen than they are saved for.
-        engine = figure.get_layout_engine()
-        if isinstance(engine, ConstrainedLayoutEngine):
-            engine.set(rect=(0, 0, 1, 1 - 0.02 / (height + 0.47)))
-    return figure
+        norm=norm,
+        bar_label=f"{label}: a patch's share over an even share (1: even)",
+        ticks=[mark for mark in marks if low <= mark <= high],
+        extend="both",
+    ).figure
 
 
 def relative_share(maps: NDArray) -> NDArray[np.float64]:
@@ -122,7 +104,8 @@ def draw_entropy(result: Result) -> Figure:
             entropy = result.arrays[f"normalised_entropy/{name}"].values
             depth = (np.arange(len(entropy)) + 1) / len(entropy)
             colour = style.COLOURS[i % len(style.COLOURS)]
-            axis.plot(depth, entropy.mean(axis=1), "o-", ms=3, color=colour, label=name)
+            size = style.marker_points(len(depth))
+            axis.plot(depth, entropy.mean(axis=1), "o-", ms=size, color=colour, label=name)
             axis.fill_between(
                 depth, entropy.min(axis=1), entropy.max(axis=1), color=colour, alpha=0.15, lw=0
             )

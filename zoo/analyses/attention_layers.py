@@ -77,6 +77,8 @@ def _attending(subject: Subject) -> Attending | str:
         )
     if subject.grid is None:
         return "it is not known how its tokens lie over the image"
+    if subject.grid.height * subject.grid.width == 1:
+        return "its only patch is the whole image"
     tokens = subject.grid.prefix + subject.grid.height * subject.grid.width
     whole = {name: s[1] for name, s in shapes.items() if s[0] == 1 and s[2:] == (tokens, tokens)}
     if not whole:
@@ -91,12 +93,16 @@ def reads_class_token(subject: Subject) -> bool:
 
     timm's networks say how they pool; of others, a prefix token is taken for a class token.
     """
+    pool = getattr(subject.model.module, "global_pool", "token")
+    return has_class_token(subject) and pool in ("token", "")
+
+
+def has_class_token(subject: Subject) -> bool:
+    """Say whether the first of a model's tokens is a class token rather than a register."""
     if subject.grid is None or subject.grid.prefix == 0:
         return False
     module = subject.model.module
-    if getattr(module, "cls_token", module) is None:  # registers alone
-        return False
-    return getattr(module, "global_pool", "token") in ("token", "")
+    return getattr(module, "cls_token", module) is not None
 
 
 def name_images(study: Study) -> tuple[str, ...]:

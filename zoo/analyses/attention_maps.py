@@ -26,11 +26,10 @@ from zoo.analyses.base import (
     Grid,
     Result,
     Study,
-    Subject,
     pair_name,
 )
+from zoo.analyses.places import as_seen
 from zoo.capture.taps import Tap
-from zoo.models.preprocess import resize_and_crop
 
 ABOUT = About(
     name="attention-maps",
@@ -244,8 +243,9 @@ class _Maps(Accumulator):
         places = (f"grid_row[{name}]", f"grid_column[{name}]")
         pixels = ("image", f"pixel_row[{name}]", f"pixel_column[{name}]", "channel")
         entropy = self.entropy[s] / self.seen
+        seen = as_seen(self.study.images[list(self.study.shown)], self.study.subjects[s])
         return {
-            f"images/{name}": Array(_as_seen(self.study, self.study.subjects[s]), pixels),
+            f"images/{name}": Array(seen, pixels),
             f"rollout/{name}": Array(self.shown[s], ("image", layer, *places)),
             f"heads/{name}": Array(self.heads[s], ("image", head, *places)),
             f"entropy/{name}": Array(entropy, (layer, head), "nats"),
@@ -255,13 +255,6 @@ class _Maps(Accumulator):
 
 def _side(model: Attending) -> str:
     return f"{model.grid.height}×{model.grid.width}"
-
-
-def _as_seen(study: Study, subject: Subject) -> NDArray[np.uint8]:
-    """Return the shown images as the model sees them: resized and cropped, before normalising."""
-    pixels = torch.as_tensor(np.ascontiguousarray(study.images[list(study.shown)]))
-    scaled = resize_and_crop(pixels.permute(0, 3, 1, 2).float() / 255, subject.model.spec)
-    return (scaled * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
 
 
 def _mean_defined(values: NDArray[np.float64]) -> float:

@@ -67,7 +67,7 @@ class Subject:
     `role` is `model`, or for a reference that similarities are read against, `untrained` (the
     same architecture before training) or `seed` (the same variant, another seed); `of` is then
     the index of the model it belongs to. `family` is `vit` (every token attends to every token),
-    `windowed` (other attention), `cnn`, `mlp` or `other`.
+    `windowed` (attention of another kind, hybrids too), `cnn`, `mlp` or `other`.
     """
 
     name: str

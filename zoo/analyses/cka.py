@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from itertools import combinations
 
 import numpy as np
 import torch
@@ -19,12 +20,12 @@ from zoo.analyses.base import (
     Accumulator,
     Array,
     Batch,
-    Grid,
     Result,
     Study,
     Subject,
     pair_name,
 )
+from zoo.analyses.cka_figures import draw_models, draw_pair
 from zoo.analyses.measures.linear_cka import (
     CentredGram,
     centred_gram,
@@ -34,9 +35,9 @@ from zoo.analyses.measures.linear_cka import (
     pairwise_hsic,
     u_centre,
 )
+from zoo.analyses.places import name_copies, pool_activation
 from zoo.capture.taps import Tap
 from zoo.errors import UserError
-from zoo.report import style
 
 __all__ = [
     "ABOUT",
@@ -48,7 +49,6 @@ __all__ = [
     "jackknife_interval",
     "linear_cka",
     "pairwise_hsic",
-    "pool_activation",
     "start",
     "u_centre",
 ]
@@ -71,19 +71,6 @@ ABOUT = About(
 )
 
 POOLS = ("flatten", "gap", "cls", "tokens")
-
-
-def pool_activation(value: torch.Tensor, pool: str, grid: Grid | None) -> torch.Tensor:
-    """Choose what of a layer is compared: (n, …) activations to (n, features)."""
-    prefix = grid.prefix if grid else 0
-    if pool == "flatten" or value.ndim == 2:
-        return value.flatten(1)
-    if pool == "cls":
-        return value[:, 0] if value.ndim == 3 and prefix else value.flatten(1)
-    places = value[:, prefix:] if value.ndim == 3 else value
-    if pool == "tokens":
-        return places.flatten(1)
-    return places.mean(dim=1) if value.ndim == 3 else places.flatten(2).mean(dim=2)
 
 
 def start(study: Study) -> Accumulator:
@@ -111,8 +98,10 @@ class _Pairwise(Accumulator):
         return [Tap(name) for name in self.study.subjects[subject].layers]
 
     def observe(self, subject: int, tap: Tap, value: torch.Tensor) -> None:
-        grid = self.study.subjects[subject].grid
-        gram = centred_gram(pool_activation(value, self.study.settings.pool, grid))
+        if self.study.settings.pool != "flatten":
+            of = self.study.subjects[subject]
+            value = pool_activation(value, self.study.settings.pool, of, tap.layer)
+        gram = centred_gram(value)
         if self.grams is None or self.grams.shape[1] != gram.values.numel():
             shape = (len(self.rows), gram.values.numel())
             self.grams = torch.zeros(shape, dtype=torch.float64, device=value.device)
@@ -168,6 +157,7 @@ def _summarise(
         f"{subjects[rows[i][0]].name}: layer {rows[i][1]} {why}"
         for i, why in sorted(problems.items())
     ]
+    notes += name_copies(study.images)
     ends = None
     if len(hsic) >= 2:
         usable = hsic.copy()
@@ -250,36 +240,10 @@ def _mean(values: NDArray[np.float64]) -> float:
 
 
 def draw(result: Result) -> dict[str, Figure]:
-    """Draw each model's layers with themselves and each pair's with each other."""
-    figures = {}
-    for i, a in enumerate(result.models):
-        for b in result.models[i + 1 :]:
-            panels = [(a, a), (b, b), (a, b)]
-            figures[f"cka-{pair_name(a, b)}"] = style.heat_maps(
-                [
-                    style.HeatMap(
-                        values=result.arrays[f"cka/{pair_name(p, q)}"].values,
-                        rows=result.labels[f"layer[{p}]"],
-                        columns=result.labels[f"layer[{q}]"],
-                        row_title=p,
-                        column_title=q,
-                    )
-                    for p, q in panels
-                ],
-                colour_label="linear CKA (unbiased)",
-                low=0.0,
-                high=1.0,
-            )
+    """Draw all models at a glance where they are more than two, then each pair's layers."""
     if len(result.models) == 1:
-        (a,) = result.models
-        panel = style.HeatMap(
-            result.arrays[f"cka/{pair_name(a, a)}"].values,
-            result.labels[f"layer[{a}]"],
-            result.labels[f"layer[{a}]"],
-            a,
-            a,
-        )
-        figures[f"cka-{a}"] = style.heat_maps(
-            [panel], colour_label="linear CKA (unbiased)", low=0.0, high=1.0
-        )
-    return figures
+        (name,) = result.models
+        return {f"cka-{name}": draw_pair(result, name, name)}
+    figures = {"cka-models": draw_models(result)} if len(result.models) > 2 else {}
+    pairs = combinations(result.models, 2)
+    return figures | {f"cka-{pair_name(a, b)}": draw_pair(result, a, b) for a, b in pairs}

@@ -76,6 +76,8 @@ def _at_block(
         score = score.gather(1, classes[:, None]).sum()
         # A block's input has the layout of its output for certain only where both are tokens.
         for kind in ("output", "input") if layout.kind == "tokens" else ("output",):
+            if not (score.requires_grad and captured[kind].requires_grad):
+                continue
             (gradient,) = torch.autograd.grad(
                 score, captured[kind], retain_graph=True, allow_unused=True
             )

@@ -20,9 +20,9 @@ from zoo.analyses.base import (
     Study,
     Subject,
 )
+from zoo.analyses.image_grid import image_grid
 from zoo.analyses.places import evenly, layout_of
 from zoo.capture.taps import Tap
-from zoo.report import style
 
 ABOUT = About(
     name="feature-maps",
@@ -126,7 +126,8 @@ class _Maps(Accumulator):
                 full = shown.float().cpu().numpy()
                 self.channels.setdefault(key, {}).update(zip(rows, full, strict=True))
         if tap.layer == self.layers[subject][-1]:
-            self.zeros[subject] += float((value == 0).sum())
+            # A value that is not a number is neither zero nor not: the share is then not known.
+            self.zeros[subject] += float((value == 0).sum()) if value.isfinite().all() else np.nan
             self.values[subject] += value.numel()
 
     def end_batch(self, batch: Batch) -> None:
@@ -148,8 +149,10 @@ class _Maps(Accumulator):
             for s, m in enumerate(study.subjects)
             if m.role == "model" and s not in self.layers
         )
-        notes += tuple(f"{name}: not finite" for name, a in arrays.items() if _broken(a))
         names = tuple(study.subjects[s].name for s in self.layers)
+        for name, layers in zip(names, self.layers.values(), strict=True):
+            broken = [x for x in layers if not np.isfinite(arrays[f"mean/{name}/{x}"].values).all()]
+            notes += tuple(f"{name}: {layer} is not finite" for layer in broken)
         return Result(names, arrays, metrics, labels, notes)
 
     def _arrays(self, s: int) -> dict[str, Array]:
@@ -174,16 +177,13 @@ class _Maps(Accumulator):
 
     def _metrics(self, s: int) -> dict[str, float]:
         subject = self.study.subjects[s]
-        return {
-            f"feature-maps/{subject.name}/sparsity_last": self.zeros[s] / self.values[s],
+        sparsity = self.zeros[s] / self.values[s]
+        known = {f"feature-maps/{subject.name}/sparsity_last": sparsity}
+        return {name: value for name, value in known.items() if np.isfinite(value)} | {
             f"feature-maps/{subject.name}/resolution_last": float(
                 subject.trace[self.layers[s][-1]].shape[1]
             ),
         }
-
-
-def _broken(array: Array) -> bool:
-    return array.values.dtype.kind == "f" and not bool(np.isfinite(array.values).all())
 
 
 def draw(result: Result) -> dict[str, Figure]:
@@ -207,5 +207,6 @@ def draw(result: Result) -> dict[str, Figure]:
 
 
 def _grid(result: Result, rows: list[list[NDArray]], titles: list[str]) -> Figure:
-    figure, _ = style.image_grid(rows, row_labels=result.labels["image"], column_labels=titles)
-    return figure
+    foot = "each map in its own colours: dark is its lowest value, bright its highest"
+    labels = result.labels["image"]
+    return image_grid(rows, row_labels=labels, column_labels=titles, foot=foot).figure

@@ -22,8 +22,8 @@ from zoo.analyses.base import (
 from zoo.analyses.class_maps import class_maps, probabilities_of, rollout_maps
 from zoo.analyses.deletion import STEPS, area_under, deletion_curve, upsample
 from zoo.analyses.grad_cam_figures import draw_curves, draw_maps
-from zoo.analyses.places import Layout, last_block, layout_of
-from zoo.models.preprocess import preprocess, resize_and_crop
+from zoo.analyses.places import Layout, as_seen, last_block, layout_of
+from zoo.models.preprocess import preprocess
 
 ABOUT = About(
     name="grad-cam",
@@ -214,13 +214,6 @@ class _GradCam(Accumulator):
                     f"{name}: {kind}: deletion is undefined, probabilities are not finite"
                 )
         return metrics
-
-
-def as_seen(images: NDArray[np.uint8], subject: Subject) -> NDArray[np.uint8]:
-    """Return images as a model sees them: resized and cropped, before normalising."""
-    pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 255
-    scaled = resize_and_crop(pixels, subject.model.spec)
-    return (scaled * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
 
 
 def draw(result: Result) -> dict[str, Figure]:

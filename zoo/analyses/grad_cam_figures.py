@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from zoo.analyses.base import Result
 from zoo.analyses.deletion import upsample
+from zoo.analyses.image_grid import image_grid
 from zoo.report import style
 
 MODELS_A_FIGURE = 2
@@ -58,24 +59,26 @@ def _maps_of(result: Result, models: tuple[str, ...]) -> Figure:
             if f"{kind}/{name}" not in result.arrays:
                 continue
             texts[len(titles)] = result.labels.get(f"{kind}[{name}]", ())
-            titles.append(f"{name}\n{words}")
+            titles.append(f"{style.shorten(name, 16)}\n{words}")
             maps = result.arrays[f"{kind}/{name}"].values
             for row, picture, values in zip(rows, pictures, maps, strict=True):
                 row.append(overlay(picture, values) if np.isfinite(values).all() else None)
-    figure, axes = style.image_grid(
-        rows, row_labels=result.labels["image"], column_labels=[""] * len(titles), cell=0.95
+    grid = image_grid(
+        rows,
+        row_labels=result.labels["image"],
+        column_labels=titles,
+        cell=0.95,
+        foot="each map in its own colours: dark is 0, bright its highest value; "
+        "in the corner: the class",
     )
-    width, height = figure.get_size_inches()
-    figure.set_size_inches(width, height + 0.25)
-    for j, title in enumerate(titles):
-        name, _, kind = title.partition("\n")
-        axes[0, j].set_title(f"{style.shorten(name, 16)}\n{kind}".strip(), fontsize=6, pad=3)
-        for axis, text in zip(axes[:, j], texts.get(j, ()), strict=False):
-            axis.text(
-                0.04, 0.96, style.shorten(text, 16), transform=axis.transAxes, va="top",
-                fontsize=6, color="white", path_effects=[withStroke(linewidth=1.2, foreground="k")],
+    for j, labels in texts.items():
+        for i, text in enumerate(labels):
+            x, y = grid.place(i, j)
+            grid.axis.text(
+                x + 5, y + 5, style.shorten(text, 16), va="top", fontsize=style.LABEL_POINTS,
+                color="white", path_effects=[withStroke(linewidth=1.2, foreground="k")],
             )  # fmt: skip
-    return figure
+    return grid.figure
 
 
 def draw_curves(result: Result) -> Figure:

@@ -27,6 +27,7 @@ from zoo.analyses.base import (
     pair_name,
 )
 from zoo.analyses.cka import centred_gram, cka_from_hsic, jackknife_interval, pairwise_hsic
+from zoo.analyses.places import name_copies
 from zoo.capture.taps import Tap
 from zoo.report import style
 
@@ -147,7 +148,7 @@ def start(study: Study) -> Accumulator:
             )
     if not vits:
         raise NotApplicable("; ".join(notes))
-    return _Heads(study, vits, cnns, notes)
+    return _Heads(study, vits, cnns, notes + name_copies(study.images))
 
 
 def find_projection(subject: Subject, layer: str) -> str | None:

@@ -28,7 +28,7 @@ from zoo.analyses.base import (
 )
 from zoo.analyses.localisation_figures import LAST, LAST_BUT_ONE, draw_maps, draw_scores
 from zoo.analyses.measures.linear_cka import centred_gram
-from zoo.analyses.places import Layout, layout_of, places_of
+from zoo.analyses.places import Layout, layout_of, name_copies, places_of
 from zoo.capture.taps import Tap
 from zoo.models.preprocess import resize_and_crop
 
@@ -143,11 +143,11 @@ def late_blocks(subject: Subject) -> tuple[str, ...]:
     """Return the last block, and the one before it, whose outputs lie over the image.
 
     Without a token grid, blocks with fewer than 4 × 4 locations are passed over: hardly anything
-    could be said of places there.
+    could be said of places there. One token has no place to keep.
     """
     names = subject.trace.of_role("block") or subject.layers
     layouts = {name: layout for name in names if (layout := layout_of(subject, name))}
-    least = 1 if subject.grid else SMALLEST_GRID
+    least = 2 if subject.grid else SMALLEST_GRID
     large = [name for name, at in layouts.items() if min(at.height, at.width) >= least]
     return tuple(large[:-3:-1])
 
@@ -215,7 +215,7 @@ class _Localisation(Accumulator):
         arrays: dict[str, Array] = {}
         metrics: dict[str, float] = {}
         labels: dict[str, tuple[str, ...]] = {}
-        notes: list[str] = []
+        notes = name_copies(self.study.images)
         models = self.study.models
         for s, subject in enumerate(models):
             notes += _passed_over(subject)
@@ -227,12 +227,17 @@ class _Localisation(Accumulator):
                 labels |= {patch: names, token: tuple(names[i] for i in block.own)}
                 labels[f"{block.which}[{name}]"] = (block.block,)
                 arrays[f"{block.which}/{name}"] = Array(cka, (token, patch))
-                notes += _gaps(name, block.block, cka, labels[token], names)
+                varied = np.greater(block.sums.patches, 0)
+                notes += _gaps(name, "patches of the images", names, varied)
+                notes += _gaps(
+                    name, f"tokens of {block.block}", labels[token],
+                    np.greater(block.sums.tokens, 0),
+                )  # fmt: skip
                 score = localisation_score(cka, block.own)
                 if math.isfinite(score):
                     metrics[f"localisation/{name}/score_{block.which}"] = score
-                comparable = int(np.isfinite(cka).any(axis=0).sum())
-                if block.which == LAST and comparable:
+                comparable = int(varied.sum())
+                if block.which == LAST and comparable and math.isfinite(score):
                     metrics[f"localisation/{name}/chance"] = 1 / comparable
         known = tuple(m.name for m in models if f"{LAST}/{m.name}" in arrays)
         # Two blocks with one grid see the same patches, and so the same constant ones.
@@ -253,7 +258,7 @@ def _passed_over(subject: Subject) -> list[str]:
     """Say where the block under study is not the last one, or there is none."""
     blocks, name = late_blocks(subject), subject.name
     if not blocks:
-        return [f"{name}: no block has an output of 4 × 4 places or more that lies over the image"]
+        return [f"{name}: no block's output lies over the image in enough places"]
     layout = layout_of(subject, blocks[0])
     every = subject.trace.of_role("block") or subject.layers
     spatial = [block for block in every if layout_of(subject, block)]
@@ -268,24 +273,16 @@ def _passed_over(subject: Subject) -> list[str]:
     return notes
 
 
-def _gaps(
-    name: str, block: str, cka: NDArray[np.float64], tokens: Sequence[str], patches: Sequence[str]
-) -> list[str]:
-    """Name the tokens and patches (row, column) that never varied."""
-    undefined = ~np.isfinite(cka)
-    notes = []
-    for what, names, constant in (
-        ("patches of the images", patches, undefined.all(axis=0)),
-        (f"tokens of {block}", tokens, undefined.all(axis=1)),
-    ):
-        bad = [f"({names[i]})" for i in np.flatnonzero(constant).tolist()]
-        if bad:
-            shown = " ".join(bad[:8]) + (" …" if len(bad) > 8 else "")
-            notes.append(
-                f"{name}: {len(bad)} of {len(names)} {what} are constant or not finite and left "
-                f"out of the score: {shown}"
-            )
-    return notes
+def _gaps(name: str, what: str, names: Sequence[str], varied: NDArray[np.bool_]) -> list[str]:
+    """Name the tokens or patches (row, column) that never varied."""
+    bad = [f"({names[i]})" for i in np.flatnonzero(~varied).tolist()]
+    if not bad:
+        return []
+    shown = " ".join(bad[:8]) + (" …" if len(bad) > 8 else "")
+    return [
+        f"{name}: {len(bad)} of {len(names)} {what} are constant or not finite and left out of "
+        f"the score: {shown}"
+    ]
 
 
 def draw(result: Result) -> dict[str, Figure]:

@@ -6,10 +6,13 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
 
 from zoo.analyses.base import Result
+from zoo.analyses.image_grid import image_grid
 from zoo.report import style
 
 LAST, LAST_BUT_ONE = "last_block", "last_but_one_block"
@@ -21,29 +24,34 @@ def draw_maps(result: Result, name: str) -> Figure:
     # One colour range for all models of the comparison, so that figures can be compared.
     tables = [array.values for array in result.arrays.values()]
     high = max(float(table[np.isfinite(table)].max(initial=0.0)) for table in tables)
-    with style.styled():
-        figure = style.new_figure(style.WIDTH, 0.4 + 2.1 * len(blocks))
-        axes = figure.subplots(len(blocks), 3, squeeze=False)
-        for row, which in zip(axes, blocks, strict=True):
-            cka = result.arrays[f"{which}/{name}"].values
-            places = [_row_column(t) for t in result.labels[f"token[{name} {which}]"]]
-            bottom, right = _row_column(result.labels[f"patch[{name} {which}]"][-1])
-            for axis, (title, token) in zip(row, _chosen(places).items(), strict=True):
-                axis.patch.set(facecolor="white", hatch="xxxxx", edgecolor="0.55")
-                image = axis.imshow(
-                    np.ma.masked_invalid(cka[token].reshape(bottom + 1, right + 1)),
-                    cmap=style.SEQUENTIAL, vmin=0, vmax=high or 1, interpolation="nearest",
-                )  # fmt: skip
-                y, x = places[token]
-                axis.add_patch(
-                    Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, edgecolor="#D55E00", lw=1.5)
-                )
-                axis.set(xticks=[0, right], yticks=[0, bottom], title=f"{title} token")
-            row[0].set_ylabel(f"{result.labels[f'{which}[{name}]'][0]}\npatch row")
-        for axis in axes[-1]:
-            axis.set_xlabel("patch column")
-        figure.colorbar(image, ax=axes, label="CKA with the pixels of a patch", aspect=30)
-    return figure
+    cells: list[list[NDArray]] = []
+    places: list[list[tuple[int, int]]] = []
+    for which in blocks:
+        cka = result.arrays[f"{which}/{name}"].values
+        at = [_row_column(token) for token in result.labels[f"token[{name} {which}]"]]
+        bottom, right = _row_column(result.labels[f"patch[{name} {which}]"][-1])
+        chosen = _chosen(at)
+        cells.append([cka[token].reshape(bottom + 1, right + 1) for token in chosen.values()])
+        places.append([at[token] for token in chosen.values()])
+    grid = image_grid(
+        cells,
+        row_labels=[result.labels[f"{which}[{name}]"][0] for which in blocks],
+        column_labels=[f"{which} token" for which in chosen],
+        cell=1.6,
+        norm=Normalize(0, high or 1),
+        bar_label="CKA with the pixels of a patch",
+        foot=f"each map: the {right + 1} × {bottom + 1} patches of the image; "
+        "outlined: the token's own",
+    )
+    patch = grid.cell[1] / (right + 1), grid.cell[0] / (bottom + 1)
+    for i, row in enumerate(places):
+        for j, (y, x) in enumerate(row):
+            left, top = grid.place(i, j)
+            corner = left + x * patch[0], top + y * patch[1]
+            grid.axis.add_patch(
+                Rectangle(corner, *patch, fill=False, edgecolor=style.COLOURS[1], lw=1.5)
+            )
+    return grid.figure
 
 
 def _row_column(name: str) -> tuple[int, int]:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from zoo.analyses.base import Subject
-from zoo.analyses.cka import pool_activation
+from zoo.models.preprocess import resize_and_crop
 
 MAX_LAYERS = 32
 
@@ -94,12 +94,50 @@ def compared_layers(subject: Subject, most: int = MAX_LAYERS) -> tuple[str, ...]
     return evenly(layers, most)
 
 
-def mean_over_places(value: torch.Tensor, subject: Subject, layer: str) -> torch.Tensor:
-    """Return a layer's output averaged over places, (n, channels); prefix tokens are left out."""
+def pool_activation(value: torch.Tensor, pool: str, subject: Subject, layer: str) -> torch.Tensor:
+    """Choose what of a layer's output is compared: (n, …) to (n, features).
+
+    Args:
+        value: the output for n images.
+        pool: `flatten` takes all of it; `gap` the mean over places; `cls` the first prefix
+            token; `tokens` all but the prefix tokens. A layer without such a token is flattened.
+        subject: the model.
+        layer: its layer.
+    """
     layout = layout_of(subject, layer)
-    if layout and layout.kind == "channels_last":
-        value = value.movedim(-1, 1)
-    return pool_activation(value, "gap", subject.grid)
+    if pool == "gap":
+        return mean_over_places(value, subject, layer)
+    if pool == "cls" and layout and layout.prefix:
+        return value[:, 0]
+    if pool == "tokens" and layout:
+        return value[:, layout.prefix :].flatten(1)
+    return value.flatten(1)
+
+
+def mean_over_places(value: torch.Tensor, subject: Subject, layer: str) -> torch.Tensor:
+    """Return a layer's output averaged over places, (n, channels); prefix tokens are left out.
+
+    Where it is not known how an output lies over the image, three dimensions are taken for
+    (n, tokens, channels) and more for (n, channels, …).
+    """
+    if layout := layout_of(subject, layer):
+        return places_of(value, layout).mean(dim=1)
+    if value.ndim < 3:
+        return value
+    return value.mean(dim=1) if value.ndim == 3 else value.flatten(2).mean(dim=2)
+
+
+def as_seen(images: NDArray[np.uint8], subject: Subject) -> NDArray[np.uint8]:
+    """Return images as a model sees them: resized and cropped, before normalising."""
+    pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 255
+    scaled = resize_and_crop(pixels, subject.model.spec)
+    return (scaled * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def name_copies(images: NDArray[np.uint8]) -> list[str]:
+    """Return a note where images occur more than once: they make any two layers more alike."""
+    copies = len(images) - len({hash(image.tobytes()) for image in images})
+    return [f"{copies:,} of {len(images):,} images are copies of others"] if copies else []
 
 
 def choose_images(count: int, most: int, seed: int) -> NDArray[np.int64]:

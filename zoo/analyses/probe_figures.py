@@ -49,7 +49,8 @@ def _curves_of(axis: Axes, result: Result, kind: str, name: str, colour: str) ->
         ]
         line = "s--" if pooling == "class token" else "o-"
         label = f"{style.shorten(name, 24)}, {pooling}"
-        axis.plot(depth, accuracy, line, color=colour, markersize=3, linewidth=1.2, label=label)
+        size = style.marker_points(len(depth))
+        axis.plot(depth, accuracy, line, color=colour, markersize=size, linewidth=1.2, label=label)
         axis.fill_between(depth, *np.transpose(ends), color=colour, alpha=0.1, linewidth=0)
 
 

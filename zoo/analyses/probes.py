@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from zoo.analyses.attention_layers import has_class_token
 from zoo.analyses.base import (
     About,
     Accumulator,
@@ -27,11 +29,13 @@ from zoo.analyses.places import (
     last_block,
     layout_of,
     mean_over_places,
+    name_copies,
     places_of,
 )
 from zoo.analyses.probe_figures import draw_depth, draw_tokens
-from zoo.analyses.ridge import FEW_SHOT, LayerProbe, fit_layers, ridge_probe, stratified_split
+from zoo.analyses.ridge import FEW_SHOT, LayerProbe, fit_layers, ridge_probe
 from zoo.capture.taps import Tap
+from zoo.data.sampling import stratified_split
 
 ABOUT = About(
     name="probes",
@@ -76,7 +80,7 @@ def start(study: Study) -> Accumulator:
     """Begin to collect features of the labelled images.
 
     Raises:
-        NotApplicable: no labels, or fewer than two classes with four images.
+        NotApplicable: no labels, fewer than two classes with four images, or no layer to probe.
     """
     if study.labels is None:
         raise NotApplicable("the images have no labels")
@@ -89,7 +93,7 @@ def start(study: Study) -> Accumulator:
             f"it needs two classes with at least {MIN_OF_CLASS} images each, half to fit and "
             f"half to test, and there are {len(usable)}"
         )
-    notes = []
+    notes = [f"{note}: what is tested may have been fitted" for note in name_copies(study.images)]
     if len(images) < len(labels):
         notes.append(f"probed on {len(images):,} of {len(labels):,} images, drawn at random")
     if len(usable) < len(classes):
@@ -141,14 +145,6 @@ def regular_places(height: int, width: int, most: int) -> tuple[range, range]:
     return range(top, height, step), range(left, width, step)
 
 
-def has_class_token(subject: Subject) -> bool:
-    """Say whether the first of a model's tokens is a class token rather than a register."""
-    if subject.grid is None or subject.grid.prefix == 0:
-        return False
-    module = subject.model.module
-    return getattr(module, "cls_token", module) is not None
-
-
 class _Features(Accumulator):
     """Keeps pooled features of each layer, and single tokens of the last block, of some images."""
 
@@ -157,10 +153,13 @@ class _Features(Accumulator):
         self.plans: dict[int, _Probed] = {}
         for s, subject in enumerate(study.subjects):
             if subject.role == "model":
-                self.plans[s], more = plan(subject, len(images))
+                probed, more = plan(subject, len(images))
                 self.notes += more
+                if probed.layers:
+                    self.plans[s] = probed
+        if not self.plans:
+            raise NotApplicable("; ".join(self.notes))
         self.start = 0
-        self.pending: dict[Key, torch.Tensor] = {}
         self.kept: dict[Key, list[NDArray[np.float32]]] = {}
 
     def taps(self, subject: int) -> Iterable[Tap]:
@@ -253,25 +252,26 @@ class _Features(Accumulator):
     ) -> Array:
         features = np.concatenate(self.kept.pop((s, str(probed.last), "token")))
         values = np.full(features.shape[1], np.nan)
-        for t in range(features.shape[1]):
-            x = features[:, t]
+        reasons: Counter[str] = Counter()
+        for t, x in enumerate(features.swapaxes(0, 1)):
+            sides = (x[train], labels[train], x[test], labels[test])
             try:
-                probe = ridge_probe(
-                    x[train], labels[train], x[test], labels[test], seed=self.study.settings.seed
-                )
-                values[t] = probe.accuracy
+                values[t] = ridge_probe(*sides, seed=self.study.settings.seed).accuracy
             except ValueError as error:
-                self.notes.append(f"{probed.name}: token {t} of {probed.last}: no probe: {error}")
-        shape = (len(probed.rows), len(probed.columns))
-        return Array(values.reshape(shape), (f"row[{probed.name}]", f"column[{probed.name}]"))
+                reasons[str(error)] += 1
+        self.notes += [
+            f"{probed.name}: {n} of {len(values)} tokens of {probed.last}: no probe, since {why}"
+            for why, n in reasons.items()
+        ]
+        grid = values.reshape(len(probed.rows), len(probed.columns))
+        return Array(grid, (f"row[{probed.name}]", f"column[{probed.name}]"))
 
 
 def _summary(probed: _Probed, arrays: dict[str, Array]) -> dict[str, float]:
     accuracy = arrays[f"all/{probed.name}"].values
     depth = arrays[f"depth/{probed.name}"].values
     mean = accuracy[:, probed.poolings.index(MEAN)]
-    middle = int(np.abs(depth - 0.5).argmin())
-    found = {"middle_accuracy": mean[middle]}
+    found = {"middle_accuracy": mean[int(np.abs(depth - 0.5).argmin())]}
     if np.isfinite(accuracy).any():
         found["best_layer_accuracy"] = np.nanmax(accuracy)
     if probed.last:

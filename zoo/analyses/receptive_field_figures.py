@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from zoo.analyses.base import Result
+from zoo.analyses.image_grid import image_grid
 from zoo.analyses.places import evenly
 from zoo.report import style
 
@@ -25,16 +27,16 @@ def draw_maps(result: Result, name: str) -> Figure:
     cells = [
         [maps[x] / maps[x].max() if x in maps else None for x in shown] for maps in rows.values()
     ]
-    figure, axes = style.image_grid(cells, row_labels=list(rows), column_labels=shown, cell=1.0)
-    for axis in axes.flat:
-        for image in axis.images:
-            image.set_clim(0, 1)
-            axis.patch.set(facecolor="white", hatch="xxxxx", edgecolor="0.55")
-    with style.styled():
-        figure.colorbar(image, ax=axes, label="gradient / the map's maximum", aspect=30, pad=0.01)
-        height, width = image.get_array().shape
-        figure.supxlabel(f"each map: the {width} × {height} pixels of the input", fontsize=7)
-    return figure
+    height, width = next(iter(rows["after the sum"].values())).shape
+    return image_grid(
+        cells,
+        row_labels=list(rows),
+        column_labels=shown,
+        cell=1.0,
+        norm=Normalize(0, 1),
+        bar_label="gradient / the map's maximum",
+        foot=f"each map: the {width} × {height} pixels of the input",
+    ).figure
 
 
 def draw_radii(result: Result, even: Mapping[str, float]) -> Figure:
@@ -49,7 +51,8 @@ def draw_radii(result: Result, even: Mapping[str, float]) -> Figure:
                 ]
                 colour = style.COLOURS[i % len(style.COLOURS)]
                 marks = "osD^v"[i % 5] + "-"
-                axis.plot(*points, marks, color=colour, label=name, markersize=3, linewidth=1)
+                size = style.marker_points(len(points[0]))
+                axis.plot(*points, marks, color=colour, label=name, markersize=size, linewidth=1)
             axis.axhline(even[key], color="0.5", linestyle=":", linewidth=1, label="even field")
             axis.set_title(f"disc with {share:.0%} of the mass", loc="left")
             axis.set_xlabel("relative depth (0: stem, 1: last block)")

@@ -5,13 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from matplotlib.colors import LogNorm
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.ticker import LogLocator, NullLocator
+from numpy.typing import NDArray
 
 from zoo.analyses.base import Result
 from zoo.report import style
 
 COSINE = "cosine"
+RATIO = "‖z‖ / ‖f(z)‖"
+PANEL, STRIP = 1.45, 0.14  # inches: the side of a map, and the height of a prefix token's row
 LINES = ("o-", "s--", "D:", "^-.")  # one a kind of branch
 
 
@@ -25,32 +32,53 @@ def draw_tokens(result: Result, name: str) -> Figure:
     positive = shared[shared > 0]
     # A token that is zero has the ratio 0: a log scale shows it as its lowest value.
     norm = LogNorm(positive.min(), positive.max(), clip=True)
+    strip = STRIP * prefix
+    below = 0.15 + style.widest_label(blocks, PANEL)
+    lefts = [0.5 + i * (PANEL + 0.1) for i in range(len(ratios))]
+    bars = [lefts[-1] + PANEL + style.BAR_GAP]
+    lefts.append(bars[0] + 1.0)
+    bars.append(lefts[-1] + PANEL + style.BAR_GAP)
     with style.styled():
-        figure = style.new_figure(height=3.4)
-        heights = [0.09 * prefix, 1.0] if prefix else [1.0]
-        axes = figure.subplots(
-            len(heights), len(tables), squeeze=False, sharex=True, height_ratios=heights
-        )
-        for i, (key, table) in enumerate(tables.items()):
-            scale: dict[str, Any] = {"vmin": -1, "vmax": 1} if key == COSINE else {"norm": norm}
-            pieces = [table[:prefix], table[prefix:]] if prefix else [table]
-            for axis, piece in zip(axes[:, i], pieces, strict=True):
-                axis.patch.set(facecolor="white", hatch="xxxxx", edgecolor="0.55")
-                image = axis.imshow(
-                    np.ma.masked_invalid(piece), cmap=style.SEQUENTIAL, aspect="auto",
-                    interpolation="nearest", **scale,
-                )  # fmt: skip
-                axis.set_yticks([])
-            axes[0, i].set_title(key.removeprefix("ratio_"), loc="left")
-            axes[-1, i].set_xticks(*style.choose_labels(blocks, 16), rotation=90)
-            if key == ratios[-1]:
-                label = "‖z‖ / ‖f(z)‖"
-                figure.colorbar(image, ax=axes[:, : len(ratios)], label=label, aspect=30, pad=0.02)
-        figure.colorbar(image, ax=axes[:, -1], label="cosine(in, out)", aspect=30, pad=0.02)
-        if prefix:
-            axes[0, 0].set_yticks(range(prefix), tokens[:prefix])
-        axes[-1, 0].set_ylabel(f"{len(tokens) - prefix} patch tokens, row by row")
+        figure = Figure(figsize=(bars[-1] + 0.65, below + PANEL + strip + 0.36))
+        for left, (key, table) in zip(lefts, tables.items(), strict=True):
+            scale = Normalize(-1, 1) if key == COSINE else norm
+            patches = style.axes_at(figure, (left, below), (PANEL, PANEL))
+            image = _draw_table(patches, table[prefix:], scale)
+            patches.set_xticks(*style.choose_labels(blocks, int(PANEL / style.LABEL_PITCH)))
+            patches.tick_params(axis="x", rotation=90, labelsize=style.LABEL_POINTS, length=2)
+            top = patches
+            if prefix:
+                top = style.axes_at(figure, (left, below + PANEL + 0.06), (PANEL, strip))
+                _draw_table(top, table[:prefix], scale)
+                if left == lefts[0]:
+                    top.set_yticks(range(prefix), tokens[:prefix])
+            top.set_title(key.removeprefix("ratio_"), loc="left")
+            if left == lefts[0]:
+                patches.set_ylabel(f"{len(tokens) - prefix} patch tokens, row by row", fontsize=7)
+            if key in (ratios[-1], COSINE):
+                label = "cosine of block input and output" if key == COSINE else RATIO
+                corner = (bars[key == COSINE], below)
+                bar = style.colour_bar(figure, image, corner, PANEL, label=label)
+                bar.ax.yaxis.label.set_fontsize(7)
+                if key != COSINE:
+                    plain_log(bar.ax.yaxis)
     return figure
+
+
+def _draw_table(axis: Axes, table: NDArray, norm: Normalize) -> AxesImage:
+    axis.patch.set(facecolor="white", hatch="xxxxx", edgecolor="0.55")
+    axis.set(xticks=[], yticks=[])
+    return axis.imshow(
+        np.ma.masked_invalid(table), cmap=style.SEQUENTIAL, norm=norm, aspect="auto",
+        interpolation="none",
+    )  # fmt: skip
+
+
+def plain_log(axis: Axis) -> None:
+    """Mark a logarithmic axis by 1, 2 and 5 times the powers of ten, in plain numbers."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_locator(NullLocator())
 
 
 def _kinds(result: Result, name: str) -> list[str]:
@@ -69,7 +97,8 @@ def draw_depth(result: Result) -> Figure:
         for i, name in enumerate(result.models):
             depth = result.arrays[f"depth/{name}"].values
             look: dict[str, Any] = {
-                "color": style.COLOURS[i % len(style.COLOURS)], "markersize": 3, "linewidth": 1,
+                "color": style.COLOURS[i % len(style.COLOURS)], "linewidth": 1,
+                "markersize": style.marker_points(len(depth)),
             }  # fmt: skip
             for kind, line in zip(_kinds(result, name), LINES, strict=False):
                 values = result.arrays[f"mean_ratio_{kind}/{name}"].values
@@ -77,8 +106,9 @@ def draw_depth(result: Result) -> Figure:
             values = result.arrays[f"mean_{COSINE}/{name}"].values
             right.plot(depth, values, LINES[0], label=name, **look)
         left.set_yscale("log")
+        plain_log(left.yaxis)
         left.axhline(1, color="0.5", linestyle=":", linewidth=1)
-        left.set(ylabel="‖z‖ / ‖f(z)‖, mean over tokens", title="skip against branch")
+        left.set(ylabel=f"{RATIO}, mean over tokens", title="skip against branch")
         right.set(ylabel="cosine, mean over tokens", title="block input against output")
         for axis in (left, right):
             axis.set_xlabel("relative depth (1: last block)")

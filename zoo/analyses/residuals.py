@@ -14,6 +14,7 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from zoo.analyses.attention_layers import has_class_token
 from zoo.analyses.base import About, Accumulator, Array, NotApplicable, Result, Study, Subject
 from zoo.analyses.places import layout_of
 from zoo.analyses.residual_figures import COSINE, draw_depth, draw_tokens
@@ -234,9 +235,7 @@ def _token_names(subject: Subject) -> tuple[str, ...]:
     grid = subject.grid
     if grid is None:
         return ()
-    module = subject.model.module
-    # A model may have register tokens and no class token.
-    has_cls = getattr(module, "cls_token", True) is not None
+    has_cls = has_class_token(subject)
     prefix = tuple(CLS if i == 0 and has_cls else f"prefix {i}" for i in range(grid.prefix))
     return prefix + tuple(f"{y},{x}" for y in range(grid.height) for x in range(grid.width))
 

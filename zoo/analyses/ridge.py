@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from zoo.data.sampling import stratified_split
+
 # In units of the mean eigenvalue of XᵀX, so that they suit features of any scale and width.
 PENALTIES = tuple(10.0**k for k in range(-6, 5))
 HELD_OUT = 0.2
@@ -126,7 +128,7 @@ def ridge_probe(
     if not penalties or min(penalties) <= 0:
         raise ValueError(f"penalties: expected numbers above 0, got {list(penalties)}")
     train_y, test_y = np.asarray(train_y), np.asarray(test_y)
-    fit, judge = stratified_split(train_y, held_out, seed=seed)
+    fit, judge = hold_out(train_y, held_out, seed=seed)
     classes = np.unique(train_y)
     if len(np.unique(train_y[judge])) < 2:
         raise ValueError("expected at least two classes with two training images")
@@ -191,29 +193,22 @@ def fit_layers(
     return found
 
 
-def stratified_split(
+def hold_out(
     labels: NDArray, share: float, *, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Split images so that each class is split alike; a class of one image stays in the first part.
+    """Split images into (rest, held out) by class; a class of one image is not held out.
 
     Args:
         labels: (n,) class labels.
-        share: of each class's images for the second part, in (0, 1); at least one image of a
-            class of two or more goes to either part.
+        share: of the images of each other class to hold out; at least one, and not all.
         seed: of the choice.
-
-    Returns:
-        The indices of both parts, each in order.
     """
-    if not 0 < share < 1:
-        raise ValueError(f"share: expected a number between 0 and 1, got {share}")
-    random = np.random.default_rng(seed)
-    second = np.zeros(len(labels), dtype=bool)
-    for label in np.unique(labels):
-        members = random.permutation(np.flatnonzero(labels == label))
-        count = min(max(round(share * len(members)), 1), len(members) - 1)
-        second[members[:count]] = True
-    return np.flatnonzero(~second), np.flatnonzero(second)
+    classes, counts = np.unique(labels, return_counts=True)
+    several = np.flatnonzero(np.isin(labels, classes[counts > 1]))
+    if not several.size:
+        return np.arange(len(labels)), several
+    held_out = several[stratified_split(labels[several], share, seed)[1]]
+    return np.setdiff1d(np.arange(len(labels)), held_out), held_out
 
 
 def few_shot_images(labels: NDArray, per_class: int, *, seed: int) -> NDArray[np.int64]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,8 +21,14 @@ from zoo.analyses.base import (
     Study,
     pair_name,
 )
-from zoo.analyses.measures import MEASURES, DegenerateError, Measure
-from zoo.analyses.places import choose_images, compared_layers, mean_over_places
+from zoo.analyses.measures import MEASURES, Measure
+from zoo.analyses.measures.layers import Problem, compare_layers, compare_same_layers
+from zoo.analyses.places import (
+    choose_images,
+    compared_layers,
+    mean_over_places,
+    name_copies,
+)
 from zoo.capture.taps import Tap
 from zoo.report import style
 
@@ -47,63 +52,7 @@ ABOUT = About(
 )
 
 MAX_IMAGES = 1024
-
-Prepared = list[tuple[Any, str]]  # what a measure compares, or why there is nothing to compare
-Problem = tuple[int | None, int | None, str]  # a layer of a, a layer of b, and what is wrong
-
-
-def compare_layers(
-    measure: Measure, a: list[NDArray], b: list[NDArray], *, seed: int = 0
-) -> tuple[NDArray[np.float64], float, list[Problem]]:
-    """Apply a measure to all pairs of two models' layers.
-
-    Args:
-        measure: one of `MEASURES`.
-        a: features (n, d) of each layer of the first model.
-        b: features of each layer of the second, for the same images.
-        seed: of the permutation that gives the floor.
-
-    Returns:
-        The similarities (layers of a, layers of b), NaN where degenerate; the mean over layers
-        of a of what their best match falls to when b's images are shuffled (NaN where there is
-        none); and the degenerate layers or pairs of layers, with the reason.
-    """
-    first = _prepare(measure, a)
-    values = np.full((len(a), len(b)), np.nan)
-    problems: list[Problem] = [(i, None, why) for i, (_, why) in enumerate(first) if why]
-    for j, features in enumerate(b):
-        ((other, broken),) = _prepare(measure, [features])
-        if broken:
-            problems.append((None, j, broken))
-            continue
-        for i, (own, wrong) in enumerate(first):
-            if not wrong:
-                values[i, j], why = _attempt(measure.compare, own, other)
-                problems += [(i, j, why)] if why else []
-    return values, _floor(measure, first, b, values, seed), problems
-
-
-def _floor(
-    measure: Measure, first: Prepared, b: list[NDArray], values: NDArray[np.float64], seed: int
-) -> float:
-    rows = [i for i in range(len(first)) if np.isfinite(values[i]).any()]
-    if not rows:
-        return math.nan
-    order = np.random.default_rng(seed).permutation(len(b[0]))
-    matches = {i: int(np.nanargmax(values[i])) for i in rows}
-    shuffled = {j: measure.prepare(b[j][order].astype(np.float64)) for j in set(matches.values())}
-    return float(np.mean([measure.compare(first[i][0], shuffled[j]) for i, j in matches.items()]))
-
-
-def _prepare(measure: Measure, layers: list[NDArray]) -> Prepared:
-    return [_attempt(measure.prepare, layer.astype(np.float64)) for layer in layers]
-
-
-def _attempt(function: Callable[..., Any], *args: Any) -> tuple[Any, str]:
-    try:
-        return function(*args), ""
-    except DegenerateError as error:
-        return math.nan, str(error)
+PANEL = 1.4  # inches: the side of a heat map
 
 
 def start(study: Study) -> Accumulator:
@@ -124,6 +73,13 @@ class _Features(Accumulator):
         self.study = study
         self.models = [s for s, sub in enumerate(study.subjects) if sub.role == "model"]
         self.layers = {s: compared_layers(study.subjects[s]) for s in self.models}
+        # Another seed of a model is its ceiling, where it has the same layers.
+        self.seeds = {
+            s: sub.of
+            for s, sub in enumerate(study.subjects)
+            if sub.role == "seed" and compared_layers(sub) == self.layers[sub.of]
+        }
+        self.layers |= {s: self.layers[of] for s, of in self.seeds.items()}
         self.images = choose_images(len(study.images), MAX_IMAGES, study.settings.seed)
         self.pending: dict[tuple[int, str], torch.Tensor] = {}
         self.kept: dict[tuple[int, str], list[NDArray[np.float32]]] = {}
@@ -148,6 +104,13 @@ class _Features(Accumulator):
         arrays: dict[str, Array] = {}
         metrics: dict[str, float] = {}
         notes = self._caps()
+        named: dict[str, list[str]] = {}
+
+        def name(measure: Measure, a: int, b: int, problems: list[Problem]) -> None:
+            for text in self._name(a, b, problems):
+                if measure.title not in named.setdefault(text, []):
+                    named[text].append(measure.title)
+
         for a, b in combinations(self.models, 2):
             pair = pair_name(names[a], names[b])
             dims = (f"layer[{names[a]}]", f"layer[{names[b]}]")
@@ -158,17 +121,28 @@ class _Features(Accumulator):
                 )
                 arrays[f"{measure.name}/{pair}"] = Array(values, dims)
                 metrics |= _summary(f"similarity/{pair}/{measure.name}", values, floor)
-                notes += self._name(measure, a, b, problems)
+                name(measure, a, b, problems)
+        for s, of in self.seeds.items():
+            x, y = self._features(of), self._features(s)
+            for measure in MEASURES.values():
+                ceiling, problems = compare_same_layers(measure, x, y)
+                name(measure, of, s, problems)
+                if math.isfinite(ceiling):
+                    metrics[f"similarity/{names[of]}/{measure.name}_other_seed_same_layer"] = (
+                        ceiling
+                    )
         labels = {f"layer[{names[s]}]": self.layers[s] for s in self.models}
-        said = tuple(dict.fromkeys(notes))
+        for text, titles in named.items():
+            by = "all measures" if len(titles) == len(MEASURES) else ", ".join(titles)
+            notes.append(f"{text} ({by})")
         used = len(self.images)
-        return Result(tuple(names.values()), arrays, metrics, labels, said, used)
+        return Result(tuple(names.values()), arrays, metrics, labels, tuple(notes), used)
 
     def _features(self, s: int) -> list[NDArray[np.float32]]:
         return [np.concatenate(self.kept[s, name]) for name in self.layers[s]]
 
     def _caps(self) -> list[str]:
-        notes = []
+        notes = name_copies(self.study.images)
         if len(self.images) < len(self.study.images):
             notes.append(
                 f"measured on {len(self.images):,} of {len(self.study.images):,} images, drawn at "
@@ -180,8 +154,8 @@ class _Features(Accumulator):
                 notes.append(f"{subject.name}: {used} of {len(subject.layers)} layers compared")
         return notes
 
-    def _name(self, measure: Measure, a: int, b: int, problems: list[Problem]) -> list[str]:
-        """Turn problems into notes; many pairs of layers become one."""
+    def _name(self, a: int, b: int, problems: list[Problem]) -> list[str]:
+        """Say in words what is wrong with layers; many pairs of layers become one text."""
         single: list[str] = []
         pairs: list[str] = []
         for i, j, why in problems:
@@ -191,8 +165,10 @@ class _Features(Accumulator):
                 for s, k in sides
                 if k is not None
             ]
-            note = f"{measure.title}: {' with '.join(layers)}: {why}"
-            (single if len(layers) == 1 else pairs).append(note)
+            if len(layers) == 1:
+                single.append(f"{layers[0]} {why}")
+            else:
+                pairs.append(f"{' with '.join(layers)}: {why}")
         more = f" (and {len(pairs) - 1} more pairs)" if len(pairs) > 1 else ""
         return single + [note + more for note in pairs[:1]]
 
@@ -214,28 +190,36 @@ def draw(result: Result) -> dict[str, Figure]:
 
 def _panels(result: Result, a: str, b: str) -> Figure:
     pair = pair_name(a, b)
+    rows, columns = (result.labels[f"layer[{name}]"] for name in (a, b))
+    left = 0.25 + style.widest_label(rows, PANEL)
+    below = 0.25 + style.widest_label(columns, PANEL)
+    pitch = (style.WIDTH - left) / 3, PANEL + 0.45
     with style.styled():
-        figure = style.new_figure(style.WIDTH, 4.9)
-        axes = figure.subplots(2, 3)
-        for axis, measure in zip(axes.ravel(), MEASURES.values(), strict=True):
+        figure = Figure(figsize=(style.WIDTH, below + 2 * pitch[1]))
+        for i, measure in enumerate(MEASURES.values()):
+            row, column = divmod(i, 3)
+            corner = (left + column * pitch[0], below + (1 - row) * pitch[1])
+            axis = style.axes_at(figure, corner, (PANEL, PANEL))
             panel = style.HeatMap(
                 values=result.arrays[f"{measure.name}/{pair}"].values,
-                rows=result.labels[f"layer[{a}]"],
-                columns=result.labels[f"layer[{b}]"],
-                row_title=style.shorten(a, 20),
-                column_title=style.shorten(b, 20),
+                rows=rows,
+                columns=columns,
+                row_title=style.shorten(a, 20) if column == 0 else "",
+                column_title=style.shorten(b, 20) if row == 1 else "",
             )
             image = style.heat_map(axis, panel, low=measure.low, high=measure.high)
+            if column:
+                axis.set_yticks([])
+            if row == 0:
+                axis.set_xticks([])
             floor = result.metrics.get(f"similarity/{pair}/{measure.name}_permuted_images")
             axis.set_title(_title(measure, floor), loc="left", fontsize=7.5)
-            place = axis.inset_axes((1.04, 0.0, 0.06, 1.0))
-            bar = figure.colorbar(image, cax=place, extend=_beyond(panel.values, measure))
-            bar.set_label(measure.label, fontsize=6.5)
+            bar = style.colour_bar(
+                figure, image, (corner[0] + PANEL + 0.08, corner[1]), PANEL,
+                label=measure.label, extend=_beyond(panel.values, measure),
+            )  # fmt: skip
+            bar.ax.yaxis.label.set_fontsize(6.5)
             bar.ax.tick_params(labelsize=6)
-        for axis in axes[0]:
-            axis.set(xlabel="", xticklabels=[])
-        for axis in axes[:, 1:].ravel():
-            axis.set(ylabel="", yticklabels=[])
     return figure
 
 

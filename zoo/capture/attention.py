@@ -38,7 +38,9 @@ def is_attention(module: nn.Module) -> bool:
     if isinstance(module, nn.MultiheadAttention):
         return True
     name = type(module).__name__.lower()
-    return "attn" in name or "attention" in name
+    # A block that runs attention and MLP side by side may compute attention itself.
+    parallel = hasattr(module, "num_heads") and hasattr(module, "in_proj")
+    return "attn" in name or "attention" in name or parallel
 
 
 class AttentionRecorder:

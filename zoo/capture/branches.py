@@ -91,6 +91,8 @@ def _branches_of(
 def _match(events: list[Event], stream: int, end: int, last: bool) -> tuple[int, int] | None:
     """Return the positions of z and f(z) whose sum is the tensor at `end`, or None."""
     total = events[end][1]
+    if not total.any():  # every pair of zeros adds up to it: nothing can be told
+        return None
     outputs = [i for i in range(stream + 1, end) if events[i][0].kind == "output"]
     # Where the branch is a single part, both it and the projection take the stream: networks
     # project last.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from zoo.capture.attention import AttentionRecorder, is_attention
 from zoo.errors import UserError
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+Call = tuple[str, tuple[int, ...]]  # a layer's name and its output's shape
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,8 @@ class Layer:
 class Trace:
     """All layers of a network in the order in which their outputs are ready.
 
-    `silent` names the modules that never produced a tensor.
+    `silent` names the modules that never gave a tensor of the images: those that did not run,
+    and those whose output is the same for any images, such as a table of positions.
     """
 
     layers: tuple[Layer, ...]
@@ -72,48 +75,83 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 
 def trace(module: nn.Module, example: torch.Tensor) -> Trace:
-    """Run a network once and list its layers.
+    """Run a network on one image and on two, and list its layers.
 
     Args:
         module: the network.
-        example: an input (n, 3, height, width); one image is enough.
+        example: an input (n, 3, height, width), of which the first image is used.
 
     Raises:
         UserError: where the network cannot run on such an input.
     """
-    paths = dict(module.named_modules())
-    finished: list[tuple[str, tuple[int, ...]]] = []
-    attending: dict[str, tuple[int, int, int, int]] = {}
-    stem_end: list[int] = []
     blocks = find_blocks(module)
-    calls: Counter[str] = Counter()
-    with ExitStack() as stack, evaluating(module), torch.inference_mode():
-        for path, part in paths.items():
+    finished: list[Call] = []
+    twice: list[Call] = []
+    attending: dict[str, tuple[int, int, int, int]] = {}
+    before_blocks: list[int] = []
+    with ExitStack() as stack:
+        for path, part in module.named_modules():
             if path in blocks:
                 before = part.register_forward_pre_hook(
-                    lambda *_: stem_end.append(len(finished)) if not stem_end else None
+                    lambda *_: before_blocks.append(len(finished))
                 )
                 stack.callback(before.remove)
-            after = part.register_forward_hook(_noting(path, finished, calls))
-            stack.callback(after.remove)
             if path and is_attention(part):
-                recorder = AttentionRecorder(part, _adding(path, attending, len(example)))
-                stack.enter_context(recorder)
+                stack.enter_context(AttentionRecorder(part, _adding(path, attending)))
+        _list_calls(module, example[:1], finished)
+    _list_calls(module, torch.cat([example[:1]] * 2), twice)
+    of_two = dict(twice)
+    shapes = {name: _shape_of_one(shape, of_two.get(name, ())) for name, shape in finished}
+    stem = [name for name, _ in finished[: before_blocks[0]]] if before_blocks else []
+    roles = _roles([n for n, shape in shapes.items() if shape is not None], blocks, stem)
+    # Where attention modules are nested, the innermost one is the one that attends.
+    inner = {
+        p: a for p, a in attending.items() if not any(q.startswith(f"{p}.") for q in attending)
+    }
+    layers = tuple(
+        Layer(name, roles[name], shape, inner.get(name))
+        for name, shape in shapes.items()
+        if shape is not None
+    )
+    fired = {layer.name.partition("#")[0] for layer in layers}
+    return Trace(layers, tuple(p for p, _ in module.named_modules() if p and p not in fired))
+
+
+def _list_calls(module: nn.Module, example: torch.Tensor, finished: list[Call]) -> None:
+    """Run a network and list the calls of its parts that give a tensor, in order."""
+    calls: Counter[str] = Counter()
+    with ExitStack() as stack, evaluating(module), torch.inference_mode():
+        for path, part in module.named_modules():
+            if path:
+                after = part.register_forward_hook(_noting(path, finished, calls))
+                stack.callback(after.remove)
         try:
             module(example)
         except (RuntimeError, ValueError, AssertionError, TypeError) as error:
             raise UserError(
                 f"{type(module).__name__} cannot run on an input of {tuple(example.shape)}: {error}"
             ) from None
-    named = [(name, shape) for name, shape in finished if name]
-    roles = _roles(named, blocks, stem_end[0] if stem_end else 0)
-    fired = {name.split("#")[0] for name, _ in named}
-    # Where attention modules are nested, the innermost one is the one that attends.
-    inner = {
-        p: a for p, a in attending.items() if not any(q.startswith(f"{p}.") for q in attending)
-    }
-    layers = tuple(Layer(n, roles[n], shape, inner.get(n)) for n, shape in named)
-    return Trace(layers, tuple(p for p in paths if p and p not in fired))
+
+
+def _shape_of_one(one: tuple[int, ...], two: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Return an output's shape for one image, from its shapes for one image and for two.
+
+    None where it is not the images' own, such as a table of relative positions.
+    """
+    if not one or not two or two[0] != 2 * one[0] or two[1:] != one[1:]:
+        return None
+    return tuple(per_image(torch.empty(one, device="meta"), 1).shape[1:])
+
+
+def per_image(value: torch.Tensor, images: int) -> torch.Tensor:
+    """Return a tensor as (images, …): where attention splits images into windows, these follow.
+
+    >>> per_image(torch.zeros(6, 4, 8), 2).shape  # three windows of four tokens an image
+    torch.Size([2, 12, 8])
+    """
+    if len(value) == images or len(value) % images:
+        return value
+    return value.reshape(images, -1, *value.shape[2:])
 
 
 def select_layers(layers: Trace, selection: str) -> tuple[str, ...]:
@@ -143,7 +181,11 @@ def select_layers(layers: Trace, selection: str) -> tuple[str, ...]:
     chosen = tuple(name for name in names if pattern.search(name))
     if not chosen:
         shown = ", ".join([*names[:3], "…", *names[-3:]])
-        raise UserError(f"layers: {selection!r} matches none of {len(names)} layers ({shown})")
+        near = difflib.get_close_matches(selection, names, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise UserError(
+            f"layers: {selection!r} matches none of {len(names)} layers ({shown}){hint}"
+        )
     return chosen
 
 
@@ -151,13 +193,14 @@ def find_blocks(module: nn.Module) -> tuple[str, ...]:
     """Return the paths of a network's repeated blocks: residual, transformer or mixer blocks.
 
     A block is an element of a container, holds at least two layers with weight matrices, is of
-    a class that occurs again, and holds no other block.
+    a class that occurs again, and holds no other block. A module whose children are all of one
+    class is a container too, as the stages of a RegNet are.
     """
     found: list[tuple[str, nn.Module]] = []
     for path, part in module.named_modules():
-        if isinstance(part, CONTAINERS):
+        if isinstance(part, CONTAINERS) or len({type(child) for child in part.children()}) == 1:
             for name, child in part.named_children():
-                if not isinstance(child, CONTAINERS) and _weight_matrices(child) >= 2:
+                if not isinstance(child, CONTAINERS) and _weighted_layers(child) >= 2:
                     found.append((f"{path}.{name}" if path else name, child))
     # A block whose skips were removed is still a block of its row.
     kinds = [getattr(child, "block_type", type(child)) for _, child in found]
@@ -166,8 +209,9 @@ def find_blocks(module: nn.Module) -> tuple[str, ...]:
     return tuple(p for p in candidates if not any(q.startswith(f"{p}.") for q in candidates))
 
 
-def _weight_matrices(module: nn.Module) -> int:
-    return sum(p.ndim >= 2 for p in module.parameters())
+def _weighted_layers(module: nn.Module) -> int:
+    """Count the layers with a weight matrix; one with several, such as a gain, is one layer."""
+    return sum(any(p.ndim >= 2 for p in m.parameters(recurse=False)) for m in module.modules())
 
 
 def _noting(path: str, finished: list, calls: Counter[str]) -> Any:
@@ -176,15 +220,15 @@ def _noting(path: str, finished: list, calls: Counter[str]) -> Any:
         if tensor is not None:
             calls[path] += 1
             suffix = f"#{calls[path]}" if calls[path] > 1 else ""
-            finished.append((path + suffix, tuple(tensor.shape[1:])))
+            finished.append((path + suffix, tuple(tensor.shape)))
 
     return hook
 
 
-def _adding(path: str, attending: dict, images: int) -> Any:
+def _adding(path: str, attending: dict) -> Any:
     def note(weights: torch.Tensor) -> None:
         heads, queries, keys = weights.shape[-3:]
-        attending[path] = (weights[..., 0, 0, 0].numel() // images, heads, queries, keys)
+        attending[path] = (weights[..., 0, 0, 0].numel(), heads, queries, keys)
 
     return note
 
@@ -200,13 +244,11 @@ def first_tensor(output: Any) -> torch.Tensor | None:
     return None
 
 
-def _roles(
-    named: list[tuple[str, tuple[int, ...]]], blocks: tuple[str, ...], stem_end: int
-) -> dict[str, str]:
-    roles = {name: "inner" for name, _ in named}
-    roles |= {name: "block" for name, _ in named if name in blocks}
-    if blocks and stem_end:
-        roles[named[stem_end - 1][0]] = "stem"
-    if named:
-        roles[named[-1][0]] = "head"
+def _roles(names: list[str], blocks: tuple[str, ...], before_blocks: list[str]) -> dict[str, str]:
+    roles = {name: "block" if name in blocks else "inner" for name in names}
+    stem = [name for name in before_blocks if name in roles]
+    if stem:
+        roles[stem[-1]] = "stem"
+    if names:
+        roles[names[-1]] = "head"
     return roles

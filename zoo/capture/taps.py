@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from zoo.capture.attention import AttentionRecorder
-from zoo.capture.layers import first_tensor
+from zoo.capture.layers import first_tensor, per_image
 from zoo.errors import UserError
 
 KINDS = ("input", "output", "attention")
@@ -36,7 +36,8 @@ def observe(module: nn.Module, taps: Iterable[Tap], on_value: OnValue) -> Iterat
     """Call `on_value(tap, tensor)` whenever a watched layer runs.
 
     The tensor is the network's own: the callback sees it before any later in-place operation
-    and must take what it needs at once, or copy it. All hooks are gone when the context ends.
+    and must take what it needs at once, or copy it. Windows of an image are put together
+    (`per_image`), but for those of attention weights. All hooks are gone when the context ends.
 
     Raises:
         UserError: a tap on a module that the network does not have.
@@ -49,11 +50,18 @@ def observe(module: nn.Module, taps: Iterable[Tap], on_value: OnValue) -> Iterat
             raise UserError(f"no layer {path!r} in {type(module).__name__}")
         wanted.setdefault((path, tap.kind), {})[int(call or 1)] = tap
     calls: Counter[tuple[str, str]] = Counter()
-    with ExitStack() as stack:
+    images: list[int] = []
+
+    def begin(network: nn.Module, args: Any) -> None:
         # A network may be run several times in one context: calls are counted in each run.
-        stack.callback(module.register_forward_pre_hook(lambda *_: calls.clear()).remove)
+        calls.clear()
+        given = first_tensor(args)
+        images[:] = [] if given is None else [len(given)]
+
+    with ExitStack() as stack:
+        stack.callback(module.register_forward_pre_hook(begin).remove)
         for (path, kind), by_call in wanted.items():
-            report = _reporter((path, kind), by_call, calls, on_value)
+            report = _reporter((path, kind), by_call, calls, images, on_value)
             part = modules[path]
             if kind == "attention":
                 stack.enter_context(AttentionRecorder(part, report))
@@ -66,13 +74,19 @@ def observe(module: nn.Module, taps: Iterable[Tap], on_value: OnValue) -> Iterat
 
 
 def _reporter(
-    key: tuple[str, str], by_call: dict[int, Tap], calls: Counter, on_value: OnValue
+    key: tuple[str, str],
+    by_call: dict[int, Tap],
+    calls: Counter,
+    images: list[int],
+    on_value: OnValue,
 ) -> Callable[[torch.Tensor | None], None]:
     def report(tensor: torch.Tensor | None) -> None:
         if tensor is None:
             return
         calls[key] += 1
         if calls[key] in by_call:
+            if images and key[1] != "attention":
+                tensor = per_image(tensor, images[0])
             on_value(by_call[calls[key]], tensor)
 
     return report

@@ -8,11 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from zoo.claims.base import NOT_APPLICABLE, NOT_SUPPORTED, SUPPORTED, Claim, Verdict
+from zoo.claims.base import (
+    NOT_APPLICABLE,
+    NOT_SUPPORTED,
+    SUPPORTED,
+    Claim,
+    Measurement,
+    Verdict,
+)
 from zoo.claims.table import CLAIMS
 from zoo.engine import Findings
 
-__all__ = ["CLAIMS", "Claim", "Verdict", "judge"]
+__all__ = ["CLAIMS", "Claim", "Verdict", "judge", "judge_values"]
 
 
 def judge(findings: Findings) -> list[Verdict]:
@@ -20,10 +27,23 @@ def judge(findings: Findings) -> list[Verdict]:
     return [verdict for claim in CLAIMS for verdict in _judge(claim, findings)]
 
 
+def judge_values(claim_id: str, models: tuple[str, ...], *values: object, n: int) -> Verdict:
+    """Return the verdict on a claim that is tested outside of comparisons.
+
+    Args:
+        claim_id: such as `R-transfer`.
+        models: whose numbers these are.
+        values: what the claim's `measure` takes.
+        n: images behind them.
+    """
+    claim = next(claim for claim in CLAIMS if claim.id == claim_id)
+    return _verdict(claim, models, n, claim.measure(*values), "its layers could not be compared")
+
+
 def _judge(claim: Claim, findings: Findings) -> Iterator[Verdict]:
     result = findings.results.get(claim.analysis)
     n = (result.images if result else None) or len(findings.study.images)
-    groups = list(claim.cases(findings.study.models))
+    groups = list(claim.cases(findings.study.models)) if claim.cases else []
     if not groups:
         yield Verdict(claim, (), None, n, NOT_APPLICABLE, f"needs {claim.applies_when}")
         return
@@ -33,10 +53,18 @@ def _judge(claim: Claim, findings: Findings) -> Iterator[Verdict]:
             reason = findings.not_applicable.get(claim.analysis, "was left out")
             yield Verdict(claim, names, None, n, NOT_APPLICABLE, f"{claim.analysis}: {reason}")
             continue
-        measured = claim.measure(findings, models)
-        if measured is None or isinstance(measured, str):
-            unknown = f"{claim.analysis} could not measure it for these models (see its notes)"
-            yield Verdict(claim, names, None, n, NOT_APPLICABLE, measured or unknown)
-        else:
-            verdict = SUPPORTED if measured.holds else NOT_SUPPORTED
-            yield Verdict(claim, names, measured.value, n, verdict, measured.detail)
+        unknown = f"{claim.analysis} could not measure it for these models (see its notes)"
+        yield _verdict(claim, names, n, claim.measure(findings, models), unknown)
+
+
+def _verdict(
+    claim: Claim,
+    names: tuple[str, ...],
+    n: int,
+    measured: Measurement | str | None,
+    unknown: str,
+) -> Verdict:
+    if measured is None or isinstance(measured, str):
+        return Verdict(claim, names, None, n, NOT_APPLICABLE, measured or unknown)
+    verdict = SUPPORTED if measured.holds else NOT_SUPPORTED
+    return Verdict(claim, names, measured.value, n, verdict, measured.detail)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from zoo.analyses.base import Subject
-from zoo.engine import Findings
 
 SUPPORTED, NOT_SUPPORTED, NOT_APPLICABLE = "supported", "not supported", "not applicable"
 
@@ -28,7 +27,9 @@ class Claim:
 
     `cases` picks, out of a comparison, the groups of models that it speaks of; `measure` gives
     the number for one group from the results of `analysis`, None where it is undefined, or a text
-    that says why the statement does not apply to this group.
+    that says why the statement does not apply to this group. A claim that no comparison can test
+    has no `cases`: its `measure` takes numbers of the study's stage or command that `analysis`
+    names, which asks for the verdict (`zoo.claims.judge_values`).
     """
 
     id: str
@@ -40,8 +41,8 @@ class Claim:
     why: str
     applies_when: str
     analysis: str
-    cases: Callable[[Sequence[Subject]], Iterable[Models]]
-    measure: Callable[[Findings, Models], Measurement | str | None]
+    cases: Callable[[Sequence[Subject]], Iterable[Models]] | None
+    measure: Callable[..., Measurement | str | None]
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,11 @@ from zoo.engine import Findings
 
 def _gap(findings: Findings, worse: Subject, better: Subject) -> tuple[float, float, float] | None:
     """Return one model's accuracy above another's, with its interval, whichever came first."""
+    arrays = findings.results["accuracy"].arrays
     for a, b, sign in ((better, worse, 1), (worse, better, -1)):
-        name = f"accuracy/{pair_name(a.name, b.name)}/difference"
-        metrics = findings.results["accuracy"].metrics
-        if name in metrics:
-            low, high = sorted(sign * metrics[f"{name}_{end}"] for end in ("low", "high"))
-            return sign * metrics[name], low, high
+        if found := arrays.get(f"difference/{pair_name(a.name, b.name)}"):
+            value, *ends = (sign * float(end) for end in found.values)
+            return value, min(ends), max(ends)
     return None
 
 

@@ -4,8 +4,8 @@ Thresholds come from the papers' wording, are the weakest reading that still tes
 and were fixed before our own models were looked at.
 """
 
-from zoo.claims.table import raghu_layers, raghu_tokens, zhu
+from zoo.claims.table import raghu_layers, raghu_tokens, raghu_training, zhu
 
-CLAIMS = (*zhu.CLAIMS, *raghu_layers.CLAIMS, *raghu_tokens.CLAIMS)
+CLAIMS = (*zhu.CLAIMS, *raghu_layers.CLAIMS, *raghu_tokens.CLAIMS, *raghu_training.CLAIMS)
 
 __all__ = ["CLAIMS"]
