@@ -14,7 +14,7 @@ export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 unexport PYTHONHOME
 unexport PYTHONPATH
 
-.PHONY: setup repro test lint lock clean help
+.PHONY: setup repro test lint docs lock clean help
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /  make \1 — /'
@@ -31,14 +31,18 @@ $(READY): requirements.lock pyproject.toml
 
 repro: $(READY)  ## build the subsets, train, register and compare (only what is out of date)
 	dvc repro
+	@echo "Next: .venv/bin/zoo compare vit-small resnet18-small"
 
-test: $(READY)  ## run the test suite
-	pytest
+test: $(READY)  ## run the test suite, a process a core
+	pytest -n auto --dist loadfile
 
 lint: $(READY)  ## format check, lint and types
 	ruff format --check .
 	ruff check .
 	mypy
+
+docs: $(READY)  ## build the site in site/ and check its links
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
 
 lock: $(READY)  ## pin every dependency again, after pyproject.toml changed
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --generate-hashes \

@@ -11,6 +11,7 @@ from zoo.config import Settings
 from zoo.engine import _prepare as prepare
 from zoo.engine import batches, compare_models, family_of, run_pass
 from zoo.errors import UserError
+from zoo.models.files import describe_module
 
 
 @given(st.integers(4, 500), st.integers(4, 200))
@@ -87,6 +88,31 @@ def test_attention_in_windows_or_over_fewer_keys_is_no_plain_vit(name):
     size = 256 if "256" in name else 224
     found = trace(timm.create_model(name).eval(), torch.zeros(1, 3, size, size))
     assert family_of(found) == "windowed"
+
+
+@pytest.mark.parametrize("name", ["edgenext_xx_small", "visformer_tiny"])
+def test_a_hybrid_that_attends_in_some_blocks_is_no_plain_vit(name):
+    sizes = {"img_size": 32} if "visformer" in name else {}
+    module = timm.create_model(name, **sizes).eval()
+    assert family_of(trace(module, torch.zeros(1, 3, 32, 32))) == "windowed"
+
+
+def test_every_layer_of_windowed_attention_can_be_compared(digit_images):
+    torch.manual_seed(0)
+    sizes = {"img_size": 32, "embed_dim": 8, "depths": (2,), "num_heads": (2,), "window_size": 4}
+    module = timm.create_model("swinv2_tiny_window8_256", num_classes=3, **sizes)
+    for name, parameter in module.named_parameters():
+        if name.endswith("weight") and "norm" in name:  # zero at first: constant
+            torch.nn.init.ones_(parameter)
+    model = describe_module(module.eval(), name="m", image_size=32)
+    settings = Settings(layers="all", references=False, batch_size=20)
+    result = compare_models([model], digit_images[0], only=["cka"], settings=settings).results[
+        "cka"
+    ]
+    assert any(name.endswith("attn.proj") for name in result.labels["layer[m]"])
+    assert not any("cpb_mlp" in name for name in result.labels["layer[m]"])
+    assert result.notes == ()
+    assert np.diagonal(result.arrays["cka/m__m"].values) == pytest.approx(1)
 
 
 def test_shown_images_are_of_different_classes(make_model, digit_images):

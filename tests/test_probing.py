@@ -3,12 +3,14 @@ import math
 
 import numpy as np
 import pytest
+import timm
 import torch
 from sklearn.linear_model import RidgeClassifier
 
 from zoo.analyses.probes import CLS, MEAN
 from zoo.data.subsets import Subset, load_subset
 from zoo.errors import UserError
+from zoo.models.files import describe_module
 from zoo.models.preprocess import preprocess
 from zoo.probing import draw, probe_model, rows
 
@@ -113,3 +115,10 @@ def test_what_cannot_be_probed_says_so(make_model, parts, change, message):
     )
     with pytest.raises(UserError, match=message):
         probe_model(make_model("vit"), train, test, **change)
+
+
+def test_a_model_whose_tokens_do_not_lie_over_the_image_is_refused(parts):
+    sizes = {"img_size": 16, "patch_size": 4, "embed_dim": 16, "depth": 2, "num_heads": 2}
+    module = timm.create_model("cait_xxs24_224", num_classes=10, **sizes)
+    with pytest.raises(UserError, match="nothing to probe: cait: layers not probed, since their"):
+        probe_model(describe_module(module, name="cait", image_size=16), *parts)
