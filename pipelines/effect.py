@@ -41,5 +41,9 @@ if __name__ == "__main__":
         save_figure(data_effect.draw(curves, title=title), EFFECT, "cka")
         write_text(EFFECT / "cka.csv", data_effect.as_csv(curves))
         write_json(EFFECT / "metrics.json", data_effect.metrics(curves))
+        verdicts = data_effect.verdicts(curves, len(images))
+        write_json(EFFECT / "claims.json", [verdict.as_dict() for verdict in verdicts])
+        for v in verdicts:
+            print(f"{v.claim.id} {', '.join(v.models)}: {v.verdict}; {v.detail}")
         for note in sorted({note for curve in curves for note in curve.notes if note}):
             print(note)

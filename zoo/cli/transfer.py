@@ -136,6 +136,8 @@ def _print_summary(report: dict[str, Any], folder: Path) -> None:
         ("layer", "kept", "untrained"),
         [(r["layer"], _rounded(r["cka"]), _rounded(r["untrained"])) for r in report["layers"]],
     )
+    for claim in report["claims"]:
+        click.echo(f"\n{claim['id']} {claim['verdict']}: {claim['detail']} ({claim['statement']})")
     for note in report["notes"]:
         click.echo(note)
     click.echo(f"\nreport    {folder / 'report.json'}")
