@@ -39,6 +39,7 @@ def main() -> None:
     labels = np.random.default_rng(0).integers(0, 10, options.images)
     settings = Settings(batch_size=BATCH, references=False)
     forward(both, images)
+    compare_models(both, images[:BATCH], labels[:BATCH], only=IN_THE_PASS, settings=settings)
     print(f"{date.today()}, {platform.machine()}, torch {torch.__version__}, "
           f"{options.images} images, {options.threads} thread(s), "
           f"median of {options.repeats} (least to most)")  # fmt: skip

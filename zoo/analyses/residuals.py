@@ -68,13 +68,21 @@ def token_cosine(x: torch.Tensor, y: torch.Tensor, *, axis: int = -1) -> NDArray
     >>> token_cosine(torch.tensor([[[3.0, 4.0]]]), torch.tensor([[[1.0, 0.0]]]))
     array([[0.6]])
     """
-    dot = (x.double() * y.double()).sum(dim=axis).flatten(1).cpu().numpy()
-    return _ratio(dot, _norms(x, axis) * _norms(y, axis))
+    # In the network's own precision: in float64 this took a fifth of the forward pass.
+    dot = (_at_least_float32(x) * _at_least_float32(y)).sum(dim=axis)
+    return _ratio(_rows(dot), _norms(x, axis) * _norms(y, axis))
 
 
 def _norms(value: torch.Tensor, axis: int) -> NDArray[np.float64]:
-    norms = torch.linalg.vector_norm(value, dim=axis, dtype=torch.float64)
-    return norms.flatten(1).cpu().numpy()
+    return _rows(torch.linalg.vector_norm(_at_least_float32(value), dim=axis))
+
+
+def _rows(values: torch.Tensor) -> NDArray[np.float64]:
+    return values.flatten(1).double().cpu().numpy()
+
+
+def _at_least_float32(value: torch.Tensor) -> torch.Tensor:
+    return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
 
 
 def _ratio(above: NDArray[np.float64], below: NDArray[np.float64]) -> NDArray[np.float64]:
