@@ -41,7 +41,7 @@ lint: $(READY)  ## format check, lint and types
 	ruff check .
 	mypy
 
-docs: $(READY)  ## build the site in site/ and check its links
+docs: $(READY)  ## build the site in build/site and check its links
 	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
 
 lock: $(READY)  ## pin every dependency again, after pyproject.toml changed
