@@ -16,6 +16,7 @@ from datetime import date
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 
 from benchmarks.cka import BATCH, cpu_seconds, forward, models, pictures
 from zoo.analyses import ANALYSES
@@ -34,6 +35,7 @@ def main() -> None:
     parser.add_argument("--each", action="store_true", help="also time each analysis alone")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    threadpool_limits(options.threads)  # of NumPy and SciPy, whose idle threads spin
     both, _ = models(layers=1)
     images = pictures(options.images)
     labels = np.random.default_rng(0).integers(0, 10, options.images)
