@@ -1,6 +1,7 @@
 """The architecture, held by tests: imports point one way, and help is light."""
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -116,3 +117,8 @@ def test_nothing_unpickles():
 @pytest.mark.parametrize("path", sorted(ROOT.glob("pipelines/*.py")), ids=lambda p: p.name)
 def test_a_stages_script_is_short(path):
     assert len(path.read_text().splitlines()) <= 60
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda p: p.stem)
+def test_benchmarks_use_what_is_there(path):
+    importlib.import_module(f"benchmarks.{path.stem}")
