@@ -96,7 +96,8 @@ def run_pass(
 ) -> None:
     """Show every accumulator what it asked for: each subject runs once on each image."""
     with ExitStack() as stack:
-        stack.enter_context(torch.inference_mode())
+        # Not inference mode: its tensors do not count the operations that worked on them in place.
+        stack.enter_context(torch.no_grad())
         for s, subject in enumerate(study.subjects):
             wanted: dict[Tap, list[Accumulator]] = {}
             for accumulator in accumulators:

@@ -15,6 +15,7 @@ from zoo.config import Settings
 from zoo.engine import compare_models
 from zoo.errors import UserError
 from zoo.models.files import describe_module
+from zoo.models.preprocess import preprocess
 
 
 def hsic1(K, L):
@@ -118,8 +119,6 @@ class Two(nn.Module):
 
 
 def activations(model, images, layer):
-    from zoo.models.preprocess import preprocess
-
     with torch.inference_mode():
         x = preprocess(images, model.spec)
         return getattr(model.module, layer)(
@@ -164,6 +163,35 @@ def test_a_mean_far_above_the_deviation_costs_no_accuracy(ratio):
     assert value == pytest.approx(reference_cka([x], [y]), abs=1e-6)
 
 
+class InInferenceMode(nn.Sequential):
+    @torch.inference_mode()
+    def forward(self, x):
+        return super().forward(x)
+
+
+@pytest.mark.parametrize(("kind", "products"), [(nn.Sequential, 2), (InInferenceMode, 4)])
+def test_a_layer_that_hands_on_its_input_costs_nothing_unless_changed_in_place(
+    kind, products, monkeypatch
+):
+    torch.manual_seed(0)
+    parts = [nn.Flatten(), nn.Linear(192, 20), nn.Dropout(), nn.ReLU(inplace=True), nn.Identity()]
+    model = describe_module(kind(*parts).eval(), name="m", image_size=8)
+    counted = []
+
+    def count(x, gram=cka.centred_gram):
+        counted.append(1)
+        return gram(x)
+
+    monkeypatch.setattr(cka, "centred_gram", count)
+    result = compared([model], IMAGES, batch_size=50, layers="[1234]")
+    with torch.no_grad():
+        linear = parts[1](preprocess(IMAGES, model.spec).flatten(1))
+        outputs = [linear, linear, linear.relu(), linear.relu()]
+    expected = [[reference_cka([x.numpy()], [y.numpy()]) for x in outputs] for y in outputs]
+    assert np.allclose(result.arrays["cka/m__m"].values, expected, atol=1e-6)
+    assert len(counted) == products
+
+
 def test_swapping_the_models_transposes_the_values():
     a, b = two("x"), two("yy")
     forward = compared([a, b], IMAGES).arrays["cka/x__yy"].values
@@ -204,7 +232,7 @@ def test_intervals_hold_the_value_and_need_two_batches():
 def test_the_interval_is_the_jackknifes_on_fishers_scale():
     hsic = np.abs(random(6, 3, 3))
     hsic = hsic + hsic.transpose(0, 2, 1) + 5 * np.eye(3)
-    low, high = cka.jackknife_interval(hsic)
+    low, high = cka.cka_interval(hsic)
     for i, j in ((0, 1), (1, 2)):
 
         def z(kept, i=i, j=j):
@@ -217,7 +245,7 @@ def test_the_interval_is_the_jackknifes_on_fishers_scale():
         assert low[i, j] == pytest.approx(np.tanh(z(range(6)) - half))
         assert high[i, j] == pytest.approx(np.tanh(z(range(6)) + half))
     assert low[1, 1] == pytest.approx(1)
-    assert np.isnan(cka.jackknife_interval(np.where(np.eye(3) > 2, hsic, -1))).all()
+    assert np.isnan(cka.cka_interval(np.where(np.eye(3) > 2, hsic, -1))).all()
 
 
 @pytest.mark.parametrize("count", [3, 6])
@@ -234,7 +262,7 @@ def test_a_95_percent_interval_holds_the_truth_in_95_percent_of_trials(count):
     truth = cka.cka_from_hsic(np.mean([batch_hsic(400) for _ in range(50)], axis=0))[0, 1]
     held = []
     for _ in range(300):
-        ends = cka.jackknife_interval(np.stack([batch_hsic(40) for _ in range(count)]))
+        ends = cka.cka_interval(np.stack([batch_hsic(40) for _ in range(count)]))
         held.append(ends[0, 0, 1] <= truth <= ends[1, 0, 1])
     # Three standard errors of 300 trials below 95 %.
     assert np.mean(held) > 0.91

@@ -52,6 +52,9 @@ def test_every_cell_is_the_measure_of_the_two_layers_features(pair, digit_images
                 except DegenerateError:
                     expected = np.nan
                 assert values[i, j] == pytest.approx(expected, abs=1e-4, nan_ok=True)
+        ends = [result.arrays[f"{end}/{name}/a__b"].values for end in ("low", "high")]
+        assert np.array(ends)[:, 1, 2] == pytest.approx(measure.interval(a[1], b[2]), abs=1e-3)
+        assert ((ends[0] <= values) & (values <= ends[1]))[np.isfinite(values)].all()
         best = np.mean([row[np.isfinite(row)].max() for row in values])
         key = f"similarity/a__b/{name}"
         assert result.metrics[f"{key}_best_match_mean"] == pytest.approx(best)
@@ -68,11 +71,12 @@ def test_batches_change_nothing(pair, digit_images):
 def test_the_floor_shuffles_the_images_of_one_side():
     random = np.random.default_rng(0)
     x = random.normal(size=(200, 4))
-    values, floor, problems = similarity.compare_layers(MEASURES["rbf_cka"], [x], [x, x[:, :2]])
-    assert problems == []
-    assert values[0, 0] == pytest.approx(1)
-    assert values[0, 0] > values[0, 1]
-    assert abs(floor) < 0.1
+    found = similarity.compare_layers([MEASURES["rbf_cka"]], [x], [x, x[:, :2]])["rbf_cka"]
+    assert found.problems == []
+    assert found.values[0, 0] == pytest.approx(1)
+    assert found.interval[:, 0, 0] == pytest.approx([1, 1])
+    assert found.values[0, 0] > found.interval[1, 0, 1] > found.values[0, 1]
+    assert abs(found.floor) < 0.1
 
 
 def test_degenerate_layers_and_pairs_are_left_out_and_named(pair, digit_images):

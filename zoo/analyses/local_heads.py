@@ -26,7 +26,7 @@ from zoo.analyses.base import (
     Subject,
     pair_name,
 )
-from zoo.analyses.cka import centred_gram, cka_from_hsic, jackknife_interval, pairwise_hsic
+from zoo.analyses.cka import centred_gram, cka_from_hsic, cka_interval, pairwise_hsic
 from zoo.analyses.places import name_copies
 from zoo.capture.taps import Tap
 from zoo.report import style
@@ -249,7 +249,7 @@ class _Heads(Accumulator):
         arrays[f"subset_distance/{name}"] = Array(means, dims[:1], "pixels")
         arrays[f"cka/{name}"] = Array(cka, dims)
         if len(hsic) >= 2:
-            ends = jackknife_interval(hsic)
+            ends = cka_interval(hsic)
             arrays[f"low/{name}"] = Array(ends[0][cells], dims)
             arrays[f"high/{name}"] = Array(ends[1][cells], dims)
         else:

@@ -22,7 +22,12 @@ from zoo.analyses.base import (
     pair_name,
 )
 from zoo.analyses.measures import MEASURES, Measure
-from zoo.analyses.measures.layers import Problem, compare_layers, compare_same_layers
+from zoo.analyses.measures.layers import (
+    LayerSimilarities,
+    Problem,
+    compare_layers,
+    compare_same_layers,
+)
 from zoo.analyses.places import (
     choose_images,
     compared_layers,
@@ -115,13 +120,14 @@ class _Features(Accumulator):
             pair = pair_name(names[a], names[b])
             dims = (f"layer[{names[a]}]", f"layer[{names[b]}]")
             x, y = self._features(a), self._features(b)
+            found = compare_layers(list(MEASURES.values()), x, y, seed=self.study.settings.seed)
             for measure in MEASURES.values():
-                values, floor, problems = compare_layers(
-                    measure, x, y, seed=self.study.settings.seed
-                )
-                arrays[f"{measure.name}/{pair}"] = Array(values, dims)
-                metrics |= _summary(f"similarity/{pair}/{measure.name}", values, floor)
-                name(measure, a, b, problems)
+                similar = found[measure.name]
+                arrays[f"{measure.name}/{pair}"] = Array(similar.values, dims)
+                for end, values in zip(("low", "high"), similar.interval, strict=True):
+                    arrays[f"{end}/{measure.name}/{pair}"] = Array(values, dims)
+                metrics |= _summary(f"similarity/{pair}/{measure.name}", similar)
+                name(measure, a, b, similar.problems)
         for s, of in self.seeds.items():
             x, y = self._features(of), self._features(s)
             for measure in MEASURES.values():
@@ -173,7 +179,8 @@ class _Features(Accumulator):
         return single + [note + more for note in pairs[:1]]
 
 
-def _summary(prefix: str, values: NDArray[np.float64], floor: float) -> dict[str, float]:
+def _summary(prefix: str, found: LayerSimilarities) -> dict[str, float]:
+    values, floor = found.values, found.floor
     defined = np.isfinite(values).any(axis=1)
     best = np.nanmax(values[defined], axis=1).mean() if defined.any() else math.nan
     metrics = {f"{prefix}_best_match_mean": float(best), f"{prefix}_permuted_images": floor}

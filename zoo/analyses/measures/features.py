@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from zoo.analyses.measures.intervals import jackknife_interval
+
 Prepare = Callable[[NDArray[np.float64]], Any]
+Compare = Callable[[Any, Any], float]
+LeaveOut = Callable[[Any, Any], NDArray[np.float64]]
 # Below this share of its norm, a layer's variation is float32 rounding: it is constant.
 CONSTANT = 1e-6
 # Two images nearer than this, relative to their norms, differ by rounding only: they coincide.
@@ -25,15 +31,18 @@ class Measure:
     """One way to say how alike two representations of the same images are; higher is closer.
 
     `prepare` does what depends on one side alone, once a layer, and `compare` what depends on
-    both. `low` and `high` are the range of the values that a figure shows. `label` names the
-    value with its convention.
+    both. `leave_out` gives the value without each image, or without each of some groups of them,
+    for an interval; what hardly changes with one image (a bandwidth, a rotation) may be held.
+    `low` and `high` are the range of the values that a figure shows. `label` names the value
+    with its convention.
     """
 
     name: str
     title: str
     label: str
-    prepare: Callable[[NDArray[np.float64]], Any]
-    compare: Callable[[Any, Any], float]
+    prepare: Prepare
+    compare: Compare
+    leave_out: LeaveOut
     source: str
     low: float = 0.0
     high: float = 1.0
@@ -41,6 +50,11 @@ class Measure:
     def __call__(self, x: ArrayLike, y: ArrayLike) -> float:
         """Return the similarity of features (n, p) and (n, q) of the same n images."""
         return self.compare(*prepare_both(self.prepare, x, y))
+
+    def interval(self, x: ArrayLike, y: ArrayLike, *, level: float = 0.95) -> NDArray[np.float64]:
+        """Return the jackknife's interval (2,) of the similarity of (n, p) and (n, q) features."""
+        a, b = prepare_both(self.prepare, x, y)
+        return jackknife_interval(self.compare(a, b), self.leave_out(a, b), level=level)
 
 
 def prepare_both(prepare: Prepare, x: ArrayLike, y: ArrayLike) -> tuple[Any, Any]:
@@ -99,6 +113,21 @@ def squared_distances(moved: NDArray[np.float64]) -> NDArray[np.float64]:
     return squares
 
 
+@lru_cache(maxsize=2)
+def pairs(n: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the first and the second image of each of the n(n−1)/2 pairs, in order."""
+    return np.triu_indices(n, 1)
+
+
 def upper(matrix: NDArray) -> NDArray:
     """Return the entries above the diagonal of (n, n), row by row: n(n−1)/2 of them."""
-    return matrix[np.triu_indices(len(matrix), 1)]
+    return matrix[pairs(len(matrix))]
+
+
+def by_image(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return for each of n images the sum over its n−1 pairs of values as `upper` lists them."""
+    n = round((1 + math.sqrt(1 + 8 * len(values))) / 2)
+    sums = np.zeros(n)
+    for images in pairs(n):
+        sums += np.bincount(images, weights=values, minlength=n)
+    return sums

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from zoo.analyses.measures.features import (
     DegenerateError,
     Measure,
+    by_image,
     centred,
     prepare_both,
     squared_distances,
@@ -63,11 +64,18 @@ def compare_kernels(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     return float(a @ b)
 
 
+def leave_out_kernels(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the cosine (n,) without each image; bandwidth and centring stay what they are."""
+    shared, first, second = (by_image(product) for product in (a * b, a * a, b * b))
+    return (a @ b - shared) / np.sqrt((1 - first) * (1 - second))
+
+
 RBF_CKA = Measure(
     name="rbf_cka",
     title="RBF-kernel CKA",
     label="CKA (Gaussian, unbiased)",
     prepare=prepare_kernel,
     compare=compare_kernels,
+    leave_out=leave_out_kernels,
     source="Kornblith et al. 2019",
 )

@@ -1,74 +1,129 @@
-"""One measure applied to the layers of two models: all pairs, or each layer with its own like."""
+"""Measures applied to the layers of two models: all pairs, or each layer with its own like."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.analyses.measures.features import DegenerateError, Measure
+from zoo.analyses.measures.features import DegenerateError, Measure, Prepare
+from zoo.analyses.measures.intervals import jackknife_interval
 
 Prepared = list[tuple[Any, str]]  # what a measure compares, or why there is nothing to compare
 Problem = tuple[int | None, int | None, str]  # a layer of a, a layer of b, and what is wrong
 
 
+@dataclass
+class LayerSimilarities:
+    """One measure between the layers of two models.
+
+    `values` is (layers of a, layers of b) and `interval` (2, layers of a, layers of b): the ends
+    of the 95 % interval. Both are NaN where there is none. `floor` is the mean over a's layers
+    of what their best match falls to when b's images are shuffled. `problems` name the layers,
+    or pairs of layers, that are degenerate.
+    """
+
+    values: NDArray[np.float64]
+    interval: NDArray[np.float64]
+    floor: float = math.nan
+    problems: list[Problem] = field(default_factory=list)
+
+
 def compare_layers(
-    measure: Measure, a: list[NDArray], b: list[NDArray], *, seed: int = 0
-) -> tuple[NDArray[np.float64], float, list[Problem]]:
-    """Apply a measure to all pairs of two models' layers.
+    measures: Sequence[Measure], a: list[NDArray], b: list[NDArray], *, seed: int = 0
+) -> dict[str, LayerSimilarities]:
+    """Apply measures to all pairs of two models' layers.
 
     Args:
-        measure: one of `MEASURES`.
+        measures: some of `MEASURES`; those that prepare features alike share that work.
         a: features (n, d) of each layer of the first model.
         b: features of each layer of the second, for the same images.
         seed: of the permutation that gives the floor.
 
     Returns:
-        The similarities (layers of a, layers of b), NaN where degenerate; the mean over layers
-        of a of what their best match falls to when b's images are shuffled (NaN where there is
-        none); and the degenerate layers or pairs of layers, with the reason.
+        What each measure found, by its name.
     """
-    first = _prepare(measure, a)
-    values = np.full((len(a), len(b)), np.nan)
-    problems: list[Problem] = [(i, None, why) for i, (_, why) in enumerate(first) if why]
+    found: dict[str, LayerSimilarities] = {}
+    for prepare in dict.fromkeys(measure.prepare for measure in measures):
+        alike = [measure for measure in measures if measure.prepare == prepare]
+        found |= _compare_alike(prepare, alike, a, b, seed)
+    return {measure.name: found[measure.name] for measure in measures}
+
+
+def _compare_alike(
+    prepare: Prepare, measures: list[Measure], a: list[NDArray], b: list[NDArray], seed: int
+) -> dict[str, LayerSimilarities]:
+    first = _prepare(prepare, a)
+    found = {measure.name: _empty(first, len(b)) for measure in measures}
     for j, features in enumerate(b):
-        ((other, broken),) = _prepare(measure, [features])
-        if broken:
-            problems.append((None, j, broken))
-            continue
-        for i, (own, wrong) in enumerate(first):
-            if not wrong:
-                values[i, j], why = _attempt(measure.compare, own, other)
-                problems += [(i, j, why)] if why else []
-    return values, _floor(measure, first, b, values, seed), problems
-
-
-def _floor(
-    measure: Measure, first: Prepared, b: list[NDArray], values: NDArray[np.float64], seed: int
-) -> float:
-    rows = [i for i in range(len(first)) if np.isfinite(values[i]).any()]
-    if not rows:
-        return math.nan
+        # One layer of b at a time: what is prepared of a layer may be large.
+        ((other, broken),) = _prepare(prepare, [features])
+        for measure in measures:
+            if broken:
+                found[measure.name].problems.append((None, j, broken))
+            else:
+                _fill_column(found[measure.name], measure, first, other, j)
     order = np.random.default_rng(seed).permutation(len(b[0]))
-    matches = {i: int(np.nanargmax(values[i])) for i in rows}
-    shuffled = {j: measure.prepare(b[j][order].astype(np.float64)) for j in set(matches.values())}
-    return float(np.mean([measure.compare(first[i][0], shuffled[j]) for i, j in matches.items()]))
+    shuffled: dict[int, Any] = {}
+    for measure in measures:
+        matches = _best_matches(found[measure.name].values)
+        for j in set(matches.values()) - set(shuffled):
+            shuffled[j] = prepare(b[j][order].astype(np.float64))
+        floors = [measure.compare(first[i][0], shuffled[j]) for i, j in matches.items()]
+        if floors:
+            found[measure.name].floor = float(np.mean(floors))
+    return found
+
+
+def _empty(first: Prepared, columns: int) -> LayerSimilarities:
+    return LayerSimilarities(
+        np.full((len(first), columns), np.nan),
+        np.full((2, len(first), columns), np.nan),
+        problems=[(i, None, why) for i, (_, why) in enumerate(first) if why],
+    )
+
+
+def _fill_column(
+    found: LayerSimilarities, measure: Measure, first: Prepared, other: Any, j: int
+) -> None:
+    for i, (own, wrong) in enumerate(first):
+        if not wrong:
+            found.values[i, j], why = _attempt(measure.compare, own, other)
+            found.problems += [(i, j, why)] if why else []
+            if not why:
+                found.interval[:, i, j] = _interval(measure, found.values[i, j], own, other)
+
+
+def _interval(measure: Measure, value: float, a: Any, b: Any) -> NDArray[np.float64] | float:
+    try:
+        # Where one image is all that varies, nothing is left without it: there is no interval.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return jackknife_interval(value, measure.leave_out(a, b))
+    except DegenerateError:
+        return math.nan
+
+
+def _best_matches(values: NDArray[np.float64]) -> dict[int, int]:
+    """Return for each row with a value the column of its largest."""
+    rows = np.flatnonzero(np.isfinite(values).any(axis=1))
+    return {int(i): int(np.nanargmax(values[i])) for i in rows}
 
 
 def compare_same_layers(
     measure: Measure, a: list[NDArray], b: list[NDArray]
 ) -> tuple[float, list[Problem]]:
-    """Apply a measure to each layer of a model and the same layer of another, as `compare_layers`.
+    """Apply a measure to each layer of a model and the same layer of another.
 
     Returns:
         The mean over layers, NaN where none could be measured, and the problems.
     """
     values: list[float] = []
     problems: list[Problem] = []
-    sides = zip(_prepare(measure, a), _prepare(measure, b), strict=True)
+    sides = zip(_prepare(measure.prepare, a), _prepare(measure.prepare, b), strict=True)
     for i, ((own, wrong), (other, broken)) in enumerate(sides):
         problems += [(i, None, wrong)] if wrong else []
         problems += [(None, i, broken)] if broken else []
@@ -79,8 +134,8 @@ def compare_same_layers(
     return float(np.mean(values)) if values else math.nan, problems
 
 
-def _prepare(measure: Measure, layers: list[NDArray]) -> Prepared:
-    return [_attempt(measure.prepare, layer.astype(np.float64)) for layer in layers]
+def _prepare(prepare: Prepare, layers: list[NDArray]) -> Prepared:
+    return [_attempt(prepare, layer.astype(np.float64)) for layer in layers]
 
 
 def _attempt(function: Callable[..., Any], *args: Any) -> tuple[Any, str]:

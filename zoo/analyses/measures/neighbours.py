@@ -49,19 +49,41 @@ def mutual_knn(x: ArrayLike, y: ArrayLike, *, neighbours: int = NEIGHBOURS) -> f
 def prepare_neighbours(
     x: NDArray[np.float64], *, neighbours: int = NEIGHBOURS
 ) -> NDArray[np.int64]:
-    """Return the indices (n, k) of each image's nearest other images."""
+    """Return the indices (n, k + 1) of each image's nearest other images, nearest first.
+
+    The last one is no neighbour yet, but the next in line; of k + 1 images, the image itself.
+    """
     if len(x) <= neighbours:
         raise DegenerateError(f"needs more than {neighbours} images, got {len(x)}")
     squares = squared_distances(centred(x))
     np.fill_diagonal(squares, np.inf)
-    return np.argsort(squares, axis=1, kind="stable")[:, :neighbours]
+    return np.argsort(squares, axis=1, kind="stable")[:, : neighbours + 1]
 
 
 def compare_neighbours(a: NDArray[np.int64], b: NDArray[np.int64]) -> float:
-    """Return the share of neighbours (n, k) that two sides share."""
+    """Return the share of neighbours that two sides (n, k + 1) have in common."""
+    return float(_shared(a[:, :-1], b[:, :-1]).mean())
+
+
+def leave_out_neighbours(a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the share (n,) without each image: where it was a neighbour, the next one comes."""
+    (n, k), next_a, next_b = a[:, :-1].shape, a[:, -1:], b[:, -1:]
+    a, b = a[:, :-1], b[:, :-1]
+    if n == k + 1:
+        raise DegenerateError(f"needs more than {k + 1} images to leave one out, got {n}")
+    in_b, in_a = _shared(a, b), _shared(b, a)
+    # What an image gains in common by the next one on a's side, on b's, and lost by the old one.
+    gain_a, gain_b = _shared(next_a, b).astype(int), _shared(next_b, a).astype(int)
+    both = gain_a + gain_b + (next_a == next_b) - 1
+    change = np.bincount(a.ravel(), np.where(in_b, both, gain_a).ravel(), minlength=n)
+    change += np.bincount(b.ravel(), np.where(in_a, 0, gain_b).ravel(), minlength=n)
+    return (in_b.sum() - in_b.sum(axis=1) + change) / (k * (n - 1))
+
+
+def _shared(a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Say for each of a's neighbours (n, j) whether it is one of the same image's in b (n, k)."""
     owner = np.arange(len(a))[:, None] * len(a)
-    common = np.intersect1d(owner + a, owner + b, assume_unique=True)
-    return common.size / a.size
+    return np.isin(owner + a, owner + b)
 
 
 MUTUAL_KNN = Measure(
@@ -70,6 +92,7 @@ MUTUAL_KNN = Measure(
     label=f"shared of {NEIGHBOURS} nearest",
     prepare=prepare_neighbours,
     compare=compare_neighbours,
+    leave_out=leave_out_neighbours,
     source="Huh et al. 2024",
     high=0.5,  # networks that differ share few neighbours; 0 to 1 would leave it all dark
 )

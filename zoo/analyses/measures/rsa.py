@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
@@ -10,6 +13,7 @@ from zoo.analyses.measures.features import (
     CONSTANT,
     DegenerateError,
     Measure,
+    by_image,
     centred,
     prepare_both,
     upper,
@@ -42,8 +46,19 @@ def rsa(x: ArrayLike, y: ArrayLike) -> float:
     return compare_ranks(*prepare_both(prepare_ranks, x, y))
 
 
-def prepare_ranks(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the ranks of the dissimilarities of all pairs of images, centred, of length 1."""
+@dataclass(frozen=True)
+class Ranks:
+    """Ranks of the dissimilarities of n(n−1)/2 pairs of images, and the pairs in that order.
+
+    `values` are centred and of length 1.
+    """
+
+    values: NDArray[np.float64]
+    order: NDArray[np.intp]
+
+
+def prepare_ranks(x: NDArray[np.float64]) -> Ranks:
+    """Rank the dissimilarities of all pairs of images."""
     centred(x, images=3)  # for its checks: constant and not finite features
     values = x.reshape(len(x), -1)
     if values.shape[1] < 2:
@@ -57,17 +72,38 @@ def prepare_ranks(x: NDArray[np.float64]) -> NDArray[np.float64]:
         )
     rows /= lengths[:, None]
     # Rounding of equal dissimilarities must not make them different ranks.
-    ranks = rankdata(np.round(upper(1 - rows @ rows.T), 12))
+    dissimilarities = np.round(upper(1 - rows @ rows.T), 12)
+    ranks = rankdata(dissimilarities)
     ranks -= ranks.mean()
     length = np.linalg.norm(ranks)
     if not length > 0:
         raise DegenerateError("has all dissimilarities equal")
-    return ranks / length
+    return Ranks(ranks / length, np.argsort(ranks))
 
 
-def compare_ranks(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """Return the correlation of two prepared rank vectors."""
-    return float(a @ b)
+def compare_ranks(a: Ranks, b: Ranks) -> float:
+    """Return the correlation of the ranks of two sides."""
+    return float(a.values @ b.values)
+
+
+def leave_out_ranks(a: Ranks, b: Ranks) -> NDArray[np.float64]:
+    """Return the correlation (n,) without each image, to first order.
+
+    Leaving a pair of images out takes its own product from the correlation and moves the ranks
+    of the pairs above it: the influence function of Spearman's ρ (Croux & Dehon 2010).
+    """
+    m = len(a.values)
+    moved = _sum_above(b.values, a.order) + _sum_above(a.values, b.order)
+    influence = by_image(m * a.values * b.values + math.sqrt(12 / m) * moved)
+    n = len(influence)
+    return compare_ranks(a, b) - 2 * (influence - influence.mean()) / (n - 1) ** 2
+
+
+def _sum_above(values: NDArray[np.float64], order: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Return for each pair the sum of values over the pairs that do not come before it."""
+    sums = np.empty_like(values)
+    sums[order] = np.cumsum(values[order][::-1])[::-1]
+    return sums
 
 
 RSA = Measure(
@@ -76,5 +112,6 @@ RSA = Measure(
     label="Spearman of dissimilarities",
     prepare=prepare_ranks,
     compare=compare_ranks,
+    leave_out=leave_out_ranks,
     source="Kriegeskorte et al. 2008",
 )
