@@ -91,8 +91,12 @@ class _Pairwise(Accumulator):
         self.grams: torch.Tensor | None = None
         self.fired: set[int] = set()
         self.problems: dict[int, str] = {}
-        self.hsic: list[NDArray[np.float64]] = []
-        self.floor: list[NDArray[np.float64]] = []
+        # Asked for once: small arrays kept from each batch would lie scattered between the
+        # activations, and the memory of these could not be used again.
+        most = math.ceil(len(study.images) / study.settings.batch_size)
+        self.hsic = np.empty((most, len(self.rows), len(self.rows)))
+        self.floor = np.zeros((len(self.rows), len(self.rows)))
+        self.batches = 0
         self.random = np.random.default_rng(study.settings.seed)
         self.last = _LastGram()
 
@@ -117,14 +121,15 @@ class _Pairwise(Accumulator):
         if self.grams is None:
             return
         n = batch.stop - batch.start
-        self.hsic.append(pairwise_hsic(self.grams, n).cpu().numpy())
+        self.hsic[self.batches] = pairwise_hsic(self.grams, n).cpu().numpy()
+        self.batches += 1
         # The floor: the same layers, each image of one side taken for another, at random.
         order = torch.from_numpy(self.random.permutation(n)).to(self.grams.device)
         shuffled = self.grams.view(-1, n, n)[:, order][:, :, order].reshape(-1, n * n)
-        self.floor.append((self.grams @ shuffled.T / (n * (n - 3))).cpu().numpy())
+        self.floor += (self.grams @ shuffled.T / (n * (n - 3))).cpu().numpy()
 
     def result(self) -> Result:
-        hsic = np.stack(self.hsic)
+        hsic = self.hsic[: self.batches]
         mean = hsic.mean(axis=0)
         for row in range(len(self.rows)):
             if row not in self.fired:
@@ -136,7 +141,7 @@ class _Pairwise(Accumulator):
         mean[:, bad] = np.nan
         cka = cka_from_hsic(mean)
         own = np.sqrt(np.diagonal(mean))
-        floor = np.stack(self.floor).mean(axis=0) / own[:, None] / own[None, :]
+        floor = self.floor / self.batches / own[:, None] / own[None, :]
         return _summarise(self.study, self.rows, cka, floor, hsic, self.problems)
 
 

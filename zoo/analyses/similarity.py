@@ -209,16 +209,12 @@ def _panels(result: Result, a: str, b: str) -> Figure:
             axis = style.axes_at(figure, corner, (PANEL, PANEL))
             panel = style.HeatMap(
                 values=result.arrays[f"{measure.name}/{pair}"].values,
-                rows=rows,
-                columns=columns,
+                rows=rows if column == 0 else (),
+                columns=columns if row == 1 else (),
                 row_title=style.shorten(a, 20) if column == 0 else "",
                 column_title=style.shorten(b, 20) if row == 1 else "",
             )
             image = style.heat_map(axis, panel, low=measure.low, high=measure.high)
-            if column:
-                axis.set_yticks([])
-            if row == 0:
-                axis.set_xticks([])
             floor = result.metrics.get(f"similarity/{pair}/{measure.name}_permuted_images")
             axis.set_title(_title(measure, floor), loc="left", fontsize=7.5)
             bar = style.colour_bar(

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from jinja2.utils import htmlsafe_json_dumps
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from zoo.comparison import file_name
 from zoo.errors import UserError
@@ -111,6 +111,7 @@ def _environment() -> Environment:
         weblink=_weblink,
         accuracy=_accuracy,
         where=_where,
+        code=mark_code,
     )
     return environment
 
@@ -251,6 +252,21 @@ def _accuracy(metrics: Mapping[str, float]) -> float | None:
     """Find the test accuracy (0..1) among a model's metrics."""
     names = ("test/accuracy", "test_accuracy", "accuracy")
     return next((metrics[name] for name in names if name in metrics), None)
+
+
+def mark_code(text: str) -> Markup:
+    """Set what stands between backticks in a text as code; all else is escaped.
+
+    >>> mark_code("the stage `effect<i>`")
+    Markup('the stage <code>effect&lt;i&gt;</code>')
+    """
+    parts = text.split("`")
+    if len(parts) % 2 == 0:  # one without its fellow
+        return escape(text)
+    marked = (
+        Markup("<code>{}</code>").format(part) if i % 2 else part for i, part in enumerate(parts)
+    )
+    return Markup("").join(marked)
 
 
 def _where(claim: Data) -> str:

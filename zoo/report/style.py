@@ -46,6 +46,7 @@ TICK_ROOM = 0.1  # from a panel's edge to its labels
 STYLE: Any = {
     "font.size": 8,
     "axes.titlesize": 9,
+    "axes.titley": 1.0,  # else matplotlib looks at every draw for marks to keep clear of
     "axes.labelsize": 8,
     "xtick.labelsize": 7,
     "ytick.labelsize": 7,
@@ -265,7 +266,16 @@ def save_figure(figure: Figure, folder: Path, name: str) -> tuple[Path, Path]:
             # Once for both files; `savefig` would lay out and draw twice for each of them.
             engine.execute(figure)
             figure.set_layout_engine(None)
-        quick = {"compress_level": 4}
+        quick = {"compress_level": 2}
         FigureCanvasAgg(figure).print_png(png, metadata={"Software": None}, pil_kwargs=quick)
+        _fix_axis_labels(figure)
         FigureCanvasSVG(figure).print_svg(svg, metadata={"Date": None})
     return png, svg
+
+
+def _fix_axis_labels(figure: Figure) -> None:
+    """Leave the axes' names where a first drawing has put them: finding the place takes long."""
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            dots = axis.label.get_transform().transform(axis.label.get_position())
+            axis.set_label_coords(*axes.transAxes.inverted().transform(dots))

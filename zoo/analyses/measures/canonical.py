@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,7 +22,7 @@ VARIANCE = 0.99
 GROUPS = 8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PrincipalPart:
     """The k principal directions of centred features: X ≈ basis · loadings.
 
@@ -115,6 +115,7 @@ def principal_part(x: NDArray[np.float64], *, variance: float = VARIANCE) -> Pri
     return PrincipalPart(basis[:, :kept], scales[:kept, None] * directions[:kept])
 
 
+@lru_cache(maxsize=GROUPS + 1)  # SVCCA and PWCCA ask for the same ones, one after the other
 def canonical_correlations(
     a: PrincipalPart, b: PrincipalPart
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

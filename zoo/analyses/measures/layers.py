@@ -63,10 +63,11 @@ def _compare_alike(
         # One layer of b at a time: what is prepared of a layer may be large.
         ((other, broken),) = _prepare(prepare, [features])
         for measure in measures:
-            if broken:
-                found[measure.name].problems.append((None, j, broken))
-            else:
-                _fill_column(found[measure.name], measure, first, other, j)
+            found[measure.name].problems += [(None, j, broken)] if broken else []
+        for i, (own, wrong) in enumerate(first):
+            for measure in measures:
+                if not wrong and not broken:
+                    _fill_cell(found[measure.name], measure, own, other, (i, j))
     order = np.random.default_rng(seed).permutation(len(b[0]))
     shuffled: dict[int, Any] = {}
     for measure in measures:
@@ -87,15 +88,15 @@ def _empty(first: Prepared, columns: int) -> LayerSimilarities:
     )
 
 
-def _fill_column(
-    found: LayerSimilarities, measure: Measure, first: Prepared, other: Any, j: int
+def _fill_cell(
+    found: LayerSimilarities, measure: Measure, a: Any, b: Any, cell: tuple[int, int]
 ) -> None:
-    for i, (own, wrong) in enumerate(first):
-        if not wrong:
-            found.values[i, j], why = _attempt(measure.compare, own, other)
-            found.problems += [(i, j, why)] if why else []
-            if not why:
-                found.interval[:, i, j] = _interval(measure, found.values[i, j], own, other)
+    value, why = _attempt(measure.compare, a, b)
+    if why:
+        found.problems.append((*cell, why))
+        return
+    found.values[cell] = value
+    found.interval[:, *cell] = _interval(measure, value, a, b)
 
 
 def _interval(measure: Measure, value: float, a: Any, b: Any) -> NDArray[np.float64] | float:

@@ -102,9 +102,11 @@ def _gram(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     half = len(x) // 2
     gram = x.new_zeros(len(x), len(x))
     squared_shift = torch.zeros((), dtype=torch.float64, device=x.device)
-    for part in x.split(CACHED_COLUMNS if x.device.type == "cpu" else x.shape[1], dim=1):
+    columns = min(x.shape[1], CACHED_COLUMNS) if x.device.type == "cpu" else x.shape[1]
+    buffer = x.new_empty(len(x), columns)
+    for part in x.split(columns, dim=1):
         shift = part[:: max(1, len(x) // 8)].mean(dim=0)
-        moved = part - shift
+        moved = torch.sub(part, shift, out=buffer[:, : part.shape[1]])
         gram[:half].addmm_(moved[:half], moved.T)
         gram[half:, half:].addmm_(moved[half:], moved[half:].T)
         squared_shift += shift.double().square().sum()
