@@ -180,6 +180,8 @@ class Params:
 
     def train_config(self, model: str) -> TrainConfig:
         """Return the training settings of one model: its own laid over the common ones."""
+        if model not in self.models:
+            raise unknown("model (no entry under `models` in params.yaml)", model, self.models)
         common = dataclasses.asdict(self.train)
         own = self.models[model].train
         return from_mapping(TrainConfig, common | own, f"models.{model}.train")

@@ -14,9 +14,13 @@ def parse_device(name: str) -> str:
     try:
         torch.device(name)
     except RuntimeError:
-        raise UserError(f"unknown device {name!r}: expected cpu, cuda, cuda:1 or mps") from None
+        raise UserError(f"unknown device {name!r}: expected cpu, cuda or cuda:1") from None
     try:
-        torch.zeros(1, device=name).item()
+        torch.zeros(1, dtype=torch.float64, device=name).item()
+    except TypeError:  # Apple's GPUs
+        raise UserError(
+            f"device {name!r} has no 64-bit numbers, which similarities need; cpu has"
+        ) from None
     except (RuntimeError, AssertionError, NotImplementedError):  # torch without CUDA asserts
         raise UserError(f"device {name!r} is not available here; cpu always is") from None
     return name

@@ -27,10 +27,24 @@ def test_the_paired_difference_and_its_interval():
     a, b = random.random(500) < 0.9, random.random(500) < 0.7
     difference, low, high = accuracy.paired_difference(a, b)
     assert difference == pytest.approx(a.mean() - b.mean())
-    # Against the discordant pairs' variance, written as McNemar's table.
-    n10, n01, n = (a & ~b).sum(), (~a & b).sum(), 500
-    variance = (n10 + n01 - (n10 - n01) ** 2 / n) / (n - 1) / n
-    assert (high - low) / 2 == pytest.approx(1.95996 * np.sqrt(variance), rel=1e-4)
+    # Near the normal interval of the differences, where there are many of them.
+    moves = a.astype(float) - b.astype(float)
+    half = 1.95996 * moves.std(ddof=1) / np.sqrt(500)
+    assert (low, high) == pytest.approx((difference - half, difference + half), abs=0.003)
+
+
+@pytest.mark.parametrize("n", [20, 64])
+@pytest.mark.parametrize("shares", [(0.9, 0.05, 0.05), (0.97, 0.03, 0.0), (0.7, 0.25, 0.05)])
+def test_the_paired_interval_holds_the_truth_also_where_models_hardly_differ(n, shares):
+    random = np.random.default_rng(0)
+    held = 0
+    for _ in range(500):
+        agree, gained, _lost = random.multinomial(n, shares)
+        a = np.arange(n) < agree + gained
+        b = (np.arange(n) < agree) | (np.arange(n) >= agree + gained)
+        _, low, high = accuracy.paired_difference(a, b)
+        held += low <= shares[1] - shares[2] <= high
+    assert held / 500 > 0.95 - 3 * np.sqrt(0.95 * 0.05 / 500)
 
 
 def test_error_consistency_is_cohens_kappa():

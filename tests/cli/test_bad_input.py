@@ -13,6 +13,7 @@ from zoo.classifiers import with_new_classifier
 from zoo.config import TrainConfig
 from zoo.data.sources import load_source
 from zoo.data.subsets import load_subset
+from zoo.device import parse_device
 from zoo.errors import UserError
 from zoo.models.files import load_model, save_model
 from zoo.models.predict import probabilities
@@ -139,7 +140,7 @@ def test_a_model_without_a_description_is_named(registered, monkeypatch):
 @pytest.mark.parametrize(
     ("device", "message"),
     [
-        ("cudda", "unknown device 'cudda': expected cpu, cuda, cuda:1 or mps"),
+        ("cudda", "unknown device 'cudda': expected cpu, cuda or cuda:1"),
         ("cuda:99", "device 'cuda:99' is not available here; cpu always is"),
         ("meta", "device 'meta' is not available here"),
         (torch.device("cuda", 99), "device 'cuda:99' is not available here"),
@@ -148,3 +149,14 @@ def test_a_model_without_a_description_is_named(registered, monkeypatch):
 def test_a_device_that_is_not_there_is_named_in_python_too(make_model, device, message):
     with pytest.raises(UserError, match=message):
         compare([make_model()], np.zeros((4, 16, 16, 3), np.uint8), device=device)
+
+
+def test_a_device_without_64_bit_numbers_is_named(monkeypatch):
+    def as_on_apples_gpu(*shape, dtype=torch.float32, **kwargs):
+        if dtype == torch.float64:
+            raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+        return torch.ones(1)
+
+    monkeypatch.setattr(torch, "zeros", as_on_apples_gpu)
+    with pytest.raises(UserError, match="device 'cpu' has no 64-bit numbers, which similarities"):
+        parse_device("cpu")

@@ -113,7 +113,7 @@ def draw_entropy(result: Result) -> Figure:
         axis.set(
             ylim=(0, 1.05),
             xlim=(0, 1.03),
-            xlabel="layer / number of layers",
+            xlabel=style.DEPTH,
             ylabel="attention entropy / log(tokens)",
             title="line: mean of heads; band: lowest to highest head",
         )

@@ -37,7 +37,7 @@ def draw_models(result: Result) -> Figure:
     """
     mean, best = summary_matrices(result)
     titles = {
-        "mean of all pairs of layers": mean,
+        "mean of all pairs of layers\n(diagonal: of different layers)": mean,
         "mean of the row's layers, each with\nthe column's layer that it is most like": best,
     }
     names = list(result.models)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -53,6 +54,7 @@ def _maps_of(result: Result, models: tuple[str, ...]) -> Figure:
     rows: list[list[NDArray | None]] = [[picture] for picture in first]
     titles = ["input"]
     texts: dict[int, tuple[str, ...]] = {}
+    empty: list[tuple[int, int]] = []
     for name in models:
         pictures = result.arrays[f"images/{name}"].values
         for kind, words in KINDS.items():
@@ -61,6 +63,7 @@ def _maps_of(result: Result, models: tuple[str, ...]) -> Figure:
             texts[len(titles)] = result.labels.get(f"{kind}[{name}]", ())
             titles.append(f"{style.shorten(name, 16)}\n{words}")
             maps = result.arrays[f"{kind}/{name}"].values
+            empty += [(i, len(titles) - 1) for i, values in enumerate(maps) if not values.any()]
             for row, picture, values in zip(rows, pictures, maps, strict=True):
                 row.append(overlay(picture, values) if np.isfinite(values).all() else None)
     grid = image_grid(
@@ -71,13 +74,16 @@ def _maps_of(result: Result, models: tuple[str, ...]) -> Figure:
         foot="each map in its own colours: dark is 0, bright its highest value; "
         "in the corner: the class",
     )
+    outlined = [withStroke(linewidth=1.2, foreground="k")]
+    written: Any = {"fontsize": style.LABEL_POINTS, "color": "white", "path_effects": outlined}
     for j, labels in texts.items():
         for i, text in enumerate(labels):
             x, y = grid.place(i, j)
-            grid.axis.text(
-                x + 5, y + 5, style.shorten(text, 16), va="top", fontsize=style.LABEL_POINTS,
-                color="white", path_effects=[withStroke(linewidth=1.2, foreground="k")],
-            )  # fmt: skip
+            grid.axis.text(x + 5, y + 5, style.shorten(text, 16), va="top", **written)
+    for cell in empty:
+        x, y = grid.place(*cell)
+        below = y + grid.cell[0] - 5
+        grid.axis.text(x + 5, below, "nothing speaks for it", va="bottom", **written)
     return grid.figure
 
 

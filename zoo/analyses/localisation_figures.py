@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from zoo.analyses.base import Result
@@ -79,6 +80,11 @@ def draw_scores(result: Result) -> Figure:
                 score = result.metrics.get(f"localisation/{name}/score_{which}", math.nan)
                 y = i + (j - 0.5) * 0.36
                 axis.barh(y, score, 0.34, color=style.COLOURS[j], label=which.replace("_", " "))
+                block = result.labels.get(f"{which}[{name}]", ("",))[0]
+                axis.text(
+                    0.005, y, style.shorten(block), va="center", fontsize=style.LABEL_POINTS,
+                    path_effects=[withStroke(linewidth=1.5, foreground="white")],
+                )  # fmt: skip
             chance = result.metrics.get(f"localisation/{name}/chance", math.nan)
             axis.plot([chance] * 2, [i - 0.4, i + 0.4], color="k", lw=1.2, label="chance")
         axis.set_yticks(range(len(result.models)), result.models)

@@ -24,7 +24,7 @@ def draw_depth(result: Result) -> Figure:
             for m, name in enumerate(result.models):
                 _curves_of(axis, result, kind, name, style.COLOURS[m % len(style.COLOURS)])
             axis.axhline(float(result.arrays["chance"].values), color="0.5", ls=":", lw=1)
-            axis.set(xlabel="relative depth (0: first layer, 1: last block)", ylim=(0, 1.02))
+            axis.set(xlabel=style.DEPTH, ylim=(0, 1.02))
         axes[0].set_ylabel(f"accuracy on {test:,} images")
         axes[0].set_title(f"fitted on {fit:,} images", loc="left")
         axes[1].set_title(f"fitted on {FEW_SHOT} images a class, or all", loc="left")
@@ -60,7 +60,7 @@ def draw_tokens(result: Result, names: list[str]) -> Figure:
     down = math.ceil(len(names) / across)
     chance = float(result.arrays["chance"].values)
     with style.styled():
-        figure = style.new_figure(min(style.WIDTH, 1.2 + 2.1 * across), 0.3 + 2.0 * down)
+        figure = style.new_figure(min(style.WIDTH, 1.2 + 2.1 * across), 0.3 + 2.1 * down)
         axes = figure.subplots(down, across, squeeze=False).ravel()
         for axis in axes[len(names) :]:
             axis.set_axis_off()
@@ -85,4 +85,4 @@ def _token_title(result: Result, name: str) -> str:
         value = result.metrics.get(f"probes/{name}/{what}")
         if value is not None:
             title.append(f"{words}: {value:.2f}")
-    return title[0] + "\n" + ", ".join(title[1:])
+    return "\n".join(title)

@@ -55,7 +55,7 @@ def draw_radii(result: Result, even: Mapping[str, float]) -> Figure:
                 axis.plot(*points, marks, color=colour, label=name, markersize=size, linewidth=1)
             axis.axhline(even[key], color="0.5", linestyle=":", linewidth=1, label="even field")
             axis.set_title(f"disc with {share:.0%} of the mass", loc="left")
-            axis.set_xlabel("relative depth (0: stem, 1: last block)")
+            axis.set_xlabel(style.DEPTH)
         axes[0].set_ylabel("radius / half of the image's diagonal")
         axes[0].set_ylim(0, None)
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)

@@ -111,7 +111,7 @@ def draw_depth(result: Result) -> Figure:
         left.set(ylabel=f"{RATIO}, mean over tokens", title="skip against branch")
         right.set(ylabel="cosine, mean over tokens", title="block input against output")
         for axis in (left, right):
-            axis.set_xlabel("relative depth (1: last block)")
+            axis.set_xlabel(style.DEPTH)
             axis.set_xlim(0, 1.03)
         figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=3)
     return figure

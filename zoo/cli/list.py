@@ -10,7 +10,7 @@ from zoo.cli import options
 
 
 @click.command()
-@click.option("--filter", "query", default="", help="Only what this holds for; see below.")
+@click.option("--filter", "query", default="", help="Only what this holds for; see above.")
 @click.option(
     "--sort", default="", help="By a field: numbers from the highest [default: by model]."
 )

@@ -42,6 +42,7 @@ BAR_GAP, BAR_WIDTH, BAR_LABELS = 0.14, 0.1, 0.48  # inches, from the panels to t
 TITLE_HEIGHT = 0.31
 MOST_MARKERS = 40  # along the width of a panel
 TICK_ROOM = 0.1  # from a panel's edge to its labels
+DEPTH = "relative depth (0: stem, 1: last block)"
 
 STYLE: Any = {
     "font.size": 8,

@@ -160,7 +160,7 @@ def leave_out_groups(compare: Compare) -> LeaveOut:
 SVCCA = Measure(
     name="svcca",
     title="SVCCA",
-    label="mean correlation (99 % of variance)",
+    label="mean correlation",
     prepare=principal_part,
     compare=compare_svcca,
     leave_out=leave_out_groups(compare_svcca),

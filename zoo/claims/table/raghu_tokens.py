@@ -124,8 +124,7 @@ CLAIMS = (
         id="R-skip-turn",
         paper=PAPER,
         figure="7",
-        statement="In a ViT's second half the roles turn: patches are carried, the class token "
-        "changes",
+        statement="In a ViT's second half patches are carried and the class token changes",
         measured_as="mean ‖z‖ / ‖f(z)‖ of the class token over that of the patches",
         threshold="below 1",
         why="the class token's ratio is now the lower one: a sign",
