@@ -122,3 +122,22 @@ def test_a_stages_script_is_short(path):
 @pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda p: p.stem)
 def test_benchmarks_use_what_is_there(path):
     importlib.import_module(f"benchmarks.{path.stem}")
+
+
+def test_what_decides_a_comparisons_numbers_is_part_of_its_identity():
+    from zoo.comparison import CODE
+
+    def covered(module: str) -> bool:
+        file = module_file(module)
+        inside = None if file is None else str(file.relative_to("zoo"))
+        return inside is not None and any(inside == c or inside.startswith(f"{c}/") for c in CODE)
+
+    changing_no_number = {"zoo.errors", "zoo.files"}
+    used = {
+        imported
+        for name, path in modules()
+        if covered(name)
+        for imported in imports(path)
+        if imported.startswith("zoo.")
+    }
+    assert {module for module in used - changing_no_number if not covered(module)} == set()

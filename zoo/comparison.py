@@ -29,8 +29,18 @@ if TYPE_CHECKING:
     from zoo.engine import Findings
 
 REPORT, PAGE = "report.json", "report.html"
-CODE = ("analyses", "capture", "claims", "models", "report", "comparison.py", "engine.py")
-LIBRARIES = ("torch", "timm")
+CODE = (
+    "analyses",
+    "capture",
+    "claims",
+    "comparison.py",
+    "config.py",
+    "data/sampling.py",
+    "engine.py",
+    "models",
+    "report",
+)
+LIBRARIES = ("numpy", "scipy", "timm", "torch", "torchvision")
 
 
 def comparison_digest(

@@ -235,15 +235,16 @@ def test_the_interval_is_the_jackknifes_on_fishers_scale():
     low, high = cka.cka_interval(hsic)
     for i, j in ((0, 1), (1, 2)):
 
-        def z(kept, i=i, j=j):
+        def value(kept, i=i, j=j):
             mean = hsic[kept].mean(axis=0)
-            return np.arctanh(mean[i, j] / np.sqrt(mean[i, i] * mean[j, j]))
+            return mean[i, j] / np.sqrt(mean[i, i] * mean[j, j])
 
-        left_out = [z([k for k in range(6) if k != b]) for b in range(6)]
-        error = np.sqrt(5 * np.var(left_out))
+        left_out = [value([k for k in range(6) if k != b]) for b in range(6)]
+        centre = value(range(6))
+        error = np.sqrt(5 * np.var(left_out)) / (1 - centre**2)
         half = scipy.stats.t.ppf(0.975, 5) * error
-        assert low[i, j] == pytest.approx(np.tanh(z(range(6)) - half))
-        assert high[i, j] == pytest.approx(np.tanh(z(range(6)) + half))
+        assert low[i, j] == pytest.approx(np.tanh(np.arctanh(centre) - half))
+        assert high[i, j] == pytest.approx(np.tanh(np.arctanh(centre) + half))
     assert low[1, 1] == pytest.approx(1)
     assert np.isnan(cka.cka_interval(np.where(np.eye(3) > 2, hsic, -1))).all()
 

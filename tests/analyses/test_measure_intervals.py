@@ -10,6 +10,7 @@ from tests.analyses.test_measures import related
 from zoo.analyses.measures import MEASURES, DegenerateError
 from zoo.analyses.measures.canonical import GROUPS
 from zoo.analyses.measures.intervals import jackknife_interval
+from zoo.analyses.measures.layers import compare_layers
 
 
 def recomputed(name, x, y, groups):
@@ -29,12 +30,37 @@ def width(left):
 
 def test_the_interval_is_the_jackknifes_on_fishers_scale():
     left = np.random.default_rng(0).uniform(0.2, 0.6, size=7)
-    z = np.arctanh(left)
-    half = t.ppf(0.95, 6) * np.sqrt(6 * np.mean((z - z.mean()) ** 2))
+    error = np.sqrt(6 * np.mean((left - left.mean()) ** 2))
+    half = t.ppf(0.95, 6) * error / (1 - 0.4**2)  # the derivative of artanh at 0.4
     expected = np.tanh([np.arctanh(0.4) - half, np.arctanh(0.4) + half])
     assert jackknife_interval(0.4, left, level=0.9) == pytest.approx(expected)
     assert jackknife_interval(1.0, np.ones(5)) == pytest.approx([1, 1])
     assert np.isnan(jackknife_interval(0.4, [0.3, np.nan, 0.5])).all()
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_a_layer_with_itself_has_an_interval_of_no_width(name):
+    x, _ = related(0)
+    assert MEASURES[name].interval(x, 3 * x) == pytest.approx([1, 1], abs=1e-6)
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_layers_that_differ_in_one_image_have_a_narrow_interval(name):
+    # On Fisher's scale the value without that image is infinite.
+    x, _ = related(0, n=200)
+    y = x.copy()
+    y[7] += 0.3 * x.std(axis=0)
+    low, high = MEASURES[name].interval(x, y)
+    assert 0.9 < low < MEASURES[name](x, y) < high <= 1
+
+
+def test_the_order_of_the_images_changes_no_interval_where_many_are_equally_far_apart():
+    random = np.random.default_rng(0)
+    x = random.integers(0, 2, size=(60, 6)) + np.linspace(0, 3, 6)
+    y = np.where(random.random(x.shape) < 0.2, random.integers(0, 2, size=x.shape), x)
+    order = random.permutation(60)
+    expected = MEASURES["rsa"].interval(x, y)
+    assert MEASURES["rsa"].interval(x[order], y[order]) == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize("n", [12, 13, 60])
@@ -50,6 +76,20 @@ def test_eleven_images_have_ten_neighbours_each_but_no_interval():
     assert MEASURES["mutual_knn"](x, y) == 1
     with pytest.raises(DegenerateError, match="more than 11 images to leave one out, got 11"):
         MEASURES["mutual_knn"].interval(x, y)
+    found = compare_layers([MEASURES["mutual_knn"]], [x], [y])["mutual_knn"]
+    assert found.values == 1
+    assert np.isnan(found.interval).all()
+    assert found.problems == [
+        (0, 0, "no interval: needs more than 11 images to leave one out, got 11")
+    ]
+
+
+def test_where_one_image_is_all_that_varies_canonical_correlations_have_no_interval():
+    x = np.random.default_rng(0).normal(size=(20, 3))
+    lone = np.zeros((20, 2))
+    lone[3] = 1, 2
+    with pytest.raises(DegenerateError, match="has directions that only a few images have"):
+        MEASURES["svcca"].interval(x, lone)
 
 
 @pytest.mark.parametrize("name", ["rbf_cka", "rsa", "procrustes"])

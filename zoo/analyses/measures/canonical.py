@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,9 +21,23 @@ from zoo.analyses.measures.features import (
 
 VARIANCE = 0.99
 GROUPS = 8
+# Of correlations (k,), their directions (k_a, k) in a basis, and that basis' loadings (k_a, d).
+Average = Callable[[NDArray, NDArray, NDArray], float]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
+class Group:
+    """Images to leave out: their rows (m, k) of a basis, and what the others' rows are like.
+
+    The others' rows, centred, are Q · `triangle` with orthonormal Q; `inverse` is its inverse.
+    """
+
+    rows: NDArray[np.float64]
+    triangle: NDArray[np.float64]
+    inverse: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
 class PrincipalPart:
     """The k principal directions of centred features: X ≈ basis · loadings.
 
@@ -33,15 +48,25 @@ class PrincipalPart:
     loadings: NDArray[np.float64]
 
     @cached_property
-    def without_groups(self) -> tuple[PrincipalPart, ...]:
-        """The same directions of all images but one of eight groups, drawn at random, for each."""
-        groups = np.random.default_rng(0).permutation(len(self.basis)) % GROUPS
-        parts = []
+    def groups(self) -> tuple[Group, ...]:
+        """Eight groups of images, drawn at random: the same ones for every layer.
+
+        Raises:
+            DegenerateError: without a group, there are fewer directions.
+        """
+        number = np.random.default_rng(0).permutation(len(self.basis)) % GROUPS
+        groups = []
         for group in range(GROUPS):
-            kept = self.basis[groups != group]
-            basis, mixed = np.linalg.qr(kept - kept.mean(axis=0))
-            parts.append(PrincipalPart(basis, mixed @ self.loadings))
-        return tuple(parts)
+            kept = self.basis[number != group]
+            triangle = np.linalg.qr(kept - kept.mean(axis=0)).R
+            if (
+                triangle.shape[0] < triangle.shape[1]
+                or np.abs(triangle.diagonal()).min() < CONSTANT
+            ):
+                raise DegenerateError("has directions that only a few images have")
+            rows = self.basis[number == group]
+            groups.append(Group(rows, triangle, np.linalg.inv(triangle)))
+        return tuple(groups)
 
 
 def svcca(x: ArrayLike, y: ArrayLike, *, variance: float = VARIANCE) -> float:
@@ -72,7 +97,7 @@ def svcca(x: ArrayLike, y: ArrayLike, *, variance: float = VARIANCE) -> float:
     1.0
     """
     a, b = prepare_both(lambda z: principal_part(z, variance=variance), x, y)
-    return compare_svcca(a, b)
+    return compare_by(_plain_mean)(a, b)
 
 
 def pwcca(x: ArrayLike, y: ArrayLike, *, variance: float = VARIANCE) -> float:
@@ -100,7 +125,7 @@ def pwcca(x: ArrayLike, y: ArrayLike, *, variance: float = VARIANCE) -> float:
     1.0
     """
     a, b = prepare_both(lambda z: principal_part(z, variance=variance), x, y)
-    return compare_pwcca(a, b)
+    return compare_by(_weighted_mean)(a, b)
 
 
 def principal_part(x: NDArray[np.float64], *, variance: float = VARIANCE) -> PrincipalPart:
@@ -115,46 +140,62 @@ def principal_part(x: NDArray[np.float64], *, variance: float = VARIANCE) -> Pri
     return PrincipalPart(basis[:, :kept], scales[:kept, None] * directions[:kept])
 
 
-@lru_cache(maxsize=GROUPS + 1)  # SVCCA and PWCCA ask for the same ones, one after the other
 def canonical_correlations(
     a: PrincipalPart, b: PrincipalPart
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return correlations (k,), largest first, and their directions (k_a, k) in a's basis."""
-    n, k_a = a.basis.shape
-    k_b = b.basis.shape[1]
+    return _correlate(a.basis.T @ b.basis, len(a.basis))
+
+
+def _correlate(
+    product: NDArray[np.float64], n: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return correlations and directions from the product (k_a, k_b) of orthonormal bases."""
+    k_a, k_b = product.shape
     if k_a + k_b >= n:
         raise DegenerateError(
             f"canonical correlations of {k_a} and {k_b} directions need more than "
             f"{k_a + k_b} images, got {n}"
         )
-    directions, correlations, _ = np.linalg.svd(a.basis.T @ b.basis, full_matrices=False)
+    directions, correlations, _ = np.linalg.svd(product, full_matrices=False)
     return np.minimum(correlations, 1), directions  # rounding can leave 1 + 1e-16
 
 
-def compare_svcca(a: PrincipalPart, b: PrincipalPart) -> float:
-    """Return the mean canonical correlation of two principal parts."""
-    return float(canonical_correlations(a, b)[0].mean())
+def _plain_mean(correlations: NDArray, directions: NDArray, loadings: NDArray) -> float:
+    return float(correlations.mean())
 
 
-def compare_pwcca(a: PrincipalPart, b: PrincipalPart) -> float:
-    """Return the canonical correlations of two principal parts, weighted by the first."""
-    correlations, directions = canonical_correlations(a, b)
-    weights = np.abs(directions.T @ a.loadings).sum(axis=1)
+def _weighted_mean(correlations: NDArray, directions: NDArray, loadings: NDArray) -> float:
+    weights = np.abs(directions.T @ loadings).sum(axis=1)
     return float(weights @ correlations / weights.sum())
 
 
-def leave_out_groups(compare: Compare) -> LeaveOut:
-    """Return the function that compares two sides without each group of images in turn.
+def compare_by(average: Average) -> Compare:
+    """Return the function that averages the canonical correlations of two principal parts."""
+    return lambda a, b: average(*canonical_correlations(a, b), a.loadings)
+
+
+def leave_out_by(average: Average) -> LeaveOut:
+    """Return the function that does so without each of eight groups of images in turn.
 
     Not without each image to first order, as the other measures do it: canonical correlations
     are too many for that, and the intervals came out a third too narrow (PWCCA).
     """
 
-    def left_out(a: PrincipalPart, b: PrincipalPart) -> NDArray[np.float64]:
-        sides = zip(a.without_groups, b.without_groups, strict=True)
-        return np.array([compare(one, other) for one, other in sides])
+    def leave_out(a: PrincipalPart, b: PrincipalPart) -> NDArray[np.float64]:
+        whole = a.basis.T @ b.basis
+        values = []
+        for one, other in zip(a.groups, b.groups, strict=True):
+            kept = len(a.basis) - len(one.rows)
+            # Both bases are centred: the others' sums are minus those of the group.
+            sums = np.outer(one.rows.sum(axis=0), other.rows.sum(axis=0))
+            product = whole - one.rows.T @ other.rows - sums / kept
+            product = one.inverse.T @ product @ other.inverse
+            correlations, directions = _correlate(product, kept)
+            values.append(average(correlations, one.triangle.T @ directions, a.loadings))
+        return np.array(values)
 
-    return left_out
+    return leave_out
 
 
 SVCCA = Measure(
@@ -162,8 +203,8 @@ SVCCA = Measure(
     title="SVCCA",
     label="mean correlation",
     prepare=principal_part,
-    compare=compare_svcca,
-    leave_out=leave_out_groups(compare_svcca),
+    compare=compare_by(_plain_mean),
+    leave_out=leave_out_by(_plain_mean),
     source="Raghu et al. 2017",
 )
 PWCCA = Measure(
@@ -171,7 +212,7 @@ PWCCA = Measure(
     title="PWCCA",
     label="weighted mean correlation",
     prepare=principal_part,
-    compare=compare_pwcca,
-    leave_out=leave_out_groups(compare_pwcca),
+    compare=compare_by(_weighted_mean),
+    leave_out=leave_out_by(_weighted_mean),
     source="Morcos et al. 2018",
 )

@@ -33,8 +33,8 @@ class Measure:
     `prepare` does what depends on one side alone, once a layer, and `compare` what depends on
     both. `leave_out` gives the value without each image, or without each of some groups of them,
     for an interval; what hardly changes with one image (a bandwidth, a rotation) may be held.
-    `low` and `high` are the range of the values that a figure shows. `label` names the value
-    with its convention.
+    `least` is the least value there is; `low` and `high` are the range that a figure shows.
+    `label` names the value with its convention.
     """
 
     name: str
@@ -44,6 +44,7 @@ class Measure:
     compare: Compare
     leave_out: LeaveOut
     source: str
+    least: float = 0.0
     low: float = 0.0
     high: float = 1.0
 
@@ -54,7 +55,16 @@ class Measure:
     def interval(self, x: ArrayLike, y: ArrayLike, *, level: float = 0.95) -> NDArray[np.float64]:
         """Return the jackknife's interval (2,) of the similarity of (n, p) and (n, q) features."""
         a, b = prepare_both(self.prepare, x, y)
-        return jackknife_interval(self.compare(a, b), self.leave_out(a, b), level=level)
+        return self.interval_of(self.compare(a, b), a, b, level=level)
+
+    def interval_of(self, value: float, a: Any, b: Any, *, level: float = 0.95) -> NDArray:
+        """Return the interval (2,) of a value that two prepared sides have.
+
+        Raises:
+            DegenerateError: there are too few images to leave some out.
+        """
+        ends = jackknife_interval(value, self.leave_out(a, b), level=level)
+        return np.clip(ends, self.least, 1.0)
 
 
 def prepare_both(prepare: Prepare, x: ArrayLike, y: ArrayLike) -> tuple[Any, Any]:

@@ -78,4 +78,5 @@ RBF_CKA = Measure(
     compare=compare_kernels,
     leave_out=leave_out_kernels,
     source="Kornblith et al. 2019",
+    least=-1.0,
 )

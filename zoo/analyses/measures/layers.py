@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.analyses.measures.features import DegenerateError, Measure, Prepare
-from zoo.analyses.measures.intervals import jackknife_interval
 
 Prepared = list[tuple[Any, str]]  # what a measure compares, or why there is nothing to compare
 Problem = tuple[int | None, int | None, str]  # a layer of a, a layer of b, and what is wrong
@@ -96,16 +95,9 @@ def _fill_cell(
         found.problems.append((*cell, why))
         return
     found.values[cell] = value
-    found.interval[:, *cell] = _interval(measure, value, a, b)
-
-
-def _interval(measure: Measure, value: float, a: Any, b: Any) -> NDArray[np.float64] | float:
-    try:
-        # Where one image is all that varies, nothing is left without it: there is no interval.
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return jackknife_interval(value, measure.leave_out(a, b))
-    except DegenerateError:
-        return math.nan
+    ends, why = _attempt(measure.interval_of, value, a, b)
+    found.interval[:, *cell] = ends
+    found.problems += [(*cell, f"no interval: {why}")] if why else []
 
 
 def _best_matches(values: NDArray[np.float64]) -> dict[int, int]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import rankdata
 
 from zoo.analyses.measures.features import (
     CONSTANT,
@@ -48,13 +48,18 @@ def rsa(x: ArrayLike, y: ArrayLike) -> float:
 
 @dataclass(frozen=True)
 class Ranks:
-    """Ranks of the dissimilarities of n(n−1)/2 pairs of images, and the pairs in that order.
+    """Ranks of the dissimilarities of n(n−1)/2 pairs of images.
 
-    `values` are centred and of length 1.
+    `values` are centred and of length 1; `group` counts their different values upwards.
     """
 
     values: NDArray[np.float64]
-    order: NDArray[np.intp]
+    group: NDArray[np.intp]
+
+    @cached_property
+    def own_influence(self) -> NDArray[np.float64]:
+        """How each image moves the correlation of the ranks with themselves; 0 but for rounding."""
+        return _influence(self, self)
 
 
 def prepare_ranks(x: NDArray[np.float64]) -> Ranks:
@@ -73,12 +78,13 @@ def prepare_ranks(x: NDArray[np.float64]) -> Ranks:
     rows /= lengths[:, None]
     # Rounding of equal dissimilarities must not make them different ranks.
     dissimilarities = np.round(upper(1 - rows @ rows.T), 12)
-    ranks = rankdata(dissimilarities)
+    _, group, counts = np.unique(dissimilarities, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[group]  # equal ones share their mean rank
     ranks -= ranks.mean()
     length = np.linalg.norm(ranks)
     if not length > 0:
         raise DegenerateError("has all dissimilarities equal")
-    return Ranks(ranks / length, np.argsort(ranks))
+    return Ranks(ranks / length, group)
 
 
 def compare_ranks(a: Ranks, b: Ranks) -> float:
@@ -90,20 +96,24 @@ def leave_out_ranks(a: Ranks, b: Ranks) -> NDArray[np.float64]:
     """Return the correlation (n,) without each image, to first order.
 
     Leaving a pair of images out takes its own product from the correlation and moves the ranks
-    of the pairs above it: the influence function of Spearman's ρ (Croux & Dehon 2010).
+    of the pairs above it: the influence function of Spearman's ρ (Croux & Dehon 2010). Both
+    sides' lengths move as well.
     """
+    value = compare_ranks(a, b)
+    return value - _influence(a, b) + value * (a.own_influence + b.own_influence) / 2
+
+
+def _influence(a: Ranks, b: Ranks) -> NDArray[np.float64]:
     m = len(a.values)
-    moved = _sum_above(b.values, a.order) + _sum_above(a.values, b.order)
-    influence = by_image(m * a.values * b.values + math.sqrt(12 / m) * moved)
-    n = len(influence)
-    return compare_ranks(a, b) - 2 * (influence - influence.mean()) / (n - 1) ** 2
+    moved = _sum_above(b.values, a.group) + _sum_above(a.values, b.group)
+    sums = by_image(m * a.values * b.values + math.sqrt(12 / m) * moved)
+    return 2 * (sums - sums.mean()) / (len(sums) - 1) ** 2
 
 
-def _sum_above(values: NDArray[np.float64], order: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Return for each pair the sum of values over the pairs that do not come before it."""
-    sums = np.empty_like(values)
-    sums[order] = np.cumsum(values[order][::-1])[::-1]
-    return sums
+def _sum_above(values: NDArray[np.float64], group: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Return for each pair the sum over the pairs of higher groups, and half that of its own."""
+    sums = np.bincount(group, weights=values)
+    return (np.cumsum(sums[::-1])[::-1] - sums / 2)[group]
 
 
 RSA = Measure(
@@ -114,4 +124,5 @@ RSA = Measure(
     compare=compare_ranks,
     leave_out=leave_out_ranks,
     source="Kriegeskorte et al. 2008",
+    least=-1.0,
 )
