@@ -1,26 +1,32 @@
-"""Fill in what the pages say from the code: commands, analyses and claims.
+"""Write into the pages what the code says: commands, analyses and claims.
 
-A page holds a comment such as `<!-- zoo: claims -->` where the table belongs. `Examples` shows
-the doctests of docstrings as code in the Python reference.
+`python docs/generate.py` renews what stands between `<!-- zoo: claims -->` and `<!-- /zoo -->`;
+a test holds the pages to it. `Examples` shows the doctests of docstrings as code in the Python
+reference.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from textwrap import indent
 from typing import Any
 
 import click
 import griffe
 
-MARK = re.compile(r"<!-- zoo: (\w+) -->")
+DOCS = Path(__file__).parent
+PART = re.compile(r"(<!-- zoo: (\w+) -->\n).*?(<!-- /zoo -->)", re.DOTALL)
 DOCTEST = re.compile(r"^>>> .*", re.MULTILINE | re.DOTALL)
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Replace each mark of a page by what it names (called by mkdocs)."""
-    return MARK.sub(lambda mark: "\n".join(PARTS[mark[1]]()), markdown)
+def filled(markdown: str) -> str:
+    """Return a page with its parts as the code has them."""
+    return PART.sub(
+        lambda part: f"{part[1]}\n" + "\n".join(PARTS[part[2]]()).strip() + f"\n\n{part[3]}",
+        markdown,
+    )
 
 
 class Examples(griffe.Extension):
@@ -73,3 +79,8 @@ def claims() -> Iterator[str]:
 
 
 PARTS = {"analyses": analyses, "claims": claims, "commands": commands}
+
+
+if __name__ == "__main__":
+    for page in sorted(DOCS.rglob("*.md")):
+        page.write_text(filled(page.read_text(encoding="utf-8")), encoding="utf-8")

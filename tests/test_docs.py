@@ -1,6 +1,7 @@
 """What the docs link to and name exists; the site builds, and loads nothing from elsewhere."""
 
 import ast
+import importlib.util
 import itertools
 import os
 import re
@@ -146,3 +147,14 @@ def test_the_site_builds_without_a_warning_and_loads_nothing_from_elsewhere(tmp_
     python_page = pages["reference/python.html"].read_text()
     for name in ("zoo.api.compare", "zoo.analyses.measures.linear_cka.linear_cka"):
         assert f'id="{name}"' in python_page
+
+
+def test_what_the_pages_take_from_the_code_is_current():
+    spec = importlib.util.spec_from_file_location("generate", DOCS / "generate.py")
+    generate = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generate)
+    assert "stale" not in generate.filled("<!-- zoo: claims -->\nstale\n<!-- /zoo -->\n")
+    for page in PAGES:
+        text = page.read_text()
+        assert generate.filled(text) == text, f"{page.name}: run python docs/generate.py"
+    assert sum("<!-- zoo: " in page.read_text() for page in PAGES) == 3
