@@ -4,12 +4,14 @@
 
 PYTHON ?= python3
 VENV := .venv
-BIN := $(CURDIR)/$(VENV)/bin
+# Relative: the folder's path may hold spaces, at which make and the shell would cut it.
+BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 UV_VERSION := 0.13.8
 
 # Stages and tests call `python`: let it be the one of this project.
-export PATH := $(BIN):$(PATH)
+# Recipes name their programs by path, since macOS' make finds them by the PATH it was given.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 unexport PYTHONHOME
 unexport PYTHONPATH
@@ -30,19 +32,19 @@ $(READY): requirements.lock pyproject.toml
 	@touch $(READY)
 
 repro: $(READY)  ## build the subsets, train, register and compare (only what is out of date)
-	dvc repro
+	$(BIN)/dvc repro
 	@echo "Next: .venv/bin/zoo compare vit-small resnet18-small"
 
 test: $(READY)  ## run the test suite, a process a core
-	pytest -n auto --dist loadfile
+	$(BIN)/pytest -n auto --dist loadfile
 
 lint: $(READY)  ## format check, lint and types
-	ruff format --check .
-	ruff check .
-	mypy
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
 
 docs: $(READY)  ## build the site in build/site and check its links
-	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 lock: $(READY)  ## pin every dependency again, after pyproject.toml changed
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --generate-hashes \

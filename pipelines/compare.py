@@ -1,32 +1,55 @@
 """Stage `compare`: the groups of models that params.yaml lists, each a folder and an MLflow run."""
 
 import shutil
+from collections.abc import Mapping, Sequence
 
 from pipelines.paths import COMPARISONS, RECEIPT, stage
 from zoo.cli.progress import progress
 from zoo.config import Settings
+from zoo.errors import UserError
 from zoo.files import read_json, replacing_folder
 from zoo.registry.compare import compare_registered
+from zoo.registry.references import Resolved
 from zoo.registry.resolve import find_by_digest
-from zoo.registry.store import open_store
+from zoo.registry.store import Store, open_store
+
+
+def find_variant(store: Store, receipt: Mapping[str, str], name: str, seed: int) -> Resolved:
+    """Find a variant by its digest: the registry may hold newer models of a name."""
+    key = f"{name}-{seed}"
+    if key not in receipt:
+        raise UserError(f"{RECEIPT} has no {key}: run dvc repro register")
+    return find_by_digest(store, name, receipt[key])
+
+
+def find_siblings(
+    store: Store, receipt: Mapping[str, str], names: Sequence[str], seeds: Sequence[int]
+) -> list[tuple[int, Resolved]]:
+    """Find each model's ceiling: the study's second seed, whatever else is registered."""
+    return [
+        (i, find_variant(store, receipt, name, seed))
+        for i, name in enumerate(names)
+        for seed in seeds[1:2]
+    ]
+
 
 if __name__ == "__main__":
     with stage() as params, replacing_folder(COMPARISONS) as new:
         store, config, receipt = open_store(), params.compare, read_json(RECEIPT)
-        seed = params.study.seeds[0]
+        seeds = params.study.seeds
         for names in config.pairs:
             label = "__".join(names)
-            # By digest, not by latest version: the registry may hold newer models of a name.
-            references = [find_by_digest(store, n, receipt[f"{n}-{seed}"]) for n in names]
+            models = [find_variant(store, receipt, name, seeds[0]) for name in names]
             with progress(f"compare {label}", "images") as on_progress:
                 done = compare_registered(
                     store,
-                    references,
+                    models,
                     store.root / "reports" / label,
                     count=config.images,
                     only=config.only,
                     skip=config.skip,
                     settings=Settings(batch_size=config.batch_size, layers=config.layers),
+                    siblings=find_siblings(store, receipt, names, seeds),
                     command="dvc repro compare",
                     on_progress=on_progress,
                 )

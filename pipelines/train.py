@@ -6,28 +6,42 @@ from typing import Any
 
 from pipelines.paths import MODELS, SUBSETS, TRAIN_METRICS, stage
 from zoo.cli.progress import progress
+from zoo.errors import UserError
 from zoo.files import write_json
 from zoo.registry.tracking import TrackingCallback
 from zoo.variants import Variant, train_variant
 
 CHECKPOINTS = Path(".zoo/checkpoints")
 
+
+def asked_for(arguments: list[str]) -> Variant:
+    """Return the variant that the command line names."""
+    if len(arguments) != 3 or not arguments[2].isdecimal():
+        raise UserError(
+            "expected python -m pipelines.train MODEL SUBSET SEED, for example vit small 0; "
+            f"got {' '.join(arguments) or 'nothing'}"
+        )
+    model, subset, seed = arguments
+    return Variant(model, subset, int(seed))
+
+
 if __name__ == "__main__":
-    variant = Variant(model=sys.argv[1], subset=sys.argv[2], seed=int(sys.argv[3]))
 
     def callbacks(inputs: str, settings: dict[str, Any]) -> list[TrackingCallback]:
         """Log the run live, under the digest by which `register` finds it again."""
         return [TrackingCallback(variant.key, inputs, settings)]
 
-    with stage() as params, progress(f"train {variant.key}", "steps") as on_progress:
-        metrics = train_variant(
-            params,
-            variant,
-            subsets=SUBSETS,
-            folder=MODELS / variant.key,
-            checkpoints=CHECKPOINTS,
-            callbacks=callbacks,
-            on_progress=on_progress,
-        )
+    with stage() as params:
+        variant = asked_for(sys.argv[1:])
+        with progress(f"train {variant.key}", "steps") as on_progress:
+            metrics = train_variant(
+                params,
+                variant,
+                subsets=SUBSETS,
+                folder=MODELS / variant.key,
+                checkpoints=CHECKPOINTS,
+                callbacks=callbacks,
+                on_progress=on_progress,
+            )
         write_json(TRAIN_METRICS / f"{variant.key}.json", metrics)
         print(f"{variant.key}: test accuracy {metrics['test']['accuracy']:.3f}")

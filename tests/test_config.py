@@ -1,8 +1,13 @@
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
+from pipelines.paths import check_analyses
 from zoo.config import Settings, TrainConfig, from_mapping, load_params
 from zoo.errors import UserError
 
@@ -60,6 +65,14 @@ def test_a_models_own_settings_override_the_common_ones():
         ({"study__seeds": []}, "study.seeds: expected one or more"),
         ({"compare__pairs": [["vit-small"]]}, "two or more names"),
         ({"compare__pairs": [["vit-small", "vit-smal"]]}, "'vit-smal'; did you mean 'vit-small'"),
+        ({"data__seed": -1}, "data.seed: expected 0 to 4294967295, got -1"),
+        ({"data__seed": 2**32}, "data.seed: expected 0 to 4294967295, got 4294967296"),
+        ({"study__seeds": [0, 2**32]}, "study.seeds: expected each 0 to 4294967295"),
+        ({"train__label_smoothing": 1.5}, "train.label_smoothing: expected 0 to 1, got 1.5"),
+        ({"train__label_smoothing": -0.1}, "train.label_smoothing: expected 0 to 1"),
+        ({"models__vit__train": {"weight_decay": -1}}, "weight_decay: expected 0 or more, got -1"),
+        ({"models__a/b": {"arch": "vit"}}, "models, subsets: expected A-Z, .*, got 'a/b'"),
+        ({"subsets__..": 10}, r"models, subsets: expected A-Z, .*, got '\.\.'"),
         ({"models__vit__kwargs": {"num_classes": 3}}, "vit: kwargs hold num_classes, which zoo"),
     ],
 )
@@ -78,8 +91,62 @@ def test_broken_yaml_and_a_missing_file_are_named(tmp_path):
     (tmp_path / "params.yaml").write_text("data: [")
     with pytest.raises(UserError, match="not valid YAML"):
         load_params(tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_bytes("data: {source: digits}  # für uns".encode("latin-1"))
+    with pytest.raises(UserError, match=r"params\.yaml is not valid YAML in UTF-8: .*0xfc"):
+        load_params(tmp_path / "params.yaml")
     with pytest.raises(UserError, match="run this in the project's root"):
         load_params(tmp_path / "nothing.yaml")
+
+
+def test_params_are_read_as_utf_8_in_any_locale(tmp_path):
+    file = edited(tmp_path)
+    file.write_text(f"# für uns\n{file.read_text()}", encoding="utf-8")
+    code = "import sys, pathlib, zoo.config as c; c.load_params(pathlib.Path(sys.argv[1]))"
+    subprocess.run(
+        [sys.executable, "-X", "utf8=0", "-c", code, str(file)],
+        env={**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}, check=True,
+    )  # fmt: skip
+
+
+def test_seeds_at_the_ends_of_their_range_are_valid(tmp_path):
+    params = load_params(edited(tmp_path, data__seed=2**32 - 1, study__seeds=[0, 2**32 - 1]))
+    assert params.data.seed == params.variants[-1][2] == 2**32 - 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"compare__only": ["ckaa"]}, "compare: unknown analysis 'ckaa'; did you mean 'cka'"),
+        ({"compare__skip": ["probe"]}, "compare: unknown analysis 'probe'; did you mean 'probes'"),
+        ({"compare__only": ["cka"], "compare__skip": ["cka"]}, "compare: no analysis is left"),
+    ],
+)
+def test_a_stage_does_not_begin_with_analyses_that_are_not_there(tmp_path, changes, message):
+    with pytest.raises(UserError, match=f"params.yaml: {message}"):
+        check_analyses(load_params(edited(tmp_path, **changes)).compare)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("stage", "changes", "message"),
+    [
+        (["train"], {}, "expected python -m pipelines.train MODEL SUBSET SEED, .* got nothing"),
+        (["train", "vit", "small", "x"], {}, "MODEL SUBSET SEED, .* got vit small x"),
+        (["train", "vitt", "small", "0"], {}, "unknown model .* 'vitt'; did you mean 'vit'"),
+        (["subset"], {"compare__only": ["ckaa"]}, "params.yaml: compare: unknown analysis 'ckaa'"),
+        (["subset"], {"data__source": "imagefolder", "data__root": "~/none"},
+         "params.yaml: data: no folder /somewhere/none; expected"),
+    ],
+)  # fmt: skip
+def test_a_stage_ends_on_bad_input_in_one_line(tmp_path, stage, changes, message):
+    edited(tmp_path, **changes)
+    done = subprocess.run(
+        [sys.executable, "-m", f"pipelines.{stage[0]}", *stage[1:]],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(PARAMS.parent), "HOME": "/somewhere"},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert re.fullmatch(f"Error: .*{message}.*\n", done.stderr)
 
 
 def test_epochs_are_one_number_or_one_for_each_subset():

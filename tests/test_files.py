@@ -145,11 +145,39 @@ def test_only_what_zoo_wrote_may_be_replaced(tmp_path):
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "report.json").touch()
     for name in ("absent", "empty", "own"):
-        check_replaceable(tmp_path / name, "report.json")
+        check_replaceable(tmp_path / name, "report.json", ())
     (tmp_path / "file").touch()
     for path in (tmp_path, tmp_path / "file"):
         with pytest.raises(UserError, match="zoo did not write it"):
-            check_replaceable(path, "report.json")
+            check_replaceable(path, "report.json", ())
+
+
+COMPARISON = ("report.html", "figures", "arrays")
+TRANSFER = ("data", "model", "layers.csv", "transfer.png", "transfer.svg")
+
+
+@pytest.mark.parametrize(
+    ("there", "mark", "beside", "why"),
+    [
+        (["report.json", *COMPARISON], "report.json", COMPARISON, ""),
+        (["report.json", *COMPARISON, ".DS_Store"], "report.json", COMPARISON, ""),
+        (["report.json", *COMPARISON], "report.json", TRANSFER, "it holds arrays, figures"),
+        (["report.json", *TRANSFER], "report.json", COMPARISON, "it holds data, layers.csv, mod"),
+        (["report.json", "chapters"], "report.json", COMPARISON, "but it holds chapters; name"),
+        (["report.json", ".git"], "report.json", COMPARISON, "but it holds .git; name"),
+        (["figures"], "report.json", COMPARISON, "but it has no report.json; name"),
+    ],
+)
+def test_one_file_that_zoo_knows_does_not_make_a_folder_its_own(tmp_path, there, mark, beside, why):
+    for name in there:
+        path = tmp_path / name
+        path.touch() if "." in name else path.mkdir()
+    if not why:
+        check_replaceable(tmp_path, mark, beside)
+        return
+    with pytest.raises(UserError) as caught:
+        check_replaceable(tmp_path, mark, beside)
+    assert why in str(caught.value)
 
 
 def test_json_has_no_nan(tmp_path):

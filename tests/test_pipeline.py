@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pipelines.compare import find_siblings, find_variant
 from tests.conftest import TINY_VIT
 from tests.test_imports import imports, module_file
+from zoo.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -19,6 +21,8 @@ STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 # the outputs. A change there must not train models again.
 REPORTING = ("pipelines/__init__.py", "pipelines/paths.py", "zoo/__init__.py", "zoo/errors.py",
              "zoo/cli/", "zoo/registry/")  # fmt: skip
+# But these of the registry choose the images and the models that a stage's numbers are made of.
+DECIDING = ("zoo/registry/compare.py", "zoo/registry/images.py")
 
 
 def closure(script: Path) -> set[str]:
@@ -26,7 +30,8 @@ def closure(script: Path) -> set[str]:
     seen, left = set(), [script]
     while left:
         path = left.pop()
-        if str(path) in seen or str(path).startswith(REPORTING):
+        reports = str(path).startswith(REPORTING) and str(path) not in DECIDING
+        if str(path) in seen or reports:
             continue
         seen.add(str(path))
         left += [file for name in imports(ROOT / path) if (file := module_file(name))]
@@ -41,6 +46,21 @@ def test_a_stages_deps_hold_all_that_decides_its_outputs(stage):
     assert not uncovered
     for dep in deps:
         assert (ROOT / dep).exists(), f"{stage}: {dep} is gone"
+
+
+def test_a_receipt_that_lacks_a_variant_is_told_with_the_stage_that_mends_it():
+    with pytest.raises(UserError, match=r"registered\.json has no vit-small-1: run dvc repro reg"):
+        find_variant(None, {"vit-small-0": "0" * 64}, "vit-small", 1)
+
+
+def test_the_ceiling_of_a_comparison_is_the_studys_second_seed(monkeypatch):
+    monkeypatch.setattr("pipelines.compare.find_by_digest", lambda _, name, digest: (name, digest))
+    names, receipt = ["a-small", "b-small"], {"a-small-4": "x", "b-small-4": "y", "a-small-9": "z"}
+    assert find_siblings(None, receipt, names, [0, 4, 9]) == [
+        (0, ("a-small", "x")),
+        (1, ("b-small", "y")),
+    ]
+    assert find_siblings(None, receipt, names, [0]) == []
 
 
 def test_training_does_not_depend_on_analyses():

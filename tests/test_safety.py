@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from zoo.errors import UserError
 from zoo.models.spec import ModelSpec
 from zoo.registry.card import model_card, name_card
 
@@ -191,3 +192,56 @@ def test_every_name_is_text_on_the_card():
         # No markup that a name brought: what Markdown would read is escaped.
         assert not re.search(r"(?<!\\)\[a(?<!\\)\]", card)
         assert "\n# b" not in card
+
+
+def test_what_others_keep_beside_a_report_is_never_removed(
+    tmp_path, monkeypatch, make_model, digits_folder, capsys
+):
+    from zoo.cli import main
+    from zoo.models.files import save_model
+    from zoo.registry.compare import compare_registered
+    from zoo.registry.resolve import resolve
+    from zoo.registry.store import open_store
+
+    for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    folders = []
+    for seed in (0, 1):
+        model = make_model("vit", f"vit-{seed}", seed=seed)
+        folders.append(tmp_path / f"vit-{seed}")
+        save_model(folders[-1], model.module, model.spec)
+    chapter = tmp_path / "thesis" / "chapters" / "one.tex"
+    chapter.parent.mkdir(parents=True)
+    chapter.write_text("years of work")
+    (tmp_path / "thesis" / "report.json").write_text("{}")
+    with pytest.raises(UserError, match=r"zoo did not write it.* it holds chapters"):
+        compare_registered(
+            open_store(tmp_path), [resolve(None, str(folder)) for folder in folders],
+            tmp_path / "thesis", data=digits_folder / "test", count=20, only=["accuracy"],
+        )  # fmt: skip
+    arguments = ["transfer", str(folders[0]), "--source", "digits", "--out", "thesis"]
+    monkeypatch.setattr("sys.argv", ["zoo", *arguments, "--epochs", "1", "--subset", "20"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "it holds chapters" in capsys.readouterr().err
+    assert chapter.read_text() == "years of work"
+
+
+def test_a_transfer_does_not_replace_a_comparison(tmp_path, monkeypatch, make_model, capsys):
+    from zoo.cli import main
+    from zoo.models.files import save_model
+
+    monkeypatch.chdir(tmp_path)
+    model = make_model("vit", "vit")
+    save_model(tmp_path / "vit", model.module, model.spec)
+    (tmp_path / "out").mkdir()
+    for name in ("report.json", "report.html"):
+        (tmp_path / "out" / name).write_text("{}")
+    monkeypatch.setattr(
+        "sys.argv", ["zoo", "transfer", "./vit", "--source", "digits", "--out", "out"]
+    )
+    with pytest.raises(SystemExit):
+        main()
+    assert "it holds report.html" in capsys.readouterr().err
+    assert len(list((tmp_path / "out").iterdir())) == 2

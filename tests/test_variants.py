@@ -3,14 +3,17 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 from filelock import FileLock
 
 from tests.conftest import TINY_VIT
 from zoo.config import ModelConfig, load_params
 from zoo.data.subsets import load_subset
 from zoo.errors import UserError
+from zoo.hardware import environment
 from zoo.models.files import load_model
 from zoo.train import evaluate
 from zoo.variants import Variant, input_digest, train_variant
@@ -94,3 +97,9 @@ def test_two_processes_do_not_train_the_same_variant(digits_folder, tmp_path):
 def test_an_unknown_architecture_is_named_before_anything_is_read(digits_folder, tmp_path):
     with pytest.raises(UserError, match="unknown arch 'vitt'; did you mean 'vit'"):
         trained(digits_folder, tmp_path, variant=Variant("odd", "small", 0))
+
+
+@pytest.mark.parametrize(("device", "named"), [("mps", "mps"), ("cpu", "cpu (")])
+def test_the_environment_names_the_device_that_was_used(device, named):
+    used = SimpleNamespace(device=torch.device(device), mixed_precision="no")
+    assert environment(used)["device"].startswith(named)

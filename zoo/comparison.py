@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from zoo.engine import Findings
 
 REPORT, PAGE = "report.json", "report.html"
+BESIDE = (PAGE, "figures", "arrays")  # what a comparison's folder holds besides its report
 CODE = (
     "analyses",
     "capture",
@@ -150,7 +151,7 @@ class Comparison:
         from zoo.report.style import save_figure
 
         folder = Path(folder)
-        check_replaceable(folder, REPORT)
+        check_replaceable(folder, REPORT, BESIDE)
         report = self.report()
         with replacing_folder(folder) as new, _unwatched_memory():
             (new / "arrays").mkdir()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -20,6 +21,9 @@ T = TypeVar("T")
 SCHEDULES = ("cosine", "constant")
 OPTIMIZERS = ("adam", "adamw", "sgd")
 PRECISIONS = ("auto", "bf16", "float32")
+SEEDS = range(2**32)  # NumPy takes no others
+# The registry's rule (zoo.registry.references); models and subsets become folders, too.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 # Arguments of a network that follow from the data, change its head, or read files or the network.
 RESERVED = {
     *("arch", "classes", "image_size", "img_size", "in_chans", "num_classes"),
@@ -41,6 +45,7 @@ class DataConfig:
     def __post_init__(self) -> None:
         _check("data.image_size", self.image_size >= 4, "at least 4 pixels", self.image_size)
         _check("data.validation", 0 < self.validation < 1, "between 0 and 1", self.validation)
+        _check("data.seed", self.seed in SEEDS, "0 to 4294967295", self.seed)
 
 
 @dataclass(frozen=True)
@@ -67,8 +72,11 @@ class TrainConfig:
             _check("train.epochs", count >= 1, "at least 1", count)
         _check("train.batch_size", self.batch_size >= 1, "at least 1", self.batch_size)
         _check("train.learning_rate", self.learning_rate > 0, "above 0", self.learning_rate)
+        _check("train.weight_decay", self.weight_decay >= 0, "0 or more", self.weight_decay)
         _check("train.warmup_epochs", self.warmup_epochs >= 0, "0 or more", self.warmup_epochs)
         _check("train.crop_padding", self.crop_padding >= 0, "0 or more", self.crop_padding)
+        smooth = self.label_smoothing
+        _check("train.label_smoothing", 0 <= smooth <= 1, "0 to 1", smooth)
         _check("train.threads", self.threads >= 0, "0 (all cores) or more", self.threads)
         _check_one_of("train.optimizer", self.optimizer, OPTIMIZERS)
         _check_one_of("train.schedule", self.schedule, SCHEDULES)
@@ -109,6 +117,8 @@ class StudyConfig:
     def __post_init__(self) -> None:
         for name, values in vars(self).items():
             _check(f"study.{name}", bool(values), "one or more", values)
+        fit = all(seed in SEEDS for seed in self.seeds)
+        _check("study.seeds", fit, "each 0 to 4294967295", self.seeds)
 
 
 @dataclass(frozen=True)
@@ -157,6 +167,8 @@ class Params:
     compare: CompareConfig
 
     def __post_init__(self) -> None:
+        for name in [*self.models, *self.subsets]:
+            _check("models, subsets", NAME.fullmatch(name) is not None, "A-Z, a-z, 0-9, ._+-", name)
         for model in self.study.models:
             if model not in self.models:
                 raise unknown(
@@ -165,10 +177,10 @@ class Params:
         for subset in self.study.subsets:
             if subset not in self.subsets:
                 raise unknown("study.subsets entry", subset, self.subsets)
-        names = {f"{model}-{subset}" for model, subset, _ in self.variants}
+        trained = {f"{model}-{subset}" for model, subset, _ in self.variants}
         for name in (name for pair in self.compare.pairs for name in pair):
-            if name not in names:
-                raise unknown("compare.pairs entry (no variant of `study`)", name, names)
+            if name not in trained:
+                raise unknown("compare.pairs entry (no variant of `study`)", name, trained)
         for model in self.models:
             self.train_config(model)
 
@@ -182,9 +194,8 @@ class Params:
         """Return the training settings of one model: its own laid over the common ones."""
         if model not in self.models:
             raise unknown("model (no entry under `models` in params.yaml)", model, self.models)
-        common = dataclasses.asdict(self.train)
-        own = self.models[model].train
-        return from_mapping(TrainConfig, common | own, f"models.{model}.train")
+        settings = dataclasses.asdict(self.train) | self.models[model].train
+        return from_mapping(TrainConfig, settings, f"models.{model}.train")
 
 
 def check_kwargs(arch: str, kwargs: Mapping[str, Any]) -> None:
@@ -199,11 +210,11 @@ def check_kwargs(arch: str, kwargs: Mapping[str, Any]) -> None:
 def load_params(path: Path) -> Params:
     """Read and check params.yaml; raise `UserError` with the key that is wrong."""
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"no {path}: run this in the project's root") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {error}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid YAML in UTF-8: {error}") from None
     return from_mapping(Params, content, str(path))
 
 
@@ -259,7 +270,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:  # noqa: PLR0911 - one a
             return number
     elif hint is type(None) and value is None:
         return None
-    elif isinstance(hint, type) and isinstance(value, hint) and not _bool_as_int(hint, value):
+    elif isinstance(hint, type) and isinstance(value, hint) and (hint, type(value)) != (int, bool):
         return value
     expected = hint.__name__ if isinstance(hint, type) and origin is None else str(hint)
     raise UserError(f"{where}: expected {expected}, got {_show(value)}")
@@ -272,10 +283,6 @@ def _finite(value: float | str) -> float | None:
     except (ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
-
-
-def _bool_as_int(hint: type, value: object) -> bool:
-    return hint is int and isinstance(value, bool)
 
 
 def _show(value: object) -> str:

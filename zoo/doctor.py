@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
+import shlex
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
@@ -19,6 +22,11 @@ from zoo.errors import UserError
 PACKAGE = "vision-zoo"
 SHOWN = ("torch", "torchvision", "timm", "mlflow", "dvc")
 DVC_SECONDS = 120
+DAY_SECONDS = 86_400
+# Where zoo alone writes: elsewhere a folder of such a name may be somebody's own, and the remedy
+# is to remove it. `MADE` is what `tempfile.mkdtemp` appends.
+TEMPORARY = ("models/.*", "reports/.*", "data/subsets/.*", ".comparisons.*", ".zoo/cache/*/.*")
+MADE = re.compile(r"^\..+\.[a-z0-9_]{8}$")
 LITTLE_BYTES, FULL_BYTES = 5 << 30, 500 << 20
 
 Status = Literal["ok", "warning", "wrong"]
@@ -186,9 +194,14 @@ def check_dvc(root: Path) -> Iterator[Check]:
         yield Check("dvc", "wrong", f"no {root / '.dvc'}", "dvc init (or: dvc init --no-scm)")
         return
     command = [sys.executable, "-m", "dvc", "status", "--json"]
-    done = subprocess.run(
-        command, cwd=root, capture_output=True, text=True, check=False, timeout=DVC_SECONDS
-    )
+    try:
+        done = subprocess.run(
+            command, cwd=root, capture_output=True, text=True, check=False, timeout=DVC_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        found = f"dvc status took longer than {DVC_SECONDS} s and was ended"
+        yield Check("dvc", "warning", found, "dvc status (takes the time that it needs)")
+        return
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
         found = lines[0].removeprefix("ERROR: ") if lines else done.stderr.strip()[:200]
@@ -227,3 +240,20 @@ def check_leftovers(root: Path) -> Iterator[Check]:
         shown = ", ".join(str(path) for path in asides[:3])
         mend = "the command that was killed, run again, puts it back or removes it"
         yield Check("leftovers", "warning", f"half-replaced folders: {shown}", mend)
+    if not working and (forgotten := sorted(_forgotten(root))):
+        found = f"{len(forgotten)} half-written folders of killed processes"
+        mend = shlex.join(["rm", "-r", *map(str, forgotten)])
+        yield Check("leftovers", "warning", found, mend)
+
+
+def _forgotten(root: Path) -> Iterator[Path]:
+    """Find the temporary folders of `replacing_folder` in which nothing changed for a day."""
+    for place in TEMPORARY:
+        for path in root.glob(place):
+            ours = MADE.search(path.name) and ".old." not in path.name and path.is_dir()
+            if ours and _last_change(path) < time.time() - DAY_SECONDS:
+                yield path
+
+
+def _last_change(folder: Path) -> float:
+    return max(path.lstat().st_mtime for path in (folder, *folder.rglob("*")))

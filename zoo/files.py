@@ -13,7 +13,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from zoo.errors import UserError
 
 CHUNK_BYTES = 1 << 20
 ASIDE = "replaced"
+LEFT_BY_VIEWERS = (".DS_Store", "Thumbs.db")  # by macOS and Windows, where a folder was looked at
 ATTEMPTS = 1000
 
 logger = logging.getLogger(__name__)
@@ -118,20 +119,34 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def check_replaceable(folder: Path, mark: str) -> None:
+def check_replaceable(folder: Path, mark: str, beside: Collection[str]) -> None:
     """Raise `UserError` unless `folder` may be replaced: absent, empty, or zoo's own.
+
+    A file's name alone proves nothing: others write a `report.json` too. All that lies in the
+    folder has to be what zoo writes there, since all of it would be gone.
 
     Args:
         folder: where something is to be written.
         mark: the file by which zoo knows a folder that it wrote.
+        beside: what else zoo writes there.
     """
-    if not os.path.lexists(folder) or (folder / mark).is_file():
+    if not os.path.lexists(folder):
         return
-    if not folder.is_dir() or any(folder.iterdir()):
-        raise UserError(
-            f"{folder} would be replaced, but zoo did not write it: expected no such folder, an "
-            f"empty one or one with {mark}; name another"
-        )
+    names = (mark, *beside)
+    there = sorted(os.listdir(folder)) if folder.is_dir() else []
+    foreign = [name for name in there if name not in (*names, *LEFT_BY_VIEWERS)]
+    if folder.is_dir() and not foreign and (not there or (folder / mark).is_file()):
+        return
+    if not folder.is_dir():
+        why = "it is no folder"
+    elif foreign:
+        why = f"it holds {', '.join(foreign[:3])}{', …' if len(foreign) > 3 else ''}"
+    else:
+        why = f"it has no {mark}"
+    raise UserError(
+        f"{folder} would be replaced, but zoo did not write it: expected no such folder, an "
+        f"empty one or one of {', '.join(names)} and nothing else, but {why}; name another"
+    )
 
 
 def _publish(new: Path, path: Path) -> bool:

@@ -39,11 +39,14 @@ def use_bf16(precision: str) -> bool:
 
 def environment(accelerator: Accelerator) -> dict[str, str]:
     """Return what decides the bits of a run besides its settings and its seed."""
-    on_gpu = accelerator.device.type == "cuda"
-    cpu = f"cpu ({torch.backends.cpu.get_cpu_capability()})"
+    device = accelerator.device.type
+    if device == "cuda":
+        device = torch.cuda.get_device_name()
+    elif device == "cpu":
+        device = f"cpu ({torch.backends.cpu.get_cpu_capability()})"
     return {
         "torch": torch.__version__,
-        "device": torch.cuda.get_device_name() if on_gpu else cpu,
+        "device": device,
         "precision": "bf16" if accelerator.mixed_precision == "bf16" else "float32",
         "threads": str(torch.get_num_threads()),
     }

@@ -1,6 +1,7 @@
 """Messages that no other test meets (`test_messages.py` finds them)."""
 
 import dataclasses
+import socket
 from types import SimpleNamespace
 
 import numpy as np
@@ -68,7 +69,23 @@ def test_leaving_out_all_that_was_asked_for_is_named(zoo):
 
 def test_a_ui_that_ends_is_named(zoo, registered, monkeypatch):
     monkeypatch.setattr("zoo.registry.serve.serve_ui", lambda *_: 3)
-    assert "MLflow's server ended with status 3; is port 5000 in use?" in zoo("ui", status=2)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+    said = zoo("ui", "--port", port, status=2)
+    assert f"MLflow's server ended with status 3; is port {port} in use?" in said
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_taken_port_is_named_before_any_link_is_printed(zoo, registered, capsys, host):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("zoo.registry.serve.serve_ui", lambda *_: pytest.fail("it was started"))
+            patch.setattr("click.echo", lambda *_, **__: pytest.fail("a link was printed"))
+            said = zoo("ui", "--port", port, "--host", host, status=2)
+        assert said.startswith(f"Error: cannot listen on {host}, port {port} (Address already in")
+        assert said.count("\n") == 1
+        assert "models" in zoo("ui", "--port", port, "--no-serve")
 
 
 def test_a_lock_that_another_process_keeps_is_named(registered, monkeypatch):

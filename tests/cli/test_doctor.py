@@ -1,8 +1,11 @@
 """`zoo doctor`: every finding, provoked."""
 
 import json
+import os
+import shlex
 import subprocess
 import sys
+import time
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
@@ -209,6 +212,35 @@ def test_the_state_of_dvc_is_one_line(project, monkeypatch, code, out, error, st
     monkeypatch.setattr(doctor.subprocess, "run", lambda *_, **__: done)
     (check,) = check_dvc(project)
     assert (check.status, check.found) == (status, found)
+
+
+def test_a_dvc_that_takes_too_long_is_no_fault_of_the_installation(project, monkeypatch):
+    def late(command, **_):
+        raise subprocess.TimeoutExpired(command, doctor.DVC_SECONDS)
+
+    (project / ".dvc").mkdir()
+    monkeypatch.setattr(doctor.subprocess, "run", late)
+    (found,) = examine([lambda: check_dvc(project)])
+    assert (found.name, found.status) == ("dvc", "warning")
+    assert found.found == "dvc status took longer than 120 s and was ended"
+    assert "install" not in found.mend
+
+
+def test_what_killed_processes_left_long_ago_is_named_with_the_command_that_removes_it(project):
+    old = time.time() - 2 * doctor.DAY_SECONDS
+    left = [".comparisons.a1b2c3d4", "models/.m 1.abcdefg_", ".zoo/cache/models/.0f.zyxwvu98"]
+    kept = ["models/.hidden.folders", ".mine.abcdefgh", "models/.busy.abcdefgh", "models/m"]
+    for name in (*left, *kept):
+        (project / name).mkdir(parents=True)
+        (project / name / "file").touch()
+        for path in (project / name / "file", project / name):
+            os.utime(path, (old, old))
+    os.utime(project / "models" / ".busy.abcdefgh" / "file")
+    (found,) = check_leftovers(project)
+    assert (found.status, found.found[:24]) == ("warning", "3 half-written folders o")
+    removed = shlex.split(found.mend)
+    assert removed[:2] == ["rm", "-r"]
+    assert sorted(removed[2:]) == sorted(str(project / name) for name in left)
 
 
 def test_interrupted_runs_and_processes_at_work_are_told_apart(project):

@@ -11,6 +11,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
+from zoo.cli import import_
 from zoo.data.subsets import load_subset
 from zoo.models.files import save_model
 from zoo.registry.register import register_all
@@ -99,6 +100,16 @@ def test_wrong_options_are_one_line(zoo, options, message):
     said = zoo(*given, *options, status=2)
     assert message in said
     assert said.count("\n") == 1
+
+
+def test_names_of_classes_are_utf_8_whatever_wrote_them(project, zoo):
+    (project / "names.txt").write_bytes("Kühe\nÖl\n".encode("latin-1"))
+    given = ("import", "timm:test_vit", "--name", "x", "--classes", "names.txt")
+    said = zoo(*given, status=2)
+    assert said.startswith("Error: --classes: names.txt is not UTF-8 text (")
+    assert said.count("\n") == 1
+    (project / "names.txt").write_text("Kühe\nÖl\n", encoding="utf-8-sig")
+    assert import_._class_names("names.txt") == ["Kühe", "Öl"]
 
 
 def test_a_factorys_model_asks_for_trust_elsewhere(project, zoo, monkeypatch, tmp_path_factory):

@@ -89,6 +89,14 @@ def test_a_description_is_shown_set_and_read_from_a_file(zoo, kept):
     (kept / "bad.md").write_bytes(b"\xff")
     assert "expected UTF-8" in zoo("describe", "vit-small", "--file", "bad.md", status=2)
     assert "none.md" in zoo("describe", "vit-small", "--file", "none.md", status=2)
+    for empty in ("", " \n"):
+        said = zoo("describe", "vit-small", empty, status=2)
+        assert "got an empty one; --clear takes the description away" in said
+    said = zoo("describe", "vit-small", "x", "--clear", status=2)
+    assert "--clear leaves no description: expected no text beside it" in said
+    assert zoo("describe", "vit-small") == "*Ours*\n[31m\n"
+    assert zoo("describe", "vit-small", "--clear") == ""
+    assert zoo("describe", "vit-small") == "\n"
 
 
 @pytest.mark.parametrize(("answer", "removed"), [("y\n", True), ("n\n", False), ("", False)])

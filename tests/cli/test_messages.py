@@ -22,7 +22,7 @@ MET = {
     "cli/test_bad_input.py::test_weights_that_are_cut_off_are_named": ["is damaged:"],
     "cli/test_bad_input.py::test_a_value_of_a_kwarg_that_is_no_yaml_is_named": ["--kwarg:"],
     "data/test_sources.py::test_bad_image_folders_are_named": [
-        "data.root: no folder …; expected <class>/<image> folders in it"
+        "no folder …; expected <class>/<image> folders in it"
     ],
     "data/test_subsets.py::test_a_changed_pixel_or_length_is_noticed": [
         "subset … is damaged: expected digest …, got …; build it again with: "

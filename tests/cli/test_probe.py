@@ -49,9 +49,12 @@ def test_json_holds_what_was_measured_and_on_what(zoo, models, digits_folder):
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    (["models/vit-small", "--train", "smal"], "did you mean 'small'? valid: full, small"),
+    (["models/vit-small", "--train", "smal"], "did you mean 'small'? valid: full, small\n"),
     (["models/vit-small", "--data-root", "nowhere"], "no subsets in nowhere: build them with"),
     (["models/vit-small", "--layers", "("], "a regular expression, got '('"),
+    (["models/vit-small", "--train", "test"], "fitted on a held-out split say nothing of new"),
+    (["models/vit-small", "--train", "validation"], "name a subset of the training images"),
+    (["models/vit-small", "--seed", str(2**32)], "is not in the range 0<=x<=4294967295"),
     (["models/none"], "no model in models/none"),
     (["models/vit-small", "--out", "models"], "models would be replaced"),
     (["models/vit-small", "--device", "meta"], "'meta' is not available here"),

@@ -44,6 +44,7 @@ def compared(tmp_path, save, digits_folder, monkeypatch):
         def save(self, folder):
             computed.append(folder)
             write_json(folder / "report.json", self.report)
+            (folder / "report.html").touch()
             return self.report
 
     monkeypatch.setattr(compare, "_compute", lambda *args, **_: Fake(args[6]))

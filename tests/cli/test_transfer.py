@@ -1,6 +1,8 @@
 """`zoo transfer`, as a user meets it."""
 
+import importlib
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +11,9 @@ from PIL import Image
 from zoo.data.subsets import load_subset
 from zoo.models.files import load_model
 from zoo.models.spec import SPEC, read_spec
+
+PROJECT = Path(__file__).parent.parent.parent
+transfer = importlib.import_module("zoo.cli.transfer")
 
 
 @pytest.fixture
@@ -71,7 +76,10 @@ def test_only_the_classifier_may_be_trained(zoo, photos):
     (["models/vit-small", "--source", "digits", "--out", "photos"], "photos would be replaced"),
     (["models/vit-small", "--source", "digits", "--subset", "9999"], "9999 images asked for"),
     (["models/vit-small", "--source", "digits", "--name", "a/b"], "name 'a/b': expected letters"),
-    (["models/vit-small", "--source", "imagefolder"], "no folder"),
+    (["models/vit-small", "--source", "imagefolder"], "/data/raw; expected <class>/<image> fold"),
+    (["models/vit-small", "--source", "imagefolder", "--root", "none"],
+     "Error: no folder none; expected <class>/<image> folders in it "
+     "(--source imagefolder --root none)"),
     (["models/vit-small", "--source", "digits", "--subset", "40", "--learning-rate", "1e30"],
      "training diverged"),
 ])  # fmt: skip
@@ -82,3 +90,28 @@ def test_bad_input_is_one_line_and_leaves_nothing(zoo, photos, arguments, messag
     assert len(error.splitlines()) == 1
     reports = photos / "reports"
     assert not reports.exists() or not list(reports.iterdir())
+
+
+@pytest.mark.parametrize(("source", "given", "found"), [
+    ("imagefolder", None, "home/flowers"),
+    ("imagefolder", "~/other", "home/other"),
+    ("imagefolder", "other", "other"),
+    ("digits", None, "data/raw"),
+])  # fmt: skip
+def test_images_are_looked_for_where_params_has_the_same_source(
+    project, monkeypatch, source, given, found
+):
+    monkeypatch.setenv("HOME", str(project / "home"))
+    monkeypatch.setattr("zoo.data.sources.load_source", lambda name, folder: (name, folder))
+    params = (PROJECT / "params.yaml").read_text()
+    edited = params.replace("source: digits", "source: imagefolder", 1)
+    edited = edited.replace("root: data/raw", "root: ~/flowers", 1)
+    (project / "params.yaml").write_text(edited)
+    (project / "dvc.yaml").touch()
+    name, folder = transfer._load_source(source, given and Path(given))
+    assert (name, project / folder) == (source, project / found)
+
+
+def test_params_of_another_program_are_no_obstacle(project, monkeypatch):
+    (project / "params.yaml").write_text("prepare: {split: 0.2}")
+    assert transfer._usual_root("imagefolder") == project / "data" / "raw"

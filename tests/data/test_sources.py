@@ -126,6 +126,49 @@ def test_bad_image_folders_are_named(tmp_path):
         load_source("imagefolder", tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("classes", "wrong"),
+    [
+        (["train/a", "train/b", "val/a", "val/b"], "train, val"),
+        (["train/a", "train/b"], "train"),
+        (["Train/a", "Test/a"], "Test, Train"),
+        (["training", "validation"], "training, validation"),
+        (["train/a", "train/b", "c"], "train"),
+    ],
+)
+def test_splits_are_not_taken_for_classes(tmp_path, classes, wrong):
+    write_folder(tmp_path, ".", classes)
+    (tmp_path / classes[0].split("/")[0] / ".DS_Store").touch()
+    with pytest.raises(UserError, match=f": {wrong} cannot be classes; expected train/<class>"):
+        load_source("imagefolder", tmp_path)
+
+
+def test_a_class_may_be_called_like_a_split_and_hold_folders_beside_images(tmp_path):
+    write_folder(tmp_path, ".", ["bus/red", "train", "train/steam"])
+    source = load_source("imagefolder", tmp_path)
+    assert source.class_names == ("bus", "train")
+    assert len(source.train) + len(source.test) == 12
+
+
+def test_hidden_files_are_neither_images_nor_classes(tmp_path):
+    shown, littered = tmp_path / "shown", tmp_path / ".hidden" / "littered"
+    for root in (shown, littered):
+        write_folder(root, "train", ["a", "b"])
+        write_folder(root, "test", ["a", "b"])
+    for name in ("a/._0.png", "__MACOSX/0.png", "a/__MACOSX/0.png", ".git/0.png",
+                 "b/.ipynb_checkpoints/0-checkpoint.png"):  # fmt: skip
+        file = littered / "train" / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(b"no image")
+    sources = [load_source("imagefolder", root) for root in (shown, littered)]
+    assert sources[1].class_names == ("a", "b")
+    for split in ("train", "test"):
+        clean, found = (getattr(source, split) for source in sources)
+        assert found.labels.tolist() == clean.labels.tolist()
+        for i in range(len(clean)):
+            assert np.array_equal(found.read(i), clean.read(i))
+
+
 def test_a_truncated_image_is_named(tmp_path):
     write_folder(tmp_path, "train", ["a", "b"])
     write_folder(tmp_path, "test", ["a", "b"])

@@ -67,7 +67,7 @@ def test_a_subset_is_read_as_it_was_written(tmp_path):
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [
-        ({"small": 5000}, "5000 images asked for, digits has 1295"),
+        ({"small": 5000}, "^subset small: 5000 images asked for, digits has 1295"),
         ({"small": 0}, "expected a number of images or 'all', got 0"),
         ({"small": "most"}, "expected a number of images or 'all', got 'most'"),
         ({"test": 10}, "'test' is the name of a held-out split"),
@@ -82,7 +82,9 @@ def test_a_class_with_too_few_images_is_named(tmp_path):
     labels = np.array([0] * 20 + [1] * 4)
     split = Split(labels, lambda i: np.zeros((8, 8, 3), np.uint8))
     source = Source("toy", ("many", "few"), split, split)
-    with pytest.raises(UserError, match="10 images need 5 of every class, 'few' has 3"):
+    with pytest.raises(
+        UserError, match=r"^subset small: 10 images need 5 of every class, 'few' has 3"
+    ):
         build(tmp_path, {"small": 10}, source=source)
     assert build(tmp_path, {"full": "all"}, source=source)["full"].count == 21
 

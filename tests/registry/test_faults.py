@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 
 from zoo.data.subsets import load_subset
 from zoo.errors import UserError
-from zoo.files import write_json
+from zoo.files import write_json, write_text
 from zoo.registry import register as module
 from zoo.registry.comparisons import find_comparison, log_comparison
 from zoo.registry.faults import redact
@@ -99,6 +99,7 @@ def test_registering_is_completed_wherever_the_server_went_away(tmp_path, databa
 def test_a_comparison_is_logged_once_wherever_the_server_went_away(tmp_path, database, make_folder):
     report = {"digest": "c" * 64, "settings": {}, "images": {}, "analyses": [], "summary": "s"}
     write_json(tmp_path / "comparison" / "report.json", report)
+    write_text(tmp_path / "comparison" / "report.html", "<p>report</p>")
 
     def check(store):
         # Runs that a killed process left are no comparisons: the next one removes them.

@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 
@@ -117,3 +119,22 @@ def test_what_a_killed_process_left_is_removed_and_never_used(store, test_split,
 
 def _killed(*_):
     raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("lost", ["images.npy", "labels.npy", ""])
+def test_lost_images_come_back_to_their_run(store, test_split, lost, caplog):
+    digest = store_images(store, test_split)
+    [run] = search_runs(store, DATA)
+    folder = local_folder(run.info.artifact_uri) / "images"
+    if lost:
+        (folder / lost).unlink()
+    else:
+        shutil.rmtree(folder)
+    with pytest.raises(
+        UserError, match=r"cannot be fetched: .*npy is missing in .*; run `zoo register` where"
+    ):
+        fetch_images(store, digest)
+    assert store_images(store, test_split) == digest
+    assert "its files were lost; restored" in caplog.text
+    assert [found.info.run_id for found in search_runs(store, DATA)] == [run.info.run_id]
+    assert len(fetch_images(store, digest)) == 12

@@ -109,3 +109,13 @@ def test_pulling_replaces_a_model_and_nothing_else(store, make_folder, root):
     assert (root / "photos" / "cat.jpg").exists()
     with pytest.raises(UserError, match=r"lies in .* already"):
         pull(model, model.folder, store=store)
+
+
+@pytest.mark.parametrize("stranger", ["notes.md", "epochs.csv"])
+def test_pulling_over_a_model_keeps_what_lies_beside_it(store, make_folder, root, stranger):
+    model = resolve(store, str(make_folder()))
+    pull(model, root / "out", store=store)
+    (root / "out" / stranger).write_text("mine")
+    with pytest.raises(UserError, match=f"zoo did not write it.* but it holds {stranger}"):
+        pull(model, root / "out", store=store)
+    assert (root / "out" / stranger).read_text() == "mine"

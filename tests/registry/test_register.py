@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -184,8 +185,25 @@ def test_lost_files_come_back(store, make_folder):
     found = fetch_model(store, resolve(store, "vit-small")).parent
     for name in ("MLmodel", "data/model.safetensors"):
         (found / name).unlink()
-    assert not register(store, folder).created
+    again = register(store, folder)
+    assert (again.created, again.restored) == (False, True)
     assert fetch_model(store, resolve(store, "vit-small")).is_dir()
+    again = register(store, folder)
+    assert (again.created, again.restored) == (False, False)
+
+
+def test_a_new_version_of_a_model_that_was_logged_has_its_files(store, make_folder, caplog):
+    """The registry was emptied and the files were lost, but the run and its model are there."""
+    from zoo.registry.resolve import load
+
+    folder = make_folder()
+    register(store, folder)
+    store.client.delete_registered_model("vit-small")
+    shutil.rmtree(store.root / "mlartifacts")
+    again = register(store, folder)
+    assert (again.created, again.restored) == (True, True)
+    assert "vit-small version 1: its files were lost; restored from" in caplog.text
+    assert load("vit-small", store=store).digest == again.digest
 
 
 def test_a_version_that_another_machine_made_in_the_same_moment_wins(

@@ -1,4 +1,5 @@
 import json
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 
 from zoo.errors import UserError
 from zoo.registry.faults import redact
+from zoo.registry.register import register
 from zoo.registry.store import COMPARE, DATA, TRAIN, find_root, open_store
 
 
@@ -183,3 +185,33 @@ def test_a_project_in_a_folder_with_odd_characters_works(tmp_path, database, mak
     store = open_store(odd)
     register(store, make_folder())
     assert odd in fetch_model(store, resolve(store, "vit-small")).parents
+
+
+def test_a_project_that_was_moved_is_told_and_the_old_place_is_not_made_again(
+    tmp_path, database, make_folder
+):
+    folder, old, new = make_folder(), tmp_path / "old", tmp_path / "new"
+    old.mkdir()
+    shutil.copyfile(database, old / "mlflow.db")
+    register(open_store(old), folder)
+    old.rename(new)
+    with pytest.raises(UserError) as caught:
+        open_store(new)
+    told = str(caught.value)
+    assert f"was made in another place: its files lie in {old / 'mlartifacts'}" in told
+    assert "remove mlflow.db* and run `zoo register`" in told
+    assert not old.exists()
+    for file in new.glob("mlflow.db*"):
+        file.unlink()
+    assert register(open_store(new), folder).created
+    assert not old.exists()
+
+
+def test_a_folder_for_files_that_somebody_chose_may_be_empty_yet(tmp_path, database):
+    (tmp_path / "chosen").mkdir()
+    (tmp_path / "project").mkdir()
+    shutil.copyfile(database, tmp_path / "project" / "mlflow.db")
+    place = (tmp_path / "chosen" / "files").as_uri()
+    store = open_store(tmp_path / "project")
+    experiment = store.client.create_experiment(TRAIN, place)
+    assert open_store(tmp_path / "project").experiment_id(TRAIN) == experiment

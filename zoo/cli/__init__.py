@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import keyword
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -113,4 +114,15 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line."""
+    _mend_streams()
     cli(prog_name="zoo")
+
+
+def _mend_streams() -> None:
+    """Let no command fail on a sign that the output cannot show, or on a closed output."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # as after `zoo list >&-`
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif getattr(stream, "errors", "") == "strict" and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")

@@ -11,7 +11,8 @@ import click
 @click.argument("reference")
 @click.argument("text", required=False)
 @click.option("--file", type=click.File(encoding="utf-8"), help="Take the text from a file, or -.")
-def command(reference: str, text: str | None, file: TextIO | None) -> None:
+@click.option("--clear", is_flag=True, help="Take the description away.")
+def command(reference: str, text: str | None, file: TextIO | None, clear: bool) -> None:
     """Show a version's description, or set it to a text (Markdown).
 
     REFERENCE is NAME (the latest version), NAME/3 or NAME@alias. At first the description is
@@ -22,6 +23,7 @@ def command(reference: str, text: str | None, file: TextIO | None) -> None:
       zoo describe vit-small
       zoo describe vit-small/2 "Trained for the *March* report."
       zoo describe vit-small/2 --file notes.md
+      zoo describe vit-small/2 --clear
     """
     from zoo.errors import UserError
     from zoo.registry.annotations import describe
@@ -34,6 +36,12 @@ def command(reference: str, text: str | None, file: TextIO | None) -> None:
             text = file.read()
         except UnicodeDecodeError as error:
             raise UserError(f"{file.name}: expected UTF-8 text, got {error}") from None
+    if clear and text is not None:
+        raise UserError("--clear leaves no description: expected no text beside it")
+    if text is not None and not text.strip():
+        raise UserError("expected a text, got an empty one; --clear takes the description away")
+    if clear:
+        text = ""
     described = describe(open_store(create=False), reference, text)
     if text is None:
         # A description may come from anyone: what is no text does not reach the terminal.

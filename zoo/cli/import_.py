@@ -97,7 +97,11 @@ def _class_names(given: str | None) -> list[str] | None:
         return numbered(int(given))
     if not Path(given).is_file():
         raise UserError(f"--classes: expected a number or a file of names; got {given!r}")
-    return [line.strip() for line in Path(given).read_text().splitlines() if line.strip()]
+    try:
+        text = Path(given).read_text(encoding="utf-8-sig")  # Windows' editors put a mark first
+    except UnicodeDecodeError as error:
+        raise UserError(f"--classes: {given} is not UTF-8 text ({error})") from None
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def _channels(option: str, given: str | None) -> list[float] | None:

@@ -13,5 +13,5 @@ layers = click.option(
 batch_size = click.option(
     "--batch-size", type=click.IntRange(min=4), help="Images in a batch [default: 128]."
 )
-seed = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+seed = click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

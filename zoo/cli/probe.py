@@ -75,7 +75,7 @@ def command(
     device = parse_device(device)
     model = load(reference)
     folder = out or find_root() / "reports" / f"probe-{file_name(model.name)}"
-    check_replaceable(folder, "probe.json")
+    check_replaceable(folder, "probe.json", ("probe.csv", "probe.png", "probe.svg"))
 
     from zoo.cli.output import is_quiet, print_json
     from zoo.cli.progress import progress
@@ -114,11 +114,17 @@ def command(
 
 
 def _check_subset(root: Path, name: str) -> None:
+    from zoo.data.build import HELD_OUT
     from zoo.errors import UserError, unknown
 
+    if name in HELD_OUT:
+        raise UserError(
+            f"--train {name}: probes that are fitted on a held-out split say nothing of new "
+            "images; name a subset of the training images"
+        )
     if not root.is_dir():
         raise UserError(f"no subsets in {root}: build them with: dvc repro subset")
-    subsets = [path.parent.name for path in root.glob("*/subset.json")]
+    subsets = {path.parent.name for path in root.glob("*/subset.json")} - set(HELD_OUT)
     if name not in subsets:
         raise unknown(f"subset in {root}:", name, subsets)
 

@@ -8,6 +8,14 @@ import click
 
 from zoo.cli import options
 
+# By whether a version was created, and whether files that were lost came back.
+DONE = {
+    (True, False): "registered",
+    (True, True): "registered",
+    (False, True): "restored",
+    (False, False): "was there",
+}
+
 
 @click.command()
 @click.argument("folders", nargs=-1, type=click.Path(path_type=Path))
@@ -59,8 +67,5 @@ def command(folders: tuple[Path, ...], test_folder: Path | None, as_json: bool) 
         return
     print_table(
         ("model", "version", "digest", ""),
-        [
-            (r.name, r.version, r.digest[:12], "registered" if r.created else "was there")
-            for r in registered
-        ],
+        [(r.name, r.version, r.digest[:12], DONE[r.created, r.restored]) for r in registered],
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os.path
 import shlex
 import sys
 from pathlib import Path
@@ -18,7 +19,8 @@ from zoo.cli import options
 @click.option(
     "--root",
     type=click.Path(path_type=Path),
-    help="Folder of the source's files; downloads go there [default: data/raw].",
+    help="Folder of the source's files; downloads go there [default: data.root of params.yaml "
+    "where data.source is the same, else data/raw].",
 )
 @click.option(
     "--subset", type=click.IntRange(min=1), help="Train on so many images [default: all]."
@@ -71,17 +73,17 @@ def command(
     from zoo.cli.output import is_quiet, print_json
     from zoo.cli.progress import progress
     from zoo.config import TrainConfig
-    from zoo.data.sources import load_source
     from zoo.device import parse_device
     from zoo.files import check_replaceable, find_root, replacing_folder
     from zoo.registry.references import check_name
     from zoo.registry.resolve import load
 
-    images = load_source(source, root or find_root() / "data" / "raw")
+    images = _load_source(source, root)
     model = load(reference)
     name = check_name(name or f"{model.spec.name}-on-{source}")
     folder = out or find_root() / "reports" / f"transfer-{name}"
-    check_replaceable(folder, "report.json")
+    written = ("data", "model", "layers.csv", "transfer.png", "transfer.svg")
+    check_replaceable(folder, "report.json", written)
 
     from zoo.transfer import prepare_data, transfer
     from zoo.transfer_report import save
@@ -112,6 +114,30 @@ def command(
         click.echo(folder / "report.json")
     else:
         _print_summary(report, folder)
+
+
+def _load_source(name: str, root: Path | None) -> Any:
+    from zoo.data.sources import load_source
+    from zoo.errors import UserError
+
+    folder = Path(os.path.expanduser(root)) if root else _usual_root(name)
+    try:
+        return load_source(name, folder)
+    except UserError as error:
+        raise UserError(f"{error} (--source {name} --root {folder})") from None
+
+
+def _usual_root(source: str) -> Path:
+    from zoo.config import load_params
+    from zoo.errors import UserError
+    from zoo.files import find_root
+
+    root = find_root()
+    try:
+        data = load_params(root / "params.yaml").data
+    except UserError:  # there is none, or it is another program's
+        return root / "data" / "raw"
+    return root / (os.path.expanduser(data.root) if data.source == source else "data/raw")
 
 
 def _print_summary(report: dict[str, Any], folder: Path) -> None:

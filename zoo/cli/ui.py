@@ -29,6 +29,8 @@ def command(port: int, host: str, no_serve: bool, open_page: bool) -> None:
     from zoo.registry.store import open_store, show_uri
 
     store = open_store(create=False)
+    if not (store.is_server or no_serve):
+        _check_free(host, port)
     links = ui_links(store, base="" if store.is_server else f"http://{host}:{port}")
     click.echo(f"store         {show_uri(store)}")
     click.echo(f"models        {links.models}")
@@ -42,3 +44,23 @@ def command(port: int, host: str, no_serve: bool, open_page: bool) -> None:
     status = serve_ui(store, host, port, links.models if open_page else "")
     if status:
         raise UserError(f"MLflow's server ended with status {status}; is port {port} in use?")
+
+
+def _check_free(host: str, port: int) -> None:
+    """Raise `UserError` where MLflow could not listen: the links would lead elsewhere."""
+    import socket
+
+    from zoo.errors import UserError
+
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        family, kind, protocol, _, address = found[0]
+        with socket.socket(family, kind, protocol) as listener:
+            # As servers do: a port that one of them has just left is free.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+    except OSError as error:
+        raise UserError(
+            f"cannot listen on {host}, port {port} ({error.strerror}): "
+            "if another program does, choose another --port"
+        ) from None

@@ -63,10 +63,10 @@ def _count(name: str, size: int | str, source: Source, pool: NDArray[np.int64]) 
     if size == "all":
         return len(pool)
     if not isinstance(size, int) or size < 1:
-        raise UserError(f"subsets.{name}: expected a number of images or 'all', got {size!r}")
+        raise UserError(f"subset {name}: expected a number of images or 'all', got {size!r}")
     if size > len(pool):
         raise UserError(
-            f"subsets.{name}: {size} images asked for, {source.name} has {len(pool)} to train on"
+            f"subset {name}: {size} images asked for, {source.name} has {len(pool)} to train on"
         )
     classes = len(source.class_names)
     needed = -(-size // classes)
@@ -75,7 +75,7 @@ def _count(name: str, size: int | str, source: Source, pool: NDArray[np.int64]) 
     wanted = size // classes + (np.arange(classes) < size % classes)
     if (short := np.flatnonzero(present < wanted)).size:
         raise UserError(
-            f"subsets.{name}: {size} images need {needed} of every class, "
+            f"subset {name}: {size} images need {needed} of every class, "
             f"{source.class_names[short[0]]!r} has {present[short[0]]}; ask for fewer, or 'all'"
         )
     return size

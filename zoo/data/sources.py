@@ -18,6 +18,7 @@ from zoo.errors import UserError, unknown
 
 TEST_FRACTION = 0.2
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+SPLIT_NAMES = ("train", "training", "val", "valid", "validation", "test", "testing")
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def _digits(root: Path, seed: int) -> Source:
 def _imagefolder(root: Path, seed: int) -> Source:
     """`root/train/<class>/*` and `root/test/<class>/*`, or a lone `root/<class>/*` to split."""
     if not root.is_dir():
-        raise UserError(f"data.root: no folder {root}; expected <class>/<image> folders in it")
+        raise UserError(f"no folder {root}; expected <class>/<image> folders in it")
     if (root / "train").is_dir() and (root / "test").is_dir():
         class_names = _class_folders(root / "train")
         tested = _class_folders(root / "test")
@@ -91,15 +92,40 @@ def _imagefolder(root: Path, seed: int) -> Source:
             )
         train = _folder_split(root / "train", class_names)
         return Source("imagefolder", class_names, train, _folder_split(root / "test", class_names))
+    _check_no_splits(root)
     class_names = _class_folders(root)
     return _split_once("imagefolder", class_names, _folder_split(root, class_names), seed)
 
 
 def _class_folders(root: Path) -> tuple[str, ...]:
-    names = tuple(sorted(p.name for p in root.iterdir() if p.is_dir() and p.name[0] != "."))
+    names = tuple(sorted(p.name for p in root.iterdir() if p.is_dir() and _is_shown(p.name)))
     if len(names) < 2:
         raise UserError(f"{root}: expected a folder for each of two or more classes, got {names}")
     return names
+
+
+def _check_no_splits(root: Path) -> None:
+    """Raise `UserError` where splits would be taken for classes."""
+    folders = sorted(p for p in root.iterdir() if p.is_dir() and _is_shown(p.name))
+    named = [p for p in folders if p.name.lower() in SPLIT_NAMES]
+    # A class may be called `train`, among others; it holds images.
+    wrong = named if named == folders else [p for p in named if _holds_only_folders(p)]
+    if wrong:
+        raise UserError(
+            f"{root}: {', '.join(p.name for p in wrong)} cannot be classes; expected "
+            "train/<class>/<image> and test/<class>/<image> (a `val` to be tested on is to be "
+            "renamed `test`), or <class>/<image>"
+        )
+
+
+def _holds_only_folders(folder: Path) -> bool:
+    shown = [p for p in folder.iterdir() if _is_shown(p.name)]
+    return bool(shown) and all(p.is_dir() for p in shown)
+
+
+def _is_shown(name: str) -> bool:
+    # macOS leaves `._cat.png` and `__MACOSX` behind, Jupyter `.ipynb_checkpoints`.
+    return not name.startswith(".") and name != "__MACOSX"
 
 
 def _folder_split(root: Path, class_names: Sequence[str]) -> Split:
@@ -115,6 +141,8 @@ def _folder_split(root: Path, class_names: Sequence[str]) -> Split:
 def find_images(path: Path) -> list[Path]:
     """Return a folder's image files, at any depth, in their names' order; a file is itself.
 
+    What is hidden, in the folder or below, is left out.
+
     Raises:
         UserError: there is no such file or folder, or no image in it.
     """
@@ -122,7 +150,11 @@ def find_images(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise UserError(f"no file or folder {path}")
-    found = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    found = sorted(
+        p
+        for p in path.rglob("*")
+        if p.suffix.lower() in IMAGE_SUFFIXES and all(map(_is_shown, p.relative_to(path).parts))
+    )
     if not found:
         raise UserError(f"{path}: no images; expected {', '.join(IMAGE_SUFFIXES)}")
     return found

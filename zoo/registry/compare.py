@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.analyses import choose_analyses
-from zoo.comparison import REPORT, comparison_digest
+from zoo.comparison import BESIDE, PAGE, REPORT, comparison_digest
 from zoo.config import Settings
 from zoo.data.subsets import Subset, load_subset, verify_subset
 from zoo.errors import UserError
@@ -28,10 +28,9 @@ from zoo.registry.comparisons import (
 )
 from zoo.registry.images import fetch_images
 from zoo.registry.links import version_link
-from zoo.registry.lookup import all_versions
 from zoo.registry.references import Resolved
-from zoo.registry.resolve import fetch_model, find_by_digest, load_resolved
-from zoo.registry.runs import quoted
+from zoo.registry.resolve import load_resolved
+from zoo.registry.seeds import other_seeds
 from zoo.registry.store import Store
 
 OnProgress = Callable[[int, int], None]
@@ -57,6 +56,7 @@ def compare_registered(
     only: Sequence[str] = (),
     skip: Sequence[str] = (),
     settings: Settings | None = None,
+    siblings: Sequence[tuple[int, Resolved]] | None = None,
     device: str = "",
     force: bool = False,
     command: str = "",
@@ -73,6 +73,8 @@ def compare_registered(
         only: analyses to run, instead of all.
         skip: analyses to leave out.
         settings: everything else that decides the numbers.
+        siblings: other seeds of the models, each with the index of its model; by default what
+            the registry holds, so that the numbers may depend on what else is registered.
         device: where the networks run; a GPU where there is one, by default.
         force: compute again.
         command: how it was asked for; stands in the report.
@@ -82,12 +84,15 @@ def compare_registered(
         UserError: no images to compare on, too few of them, a damaged model, or a `folder` that
             zoo did not write.
     """
-    check_replaceable(folder, REPORT)
+    check_replaceable(folder, REPORT, BESIDE)
     settings = settings or Settings()
     names = unique_names(models)
     images = _images(store, models, data)
     count = min(count or len(images), len(images))
-    siblings = other_seeds(store, models) if settings.references else []
+    if not settings.references:
+        siblings = ()
+    elif siblings is None:
+        siblings = other_seeds(store, models)
     digest = comparison_digest(
         [(name, identity(model)) for name, model in zip(names, models, strict=True)],
         images.info.digest,
@@ -155,38 +160,6 @@ def identity(model: Resolved) -> str:
     return timm_identity(model.name)
 
 
-def other_seeds(store: Store, models: Sequence[Resolved]) -> list[tuple[int, Resolved]]:
-    """Find, for each model, one version of the same recipe that was trained with another seed.
-
-    The recipe is the subset, the network and the training settings: all but the seed. Its
-    likeness to the model is the ceiling against which a cross-model value is read.
-    """
-    compared = {model.digest for model in models}
-    found = []
-    for i, model in enumerate(models):
-        if model.version is None:
-            continue
-        with store.explained():
-            versions = all_versions(store, f"name={quoted(model.name)}")
-        for version in versions:
-            tags = version.tags
-            same = tags.get("zoo.subset_digest") == model.tags.get("zoo.subset_digest")
-            other = tags.get("zoo.seed") != model.tags.get("zoo.seed")
-            digest = tags.get("zoo.sha256")
-            if not (same and other and digest) or digest in compared:
-                continue
-            sibling = find_by_digest(store, model.name, digest)
-            if _recipe(store, sibling) == _recipe(store, model):
-                found.append((i, sibling))
-                break
-    return found
-
-
-def _recipe(store: Store, model: Resolved) -> tuple[Any, ...]:
-    spec = read_spec(fetch_model(store, model) / SPEC)
-    return spec.arch, spec.kwargs, spec.training
-
-
 def _images(store: Store, models: Sequence[Resolved], data: Path | None) -> Subset:
     if data is not None:
         subset = load_subset(data)
@@ -206,16 +179,14 @@ def _images(store: Store, models: Sequence[Resolved], data: Path | None) -> Subs
 
 def _find(store: Store, digest: str, folder: Path, models: Sequence[Resolved]) -> Compared | None:
     with _writing(store, folder):
-        here = folder / REPORT
-        local = read_json(here) if here.is_file() else {}
-        complete = local.get("digest") == digest
+        local = _read_local(folder, digest)
         run = find_comparison(store, digest)
         if run is None:
-            if not complete:
+            if local is None:
                 return None
             # Computed before, but the store was away or is new: only the logging is missing.
             run = log_comparison(store, folder, local, models)
-        if complete:
+        if local is not None:
             return Compared(local, folder, run, found=True)
         report = fetch_report(store, run)
         if report.get("digest") != digest:
@@ -225,6 +196,17 @@ def _find(store: Store, digest: str, folder: Path, models: Sequence[Resolved]) -
             )
         fetch_comparison(store, run, folder)
         return Compared(report, folder, run, found=True)
+
+
+def _read_local(folder: Path, digest: str) -> dict[str, Any] | None:
+    """Return the report of a folder that holds this comparison; None where it does not, whole."""
+    if not ((folder / REPORT).is_file() and (folder / PAGE).is_file()):
+        return None
+    try:
+        report = read_json(folder / REPORT)
+    except UserError:
+        return None  # damaged: what is fetched or computed takes its place
+    return report if isinstance(report, dict) and report.get("digest") == digest else None
 
 
 def _writing(store: Store, folder: Path) -> AbstractContextManager[None]:

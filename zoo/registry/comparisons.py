@@ -33,7 +33,7 @@ from zoo.registry.runs import (
 )
 from zoo.registry.store import COMPARE, Store
 
-REPORT = "report.json"
+REPORT, PAGE = "report.json", "report.html"
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,10 @@ class ComparisonRun:
 
 
 def find_comparison(store: Store, digest: str) -> ComparisonRun | None:
-    """Return the newest finished comparison with a digest whose report is still there."""
+    """Return the newest finished comparison with a digest whose report and page are there."""
     with store.explained():
         for run in search_runs(store, COMPARE, comparison_digest=digest):
-            if is_finished(run) and _has_report(store, run):
+            if is_finished(run) and _is_whole(store, run):
                 return _as_comparison(run)
     return None
 
@@ -145,17 +145,17 @@ def _as_comparison(run: Run) -> ComparisonRun:
     )
 
 
-def _has_report(store: Store, run: Run) -> bool:
+def _is_whole(store: Store, run: Run) -> bool:
     local = local_folder(run.info.artifact_uri)
     if local is not None:
-        return (local / REPORT).is_file()
+        return (local / REPORT).is_file() and (local / PAGE).is_file()
     try:
         listed = store.client.list_artifacts(run.info.run_id)
     except MlflowException as error:
         if is_away(error):
             raise
         return False
-    return any(entry.path == REPORT for entry in listed)
+    return {REPORT, PAGE} <= {entry.path for entry in listed}
 
 
 def _tags(store: Store, report: Mapping[str, Any], models: Sequence[Resolved]) -> dict[str, str]:

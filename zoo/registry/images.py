@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import shutil
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +26,7 @@ from zoo.data.subsets import (
 )
 from zoo.errors import UserError
 from zoo.files import replacing_folder, write_json
-from zoo.registry.artifacts import fetch_file
+from zoo.registry.artifacts import fetch_file, missing_files
 from zoo.registry.provenance import source_tags
 from zoo.registry.references import check_digest
 from zoo.registry.runs import (
@@ -38,13 +40,17 @@ from zoo.registry.store import DATA, Store
 
 LARGEST = 2048
 FOLDER = "images"
+FILES = (IMAGES, LABELS, DESCRIPTION)
+
+logger = logging.getLogger(__name__)
 
 
 def store_images(store: Store, test_folder: Path) -> str:
     """Store up to 2,048 images of a test split, unless they are there; return its digest.
 
     Fewer than all are chosen evenly over the classes and bear a digest of their own; they are
-    still found by the digest of the whole split, which is the one that models name.
+    still found by the digest of the whole split, which is the one that models name. A run that
+    has lost their files gets them again.
 
     Raises:
         UserError: the split is damaged, or MLflow cannot be reached.
@@ -53,7 +59,8 @@ def store_images(store: Store, test_folder: Path) -> str:
     digest = subset.info.digest
     with store.explained(), store.lock(f"images-{digest[:16]}"):
         known = search_runs(store, DATA, test_digest=digest)
-        if any(is_finished(run) for run in known):
+        if finished := [run for run in known if is_finished(run)]:
+            _restore(store, finished, subset)
             return digest
         delete_unfinished(store, known)
         verify_subset(subset)
@@ -68,12 +75,8 @@ def store_images(store: Store, test_folder: Path) -> str:
             **source_tags(store.root, "zoo register"),
         }
         name = f"{kept.info.source} test {digest[:8]}"
-        with (
-            finished_run(store, DATA, name, tags) as run,
-            tempfile.TemporaryDirectory() as temporary,
-        ):
-            write_images(kept, Path(temporary))
-            store.client.log_artifacts(run.info.run_id, temporary, FOLDER)
+        with finished_run(store, DATA, name, tags) as run:
+            _upload(store, run, kept)
         keep_first(store, DATA, test_digest=digest)
     return digest
 
@@ -101,9 +104,8 @@ def fetch_images(store: Store, digest: str) -> Subset:
             return _verified(folder)
         run = _find(store, digest)
         with replacing_folder(folder) as new, tempfile.TemporaryDirectory() as temporary:
-            for name in (IMAGES, LABELS, DESCRIPTION):
-                came = fetch_file(store, f"{run.info.artifact_uri}/{FOLDER}", name, temporary)
-                shutil.copyfile(came, new / name)
+            for name in FILES:
+                shutil.copyfile(_fetch(store, run, name, digest, temporary), new / name)
             _check(new, run, digest)
     return _verified(folder)
 
@@ -129,6 +131,31 @@ def write_images(subset: Subset, folder: Path) -> SubsetInfo:
     np.save(folder / LABELS, subset.labels)
     write_json(folder / DESCRIPTION, dataclasses.asdict(subset.info))
     return subset.info
+
+
+def _upload(store: Store, run: Run, kept: Subset) -> None:
+    with tempfile.TemporaryDirectory() as temporary:
+        write_images(kept, Path(temporary))
+        store.client.log_artifacts(run.info.run_id, temporary, FOLDER)
+
+
+def _restore(store: Store, runs: Iterable[Run], subset: Subset) -> None:
+    """Upload the images again to finished runs that have lost a file of theirs."""
+    for run in runs:
+        if missing_files(store, f"{run.info.artifact_uri}/{FOLDER}", FILES):
+            verify_subset(subset)
+            _upload(store, run, cut(subset, LARGEST))
+            logger.warning("%s: its files were lost; restored", run.info.run_name)
+
+
+def _fetch(store: Store, run: Run, name: str, digest: str, target: str) -> Path:
+    try:
+        return fetch_file(store, f"{run.info.artifact_uri}/{FOLDER}", name, target)
+    except UserError as error:
+        raise UserError(
+            f"the test images {digest[:12]} cannot be fetched: {error}; run `zoo register` where "
+            "they are, which brings them back"
+        ) from None
 
 
 def _find(store: Store, digest: str) -> Run:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from zoo.files import find_root
 
@@ -22,6 +24,32 @@ def database_path(address: str) -> Path | None:
     if not address.startswith("sqlite:///"):
         return None
     return Path(address.removeprefix("sqlite:///").split("?")[0]).resolve()
+
+
+def missing_artifacts(database: Path, experiments: Iterable[str]) -> Path | None:
+    """Return where a moved database has its experiments' files; None where it was not moved.
+
+    MLflow keeps absolute addresses: of a project that was moved, they name the old place, where
+    it would read nothing and make the old folder anew as soon as it writes.
+
+    Args:
+        database: an SQLite file.
+        experiments: names of those that matter.
+    """
+    query = "SELECT name, artifact_location FROM experiments"
+    try:
+        with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
+            addresses = dict(connection.execute(query))
+    except sqlite3.Error:
+        return None  # what is wrong with it, MLflow will say
+    for name in experiments:
+        parts = urlsplit(addresses.get(name) or "")
+        # The experiment's own folder is made when the first file comes.
+        folder = Path(unquote(parts.path)).parent
+        outside = parts.scheme == "file" and not folder.is_relative_to(database.parent)
+        if outside and not folder.exists():
+            return folder
+    return None
 
 
 def local_references() -> list[str]:

@@ -22,13 +22,14 @@ def pull(model: Resolved, folder: Path, *, store: Store | None = None) -> None:
 
     Args:
         model: what a reference stands for.
-        folder: absent, empty, or one that held a model, which is replaced.
+        folder: absent, empty, or one of a pulled model and nothing else, which is replaced.
         store: where it was found; the project's by default.
 
     Raises:
         UserError: `folder` holds something else, or the model is damaged or cannot be fetched.
     """
-    check_replaceable(folder, SPEC)
+    if model.folder is None or model.folder.resolve() != folder.resolve():
+        check_replaceable(folder, SPEC, (WEIGHTS, CARD))  # before anything is fetched
     source = fetch_model(store, model)
     if source.resolve() == folder.resolve():
         raise UserError(f"{model.reference} lies in {folder} already; name another folder")

@@ -53,12 +53,13 @@ RANKING = "zoo.validation_accuracy"
 
 @dataclass(frozen=True)
 class Registered:
-    """A registered version; `created` says whether it was made just now."""
+    """A registered version: `created` just now, or its lost files `restored`, or neither."""
 
     name: str
     version: int
     digest: str
     created: bool
+    restored: bool = False
 
 
 def register_all(
@@ -100,10 +101,18 @@ def register(store: Store, folder: Path, *, test_folder: Path | None = None) -> 
         created = version is None
         if version is None:
             version = _create(store, folder, spec, digest, history, test_folder)
-        elif not has_files(store, version):
+        # Of a new version too: its model may have been logged before, and lost its files since.
+        restored = not has_files(store, version)
+        if restored:
             restore_files(store, folder, spec, digest, version, test_folder)
+            logger.warning(
+                "%s version %s: its files were lost; restored from %s",
+                name,
+                version.version,
+                folder,
+            )
         _point_best(store, name)
-    return Registered(name, int(version.version), digest, created)
+    return Registered(name, int(version.version), digest, created, restored)
 
 
 def _create(

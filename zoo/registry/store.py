@@ -18,7 +18,7 @@ from mlflow.exceptions import MlflowException
 from zoo.errors import UserError
 from zoo.files import find_root
 from zoo.registry.faults import explained, redact
-from zoo.registry.place import database_path, store_address
+from zoo.registry.place import database_path, missing_artifacts, store_address
 
 TRAIN, DATA, COMPARE = "zoo-train", "zoo-data", "zoo-compare"
 ARTIFACTS, OWN = "mlartifacts", ".zoo"
@@ -123,6 +123,8 @@ def open_store(root: Path | None = None, *, create: bool = True) -> Store:
             f"no registry: there is no {path}; run this in a project (`dvc repro` or `zoo "
             "register` makes its registry) or set MLFLOW_TRACKING_URI to that of a server"
         )
+    if path is not None and path.exists():
+        _check_not_moved(path)
     try:
         with explained(uri):
             _create_database(uri, root)
@@ -137,6 +139,16 @@ def open_store(root: Path | None = None, *, create: bool = True) -> Store:
 def show_uri(store: Store) -> str:
     """Return the store's address as it may be printed."""
     return redact(store.uri)
+
+
+def _check_not_moved(database: Path) -> None:
+    gone = missing_artifacts(database, (TRAIN, DATA, COMPARE))
+    if gone is not None:
+        raise UserError(
+            f"{database} was made in another place: its files lie in {gone}, which does not exist; "
+            f"move the project back, or remove {database.name}* and run `zoo register` (aliases, "
+            "tags and comparisons that are in it alone will be gone)"
+        )
 
 
 def _create_database(uri: str, root: Path) -> None:

@@ -1,0 +1,114 @@
+"""What a comparison may count on: its own folder whole, and siblings that are there."""
+
+import json
+import shutil
+from types import SimpleNamespace
+
+import pytest
+
+from zoo.config import Settings
+from zoo.errors import UserError
+from zoo.files import write_json, write_text
+from zoo.registry import compare
+from zoo.registry.artifacts import local_folder
+from zoo.registry.register import register
+from zoo.registry.resolve import fetch_model, resolve
+from zoo.registry.seeds import other_seeds
+
+
+@pytest.fixture
+def models(store, make_folder):
+    """Two models, each with two siblings of other seeds."""
+    for name in ("vit-small", "vit-full"):
+        for seed in (0, 1, 2):
+            register(store, make_folder(seed, name=name))
+    return [resolve(store, "vit-small/1"), resolve(store, "vit-full/1")]
+
+
+@pytest.fixture
+def ask(store, models, tmp_path, test_split, monkeypatch):
+    """Compare with a comparison that computes nothing, and count how often it did."""
+    computed = []
+
+    def compute(*arguments, **_):
+        report = {"digest": arguments[6], "images": {"count": 4}}
+        computed.append(arguments[5])
+
+        def save(folder):
+            write_json(folder / "report.json", report)
+            write_text(folder / "report.html", "<p>report</p>")
+            (folder / "figures").mkdir()
+            return report
+
+        return SimpleNamespace(save=save)
+
+    monkeypatch.setattr(compare, "_compute", compute)
+
+    def ask(**known):
+        return compare.compare_registered(store, models, tmp_path / "out", data=test_split, **known)
+
+    return ask, computed
+
+
+def test_a_comparison_whose_page_is_gone_is_fetched_again(ask, tmp_path):
+    ask, computed = ask
+    assert not ask().found
+    (tmp_path / "out" / "report.html").unlink()
+    again = ask()
+    assert again.found
+    assert (again.folder / "report.html").read_text() == "<p>report</p>"
+    assert len(computed) == 1
+
+
+def test_one_that_is_gone_in_the_registry_too_is_computed_again(ask, tmp_path):
+    ask, computed = ask
+    kept = local_folder(ask().run.artifacts)
+    for folder in (kept, tmp_path / "out"):
+        (folder / "report.html").unlink()
+    again = ask()
+    assert not again.found
+    assert (again.folder / "report.html").is_file()
+    assert len(computed) == 2
+
+
+@pytest.mark.parametrize("content", ["[]", "7", "{", "\x00"])
+def test_a_report_that_is_none_or_damaged_is_replaced(ask, tmp_path, content):
+    ask, computed = ask
+    first = ask().report
+    (tmp_path / "out" / "report.json").write_text(content)
+    assert ask().found
+    assert json.loads((tmp_path / "out" / "report.json").read_text()) == first
+    (tmp_path / "out" / "report.json").write_text(content)
+    assert not ask(force=True).found
+    assert len(computed) == 2
+
+
+def test_a_sibling_whose_files_are_lost_is_left_out(ask, store, models, caplog):
+    ask, computed = ask
+    first, other = (model for _, model in other_seeds(store, models))
+    shutil.rmtree(fetch_model(store, first))
+    ask()
+    (i, second), (j, same) = computed[0]
+    assert (i, second.name, {first.version, second.version}) == (0, "vit-small", {2, 3})
+    assert (j, same) == (1, other)
+    assert f"vit-small version {first.version}, another seed, is left out: " in caplog.text
+    shutil.rmtree(fetch_model(store, second))
+    assert other_seeds(store, models) == [(1, other)]
+
+
+def test_a_model_that_is_asked_for_and_lost_is_told(store, models):
+    shutil.rmtree(fetch_model(store, models[0]))
+    with pytest.raises(UserError, match="register it again where it was trained"):
+        other_seeds(store, models)
+
+
+def test_siblings_that_are_given_are_taken_whatever_the_registry_holds(ask, store, make_folder):
+    ask, computed = ask
+    given = [(0, resolve(store, "vit-small/3"))]
+    first = ask(siblings=given).report["digest"]
+    register(store, make_folder(3))
+    assert ask(siblings=given).found
+    assert computed == [given]
+    without = ask(siblings=given, settings=Settings(references=False)).report["digest"]
+    assert without == ask(siblings=[], settings=Settings(references=False)).report["digest"]
+    assert without != first
