@@ -4,8 +4,9 @@ import timm
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
-from zoo.analyses.base import Accumulator
+from zoo.analyses.base import Accumulator, Grid
 from zoo.capture import Tap, trace
 from zoo.config import Settings
 from zoo.engine import _prepare as prepare
@@ -88,6 +89,173 @@ def test_attention_in_windows_or_over_fewer_keys_is_no_plain_vit(name):
     size = 256 if "256" in name else 224
     found = trace(timm.create_model(name).eval(), torch.zeros(1, 3, size, size))
     assert family_of(found) == "windowed"
+
+
+class Headed(nn.Module):
+    """A backbone, which other networks may have too, and a head."""
+
+    def __init__(self, backbone, outputs):
+        super().__init__()
+        self.backbone, self.out = backbone, nn.Linear(10, outputs)
+
+    def forward(self, x):
+        return self.out(self.backbone(x))
+
+
+def test_networks_that_share_a_backbone_are_measured_as_alone(make_model, digit_images):
+    backbone = make_model("vit").module
+    torch.manual_seed(0)
+    models = [
+        describe_module(Headed(backbone, 3), name="a", image_size=16),
+        describe_module(Headed(backbone, 4), name="b", image_size=16, mean=[0.5] * 3),
+    ]
+    only = ["cka", "attention-distance", "localisation", "residuals"]
+    settings = Settings(references=False, batch_size=20)
+
+    def compare(models):
+        return compare_models(models, digit_images[0], only=only, settings=settings).results
+
+    together = compare(models)
+    for model in models:
+        for name, alone in compare([model]).items():
+            for key, array in alone.arrays.items():
+                values = together[name].arrays[key].values
+                np.testing.assert_allclose(values, array.values, atol=1e-6, err_msg=key)
+
+
+def test_one_network_that_gets_its_images_in_two_ways_is_two_models(make_model, digit_images):
+    module = make_model("vit").module
+    wide = {"mean": [0.5] * 3, "std": [0.1] * 3}
+    models = [
+        describe_module(module, name=name, image_size=16, **known)
+        for name, known in {"plain": {}, "wide": wide}.items()
+    ]
+    watching = Watching("blocks.0")
+    run_pass(study_of(models, digit_images[0]), [watching])
+    assert [step[0] for step in watching.seen] == [0, 1, "end"] * 3
+    for s, model in enumerate(models):
+        alone = Watching("blocks.0")
+        run_pass(study_of([model], digit_images[0]), [alone])
+        assert watching.sums[s::2] == alone.sums
+
+
+class Giving(nn.Module):
+    """Gives its logits among other things."""
+
+    def __init__(self, form):
+        super().__init__()
+        self.body, self.form = nn.Linear(768, 3), form
+
+    def forward(self, x):
+        return self.form(self.body(x.flatten(1)))
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda y: {"features": 1 - y, "logits": y},
+        lambda y: {"loss": None, "out": y},
+        lambda y: (y, 2 * y),
+        lambda y: [{"logits": y}],
+    ],
+)
+def test_logits_are_found_in_what_a_network_gives(digit_images, form):
+    images, labels = digit_images
+    names = ("a", "b", "c")
+    torch.manual_seed(0)
+    module = Giving(form)
+    plain = Giving(lambda y: y)
+    plain.load_state_dict(module.state_dict())
+    models = [
+        describe_module(m, name=name, image_size=16, class_names=list(names))
+        for name, m in {"of": module, "plain": plain}.items()
+    ]
+    assert torch.equal(models[0](images), models[1](images))
+    result = compare_models(models, images, labels % 3, class_names=names, only=["accuracy"])
+    found = result.results["accuracy"].arrays
+    assert np.array_equal(found["predicted/of"].values, found["predicted/plain"].values)
+
+
+def test_a_network_that_gives_no_tensor_is_named(digit_images):
+    model = describe_module(Giving(lambda y: {"logits": None}), name="m", image_size=16)
+    with pytest.raises(UserError, match="its output holds no tensor, it is dict"):
+        compare_models([model], digit_images[0], only=["cka"])
+
+
+class Encoder(nn.Module):
+    """A transformer over `stem`'s tokens; with `tokens_first`, images come second."""
+
+    def __init__(self, stem, width, prefix=0, tokens_first=False):
+        super().__init__()
+        self.stem, self.tokens_first = stem, tokens_first
+        self.before = nn.Parameter(torch.zeros(1, prefix, width))
+        known = {"dim_feedforward": 8, "batch_first": not tokens_first}
+        layers = [nn.TransformerEncoderLayer(width, 2, **known) for _ in range(2)]
+        self.layers, self.head = nn.Sequential(*layers), nn.Linear(width, 3)
+
+    def forward(self, x):
+        x = self.stem(x)
+        x = x.flatten(2).transpose(1, 2) if x.ndim == 4 else x
+        x = torch.cat([self.before.expand(len(x), -1, -1), x], dim=1)
+        if self.tokens_first:
+            return self.head(self.layers(x.transpose(0, 1))[0])
+        return self.head(self.layers(x)[:, 0])
+
+
+class Cut(nn.Module):
+    """Cuts an image into patches without a convolution."""
+
+    def __init__(self, height, width):
+        super().__init__()
+        self.sides = height, width
+
+    def forward(self, x):
+        height, width = self.sides
+        x = x.unfold(2, height, height).unfold(3, width, width)
+        return x.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
+
+
+@pytest.mark.parametrize(
+    ("stem", "width", "prefix", "grid"),
+    [
+        (nn.Conv2d(3, 4, 4, 4), 4, 0, Grid(0, 4, 4, 4.0)),
+        (nn.Conv2d(3, 4, 4, 4), 4, 1, Grid(1, 4, 4, 4.0)),
+        # As many tokens as a square has, though not all of them are patches.
+        (nn.Conv2d(3, 4, 4, 4), 4, 9, Grid(9, 4, 4, 4.0)),
+        (nn.Conv2d(3, 4, (2, 4), (2, 4)), 4, 0, None),
+        (Cut(4, 4), 48, 1, Grid(1, 4, 4, 4.0)),
+        (Cut(2, 4), 24, 0, None),
+        (Cut(4, 4), 48, 13, None),
+    ],
+)
+def test_where_tokens_lie_is_told_or_not_known(digit_images, stem, width, prefix, grid):
+    model = describe_module(Encoder(stem, width, prefix), name="m", image_size=16)
+    assert study_of([model], digit_images[0]).subjects[0].grid == grid
+
+
+def test_attention_that_pools_after_the_blocks_leaves_a_cnn_a_cnn():
+    module = timm.create_model("resnet50_clip", num_classes=3).eval()
+    found = trace(module, torch.zeros(1, 3, 224, 224))
+    assert found.attention == ("head",)
+    assert family_of(found) == "cnn"
+
+
+def test_blocks_with_tokens_on_the_first_axis_are_named_and_make_no_cnn(digit_images, caplog):
+    module = Encoder(nn.Conv2d(3, 4, 4, 4), 4, tokens_first=True)
+    model = describe_module(module, name="m", image_size=16)
+    subject = study_of([model], digit_images[0]).subjects[0]
+    assert subject.trace.turned == ("layers.0", "layers.1")
+    assert (subject.family, subject.grid) == ("other", None)
+    said = "m: 2 blocks are left out: their outputs do not have the images on the first axis"
+    assert caplog.messages == [said]
+
+
+def test_blocks_that_never_run_are_not_left_out_aloud(digit_images, caplog):
+    module = Encoder(nn.Conv2d(3, 4, 4, 4), 4)
+    module.spare = nn.Sequential(nn.TransformerEncoderLayer(4, 2), nn.TransformerEncoderLayer(4, 2))
+    model = describe_module(module, name="m", image_size=16)
+    assert study_of([model], digit_images[0]).subjects[0].family == "vit"
+    assert caplog.messages == []
 
 
 @pytest.mark.parametrize("name", ["edgenext_xx_small", "visformer_tiny"])

@@ -13,7 +13,7 @@ from zoo.config import Settings
 from zoo.errors import UserError
 from zoo.models.build import build
 from zoo.models.files import LoadedModel
-from zoo.models.preprocess import preprocess
+from zoo.models.preprocess import model_input
 
 
 def with_new_classifier(model: LoadedModel, classes: int, seed: int) -> tuple[nn.Module, str]:
@@ -72,7 +72,7 @@ def classifier_inputs(
     ):
         for start in range(0, len(images), step):
             pixels = np.array(images[start : start + step])
-            module(preprocess(pixels, model.spec).to(device))
+            module(model_input(pixels, model.spec, module))
     return np.concatenate(seen)
 
 

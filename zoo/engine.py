@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,22 +15,26 @@ from zoo.analyses import choose_analyses, load_analysis
 from zoo.analyses.base import (
     Accumulator,
     Batch,
-    Grid,
     NotApplicable,
     Result,
     Settings,
     Study,
     Subject,
+    family_of,
+    token_grid,
 )
-from zoo.capture.layers import Trace, evaluating, select_layers, trace
+from zoo.capture.layers import evaluating, select_layers, trace
 from zoo.capture.taps import Tap, observe
 from zoo.errors import UserError
 from zoo.models.build import ARCHITECTURES, NO_SKIP, build
 from zoo.models.files import LoadedModel
-from zoo.models.preprocess import preprocess
+from zoo.models.preprocess import logits_of, model_input
 
 MIN_BATCH = 4
 OnProgress = Callable[[int, int], None]
+Wanted = dict[Tap, list[Accumulator]]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -98,16 +102,14 @@ def run_pass(
     with ExitStack() as stack:
         # Not inference mode: its tensors do not count the operations that worked on them in place.
         stack.enter_context(torch.no_grad())
-        for s, subject in enumerate(study.subjects):
-            wanted: dict[Tap, list[Accumulator]] = {}
-            for accumulator in accumulators:
-                for tap in accumulator.taps(s):
-                    wanted.setdefault(tap, []).append(accumulator)
+        for subject in study.subjects:
             stack.enter_context(evaluating(subject.model.module))
-            stack.enter_context(observe(subject.model.module, wanted, _dispatch(s, wanted)))
+        wanted = [_wanted(accumulators, s) for s in range(len(study.subjects))]
         for start, stop in batches(len(study.images), study.settings.batch_size):
             pixels = np.array(study.images[start:stop])  # a copy: torch needs it writable
-            logits = tuple(_forward(subject, pixels, study.device) for subject in study.subjects)
+            logits = tuple(
+                _forward(s, subject, pixels, wanted[s]) for s, subject in enumerate(study.subjects)
+            )
             labels = None if study.labels is None else study.labels[start:stop]
             for accumulator in accumulators:
                 accumulator.end_batch(Batch(start, stop, pixels, labels, logits))
@@ -130,18 +132,26 @@ def batches(count: int, size: int) -> Iterator[tuple[int, int]]:
         start = stop
 
 
-def _dispatch(s: int, wanted: dict[Tap, list[Accumulator]]) -> Callable[[Tap, torch.Tensor], None]:
+def _wanted(accumulators: Sequence[Accumulator], s: int) -> Wanted:
+    wanted: Wanted = {}
+    for accumulator in accumulators:
+        for tap in accumulator.taps(s):
+            wanted.setdefault(tap, []).append(accumulator)
+    return wanted
+
+
+def _forward(s: int, subject: Subject, pixels: NDArray[np.uint8], wanted: Wanted) -> torch.Tensor:
+    """Run a subject on a batch, and show what is seen in it to who wants it."""
+    module = subject.model.module
+
     def on_value(tap: Tap, value: torch.Tensor) -> None:
         for accumulator in wanted[tap]:
             accumulator.observe(s, tap, value)
 
-    return on_value
-
-
-def _forward(subject: Subject, pixels: NDArray[np.uint8], device: torch.device) -> torch.Tensor:
-    output = subject.model.module(preprocess(pixels, subject.model.spec).to(device))
-    # A distilled ViT gives the logits of both its heads while training, their mean otherwise.
-    return output if isinstance(output, torch.Tensor) else output[0]
+    # Watched for this subject's run only: two subjects may share modules, or be one network that
+    # gets its images in two ways.
+    with observe(module, wanted, on_value):
+        return logits_of(module(model_input(pixels, subject.model.spec, module)))
 
 
 def _prepare(
@@ -184,11 +194,17 @@ def subject_of(
     """Look at a model once: its layers in order, its family, and how its tokens lie."""
     module = model.module.to(device)
     size = model.spec.image_size
-    found = trace(module, torch.zeros(1, 3, size, size, device=device))
+    found = trace(module, model_input(torch.zeros(1, 3, size, size), model.spec, module))
     name = {"model": model.name, "untrained": f"{model.name} untrained"}.get(
         role, f"{model.name} seed {model.spec.seed}"
     )
     family = family_of(found)
+    if found.turned:
+        logger.warning(
+            "%s: %d blocks are left out: their outputs do not have the images on the first axis",
+            name,
+            len(found.turned),
+        )
     return Subject(
         name=name,
         model=model,
@@ -199,35 +215,6 @@ def subject_of(
         role=role,
         of=of,
     )
-
-
-def family_of(layers: Trace) -> str:
-    """Say what kind of network it is, from what it computes rather than from its name."""
-    attending = [layer.attention for layer in layers if layer.attention]
-    blocks = [layer for layer in layers if layer.role == "block"] or list(layers)
-    if attending:
-        over_all = all(windows == 1 for windows, *_ in attending)
-        _, _, queries, keys = attending[0]
-        # A hybrid that attends in some blocks hands on maps, not tokens.
-        tokens = 2 * sum(len(layer.shape) == 2 for layer in blocks) >= len(blocks)
-        return "vit" if over_all and queries == keys and tokens else "windowed"
-    if any(len(layer.shape) == 3 for layer in blocks):
-        return "cnn"
-    return "mlp" if any(len(layer.shape) == 2 for layer in blocks) else "other"
-
-
-def token_grid(model: LoadedModel, layers: Trace) -> Grid | None:
-    """Find how the tokens of a model's blocks lie over the image; None where they do not."""
-    shapes = [layer.shape for layer in layers if layer.role == "block" and len(layer.shape) == 2]
-    if not shapes:
-        return None
-    tokens = shapes[0][0]
-    known = getattr(model.module, "num_prefix_tokens", None)
-    prefix = tokens - math.isqrt(tokens) ** 2 if known is None else int(known)
-    side = math.isqrt(tokens - prefix)
-    if side * side != tokens - prefix:
-        return None
-    return Grid(prefix, side, side, model.spec.image_size / side)
 
 
 def _untrained(

@@ -9,6 +9,7 @@ from zoo.analyses import ANALYSES
 from zoo.claims import judge
 from zoo.config import Settings
 from zoo.engine import compare_models
+from zoo.models.build import build
 from zoo.models.files import describe_module
 
 ATTENDING = {"img_size": 16, "patch_size": 4, "embed_dim": 16, "depth": 2, "num_heads": 2}
@@ -75,3 +76,42 @@ def test_all_layers_are_compared_and_those_without_a_value_are_named(name):
         else:
             assert value == pytest.approx(1)
     assert np.isfinite(own).mean() > 0.5
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_every_analysis_runs_in_half_precision(dtype):
+    torch.manual_seed(0)
+    networks = {
+        "vit": build(
+            "vit", classes=3, image_size=16, patch_size=4, embed_dim=16, depth=2, num_heads=2
+        ),
+        "cnn": build("resnet18", classes=3, image_size=16),
+    }
+    models = [
+        describe_module(net.eval(), name=name, image_size=16, class_names=list("abc"))
+        for name, net in networks.items()
+    ]
+    images = np.random.default_rng(0).integers(0, 256, (16, 16, 16, 3), dtype=np.uint8)
+
+    def compare():
+        settings = Settings(batch_size=8, references=False, shown_images=2)
+        return compare_models(
+            models, images, np.arange(16) % 3, class_names=tuple("abc"), settings=settings
+        )
+
+    whole = compare()
+    for net in networks.values():
+        net.to(dtype)
+    found = compare()
+    assert found.not_applicable == {}
+    for name, result in found.results.items():
+        assert result.metrics.keys() == whole.results[name].metrics.keys()
+        assert all(np.isfinite(value) for value in result.metrics.values())
+        for key, array in whole.results[name].arrays.items():
+            values = result.arrays[key].values
+            assert values.shape == array.values.shape
+            if array.values.dtype.kind == "f":
+                assert np.array_equal(np.isfinite(values), np.isfinite(array.values)), key
+    for name in ("cka", "attention-distance", "residuals", "receptive-field"):
+        for key, value in whole.results[name].metrics.items():
+            assert found.results[name].metrics[key] == pytest.approx(value, rel=0.1, abs=0.1), key

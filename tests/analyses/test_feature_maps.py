@@ -11,6 +11,7 @@ from zoo.config import Settings
 from zoo.engine import compare_models
 from zoo.models.files import describe_module
 from zoo.models.preprocess import preprocess
+from zoo.report.islands import image_island
 
 
 class Block(nn.Module):
@@ -80,9 +81,35 @@ def test_maps_are_the_blocks_outputs_of_the_real_forward_pass(model, digit_image
     for layer, value in expected.items():
         drawn = result.arrays[f"mean/net/{layer}"].values
         assert np.allclose(drawn, value[shown].mean(axis=1), atol=1e-5)
-    images = result.arrays["images"].values
+    images = result.arrays["images/net"].values
     assert images.dtype == np.uint8
     assert np.array_equal(images, digit_images[0][shown])
+
+
+def test_maps_lie_over_the_images_as_each_model_sees_them(digit_images):
+    torch.manual_seed(0)
+    known = {"interpolation": "nearest"}
+    models = [
+        describe_module(SmallNet(), name="whole", image_size=16, **known),
+        describe_module(SmallNet(), name="middle", image_size=8, crop_fraction=0.5, **known),
+    ]
+    found = run(models, digit_images)
+    result, shown = found.results["feature-maps"], list(found.study.shown)
+    images = digit_images[0][shown]
+    assert np.array_equal(result.arrays["images/whole"].values, images)
+    assert np.array_equal(result.arrays["images/middle"].values, images[:, 4:12, 4:12])
+    island = image_island(
+        {"title": "", "labels": result.labels, "units": {}},
+        {name: (array.values, array.dims) for name, array in result.arrays.items()},
+        result.models,
+    )
+    assert {entry["label"]: entry["images"] for entry in island["sets"]} == {
+        "whole": "whole",
+        "middle": "middle",
+    }
+    drawn = cell(feature_maps.draw(result)["feature-maps-middle"], 1, 0)
+    places = [((np.arange(8) + 0.5) * side / 8).astype(int) for side in drawn.shape[:2]]
+    assert np.array_equal(drawn[np.ix_(*places)][..., :3], images[1, 4:12, 4:12])
 
 
 def test_the_strongest_channels_of_each_stage_are_kept_strongest_first(model, digit_images):

@@ -238,3 +238,36 @@ def test_early_layers_are_the_stem_and_the_first_third_of_the_blocks():
     resnet, shallow = study.models
     assert early_layers(resnet) == ("maxpool", "layer1.0", "layer1.1", "layer2.0")
     assert early_layers(shallow) == ("maxpool", "layer1.0", "layer2.0")
+
+
+def test_what_is_not_finite_in_one_batch_has_no_cka_and_leaves_the_others_theirs():
+    vit, cnn, runs = make_vit(), make_cnn(), []
+    plain, _ = run(vit, cnn)
+
+    def spoil(part, args, output):
+        runs.append(part)
+        if len(runs) == 3:  # the first batch: before, the network ran twice to be looked at
+            output[0] = torch.nan
+
+    cnn.module.layer1[0].bn2.register_forward_hook(spoil)
+    cnn.module.layer1[1].register_forward_pre_hook(lambda part, args: args[0].nan_to_num())
+    result, _ = run(vit, cnn)
+    assert "cnn: layer1.0 is not finite in a batch" in result.notes
+    for key in ("cka", "low", "high"):
+        assert np.isnan(result.arrays[f"{key}/vit__cnn"].values[:, 1]).all()
+        assert np.isfinite(np.delete(result.arrays[f"{key}/vit__cnn"].values, 1, axis=1)).all()
+    stem = result.arrays["cka/vit__cnn"].values[:, 0]
+    np.testing.assert_allclose(stem, plain.arrays["cka/vit__cnn"].values[:, 0])
+
+
+def test_a_head_that_is_not_a_number_spoils_its_own_subsets_alone():
+    random = np.random.default_rng(0)
+    hsic = random.normal(size=(3, 5, 5))
+    subsets = np.array([[1.0, 1, 0], [0, 1, 1]])
+    broken = hsic.copy()
+    broken[1, 0, :] = broken[1, :, 0] = np.nan
+    found, whole = subset_hsic(broken, subsets), subset_hsic(hsic, subsets)
+    assert np.isnan(found[1, 0]).all()
+    assert np.isnan(found[1, :, 0]).all()
+    np.testing.assert_allclose(found[1, 1:, 1:], whole[1, 1:, 1:])
+    np.testing.assert_allclose(found[[0, 2]], whole[[0, 2]])

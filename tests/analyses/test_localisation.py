@@ -265,3 +265,20 @@ def test_figures_show_three_tokens_of_two_blocks(make_model, digit_images):
     assert column_labels(grid) == ["corner token", "edge token", "centre token"]
     assert row_labels(grid) == ["blocks.1", "blocks.0"]
     assert figures["localisation-score"].axes[0].get_yticklabels()[1].get_text() == "k"
+
+
+@pytest.mark.parametrize("batch_size", [10, 40])
+def test_a_token_that_is_not_finite_once_is_named_and_has_no_cka(batch_size):
+    images = np.maximum(noise(), 1)
+    images[25, 0, 0] = 0  # in the first patch of one image
+    module = identity_net()
+    module[0].register_forward_hook(
+        lambda part, args, output: torch.where(output == 0, torch.nan, output)
+    )
+    result = compare(module, images, batch_size)
+    cka = result.arrays["last_block/m"].values
+    assert np.isnan(cka[0]).all()
+    np.testing.assert_allclose(np.diagonal(cka)[1:], 1, atol=1e-5)
+    assert result.metrics["localisation/m/score_last_block"] == 1
+    said = "m: 1 of 16 tokens of 1.2 are constant or not finite and left out of the score: (0,0)"
+    assert said in result.notes

@@ -284,3 +284,39 @@ def test_networks_without_places_do_not_apply(digit_images):
     model = describe_module(module, name="flat", image_size=SIDE)
     found = compare_models([model], digit_images[0], only=["receptive-field"])
     assert "lie over the image" in found.not_applicable["receptive-field"]
+
+
+class Shifting(Net):
+    """Works in place on the images that it is given."""
+
+    def forward(self, x):
+        return super().forward(x.sub_(0.5).mul_(2))
+
+
+def test_a_network_that_works_in_place_on_its_input_is_measured_as_one_that_does_not():
+    torch.manual_seed(0)
+    shifting, plain = Shifting(), Net()
+    plain.load_state_dict(shifting.state_dict())
+    pixels = np.random.default_rng(0).integers(0, 256, (8, SIDE, SIDE, 3), dtype=np.uint8)
+    models = [
+        describe_module(shifting, name="m", image_size=SIDE, class_names=list("abc")),
+        describe_module(
+            plain, name="m", image_size=SIDE, class_names=list("abc"), mean=[0.5] * 3, std=[0.5] * 3
+        ),
+    ]
+    own, other = (
+        compare_models(
+            [model], pixels, only=["receptive-field", "residuals", "grad-cam"],
+            settings=Settings(references=False, batch_size=8, shown_images=2),
+        ).results
+        for model in models
+    )  # fmt: skip
+    assert set(own) == {"receptive-field", "residuals", "grad-cam"}
+    for name, result in own.items():
+        assert result.labels.keys() == other[name].labels.keys()
+        scale = 2 if name == "receptive-field" else 1  # its gradients are of pixels before that
+        for key, array in result.arrays.items():
+            if array.values.dtype.kind == "f":
+                factor = scale if "map/" in key else 1
+                expected = factor * other[name].arrays[key].values
+                np.testing.assert_allclose(array.values, expected, atol=1e-5, err_msg=key)

@@ -2,7 +2,7 @@ import pytest
 import timm
 import torch
 
-from tests.capture.networks import Plain, branches_of, conv_net, residual_net, seen, tiny
+from tests.capture.networks import SIDE, Plain, branches_of, conv_net, residual_net, seen, tiny
 from zoo.capture import Tap, trace
 from zoo.capture.branches import Branch, find_branches
 from zoo.models.build import NoSkipBlock
@@ -79,3 +79,12 @@ def test_a_block_that_adds_nothing_has_no_branch():
     for i, block in enumerate(module.blocks):
         module.blocks[i] = NoSkipBlock(block)
     assert branches_of(module) == ()
+
+
+def test_the_example_stays_as_it_is_where_a_network_works_in_place_on_it():
+    net = residual_net()
+    net.register_forward_pre_hook(lambda part, args: args[0].sub_(0.5))
+    example = torch.randn(1, 3, SIDE, SIDE)
+    layers, before = trace(net, example.clone()), example.clone()
+    assert find_branches(net, layers, example)
+    assert torch.equal(example, before)

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from zoo.errors import UserError
 from zoo.models.files import describe_module, load_model, save_model
-from zoo.models.preprocess import preprocess
+from zoo.models.preprocess import model_input, preprocess
 from zoo.models.spec import ModelSpec
 
 
@@ -196,3 +196,23 @@ def test_the_mode_is_restored(digit_images):
     module.train()
     model(digit_images[0])
     assert module.training
+
+
+def test_the_input_follows_the_networks_precision_and_device(make_model, digit_images):
+    model = make_model("vit", "v")
+    expected = model(digit_images[0])
+    model.module.bfloat16()
+    x = model_input(digit_images[0], model.spec, model.module)
+    assert x.dtype == torch.bfloat16
+    found = model(digit_images[0])
+    assert found.dtype == torch.bfloat16
+    assert torch.allclose(found.float(), expected, atol=0.05)
+    assert model_input(digit_images[0], model.spec, model.module.to("meta")).is_meta
+
+
+def test_a_network_without_parameters_gets_float32():
+    spec = describe_module(torch.nn.Flatten(), name="m", image_size=4).spec
+    images = np.zeros((2, 4, 4, 3), np.uint8)
+    assert model_input(images, spec, torch.nn.Flatten()).dtype == torch.float32
+    norm = torch.nn.BatchNorm2d(3, affine=False).double()
+    assert model_input(images, spec, norm).dtype == torch.float64

@@ -16,7 +16,7 @@ from zoo.analyses.places import choose_images
 from zoo.capture.ablate import PARTS, ablated
 from zoo.capture.branches import Branch, find_branches
 from zoo.capture.layers import evaluating
-from zoo.models.preprocess import preprocess
+from zoo.models.preprocess import logits_of, model_input
 from zoo.report import style
 
 ABOUT = About(
@@ -54,8 +54,9 @@ def start(study: Study) -> Accumulator:
         if tuple(subject.model.spec.class_names) != study.class_names:
             notes.append(f"{subject.name}: not ablated, since it was trained on other classes")
             continue
-        example = preprocess(study.images[:1], subject.model.spec).to(study.device)
-        branches = find_branches(subject.model.module, subject.trace, example)
+        module = subject.model.module
+        example = model_input(study.images[:1], subject.model.spec, module)
+        branches = find_branches(module, subject.trace, example)
         if branches:
             found[s] = branches
         else:
@@ -129,11 +130,8 @@ class _Ablation(Accumulator):
         module = subject.model.module
         with torch.inference_mode(), evaluating(module):
             for start in range(0, len(images), size):
-                x = preprocess(images[start : start + size], subject.model.spec)
-                output = module(x.to(self.study.device))
-                predicted.append(
-                    predictions(output if isinstance(output, torch.Tensor) else output[0])
-                )
+                x = model_input(images[start : start + size], subject.model.spec, module)
+                predicted.append(predictions(logits_of(module(x))))
         return np.concatenate(predicted)
 
 

@@ -13,7 +13,8 @@ model over the images.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +26,8 @@ from zoo.capture.layers import Trace
 from zoo.capture.taps import Tap
 from zoo.config import Settings
 from zoo.models.files import LoadedModel
+
+MOST_PREFIX = 8  # class, distillation and register tokens, where their number is guessed
 
 
 class NotApplicable(Exception):  # noqa: N818 - it is no error
@@ -176,10 +179,75 @@ __all__ = [
     "Settings",
     "Study",
     "Subject",
+    "family_of",
     "pair_name",
+    "token_grid",
 ]
 
 
 def pair_name(a: str, b: str) -> str:
     """Return the name of a pair of models in the names of metrics and arrays."""
     return f"{a}__{b}"
+
+
+def family_of(layers: Trace) -> str:
+    """Say what kind of network it is, from what it computes rather than from its name."""
+    names = layers.of_role("block")
+    if layers.turned and not names:
+        return "other"  # the layers around its blocks do not say what it is
+    blocks = [layer for layer in layers if layer.role == "block"] or list(layers)
+    # A CNN may pool by attention after its blocks.
+    attending = [
+        layer.attention
+        for layer in layers
+        if layer.attention and (not names or _is_inside(layer.name, names))
+    ]
+    if attending:
+        over_all = all(windows == 1 for windows, *_ in attending)
+        _, _, queries, keys = attending[0]
+        # A hybrid that attends in some blocks hands on maps, not tokens.
+        tokens = 2 * sum(len(layer.shape) == 2 for layer in blocks) >= len(blocks)
+        return "vit" if over_all and queries == keys and tokens else "windowed"
+    if any(len(layer.shape) == 3 for layer in blocks):
+        return "cnn"
+    return "mlp" if any(len(layer.shape) == 2 for layer in blocks) else "other"
+
+
+def _is_inside(name: str, blocks: Sequence[str]) -> bool:
+    return any(name == block or name.startswith((f"{block}.", f"{block}#")) for block in blocks)
+
+
+def token_grid(model: LoadedModel, layers: Trace) -> Grid | None:
+    """Find how the tokens of a model's blocks lie over the image; None where they do not.
+
+    How many tokens come before the patches is known of timm's networks. Of others, the patches
+    are counted where they are cut: in the maps that the stem hands on. Without such maps, tokens
+    are taken for a square with few others before it, if its patches fill the image.
+    """
+    shapes = [layer.shape for layer in layers if layer.role == "block" and len(layer.shape) == 2]
+    if not shapes:
+        return None
+    tokens, size = shapes[0][0], model.spec.image_size
+    known = getattr(model.module, "num_prefix_tokens", None)
+    if known is not None:
+        height = width = math.isqrt(max(0, tokens - int(known)))
+        fits = height > 0 and height * width == tokens - int(known)
+    elif places := _stem_places(layers, tokens):
+        height, width = places
+        # Inputs are square: a grid that is not has patches whose sides differ.
+        fits = height == width
+    else:
+        height = width = math.isqrt(tokens)
+        fits = tokens - height * width <= MOST_PREFIX and size % height == 0
+    return Grid(tokens - height * width, height, width, size / height) if fits else None
+
+
+def _stem_places(layers: Trace, tokens: int) -> tuple[int, int] | None:
+    """Return height and width of the largest map before the blocks with at most so many places."""
+    names = [layer.name for layer in layers]
+    stem = layers.of_role("stem")
+    before = names[: names.index(stem[-1]) + 1] if stem else []
+    maps = [layers[name].shape[1:] for name in before if len(layers[name].shape) == 3]
+    # A map of fewer places is no grid of patches but a step of something else, such as a gate.
+    fitting = [(h, w) for h, w in maps if 0 <= tokens - h * w <= max(h * w, MOST_PREFIX)]
+    return max(fitting, key=math.prod) if fitting else None

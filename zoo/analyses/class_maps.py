@@ -10,6 +10,7 @@ from zoo.analyses.base import Subject
 from zoo.analyses.places import Layout, last_block, layout_of, places_of
 from zoo.capture.layers import evaluating
 from zoo.capture.taps import Tap, observe
+from zoo.models.preprocess import logits_of
 
 GRADIENT_BATCH = 8  # images whose whole graph, or attention, is held at once
 
@@ -72,7 +73,7 @@ def _at_block(
         torch.enable_grad(),
         observe(module, taps, lambda tap, value: captured.__setitem__(tap.kind, value)),
     ):
-        score = logits_of(module, pixels.detach().requires_grad_().clone())
+        score = logits_of(module(pixels.detach().requires_grad_().clone()))
         score = score.gather(1, classes[:, None]).sum()
         # A block's input has the layout of its output for certain only where both are tokens.
         for kind in ("output", "input") if layout.kind == "tokens" else ("output",):
@@ -83,8 +84,8 @@ def _at_block(
             )
             if gradient is None or not bool(places_of(gradient, layout).any()):
                 continue
-            maps = grad_cam(places_of(captured[kind], layout), places_of(gradient, layout))
-            found[kind] = maps.detach().float().unflatten(1, (layout.height, layout.width))
+            sides = (places_of(v.detach().float(), layout) for v in (captured[kind], gradient))
+            found[kind] = grad_cam(*sides).unflatten(1, (layout.height, layout.width))
     return found
 
 
@@ -101,17 +102,12 @@ def rollout_maps(subject: Subject, attending: Attending, pixels: torch.Tensor) -
     taps = [Tap(name, "attention") for name in attending.layers]
     module = subject.model.module
     with evaluating(module), torch.inference_mode(), observe(module, taps, step):
-        module(pixels)
+        module(pixels.clone())  # a network may work in place on its input
     return token_maps(found[0], attending.grid, class_token=attending.class_token)
 
 
 def probabilities_of(subject: Subject, pixels: torch.Tensor) -> torch.Tensor:
     """Return a model's class probabilities (n, classes) for its input (n, 3, size, size)."""
     with evaluating(subject.model.module), torch.inference_mode():
-        return logits_of(subject.model.module, pixels).float().softmax(dim=1)
-
-
-def logits_of(module: torch.nn.Module, pixels: torch.Tensor) -> torch.Tensor:
-    """Return logits (n, classes), of several outputs the first."""
-    output = module(pixels)
-    return output if isinstance(output, torch.Tensor) else output[0]
+        # A copy: a network may work in place on its input, and the pixels are used again.
+        return logits_of(subject.model.module(pixels.clone())).float().softmax(dim=1)

@@ -21,7 +21,7 @@ from zoo.analyses.base import (
     Subject,
 )
 from zoo.analyses.image_grid import image_grid
-from zoo.analyses.places import evenly, layout_of
+from zoo.analyses.places import as_seen, evenly, layout_of
 from zoo.capture.taps import Tap
 
 ABOUT = About(
@@ -135,9 +135,7 @@ class _Maps(Accumulator):
 
     def result(self) -> Result:
         study = self.study
-        arrays = {
-            "images": Array(study.images[list(study.shown)], ("image", "row", "column", "colour"))
-        }
+        arrays: dict[str, Array] = {}
         labels = {"image": name_images(study), "colour": ("red", "green", "blue")}
         metrics: dict[str, float] = {}
         for s in self.layers:
@@ -156,8 +154,11 @@ class _Maps(Accumulator):
         return Result(names, arrays, metrics, labels, notes)
 
     def _arrays(self, s: int) -> dict[str, Array]:
-        name = self.study.subjects[s].name
-        arrays = {}
+        subject = self.study.subjects[s]
+        name, shown = subject.name, self.study.images[list(self.study.shown)]
+        pixels = ("image", f"pixel_row[{name}]", f"pixel_column[{name}]", "colour")
+        # Maps lie over what the network saw, which may be a part of the image.
+        arrays = {f"images/{name}": Array(as_seen(shown, subject), pixels)}
         for layer in self.layers[s]:
             maps = np.stack([self.means[s, layer][i] for i in self.study.shown])
             arrays[f"mean/{name}/{layer}"] = Array(
@@ -189,8 +190,8 @@ class _Maps(Accumulator):
 def draw(result: Result) -> dict[str, Figure]:
     """Draw each model's mean maps, block by block, and the strongest channels of each stage."""
     figures = {}
-    images = list(result.arrays["images"].values)
     for name in result.models:
+        images = list(result.arrays[f"images/{name}"].values)
         layers = evenly(result.labels[f"layer[{name}]"], MAX_COLUMNS)
         means = [result.arrays[f"mean/{name}/{layer}"].values for layer in layers]
         rows = [[image, *(m[i] for m in means)] for i, image in enumerate(images)]

@@ -23,7 +23,7 @@ from zoo.analyses.class_maps import class_maps, probabilities_of, rollout_maps
 from zoo.analyses.deletion import STEPS, area_under, deletion_curve, upsample
 from zoo.analyses.grad_cam_figures import draw_curves, draw_maps
 from zoo.analyses.places import Layout, as_seen, last_block, layout_of
-from zoo.models.preprocess import preprocess
+from zoo.models.preprocess import model_input
 
 ABOUT = About(
     name="grad-cam",
@@ -136,8 +136,8 @@ class _GradCam(Accumulator):
 
     def _explain(self, s: int) -> _Explained:
         subject, seed = self.study.subjects[s], self.study.settings.seed
-        pixels = preprocess(self.study.images[self.images], subject.model.spec)
-        pixels = pixels.to(self.study.device)
+        images, model = self.study.images[self.images], subject.model
+        pixels = model_input(images, model.spec, model.module)
         probabilities = probabilities_of(subject, pixels)
         classes = {PREDICTED: probabilities.argmax(dim=1)}
         if (true := true_classes(self.study, subject, probabilities.shape[1])) is not None:

@@ -27,6 +27,7 @@ from zoo.analyses.base import (
     pair_name,
 )
 from zoo.analyses.cka import centred_gram, cka_from_hsic, cka_interval, pairwise_hsic
+from zoo.analyses.localisation import gram_or_nan
 from zoo.analyses.places import name_copies
 from zoo.capture.taps import Tap
 from zoo.report import style
@@ -96,14 +97,16 @@ def subset_hsic(hsic: NDArray[np.float64], subsets: NDArray[np.float64]) -> NDAr
         subsets: (subsets, heads) of 0 and 1.
 
     Returns:
-        (…, subsets + layers, subsets + layers).
+        (…, subsets + layers, subsets + layers); NaN where a head or layer in it is NaN.
     """
     count, heads = subsets.shape
     layers = hsic.shape[-1] - heads
     combine = np.zeros((count + layers, heads + layers))
     combine[:count, :heads] = subsets
     combine[count:, heads:] = np.eye(layers)
-    return combine @ hsic @ combine.T
+    lost = np.isnan(np.diagonal(hsic, axis1=-2, axis2=-1)).astype(float) @ combine.T > 0
+    found = combine @ np.nan_to_num(hsic) @ combine.T
+    return np.where(lost[..., :, None] | lost[..., None, :], np.nan, found)
 
 
 def rank_correlation(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
@@ -197,7 +200,7 @@ class _Heads(Accumulator):
 
     def _keep(self, subject: int, row: int, value: torch.Tensor) -> None:
         gram = centred_gram(value)
-        self.grams[subject, row] = gram.values
+        self.grams[subject, row] = gram_or_nan(gram)
         if gram.problem:
             self.problems.setdefault((subject, row), gram.problem)
 
@@ -253,9 +256,7 @@ class _Heads(Accumulator):
             arrays[f"low/{name}"] = Array(ends[0][cells], dims)
             arrays[f"high/{name}"] = Array(ends[1][cells], dims)
         else:
-            self.notes.append(
-                f"{name}: no intervals: they come from batches, of which there is one"
-            )
+            self.notes += [f"{name}: no intervals: they come from batches, of which there is one"]
         metrics[f"local-heads/{name}/distance_range"] = float(means[-1] - means[0])
         ranks = np.array([rank_correlation(means, column) for column in cka.T])
         arrays[f"spearman/{name}"] = Array(ranks, dims[1:])
@@ -286,9 +287,8 @@ def _draw_pair(result: Result, name: str) -> Figure:
             colour = style.COLOURS[i % len(style.COLOURS)]
             # The first lines are broader, so that they show where a later one covers them.
             width = max(1.0, 3.4 - 0.8 * i)
-            axis.plot(
-                means, cka.values[:, i], "o-", lw=width, ms=width + 2, color=colour, label=layer
-            )
+            drawn = axis.plot(means, cka.values[:, i], "o-", lw=width, ms=width + 2, color=colour)
+            drawn[0].set_label(layer)
             if f"low/{name}" in result.arrays:
                 low, high = (result.arrays[f"{end}/{name}"].values[:, i] for end in ("low", "high"))
                 axis.fill_between(means, low, high, color=colour, alpha=0.12, lw=0)

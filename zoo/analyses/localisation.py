@@ -27,7 +27,7 @@ from zoo.analyses.base import (
     Subject,
 )
 from zoo.analyses.localisation_figures import LAST, LAST_BUT_ONE, draw_maps, draw_scores
-from zoo.analyses.measures.linear_cka import centred_gram
+from zoo.analyses.measures.linear_cka import CentredGram, centred_gram
 from zoo.analyses.places import Layout, layout_of, name_copies, places_of
 from zoo.capture.taps import Tap
 from zoo.models.preprocess import resize_and_crop
@@ -74,14 +74,23 @@ class HsicSums:
         self.patches = self.patches + (patches.square().sum(dim=1) / scale).cpu().numpy()
 
     def cka(self) -> NDArray[np.float64]:
-        """Return CKA (tokens, patches); NaN where a token or a patch never varied."""
+        """Return CKA (tokens, patches); NaN where either never varied or was once not finite."""
         own = [np.where(np.greater(x, 0), x, np.nan) for x in (self.tokens, self.patches)]
         return np.asarray(self.cross / np.sqrt(own[0])[:, None] / np.sqrt(own[1]))
 
 
 def stacked_grams(values: Iterable[torch.Tensor]) -> torch.Tensor:
-    """Return the U-centred Gram matrices (k, n²) of k representations (n, …) of a batch."""
-    return torch.stack([centred_gram(value).values for value in values])
+    """Return the U-centred Gram matrices (k, n²) of k representations (n, …) of a batch.
+
+    That of a representation that is not finite is NaN, so that its sums over batches are too.
+    """
+    return torch.stack([gram_or_nan(centred_gram(value)) for value in values])
+
+
+def gram_or_nan(gram: CentredGram) -> torch.Tensor:
+    """Return a Gram matrix's values: NaN where it is not finite, 0 where it is constant."""
+    lost = gram.problem == "is not finite"
+    return torch.full_like(gram.values, math.nan) if lost else gram.values
 
 
 def cut_patches(pixels: torch.Tensor, height: int, width: int) -> list[torch.Tensor]:
@@ -229,10 +238,8 @@ class _Localisation(Accumulator):
                 arrays[f"{block.which}/{name}"] = Array(cka, (token, patch))
                 varied = np.greater(block.sums.patches, 0)
                 notes += _gaps(name, "patches of the images", names, varied)
-                notes += _gaps(
-                    name, f"tokens of {block.block}", labels[token],
-                    np.greater(block.sums.tokens, 0),
-                )  # fmt: skip
+                kept = np.greater(block.sums.tokens, 0)
+                notes += _gaps(name, f"tokens of {block.block}", labels[token], kept)
                 score = localisation_score(cka, block.own)
                 if math.isfinite(score):
                     metrics[f"localisation/{name}/score_{block.which}"] = score

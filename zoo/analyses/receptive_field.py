@@ -20,7 +20,7 @@ from zoo.analyses.receptive_field_figures import SHARES, draw_maps, draw_radii
 from zoo.capture.branches import find_branches
 from zoo.capture.layers import evaluating
 from zoo.capture.taps import Tap, observe
-from zoo.models.preprocess import preprocess
+from zoo.models.preprocess import model_input
 
 ABOUT = About(
     name="receptive-field",
@@ -138,11 +138,12 @@ def receptive_fields(
 
     with torch.enable_grad(), evaluating(module), observe(module, places, on_value):
         for batch in inputs.split(batch_size):
-            x = batch.detach().requires_grad_()
-            module(x)
+            leaf = batch.detach().requires_grad_()
+            # A copy: a network may work in place on its input, which a leaf does not allow.
+            module(leaf.clone())
             for tap, target in targets.items():
                 (gradient,) = torch.autograd.grad(
-                    target, x, retain_graph=True, materialize_grads=True
+                    target, leaf, retain_graph=True, materialize_grads=True
                 )
                 gradient = gradient.abs() if absolute == "before" else gradient
                 total = gradient.sum(dim=0, dtype=torch.float64).cpu().numpy()
@@ -215,7 +216,7 @@ class _ReceptiveFields(Accumulator):
     def _measure(self, subject: Subject) -> None:
         name, model, layers = subject.name, subject.model, depths(subject)
         rows = choose_images(len(self.study.images), IMAGES, self.study.settings.seed)
-        inputs = preprocess(self.study.images[rows], model.spec).to(self.study.device)
+        inputs = model_input(self.study.images[rows], model.spec, model.module)
         taps = {layer: Tap(layer) for layer in layers}
         branches = {
             f"{branch.block} {branch.kind}": branch.output

@@ -20,7 +20,7 @@ from zoo.analyses.places import layout_of
 from zoo.analyses.residual_figures import COSINE, draw_depth, draw_tokens
 from zoo.capture.branches import Branch, find_branches
 from zoo.capture.taps import Tap
-from zoo.models.preprocess import preprocess
+from zoo.models.preprocess import model_input
 
 ABOUT = About(
     name="residuals",
@@ -122,8 +122,9 @@ def start(study: Study) -> Accumulator:
     """
     found: dict[int, tuple[Branch, ...]] = {}
     for s, subject in enumerate(study.models):
-        example = preprocess(study.images[:1], subject.model.spec).to(study.device)
-        branches = find_branches(subject.model.module, subject.trace, example)
+        module = subject.model.module
+        example = model_input(study.images[:1], subject.model.spec, module)
+        branches = find_branches(module, subject.trace, example)
         found[s] = tuple(b for b in branches if layout_of(subject, b.block))
     if not any(found.values()):
         raise NotApplicable("no model has residual blocks")

@@ -45,7 +45,8 @@ def find_branches(module: nn.Module, layers: Trace, example: torch.Tensor) -> tu
     Args:
         module: the network.
         layers: its trace.
-        example: an input (n, 3, height, width); one image that is not constant is enough.
+        example: an input (n, 3, height, width); one image that is not constant is enough. It
+            stays as it is, also where the network works in place on its input.
 
     Returns:
         The branches; a block in which no sum was found has none.
@@ -64,7 +65,7 @@ def find_branches(module: nn.Module, layers: Trace, example: torch.Tensor) -> tu
             found.extend(_branches_of(module, layers, block, seen.pop(block)))
 
     with torch.inference_mode(), evaluating(module), observe(module, taps, on_value):
-        module(example)
+        module(example.clone())
     return tuple(found)
 
 

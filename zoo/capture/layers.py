@@ -15,6 +15,7 @@ from torch import nn
 
 from zoo.capture.attention import AttentionRecorder, is_attention
 from zoo.errors import UserError
+from zoo.models.preprocess import first_tensor
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 Call = tuple[str, tuple[int, ...]]  # a layer's name and its output's shape
@@ -41,10 +42,13 @@ class Trace:
 
     `silent` names the modules that never gave a tensor of the images: those that did not run,
     and those whose output is the same for any images, such as a table of positions.
+    `turned` names those blocks among them that ran: their outputs do not have the images on the
+    first axis (a transformer may put tokens first).
     """
 
     layers: tuple[Layer, ...]
     silent: tuple[str, ...]
+    turned: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[Layer]:
         return iter(self.layers)
@@ -114,7 +118,9 @@ def trace(module: nn.Module, example: torch.Tensor) -> Trace:
         if shape is not None
     )
     fired = {layer.name.partition("#")[0] for layer in layers}
-    return Trace(layers, tuple(p for p, _ in module.named_modules() if p and p not in fired))
+    silent = tuple(p for p, _ in module.named_modules() if p and p not in fired)
+    ran = {name for name, _ in finished}
+    return Trace(layers, silent, tuple(b for b in blocks if b in silent and b in ran))
 
 
 def _list_calls(module: nn.Module, example: torch.Tensor, finished: list[Call]) -> None:
@@ -231,17 +237,6 @@ def _adding(path: str, attending: dict) -> Any:
         attending[path] = (weights[..., 0, 0, 0].numel(), heads, queries, keys)
 
     return note
-
-
-def first_tensor(output: Any) -> torch.Tensor | None:
-    """Return a module's output tensor; of several, the first; None where there is none."""
-    if isinstance(output, torch.Tensor):
-        return output
-    if isinstance(output, tuple | list):
-        return next((t for t in map(first_tensor, output) if t is not None), None)
-    if isinstance(output, dict):
-        return first_tensor(list(output.values()))
-    return None
 
 
 def _roles(names: list[str], blocks: tuple[str, ...], before_blocks: list[str]) -> dict[str, str]:

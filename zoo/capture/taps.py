@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from zoo.capture.attention import AttentionRecorder
-from zoo.capture.layers import first_tensor, per_image
+from zoo.capture.layers import per_image
 from zoo.errors import UserError
+from zoo.models.preprocess import first_tensor
 
 KINDS = ("input", "output", "attention")
 OnValue = Callable[["Tap", torch.Tensor], None]

@@ -18,7 +18,7 @@ from torch.nn.modules.module import register_module_module_registration_hook
 from zoo.errors import UserError
 from zoo.files import write_bytes, write_json
 from zoo.models.build import build_spec, count_parameters
-from zoo.models.preprocess import preprocess
+from zoo.models.preprocess import logits_of, model_input
 from zoo.models.spec import SPEC, WEIGHTS, ModelSpec, model_digest, read_spec
 
 # What a stranger's spec may ask for; the largest of timm's own ask for less than half of it.
@@ -40,13 +40,16 @@ class LoadedModel:
     uri: str = ""
 
     def __call__(self, images: Any) -> torch.Tensor:
-        """Return logits (n, classes) of uint8 images (n, height, width, 3), in eval mode."""
-        device = next(self.module.parameters()).device
+        """Return logits (n, classes) of uint8 images (n, height, width, 3), in eval mode.
+
+        Raises:
+            UserError: the network's output holds no tensor.
+        """
         training = self.module.training
         self.module.eval()
         try:
             with torch.inference_mode():
-                return self.module(preprocess(images, self.spec).to(device))
+                return logits_of(self.module(model_input(images, self.spec, self.module)))
         finally:
             self.module.train(training)
 

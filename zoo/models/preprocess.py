@@ -1,13 +1,41 @@
-"""From stored pixels to a model's input: each model gets the same images its own way."""
+"""From stored pixels to a model's input, and from its output to logits.
+
+Each model gets the same images its own way.
+"""
 
 from __future__ import annotations
+
+from itertools import chain
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 from torch.nn import functional
 
+from zoo.errors import UserError
 from zoo.models.spec import ModelSpec
+
+
+def model_input(
+    images: NDArray[np.uint8] | torch.Tensor, spec: ModelSpec, module: nn.Module
+) -> torch.Tensor:
+    """Return images as a network takes them, on its device and in its precision.
+
+    Args:
+        images: as in `preprocess`.
+        spec: as in `preprocess`.
+        module: the network. Its first floating-point parameter (or buffer, without parameters)
+            gives device and type; without any, the images stay as `preprocess` gives them.
+
+    Returns:
+        Floating-point tensor (n, 3, image_size, image_size).
+    """
+    x = preprocess(images, spec)
+    tensors = chain(module.parameters(), module.buffers())
+    like = next((tensor for tensor in tensors if tensor.is_floating_point()), None)
+    return x if like is None else x.to(device=like.device, dtype=like.dtype)
 
 
 def preprocess(images: NDArray[np.uint8] | torch.Tensor, spec: ModelSpec) -> torch.Tensor:
@@ -51,3 +79,38 @@ def resize_and_crop(x: torch.Tensor, spec: ModelSpec) -> torch.Tensor:
     )
     top, left = (scaled[0] - size) // 2, (scaled[1] - size) // 2
     return x[:, :, top : top + size, left : left + size].clamp(0, 1)
+
+
+def logits_of(output: Any) -> torch.Tensor:
+    """Return the logits among what a network gives.
+
+    Args:
+        output: a tensor; a mapping, of which `logits` is taken where it has that entry; or
+            several, of which the first tensor is taken: networks with more heads give the main
+            one first.
+
+    Raises:
+        UserError: there is no tensor in it.
+    """
+    found = first_tensor(output["logits"]) if _has_logits(output) else first_tensor(output)
+    if found is None:
+        raise UserError(
+            f"expected a network that gives logits (n, classes): its output holds no tensor, "
+            f"it is {type(output).__name__}"
+        )
+    return found
+
+
+def _has_logits(output: Any) -> bool:
+    return isinstance(output, dict) and "logits" in output
+
+
+def first_tensor(output: Any) -> torch.Tensor | None:
+    """Return a module's output tensor; of several, the first; None where there is none."""
+    if isinstance(output, torch.Tensor):
+        return output
+    if isinstance(output, tuple | list):
+        return next((t for t in map(first_tensor, output) if t is not None), None)
+    if isinstance(output, dict):
+        return first_tensor(list(output.values()))
+    return None
