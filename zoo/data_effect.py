@@ -56,7 +56,7 @@ class Trained:
 class Curve:
     """How alike networks are to those trained on all data, a value a layer.
 
-    `family` is that of the networks (`zoo.engine.family_of`). `role` is `subset`, `ceiling`
+    `family` is that of the networks (`zoo.analyses.base.family_of`). `role` is `subset`, `ceiling`
     (networks trained on all data, of different seeds) or `floor` (untrained networks, `images` 0).
     `cka` (layers,) is the mean over `pairs` pairs of networks; `band` says what lies between `low`
     and `high`. `same_start`: the networks of a pair began with the same weights. `blocks` are
