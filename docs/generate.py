@@ -44,7 +44,9 @@ def commands() -> Iterator[str]:
     """Yield a section a command: what `zoo COMMAND --help` prints."""
     from zoo.cli import cli
 
-    yield from _command(cli, click.Context(cli, info_name="zoo", max_content_width=88))
+    # With zoo's own settings: click keeps the help option that it first makes of a command.
+    settings = {**cli.context_settings, "max_content_width": 88}
+    yield from _command(cli, click.Context(cli, info_name="zoo", **settings))
 
 
 def _command(command: click.Command, context: click.Context) -> Iterator[str]:

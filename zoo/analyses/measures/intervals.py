@@ -30,7 +30,7 @@ def jackknife_interval(
     Source: Efron & Tibshirani 1993, ch. 11; Fisher 1915 for the scale.
 
     >>> jackknife_interval(0.5, [0.45, 0.5, 0.55]).round(2)
-    array([0.07, 0.77])
+    array([0.21, 0.71])
     """
     without = np.asarray(left_out)
     parts = len(without)
