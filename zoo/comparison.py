@@ -148,21 +148,22 @@ class Comparison:
 
         from zoo.analyses import load_analysis
         from zoo.report.html import render
-        from zoo.report.style import save_figure
+        from zoo.report.style import saving
 
         folder = Path(folder)
         check_replaceable(folder, REPORT, BESIDE)
         report = self.report()
         with replacing_folder(folder) as new, _unwatched_memory():
             (new / "arrays").mkdir()
-            for entry in report["analyses"]:
-                result = self.results[entry["name"]]
-                arrays: Any = {name: array.values for name, array in result.arrays.items()}
-                np.savez_compressed(new / entry["arrays"], **arrays)
-                figures = load_analysis(entry["name"]).draw(result)
-                for name, figure in figures.items():
-                    save_figure(figure, new / "figures", file_name(name))
-                entry["figures"] = [file_name(name) for name in figures]
+            with saving(new / "figures") as save:
+                for entry in report["analyses"]:
+                    result = self.results[entry["name"]]
+                    arrays: Any = {name: array.values for name, array in result.arrays.items()}
+                    np.savez_compressed(new / entry["arrays"], **arrays)
+                    figures = load_analysis(entry["name"]).draw(result)
+                    for name, figure in figures.items():
+                        save(figure, file_name(name))
+                    entry["figures"] = [file_name(name) for name in figures]
             write_json(new / REPORT, report)
             write_text(new / PAGE, render(new))
         return report

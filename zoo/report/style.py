@@ -7,7 +7,8 @@ which is even in lightness. Every figure fits the width of a printed page.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +20,7 @@ import matplotlib as mpl
 import numpy as np
 from cycler import cycler
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.cm import ScalarMappable
@@ -27,6 +29,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 from numpy.typing import NDArray
+from PIL import Image
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 SEQUENTIAL = "viridis"
@@ -258,20 +261,49 @@ def shorten(name: str, length: int = 22) -> str:
 
 def save_figure(figure: Figure, folder: Path, name: str) -> tuple[Path, Path]:
     """Save a figure as png (150 dots an inch) and svg, without dates; return both paths."""
+    with saving(folder) as save:
+        return save(figure, name)
+
+
+@contextmanager
+def saving(folder: Path) -> Iterator[Callable[[Figure, str], tuple[Path, Path]]]:
+    """Yield what `save_figure` does for one figure, for many: all are there at the end.
+
+    Compressing a png needs no Python, so that it goes on beside the drawing of the next figure.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    png, svg = folder / f"{name}.png", folder / f"{name}.svg"
-    with styled():
-        figure.dpi = DPI
-        engine = figure.get_layout_engine()
-        if engine is not None:
-            # Once for both files; `savefig` would lay out and draw twice for each of them.
-            engine.execute(figure)
-            figure.set_layout_engine(None)
-        quick = {"compress_level": 2}
-        FigureCanvasAgg(figure).print_png(png, metadata={"Software": None}, pil_kwargs=quick)
-        _fix_axis_labels(figure)
-        FigureCanvasSVG(figure).print_svg(svg, metadata={"Date": None})
-    return png, svg
+    waiting: list[Future[None]] = []
+    with ThreadPoolExecutor(1) as beside:
+
+        def save(figure: Figure, name: str) -> tuple[Path, Path]:
+            png, svg = folder / f"{name}.png", folder / f"{name}.svg"
+            with styled():
+                figure.dpi = DPI
+                engine = figure.get_layout_engine()
+                if engine is not None:
+                    # Once for both files; `savefig` would lay out and draw twice for each of them.
+                    engine.execute(figure)
+                    figure.set_layout_engine(None)
+                for axis in _axis_names(figure):
+                    if not axis.label.get_text():
+                        axis.set_label_coords(0, 0)
+                canvas = FigureCanvasAgg(figure)
+                canvas.draw()
+                drawn = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+                waiting.append(beside.submit(drawn.save, png, compress_level=2, dpi=(DPI, DPI)))
+                _fix_axis_labels(figure)
+                FigureCanvasSVG(figure).print_svg(svg, metadata={"Date": None})
+            return png, svg
+
+        yield save
+        for file in waiting:
+            file.result()
+
+
+def _axis_names(figure: Figure) -> Iterator[Axis]:
+    for axes in figure.axes:
+        yield axes.xaxis
+        yield axes.yaxis
 
 
 def _fix_axis_labels(figure: Figure) -> None:
