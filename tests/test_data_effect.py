@@ -25,12 +25,12 @@ from zoo.data_effect import (
     draw,
     metrics,
     pairings,
-    untrained_network,
     verdicts,
 )
 from zoo.errors import UserError
 from zoo.layer_curves import same_layers, thirds
 from zoo.models.preprocess import preprocess
+from zoo.models.untrained import untrained_network
 
 BLOCKS = ("blocks.0", "blocks.1")
 

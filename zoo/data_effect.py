@@ -31,9 +31,9 @@ from zoo.layer_curves import (
     same_layers,
     thirds,
 )
-from zoo.models.build import build
 from zoo.models.files import LoadedModel
 from zoo.models.spec import ModelSpec
+from zoo.models.untrained import untrained_network
 from zoo.report import style
 
 SUBSET, CEILING, FLOOR = "subset", "ceiling", "floor"
@@ -162,16 +162,6 @@ def pairings(seeds: Sequence[int], full: Sequence[int]) -> list[tuple[int, int]]
     """
     different = [(a, b) for a in seeds for b in full if a != b]
     return different or [(a, b) for a in seeds for b in full]
-
-
-def untrained_network(spec: ModelSpec, seed: int) -> LoadedModel:
-    """Build a network with the weights from which `zoo.variants` starts to train this seed."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        module = build(
-            spec.arch, classes=len(spec.class_names), image_size=spec.image_size, **spec.kwargs
-        )
-    return LoadedModel(UNTRAINED, module.eval(), spec)
 
 
 def _untrained(spec: ModelSpec, seeds: Sequence[int]) -> dict[int, LoadedModel]:

@@ -22,11 +22,11 @@ from zoo.data.build import build_subsets
 from zoo.data.sampling import balanced_order
 from zoo.data.sources import Source
 from zoo.data.subsets import Subset, load_subset
-from zoo.data_effect import untrained_network
 from zoo.engine import compare_models
 from zoo.layer_curves import SameLayers, block_positions, same_layers, thirds
 from zoo.models.build import count_parameters
 from zoo.models.files import LoadedModel
+from zoo.models.untrained import untrained_network
 from zoo.train import OnProgress, Row, Trained, evaluate, train
 
 PARTS = ("train", "validation", "test")

@@ -143,8 +143,8 @@ def two(name, **kwargs):
 def test_the_engines_cka_is_the_minibatch_formula_for_all_pairs_of_layers():
     a, b = two("x"), two("yy")
     result = compared([a, b], IMAGES)
-    # Batches of 16, 16 and 18: the last two images are merged into the batch before.
-    parts = [slice(0, 16), slice(16, 32), slice(32, 50)]
+    # Four batches of at most 16 images, and of nearly the same size.
+    parts = [slice(0, 12), slice(12, 25), slice(25, 38), slice(38, 50)]
     for i, first in enumerate("ab"):
         for j, second in enumerate("ab"):
             x, y = activations(a, IMAGES, first), activations(b, IMAGES, second)
@@ -267,6 +267,15 @@ def test_a_95_percent_interval_holds_the_truth_in_95_percent_of_trials(count):
         held.append(ends[0, 0, 1] <= truth <= ends[1, 0, 1])
     # Three standard errors of 300 trials below 95 %.
     assert np.mean(held) > 0.91
+
+
+def test_a_batch_in_which_a_layer_is_constant_does_not_lose_the_layer():
+    images = np.concatenate([IMAGES, np.zeros_like(IMAGES)])
+    found = compared([two("x"), two("yy")], images, batch_size=len(IMAGES))
+    assert np.isfinite(found.arrays["cka/x__yy"].values).all()
+    assert not [note for note in found.notes if "constant" in note]
+    blank = compared([two("x"), two("yy")], np.zeros_like(images), batch_size=len(IMAGES))
+    assert [note for note in blank.notes if "is constant" in note]
 
 
 def test_permuted_images_and_untrained_networks_are_the_floor(make_model, digit_images):

@@ -28,6 +28,7 @@ from zoo.analyses.base import (
 )
 from zoo.analyses.cka_figures import draw_models, draw_pair
 from zoo.analyses.measures.linear_cka import (
+    IS_CONSTANT,
     CentredGram,
     centred_gram,
     cka_from_hsic,
@@ -90,6 +91,7 @@ class _Pairwise(Accumulator):
         self.position = {row: i for i, row in enumerate(self.rows)}
         self.grams: torch.Tensor | None = None
         self.fired: set[int] = set()
+        self.constant: set[int] = set()  # in a batch; the others may still tell images apart
         self.problems: dict[int, str] = {}
         # Asked for once: small arrays kept from each batch would lie scattered between the
         # activations, and the memory of these could not be used again.
@@ -114,7 +116,9 @@ class _Pairwise(Accumulator):
         row = self.position[subject, tap.layer]
         self.grams[row] = gram.values
         self.fired.add(row)
-        if gram.problem:
+        if gram.problem == IS_CONSTANT:
+            self.constant.add(row)
+        elif gram.problem:
             self.problems.setdefault(row, gram.problem)
 
     def end_batch(self, batch: Batch) -> None:
@@ -135,7 +139,8 @@ class _Pairwise(Accumulator):
             if row not in self.fired:
                 self.problems[row] = "never ran"
             elif not mean[row, row] > 0:
-                self.problems.setdefault(row, "has no positive self-HSIC")
+                why = IS_CONSTANT if row in self.constant else "has no positive self-HSIC"
+                self.problems.setdefault(row, why)
         bad = sorted(self.problems)
         mean[bad, :] = np.nan
         mean[:, bad] = np.nan

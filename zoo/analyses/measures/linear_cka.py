@@ -17,6 +17,7 @@ from zoo.analyses.measures.intervals import jackknife_interval
 from zoo.errors import UserError
 
 CACHED_COLUMNS = 1536
+NOT_FINITE, IS_CONSTANT = "is not finite", "is constant"  # what is wrong with a layer
 
 
 def linear_cka(x: NDArray, y: NDArray) -> float:
@@ -83,9 +84,9 @@ def centred_gram(x: torch.Tensor) -> CentredGram:
     spread = gram.diagonal().sum()
     problem = ""
     if not torch.isfinite(spread):
-        problem = "is not finite"
+        problem = NOT_FINITE
     elif spread <= CONSTANT**2 * (spread + n * shift):  # about ‖x‖²
-        problem = "is constant"
+        problem = IS_CONSTANT
     if problem:
         return CentredGram(torch.zeros(n * n, dtype=torch.float64, device=x.device), problem)
     return CentredGram(u_centre(gram).flatten())
