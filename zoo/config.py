@@ -154,6 +154,10 @@ class Settings:
     references: bool = True
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        _check("shown_images", self.shown_images >= 1, "at least 1", self.shown_images)
+        _check("seed", self.seed in SEEDS, "0 to 4294967295", self.seed)
+
 
 @dataclass(frozen=True)
 class Params:

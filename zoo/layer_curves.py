@@ -90,7 +90,7 @@ def thirds(values: NDArray[np.float64], blocks: Sequence[int]) -> dict[str, floa
     0.8
     """
     inner = values[list(blocks)]
-    third = max(1, len(inner) // 3)
+    third = third_of(len(inner))
     low, high = inner[:third].mean(), inner[-third:].mean()
     found = {
         "mean": inner.mean(),
@@ -99,6 +99,11 @@ def thirds(values: NDArray[np.float64], blocks: Sequence[int]) -> dict[str, floa
         "low_minus_high": low - high,
     }
     return {name: float(value) for name, value in found.items() if np.isfinite(value)}
+
+
+def third_of(count: int) -> int:
+    """Return how many of so many layers are a third: one at least."""
+    return max(1, count // 3)
 
 
 def draw_lines(axis: Axes, layers: Sequence[str], lines: Sequence[Line], *, most: int) -> None:

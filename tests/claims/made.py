@@ -6,6 +6,7 @@ import numpy as np
 
 from zoo.analyses.base import Array, Grid, Result
 from zoo.claims import judge
+from zoo.config import Settings
 
 LAYERS = ("stem", "b.0", "b.1", "b.2", "b.3", "b.4", "head")
 ROLES = dict(zip(LAYERS, ["stem", *["block"] * 5, "head"], strict=True))
@@ -16,11 +17,11 @@ class Roles(dict):
         return SimpleNamespace(role=super().__getitem__(name))
 
 
-def subject(name, family, subset="s", count=100, *, arch="", pools="token"):
+def subject(name, family, subset="s", count=100, *, arch="", pools="token", parameters=10**7):
     """A model; a ViT has 4 × 4 patches of 4 pixels and reads what `pools` says."""
     spec = SimpleNamespace(
-        arch=arch or family, source="digits", subset=subset, subset_digest=subset,
-        subset_count=count,
+        arch=arch or family, kwargs={}, image_size=16, source="digits", subset=subset,
+        subset_digest=subset, subset_count=count, parameters=parameters, seed=0,
     )  # fmt: skip
     module = SimpleNamespace(global_pool=pools)
     grid = Grid(1 if pools == "token" else 0, 4, 4, 4.0) if family == "vit" else None
@@ -38,7 +39,8 @@ GAP = subject("g", "vit", arch="vit-gap", pools="avg")
 
 def verdicts(models, **results):
     """Return verdicts by (claim, names of the models); an analysis' dashes are underscores."""
-    study = SimpleNamespace(models=tuple(models), images=np.zeros((50, 1)))
+    settings = Settings(references=False)
+    study = SimpleNamespace(models=tuple(models), images=np.zeros((50, 1)), settings=settings)
     named = {name.replace("_", "-"): result for name, result in results.items()}
     findings = SimpleNamespace(study=study, results=named, not_applicable={})
     return {(v.claim.id, v.models): v for v in judge(findings)}

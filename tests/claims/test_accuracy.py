@@ -1,6 +1,9 @@
+import numpy as np
 import pytest
 
 from tests.claims.made import CNN, LESS_AND_MORE, VIT, arrays, subject, verdicts
+from zoo.analyses.accuracy import paired_difference
+from zoo.claims.measured.metrics import difference
 
 
 def accuracy(**changed):
@@ -29,12 +32,31 @@ def test_models_of_other_data_are_not_held_against_each_other():
     assert found["Z-accuracy", ()].detail.startswith("needs a ViT and a CNN that were trained")
 
 
-@pytest.mark.parametrize(("more", "verdict"), [(0.05, "supported"), (0.25, "not supported")])
-def test_the_gap_narrows_or_does_not(more, verdict):
-    result = accuracy(c__v=[0.2, 0.1, 0.3], d__w=[more] * 3)
+def test_a_network_of_another_size_is_not_held_against_another():
+    small = subject("c", "cnn", parameters=4 * 10**6)
+    found = verdicts([VIT, small], accuracy=accuracy(c__v=[0.2, 0.1, 0.3]))["Z-accuracy", ()]
+    assert found.verdict == "not applicable"
+
+
+@pytest.mark.parametrize(
+    ("more", "verdict"), [(0.05, "supported"), (0.15, "not supported"), (0.25, "not supported")]
+)
+def test_the_gap_narrows_by_more_than_chance_or_does_not(more, verdict):
+    result = accuracy(c__v=[0.2, 0.15, 0.25], d__w=[more, more - 0.05, more + 0.05])
     found = verdicts(LESS_AND_MORE, accuracy=result)["Z-gap", ("v", "w", "c", "d")]
     assert found.verdict == verdict
     assert found.value == pytest.approx(0.2 - more)
+
+
+def test_a_gap_that_does_not_change_is_seldom_found_to_narrow():
+    # Four networks that are right on 90 % of 359 images, by chance.
+    random = np.random.default_rng(0)
+    narrows = 0
+    for _ in range(300):
+        right = random.random((4, 359)) < 0.9
+        gaps = [paired_difference(right[i], right[j]) for i, j in ((0, 1), (2, 3))]
+        narrows += difference(*gaps)[1] > 0
+    assert narrows / 300 < 0.05
 
 
 WHOLE, WITHOUT = subject("v", "vit"), subject("n", "vit", arch="vit-noskip2")

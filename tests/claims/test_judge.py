@@ -67,6 +67,7 @@ def findings():
         "mixer": ("mixer", "full", 20, {"embed_dim": 16, "num_blocks": 2}),
     }  # fmt: skip
     digits = {"class_names": list("0123"), "image_size": 16, "source": "digits"}
+    digits["parameters"] = 10_000
     models = []
     torch.manual_seed(0)
     for name, (arch, subset, count, kwargs) in kinds.items():

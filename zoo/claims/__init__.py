@@ -16,6 +16,7 @@ from zoo.claims.base import (
     Measurement,
     Verdict,
 )
+from zoo.claims.floor import with_floors
 from zoo.claims.table import CLAIMS
 from zoo.engine import Findings
 
@@ -23,8 +24,13 @@ __all__ = ["CLAIMS", "Claim", "Verdict", "judge", "judge_values"]
 
 
 def judge(findings: Findings) -> list[Verdict]:
-    """Return a verdict for every claim and every group of models that it applies to."""
-    return [verdict for claim in CLAIMS for verdict in _judge(claim, findings)]
+    """Return a verdict for every claim and every group of models that it applies to.
+
+    Where the comparison has references, so have the verdicts: the same tests before training,
+    for which one more comparison is made.
+    """
+    verdicts = [verdict for claim in CLAIMS for verdict in _judge(claim, findings)]
+    return with_floors(findings, verdicts) if findings.study.settings.references else verdicts
 
 
 def judge_values(claim_id: str, models: tuple[str, ...], *values: object, n: int) -> Verdict:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from zoo.analyses.base import Subject
 
@@ -43,11 +44,16 @@ class Claim:
     analysis: str
     cases: Callable[[Sequence[Subject]], Iterable[Models]] | None
     measure: Callable[..., Measurement | str | None]
+    stay_trained: tuple[int, ...] | None = ()
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A claim met with a comparison: the number, n (images) and what it says of these models."""
+    """A claim met with a comparison: the number, n (images) and what it says of these models.
+
+    `untrained` is the claim's floor: its number for the same networks before training, where it
+    was measured (`zoo.claims.floor`). What holds there too was not learnt.
+    """
 
     claim: Claim
     models: tuple[str, ...]
@@ -55,8 +61,16 @@ class Verdict:
     n: int
     verdict: str
     detail: str
+    untrained: Measurement | None = None
 
-    def as_dict(self) -> dict[str, object]:
+    @property
+    def learnt(self) -> bool | None:
+        """Whether training brought what is supported; None where that is not known."""
+        if self.verdict != SUPPORTED or self.untrained is None:
+            return None
+        return not self.untrained.holds
+
+    def as_dict(self) -> dict[str, Any]:
         """Return the verdict with the claim's texts, for report.json."""
         return {
             "id": self.claim.id,
@@ -70,4 +84,10 @@ class Verdict:
             "n": self.n,
             "verdict": self.verdict,
             "detail": self.detail,
+            "untrained": self.untrained
+            and {
+                "value": self.untrained.value,
+                "verdict": SUPPORTED if self.untrained.holds else NOT_SUPPORTED,
+                "detail": self.untrained.detail,
+            },
         }

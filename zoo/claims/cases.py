@@ -9,6 +9,8 @@ from zoo.analyses.base import Subject
 from zoo.claims.base import Models
 from zoo.models.build import NO_SKIP
 
+SIMILAR = 2  # parameters of one network over those of another; the paper's differ by 1.2
+
 
 def cnns(models: Sequence[Subject]) -> Iterator[Models]:
     """Yield every CNN."""
@@ -33,10 +35,12 @@ def cls_vits(models: Sequence[Subject]) -> Iterator[Models]:
 
 
 def vit_and_cnn(models: Sequence[Subject]) -> Iterator[Models]:
-    """Yield every ViT with every CNN."""
-    for vit in _family(models, "vit"):
-        for cnn in _family(models, "cnn"):
-            yield vit, cnn
+    """Yield every ViT with every CNN; only those of the same training images, if there are any.
+
+    What sets apart a ViT on little data from a CNN on much may be the data.
+    """
+    pairs = [(vit, cnn) for vit in _family(models, "vit") for cnn in _family(models, "cnn")]
+    yield from [pair for pair in pairs if _same_data(*pair)] or pairs
 
 
 def cls_vit_and_cnn(models: Sequence[Subject]) -> Iterator[Models]:
@@ -46,10 +50,11 @@ def cls_vit_and_cnn(models: Sequence[Subject]) -> Iterator[Models]:
             yield vit, cnn
 
 
-def vit_and_cnn_on_the_same_data(models: Sequence[Subject]) -> Iterator[Models]:
-    """Yield every ViT with every CNN that was trained on the same images."""
+def similar_vit_and_cnn_on_the_same_data(models: Sequence[Subject]) -> Iterator[Models]:
+    """Yield every ViT with every CNN of similar size that was trained on the same images."""
     for vit, cnn in vit_and_cnn(models):
-        if _same_data(vit, cnn):
+        sizes = sorted(model.model.spec.parameters for model in (vit, cnn))
+        if _same_data(vit, cnn) and sizes[1] <= SIMILAR * sizes[0]:
             yield vit, cnn
 
 
@@ -110,6 +115,11 @@ def _same_data(a: Subject, b: Subject) -> bool:
 def _less_and_more(models: Sequence[Subject]) -> Iterator[Models]:
     for less in models:
         for more in models:
-            a, b = less.model.spec, more.model.spec
-            if (a.arch, a.source) == (b.arch, b.source) and 0 < a.subset_count < b.subset_count:
+            images = less.model.spec.subset_count, more.model.spec.subset_count
+            if _network(less) == _network(more) and 0 < images[0] < images[1]:
                 yield less, more
+
+
+def _network(model: Subject) -> tuple[object, ...]:
+    spec = model.model.spec
+    return spec.arch, spec.kwargs, spec.image_size, spec.source

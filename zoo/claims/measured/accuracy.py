@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from zoo.analyses.base import Subject, pair_name
 from zoo.claims.base import Measurement, Models
+from zoo.claims.measured.metrics import Estimate, difference
 from zoo.engine import Findings
 
 
-def _gap(findings: Findings, worse: Subject, better: Subject) -> tuple[float, float, float] | None:
+def _gap(findings: Findings, worse: Subject, better: Subject) -> Estimate | None:
     """Return one model's accuracy above another's, with its interval, whichever came first."""
     arrays = findings.results["accuracy"].arrays
     for a, b, sign in ((better, worse, 1), (worse, better, -1)):
@@ -42,7 +43,9 @@ def gap_narrows(findings: Findings, models: Models) -> Measurement | None:
     less, more = _gap(findings, vit_less, cnn_less), _gap(findings, vit_more, cnn_more)
     if less is None or more is None:
         return None
-    change = less[0] - more[0]
-    return Measurement(
-        change, change > 0, f"gap {less[0]:+.3f} on less data, {more[0]:+.3f} on more"
+    change, low, high = difference(less, more)
+    detail = (
+        f"gap {less[0]:+.3f} on less data, {more[0]:+.3f} on more: "
+        f"{change:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}"
     )
+    return Measurement(change, low > 0, detail)

@@ -11,6 +11,7 @@ from zoo.analyses.base import Subject, pair_name
 from zoo.claims.base import Measurement, Models
 from zoo.claims.measured.metrics import metric
 from zoo.engine import Findings
+from zoo.layer_curves import third_of
 from zoo.models.build import NO_SKIP
 
 MATCH_SHARE = 0.5
@@ -50,17 +51,13 @@ def _across(findings: Findings, a: Subject, b: Subject) -> NDArray[np.float64] |
     return values if values.size and np.isfinite(values).all() else None
 
 
-def _third(count: int) -> int:
-    return max(1, round(count / 3))
-
-
 def lower_half_matches(findings: Findings, models: Models) -> Measurement | None:
     """Measure how many of the CNN's lower layers match the ViT's lowest third best."""
     cka = _across(findings, *models)
     if cka is None:
         return None
     lower = cka[:, : max(1, cka.shape[1] // 2)]
-    third = _third(len(cka))
+    third = third_of(len(cka))
     share = float((lower.argmax(axis=0) < third).mean())
     detail = (
         f"{share:.0%} of the CNN's lower {lower.shape[1]} layers are most like one of the ViT's "
@@ -74,7 +71,7 @@ def top_matches_nothing(findings: Findings, models: Models) -> Measurement | Non
     cka = _across(findings, *models)
     if cka is None:
         return None
-    third = _third(len(cka))
+    third = third_of(len(cka))
     best = cka.max(axis=1)
     top, bottom = float(best[-third:].mean()), float(best[:third].mean())
     if bottom <= 0:
@@ -92,6 +89,12 @@ def _same_layer(findings: Findings, a: Subject, b: Subject) -> NDArray[np.float6
     return values if values.size and np.isfinite(values).all() else None
 
 
+def _shared_start(less: Subject, more: Subject) -> str:
+    """Say that two networks began with the same weights, which by itself makes them alike."""
+    same = less.model.spec.seed == more.model.spec.seed
+    return "; networks on less and on more data start from the same weights" if same else ""
+
+
 def farther_apart(findings: Findings, models: Models) -> Measurement | None:
     """Measure the likeness of equal blocks across data sizes, ViT minus CNN."""
     vit_less, vit_more, cnn_less, cnn_more = models
@@ -100,7 +103,8 @@ def farther_apart(findings: Findings, models: Models) -> Measurement | None:
     if of_vit is None or of_cnn is None:
         return None
     vit, cnn = float(of_vit.mean()), float(of_cnn.mean())
-    return Measurement(vit - cnn, vit < cnn, f"block by block: ViT {vit:.3f}, CNN {cnn:.3f}")
+    detail = f"block by block: ViT {vit:.3f}, CNN {cnn:.3f}"
+    return Measurement(vit - cnn, vit < cnn, detail + _shared_start(vit_less, vit_more))
 
 
 def lower_blocks_agree(findings: Findings, models: Models) -> Measurement | str | None:
@@ -113,7 +117,7 @@ def lower_blocks_agree(findings: Findings, models: Models) -> Measurement | str 
         return "one block has no halves to compare"
     lower, higher = float(values[:half].mean()), float(values[-half:].mean())
     detail = f"block by block: lower half {lower:.3f}, higher half {higher:.3f}"
-    return Measurement(lower - higher, lower > higher, detail)
+    return Measurement(lower - higher, lower > higher, detail + _shared_start(*models))
 
 
 def map_splits(findings: Findings, models: Models) -> Measurement | str | None:

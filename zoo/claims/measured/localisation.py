@@ -15,7 +15,9 @@ def tokens_keep_place(findings: Findings, models: Models) -> Measurement | None:
     score = metric(findings, "localisation", models[0], "score_last_block")
     if score is None:
         return None
-    return Measurement(score, score > MOST, f"{score:.0%} of the last block's tokens")
+    grid = models[0].grid
+    tokens = f"{grid.height * grid.width} tokens" if grid else "tokens"
+    return Measurement(score, score > MOST, f"{score:.0%} of the last block's {tokens}")
 
 
 def keeps_more(findings: Findings, models: Models) -> Measurement | None:

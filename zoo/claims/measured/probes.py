@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from zoo.analyses.accuracy import wilson_interval
 from zoo.analyses.attention_layers import reads_class_token
 from zoo.analyses.base import Subject
 from zoo.claims.base import Measurement, Models
-from zoo.claims.measured.metrics import metric
+from zoo.claims.measured.metrics import Estimate, difference, metric
 from zoo.engine import Findings
 
 
@@ -35,8 +36,21 @@ def _share_of_tokens(findings: Findings, model: Subject) -> float | str | None:
 
 def middle_is_stronger(findings: Findings, models: Models) -> Measurement | None:
     """Measure the accuracy of a probe at half depth on more data minus that on less."""
-    less, more = (metric(findings, "probes", m, "middle_accuracy") for m in models)
+    less, more = (_estimate(findings, model) for model in models)
     if less is None or more is None:
         return None
-    detail = f"probe at half depth: {less:.3f} on less data, {more:.3f} on more"
-    return Measurement(more - less, more > less, detail)
+    change, low, high = difference(more, less)
+    detail = (
+        f"probe at half depth: {less[0]:.3f} on less data, {more[0]:.3f} on more: "
+        f"{change:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}"
+    )
+    return Measurement(change, low > 0, detail)
+
+
+def _estimate(findings: Findings, model: Subject) -> Estimate | None:
+    """Return a probe's accuracy at half depth with its interval over the tested images."""
+    accuracy = metric(findings, "probes", model, "middle_accuracy")
+    if accuracy is None:
+        return None
+    tested = findings.results["probes"].images or len(findings.study.images)
+    return (accuracy, *wilson_interval(round(accuracy * tested), tested))

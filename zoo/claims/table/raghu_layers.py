@@ -88,6 +88,7 @@ CLAIMS = (
         analysis="accuracy",
         cases=cases.without_skips_and_whole,
         measure=accuracy.skips_are_worth,
+        stay_trained=None,
     ),
     Claim(
         id="R-low-agree",
@@ -101,6 +102,7 @@ CLAIMS = (
         analysis="cka",
         cases=cases.vit_on_less_and_more,
         measure=cka.lower_blocks_agree,
+        stay_trained=(1,),
     ),
     Claim(
         id="R-mixer",

@@ -1,0 +1,83 @@
+"""The claims before training: what a test gives where nothing has been learnt.
+
+A number that untrained networks reach as well describes their architecture, or the images.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from zoo.analyses.base import Subject
+from zoo.claims.base import Claim, Measurement, Verdict
+from zoo.engine import Findings, compare_models
+from zoo.models.files import LoadedModel
+from zoo.models.untrained import before_training
+
+
+def with_floors(findings: Findings, verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """Return verdicts with their floors, for which one more comparison is made.
+
+    Args:
+        findings: the comparison that was judged; its images and settings are used again.
+        verdicts: what `zoo.claims.judge` made of it.
+    """
+    networks = _Untrained(findings)
+    groups = {
+        position: group
+        for position, verdict in enumerate(verdicts)
+        if verdict.value is not None and (group := networks.group(verdict))
+    }
+    if not groups:
+        return list(verdicts)
+    study = findings.study
+    found = compare_models(
+        list({model.name: model for group in groups.values() for model in group}.values()),
+        study.images,
+        study.labels,
+        class_names=study.class_names,
+        only=sorted({verdicts[position].claim.analysis for position in groups}),
+        settings=dataclasses.replace(study.settings, references=False),
+        device=study.device,
+    )
+    subjects = {subject.name: subject for subject in found.study.models}
+    floored = list(verdicts)
+    for position, group in groups.items():
+        floor = _measure(verdicts[position].claim, found, [subjects[m.name] for m in group])
+        floored[position] = dataclasses.replace(verdicts[position], untrained=floor)
+    return floored
+
+
+class _Untrained:
+    """The untrained networks of a comparison's models; those that start alike are one."""
+
+    def __init__(self, findings: Findings) -> None:
+        self.models = {subject.name: subject.model for subject in findings.study.models}
+        self.found: dict[str, LoadedModel | None] = {}
+
+    def group(self, verdict: Verdict) -> list[LoadedModel]:
+        """Return the models that a verdict's floor is measured on; none where it has no floor."""
+        stay = verdict.claim.stay_trained
+        if stay is None:
+            return []
+        group = [
+            self.models[name] if position in stay else self._before(name)
+            for position, name in enumerate(verdict.models)
+        ]
+        known = [model for model in group if model is not None]
+        return known if len(known) == len(group) else []
+
+    def _before(self, name: str) -> LoadedModel | None:
+        spec = self.models[name].spec
+        start = str((spec.arch, spec.kwargs, spec.seed, spec.image_size, spec.class_names,
+                     spec.mean, spec.std))  # fmt: skip
+        if start not in self.found:
+            self.found[start] = before_training(self.models[name])
+        return self.found[start]
+
+
+def _measure(claim: Claim, found: Findings, group: Sequence[Subject]) -> Measurement | None:
+    if claim.analysis not in found.results:
+        return None
+    measured = claim.measure(found, tuple(group))
+    return measured if isinstance(measured, Measurement) else None
