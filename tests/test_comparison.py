@@ -41,12 +41,6 @@ def test_the_python_way_needs_no_pipeline_and_no_server(compared):
     assert len(compared.digest) == 64
 
 
-def test_the_summary_is_made_of_the_measured_numbers(compared):
-    summary = compared.summary()
-    assert f"a classifies {compared.metrics['accuracy/a']:.1%}" in summary
-    assert f"mean CKA of {compared.metrics['cka/a__<b>/mean']:.2f}" in summary
-
-
 def test_the_folder_holds_page_report_arrays_and_figures(compared, tmp_path):
     report = compared.save(tmp_path / "out")
     assert json.loads((tmp_path / "out" / "report.json").read_text()) == report

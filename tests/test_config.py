@@ -160,3 +160,15 @@ def test_epochs_are_one_number_or_one_for_each_subset():
 
 def test_settings_are_plain_values():
     assert Settings().batch_size == 128
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"shown_images": 0}, "shown_images: expected at least 1, got 0"),
+        ({"seed": -1}, "seed: expected 0 to 4294967295, got -1"),
+    ],
+)
+def test_settings_of_a_comparison_are_checked(wrong, message):
+    with pytest.raises(UserError, match=message):
+        Settings(**wrong)

@@ -186,6 +186,9 @@ def test_the_least_data_decides_the_claims_and_only_equal_subsets_are_compared(
     assert found["R-data-low", ("vit",)].value == pytest.approx(vit)
     assert found["R-data-vit", ("vit", "resnet18")].value == pytest.approx(vit - cnn)
     assert {v.n for v in found.values()} == {60}
+    vit, cnn = (scalars[f"data-effect/{m}/untrained/low_minus_high"] for m in ("vit", "resnet18"))
+    assert found["R-data-low", ("vit",)].untrained.value == pytest.approx(vit)
+    assert found["R-data-vit", ("vit", "resnet18")].untrained.value == pytest.approx(vit - cnn)
 
 
 def test_thirds_have_closed_values():

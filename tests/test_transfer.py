@@ -14,6 +14,7 @@ from zoo.config import TrainConfig
 from zoo.data.sources import Source, Split, load_source
 from zoo.data.subsets import load_subset
 from zoo.errors import UserError
+from zoo.layer_curves import thirds
 from zoo.models.files import describe_module, load_model
 from zoo.models.preprocess import preprocess
 from zoo.train import evaluate
@@ -150,6 +151,8 @@ def test_a_transfer_is_saved_as_a_model_that_loads(letters, digits, digit_images
     (claim,) = report["claims"]
     assert (claim["id"], claim["models"], claim["n"]) == ("R-transfer", ["vit-digits"], 359)
     assert claim["value"] == report["metrics"]["transfer/vit-digits/kept/low_minus_high"]
+    floor = thirds(done.floor.cka, done.blocks)["low_minus_high"]
+    assert claim["untrained"]["value"] == pytest.approx(floor)
     assert report["images"] == {"train": 40, "validation": 40, "test": 359}
     assert (tmp_path / "transfer.svg").is_file()
     names = {key.removeprefix("transfer/vit-digits/") for key in report["metrics"]}

@@ -38,6 +38,8 @@ CODE = (
     "config.py",
     "data/sampling.py",
     "engine.py",
+    "finding.py",
+    "layer_curves.py",
     "models",
     "report",
 )
@@ -117,7 +119,9 @@ class Comparison:
 
     def summary(self) -> str:
         """Return the finding in one paragraph, made of measured numbers."""
-        return summarise(self)
+        from zoo.finding import describe_finding
+
+        return describe_finding(self.findings, self.verdicts)
 
     def report(self) -> dict[str, Any]:
         """Return everything but arrays and figures, as JSON values."""
@@ -257,44 +261,6 @@ def file_name(name: str) -> str:
     'cka-vit-small-2__a'
     """
     return "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
-
-
-def summarise(comparison: Comparison) -> str:
-    """Say in a few sentences what was measured: accuracy, likeness, and the claims' verdicts."""
-    from zoo.analyses.base import pair_name
-
-    metrics = comparison.metrics
-    models = comparison.findings.study.models
-    n = len(comparison.findings.study.images)
-    said = []
-    rated = [(m.name, metrics.get(f"accuracy/{m.name}")) for m in models]
-    shown = [f"{name} classifies {value:.1%}" for name, value in rated if value is not None]
-    if shown:
-        said.append(f"{_listed(shown)} of {n} images correctly.")
-    for i, a in enumerate(models):
-        for b in models[i + 1 :]:
-            pair = pair_name(a.name, b.name)
-            mean = metrics.get(f"cka/{pair}/mean")
-            if mean is None:
-                continue
-            untrained = metrics.get(f"cka/{pair}/untrained_mean")
-            floor = f" ({untrained:.2f} for an untrained {a.name})" if untrained is not None else ""
-            said.append(
-                f"The layers of {a.name} and {b.name} have a mean CKA of {mean:.2f}{floor}."
-            )
-    depth = [(m.name, metrics.get(f"cka/{m.name}/off_diagonal_mean")) for m in models]
-    alike = [f"{value:.2f} in {name}" for name, value in depth if value is not None]
-    if alike:
-        said.append(f"Across depth, layers are alike to {_listed(alike)}.")
-    tested = [v for v in comparison.verdicts if v.value is not None]
-    if tested:
-        held = sum(v.verdict == "supported" for v in tested)
-        said.append(f"Of {len(tested)} tests of the papers' claims, {held} hold here.")
-    return " ".join(said)
-
-
-def _listed(parts: Sequence[str]) -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
 def _environment(device: Any) -> dict[str, str]:

@@ -7,7 +7,7 @@ the same architecture that was trained on all of it.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -214,11 +214,26 @@ def verdicts(curves: Sequence[Curve], n: int) -> list[Verdict]:
         n: images that they were measured on.
     """
     least = {curve.model: curve for curve in reversed(curves) if curve.role == SUBSET}
-    of = {curve.model: thirds(curve.cka, curve.blocks) for curve in least.values()}
+    floors = {curve.model: curve for curve in curves if curve.role == FLOOR}
     vits, cnns = ([c for c in least.values() if c.family == kind] for kind in ("vit", "cnn"))
-    pairs = [(v.model, c.model) for v in vits for c in cnns if v.subset == c.subset]
-    found = [judge_values("R-data-low", (vit.model,), of[vit.model], n=n) for vit in vits]
-    return found + [judge_values("R-data-vit", p, *(of[name] for name in p), n=n) for p in pairs]
+    groups: list[tuple[str, tuple[str, ...]]] = [("R-data-low", (vit.model,)) for vit in vits]
+    groups += [
+        ("R-data-vit", (v.model, c.model)) for v in vits for c in cnns if v.subset == c.subset
+    ]
+
+    def values(of: Mapping[str, Curve], models: Sequence[str]) -> list[dict[str, float]]:
+        return [thirds(of[model].cka, of[model].blocks) for model in models]
+
+    return [
+        judge_values(
+            claim,
+            models,
+            values(least, models),
+            untrained=values(floors, models) if floors.keys() >= set(models) else None,
+            n=n,
+        )
+        for claim, models in groups
+    ]
 
 
 def as_csv(curves: Sequence[Curve]) -> str:

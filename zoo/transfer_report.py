@@ -73,8 +73,9 @@ def describe(done: Transferred, *, digest: str, command: str) -> dict[str, Any]:
 
 def verdicts(done: Transferred) -> list[Verdict]:
     """Return what the transfer says of the papers' claims."""
-    kept = thirds(done.kept.cka, done.blocks)
-    return [judge_values("R-transfer", (done.model.name,), kept, n=done.counts["test"])]
+    kept, floor = (thirds(same.cka, done.blocks) for same in (done.kept, done.floor))
+    name, n = done.model.name, done.counts["test"]
+    return [judge_values("R-transfer", (name,), [kept], untrained=[floor], n=n)]
 
 
 def layer_rows(done: Transferred) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ def curve(*cka):
     ],
 )
 def test_low_layers_agree_more_than_high_ones_or_do_not(claim, values, value, verdict):
-    found = judge_values(claim, ("m",), *values, n=50)
+    found = judge_values(claim, ("m",), values, n=50)
     assert found.value == pytest.approx(value)
     assert (found.verdict, found.models, found.n) == (verdict, ("m",), 50)
 
@@ -35,5 +35,5 @@ def test_low_layers_agree_more_than_high_ones_or_do_not(claim, values, value, ve
     ],
 )
 def test_what_cannot_be_told_is_said(claim, values, reason):
-    found = judge_values(claim, ("m",), *values, n=50)
+    found = judge_values(claim, ("m",), values, n=50)
     assert (found.verdict, found.value, found.detail) == ("not applicable", None, reason)

@@ -6,7 +6,8 @@ looked at. A claim that our models do not show is reported as not shown.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from zoo.claims.base import (
     NOT_APPLICABLE,
@@ -33,7 +34,14 @@ def judge(findings: Findings) -> list[Verdict]:
     return with_floors(findings, verdicts) if findings.study.settings.references else verdicts
 
 
-def judge_values(claim_id: str, models: tuple[str, ...], *values: object, n: int) -> Verdict:
+def judge_values(
+    claim_id: str,
+    models: tuple[str, ...],
+    values: Sequence[object],
+    *,
+    n: int,
+    untrained: Sequence[object] | None = None,
+) -> Verdict:
     """Return the verdict on a claim that is tested outside of comparisons.
 
     Args:
@@ -41,9 +49,13 @@ def judge_values(claim_id: str, models: tuple[str, ...], *values: object, n: int
         models: whose numbers these are.
         values: what the claim's `measure` takes.
         n: images behind them.
+        untrained: the same of untrained networks, where it was measured.
     """
     claim = next(claim for claim in CLAIMS if claim.id == claim_id)
-    return _verdict(claim, models, n, claim.measure(*values), "its layers could not be compared")
+    measured = claim.measure(*values)
+    verdict = _verdict(claim, models, n, measured, "its layers could not be compared")
+    floor = None if untrained is None or verdict.value is None else claim.measure(*untrained)
+    return replace(verdict, untrained=floor if isinstance(floor, Measurement) else None)
 
 
 def _judge(claim: Claim, findings: Findings) -> Iterator[Verdict]:

@@ -164,6 +164,8 @@ def _print_summary(report: dict[str, Any], folder: Path) -> None:
     )
     for claim in report["claims"]:
         click.echo(f"\n{claim['id']} {claim['verdict']}: {claim['detail']} ({claim['statement']})")
+        if floor := claim["untrained"]:
+            click.echo(f"before training {floor['verdict']}: {floor['detail']}")
     for note in report["notes"]:
         click.echo(note)
     click.echo(f"\nreport    {folder / 'report.json'}")

@@ -1,0 +1,158 @@
+"""The finding of a comparison in one paragraph, made of measured numbers alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from zoo.analyses.base import Subject, pair_name
+from zoo.layer_curves import third_of
+
+if TYPE_CHECKING:
+    from zoo.claims import Verdict
+    from zoo.engine import Findings
+
+Metrics = Mapping[str, float]
+
+
+def describe_finding(findings: Findings, verdicts: Sequence[Verdict]) -> str:
+    """Say what was measured: accuracy, likeness, depth, attention, reach, and the claims.
+
+    Two models get a sentence each; of more, the ends of the range are named. What was not
+    measured is not spoken of.
+    """
+    metrics = {k: v for result in findings.results.values() for k, v in result.metrics.items()}
+    models = findings.study.models
+    few = len(models) <= 2
+    said = [
+        _two_accuracies(findings, metrics) if few else _range_of_accuracy(findings, metrics),
+        *(_likeness(findings, metrics) if few else [_range_of_likeness(findings, metrics)]),
+        _each(models, metrics, "cka/{}/off_diagonal_mean", "{:.2f} in {}",
+              "Different layers of one network have a mean CKA of {}."),
+        _each(models, metrics, "attention-maps/{}/entropy", "{:.2f} in {}",
+              "Attention entropy, over that of even attention, is {}."),
+        _each(models, metrics, "receptive-field/{}/radius90_first_block", "{:.2f} in {}",
+              "The disc with 90 % of the first block's receptive field has a radius, over half of "
+              "the image's diagonal, of {}."),
+        _claims(verdicts),
+    ]  # fmt: skip
+    return " ".join(sentence for sentence in said if sentence)
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
+def _two_accuracies(findings: Findings, metrics: Metrics) -> str:
+    rated = _rated(findings, metrics)
+    if not rated:
+        return ""
+    n = len(findings.study.images)
+    (best, first), *others = sorted(rated.items(), key=lambda item: -item[1])
+    said = f"{best} classifies {_percent(first)} of {n:,} images correctly"
+    for name, value in others:
+        said += f" and {name} {_percent(value)}"
+        arrays = findings.results["accuracy"].arrays
+        pairs = (pair_name(a, b) for a, b in ((best, name), (name, best)))
+        ends = next((arrays[f"difference/{p}"] for p in pairs if f"difference/{p}" in arrays), None)
+        if ends is not None:
+            gap, *interval = sorted(100 * np.abs(ends.values))[1], *100 * ends.values[1:]
+            low, high = sorted(interval if ends.values[0] > 0 else [-end for end in interval])
+            said += f": {gap:.1f} points fewer (95 % interval {low:.1f} to {high:.1f})"
+    return said + "."
+
+
+def _range_of_accuracy(findings: Findings, metrics: Metrics) -> str:
+    rated = _rated(findings, metrics)
+    if len(rated) < 2:
+        return ""
+    low, high = min(rated, key=rated.__getitem__), max(rated, key=rated.__getitem__)
+    return (
+        f"Of {len(rated)} models, {high} classifies the most of {len(findings.study.images):,} "
+        f"images correctly ({_percent(rated[high])}) and {low} the fewest ({_percent(rated[low])})."
+    )
+
+
+def _rated(findings: Findings, metrics: Metrics) -> dict[str, float]:
+    names = [model.name for model in findings.study.models]
+    return {n: metrics[f"accuracy/{n}"] for n in names if f"accuracy/{n}" in metrics}
+
+
+def _likeness(findings: Findings, metrics: Metrics) -> list[str]:
+    """Say how alike two models are, against the untrained ones, and where in depth."""
+    if len(findings.study.models) < 2:
+        return []
+    a, b = findings.study.models
+    mean = metrics.get(f"cka/{pair_name(a.name, b.name)}/mean")
+    if mean is None:
+        return []
+    said = f"Over all pairs of layers they have a mean CKA of {mean:.2f}"
+    for one, other in ((a, b), (b, a)):
+        floor = metrics.get(f"cka/{pair_name(one.name, other.name)}/untrained_mean")
+        if floor is not None:
+            said += f"; an untrained {one.name} has {floor:.2f} with {other.name}"
+    return [f"{said}.", _matches(findings, a, b)]
+
+
+def _matches(findings: Findings, a: Subject, b: Subject) -> str:
+    """Say how good a match the lowest and the highest layers of one model find in the other."""
+    cka = findings.results["cka"].arrays[f"cka/{pair_name(a.name, b.name)}"].values
+    rows, columns = (
+        [i for i, layer in enumerate(m.layers) if m.trace[layer].role in ("stem", "block")]
+        for m in (a, b)
+    )
+    cka = cka[np.ix_(rows, columns)]
+    if min(cka.shape) < 2 or not np.isfinite(cka).all():
+        return ""
+    best, third = cka.max(axis=1), third_of(len(cka))
+    low, high = best[:third].mean(), best[-third:].mean()
+    return (
+        f"The best match in {b.name} is {low:.2f} for the lowest third of {a.name}'s layers "
+        f"and {high:.2f} for the highest."
+    )
+
+
+def _range_of_likeness(findings: Findings, metrics: Metrics) -> str:
+    names = [model.name for model in findings.study.models]
+    pairs = {
+        f"{a} and {b}": metrics[f"cka/{pair_name(a, b)}/mean"]
+        for a, b in combinations(names, 2)
+        if f"cka/{pair_name(a, b)}/mean" in metrics
+    }
+    if len(pairs) < 2:
+        return ""
+    low, high = min(pairs, key=pairs.__getitem__), max(pairs, key=pairs.__getitem__)
+    return (
+        f"Over all pairs of layers, two models have a mean CKA of {pairs[low]:.2f} ({low}) "
+        f"to {pairs[high]:.2f} ({high})."
+    )
+
+
+def _each(models: Sequence[Subject], metrics: Metrics, key: str, form: str, sentence: str) -> str:
+    """Say a number of each model that has it; of more than two models, of the extreme ones."""
+    values = {m.name: metrics[key.format(m.name)] for m in models if key.format(m.name) in metrics}
+    if not values:
+        return ""
+    if len(values) <= 2:
+        parts = [form.format(value, name) for name, value in values.items()]
+        return sentence.format(" and ".join(parts))
+    ends = sorted(values.items(), key=lambda item: item[1])
+    return sentence.format(" to ".join(form.format(v, name) for name, v in (ends[0], ends[-1])))
+
+
+def _claims(verdicts: Sequence[Verdict]) -> str:
+    tested = [verdict for verdict in verdicts if verdict.value is not None]
+    if not tested:
+        return ""
+    held = [verdict for verdict in tested if verdict.verdict == "supported"]
+    tests = "1 test" if len(tested) == 1 else f"{len(tested)} tests"
+    said = f"Of {tests} of the papers' claims, {len(held)} {'is' if len(held) == 1 else 'are'} "
+    said += "supported"
+    known = [verdict.learnt for verdict in held if verdict.learnt is not None]
+    if not known:
+        return f"{said}."
+    before = known.count(False)
+    return f"{said}, {before or 'none'} of them before training as well."
