@@ -36,6 +36,14 @@ def test_networks_with_other_weights_make_another_comparison(digit_images):
     assert compare(images, small_network(0), small_network(2)).digest != first
 
 
+def test_pixels_scaled_another_way_make_another_comparison(digit_images):
+    images, _ = digit_images
+    plain = compare(images, small_network(0), small_network(1))
+    scaled = compare(images, small_network(0), small_network(1), mean=[0.5] * 3)
+    assert plain.digest != scaled.digest
+    assert plain.metrics != scaled.metrics
+
+
 def test_a_mean_given_as_numpys_numbers_is_a_mean(digit_images):
     images, _ = digit_images
     network = small_network(0)

@@ -18,7 +18,7 @@ from zoo.data.subsets import content_digest
 from zoo.device import parse_device
 from zoo.engine import OnProgress, compare_models
 from zoo.errors import UserError
-from zoo.models.files import LoadedModel, describe_module, weights_digest
+from zoo.models.files import LoadedModel, describe_module, digest_in_memory
 
 
 def load(reference: str) -> LoadedModel:
@@ -105,7 +105,7 @@ def compare(
     )
     seen = content_digest(pixels, np.zeros(0, np.int64) if known is None else known, list(names))
     digest = comparison_digest(
-        [(model.name, model.digest or weights_digest(model.module)) for model in loaded],
+        [(model.name, model.digest or digest_in_memory(model)) for model in loaded],
         seen,
         len(pixels),
         choose_analyses(only, skip),

@@ -39,7 +39,22 @@ def report() -> dict:
         ],
         "summary": "They <b>differ</b> | a lot.",
         "claims": [
-            {"statement": "ViTs are uniform", "models": ["vit-small"], "verdict": "supported"}
+            {
+                "id": "R-uniform",
+                "statement": "ViTs are uniform",
+                "models": ["vit-small"],
+                "value": 0.2,
+                "verdict": "supported",
+                "untrained": {"value": 0.3, "verdict": "not supported", "detail": ""},
+            },
+            {
+                "id": "R-mixer",
+                "statement": "A Mixer is like a ViT",
+                "models": [],
+                "value": None,
+                "verdict": "not applicable",
+                "untrained": None,
+            },
         ],
     }
 
@@ -64,7 +79,12 @@ def test_a_comparison_is_found_again_with_everything_in_it(store, folder, report
     assert run.info.status == "FINISHED"
     assert run.data.params["layers"] == "blocks"
     assert run.data.params["model.0"] == "models:/vit-small/1"
-    assert run.data.metrics == {"cka/vit-small__vit-full/mean": 0.5, "accuracy/vit-small": 0.25}
+    assert run.data.metrics == {
+        "cka/vit-small__vit-full/mean": 0.5,
+        "accuracy/vit-small": 0.25,
+        "claims/R-uniform/vit-small": 0.2,
+        "claims/R-uniform/vit-small/untrained": 0.3,
+    }
     tags = run.data.tags
     assert (tags["zoo.model.1.name"], tags["zoo.model.1.version"]) == ("vit-full", "1")
     assert tags["zoo.model.0.run_id"] == models[0].run_id
@@ -75,7 +95,8 @@ def test_its_description_shows_text_as_text(store, folder, report, models):
     found = log_comparison(store, folder, report, models)
     note = store.client.get_run(found.run_id).data.tags["mlflow.note.content"]
     assert "They &lt;b&gt;differ&lt;/b&gt; \\| a lot." in note
-    assert "| ViTs are uniform | vit-small | supported |" in note
+    assert "| ViTs are uniform | vit-small | 0.200 | supported | not supported |" in note
+    assert "Mixer" not in note
 
 
 def test_logged_again_it_is_the_same_run(store, folder, report, models):

@@ -79,6 +79,7 @@ class Verdict:
             "statement": self.claim.statement,
             "measured_as": self.claim.measured_as,
             "threshold": self.claim.threshold,
+            "analysis": self.claim.analysis,
             "models": list(self.models),
             "value": self.value,
             "n": self.n,

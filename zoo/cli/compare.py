@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,6 @@ def _names(given: str) -> list[str]:
 
 
 def _print_summary(done: Any, store: Any, models: Any) -> None:
-    from zoo.cli.output import print_table
     from zoo.registry.links import ui_links
 
     report = done.report
@@ -131,19 +131,7 @@ def _print_summary(done: Any, store: Any, models: Any) -> None:
         click.echo(f"Found: compared on {report['created'][:10]} (--force computes it again).\n")
     click.echo(click.wrap_text(report["summary"], 96))
     click.echo("")
-    tested = [claim for claim in report["claims"] if claim["value"] is not None]
-    print_table(
-        ("claim", "verdict", "value", "models", "statement"),
-        [
-            (c["id"], c["verdict"], round(c["value"], 3), ", ".join(c["models"]), c["statement"])
-            for c in tested
-        ],
-    )
-    others = sorted({c["id"] for c in report["claims"]} - {c["id"] for c in tested})
-    if others:
-        click.echo(
-            f"Not tested by these models: {', '.join(others)} (zoo claims says what they need)."
-        )
+    _print_claims(report)
     for name, reason in report["not_applicable"].items():
         click.echo(f"{name} did not apply: {reason}")
     links = ui_links(store, comparison=done.run.run_id, models=models)
@@ -152,3 +140,44 @@ def _print_summary(done: Any, store: Any, models: Any) -> None:
     click.echo(f"runs     {links.side_by_side}")
     if not store.is_server:
         click.echo("         (start the pages with: zoo ui)")
+
+
+def _print_claims(report: Mapping[str, Any]) -> None:
+    """Print the claims that were tested, and why the others were not."""
+    from zoo.cli.output import print_table
+
+    tested = [claim for claim in report["claims"] if claim["value"] is not None]
+    many = len(report["models"]) > 2
+    if tested:
+        print_table(
+            ("claim", "verdict", "value", "untrained", *["models"] * many, "statement"),
+            [
+                (
+                    *(claim["id"], claim["verdict"], round(claim["value"], 3), _floor(claim)),
+                    *[", ".join(claim["models"])] * many,
+                    claim["statement"],
+                )
+                for claim in tested
+            ],
+        )
+    ran = {entry["name"] for entry in report["analyses"]} | set(report["not_applicable"])
+    done = {claim["id"] for claim in tested}
+    others = [claim for claim in report["claims"] if claim["id"] not in done]
+    reasons = {
+        "Left out by --only or --skip": lambda claim: (
+            claim["models"] and claim["analysis"] not in ran
+        ),
+        "Need other models (see zoo claims)": lambda claim: not claim["models"],
+        "Could not be told (see the report)": lambda claim: (
+            claim["models"] and claim["analysis"] in ran
+        ),
+    }
+    for reason, applies in reasons.items():
+        if found := sorted({claim["id"] for claim in others if applies(claim)}):
+            click.echo(f"{reason}: {', '.join(found)}.")
+
+
+def _floor(claim: Mapping[str, Any]) -> str:
+    """Say what the same test gives before training."""
+    floor = claim["untrained"]
+    return f"{floor['value']:.3f} {floor['verdict']}" if floor else ""

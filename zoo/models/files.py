@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -106,10 +107,10 @@ def describe_module(module: nn.Module, *, name: str, image_size: int, **known: A
     return LoadedModel(name, module, spec)
 
 
-def weights_digest(module: nn.Module) -> str:
-    """Return the sha256 over a network's weights and their names: its identity in memory."""
-    digest = hashlib.sha256()
-    for name, tensor in module.state_dict().items():
+def digest_in_memory(model: LoadedModel) -> str:
+    """Return the sha256 over a network's spec and its weights: the identity of what is no file."""
+    digest = hashlib.sha256(json.dumps(model.spec.as_dict(), sort_keys=True, default=str).encode())
+    for name, tensor in model.module.state_dict().items():
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -186,11 +186,21 @@ def _params(report: Mapping[str, Any], models: Sequence[Resolved]) -> dict[str, 
 
 
 def _metrics(report: Mapping[str, Any]) -> dict[str, float]:
-    return {
+    metrics = {
         key: value
         for entry in report.get("analyses", ())
         for key, value in entry["metrics"].items()
     }
+    for claim in _tested(report):
+        key = f"claims/{claim['id']}/{'__'.join(claim['models'])}"
+        metrics[key] = claim["value"]
+        if claim["untrained"]:
+            metrics[f"{key}/untrained"] = claim["untrained"]["value"]
+    return metrics
+
+
+def _tested(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [claim for claim in report.get("claims", ()) if claim["value"] is not None]
 
 
 def _note(report: Mapping[str, Any], models: Sequence[Resolved]) -> str:
@@ -204,12 +214,12 @@ def _note(report: Mapping[str, Any], models: Sequence[Resolved]) -> str:
     for model in models:
         version = "" if model.version is None else str(model.version)
         lines.append(f"| {cell(model.name)} | {version} | {model.digest[:12]} |")
-    claims = report.get("claims", ())
-    if claims:
-        lines += ["", "| claim | models | verdict |", "|---|---|---|"]
+    if claims := _tested(report):
+        lines += ["", "| claim | models | value | verdict | untrained |", "|---|---|---:|---|---|"]
         lines += [
             f"| {cell(claim['statement'])} | {cell(', '.join(claim['models']))} "
-            f"| {cell(claim['verdict'])} |"
+            f"| {claim['value']:.3f} | {cell(claim['verdict'])} "
+            f"| {cell((claim['untrained'] or {}).get('verdict', ''))} |"
             for claim in claims
         ]
     lines += ["", "Open `report.html` among the artifacts."]

@@ -1,0 +1,64 @@
+"""How `zoo compare` tells the claims."""
+
+from zoo.cli.compare import _print_claims as print_claims
+
+
+def claim(id_, models, value=None, *, analysis="cka", untrained=None):
+    return {
+        "id": id_, "models": models, "value": value, "analysis": analysis,
+        "verdict": "supported" if value else "not applicable", "statement": f"It is {id_}",
+        "untrained": untrained and {"value": untrained, "verdict": "not supported", "detail": ""},
+    }  # fmt: skip
+
+
+def told(capsys, *claims, models=2):
+    print_claims(
+        {
+            "claims": claims,
+            "models": [{}] * models,
+            "analyses": [{"name": "cka"}],
+            "not_applicable": {"residuals": "no model has any"},
+        }
+    )
+    return capsys.readouterr().out.splitlines()
+
+
+def test_a_claim_stands_beside_what_it_gives_before_training(capsys):
+    header, first, second = told(
+        capsys, claim("A", ["v", "c"], 0.25, untrained=-0.125), claim("B", ["v"], 0.5)
+    )
+    assert header.split() == ["claim", "verdict", "value", "untrained", "statement"]
+    assert first.split() == [
+        "A",
+        "supported",
+        "0.25",
+        "-0.125",
+        "not",
+        "supported",
+        *["It", "is", "A"],
+    ]
+    assert second.split() == ["B", "supported", "0.5", "It", "is", "B"]
+
+
+def test_of_more_than_two_models_those_that_were_asked_are_named(capsys):
+    header, row = told(capsys, claim("A", ["v", "c"], 0.25), models=3)
+    assert "models" in header
+    assert "v, c" in row
+
+
+def test_why_a_claim_was_not_tested_is_told(capsys):
+    lines = told(
+        capsys,
+        claim("B", []), claim("A", []),
+        claim("C", ["v"], analysis="probes"),
+        claim("D", ["v"]), claim("E", ["v"], analysis="residuals"),
+    )  # fmt: skip
+    assert lines == [
+        "Left out by --only or --skip: C.",
+        "Need other models (see zoo claims): A, B.",
+        "Could not be told (see the report): D, E.",
+    ]
+
+
+def test_what_one_group_of_models_could_not_tell_and_another_could_is_told(capsys):
+    assert len(told(capsys, claim("A", ["v"], 0.5), claim("A", ["w"]))) == 2
