@@ -24,13 +24,14 @@ FAMILIES = {
     "poolformer_s12": ({}, 32, "cnn", 12),
     "edgenext_xx_small": ({}, 32, "windowed", 12),
     "mobilevit_xxs": ({}, 32, "windowed", 16),
-    "maxvit_pico_rw_256": ({"img_size": 64}, 64, "windowed", 11),
+    "maxvit_pico_rw_256": ({"img_size": 64}, 64, "windowed", 9),
     "pvt_v2_b0": ({}, 32, "windowed", 8),
     "xcit_nano_12_p16_224": ({"img_size": 32}, 32, "windowed", 14),
     "swin_tiny_patch4_window7_224": (WINDOWS | {"window_size": 4}, 32, "windowed", 4),
     "deit_tiny_distilled_patch16_224": (ATTENDING, 16, "vit", 2),
     "eva02_tiny_patch14_224": (ATTENDING, 16, "vit", 2),
     "cait_xxs24_224": (ATTENDING, 16, "vit", 4),
+    "levit_128s": ({"img_size": 64}, 64, "windowed", 9),
     "mixer_s32_224": ({"img_size": 64}, 64, "mlp", 8),
 }
 

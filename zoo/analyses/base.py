@@ -205,6 +205,9 @@ def family_of(layers: Trace) -> str:
     if attending:
         over_all = all(windows == 1 for windows, *_ in attending)
         _, _, queries, keys = attending[0]
+        # Where tokens are merged on the way (LeViT), there is no one grid that they lie on; where
+        # a class token alone asks (CaiT), there is.
+        over_all &= len({q for _, _, q, k in attending if q == k}) == 1
         # A hybrid that attends in some blocks hands on maps, not tokens.
         tokens = 2 * sum(len(layer.shape) == 2 for layer in blocks) >= len(blocks)
         return "vit" if over_all and queries == keys and tokens else "windowed"
@@ -230,8 +233,10 @@ def token_grid(model: LoadedModel, layers: Trace) -> Grid | None:
     tokens, size = shapes[0][0], model.spec.image_size
     known = getattr(model.module, "num_prefix_tokens", None)
     if known is not None:
-        height = width = math.isqrt(max(0, tokens - int(known)))
-        fits = height > 0 and height * width == tokens - int(known)
+        # A class token that joins late (CaiT) is not among the tokens of the first block.
+        fitting = [n for n in (int(known), 0) if math.isqrt(max(0, tokens - n)) ** 2 == tokens - n]
+        height = width = math.isqrt(tokens - fitting[0]) if fitting else 0
+        fits = height > 0
     elif places := _stem_places(layers, tokens):
         height, width = places
         # Inputs are square: a grid that is not has patches whose sides differ.
