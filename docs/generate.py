@@ -71,11 +71,12 @@ def analyses() -> Iterator[str]:
 def claims() -> Iterator[str]:
     """Yield a section a claim: statement, measure, threshold and when it applies."""
     from zoo.claims import CLAIMS
+    from zoo.claims.base import cite
 
     for claim in CLAIMS:
-        yield f"## {claim.id}\n\n**{claim.statement}.** {claim.paper}, {claim.figure}.\n"
+        yield f"## {claim.id}\n\n**{claim.statement}.** {cite(claim.paper, claim.figure)}.\n"
         yield f"- measured as: {claim.measured_as}"
-        yield f"- holds when: {claim.threshold}; {claim.why}"
+        yield f"- supported if: {claim.threshold}; {claim.why}"
         yield f"- applies to: {claim.applies_when}"
         yield f"- analysis: [{claim.analysis}](analyses/{claim.analysis}.md)\n"
 

@@ -55,7 +55,7 @@ CLAIMS = [
     {
         "id": "R-mixer",
         "paper": "Raghu et al. 2021",
-        "figure": "H.2",
+        "figure": "H.1, H.2",
         "statement": "Mixer is more like ViT than like ResNet",
         "measured_as": "mean CKA with the ViT minus that with the ResNet",
         "threshold": "above 0",

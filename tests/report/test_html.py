@@ -183,7 +183,7 @@ def test_claims_carry_a_mark_and_words_besides_colour(
     for mark, verdict in (("✓", "supported"), ("✗", "not supported"), ("–", "not applicable")):
         assert f'<span aria-hidden="true">{mark}</span> {verdict}</span>' in text
     assert "1 supported · 1 not supported · 1 not applicable" in shown
-    assert "Raghu et al. 2021, Fig. H.2" in shown
+    assert "Raghu et al. 2021, Figs H.1, H.2" in shown
     assert "Zhu et al. 2023, table of accuracies" in shown
 
 

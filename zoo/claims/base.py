@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -45,6 +46,17 @@ class Claim:
     cases: Callable[[Sequence[Subject]], Iterable[Models]] | None
     measure: Callable[..., Measurement | str | None]
     stay_trained: tuple[int, ...] | None = ()
+
+
+def cite(paper: str, figure: str) -> str:
+    """Say where a paper makes a claim: its name and the figure or figures.
+
+    >>> cite("Raghu et al. 2021", "2, B.1")
+    'Raghu et al. 2021, Figs 2, B.1'
+    """
+    if re.match(r"([A-Z]\.)?\d", figure):
+        figure = f"{'Figs' if ',' in figure else 'Fig.'} {figure}"
+    return f"{paper}, {figure}"
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,12 @@ def command(as_json: bool) -> None:
     """List the papers' claims: how each is measured, its threshold, and when it applies.
 
     \b
-    Example:
+    Examples:
       zoo claims
+      zoo claims --json | jq '.[] | select(.analysis == "cka") | .statement'
     """
     from zoo.claims import CLAIMS
+    from zoo.claims.base import cite
     from zoo.cli.output import print_json
 
     texts = ("id", "paper", "figure", "statement", "measured_as", "threshold", "why")
@@ -25,7 +27,7 @@ def command(as_json: bool) -> None:
         print_json([{key: getattr(claim, key) for key in keys} for claim in CLAIMS])
         return
     for claim in CLAIMS:
-        click.echo(f"{claim.id}: {claim.statement} ({claim.paper}, {claim.figure})")
+        click.echo(f"{claim.id}: {claim.statement} ({cite(claim.paper, claim.figure)})")
         click.echo(f"    measured as  {claim.measured_as}")
-        click.echo(f"    holds when   {claim.threshold}: {claim.why}")
+        click.echo(f"    supported if {claim.threshold}: {claim.why}")
         click.echo(f"    applies to   {claim.applies_when}; analysis: {claim.analysis}")

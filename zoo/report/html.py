@@ -23,6 +23,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup, escape
 
+from zoo.claims.base import cite
 from zoo.comparison import file_name
 from zoo.errors import UserError
 from zoo.files import read_json
@@ -271,6 +272,4 @@ def mark_code(text: str) -> Markup:
 
 def _where(claim: Data) -> str:
     """Say where a paper makes a claim: its name and figure."""
-    figure = str(claim["figure"])
-    mark = "Fig. " if re.match(r"([A-Z]\.)?\d", figure) else ""
-    return f"{claim['paper']}, {mark}{figure}".strip(", ")
+    return cite(str(claim["paper"]), str(claim["figure"]))
