@@ -80,7 +80,7 @@ def test_a_typo_ends_in_one_line_with_a_suggestion(arguments, line):
 def test_zoo_alone_shows_its_help():
     done = CliRunner().invoke(cli, [])
     assert done.output.startswith("Usage: ")
-    assert "Exit status: 0 done, 1 a defect of zoo, 2 bad input" in done.output
+    assert "Exit status: 0 done, 1 a bug in zoo, 2 bad input" in done.output
 
 
 @pytest.mark.parametrize("before", [True, False])

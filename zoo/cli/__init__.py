@@ -95,8 +95,8 @@ def _usage_in_one_line() -> Iterator[None]:
 def cli() -> None:
     """How do two vision models see differently?
 
-    Models live in an MLflow registry, trained by `dvc repro`; any two of them are compared with
-    `zoo compare A B`. Set MLFLOW_TRACKING_URI to use a shared server, NO_COLOR for no colours.
+    `dvc repro` trains models and keeps them in an MLflow registry; `zoo compare A B` compares
+    them. Set MLFLOW_TRACKING_URI to use a shared server, NO_COLOR to turn colours off.
 
     \b
     Examples:
@@ -105,9 +105,9 @@ def cli() -> None:
       eval "$(zoo completion bash)"
 
     \b
-    Exit status: 0 done, 1 a defect of zoo, 2 bad input or something else that you can mend
-    (a server that does not answer), 3 `zoo verify` found something, 130 interrupted (the same
-    command again goes on).
+    Exit status: 0 done, 1 a bug in zoo, 2 bad input or something else that you can fix (such as
+    a server that does not answer), 3 `zoo verify` found a problem, 130 interrupted (run the same
+    command again to continue).
     """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
 

@@ -13,7 +13,7 @@ def command(as_json: bool) -> None:
     """List the analyses: what each shows, what it needs, and its source.
 
     \b
-    Example:
+    Examples:
       zoo analyses
       zoo compare vit-small resnet18-small --only cka
     """

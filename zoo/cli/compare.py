@@ -16,12 +16,17 @@ from zoo.cli import options
 @click.command()
 @click.argument("references", nargs=-1, required=True)
 @click.option(
-    "--only", default="", help="Run these analyses alone: cka,accuracy (see zoo analyses)."
+    "--only", default="", help="Run only these analyses, such as cka,accuracy (see zoo analyses)."
 )
 @click.option("--skip", default="", help="Leave these analyses out.")
-@click.option("--images", type=click.IntRange(min=4), help="How many images [default: all kept].")
 @click.option(
-    "--data", type=click.Path(path_type=Path), help="A subset's folder to take images from."
+    "--images",
+    type=click.IntRange(min=4),
+    help="How many images [default: all that travel with the models, at most 2,048; "
+    "--data data/subsets/test takes the whole split].",
+)
+@click.option(
+    "--data", type=click.Path(path_type=Path), help="Take the images from this subset's folder."
 )
 @options.batch_size
 @options.layers
@@ -29,14 +34,14 @@ from zoo.cli import options
     "--pool",
     default="flatten",
     show_default=True,
-    help="What of a layer CKA compares: flatten, gap, cls or tokens.",
+    help="Which part of a layer CKA compares: flatten, gap, cls or tokens.",
 )
 @click.option("--no-references", is_flag=True, help="Leave out untrained networks and other seeds.")
 @options.device
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Folder for the report [default: reports/A__B]."
 )
-@click.option("--force", is_flag=True, help="Compute again what was computed before.")
+@click.option("--force", is_flag=True, help="Compute it again even if it was computed before.")
 @options.as_json
 def command(
     references: tuple[str, ...],
@@ -53,14 +58,14 @@ def command(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Compare models: similarity of every layer, attention, features, accuracy, and the claims.
+    """Compare models: accuracy, similarity of layers, attention, features, the papers' claims.
 
     \b
     REFERENCES are two or more of: NAME (the latest version), NAME/3, NAME@alias, runs:/…,
     models:/…, timm:NAME (published weights) or a folder.
 
-    The report is written into a folder and logged to MLflow. The same question asked again is
-    found, not computed.
+    The report is written into a folder and logged to MLflow. Asking for the same comparison
+    again finds it instead of computing it.
 
     \b
     Examples:

@@ -75,9 +75,9 @@ def complete_by_name(command: click.Command) -> None:
 @click.command()
 @click.argument("shell", type=click.Choice(list(SHELLS)))
 def command(shell: str) -> None:
-    """Print the script by which a shell completes zoo's commands, options and models.
+    """Print the script that lets a shell complete zoo's commands, options and models.
 
-    Models are read from the project's local store; those of a server are not completed.
+    Models come from the project's local store; those on a server are not completed.
 
     \b
     Examples:

@@ -10,10 +10,14 @@ import click
 @click.command()
 @click.argument("reference")
 @click.argument("text", required=False)
-@click.option("--file", type=click.File(encoding="utf-8"), help="Take the text from a file, or -.")
-@click.option("--clear", is_flag=True, help="Take the description away.")
+@click.option(
+    "--file",
+    type=click.File(encoding="utf-8"),
+    help="Read the text from a file, or - for standard input.",
+)
+@click.option("--clear", is_flag=True, help="Remove the description.")
 def command(reference: str, text: str | None, file: TextIO | None, clear: bool) -> None:
-    """Show a version's description, or set it to a text (Markdown).
+    """Show a version's description, or set it (Markdown).
 
     REFERENCE is NAME (the latest version), NAME/3 or NAME@alias. At first the description is
     the model card, which also stays in README.md among the version's files.

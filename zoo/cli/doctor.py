@@ -13,10 +13,10 @@ from zoo.cli import options
 @click.command()
 @options.as_json
 def command(as_json: bool) -> None:
-    """Examine the installation and the project: a line for each thing, and how to mend it.
+    """Check the installation and the project: one line each, and how to fix what is wrong.
 
-    Packages, device, disk, store, settings, data, DVC's state, and what interrupted processes
-    left. Nothing is changed. Outside a project the installation alone is examined.
+    Looks at packages, device, disk, store, settings, data, DVC's state, and what interrupted
+    processes left behind. Nothing is changed. Outside a project only the installation is checked.
 
     \b
     Exit status: 0 nothing is wrong (there may be warnings), 2 something is.

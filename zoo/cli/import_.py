@@ -12,7 +12,7 @@ from zoo.cli import options
 
 @click.command("import")
 @click.argument("source")
-@click.option("--name", required=True, help="What it is called in the registry.")
+@click.option("--name", required=True, help="Its name in the registry.")
 @click.option(
     "--weights",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -21,9 +21,9 @@ from zoo.cli import options
 @click.option(
     "--image-size", type=click.IntRange(min=1), help="Pixels a side [default: as the source says]."
 )
-@click.option("--classes", help="How many, or a file with a name in each line; 0: no classifier.")
-@click.option("--mean", help="Of each channel, for pixels from 0 to 1: 0.485,0.456,0.406.")
-@click.option("--std", help="Of each channel: 0.229,0.224,0.225.")
+@click.option("--classes", help="How many, or a file with one name per line; 0: no classifier.")
+@click.option("--mean", help="Per channel, for pixels from 0 to 1, such as 0.485,0.456,0.406.")
+@click.option("--std", help="Per channel, such as 0.229,0.224,0.225.")
 @click.option(
     "--kwarg", "kwargs", multiple=True, help="An argument of the network, KEY=VALUE; repeatable."
 )
@@ -39,7 +39,7 @@ def command(
     kwargs: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Import a model with its weights: it compares and serves like any other.
+    """Import a model with its weights, to be compared and served like any other.
 
     \b
     SOURCE is one of
@@ -47,11 +47,11 @@ def command(
       local-dir:FOLDER          a folder with timm's config.json and weights
       torchvision:NAME          a classifier of torchvision, likewise
       package.module:factory    a function of your own that returns a torch.nn.Module
-    where NAME may name the weights too (resnet18.a1_in1k, resnet18.IMAGENET1K_V1). No network
-    is used where the weights are given or in the local cache.
+    NAME may include the weights (resnet18.a1_in1k, resnet18.IMAGENET1K_V1). Nothing is
+    downloaded if the weights are given or in the local cache.
 
-    Preprocessing and class names are the published ones. Your own factory is given `num_classes`
-    and `image_size` where it takes them; zoo trusts it from then on in this project
+    Preprocessing and class names are the published ones. Your own factory gets `num_classes` and
+    `image_size` if it takes them; from then on this project trusts it
     (.zoo/trusted-factories).
 
     \b

@@ -10,19 +10,19 @@ from zoo.cli import options
 
 
 @click.command()
-@click.option("--filter", "query", default="", help="Only what this holds for; see above.")
+@click.option("--filter", "query", default="", help="Only versions that match; see above.")
 @click.option(
-    "--sort", default="", help="By a field: numbers from the highest [default: by model]."
+    "--sort", default="", help="Sort by a field, numbers from the highest [default: by model]."
 )
-@click.option("--reverse", is_flag=True, help="Sort the other way round.")
-@click.option("--limit", type=click.IntRange(min=1), help="Print so many at most.")
+@click.option("--reverse", is_flag=True, help="Reverse the order.")
+@click.option("--limit", type=click.IntRange(min=1), help="Print at most so many.")
 @options.as_json
 def command(query: str, sort: str, reverse: bool, limit: int | None, as_json: bool) -> None:
     """List the registered models: every version, its aliases, data, seed and accuracy.
 
-    A filter is comparisons (= != < <= > >=) joined by and/or; `and` binds tighter. Fields are
-    model, arch, source, subset, alias, digest, version, seed, parameters, accuracy (on the test
-    split), validation, and each tag that `zoo tag` has set.
+    A filter is one or more comparisons (= != < <= > >=) joined by and/or; `and` binds tighter.
+    Fields are model, arch, source, subset, alias, digest, version, seed, parameters, accuracy
+    (on the test split), validation, and each tag that `zoo tag` has set.
 
     \b
     Examples:

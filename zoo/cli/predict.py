@@ -21,19 +21,19 @@ if TYPE_CHECKING:
     type=click.IntRange(min=1),
     default=5,
     show_default=True,
-    help="How many classes to name, the likeliest first.",
+    help="How many classes to name, most likely first.",
 )
 @options.device
 @options.as_json
 def command(reference: str, images: tuple[Path, ...], top: int, device: str, as_json: bool) -> None:
-    """Classify images: files, and folders of them.
+    """Classify images, given as files or folders.
 
     \b
     REFERENCE is NAME (the latest version), NAME/3, NAME@alias, runs:/…, models:/…, timm:NAME
     or a folder.
 
-    An image that cannot be read is named on stderr; the others are classified, and the exit
-    status is 2.
+    An image that cannot be read is named on stderr and the exit status is 2; the others are
+    classified all the same.
 
     \b
     Examples:

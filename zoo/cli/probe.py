@@ -25,7 +25,7 @@ from zoo.cli import options
     type=click.IntRange(min=2),
     default=10,
     show_default=True,
-    help="Images of a class in the few-shot probes.",
+    help="Images per class in the few-shot probes.",
 )
 @options.layers
 @options.batch_size
@@ -34,7 +34,7 @@ from zoo.cli import options
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    help="Folder for table and figure [default: reports/probe-NAME].",
+    help="Folder for the table and the figure [default: reports/probe-NAME].",
 )
 @options.as_json
 def command(
@@ -49,14 +49,14 @@ def command(
     out: Path | None,
     as_json: bool,
 ) -> None:
-    """Fit linear probes at every layer of a model, and test them on the test split.
+    """Fit a linear probe at every layer of a model and test it on the test split.
 
     \b
     REFERENCE is NAME (the latest version), NAME/3, NAME@alias, runs:/…, models:/…, timm:NAME
     or a folder.
 
-    A probe is ridge least squares on what a layer gives, from the class token and from the mean
-    over places; on all images of the subset, and on a few of each class.
+    A probe is a linear classifier (ridge least squares) on a layer's output: its class token, and
+    its mean over places. It is fitted on all images of the subset, and on a few of each class.
 
     \b
     Examples:

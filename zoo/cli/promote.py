@@ -7,9 +7,13 @@ import click
 
 @click.command()
 @click.argument("reference")
-@click.option("--alias", required=True, help="Letters, digits, _ and -; `latest` and v3 are taken.")
+@click.option(
+    "--alias",
+    required=True,
+    help="Letters, digits, _ and -; `latest` and names like v3 are reserved.",
+)
 def command(reference: str, alias: str) -> None:
-    """Put an alias on a version, and say on which one it stood before.
+    """Point an alias at a version, and say which version it pointed at before.
 
     REFERENCE is NAME (the latest version), NAME/3 or NAME@alias.
 

@@ -11,13 +11,13 @@ import click
 @click.argument("reference")
 @click.argument("folder", type=click.Path(path_type=Path))
 def command(reference: str, folder: Path) -> None:
-    """Write a registered model into a folder: weights, spec and card.
+    """Write a registered model into a folder: weights, spec and model card.
 
     \b
     REFERENCE is NAME (the latest version), NAME/3, NAME@alias, runs:/…, models:/… or a folder.
 
-    The folder loads with `zoo.load("./FOLDER")` on a machine with no MLflow server. A model
-    that lies there is replaced; a folder with other things in it is left alone.
+    The folder loads with `zoo.load("./FOLDER")`, even without an MLflow server. A model already
+    in it is replaced; a folder with anything else in it is left alone.
 
     \b
     Examples:

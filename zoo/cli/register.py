@@ -27,10 +27,10 @@ DONE = {
 )
 @options.as_json
 def command(folders: tuple[Path, ...], test_folder: Path | None, as_json: bool) -> None:
-    """Register trained models; what is registered already is left as it is.
+    """Register trained models; those already registered are left as they are.
 
-    FOLDERS hold model.safetensors and spec.json; by default they are all variants of the
-    pipeline. Run it after a server was away, or to fill a new registry: nothing is trained.
+    FOLDERS hold model.safetensors and spec.json; the default is all variants of the pipeline.
+    Run it after a server was unreachable, or to fill a new registry: nothing is trained.
 
     \b
     Examples:

@@ -7,10 +7,10 @@ import click
 
 @click.command()
 @click.argument("reference")
-@click.option("--all", "whole", is_flag=True, help="Remove the model with all of its versions.")
+@click.option("--all", "whole", is_flag=True, help="Remove the model with all its versions.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def command(reference: str, whole: bool, yes: bool) -> None:
-    """Remove a version from the registry, after saying what would dangle, and asking.
+    """Remove a version from the registry, after showing what refers to it and asking.
 
     REFERENCE is NAME/3 or NAME@alias; with --all it is NAME. Nothing else is deleted: the
     training run, the files, the test images and the comparisons stay.

@@ -8,9 +8,9 @@ import click
 @click.command()
 @click.argument("reference")
 @click.argument("values", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option("--remove", multiple=True, metavar="KEY", help="Take a tag away; can be repeated.")
+@click.option("--remove", multiple=True, metavar="KEY", help="Remove a tag; repeatable.")
 def command(reference: str, values: tuple[str, ...], remove: tuple[str, ...]) -> None:
-    """Set and remove tags of a version, and print those that it then has.
+    """Set and remove tags of a version, and print those it then has.
 
     REFERENCE is NAME (the latest version), NAME/3 or NAME@alias. All tags are checked before
     the first is set.

@@ -23,22 +23,22 @@ from zoo.cli import options
     "where data.source is the same, else data/raw].",
 )
 @click.option(
-    "--subset", type=click.IntRange(min=1), help="Train on so many images [default: all]."
+    "--subset", type=click.IntRange(min=1), help="How many images to train on [default: all]."
 )
 @click.option("--epochs", type=click.IntRange(min=1), default=10, show_default=True)
-@click.option("--freeze", is_flag=True, help="Train the new classifier alone.")
-@click.option("--name", help="Of the new model [default: NAME-on-SOURCE].")
+@click.option("--freeze", is_flag=True, help="Train only the new classifier.")
+@click.option("--name", help="Name of the new model [default: NAME-on-SOURCE].")
 @click.option("--batch-size", type=click.IntRange(min=1), default=50, show_default=True)
 @click.option(
     "--learning-rate",
     type=click.FloatRange(min=0, min_open=True),
-    help="Of Adam, falling as a cosine [default: 0.0003; 0.01 with --freeze].",
+    help="Adam's, with cosine decay [default: 0.0003; 0.01 with --freeze].",
 )
 @options.seed
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    help="Folder for model and report [default: reports/transfer-NAME-on-SOURCE].",
+    help="Folder for the model and the report [default: reports/transfer-NAME-on-SOURCE].",
 )
 @options.as_json
 def command(
@@ -55,15 +55,15 @@ def command(
     out: Path | None,
     as_json: bool,
 ) -> None:
-    """Take a model to another source: what does it keep, and how good does it get?
+    """Train a model on another source: how good does it get, and what does it keep?
 
     \b
     REFERENCE is NAME (the latest version), NAME/3, NAME@alias, runs:/…, models:/…, timm:NAME
     or a folder.
 
-    Its classifier is replaced and the network is trained on. Reported are the accuracy of a
-    linear probe before and of the network after, and the CKA of each layer before with after.
-    The new model is a folder that `zoo register` takes.
+    Its classifier is replaced and the network is trained further. The report has the accuracy of
+    a linear probe before and after and of the network after, and the CKA of each layer before
+    training with the same layer after it. `zoo register` takes the new model's folder.
 
     \b
     Examples:

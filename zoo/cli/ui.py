@@ -8,14 +8,17 @@ import click
 @click.command()
 @click.option("--port", default=5000, show_default=True, type=click.IntRange(1, 65535))
 @click.option(
-    "--host", default="127.0.0.1", show_default=True, help="Keep it: the pages have no password."
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Better left alone: the pages have no password.",
 )
 @click.option("--no-serve", is_flag=True, help="Only print the links.")
-@click.option("--open", "open_page", is_flag=True, help="Open the models in your browser.")
+@click.option("--open", "open_page", is_flag=True, help="Open the list of models in your browser.")
 def command(port: int, host: str, no_serve: bool, open_page: bool) -> None:
-    """Start MLflow's UI on the zoo's store and print the links that matter.
+    """Start MLflow's UI on the project's store and print links into it.
 
-    With MLFLOW_TRACKING_URI set to a server, that server's pages are linked and none started.
+    If MLFLOW_TRACKING_URI names a server, its pages are linked and nothing is started.
 
     \b
     Examples:
