@@ -11,10 +11,12 @@ from pathlib import Path
 
 import click
 import pytest
+import yaml
 
 from zoo.analyses import ANALYSES
 from zoo.claims import CLAIMS
 from zoo.cli import COMMANDS, cli
+from zoo.config import load_params
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -115,6 +117,22 @@ def test_every_python_block_is_python(page):
     for _, kind, body in FENCE.findall(page.read_text()):
         if kind == "python":
             ast.parse(body)
+
+
+@pytest.mark.parametrize(
+    ("page", "source", "passes", "rate"),
+    [("reproduce", "cifar10", 500, 0.0001), ("findings", "imagefolder", 10, 0.0003)],
+)
+def test_settings_on_a_page_are_complete(tmp_path, page, source, passes, rate):
+    blocks = FENCE.findall((DOCS / f"{page}.md").read_text())
+    (given,) = (body for _, kind, body in blocks if kind == "yaml" and "\nsubsets:" in body)
+    sections = yaml.safe_load((ROOT / "params.yaml").read_text()) | yaml.safe_load(given)
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(sections))
+    params = load_params(tmp_path / "params.yaml")
+    assert params.data.source == source
+    for model, subset, _ in params.variants:
+        assert params.train_config(model).epochs_on(subset) >= passes
+    assert params.train_config("vit").learning_rate == rate
 
 
 @pytest.mark.parametrize("name", ANALYSES)
