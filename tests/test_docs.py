@@ -74,7 +74,8 @@ def test_every_link_leads_to_a_file_and_a_heading(page):
         if re.match(r"[a-z]+:", target):
             continue
         path, _, anchor = target.partition("#")
-        file = (page.parent / path).resolve() if path else page
+        # Not resolved: the site follows the links in docs/ to what lies beside it.
+        file = Path(os.path.normpath(page.parent / path)) if path else page
         assert file.exists(), f"{target}: no such file"
         # The site holds docs/ alone.
         assert file.is_relative_to(DOCS if page.is_relative_to(DOCS) else ROOT), target

@@ -33,7 +33,7 @@ def load(reference: str) -> LoadedModel:
 
 
 def wrap(module: nn.Module, *, name: str = "", image_size: int, **known: Any) -> LoadedModel:
-    """Make a network of your own comparable.
+    """Make your own network comparable.
 
     Args:
         module: maps float images (n, 3, image_size, image_size) to logits (n, classes).
@@ -69,12 +69,12 @@ def compare(
         only: analyses to run, instead of all.
         skip: analyses to leave out.
         settings: batch size, layers, pooling and so on.
-        device: where the networks run.
+        device: where the networks run: the CPU unless told otherwise, such as by `"cuda"`.
         on_progress: is called with (images done, images in all).
 
     Returns:
-        A `Comparison`: `.results`, `.metrics`, `.verdicts`, `.save(folder)`; in a notebook it
-        shows its report.
+        The comparison, with `.results`, `.metrics`, `.verdicts` and `.save(folder)`. In a notebook
+        it shows its report.
 
     Raises:
         UserError: models with the same name, images of another form, unknown analyses or layers,

@@ -87,7 +87,7 @@ def load_model(folder: Path, *, name: str = "", uri: str = "") -> LoadedModel:
 
 
 def describe_module(module: nn.Module, *, name: str, image_size: int, **known: Any) -> LoadedModel:
-    """Wrap a network of one's own for a comparison.
+    """Wrap a network of the user's for a comparison.
 
     Args:
         module: takes float images (n, 3, image_size, image_size).
