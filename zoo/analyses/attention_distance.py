@@ -83,7 +83,7 @@ def attention_distance(
             head that attends to the class token counts as local.
 
     Returns:
-        mean over query patches i of Σ_j A_ij · ‖pos_i − pos_j‖₂: from 0 (each patch attends to
+        mean over query patches i of Σ_j A_ij · ‖pos_i − pos_j‖₂, from 0 (each patch attends to
         itself) to the grid's diagonal; NaN where a query gives nothing to any patch and
         `renormalise` is asked for.
 

@@ -60,7 +60,7 @@ def gradient_map(gradients: NDArray, *, absolute: str = "before") -> NDArray[np.
             on n and miss pixels that matter in every image.
 
     Returns:
-        (height, width), not negative: the mean over images and input channels.
+        (height, width), not negative; the mean over images and input channels.
 
     >>> gradient_map(np.array([[[[1.0]]], [[[-3.0]]]]))
     array([[2.]])

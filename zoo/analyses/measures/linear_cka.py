@@ -28,7 +28,7 @@ def linear_cka(x: NDArray, y: NDArray) -> float:
         y: (n, q) activations of the same images.
 
     Returns:
-        HSIC₁(K, L) / √(HSIC₁(K, K) · HSIC₁(L, L)) with K = xxᵀ, L = yyᵀ. Higher is closer: 1 for
+        HSIC₁(K, L) / √(HSIC₁(K, K) · HSIC₁(L, L)) with K = xxᵀ, L = yyᵀ. Higher is closer. 1 for
         equal up to rotation, shift and scale, about 0 for unrelated (the estimator is unbiased,
         so it can fall a little below 0).
 
