@@ -74,7 +74,7 @@ def claims() -> Iterator[str]:
     from zoo.claims.base import cite
 
     for claim in CLAIMS:
-        yield f"## {claim.id}\n\n**{claim.statement}.** {cite(claim.paper, claim.figure)}.\n"
+        yield f"### {claim.id}\n\n**{claim.statement}.** {cite(claim.paper, claim.figure)}.\n"
         yield f"- measured as: {claim.measured_as}"
         yield f"- supported if: {claim.threshold}; {claim.why}"
         yield f"- applies to: {claim.applies_when}"
