@@ -238,6 +238,7 @@ class Comparison:
             "dims": {k: list(a.dims) for k, a in result.arrays.items()},
             "units": {k: a.unit for k, a in result.arrays.items() if a.unit},
             "labels": {k: list(v) for k, v in result.labels.items()},
+            "scales": {k: dataclasses.asdict(v) for k, v in result.scales.items()},
         }
 
 

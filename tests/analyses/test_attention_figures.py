@@ -8,7 +8,7 @@ from matplotlib.colors import LogNorm
 from tests.analyses.cells import cell, column_labels
 from zoo.analyses import attention_maps
 from zoo.analyses.attention_figures import colour_range, enlarge, overlay, relative_share
-from zoo.analyses.base import Array, Result
+from zoo.analyses.base import Array, Result, Scale
 
 
 def found(*names: str, layers: int = 3, images: int = 2) -> Result:
@@ -29,7 +29,8 @@ def found(*names: str, layers: int = 3, images: int = 2) -> Result:
             f"normalised_entropy/{name}": Array(entropy, ("layer", "head")),
         }
         labels[f"layer[{name}]"] = tuple(f"blocks.{i}.attn" for i in range(layers))
-    return Result(names, arrays, {}, labels)
+    shares = {"rollout": Scale("", 0.25, 2.5, log=True), "heads": Scale("", 0.5, 4.0, log=True)}
+    return Result(names, arrays, {}, labels, scales=shares)
 
 
 def test_relative_share_is_one_for_even_maps_and_keeps_zeros():
@@ -74,10 +75,8 @@ def test_figures_are_drawn_from_the_arrays_alone():
     }
     assert column_labels(figures["attention-maps-a"]) == ["input", "layer 1", "layer 2", "layer 3"]
     assert column_labels(figures["attention-maps-a-heads"]) == ["input", "head 1", "head 2"]
-    shares = relative_share(result.arrays["rollout/a"].values)
-    expected = overlay(
-        result.arrays["images/a"].values[1], shares[1, 2], LogNorm(*colour_range(shares), clip=True)
-    )
+    shares, scale = result.arrays["rollout/a"].values, LogNorm(0.25, 2.5, clip=True)
+    expected = overlay(result.arrays["images/a"].values[1], shares[1, 2], scale)
     drawn = cell(figures["attention-maps-a"], 1, 3)
     # A cell is a little smaller than the map that it shows.
     assert np.abs(drawn[::16, ::16, :3].astype(int) - expected[4::17, 4::17][:8, :8]).mean() < 30

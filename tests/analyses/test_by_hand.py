@@ -182,7 +182,8 @@ def test_attention_maps_and_entropy(results, vit):
     for weights in vit.weights:
         mixed = weights.mean(axis=1) + np.eye(17)
         rollout = mixed / mixed.sum(-1, keepdims=True) @ rollout
-        steps.append(rollout[:5, 0, 1:].reshape(5, GRID, GRID))
+        read = rollout[:5, 0, 1:].reshape(5, GRID, GRID)
+        steps.append(read / read.mean(axis=(1, 2), keepdims=True))
     close(array(results, "attention-maps", "rollout/v"), np.stack(steps, axis=1))
     entropy = [-(a * np.log(a)).sum(-1).mean(axis=(0, 2)) for a in vit.weights]
     close(array(results, "attention-maps", "entropy/v"), entropy)

@@ -99,7 +99,7 @@ def test_maps_lie_over_the_images_as_each_model_sees_them(digit_images):
     assert np.array_equal(result.arrays["images/whole"].values, images)
     assert np.array_equal(result.arrays["images/middle"].values, images[:, 4:12, 4:12])
     island = image_island(
-        {"title": "", "labels": result.labels, "units": {}},
+        {"title": "", "labels": result.labels, "units": {}, "scales": {}},
         {name: (array.values, array.dims) for name, array in result.arrays.items()},
         result.models,
     )

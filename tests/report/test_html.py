@@ -223,6 +223,13 @@ def test_interactive_parts_stand_where_their_arrays_are(page: Page):
     assert set(viewers) == set(page.islands())
 
 
+def test_every_map_is_drawn_on_a_scale_that_its_analysis_names(page: Page, saved_comparison: Path):
+    report = json.loads((saved_comparison / "report.json").read_text())
+    named = {scale["label"] for a in report["analyses"] for scale in a["scales"].values()}
+    islands = page.islands().values()
+    assert {m["measure"] for i in islands for m in i.get("maps", i.get("sets"))} == named
+
+
 def test_only_figures_that_the_heat_map_shows_too_are_folded(page: Page, change_report: Change):
     def keep_one_measure(report: dict) -> None:
         for analysis in report["analyses"]:

@@ -1,6 +1,7 @@
 import base64
 import io
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from zoo.report.islands import colour_range, heat_island, image_island, pack, split_name
+from zoo.analyses.base import Scale
+from zoo.report.islands import heat_island, image_island, pack, split_name
 
 LABELS = {"layer[a]": ["stem", "blocks.0", "head"], "layer[b]": ["conv", "fc"]}
 
@@ -21,8 +23,11 @@ def unpack(packed: dict, shape: Sequence[int], bits: int = 16) -> np.ndarray:
     return np.where(codes == most + 1, np.nan, values)
 
 
-def analysis(labels: dict | None = None, units: dict | None = None) -> dict:
-    return {"title": "Likeness", "labels": labels or {}, "units": units or {}}
+def analysis(
+    labels: dict | None = None, units: dict | None = None, scales: dict | None = None
+) -> dict:
+    found = {name: asdict(scale) for name, scale in (scales or {}).items()}
+    return {"title": "Likeness", "labels": labels or {}, "units": units or {}, "scales": found}
 
 
 @given(
@@ -61,19 +66,43 @@ def test_names_are_split_by_the_models_that_are_known(name: str, parts: tuple):
     assert split_name(name, ["a", "a/2", "b"]) == parts
 
 
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        ([0.1, 0.9], (0, 1)),
-        ([-0.02, 1.0, np.nan], (0, 1)),
-        ([0.1, 0.4], (0.1, 0.4)),
-        ([3.0, 12.0], (3, 12)),
-        ([-0.9, 0.9], (-0.9, 0.9)),
-        ([np.nan], (0, 1)),
-    ],
-)
-def test_similarities_are_drawn_from_0_to_1_and_all_else_over_its_own_range(values, expected):
-    assert colour_range([np.array(values)]) == expected
+def test_maps_of_one_kind_are_drawn_on_the_range_that_the_analysis_names():
+    dims = ("layer[a]", "head[a]")
+    arrays = {"distance/a": (np.array([[2.0, 3.0], [4.0, 5.0]]), dims)}
+    arrays["distance/b"] = (np.array([[1.0, 3.0], [4.0, np.nan]]), dims)
+    arrays["share/a"] = (np.array([[0.4, 0.6], [0.4, 0.6]]), dims)
+    known = {"share": Scale("share of a head", 0.25, 4, log=True), "distance": Scale("far", 0)}
+    island = heat_island(analysis(scales=known), arrays, ["a", "b"])
+    assert island is not None
+    # In the order of the scales; the highest value of all maps of its kind where none is named.
+    ends = [(m["measure"], m["scale"]["low"], m["scale"]["high"]) for m in island["maps"]]
+    assert ends == [("share of a head", 0.25, 4), ("far", 0, 5), ("far", 0, 5)]
+    assert [m["scale"]["log"] for m in island["maps"]] == [True, False, False]
+    island = heat_island(analysis(), arrays, ["a", "b"])
+    assert island is not None
+    ranges = {m["measure"]: (m["scale"]["low"], m["scale"]["high"]) for m in island["maps"]}
+    assert ranges == {"distance": (1, 5), "share": (0.4, 0.6)}
+
+
+def test_maps_over_images_say_what_they_are_of_and_what_one_steps_through():
+    images = (np.zeros((2, 8, 8, 3), dtype=np.uint8), ("image", "row", "column", "channel"))
+    one, dims = np.ones((2, 4, 4)), ("image", "row", "column")
+    heads = (np.ones((2, 3, 4, 4)), ("image", "head[a]", "row", "column"))
+    arrays = {"images": images, "predicted/a": (one, dims), "true/a": (one, dims)}
+    labels = {"predicted[a]": ["cat", "dog"], "true[a]": ["cat", "cat"]}
+    known = {"predicted": Scale("predicted class", 0, empty="nothing")}
+    island = image_island(analysis(labels, scales=known), arrays | {"heads/a": heads}, ["a"])
+    assert island is not None
+    sets = {s["measure"]: s for s in island["sets"]}
+    assert list(sets) == ["predicted class", "heads", "true"]
+    for entry in sets.values():
+        assert entry["captions"] == ["predicted: cat, true: cat", "predicted: dog, true: cat"]
+    assert sets["predicted class"]["scale"] == asdict(known["predicted"])
+    assert sets["predicted class"]["steps"][0]["name"] == "predicted class"
+    assert sets["heads"]["scale"]["high"] is None
+    assert sets["heads"]["along"] == "Head"
+    assert [step["name"] for step in sets["heads"]["steps"]] == ["head 1", "head 2", "head 3"]
+    assert sets["true"]["along"] == "Depth, from input to output"
 
 
 def test_a_heat_map_carries_names_values_and_intervals():
@@ -92,7 +121,7 @@ def test_a_heat_map_carries_names_values_and_intervals():
     assert (first["measure"], first["label"], first["unit"]) == ("cka", "a × b", "nats")
     assert first["rows"] == {"what": "layer", "model": "a", "names": LABELS["layer[a]"]}
     assert first["columns"]["names"] == ["conv", "fc"]
-    assert first["range"] == second["range"] == (0.0, 1.0)
+    assert first["scale"] == second["scale"]
     np.testing.assert_allclose(unpack(first["value"], (3, 2)), across, atol=1e-5)
     for end, shift in zip(first["interval"], (-0.1, 0.1), strict=True):
         np.testing.assert_allclose(unpack(end, (3, 2)), across + shift, atol=1e-5)
@@ -133,7 +162,7 @@ def test_positions_without_names_are_counted():
         analysis(), {"distance/a": (np.ones((2, 3)), ("layer[a]", "head[a]"))}, ["a"]
     )
     assert island is not None
-    assert island["maps"][0]["columns"]["names"] == ["head 0", "head 1", "head 2"]
+    assert island["maps"][0]["columns"]["names"] == ["head 1", "head 2", "head 3"]
 
 
 def test_maps_lie_over_their_own_models_images():
@@ -168,15 +197,15 @@ def test_arrays_of_single_layers_become_steps_over_the_shared_images():
         "images": (images, ("image", "row", "column", "colour")),
         "mean/a/stem": (np.ones((2, 8, 8)), ("image", "row[a.stem]", "column[a.stem]")),
         "mean/a/head": (np.ones((2, 4, 4)), ("image", "row[a.head]", "column[a.head]")),
-        "strongest/a/head": (np.ones((2, 2, 4, 4)), ("image", "channel", "row", "column")),
+        "strongest/a/head": (np.ones((2, 2, 4, 4)), ("image", "rank[a.head]", "row", "column")),
         "predicted/a": (np.ones((2, 4, 4)), ("image", "row", "column")),
     }
-    island = image_island(analysis(), arrays, ["a"])
+    island = image_island(analysis({"rank[a.head]": ["#7", "#2"]}), arrays, ["a"])
     assert island is not None
     steps = {s["measure"]: [step["name"] for step in s["steps"]] for s in island["sets"]}
     assert steps == {
         "mean": ["stem", "head"],
-        "strongest": ["head · channel 0", "head · channel 1"],
+        "strongest": ["head #7", "head #2"],
         "predicted": ["predicted"],
     }
     assert island["sets"][0]["images"] == ""

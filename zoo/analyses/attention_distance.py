@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from zoo.analyses.attention_layers import Attending, attending_models
-from zoo.analyses.base import About, Accumulator, Array, Batch, Result, Study
+from zoo.analyses.attention_layers import Attending, attending_models, numbered
+from zoo.analyses.base import About, Accumulator, Array, Batch, Result, Scale, Study
 from zoo.capture.taps import Tap
 from zoo.report import style
 
@@ -180,7 +180,7 @@ class _Distances(Accumulator):
             dims = (f"layer[{name}]", f"head[{name}]")
             arrays[f"distance/{name}"] = Array(distances, dims, "pixels")
             arrays[f"uniform/{name}"] = Array(np.array(uniform), (), "pixels")
-            labels[f"layer[{name}]"] = model.layers
+            labels[f"layer[{name}]"] = numbered(model.layers)
             metrics |= {
                 f"attention-distance/{name}/{what}": value
                 for what, value in summary(distances, uniform).items()
@@ -190,7 +190,9 @@ class _Distances(Accumulator):
             del metrics[key]
             self.notes.append(f"{key} is not defined: a head's distance is not defined")
         names = tuple(model.name for model in self.models.values())
-        return Result(names, arrays, metrics, labels, tuple(self.notes))
+        farthest = max(float(np.nanmax(a.values, initial=0)) for a in arrays.values())
+        scales = {"distance": Scale("mean attention distance", 0, farthest)}
+        return Result(names, arrays, metrics, labels, tuple(self.notes), scales=scales)
 
     def _note_lost(self, s: int, model: Attending) -> None:
         for layer, total in self.sums[s].items():

@@ -16,8 +16,8 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from zoo.analyses.attention_figures import draw_entropy, draw_maps
-from zoo.analyses.attention_layers import Attending, attending_models, name_images
+from zoo.analyses.attention_figures import colour_range, draw_entropy, draw_maps, relative_share
+from zoo.analyses.attention_layers import Attending, attending_models, name_images, numbered
 from zoo.analyses.base import (
     About,
     Accumulator,
@@ -25,6 +25,7 @@ from zoo.analyses.base import (
     Batch,
     Grid,
     Result,
+    Scale,
     Study,
     pair_name,
 )
@@ -41,9 +42,9 @@ ABOUT = About(
     ),
     reading=(
         "Colour gives a patch's share of attention over that of even attention, so 1 means no "
-        "preference; each figure has its own colour range. Layers are counted from the input. "
-        "A normalised entropy of 1 is attention spread evenly over all tokens, 0 is attention on "
-        "one token."
+        "preference; all maps of rollout have one colour range, and all maps of heads. Layers are "
+        "counted from the input. A normalised entropy of 1 is attention spread evenly over all "
+        "tokens, 0 is attention on one token."
     ),
     needs="attention",
     source="Zhu et al. 2023, Sec. 4; Abnar & Zuidema 2020",
@@ -210,7 +211,7 @@ class _Maps(Accumulator):
         metrics: dict[str, float] = {}
         labels = {"image": name_images(self.study), "channel": ("red", "green", "blue")}
         for s, model in self.models.items():
-            labels[f"layer[{model.name}]"] = model.layers
+            labels[f"layer[{model.name}]"] = numbered(model.layers)
             arrays |= self._arrays(s, model)
             relative = arrays[f"normalised_entropy/{model.name}"].values
             metrics[f"attention-maps/{model.name}/entropy"] = float(relative.mean())
@@ -235,7 +236,23 @@ class _Maps(Accumulator):
             del metrics[key]
             self.notes.append(f"{key} is not defined: the attention it rests on is not finite")
         names = tuple(model.name for model in self.models.values())
-        return Result(names, arrays, metrics, labels, tuple(self.notes))
+        notes, scales = tuple(self.notes), self._scales(arrays)
+        return Result(names, arrays, metrics, labels, notes, scales=scales)
+
+    def _scales(self, arrays: dict[str, Array]) -> dict[str, Scale]:
+        """Return a scale for all models' rollout, one for their heads, and those of entropy."""
+        titles = {"rollout": "attention rollout", "heads": "heads of the last layer"}
+        models = self.models.values()
+        most = math.log(max(model.tokens for model in models))
+        scales = {
+            "normalised_entropy": Scale("entropy / log(tokens)", 0, 1),
+            "entropy": Scale("entropy in nats", 0, most),
+        }
+        for kind, title in titles.items():
+            shares = [arrays[f"{kind}/{model.name}"].values.ravel() for model in models]
+            low, high = colour_range(np.concatenate(shares))
+            scales[kind] = Scale(title, low, high, log=True)
+        return scales
 
     def _arrays(self, s: int, model: Attending) -> dict[str, Array]:
         name = model.name
@@ -246,11 +263,15 @@ class _Maps(Accumulator):
         seen = as_seen(self.study.images[list(self.study.shown)], self.study.subjects[s])
         return {
             f"images/{name}": Array(seen, pixels),
-            f"rollout/{name}": Array(self.shown[s], ("image", layer, *places)),
-            f"heads/{name}": Array(self.heads[s], ("image", head, *places)),
+            f"rollout/{name}": _shares(self.shown[s], ("image", layer, *places)),
+            f"heads/{name}": _shares(self.heads[s], ("image", head, *places)),
             f"entropy/{name}": Array(entropy, (layer, head), "nats"),
             f"normalised_entropy/{name}": Array(entropy / math.log(model.tokens), (layer, head)),
         }
+
+
+def _shares(maps: NDArray[np.float32], dims: tuple[str, ...]) -> Array:
+    return Array(relative_share(maps).astype(np.float32), dims, "× an even share")
 
 
 def _side(model: Attending) -> str:

@@ -130,13 +130,30 @@ class Array:
 
 
 @dataclass(frozen=True)
+class Scale:
+    """How maps of one kind are named and coloured, in figures and in the page alike.
+
+    `low` and `high` are the values of the darkest and the brightest colour; None is each map's
+    own lowest or highest. Colours follow the logarithm where `log`. `empty` is what is said of a
+    map that is 0 everywhere.
+    """
+
+    label: str
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    empty: str = ""
+
+
+@dataclass(frozen=True)
 class Result:
     """What an analysis found.
 
     `arrays` keep everything that its figures show; `labels` name the positions along a
     dimension; `metrics` are scalars with stable names; `notes` say what did not apply or was
     degenerate, naming the model and layer; `models` are the compared models' names, in order.
-    `images` is how many images it measured on, where those are not all of the study.
+    `images` is how many images it measured on, where those are not all of the study; `scales`
+    say how arrays are drawn, by the first part of their names, the first to be shown first.
     """
 
     models: tuple[str, ...]
@@ -145,6 +162,7 @@ class Result:
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     images: int | None = None
+    scales: Mapping[str, Scale] = field(default_factory=dict)
 
 
 class Accumulator:
@@ -176,6 +194,7 @@ __all__ = [
     "Grid",
     "NotApplicable",
     "Result",
+    "Scale",
     "Settings",
     "Study",
     "Subject",

@@ -22,6 +22,7 @@ from zoo.analyses.base import (
     Array,
     Batch,
     Result,
+    Scale,
     Study,
     Subject,
     pair_name,
@@ -218,7 +219,8 @@ def _summarise(
             metrics |= _reference(subjects, s, of, cka, models)
     metrics = {name: value for name, value in metrics.items() if math.isfinite(value)}
     names = tuple(sub.name for sub in study.models)
-    return Result(names, arrays, metrics, labels, tuple(notes))
+    scales = {"cka": Scale("CKA", 0, 1)}
+    return Result(names, arrays, metrics, labels, tuple(notes), scales=scales)
 
 
 def _across(name: str, cka: NDArray[np.float64]) -> dict[str, float]:

@@ -17,6 +17,7 @@ from zoo.analyses.base import (
     Batch,
     NotApplicable,
     Result,
+    Scale,
     Study,
     Subject,
 )
@@ -140,7 +141,7 @@ class _Maps(Accumulator):
         metrics: dict[str, float] = {}
         for s in self.layers:
             arrays |= self._arrays(s)
-            labels |= self._labels(s)
+            labels |= self._labels(s, arrays)
             metrics |= self._metrics(s)
         notes = tuple(
             f"{m.name}: no feature maps, since it is no convolutional network"
@@ -151,7 +152,8 @@ class _Maps(Accumulator):
         for name, layers in zip(names, self.layers.values(), strict=True):
             broken = [x for x in layers if not np.isfinite(arrays[f"mean/{name}/{x}"].values).all()]
             notes += tuple(f"{name}: {layer} is not finite" for layer in broken)
-        return Result(names, arrays, metrics, labels, notes)
+        scales = {"mean": Scale("mean of all channels"), "strongest": Scale("strongest channels")}
+        return Result(names, arrays, metrics, labels, notes, scales=scales)
 
     def _arrays(self, s: int) -> dict[str, Array]:
         subject = self.study.subjects[s]
@@ -167,14 +169,25 @@ class _Maps(Accumulator):
         for layer in self.ends[s]:
             full = np.stack([self.channels[s, layer][i] for i in self.study.shown])
             chosen = strongest_channels(full)
-            dims = ("image", "rank", f"row[{name}.{layer}]", f"column[{name}.{layer}]")
+            dims = (
+                "image",
+                f"rank[{name}.{layer}]",
+                f"row[{name}.{layer}]",
+                f"column[{name}.{layer}]",
+            )
             arrays[f"strongest/{name}/{layer}"] = Array(full[:, chosen], dims)
             arrays[f"channel/{name}/{layer}"] = Array(chosen, ("rank",))
         return arrays
 
-    def _labels(self, s: int) -> dict[str, tuple[str, ...]]:
+    def _labels(self, s: int, arrays: dict[str, Array]) -> dict[str, tuple[str, ...]]:
         name = self.study.subjects[s].name
-        return {f"layer[{name}]": self.layers[s], f"stage[{name}]": tuple(self.ends[s])}
+        channels = {
+            f"rank[{name}.{layer}]": tuple(
+                f"#{c}" for c in arrays[f"channel/{name}/{layer}"].values
+            )
+            for layer in self.ends[s]
+        }
+        return channels | {f"layer[{name}]": self.layers[s], f"stage[{name}]": tuple(self.ends[s])}
 
     def _metrics(self, s: int) -> dict[str, float]:
         subject = self.study.subjects[s]

@@ -16,12 +16,13 @@ from zoo.analyses.base import (
     Array,
     NotApplicable,
     Result,
+    Scale,
     Study,
     Subject,
 )
 from zoo.analyses.class_maps import class_maps, probabilities_of, rollout_maps
 from zoo.analyses.deletion import STEPS, area_under, deletion_curve, upsample
-from zoo.analyses.grad_cam_figures import draw_curves, draw_maps
+from zoo.analyses.grad_cam_figures import EMPTY, KINDS, draw_curves, draw_maps
 from zoo.analyses.places import Layout, as_seen, last_block, layout_of
 from zoo.models.preprocess import model_input
 
@@ -44,6 +45,7 @@ ABOUT = About(
 
 MAX_IMAGES = 32
 PREDICTED, TRUE, ROLLOUT, RANDOM = "predicted", "true", "rollout", "random"
+SCALES = {kind: Scale(title, 0, empty=EMPTY) for kind, title in KINDS.items()}
 
 
 def true_classes(study: Study, subject: Subject, outputs: int) -> NDArray[np.int64] | None:
@@ -132,7 +134,8 @@ class _GradCam(Accumulator):
             metrics |= self._metrics(name, found)
         if not done:
             raise NotApplicable("; ".join(self.notes))
-        return Result(tuple(done), arrays, metrics, labels, tuple(self.notes), len(self.images))
+        notes = tuple(self.notes)
+        return Result(tuple(done), arrays, metrics, labels, notes, len(self.images), SCALES)
 
     def _explain(self, s: int) -> _Explained:
         subject, seed = self.study.subjects[s], self.study.settings.seed

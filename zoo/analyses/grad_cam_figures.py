@@ -21,6 +21,7 @@ from zoo.report import style
 MODELS_A_FIGURE = 2
 MIN_SIDE = 128  # pixels: smaller pictures are enlarged so that maps are drawn smoothly
 KINDS = {"predicted": "predicted class", "true": "true class", "rollout": "attention rollout"}
+EMPTY = "nothing speaks for it"
 
 
 def overlay(picture: NDArray[np.uint8], values: NDArray) -> NDArray[np.uint8]:
@@ -83,7 +84,7 @@ def _maps_of(result: Result, models: tuple[str, ...]) -> Figure:
     for cell in empty:
         x, y = grid.place(*cell)
         below = y + grid.cell[0] - 5
-        grid.axis.text(x + 5, below, "nothing speaks for it", va="bottom", **written)
+        grid.axis.text(x + 5, below, EMPTY, va="bottom", **written)
     return grid.figure
 
 

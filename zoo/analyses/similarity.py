@@ -18,6 +18,7 @@ from zoo.analyses.base import (
     Batch,
     NotApplicable,
     Result,
+    Scale,
     Study,
     pair_name,
 )
@@ -142,7 +143,8 @@ class _Features(Accumulator):
             by = "all measures" if len(titles) == len(MEASURES) else ", ".join(titles)
             notes.append(f"{text} ({by})")
         used = len(self.images)
-        return Result(tuple(names.values()), arrays, metrics, labels, tuple(notes), used)
+        scales = {m.name: Scale(m.title, m.low, m.high) for m in MEASURES.values()}
+        return Result(tuple(names.values()), arrays, metrics, labels, tuple(notes), used, scales)
 
     def _features(self, s: int) -> list[NDArray[np.float32]]:
         return [np.concatenate(self.kept[s, name]) for name in self.layers[s]]

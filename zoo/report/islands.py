@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -17,6 +17,11 @@ from numpy.typing import NDArray
 
 INTERVAL = ("low", "high")
 MOST_COLUMNS = 256  # of a heat map whose columns are not layers
+STEPS = {
+    "layer": "Depth, from input to output",
+    "head": "Head",
+    "rank": "Layer, and channel from the strongest",
+}
 
 Data = Mapping[str, Any]
 Arrays = Mapping[str, tuple[NDArray[Any], tuple[str, ...]]]
@@ -62,28 +67,27 @@ def is_heat_map(name: str, arrays: Arrays) -> bool:
 def heat_island(analysis: Data, arrays: Arrays, models: Sequence[str]) -> dict[str, Any] | None:
     """Pack matrices over layers, with their intervals where these are known; None without any."""
     names = [n for n in arrays if is_heat_map(n, arrays) and n.split("/")[0] not in INTERVAL]
-    whats = {name: split_name(name, models)[0] for name in names}
-    ranges = {
-        what: colour_range([arrays[n][0] for n in names if whats[n] == what])
-        for what in whats.values()
-    }
+    kinds = _in_order({name.split("/")[0] for name in names}, analysis)
     maps = []
-    for name in names:
+    for name in sorted(names, key=lambda name: kinds.index(name.split("/")[0])):
         values, dims = arrays[name]
         what, subject, rest = split_name(name, models)
-        own = name.partition("/")[2] if len(ranges) == 1 else name
+        own = name.partition("/")[2] if len(kinds) == 1 else name
         ends = [arrays[f"{end}/{own}"][0] for end in INTERVAL if f"{end}/{own}" in arrays]
         maps.append(
             {
-                "measure": words(what),
+                "measure": scale_of(what, analysis)["label"],
                 "label": " · ".join(filter(None, (subject, words(rest)))) or words(what),
                 "unit": analysis["units"].get(name, ""),
                 "rows": _axis(dims[0], values.shape[0], analysis["labels"]),
                 "columns": _axis(dims[1], values.shape[1], analysis["labels"]),
                 "value": pack(values),
                 "interval": [pack(end) for end in ends if end.shape == values.shape],
-                # One colour range a measure: its maps are read against each other.
-                "range": ranges[what],
+                # One colour range a kind: its maps are read against each other.
+                "scale": _filled(
+                    scale_of(what, analysis),
+                    [arrays[n][0] for n in names if n.split("/")[0] == what],
+                ),
             }
         )
     if not maps:
@@ -96,20 +100,28 @@ def _axis(dim: str, size: int, labels: Mapping[str, Sequence[str]]) -> dict[str,
     what, model = (match[1], match[2]) if match else (dim, "")
     names = list(labels.get(dim, ()))
     if len(names) != size:
-        names = [f"{what} {i}" for i in range(size)]
+        names = [f"{what} {i}" for i in range(1, size + 1)]
     return {"what": what, "model": model, "names": names}
 
 
-def colour_range(arrays: Sequence[NDArray[Any]]) -> tuple[float, float]:
-    """Return 0 to 1 for similarities, and the numbers' own range for all else.
+def scale_of(what: str, analysis: Data) -> dict[str, Any]:
+    """Return how arrays of one kind are named and coloured: as the analysis says, or plainly."""
+    plain = {"label": words(what), "low": None, "high": None, "log": False, "empty": ""}
+    return plain | analysis["scales"].get(what, {})
 
-    Unbiased similarities stray a little below 0, which is drawn as 0.
-    """
+
+def _in_order(kinds: Collection[str], analysis: Data) -> list[str]:
+    """Order kinds of arrays as the analysis' scales are, and others after them."""
+    known = [kind for kind in analysis["scales"] if kind in kinds]
+    return known + sorted(set(kinds) - set(known))
+
+
+def _filled(scale: dict[str, Any], arrays: Sequence[NDArray[Any]]) -> dict[str, Any]:
+    """Return a scale with the lowest and highest of all its maps where it names no ends."""
     finite = np.concatenate([a[np.isfinite(a)].ravel() for a in arrays])
-    if finite.size == 0:
-        return 0.0, 1.0
-    low, high = float(finite.min()), float(finite.max())
-    return (0.0, 1.0) if low >= -0.25 and 0.5 < high <= 1.0001 else (low, high)
+    ends = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    found = dict(zip(("low", "high"), ends, strict=True))
+    return scale | {end: found[end] for end in found if scale[end] is None}
 
 
 def pack(values: NDArray[Any], bits: int = 16) -> dict[str, Any]:
@@ -148,16 +160,21 @@ def image_island(analysis: Data, arrays: Arrays, models: Sequence[str]) -> dict[
         if under not in pictures or not _lies_over(values, dims, len(pictures[under])):
             continue
         entry = {
-            "measure": words(what),
+            "measure": scale_of(what, analysis)["label"],
             "label": model or words(what),
             "images": under,
             "unit": analysis["units"].get(name, ""),
+            "scale": scale_of(what, analysis),
+            "along": _along(dims),
             "steps": [],
         }
         steps = sets.setdefault((what, model), entry)["steps"]
-        steps += _steps(values, dims, rest or words(what), analysis["labels"])
+        steps += _steps(values, dims, rest or entry["measure"], analysis["labels"])
     if not sets:
         return None
+    for (_, model), entry in sets.items():
+        entry["captions"] = _captions(model, [what for what, of in sets if of == model], analysis)
+    kinds = _in_order({what for what, _ in sets}, analysis)
     count = len(next(iter(pictures.values())))
     labels = _axis("image", count, analysis["labels"])["names"]
     return {
@@ -165,8 +182,25 @@ def image_island(analysis: Data, arrays: Arrays, models: Sequence[str]) -> dict[
         "title": analysis["title"],
         "labels": labels,
         "images": pictures,
-        "sets": list(sets.values()),
+        "sets": [sets[key] for key in sorted(sets, key=lambda key: kinds.index(key[0]))],
     }
+
+
+def _along(dims: Sequence[str]) -> str:
+    """Say what one steps through: what a map's second dimension is, or layers by their names."""
+    what = dims[1].partition("[")[0] if len(dims) == 4 else "layer"
+    return STEPS.get(what, what)
+
+
+def _captions(model: str, kinds: Sequence[str], analysis: Data) -> list[str]:
+    """Say for each image what a model's maps are of, where labels of their kinds tell."""
+    known = {
+        kind: analysis["labels"][f"{kind}[{model}]"]
+        for kind in kinds
+        if f"{kind}[{model}]" in analysis["labels"]
+    }
+    rows = zip(*known.values(), strict=True)
+    return [", ".join(f"{words(k)}: {v}" for k, v in zip(known, row, strict=True)) for row in rows]
 
 
 def _lies_over(values: NDArray[Any], dims: Sequence[str], images: int) -> bool:
@@ -187,7 +221,7 @@ def _steps(
     else:
         names = _axis(dims[1], values.shape[1], labels)["names"]
         if not re.match(r"(layer|head)\[", dims[1]):
-            names = [f"{name} · {place}" for place in names]
+            names = [f"{name} {place}" for place in names]
     height, width = values.shape[-2:]
     return [
         {

@@ -18,8 +18,9 @@
     return node;
   }
 
-  function colour(value, [low, high]) {
-    const share = Math.min(Math.max((value - low) / (high - low || 1), 0), 1);
+  function colour(value, [low, high, log]) {
+    const at = log ? Math.log : Number;
+    const share = Math.min(Math.max((at(value) - at(low)) / (at(high) - at(low) || 1), 0), 1);
     const i = Math.min(Math.floor(share * (VIRIDIS.length - 1)), VIRIDIS.length - 2);
     const rest = share * (VIRIDIS.length - 1) - i;
     return VIRIDIS[i].map((from, k) => Math.round(from + (VIRIDIS[i + 1][k] - from) * rest));
@@ -45,6 +46,17 @@
 
   const name = (node, text) => node.setAttribute("aria-label", text);
   const listen = (node, events, action) => events.split(" ").forEach((name) => node.addEventListener(name, action));
+
+  // A colour bar with its ends' values; with its middle where colours follow the logarithm.
+  const ramp = `linear-gradient(to right, ${VIRIDIS.map((c) => `rgb(${c})`)})`;
+  function legend(range, unit) {
+    const [low, high, log] = range;
+    const bar = element("div", { className: "bar" });
+    bar.style.background = ramp;
+    const ends = (log ? [low, Math.sqrt(low * high), high] : [low, high]).map((end) => element("span", {}, written(end, range)));
+    if (unit) ends.at(-1).append(` ${unit}`);
+    return [bar, element("div", { className: "ends" }, ...ends)];
+  }
 
   // A choice of one: buttons where there are few, a list where there are many.
   let groups = 0;
@@ -122,11 +134,9 @@
       this.island = island;
       this.canvas = element("canvas", { tabIndex: 0, role: "application", "aria-roledescription": "heat map" });
       [this.base, this.output] = [element("canvas"), element("output", { "aria-live": "polite" })];
-      [this.controls, this.ends] = ["controls", "ends"].map((className) => element("div", { className }));
-      const bar = element("div", { className: "bar" });
-      bar.style.background = `linear-gradient(to right, ${VIRIDIS.map((c) => `rgb(${c})`)})`;
+      [this.controls, this.legend] = ["controls", "legend"].map((className) => element("div", { className }));
       const hint = "Point at a cell, or move with the arrow keys. Hatched: could not be measured.";
-      const readout = element("div", { className: "readout" }, this.output, bar, this.ends, element("p", { className: "hint" }, hint));
+      const readout = element("div", { className: "readout" }, this.output, this.legend, element("p", { className: "hint" }, hint));
       mount.append(this.controls, element("div", { className: "heat" }, element("div", {}, this.canvas), readout));
       listen(this.canvas, "pointermove pointerdown", (event) => this.point(event));
       listen(this.canvas, "keydown", (event) => this.press(event));
@@ -137,8 +147,9 @@
 
     show(map) {
       map.values ??= unpack(map.value, 2);
+      map.range ??= [map.scale.low, map.scale.high, map.scale.log];
       map.bounds ??= map.interval.map((end) => unpack(end, 2));
-      const { maps } = Object.assign(this, { map, row: 0, column: 0, order: null }).island;
+      const { maps } = Object.assign(this, { map, row: 0, column: 0 }).island;
       const measures = unique(maps.map((other) => other.measure));
       const same = maps.filter((other) => other.measure === map.measure);
       const under = (i) => maps.filter((other) => other.measure === measures[i]);
@@ -147,26 +158,32 @@
       if (measures.length > 1) parts.push(choice("Measure", measures, measures.indexOf(map.measure), change));
       if (same.length > 1) parts.push(choice("Show", labels, same.indexOf(map), (i) => this.show(same[i])));
       if (map.columns.what === "head") parts.push(this.sorter());
+      this.sort();
       // The controls are made anew: the keyboard goes on where it was.
       const group = [...this.controls.children].findIndex((part) => part.contains(document.activeElement));
       this.controls.replaceChildren(...parts);
       parts[group]?.querySelector("input:checked, select")?.focus();
-      this.ends.replaceChildren(...map.range.map((end) => element("span", {}, written(end, map.range, map.unit))));
+      this.legend.replaceChildren(...legend(map.range, map.unit));
       this.draw();
     }
 
     sorter() {
-      const { map } = this;
-      const width = map.columns.names.length;
-      const box = element("input", { type: "checkbox" });
-      const known = (value) => (Number.isNaN(value) ? -Infinity : value);
-      const rank = (i, j) => known(map.values[i * width + j]);
-      const sorted = (i) => [...Array(width).keys()].sort((a, b) => rank(i, a) - rank(i, b) || 0);
+      const box = element("input", { type: "checkbox", checked: this.sorted });
       listen(box, "change", () => {
-        this.order = box.checked ? map.rows.names.map((_, i) => sorted(i)) : null;
+        this.sorted = box.checked;
+        this.sort();
         this.draw();
       });
       return element("label", { className: "check" }, box, "Sort each row’s heads by value");
+    }
+
+    sort() {
+      const { map } = this;
+      const width = map.columns.names.length;
+      const known = (value) => (Number.isNaN(value) ? -Infinity : value);
+      const rank = (i, j) => known(map.values[i * width + j]);
+      const sorted = (i) => [...Array(width).keys()].sort((a, b) => rank(i, a) - rank(i, b) || 0);
+      this.order = this.sorted && map.columns.what === "head" ? map.rows.names.map((_, i) => sorted(i)) : null;
     }
 
     room() { return this.canvas.parentElement.clientWidth; }
@@ -250,7 +267,7 @@
       const [className, unit] = Number.isNaN(value) ? ["value missing", ""] : ["value", ` ${map.unit}`];
       this.output.replaceChildren(
         element("span", { className }, written(value, map.range), element("small", {}, unit)),
-        element("span", {}, map.measure === "cka" ? "CKA" : map.measure),
+        element("span", {}, map.measure),
         element("dl", {}, ...facts.map(([key, fact]) => element("div", {}, element("dt", {}, key), element("dd", {}, fact)))),
       );
       const axes = `${title(map.rows)} by ${title(map.columns)}`;
@@ -304,10 +321,11 @@
       const controls = element("div", { className: "controls" });
       controls.append(element("fieldset", { className: "pictures" }, element("legend", {}, "Image"), thumbs));
       if (measures.length > 1) controls.append(choice("Show", measures, 0, (i) => this.show(measures[i])));
-      controls.append(element("label", { className: "slider" }, "Depth, from input to output", this.slider));
+      this.along = element("span");
+      controls.append(element("label", { className: "slider" }, this.along, this.slider));
       controls.append(element("label", { className: "slider opacity" }, "Map over image", strength));
-      const hint = "Each map has its own colour range, written below it: dark is lowest, bright is highest.";
-      mount.append(controls, this.panels, element("p", { className: "hint" }, hint));
+      this.hint = element("p", { className: "hint" });
+      mount.append(controls, this.panels, this.hint);
       this.show(measures[0]);
     }
 
@@ -327,6 +345,10 @@
     show(measure) {
       this.sets = this.island.sets.filter((set) => set.measure === measure);
       const last = Math.max(...this.sets.map((set) => set.steps.length)) - 1;
+      const { low, high } = this.sets[0].scale;
+      this.along.textContent = this.sets[0].along;
+      this.hint.textContent = high !== null ? "All maps share one colour range; values beyond it have the colour of its end."
+        : `Each map in its own colours: dark is ${low ?? "its lowest value"}, bright its highest.`;
       Object.assign(this.slider, { max: Math.max(last, 1), disabled: last < 1, value: Math.round(this.depth * last) });
       const panel = () => element("figure", {}, element("canvas", { role: "img" }), element("figcaption"));
       this.panels.replaceChildren(...[null, ...this.sets].map(panel));
@@ -348,16 +370,23 @@
         const pen = canvas.getContext("2d");
         pen.imageSmoothingEnabled = false;
         pen.drawImage(picture, 0, 0, canvas.width, canvas.height);
-        const lines = [element("strong", {}, set ? set.label : "input"), set ? this.step(set).name : label];
-        if (set) lines.push(element("br"), this.overlay(pen, set));
-        caption.replaceChildren(...lines);
-        name(canvas, set ? `${set.measure} of ${set.label} at ${this.step(set).name} over ${label}` : `input: ${label}`);
+        if (!set) {
+          caption.replaceChildren(element("strong", {}, "input"), label);
+          return name(canvas, `input: ${label}`);
+        }
+        // One map alone needs no name beside its kind's.
+        const place = this.step(set).name === set.measure ? "" : this.step(set).name;
+        const of = set.captions[this.image] ?? "";
+        const facts = [place, of].filter(Boolean).map((fact) => element("div", {}, fact));
+        caption.replaceChildren(element("strong", {}, set.label), ...facts, ...this.overlay(pen, set));
+        name(canvas, `${set.measure} of ${set.label}${place && ` at ${place}`} over ${label}${of && ` (${of})`}`);
       });
     }
 
     overlay(pen, set) {
       const { height, width, maps } = this.step(set);
-      const range = [maps[this.image].low, maps[this.image].high];
+      const { low, high } = maps[this.image];
+      const range = [set.scale.low ?? low, set.scale.high ?? high, set.scale.log];
       const [small, pixels] = [element("canvas", { width, height }), new ImageData(width, height)];
       const values = unpack(maps[this.image], 1);
       values.forEach((value, i) => {
@@ -366,8 +395,9 @@
       small.getContext("2d").putImageData(pixels, 0, 0);
       pen.globalAlpha = this.opacity;
       pen.drawImage(small, 0, 0, pen.canvas.width, pen.canvas.height);
-      if (values.every(Number.isNaN)) return "could not be measured";
-      return `${written(range[0], range)} to ${written(range[1], range, set.unit)}`;
+      if (values.every(Number.isNaN)) return ["could not be measured"];
+      if (set.scale.empty && low === 0 && high === 0) return [set.scale.empty];
+      return legend(range, set.unit);
     }
   }
 
