@@ -94,7 +94,7 @@ def test_maps_over_images_say_what_they_are_of_and_what_one_steps_through():
     island = image_island(analysis(labels, scales=known), arrays | {"heads/a": heads}, ["a"])
     assert island is not None
     sets = {s["measure"]: s for s in island["sets"]}
-    assert list(sets) == ["predicted class", "heads", "true"]
+    assert list(sets) == ["predicted class", "true", "heads"]
     for entry in sets.values():
         assert entry["captions"] == ["predicted: cat, true: cat", "predicted: dog, true: cat"]
     assert sets["predicted class"]["scale"] == asdict(known["predicted"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -67,7 +67,7 @@ def is_heat_map(name: str, arrays: Arrays) -> bool:
 def heat_island(analysis: Data, arrays: Arrays, models: Sequence[str]) -> dict[str, Any] | None:
     """Pack matrices over layers, with their intervals where these are known; None without any."""
     names = [n for n in arrays if is_heat_map(n, arrays) and n.split("/")[0] not in INTERVAL]
-    kinds = _in_order({name.split("/")[0] for name in names}, analysis)
+    kinds = _in_order([name.split("/")[0] for name in names], analysis)
     maps = []
     for name in sorted(names, key=lambda name: kinds.index(name.split("/")[0])):
         values, dims = arrays[name]
@@ -110,10 +110,10 @@ def scale_of(what: str, analysis: Data) -> dict[str, Any]:
     return plain | analysis["scales"].get(what, {})
 
 
-def _in_order(kinds: Collection[str], analysis: Data) -> list[str]:
-    """Order kinds of arrays as the analysis' scales are, and others after them."""
+def _in_order(kinds: Sequence[str], analysis: Data) -> list[str]:
+    """Return each kind of arrays once: in the order of the analysis' scales, then all others."""
     known = [kind for kind in analysis["scales"] if kind in kinds]
-    return known + sorted(set(kinds) - set(known))
+    return list(dict.fromkeys([*known, *kinds]))
 
 
 def _filled(scale: dict[str, Any], arrays: Sequence[NDArray[Any]]) -> dict[str, Any]:
@@ -174,7 +174,7 @@ def image_island(analysis: Data, arrays: Arrays, models: Sequence[str]) -> dict[
         return None
     for (_, model), entry in sets.items():
         entry["captions"] = _captions(model, [what for what, of in sets if of == model], analysis)
-    kinds = _in_order({what for what, _ in sets}, analysis)
+    kinds = _in_order([what for what, _ in sets], analysis)
     count = len(next(iter(pictures.values())))
     labels = _axis("image", count, analysis["labels"])["names"]
     return {
