@@ -230,6 +230,8 @@ class Comparison:
             "shows": about.shows,
             "reading": about.reading,
             "source": about.source,
+            "settings": list(about.settings),
+            "captions": dict(about.captions),
             "images": result.images or len(self.findings.study.images),
             "metrics": {k: v for k, v in result.metrics.items() if math.isfinite(v)},
             "notes": list(result.notes),

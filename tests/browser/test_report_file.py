@@ -62,6 +62,8 @@ def test_on_paper_the_figures_stand_in_for_the_viewers(page, report_file, pictur
     assert images.count() >= 5
     assert all(images.nth(i).is_visible() for i in range(images.count()))
     picture("report-print", full_page=True)
+    for claim in page.locator(".idle p").all():
+        assert claim.is_visible()
     paper = page.pdf(path=screenshots / "report.pdf", format="A4", prefer_css_page_size=True)
     assert paper.startswith(b"%PDF")
 

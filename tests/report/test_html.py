@@ -14,7 +14,7 @@ import pytest
 
 from zoo.errors import UserError
 from zoo.report import html
-from zoo.report.html import render
+from zoo.report.html import caption_of, render
 
 PNG = "figures/cka-vit-small__resnet18-small.png"
 VOID = {"meta", "img", "br", "input", "link"}
@@ -95,7 +95,7 @@ def test_headings_go_down_one_level_at_a_time(page: Page):
 def test_the_head_says_which_models_are_compared(page: Page):
     assert page.text("title").startswith("vit-small vs resnet18-small")
     shown = page.text()
-    for fact in ("vision transformer", "21,642", "11,173,962", "81.2 %", "digits small, n = 100"):
+    for fact in ("vision transformer", "21,642", "11,173,962", "81.2%", "digits small, n = 100"):
         assert fact in shown
     assert "20 November 2026, 14:03 UTC" in shown
     assert "0123456789ab" in page.text("code")
@@ -155,14 +155,24 @@ def test_every_figure_is_embedded_with_a_text_that_says_what_it_shows(
     for analysis in report["analyses"]:
         for name in analysis["figures"]:
             image = next(images)
-            assert image["alt"].startswith(analysis["title"])
-            assert image["alt"].endswith(analysis["shows"])
+            assert image["alt"].startswith(f"{analysis['title']}: ")
             kind, content = image["src"].split(";base64,")
             suffix = {"data:image/svg+xml": "svg", "data:image/png": "png"}[kind]
             saved = saved_comparison / "figures" / f"{name}.{suffix}"
             assert base64.b64decode(content) == saved.read_bytes()
             assert int(image["width"]) > 200
     assert next(images, None) is None
+    alts = [image["alt"] for image in page.all("img")]
+    assert len(set(alts)) == len(alts)
+    assert "Attention maps: What each head of vit-small's last layer attends to." in alts
+    assert "What each head of vit-small's last layer attends to." in page.text("figcaption")
+
+
+def test_a_figure_without_a_caption_goes_by_its_name():
+    about = {"name": "far", "title": "How far", "captions": {"far-{}": "Seen by {}."}}
+    names = ("far-a", "far-a__b", "far-a-heads", "far")
+    found = [caption_of(name, about, ["a", "b"]) for name in names]
+    assert found == ["Seen by a.", "Seen by a and b.", "a-heads", "How far"]
 
 
 def test_a_large_svg_gives_way_to_a_smaller_png(comparison: Path):
@@ -180,7 +190,7 @@ def test_claims_carry_a_mark_and_words_besides_colour(
     for claim in json.loads((saved_comparison / "report.json").read_text())["claims"]:
         assert claim["statement"] in shown
         assert claim["detail"] in shown
-    for mark, verdict in (("✓", "supported"), ("✗", "not supported"), ("–", "not applicable")):
+    for mark, verdict in (("✓", "supported"), ("✗", "not supported")):
         assert f'<span aria-hidden="true">{mark}</span> {verdict}</span>' in text
     assert "1 supported · 1 not supported · 1 not applicable" in shown
     assert "Raghu et al. 2021, Figs H.1, H.2" in shown
@@ -275,5 +285,38 @@ def test_claims_that_were_tested_come_first(change_report):
     def mix(report: dict) -> None:
         report["claims"] = report["claims"][::-1]
 
-    shown = re.findall(r'<tr id="claim-([A-Z]-[a-z]+)', render(change_report(mix)))
-    assert shown == ["Z-accuracy", "R-uniform", "R-mixer"]
+    text = render(change_report(mix))
+    assert re.findall(r'<tr id="claim-([A-Z]-[a-z]+)', text) == ["Z-accuracy", "R-uniform"]
+    idle = text[text.index('<details class="saved idle" open>') :]
+    assert idle.index("1 not applicable here") < idle.index("needs an MLP-Mixer")
+    assert idle.index("needs an MLP-Mixer") < idle.index("Mixer is more like ViT than like ResNet")
+
+
+def test_verdicts_are_sorted_with_the_supported_first(text: str):
+    found = re.findall(r'data-label="Verdict" data-value="(\d)".*?</span> ([a-z ]+)</span>', text)
+    assert sorted(found) == [("0", "supported"), ("1", "not supported")]
+
+
+def test_each_analysis_names_the_settings_that_it_uses_and_no_others(text: str):
+    sources = dict(
+        re.findall(
+            r'aria-labelledby="([\w-]+)" class="analysis">.*?(<p class="source">.*?</p>)',
+            text,
+            re.S,
+        )
+    )
+    assert (
+        "64 images, layers blocks, pool flatten, batch size 32, references no, seed 0;"
+        in sources["cka"]
+    )
+    assert "64 images, shown images 2;" in sources["feature-maps"]
+
+
+def test_long_tables_alone_scroll_and_say_so(change_report: Change):
+    def lengthen(report: dict) -> None:
+        report["analyses"][0]["metrics"] = {f"cka/vit-small/m{i}": i / 30 for i in range(30)}
+
+    page = Page(render(change_report(lengthen)))
+    scrolled = [a["class"] for a in page.all("div") if "scroll" in a.get("class", "")]
+    assert scrolled == ["scroll long", "scroll", "scroll"]
+    assert "30 rows: scroll for the rest" in page.text()

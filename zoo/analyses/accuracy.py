@@ -34,6 +34,9 @@ ABOUT = About(
     ),
     needs="outputs",
     source="Zhu et al. 2023, table of accuracies; error consistency: Geirhos et al. 2020",
+    captions={
+        "accuracy-by-class": "Accuracy on the images of each class, with 95 % intervals.",
+    },
 )
 
 Z95 = 1.959963984540054

@@ -36,6 +36,9 @@ ABOUT = About(
     ),
     needs="attention",
     source="Raghu et al. 2021, Figs 3, 4, C.5, C.6",
+    captions={
+        "attention-distance-{}": "How far the heads of {} look: sorted, and layer by layer.",
+    },
 )
 
 # A head nearer than this share of even attention's distance is counted as local.

@@ -48,6 +48,12 @@ ABOUT = About(
     ),
     needs="attention",
     source="Zhu et al. 2023, Sec. 4; Abnar & Zuidema 2020",
+    settings=("batch_size", "shown_images", "seed"),
+    captions={
+        "attention-maps-{}": "Attention rollout of {}, layer by layer.",
+        "attention-maps-{}-heads": "What each head of {}'s last layer attends to.",
+        "attention-maps-entropy": "How evenly attention is spread, against depth.",
+    },
 )
 
 # A map whose deviation is below this share of its norm differs by float32 rounding only.

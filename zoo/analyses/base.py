@@ -40,6 +40,8 @@ class About:
 
     `shows` says in a sentence or two what it shows; `reading` how to read the figure; `needs`
     is `outputs`, `activations`, `attention` or `gradients`; `source` names paper and figures.
+    `settings` are the fields of `Settings` that decide its numbers or figures. `captions` say
+    what a figure shows, by its name, where {} stands for the model or pair that it is of.
     """
 
     name: str
@@ -48,6 +50,8 @@ class About:
     reading: str
     needs: str
     source: str
+    settings: tuple[str, ...] = ()
+    captions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,11 @@ ABOUT = About(
     ),
     needs="activations",
     source="Raghu et al. 2021, Figs 1, 2, B.1; Zhu et al. 2023",
+    settings=("layers", "pool", "batch_size", "references", "seed"),
+    captions={
+        "cka-models": "Mean CKA of every two models.",
+        "cka-{}": "CKA of every layer with every layer of {}.",
+    },
 )
 
 POOLS = ("flatten", "gap", "cls", "tokens")

@@ -41,6 +41,11 @@ ABOUT = About(
     ),
     needs="gradients",
     source="Selvaraju et al. 2017; deletion: Petsiuk et al. 2018; rollout: Zhu et al. 2023",
+    settings=("shown_images", "seed"),
+    captions={
+        "grad-cam-maps-{}": "What speaks for a class, laid over the images: {}.",
+        "grad-cam-deletion": "Probability of the predicted class as the marked pixels are removed.",
+    },
 )
 
 MAX_IMAGES = 32

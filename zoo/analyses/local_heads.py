@@ -48,6 +48,10 @@ ABOUT = About(
     ),
     needs="attention",
     source="Raghu et al. 2021, Fig. 5",
+    settings=("batch_size",),
+    captions={
+        "local-heads-{}": "CKA of heads with early CNN layers, against how far the heads look: {}.",
+    },
 )
 
 PROJECTIONS = ("proj", "out_proj", "to_out")

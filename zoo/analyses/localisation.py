@@ -47,6 +47,11 @@ ABOUT = About(
     ),
     needs="activations",
     source="Raghu et al. 2021, Figs 9, 10, D.1-D.3",
+    settings=("batch_size",),
+    captions={
+        "localisation-{}": "CKA of three tokens of {} with the pixels of every patch.",
+        "localisation-score": "The share of tokens that are most like their own patch.",
+    },
 )
 
 SMALLEST_GRID = 4

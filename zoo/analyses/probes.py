@@ -53,6 +53,11 @@ ABOUT = About(
     ),
     needs="activations",
     source="Raghu et al. 2021, Figs 11, 13, D.4, F.1–F.3",
+    settings=("layers", "seed"),
+    captions={
+        "probes-layers": "Accuracy of linear probes, against depth.",
+        "probes-tokens": "Accuracy of a probe on each token of the last block, in its place.",
+    },
 )
 
 MAX_IMAGES = 2048

@@ -37,6 +37,11 @@ ABOUT = About(
     ),
     needs="gradients",
     source="Raghu et al. 2021, Figs 6, C.1-C.4; Luo et al. 2016",
+    settings=("seed",),
+    captions={
+        "receptive-field-{}": "Which pixels the centre of each layer of {} depends on.",
+        "receptive-field-radius": "The radius that holds 50 % and 90 % of that dependence.",
+    },
 )
 
 IMAGES = 32

@@ -36,6 +36,10 @@ ABOUT = About(
     ),
     needs="activations",
     source="Raghu et al. 2021, Figs 7, E.1, E.2",
+    captions={
+        "residuals-tokens-{}": "Skip against branch, for every token of {}.",
+        "residuals-depth": "Skip against branch, and input against output, by depth.",
+    },
 )
 
 CLS = "CLS"

@@ -55,6 +55,10 @@ ABOUT = About(
     needs="activations",
     source="Kornblith et al. 2019; Raghu et al. 2017; Morcos et al. 2018; Williams et al. 2021; "
     "Kriegeskorte et al. 2008; Huh et al. 2024",
+    settings=("layers", "references", "seed"),
+    captions={
+        "similarity-{}": "Six measures between the layers of {}, each with its floor above it.",
+    },
 )
 
 MAX_IMAGES = 1024

@@ -41,6 +41,7 @@ from zoo.report.islands import (
 HERE = Path(__file__).parent
 DPI = 150  # of the saved png files
 SCREEN_DPI = 128  # figures are lettered for paper; on a screen they are drawn a third larger
+MOST_ROWS = 25  # of a table that is shown at full length
 SVG_LIMIT = 400_000  # bytes; of larger ones the png is taken, where that is smaller
 FAMILIES = {
     "vit": "vision transformer",
@@ -80,6 +81,7 @@ def render(folder: Path) -> str:
         models = [model["name"] for model in report["models"]]
         sections = [_section(analysis, folder, models) for analysis in report["analyses"]]
         tally = _tally(report["claims"])
+        idle = _by_reason(report["claims"])
     except (KeyError, TypeError) as error:
         raise UserError(
             f"{folder / 'report.json'} is damaged ({error!r}); run the comparison again"
@@ -89,6 +91,7 @@ def render(folder: Path) -> str:
         title=" vs ".join(models),
         sections=sections,
         tally=tally,
+        idle=idle,
         script=Markup(script),
         policy=_policy(script),
         sheet=Markup(sheet),
@@ -139,15 +142,18 @@ def _section(analysis: Data, folder: Path, models: Sequence[str]) -> dict[str, A
         if many
     }
     figures = [
-        _figure(folder / "figures", name, analysis) | {"pair": pairs.get(name, "")}
+        _figure(folder / "figures", name, analysis)
+        | {"pair": pairs.get(name, ""), "caption": caption_of(name, analysis, models)}
         for name in analysis["figures"]
     ]
     glance = f"{analysis['name']}-models"
+    table = pivot_metrics(analysis["metrics"], analysis["name"], models)
     return {
         "about": analysis,
         "glance": [figure for figure in figures if figure["name"] == glance],
         "figures": [figure for figure in figures if figure["name"] != glance],
-        "table": pivot_metrics(analysis["metrics"], analysis["name"], models),
+        "table": table,
+        "long": len(table.rows) > MOST_ROWS,
         "islands": [island for island in islands if island],
         # Where the interactive map holds all that the figures show, they wait folded for print.
         "folded": not many
@@ -181,17 +187,23 @@ def _figure(folder: Path, name: str, analysis: Data) -> dict[str, Any]:
         raise UserError(f"{folder / name}.png is damaged; run the comparison again")
     small = len(vector) <= max(SVG_LIMIT, len(raster))
     width, height = (side / DPI for side in struct.unpack(">II", size))
-    part = words(name.removeprefix(analysis["name"]).strip("-"))
-    subject = f"{analysis['title']}: {part}" if part else analysis["title"]
     return {
         "src": data_uri(vector, "image/svg+xml") if small else data_uri(raster, "image/png"),
         "width": round(width * SCREEN_DPI),
         "height": round(height * SCREEN_DPI),
         "print_width": round(width * 96),
-        "alt": f"{subject}. {analysis['shows']}",
-        "caption": subject,
         "name": name,
     }
+
+
+def caption_of(figure: str, analysis: Data, models: Sequence[str]) -> str:
+    """Say what a figure shows: as the analysis does, or by its name."""
+    pairs = {f"{a}__{b}": f"{a} and {b}" for a, b in product(models, models)}
+    for name, text in analysis["captions"].items():
+        for key, subject in ({m: m for m in models} | pairs).items():
+            if file_name(name.format(key)) == figure:
+                return str(text.format(subject))
+    return words(figure.removeprefix(analysis["name"]).strip("-")) or str(analysis["title"])
 
 
 def pivot_metrics(metrics: Mapping[str, float], analysis: str, models: Sequence[str]) -> Table:
@@ -218,6 +230,15 @@ def _tally(claims: Iterable[Data]) -> str:
     return " · ".join(f"{verdicts.count(v)} {v}" for v in VERDICTS if v in verdicts)
 
 
+def _by_reason(claims: Iterable[Data]) -> dict[str, list[Data]]:
+    """Gather the claims that do not apply by what they would need."""
+    found: dict[str, list[Data]] = {}
+    for claim in claims:
+        if claim["verdict"] == "not applicable":
+            found.setdefault(claim["detail"], []).append(claim)
+    return found
+
+
 def format_number(value: Any) -> str:
     """Write a number for people: three decimals, thousands set apart, a real minus sign.
 
@@ -226,8 +247,10 @@ def format_number(value: Any) -> str:
     """
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return "–"
-    if isinstance(value, bool | str):
-        return str(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, str):
+        return value
     if isinstance(value, int) or (abs(value) >= 1000 and value == int(value)):
         return f"{int(value):,}".replace("-", "−")
     tiny = value != 0 and abs(value) < 0.0005
