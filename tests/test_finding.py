@@ -34,7 +34,7 @@ def test_the_better_of_two_comes_first_and_the_difference_has_its_interval(pair,
     ends[0] *= sign
     accuracy = result({"accuracy/v": 0.5, "accuracy/c": 0.8}, **{f"difference/{pair}": ends})
     assert describe_finding(found([V, C], accuracy=accuracy), []) == (
-        "c classifies 80.0 % of 200 images correctly and v 50.0 %: 30.0 points fewer "
+        "c classifies 80.0% of 200 images correctly and v 50.0%: 30.0 points fewer "
         "(95 % interval 20.0 to 45.0)."
     )
 
@@ -73,8 +73,8 @@ def test_of_more_than_two_the_ends_of_the_range_are_named():
     }
     said = describe_finding(found([V, C, D], accuracy=accuracy, cka=result(metrics)), [])
     assert said == (
-        "Of 3 models, c classifies the most of 200 images correctly (80.0 %) and v the fewest "
-        "(50.0 %). Over all pairs of layers, two models have a mean CKA of 0.30 (v and d) to 0.80 "
+        "Of 3 models, c classifies the most of 200 images correctly (80.0%) and v the fewest "
+        "(50.0%). Over all pairs of layers, two models have a mean CKA of 0.30 (v and d) to 0.80 "
         "(c and d). Different layers of one network have a mean CKA of 0.10 in v to 0.30 in d."
     )
 
@@ -111,4 +111,4 @@ def test_claims_are_counted_and_told_apart_from_what_holds_untrained(verdicts, s
 def test_one_model_alone_is_described_without_a_pair():
     accuracy = result({"accuracy/v": 0.5})
     said = describe_finding(found([V], accuracy=accuracy), [])
-    assert said == "v classifies 50.0 % of 200 images correctly."
+    assert said == "v classifies 50.0% of 200 images correctly."

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.config import Settings
 from zoo.files import check_replaceable, replacing_folder, write_json, write_text
+from zoo.models.spec import describe_training
 
 if TYPE_CHECKING:
     from zoo.analyses.base import Result
@@ -206,6 +207,7 @@ class Comparison:
             "subset": spec.subset,
             "subset_count": spec.subset_count,
             "seed": spec.seed,
+            "training": describe_training(spec),
             "metrics": spec.metrics,
             "layers": list(subject.layers),
         }

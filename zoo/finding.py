@@ -42,19 +42,15 @@ def describe_finding(findings: Findings, verdicts: Sequence[Verdict]) -> str:
     return " ".join(sentence for sentence in said if sentence)
 
 
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f} %"
-
-
 def _two_accuracies(findings: Findings, metrics: Metrics) -> str:
     rated = _rated(findings, metrics)
     if not rated:
         return ""
     n = len(findings.study.images)
     (best, first), *others = sorted(rated.items(), key=lambda item: -item[1])
-    said = f"{best} classifies {_percent(first)} of {n:,} images correctly"
+    said = f"{best} classifies {first:.1%} of {n:,} images correctly"
     for name, value in others:
-        said += f" and {name} {_percent(value)}"
+        said += f" and {name} {value:.1%}"
         arrays = findings.results["accuracy"].arrays
         pairs = (pair_name(a, b) for a, b in ((best, name), (name, best)))
         ends = next((arrays[f"difference/{p}"] for p in pairs if f"difference/{p}" in arrays), None)
@@ -72,7 +68,7 @@ def _range_of_accuracy(findings: Findings, metrics: Metrics) -> str:
     low, high = min(rated, key=rated.__getitem__), max(rated, key=rated.__getitem__)
     return (
         f"Of {len(rated)} models, {high} classifies the most of {len(findings.study.images):,} "
-        f"images correctly ({_percent(rated[high])}) and {low} the fewest ({_percent(rated[low])})."
+        f"images correctly ({rated[high]:.1%}) and {low} the fewest ({rated[low]:.1%})."
     )
 
 

@@ -30,6 +30,22 @@ def test_what_is_not_known_is_said_to_be_so(make_folder):
     assert "| trained on | not known |" in card
 
 
+def test_the_card_says_how_it_was_trained(make_folder):
+    training = {"epochs": 20, "batch_size": 30, "optimizer": "adam", "learning_rate": 0.0003}
+    folder = make_folder(training=training | {"flip": True}, metrics={"train/accuracy": 0.75})
+    card = model_card(read_spec(folder / "spec.json"), "f" * 64)
+    said = "20 epochs (80 steps), batches of 30, adam, learning rate 0.0003, flip"
+    assert f"| training | {said} |" in card
+    assert "| training accuracy | 0.750, seed 0 |" in card
+
+
+@pytest.mark.parametrize("wrong", [{}, {"epochs": "x"}, {"batch_size": 0}, {"learning_rate": None}])
+def test_a_training_that_makes_no_sense_is_not_known(make_folder, wrong):
+    training = {"epochs": 2, "batch_size": 3, "learning_rate": 0.1} | wrong if wrong else {}
+    card = model_card(read_spec(make_folder(training=training) / "spec.json"), "f" * 64)
+    assert "| training | not known |" in card
+
+
 def test_text_stays_text():
     assert cell("<script>|a*\n[b](c)`~") == "&lt;script&gt;\\|a\\* \\[b\\](c)\\`\\~"
 

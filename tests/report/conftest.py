@@ -38,6 +38,7 @@ CLAIMS = [
         "n": 64,
         "verdict": "supported",
         "detail": "0.62 against 0.50",
+        "untrained": {"value": 0.0625, "verdict": "supported", "detail": ""},
     },
     {
         "id": "Z-accuracy",
@@ -51,6 +52,7 @@ CLAIMS = [
         "n": 64,
         "verdict": "not supported",
         "detail": "interval -0.14 to 0.08",
+        "untrained": None,
     },
     {
         "id": "R-mixer",
@@ -64,6 +66,7 @@ CLAIMS = [
         "n": 64,
         "verdict": "not applicable",
         "detail": "needs an MLP-Mixer",
+        "untrained": None,
     },
 ]
 
@@ -83,7 +86,8 @@ def tiny_model(arch: str, name: str, **kwargs: Any) -> LoadedModel:
         subset="small",
         subset_count=100,
         parameters=count_parameters(module),
-        metrics={"test/accuracy": 0.8125},
+        metrics={"test/accuracy": 0.8125, "train/accuracy": 0.9375},
+        training={"epochs": 20, "batch_size": 50, "optimizer": "adam", "learning_rate": 0.001},
     )
     return LoadedModel(name, module, spec, digest="0123456789abcdef" * 4, uri=f"models:/{name}/3")
 

@@ -197,6 +197,23 @@ def test_claims_carry_a_mark_and_words_besides_colour(
     assert "Zhu et al. 2023, table of accuracies" in shown
 
 
+def test_claims_stand_beside_what_untrained_networks_give(page: Page, comparison: Path):
+    shown = page.text()
+    assert "Before training" in shown
+    assert "0.062 supported as well" in " ".join(shown.split())
+    report = json.loads((comparison / "report.json").read_text())
+    for claim in report["claims"]:
+        claim["untrained"] = None
+    (comparison / "report.json").write_text(json.dumps(report))
+    assert "Before training" not in Page(render(comparison)).text()
+
+
+def test_a_card_says_how_its_model_was_trained(page: Page):
+    shown = " ".join(page.text().split())
+    assert "20 epochs (40 steps), batches of 50, adam, learning rate 0.001" in shown
+    assert "Training accuracy 93.8%" in shown
+
+
 def test_tables_can_be_sorted_by_their_numbers(page: Page):
     values = [a["data-value"] for a in page.all("td") if "data-value" in a]
     assert {"0.1234", "-0.03", "64", ""} <= set(values)

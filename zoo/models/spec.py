@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,24 @@ def read_spec(path: Path) -> ModelSpec:
         # Numbers of thousands of digits, or brackets in brackets: JSON, but no spec.
         raise UserError(f"{path} is damaged: expected a spec, got {error}") from None
     return from_mapping(ModelSpec, content, str(path))
+
+
+def describe_training(spec: ModelSpec) -> str:
+    """Say how long and how a model was trained; nothing where that is not known."""
+    known = spec.training
+    epochs, batch, rate = (known.get(key, 0) for key in ("epochs", "batch_size", "learning_rate"))
+    # A stranger's spec may say anything.
+    if not all(isinstance(n, int | float) and n > 0 for n in (epochs, batch, rate)):
+        return ""
+    steps = epochs * math.ceil(spec.subset_count / batch)
+    changed = ("crop_padding", "flip", "label_smoothing")
+    said = [
+        f"{epochs:,} epochs" + (f" ({steps:,} steps)" if steps else ""),
+        f"batches of {batch}",
+        f"{known.get('optimizer', 'optimizer not known')}, learning rate {rate:g}",
+        *(key.replace("_", " ") for key in changed if known.get(key)),
+    ]
+    return ", ".join(said)
 
 
 def model_digest(folder: Path) -> str:

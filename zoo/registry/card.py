@@ -6,7 +6,7 @@ It is the description of a version and the README.md among its files. What comes
 
 from __future__ import annotations
 
-from zoo.models.spec import ModelSpec
+from zoo.models.spec import ModelSpec, describe_training
 
 CARD = "README.md"
 LONGEST = 4900  # characters; MLflow's column holds 5,000
@@ -34,6 +34,8 @@ def model_card(spec: ModelSpec, digest: str) -> str:
         ("classes", f"{len(spec.class_names)}: {', '.join(spec.class_names)}"),
         *_origin(spec),
         ("trained on", _data(spec)),
+        ("training", describe_training(spec) or "not known"),
+        ("training accuracy", _accuracy(spec, "train", "")),
         ("test accuracy", _accuracy(spec, "test", tested)),
         ("validation accuracy", _accuracy(spec, "validation", "")),
         ("seed", str(spec.seed)),

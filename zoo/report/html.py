@@ -91,6 +91,7 @@ def render(folder: Path) -> str:
         title=" vs ".join(models),
         sections=sections,
         tally=tally,
+        floors=any(claim["untrained"] for claim in report["claims"]),
         idle=idle,
         script=Markup(script),
         policy=_policy(script),
