@@ -81,6 +81,20 @@ def test_the_difference_of_a_pair_stands_with_its_interval(make_model, digit_ima
     )
     assert result.labels["end"] == ("value", "low", "high")
     assert not any(name.endswith(("_low", "_high")) for name in result.metrics)
+    legend = accuracy.draw(result)["accuracy-by-class"].axes[0].get_legend().get_title().get_text()
+    points = [f"{100 * x:+.1f}".replace("-", "−") for x in accuracy.paired_difference(v, w)]
+    assert legend == f"v minus w: {points[0]} percentage points ({points[1]} to {points[2]})"
+
+
+@pytest.mark.parametrize(("gained", "lost"), [(0, 0), (7, 2), (0, 40)])
+def test_the_paired_interval_is_bonett_and_prices(gained, lost):
+    n = 40
+    a = np.arange(n) < gained
+    b = (np.arange(n) >= gained) & (np.arange(n) < gained + lost)
+    p, q = (gained + 1) / (n + 2), (lost + 1) / (n + 2)
+    half = 1.959964 * np.sqrt((p + q - (p - q) ** 2) / (n + 2))
+    expected = ((gained - lost) / n, max(-1, p - q - half), min(1, p - q + half))
+    assert accuracy.paired_difference(a, b) == pytest.approx(expected, abs=1e-6)
 
 
 def test_outputs_that_are_no_numbers_are_wrong_and_named(make_model, digit_images):

@@ -30,10 +30,15 @@ ABOUT = About(
     ),
     reading=(
         "Each dot is the share of a class's images that a model gets right; the bar is the 95 % "
-        "interval for that many images. Where bars overlap, the difference may be chance."
+        "interval for that many images. Where two bars do not overlap, the difference is unlikely "
+        "to be chance; where they do, it may still be more than chance. The test of two models is "
+        "their paired difference, on the same images."
     ),
     needs="outputs",
-    source="Zhu et al. 2023, table of accuracies; error consistency: Geirhos et al. 2020",
+    source=(
+        "Zhu et al. 2023, table of accuracies; paired difference: Bonett & Price 2012; error "
+        "consistency: Geirhos et al. 2020"
+    ),
     captions={
         "accuracy-by-class": "Accuracy on the images of each class, with 95 % intervals.",
     },
@@ -217,5 +222,17 @@ def draw(result: Result) -> dict[str, Figure]:
         axis.set_ylabel("accuracy")
         axis.set_ylim(-0.03, 1.03)
         axis.set_title(f"test accuracy by class, 95 % intervals, {n} images", loc="left")
-        axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.08), ncols=3)
+        axis.legend(
+            loc="lower center", bbox_to_anchor=(0.5, 1.08), ncols=3, title=_difference(result)
+        )
     return {"accuracy-by-class": figure}
+
+
+def _difference(result: Result) -> str:
+    """Write the paired difference of two models; of more, it stands in the table."""
+    if len(result.models) != 2:
+        return ""
+    found = result.arrays[f"difference/{pair_name(*result.models)}"].values
+    points, low, high = (f"{100 * value:+.1f}".replace("-", "−") for value in found)
+    a, b = (style.shorten(name, 24) for name in result.models)
+    return f"{a} minus {b}: {points} percentage points ({low} to {high})"
