@@ -89,23 +89,31 @@ def test_zeroing_a_part_costs_what_it_carries(sign_images):
     assert drops["skip"].tolist() == [0, 0.5]
     assert result.metrics["ablation/sign/worst_drop_without_branch"] == 0.5
     assert result.metrics["ablation/sign/worst_drop_without_skip"] == 0.5
-    assert result.arrays["images/sign"].values == 40
+    assert (result.images, result.notes) == (40, ())
 
 
-def test_a_deep_network_is_ablated_on_fewer_images(sign_images, monkeypatch):
+def test_all_models_see_the_same_images_as_many_as_the_deepest_has_time_for(
+    sign_images, monkeypatch
+):
     images, labels = sign_images
-    monkeypatch.setattr(ablation, "ABLATED_PASSES", 80)
+    monkeypatch.setattr(ablation, "ABLATED_PASSES", 160)
     monkeypatch.setattr(ablation, "FEWEST", 4)
-    model = described(Sign(), "sign", class_names=["dark", "bright"])
-    result = compare([model], images, labels, classes=["dark", "bright"])
-    assert result.arrays["images/sign"].values == 20  # 80 passes over 4 ablations
+    deep, shallow = Sign(), Sign()
+    deep.blocks.extend([Carrier(False), Carrier(False)])
+    names = {"class_names": ["dark", "bright"]}
+    models = [described(deep, "deep", **names), described(shallow, "shallow", **names)]
+    result = compare(models, images, labels, classes=["dark", "bright"])
+    assert result.images == 20  # 160 passes over 8 ablations; the shallow one has time for 40
+    assert result.notes[0].startswith("measured on 20 of 40 images, drawn at random to save time")
+    titles = [axis.get_title(loc="left") for axis in ablation.draw(result)["ablation"].axes]
+    assert titles == ["deep: 100.0% intact, 20 images", "shallow: 100.0% intact, 20 images"]
 
 
 def test_no_more_than_128_images_are_used(sign_images):
     images, labels = (np.concatenate([part] * 5) for part in sign_images)
     model = described(Sign(), "sign", class_names=["dark", "bright"])
     result = compare([model], images, labels, classes=["dark", "bright"])
-    assert result.arrays["images/sign"].values == 128
+    assert result.images == 128
 
 
 def test_a_model_of_other_classes_is_named(make_model, digit_images):
@@ -154,6 +162,9 @@ def test_the_figure_is_drawn_from_the_result_alone(make_model, digit_images):
     intact = result.metrics["ablation/v/accuracy_intact"]
     assert titles[0] == f"v: {intact:.1%} intact, 60 images"
     assert [len(axis.patches) for axis in figure.axes] == [2 * 2, 2 * 2]
+    shades = {bar.get_facecolor() for bar in figure.axes[0].patches}
+    assert len(shades) == 2
+    assert all(red == green == blue for red, green, blue, _ in shades)
     heights = [bar.get_height() for bar in figure.axes[0].patches]
     expected = 100 * result.arrays["accuracy_drop/v"].values[..., 0].ravel()
     np.testing.assert_allclose(heights, expected)

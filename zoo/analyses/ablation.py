@@ -40,8 +40,10 @@ ABOUT = About(
 )
 
 IMAGES = 128
-# Two passes a block are many in a deep network: it gets fewer images, but not under this many.
+# Two passes a block are many in a deep network: all models get fewer images, but not under this.
 ABLATED_PASSES, FEWEST = 1024, 32
+# Without branch, without skip: colours belong to models.
+SHADES, LINES = ("0.75", "0.45"), ("-", "--")
 
 
 def start(study: Study) -> Accumulator:
@@ -80,8 +82,17 @@ class _Ablation(Accumulator):
         branches: dict[int, tuple[Branch, ...]],
         notes: list[str],
     ) -> None:
-        self.study, self.classes, self.branches, self.notes = study, classes, branches, notes
-        self.arrays: dict[str, Array] = {}
+        self.study, self.branches, self.notes = study, branches, notes
+        deepest = max(len(study.models[s].trace.of_role("block")) for s in branches)
+        most = min(IMAGES, max(FEWEST, ABLATED_PASSES // (len(PARTS) * deepest)))
+        rows = choose_images(len(study.images), most, study.settings.seed)
+        self.images, self.classes = study.images[rows], classes[rows]
+        if len(rows) < len(study.images):
+            notes.append(
+                f"measured on {len(rows)} of {len(study.images):,} images, drawn at random to save "
+                "time; the accuracies on them differ from those on all images"
+            )
+        self.arrays = {"images": Array(np.array(len(rows)), ())}
         self.metrics: dict[str, float] = {}
         self.labels: dict[str, tuple[str, ...]] = {
             "part": PARTS,
@@ -93,24 +104,22 @@ class _Ablation(Accumulator):
         for s, subject in subjects.items():
             self._ablate(subject, self.branches[s])
         names = tuple(subject.name for subject in subjects.values())
-        used = [self.arrays.get(f"images/{name}") for name in names]
-        fewest = min((int(array.values) for array in used if array), default=None)
-        return Result(names, self.arrays, self.metrics, self.labels, tuple(self.notes), fewest)
+        notes, count = tuple(self.notes), len(self.images)
+        return Result(names, self.arrays, self.metrics, self.labels, notes, count)
 
     def _ablate(self, subject: Subject, branches: Sequence[Branch]) -> None:
         """Measure the accuracy that is lost without each block's branches, and its skips."""
         name, blocks = subject.name, subject.trace.of_role("block")
         sums = {block: [b for b in branches if b.block == block] for block in blocks}
-        images, labels = self._choose(len(PARTS) * len(blocks))
-        predicted = self._predict(subject, images)
+        predicted = self._predict(subject)
         self.notes += name_undecided(name, predicted)
-        intact = predicted == labels
+        intact = predicted == self.classes
         drops = np.full((len(PARTS), len(blocks), 3), np.nan)
         for p, part in enumerate(PARTS):
             for i, block in enumerate(blocks):
                 if sums[block]:
                     with ablated(subject.model.module, sums[block], part):
-                        right = self._predict(subject, images) == labels
+                        right = self._predict(subject) == self.classes
                     drops[p, i] = paired_difference(intact, right)
             worst = float(np.nanmax(drops[p, :, 0]))
             self.metrics[f"ablation/{name}/worst_drop_without_{part}"] = worst
@@ -120,27 +129,21 @@ class _Ablation(Accumulator):
         self.metrics[f"ablation/{name}/accuracy_intact"] = float(intact.mean())
         self.labels[f"block[{name}]"] = blocks
         self.arrays[f"accuracy_drop/{name}"] = Array(drops, ("part", f"block[{name}]", "end"))
-        self.arrays[f"images/{name}"] = Array(np.array(len(images)), ())
 
-    def _choose(self, ablations: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """Choose images and labels for so many ablations."""
-        most = min(IMAGES, max(FEWEST, ABLATED_PASSES // ablations))
-        rows = choose_images(len(self.study.images), most, self.study.settings.seed)
-        return self.study.images[rows], self.classes[rows]
-
-    def _predict(self, subject: Subject, images: NDArray[np.uint8]) -> NDArray[np.int64]:
+    def _predict(self, subject: Subject) -> NDArray[np.int64]:
         predicted = []
         size = self.study.settings.batch_size
         module = subject.model.module
         with torch.inference_mode(), evaluating(module):
-            for start in range(0, len(images), size):
-                x = model_input(images[start : start + size], subject.model.spec, module)
+            for start in range(0, len(self.images), size):
+                x = model_input(self.images[start : start + size], subject.model.spec, module)
                 predicted.append(predictions(logits_of(module(x))))
         return np.concatenate(predicted)
 
 
 def draw(result: Result) -> dict[str, Figure]:
     """Draw the accuracy lost without each block's branches or skips, with 95 % intervals."""
+    count = int(result.arrays["images"].values)
     with style.styled():
         figure = style.new_figure(height=0.6 + 1.8 * len(result.models))
         axes = figure.subplots(len(result.models), 1, squeeze=False, sharey=True)[:, 0]
@@ -155,7 +158,6 @@ def draw(result: Result) -> dict[str, Figure]:
             names = [style.shorten(block, 14) for block in names]
             axis.set_xticks(ticks, names, rotation=90 if len(blocks) > 9 else 0)
             accuracy = result.metrics[f"ablation/{name}/accuracy_intact"]
-            count = int(result.arrays[f"images/{name}"].values)
             axis.set_title(f"{name}: {accuracy:.1%} intact, {count} images", loc="left")
         figure.supylabel("accuracy lost (percentage points)", fontsize=8)
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
@@ -167,10 +169,10 @@ def _draw_part(axis: Axes, drops: NDArray[np.float64], part: int, label: str) ->
     drop, low, high = drops
     places = np.arange(len(drop))
     if len(drop) > style.MOST_MARKERS:
-        axis.plot(places, drop, linewidth=1, color=style.COLOURS[part], label=label)
-        axis.fill_between(places, low, high, color=style.COLOURS[part], alpha=0.2, linewidth=0)
+        axis.plot(places, drop, LINES[part], linewidth=1, color=SHADES[part], label=label)
+        axis.fill_between(places, low, high, color=SHADES[part], alpha=0.2, linewidth=0)
         return
     axis.bar(
-        places + (part - 0.5) * 0.36, drop, 0.34, color=style.COLOURS[part], label=label,
+        places + (part - 0.5) * 0.36, drop, 0.34, color=SHADES[part], label=label,
         yerr=np.maximum([drop - low, high - drop], 0), error_kw={"linewidth": 0.7},
     )  # fmt: skip
