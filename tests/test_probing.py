@@ -8,7 +8,7 @@ from sklearn.linear_model import RidgeClassifier
 from timm.models.vision_transformer import Block
 from torch import nn
 
-from zoo.analyses.probes import CLS, MEAN
+from zoo.analyses.probed_layers import CLS, MEAN
 from zoo.data.subsets import Subset, load_subset
 from zoo.errors import UserError
 from zoo.models.files import describe_module
@@ -96,7 +96,7 @@ def test_features_that_do_not_fit_are_fewer_and_said_so(make_model, parts, monke
 def test_the_figure_has_both_panels(make_model, parts):
     figure = draw(probe_model(make_model("vit"), *parts, few_shot=3), few_shot=3)
     titles = [axis.get_title(loc="left") for axis in figure.axes]
-    assert titles == ["fitted on 40 images", "fitted on 3 images a class, or all"]
+    assert titles == ["fitted on 40 images", "few-shot: 3 images a class"]
     assert len({axis.title.get_fontsize() for axis in figure.axes}) == 1
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from zoo.analyses.base import Accumulator, Array, Result, Study, Subject
 from zoo.analyses.places import choose_images, last_block, layout_of, mean_over_places
 from zoo.analyses.probe_figures import draw_depth
-from zoo.analyses.probes import CLS, MEAN, plan
+from zoo.analyses.probed_layers import CLS, MEAN, Probed, layer_arrays, plan
 from zoo.analyses.ridge import FEW_SHOT, LayerProbe, fit_layers
 from zoo.capture.taps import Tap
 from zoo.config import Settings
@@ -27,7 +27,6 @@ from zoo.data.subsets import Subset
 from zoo.engine import MIN_BATCH, OnProgress, run_pass, subject_of
 from zoo.errors import UserError
 from zoo.models.files import LoadedModel
-from zoo.report import style
 
 MAX_NUMBERS = 1 << 28  # features kept of one subset: 1 GB
 
@@ -106,7 +105,7 @@ def probe_model(
     }
     chance = float((judged_labels == counts.argmax()).mean())
     images = np.array([len(fit_labels), len(judged_labels)])
-    return _result(subject, probed.layers, probes, chance, images, notes)
+    return _result(subject, probed, probes, chance, images, notes)
 
 
 def rows(result: Result) -> list[dict[str, Any]]:
@@ -128,11 +127,7 @@ def rows(result: Result) -> list[dict[str, Any]]:
 
 def draw(result: Result, *, few_shot: int = FEW_SHOT) -> Figure:
     """Draw accuracy against depth: fitted on all images of the subset, and on a few a class."""
-    figure = draw_depth(result)
-    with style.styled():
-        # The shared figure names the analysis's own number of images.
-        figure.axes[1].set_title(f"fitted on {few_shot} images a class, or all", loc="left")
-    return figure
+    return draw_depth(result, few_shot=few_shot)
 
 
 class _Pooled(Accumulator):
@@ -199,34 +194,22 @@ def _most_images(subject: Subject, layers: tuple[str, ...], poolings: int) -> in
 
 def _result(
     subject: Subject,
-    layers: tuple[str, ...],
+    probed: Probed,
     probes: dict[str, dict[str, LayerProbe]],
     chance: float,
     images: NDArray[np.int64],
     notes: list[str],
 ) -> Result:
-    name, poolings = subject.name, tuple(probes)
-    values = {k: np.full((len(layers), len(poolings)), math.nan) for k in ("all", "few", "penalty")}
-    for i, layer in enumerate(layers):
-        for j, pooling in enumerate(poolings):
-            probe = probes[pooling].get(layer)
-            if probe is None or probe.all is None or probe.few_shot is None:
-                why = probe.problem if probe else "it has no tokens"
-                notes.append(f"{layer}, {pooling}: no probe, since {why}")
-                continue
-            values["all"][i, j], values["few"][i, j] = probe.all.accuracy, probe.few_shot
-            values["penalty"][i, j] = probe.all.penalty
-    dims = (f"layer[{name}]", f"pooling[{name}]")
-    depth = np.linspace(0, 1, len(layers)) if len(layers) > 1 else np.ones(1)
-    arrays = {f"{kind}/{name}": Array(v, dims) for kind, v in values.items()}
-    arrays |= {
-        f"depth/{name}": Array(depth, dims[:1]),
-        "chance": Array(np.array(chance), ()),
-        "images": Array(images, ("part",)),
-    }
-    labels = {dims[0]: layers, dims[1]: poolings, "part": ("fit", "test")}
-    metrics = _metrics(subject, layers, poolings, values) | {"probe/chance": chance}
-    return Result((name,), arrays, metrics, labels, tuple(notes))
+    name = subject.name
+    by_place = {(layer, pool): p for pool, of in probes.items() for layer, p in of.items()}
+    found, missing = layer_arrays(probed, by_place)
+    arrays = {f"{kind}/{name}": array for kind, array in found.items()}
+    arrays |= {"chance": Array(np.array(chance), ()), "images": Array(images, ("part",))}
+    labels = {f"layer[{name}]": probed.layers, f"pooling[{name}]": probed.poolings}
+    labels["part"] = ("fit", "test")
+    values = {kind: array.values for kind, array in found.items()}
+    metrics = _metrics(subject, probed.layers, probed.poolings, values) | {"probe/chance": chance}
+    return Result((name,), arrays, metrics, labels, (*notes, *missing))
 
 
 def _metrics(

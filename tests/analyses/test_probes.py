@@ -9,8 +9,8 @@ from scipy.stats import ortho_group
 from sklearn.linear_model import Ridge
 from torch import nn
 
-from zoo.analyses import probes
-from zoo.analyses.probes import regular_places
+from zoo.analyses import probed_layers, probes
+from zoo.analyses.probed_layers import regular_places
 from zoo.analyses.ridge import (
     PENALTIES,
     few_shot_images,
@@ -248,6 +248,11 @@ def test_single_places_of_a_cnn_show_where_the_class_is():
     assert result.metrics["probes/c/best_layer_accuracy"] == 1
     assert "probes/c/cls_last_accuracy" not in result.metrics
     assert result.metrics["probes/chance"] == 0.25
+    # Four places are no map.
+    assert list(probes.draw(result)) == ["probes-layers"]
+    assert result.notes == (
+        "c: no map of single tokens, since only 2 × 2 places of the last block are probed",
+    )
 
 
 def test_figures_are_drawn_from_the_result_alone(make_model, digit_images):
@@ -279,7 +284,7 @@ def test_small_classes_and_too_many_images_are_left_out_and_noted(
 ):
     images, _ = digit_images
     monkeypatch.setattr(probes, "MAX_IMAGES", 50)
-    monkeypatch.setattr(probes, "MAX_TOKENS", 5)
+    monkeypatch.setattr(probed_layers, "MAX_TOKENS", 5)
     labels = np.array([0] * 28 + [1] * 30 + [2] * 2)
     result = run([make_model("vit", "v")], images, labels).results["probes"]
     assert "probed on 50 of 60 images, drawn at random" in result.notes

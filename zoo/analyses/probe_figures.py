@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,23 +14,31 @@ from zoo.analyses.base import Result
 from zoo.analyses.ridge import FEW_SHOT
 from zoo.report import style
 
+UNTRAINED: Any = {"linestyle": ":", "linewidth": 1.0}
+PIXELS: Any = {"linestyle": "-.", "linewidth": 0.9, "color": "0.25"}
 
-def draw_depth(result: Result) -> Figure:
-    """Draw accuracy against relative depth: a line a model and pooling, with 95 % bands."""
+
+def draw_depth(result: Result, *, few_shot: int = FEW_SHOT) -> Figure:
+    """Draw accuracy against relative depth: a line a model and pooling, with 95 % bands.
+
+    Beside them, where they are known, raw pixels and the same networks untrained.
+    """
     fit, test = (int(n) for n in result.arrays["images"].values)
     with style.styled():
         figure = style.new_figure(height=3.2)
         axes = figure.subplots(1, 2, sharey=True)
-        for axis, kind in zip(axes, ("all", "few"), strict=True):
+        chance = float(result.arrays["chance"].values)
+        for place, (axis, kind) in enumerate(zip(axes, ("all", "few"), strict=True)):
             for m, name in enumerate(result.models):
                 _curves_of(axis, result, kind, name, style.COLOURS[m % len(style.COLOURS)])
-            axis.axhline(float(result.arrays["chance"].values), color="0.5", ls=":", lw=1)
+            _draw_baselines(axis, result, place)
+            axis.axhline(chance, color="0.6", lw=0.7)
             axis.set(xlabel=style.DEPTH, ylim=(0, 1.02))
         axes[0].set_ylabel(f"accuracy on {test:,} images")
         axes[0].set_title(f"fitted on {fit:,} images", loc="left")
-        axes[1].set_title(f"fitted on {FEW_SHOT} images a class, or all", loc="left")
+        axes[1].set_title(f"few-shot: {few_shot} images a class", loc="left")
         axes[0].annotate(
-            "most common class", (1, float(result.arrays["chance"].values)), (0, 2),
+            "most common class", (1, chance), (0, 2),
             textcoords="offset points", ha="right", fontsize=6, color="0.4",
         )  # fmt: skip
         handles, labels = axes[0].get_legend_handles_labels()
@@ -52,6 +61,17 @@ def _curves_of(axis: Axes, result: Result, kind: str, name: str, colour: str) ->
         size = style.marker_points(len(depth))
         axis.plot(depth, accuracy, line, color=colour, markersize=size, linewidth=1.2, label=label)
         axis.fill_between(depth, *np.transpose(ends), color=colour, alpha=0.1, linewidth=0)
+    if untrained := result.arrays.get(f"untrained_{kind}/{name}"):
+        axis.plot(depth, untrained.values, color=colour, **UNTRAINED)
+
+
+def _draw_baselines(axis: Axes, result: Result, place: int) -> None:
+    """Draw the line of raw pixels, and name the untrained networks' lines once for all."""
+    if any(name.startswith("untrained_") for name in result.arrays):
+        label = f"untrained, {result.labels[f'pooling[{result.models[0]}]'][-1]}"
+        axis.plot([], [], color="0.25", label=label, **UNTRAINED)
+    if pixels := result.arrays.get("pixels"):
+        axis.axhline(pixels.values[place], label="raw pixels, no network", **PIXELS)
 
 
 def draw_tokens(result: Result, names: list[str]) -> Figure:

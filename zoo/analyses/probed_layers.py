@@ -1,0 +1,117 @@
+"""What linear probes look at: a model's layers and places, and the pixels as their baseline."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn.functional import adaptive_avg_pool2d
+
+from zoo.analyses.attention_layers import has_class_token
+from zoo.analyses.base import Array, Subject
+from zoo.analyses.places import compared_layers, last_block, layout_of
+from zoo.analyses.ridge import LayerProbe
+
+MAX_TOKENS = 64
+TOKEN_NUMBERS = 1 << 26  # features kept of single tokens, a model: 256 MB
+SMALLEST_MAP = 4  # places a side
+PIXEL_SIDE = 32  # larger images are averaged to it: 3,072 numbers an image
+CLS, MEAN = "class token", "mean over places"
+
+
+@dataclass(frozen=True)
+class Probed:
+    """What is probed of a model: layers, poolings, and places (rows, columns) of the last block."""
+
+    name: str
+    layers: tuple[str, ...]
+    poolings: tuple[str, ...]
+    last: str | None
+    rows: range
+    columns: range
+
+
+def plan(subject: Subject, images: int) -> tuple[Probed, list[str]]:
+    """Decide what is probed of a model, and say what is left out."""
+    last = last_block(subject)
+    chosen = [n for n in compared_layers(subject) if subject.trace[n].role != "head"]
+    names = [x.name for x in subject.trace if x.name in chosen or x.name == last]
+    # A layer of several dimensions that does not lie over the image has no tokens to pool.
+    fits = [n for n in names if layout_of(subject, n) or len(subject.trace[n].shape) == 1]
+    notes = []
+    if len(fits) < len(names):
+        notes.append(
+            f"{subject.name}: layers not probed, since their outputs do not lie over the "
+            f"image: {', '.join(n for n in names if n not in fits)}"
+        )
+    poolings = (CLS, MEAN) if has_class_token(subject) else (MEAN,)
+    rows, columns = range(0), range(0)
+    if last and (layout := layout_of(subject, last)):
+        shape = subject.trace[last].shape
+        width = shape[0] if layout.kind == "channels_first" else shape[-1]
+        most = max(1, min(MAX_TOKENS, TOKEN_NUMBERS // (images * width)))
+        rows, columns = regular_places(layout.height, layout.width, most)
+        if len(rows) * len(columns) < layout.height * layout.width:
+            notes.append(
+                f"{subject.name}: {len(rows) * len(columns)} of {layout.height * layout.width} "
+                "places of the last block are probed, evenly spread"
+            )
+        if min(len(rows), len(columns)) < SMALLEST_MAP:
+            notes.append(
+                f"{subject.name}: no map of single tokens, since only {len(rows)} × {len(columns)} "
+                "places of the last block are probed"
+            )
+    return Probed(subject.name, tuple(fits), poolings, last, rows, columns), notes
+
+
+def regular_places(height: int, width: int, most: int) -> tuple[range, range]:
+    """Return rows and columns of at most `most` places that lie evenly over a grid.
+
+    >>> regular_places(14, 14, 64)
+    (range(0, 14, 2), range(0, 14, 2))
+    """
+    step = 1
+    while math.ceil(height / step) * math.ceil(width / step) > most:
+        step += 1
+    top, left = (min((step - 1) // 2, side - 1) for side in (height, width))
+    return range(top, height, step), range(left, width, step)
+
+
+def layer_arrays(
+    probed: Probed, probes: Mapping[tuple[str, str], LayerProbe]
+) -> tuple[dict[str, Array], list[str]]:
+    """Lay a model's probes, by (layer, pooling), out as arrays; say where there are none.
+
+    Returns:
+        `all`, `few` and `penalty` (layer, pooling), NaN without a probe; `depth` (layer,); notes.
+    """
+    shape = (len(probed.layers), len(probed.poolings))
+    values = {kind: np.full(shape, np.nan) for kind in ("all", "few", "penalty")}
+    notes = []
+    for i, layer in enumerate(probed.layers):
+        for j, pooling in enumerate(probed.poolings):
+            probe = probes.get((layer, pooling))
+            if probe is None or probe.all is None or probe.few_shot is None:
+                why = probe.problem if probe else "it has no tokens"
+                notes.append(f"{layer}, {pooling}: no probe, since {why}")
+                continue
+            values["all"][i, j], values["few"][i, j] = probe.all.accuracy, probe.few_shot
+            values["penalty"][i, j] = probe.all.penalty
+    dims = (f"layer[{probed.name}]", f"pooling[{probed.name}]")
+    depth = np.linspace(0, 1, len(probed.layers)) if len(probed.layers) > 1 else np.ones(1)
+    arrays = {kind: Array(v, dims) for kind, v in values.items()}
+    return arrays | {"depth": Array(depth, dims[:1])}, notes
+
+
+def pixel_features(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the pixels of images (n, height, width, 3) as features (n, numbers), 0 to 1.
+
+    A side of more than 32 pixels is averaged to 32, so that few numbers an image are kept.
+    """
+    pixels = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 255
+    height, width = (min(side, PIXEL_SIDE) for side in pixels.shape[2:])
+    return adaptive_avg_pool2d(pixels, (height, width)).flatten(1).numpy()
