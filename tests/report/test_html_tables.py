@@ -16,7 +16,7 @@ def test_metrics_are_laid_out_by_model():
     table = pivot_metrics(metrics, "cka", ["a", "a/b"])
     assert table.columns == ("a", "a/b", "a × a/b", "all")
     assert dict(table.rows) == {
-        "mean": (1.0, 2.0, 3.0, None),
+        "mean CKA over all pairs of layers": (1.0, 2.0, 3.0, None),
         "low · first half": (None, None, 4.0, None),
         "chance": (None, None, None, 5.0),
     }

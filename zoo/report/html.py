@@ -23,6 +23,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup, escape
 
+from zoo.analyses.metric_labels import metric_label
 from zoo.claims.base import cite
 from zoo.comparison import file_name
 from zoo.errors import UserError
@@ -210,15 +211,16 @@ def caption_of(figure: str, analysis: Data, models: Sequence[str]) -> str:
 def pivot_metrics(metrics: Mapping[str, float], analysis: str, models: Sequence[str]) -> Table:
     """Lay metrics named `<analysis>/<model or pair>/<what>` out with a column for each model.
 
-    >>> pivot_metrics({"cka/a/mean": 1.0, "cka/a__b/mean": 0.5}, "cka", ["a", "b"])
-    Table(columns=('a', 'a × b'), rows=(('mean', (1.0, 0.5)),))
+    >>> pivot_metrics({"accuracy/a": 1.0, "accuracy/b": 0.5}, "accuracy", ["a", "b"])
+    Table(columns=('a', 'b'), rows=(('accuracy', (1.0, 0.5)),))
     """
     cells: dict[str, dict[str, float]] = {}
     for name, value in metrics.items():
         what, subject, rest = split_name(name, models)
         if what != analysis:
             rest = "/".join(filter(None, (what, rest)))
-        cells.setdefault(words(rest) or words(what), {})[subject or "all"] = value
+        row = metric_label(analysis, rest) or words(rest) or words(what)
+        cells.setdefault(row, {})[subject or "all"] = value
     pairs = [f"{a} × {b}" for a, b in product(models, models)]
     used = {column for row in cells.values() for column in row}
     columns = tuple(c for c in dict.fromkeys([*models, *pairs, "all"]) if c in used)
