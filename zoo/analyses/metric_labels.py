@@ -13,6 +13,7 @@ SIMILARITIES = {
 RADII = {"radius50": "radius of 50 % of the mass", "radius90": "radius of 90 % of the mass"}
 OF_THE_DIAGONAL = "share of half the diagonal"
 PIXELS = "pixels"
+WHOLE = ("(number)", "(places)")  # metrics whose labels end so are whole numbers
 
 # By analysis, then by what follows the model or pair in a metric's name ("" where nothing does).
 LABELS = {
@@ -23,7 +24,7 @@ LABELS = {
         "error_consistency": "error consistency (κ: 0 independent, 1 the same)",
     },
     "cka": {
-        "batches": "batches that the intervals come from",
+        "batches": "batches that the intervals come from (number)",
         "mean": "mean CKA over all pairs of layers",
         "best_match_mean": "CKA of each layer's best match, mean",
         "permuted_images": "mean CKA with shuffled images (0 expected)",
