@@ -13,7 +13,6 @@ SIMILARITIES = {
 RADII = {"radius50": "radius of 50 % of the mass", "radius90": "radius of 90 % of the mass"}
 OF_THE_DIAGONAL = "share of half the diagonal"
 PIXELS = "pixels"
-WHOLE = ("(number)", "(places)")  # metrics whose labels end so are whole numbers
 
 # By analysis, then by what follows the model or pair in a metric's name ("" where nothing does).
 LABELS = {
@@ -128,3 +127,13 @@ def metric_label(analysis: str, what: str) -> str | None:
     if analysis == "residuals" and kind != what:  # a branch is called as the network calls it
         return f"size of skip over {kind} branch, mean over blocks (ratio)"
     return known.get(what)
+
+
+def as_count(label: str, value: float) -> float:
+    """Return what a label counts as a whole number, and any other value as it is.
+
+    >>> as_count("local heads (number)", 3.0), as_count("entropy", 3.0)
+    (3, 3.0)
+    """
+    counted = label.endswith(("(number)", "(places)")) and value == int(value)
+    return int(value) if counted else value

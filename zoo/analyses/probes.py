@@ -66,7 +66,9 @@ ABOUT = About(
     source="Raghu et al. 2021, Figs 11, 13, D.4, F.1–F.3",
     settings=("layers", "seed"),
     captions={
-        "probes-layers": "Accuracy of linear probes, against depth.",
+        "probes-layers": (
+            "Accuracy of linear probes against depth, beside raw pixels and the untrained networks."
+        ),
         "probes-tokens": "Accuracy of a probe on each token of the last block, in its place.",
     },
 )

@@ -23,7 +23,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup, escape
 
-from zoo.analyses.metric_labels import WHOLE, metric_label
+from zoo.analyses.metric_labels import as_count, metric_label
 from zoo.claims.base import cite
 from zoo.comparison import file_name
 from zoo.errors import UserError
@@ -220,8 +220,7 @@ def pivot_metrics(metrics: Mapping[str, float], analysis: str, models: Sequence[
         if what != analysis:
             rest = "/".join(filter(None, (what, rest)))
         row = metric_label(analysis, rest) or words(rest) or words(what)
-        whole = row.endswith(WHOLE) and value == int(value)
-        cells.setdefault(row, {})[subject or "all"] = int(value) if whole else value
+        cells.setdefault(row, {})[subject or "all"] = as_count(row, value)
     pairs = [f"{a} × {b}" for a, b in product(models, models)]
     used = {column for row in cells.values() for column in row}
     columns = tuple(c for c in dict.fromkeys([*models, *pairs, "all"]) if c in used)
