@@ -16,7 +16,7 @@ ORDER = [
     {"data", "models", "hardware", "device"},
     {"capture", "train"},
     {"variants"},
-    {"report.style"},
+    {"report.labels", "report.style"},
     {"analyses", "data_scale"},
     {"engine"},
     {"claims", "layer_curves", "classifiers"},

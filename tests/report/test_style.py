@@ -1,13 +1,11 @@
 import base64
 import re
 import struct
-from itertools import combinations, pairwise
+from itertools import combinations
 
 import matplotlib as mpl
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -133,40 +131,6 @@ def test_a_lone_heat_map_keeps_its_axis_titles():
     assert figure.axes[0].get_ylabel() == "vit-small"
     assert figure.axes[0].get_xlabel() == "resnet18-small"
     assert_legible(figure)
-
-
-@given(st.integers(1, 300), st.integers(2, 40), st.integers(1, 12))
-@settings(max_examples=50, deadline=None)
-def test_chosen_labels_are_far_enough_apart(count: int, most: int, layers_a_block: int):
-    names = [f"blocks.{i // layers_a_block}.norm" for i in range(count)]
-    positions, labels = style.choose_labels(names, most)
-    assert positions[0] == 0
-    assert len(labels) == len(positions) <= most
-    for a, b in pairwise(positions):
-        assert b - a >= count / most or count <= most
-    if count <= most:
-        assert labels == names
-    else:
-        assert all(
-            names[i].startswith(label + ".") for i, label in zip(positions, labels, strict=True)
-        )
-
-
-@given(st.text(alphabet="ab.1", min_size=1, max_size=60), st.integers(8, 30))
-@settings(max_examples=100, deadline=None)
-def test_shortened_names_fit_and_keep_both_ends(name: str, length: int):
-    short = style.shorten(name, length)
-    assert len(short) <= length
-    if len(name) > length:
-        head, tail = short.split("…")
-        assert name.startswith(head)
-        assert name.endswith(tail)
-        assert head
-        assert tail
-
-
-def test_a_shortened_name_keeps_the_number_of_its_block():
-    assert style.shorten("blocks.11.attn.qkv_projection", 16).startswith("blocks.11…")
 
 
 @pytest.mark.parametrize("text", ["layer3.1.downsample.0", "blocks.11.attn.proj", "WWWW"])

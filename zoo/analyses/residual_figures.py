@@ -44,7 +44,8 @@ def draw_tokens(result: Result, name: str) -> Figure:
             scale = Normalize(-1, 1) if key == COSINE else norm
             patches = style.axes_at(figure, (left, below), (PANEL, PANEL))
             image = _draw_table(patches, table[prefix:], scale)
-            patches.set_xticks(*style.choose_labels(blocks, int(PANEL / style.LABEL_PITCH)))
+            places, names = style.choose_labels(blocks, int(PANEL / style.LABEL_PITCH))
+            patches.set_xticks(places, [style.shorten(block) for block in names])
             patches.tick_params(axis="x", rotation=90, labelsize=style.LABEL_POINTS, length=2)
             top = patches
             if prefix:

@@ -101,17 +101,28 @@
   const title = (axis) => `${axis.model} ${axis.what}s`.trim();
   const shorten = (text, most) => (text.length <= most ? text : `${text.slice(0, most - 7)}…${text.slice(-6)}`);
 
-  // Where not all names fit, a block's first layer stands for it.
+  // As in the figures (`choose_labels`): where not all names fit, a block's first layer stands for
+  // it. Names are cut after as few parts as leave no more than a quarter of them to one block.
   function chooseLabels(names, room) {
     const most = Math.max(2, Math.floor(room / 13));
     if (names.length <= most) return names.map((text, i) => ({ i, text }));
-    const blocks = names.map((name) => name.split(".").slice(0, 2).join("."));
-    const chosen = [{ i: 0, text: blocks[0] }];
+    const parts = names.map((name) => name.split("."));
+    const depths = [...Array(Math.max(...parts.map((part) => part.length))).keys()];
+    const largest = (blocks) => {
+      const counts = new Map();
+      blocks.forEach((block) => counts.set(block, (counts.get(block) ?? 0) + 1));
+      return Math.max(...counts.values());
+    };
+    const cuts = depths.map((depth) => parts.map((part) => part.slice(0, depth + 1).join(".")));
+    const blocks = cuts.find((cut) => largest(cut) <= 0.25 * names.length) ?? names;
+    const chosen = new Map();
+    let last = -Infinity;
     blocks.forEach((text, i) => {
-      const apart = i - chosen[chosen.length - 1].i >= names.length / most;
-      if (apart && text !== blocks[i - 1]) chosen.push({ i, text });
+      if (chosen.has(text) || i - last < names.length / most || text === blocks[i - 1]) return;
+      chosen.set(text, i);
+      last = i;
     });
-    return chosen;
+    return [...chosen].map(([text, i]) => ({ i, text }));
   }
 
   function hatching(pen, paper, strokeStyle) {

@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +24,23 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.cm import ScalarMappable
 from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
-from matplotlib.textpath import text_to_path
 from numpy.typing import NDArray
 from PIL import Image
+
+from zoo.report.labels import (
+    LABEL_PITCH,
+    LABEL_POINTS,
+    choose_labels,
+    shorten,
+    text_width,
+    widest_label,
+)
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 SEQUENTIAL = "viridis"
 WIDTH = 7.0  # inches: the width of a printed page's text
 DPI = 150  # of saved png files
 
-LABEL_POINTS = 6.0  # layer names are many, so they are the smallest text
-LABEL_PITCH = 0.115  # inches from one such label to the next
 PANELS_A_ROW = 3
 LARGEST_PANEL = 3.6  # inches
 PANEL_GAP = 0.12
@@ -194,69 +197,9 @@ def _draw_matrix(
     return image
 
 
-def choose_labels(names: Sequence[str], most: int) -> tuple[list[int], list[str]]:
-    """Choose which of many names to print along an axis, so that they do not overlap.
-
-    Where not all fit, the first name of every block (`blocks.3`, `layer2.0`) stands for it, and
-    of these only those that are far enough apart.
-
-    Args:
-        names: all names along the axis, in order.
-        most: how many fit.
-
-    Returns:
-        Positions along the axis, and the text at each.
-
-    >>> choose_labels(["stem", "blocks.0.norm", "blocks.0.mlp", "blocks.1.norm", "head"], 3)
-    ([0, 3], ['stem', 'blocks.1'])
-    """
-    if len(names) <= most:
-        return list(range(len(names))), list(names)
-    blocks = [".".join(name.split(".")[:2]) for name in names]
-    starts = [0] + [i for i, (a, b) in enumerate(pairwise(blocks), 1) if a != b]
-    apart = len(names) / most
-    chosen: list[int] = []
-    for i in starts:
-        if not chosen or i - chosen[-1] >= apart:
-            chosen.append(i)
-    return chosen, [blocks[i] for i in chosen]
-
-
 def marker_points(count: int) -> float:
     """Return the size of a line's markers; none where so many would hide the line."""
     return 3.0 if count <= MOST_MARKERS else 0.0
-
-
-def widest_label(names: Sequence[str], side: float, length: int = 22) -> float:
-    """Return the width in inches of the widest name that is printed along a side in inches."""
-    shown = choose_labels(names, int(side / LABEL_PITCH))[1]
-    return max((text_width(shorten(name, length)) for name in shown), default=0.0)
-
-
-@cache
-def text_width(text: str, points: float = LABEL_POINTS) -> float:
-    """Return the width of a text in inches."""
-    font = FontProperties(size=points)
-    width, _, _ = text_to_path.get_text_width_height_descent(text, font, ismath=False)
-    # On a screen, letters are rounded up to whole dots.
-    return float(width) / 72 * 1.06
-
-
-def shorten(name: str, length: int = 22) -> str:
-    """Cut a layer's name in the middle where it is too long to print; its block is kept.
-
-    >>> shorten("blocks.11.attn.proj", 15)
-    'blocks.11….proj'
-    >>> shorten("features.denseblock1.denselayer12.conv1", 16)
-    'features…2.conv1'
-    """
-    if len(name) <= length:
-        return name
-    head = (length - 1) // 2 + (length - 1) % 2
-    block = len(".".join(name.split(".")[:2]))
-    if head < block <= length - 4:
-        head = block
-    return f"{name[:head]}…{name[-(length - 1 - head) :]}"
 
 
 def save_figure(figure: Figure, folder: Path, name: str) -> tuple[Path, Path]:
