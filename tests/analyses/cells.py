@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from zoo.analyses.image_grid import GAP
+from zoo.analyses.image_grid import GAP, PAD
 
 
 def column_labels(figure: Figure) -> list[str]:
-    return [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    return [t.get_text() for t in figure.axes[0].texts if t.get_position()[1] == -PAD]
 
 
 def row_labels(figure: Figure) -> list[str]:
-    return [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    return [t.get_text() for t in figure.axes[0].texts if t.get_position()[0] == -PAD]
 
 
 def cell(figure: Figure, row: int, column: int) -> np.ndarray:

@@ -40,11 +40,17 @@ def visible_texts(figure: Figure) -> list:
     found = []
     for axis in figure.axes:
         if not axis.axison:
-            found.append(axis.title)
+            found += [axis.title, *(text for text in axis.texts if is_beside(text))]
             continue
         found += [t for t in (*axis.get_xticklabels(), *axis.get_yticklabels()) if t.get_text()]
         found += [axis.title, axis._left_title, axis.xaxis.label, axis.yaxis.label]
     return [text for text in found if text.get_text() and text.get_visible()]
+
+
+def is_beside(text) -> bool:
+    """Whether a text stands around a grid of pictures instead of on one."""
+    x, y = text.axes.transData.transform(text.get_position())
+    return not text.axes.bbox.contains(x, y)
 
 
 def overlap(a, b) -> bool:
@@ -140,6 +146,27 @@ def test_text_is_measured_as_it_is_drawn(text: str):
         drawn = figure.text(0.1, 0.5, text, fontsize=style.LABEL_POINTS)
     inches = drawn.get_window_extent(draw(figure)).width / figure.dpi
     assert style.text_width(text) == pytest.approx(inches, rel=0.12)
+
+
+@pytest.mark.parametrize(("across", "down", "sharey"), [(1, 1, True), (3, 2, True), (2, 1, False)])
+def test_line_panels_have_the_size_that_was_asked_for_and_room_for_their_texts(
+    across: int, down: int, sharey: bool
+):
+    with style.styled():
+        gap = (0.15 if sharey else 0.6, 0.67)
+        figure, axes = style.line_panels(across, down, size=(1.7, 1.5), gap=gap, sharey=sharey)
+        for axis in axes:
+            axis.plot([0, 1], [0, 25.5])
+            axis.set(xticks=[0, 1], yticks=[0, 12.5, 25], xlabel="relative depth")
+            axis.set_title("title", loc="left")
+        for axis in axes[:: across if sharey else 1]:
+            axis.set_ylabel("distance (pixels)")
+    assert_legible(figure)
+    assert len(axes) == across * down
+    for axis in axes:
+        box = axis.get_window_extent()
+        assert (box.width, box.height) == pytest.approx((1.7 * figure.dpi, 1.5 * figure.dpi))
+        assert axis.get_ylim() == axes[0].get_ylim()
 
 
 def test_the_style_lasts_only_for_its_context():

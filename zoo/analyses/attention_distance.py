@@ -247,8 +247,7 @@ def draw(result: Result) -> dict[str, Figure]:
         alike = [m for m in result.models if result.arrays[f"uniform/{m}"].values == uniform]
         tallest = max(np.nanmax(result.arrays[f"distance/{m}"].values, initial=0) for m in alike)
         with style.styled():
-            figure = style.new_figure(style.WIDTH, 2.8)
-            left, right = figure.subplots(1, 2, sharey=True)
+            figure, (left, right) = style.line_panels(2, size=(3.05, 2.1), left=0.64)
             colours = _layer_colours(len(distances))
             _draw_sorted(left, distances, colours)
             _draw_by_layer(right, distances, colours)
@@ -257,7 +256,7 @@ def draw(result: Result) -> dict[str, Figure]:
                 axis.set_ylim(0, 1.08 * max(tallest, uniform))
                 axis.legend(loc="best")
             left.set_ylabel("mean attention distance (pixels),\nclass and register tokens left out")
-            figure.suptitle(name, fontsize=9)
+            left.set_title(name, loc="left")
         figures[f"attention-distance-{name}"] = figure
     return figures
 

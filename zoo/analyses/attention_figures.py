@@ -98,8 +98,7 @@ def enlarge(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def draw_entropy(result: Result) -> Figure:
     """Draw normalised entropy against depth: a model's line is the mean over heads."""
     with style.styled():
-        figure = style.new_figure(4.6, 2.6)
-        axis = figure.subplots()
+        figure, (axis,) = style.line_panels(size=(3.9, 1.9))
         for i, name in enumerate(result.models):
             entropy = result.arrays[f"normalised_entropy/{name}"].values
             depth = (np.arange(len(entropy)) + 1) / len(entropy)

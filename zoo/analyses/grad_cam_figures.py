@@ -95,8 +95,10 @@ def draw_curves(result: Result) -> Figure:
     down = math.ceil(len(result.models) / across)
     removed = result.arrays["removed"].values
     with style.styled():
-        figure = style.new_figure(min(style.WIDTH, 1.2 + 2.6 * across), 0.7 + 2.2 * down)
-        axes = figure.subplots(down, across, squeeze=False, sharey=True).ravel()
+        side = (style.WIDTH - 0.75) / max(2, across) - 0.3
+        figure, axes = style.line_panels(
+            across, down, size=(side, 1.6), left=0.65, below=0.65, gap=(0.3, 0.67)
+        )
         handles: dict[str, Line2D] = {}
         for axis in axes[len(result.models) :]:
             axis.set_axis_off()
@@ -116,5 +118,5 @@ def draw_curves(result: Result) -> Figure:
         images = len(result.arrays["image_index"].values)
         for axis in axes[::across]:
             axis.set_ylabel(f"probability of the predicted\nclass, mean over {images} images")
-        figure.legend(handles.values(), handles, loc="outside lower center", ncols=3)
+        figure.legend(handles.values(), handles, loc="lower center", ncols=3)
     return figure

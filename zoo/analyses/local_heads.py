@@ -285,8 +285,7 @@ def _draw_pair(result: Result, name: str) -> Figure:
     vit = result.arrays[f"subsets/{name}"].dims[1].removeprefix("head").strip("[]")
     cnn = cka.dims[1].removeprefix("layer").strip("[]")
     with style.styled():
-        figure = style.new_figure(4.8, 3.0)
-        axis = figure.subplots()
+        figure, (axis,) = style.line_panels(size=(4.1, 2.4), above=0.12)
         for i, layer in enumerate(result.labels[cka.dims[1]]):
             colour = style.COLOURS[i % len(style.COLOURS)]
             # The first lines are broader, so that they show where a later one covers them.

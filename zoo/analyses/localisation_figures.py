@@ -73,8 +73,10 @@ def _chosen(places: Sequence[tuple[int, int]]) -> dict[str, int]:
 def draw_scores(result: Result) -> Figure:
     """Draw every model's score for both blocks, and what chance would give."""
     with style.styled():
-        figure = style.new_figure(height=0.9 + 0.45 * len(result.models))
-        axis = figure.subplots()
+        names = [style.shorten(name, 30) for name in result.models]
+        left = 0.12 + max(style.text_width(name, 7) for name in names)
+        size = (style.WIDTH - left - 0.15, 0.45 * len(names))
+        figure, (axis,) = style.line_panels(size=size, left=left, right=0.15, above=0.3)
         for i, name in enumerate(result.models):
             for j, which in enumerate((LAST, LAST_BUT_ONE)):
                 score = result.metrics.get(f"localisation/{name}/score_{which}", math.nan)
@@ -87,9 +89,9 @@ def draw_scores(result: Result) -> Figure:
                 )  # fmt: skip
             chance = result.metrics.get(f"localisation/{name}/chance", math.nan)
             axis.plot([chance] * 2, [i - 0.4, i + 0.4], color="k", lw=1.2, label="chance")
-        axis.set_yticks(range(len(result.models)), result.models)
+        axis.set_yticks(range(len(names)), names)
         axis.set_ylim(len(result.models) - 0.4, -0.6)
         axis.set(xlim=(0, 1), xlabel="share of tokens that are most like their own patch")
         once = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
-        figure.legend(once.values(), once.keys(), loc="outside upper center", ncols=3)
+        figure.legend(once.values(), once.keys(), loc="upper center", ncols=3)
     return figure

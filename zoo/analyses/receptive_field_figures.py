@@ -42,8 +42,10 @@ def draw_maps(result: Result, name: str) -> Figure:
 def draw_radii(result: Result, even: Mapping[str, float]) -> Figure:
     """Draw all models' radii against relative depth, and those of an even field."""
     with style.styled():
-        figure = style.new_figure(height=2.9)
-        axes = figure.subplots(1, len(SHARES), sharey=True)
+        rows = -(-(len(result.models) + 1) // 4)
+        figure, axes = style.line_panels(
+            len(SHARES), size=(3.05, 1.95), above=0.34 + style.LEGEND_ROW * rows
+        )
         for axis, (key, share) in zip(axes, SHARES.items(), strict=True):
             for i, name in enumerate(result.models):
                 points = [
@@ -58,5 +60,5 @@ def draw_radii(result: Result, even: Mapping[str, float]) -> Figure:
             axis.set_xlabel(style.DEPTH)
         axes[0].set_ylabel("radius / half of the image's diagonal")
         axes[0].set_ylim(0, None)
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="upper center", ncols=4)
     return figure

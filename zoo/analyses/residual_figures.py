@@ -93,8 +93,11 @@ def _kinds(result: Result, name: str) -> list[str]:
 def draw_depth(result: Result) -> Figure:
     """Draw mean ratios and cosines of all models against relative depth."""
     with style.styled():
-        figure = style.new_figure(height=3.1)
-        left, right = figure.subplots(1, 2)
+        kinds = sum(len(_kinds(result, name)) for name in result.models)
+        figure, (left, right) = style.line_panels(
+            2, size=(2.75, 2.0), gap=(0.75, 0), above=0.34 + style.LEGEND_ROW * -(-kinds // 3),
+            sharey=False,
+        )  # fmt: skip
         for i, name in enumerate(result.models):
             depth = result.arrays[f"depth/{name}"].values
             look: dict[str, Any] = {
@@ -114,5 +117,5 @@ def draw_depth(result: Result) -> Figure:
         for axis in (left, right):
             axis.set_xlabel(style.DEPTH)
             axis.set_xlim(0, 1.03)
-        figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=3)
+        figure.legend(*left.get_legend_handles_labels(), loc="upper center", ncols=3)
     return figure

@@ -47,6 +47,7 @@ PANEL_GAP = 0.12
 BAR_GAP, BAR_WIDTH, BAR_LABELS = 0.14, 0.1, 0.48  # inches, from the panels to the right edge
 TITLE_HEIGHT = 0.31
 MOST_MARKERS = 40  # along the width of a panel
+LEGEND_ROW = 0.15  # inches
 TICK_ROOM = 0.1  # from a panel's edge to its labels
 DEPTH = "relative depth (0: stem, 1: last block)"
 
@@ -65,6 +66,7 @@ STYLE: Any = {
     "hatch.linewidth": 0.4,
     "svg.hashsalt": "zoo",
     "svg.fonttype": "none",
+    "text.hinting": "none",  # glyphs keep their shapes at 150 dots an inch, and are drawn sooner
     # A class may be named `$5 off`.
     "text.parse_math": False,
 }
@@ -95,6 +97,44 @@ def styled() -> Iterator[None]:
 def new_figure(width: float = WIDTH, height: float = 3.0) -> Figure:
     """Return an empty figure in inches; it is not known to pyplot and needs no closing."""
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def line_panels(
+    across: int = 1,
+    down: int = 1,
+    *,
+    size: tuple[float, float],
+    left: float = 0.55,
+    right: float = 0.1,
+    above: float = 0.25,
+    below: float = 0.42,
+    gap: tuple[float, float] = (0.15, 0.67),
+    sharey: bool = True,
+) -> tuple[Figure, list[Axes]]:
+    """Place panels of one size in a new figure, row by row; quicker than to have them laid out.
+
+    Args:
+        across: panels in a row.
+        down: panels in a column.
+        size: width and height of a panel in inches.
+        left: inches for the names and labels at the left.
+        right: inches at the right edge.
+        above: inches for the titles of the first row, and a legend over them.
+        below: inches for the names and labels below the last row, and a legend under them.
+        gap: inches between panels, from left to right and from top to bottom.
+        sharey: whether all panels have one vertical axis, with labels at the left only.
+    """
+    pitch = (size[0] + gap[0], size[1] + gap[1])
+    wide, tall = across * pitch[0] - gap[0], down * pitch[1] - gap[1]
+    figure = Figure(figsize=(left + wide + right, below + tall + above))
+    axes: list[Axes] = []
+    for i in range(across * down):
+        row, column = divmod(i, across)
+        corner = (left + column * pitch[0], below + (down - 1 - row) * pitch[1])
+        axis = axes_at(figure, corner, size, sharey=axes[0] if sharey and axes else None)
+        axis.tick_params(labelleft=not sharey or column == 0)
+        axes.append(axis)
+    return figure, axes
 
 
 def heat_maps(panels: Sequence[HeatMap], *, colour_label: str, low: float, high: float) -> Figure:
@@ -161,11 +201,18 @@ def _name_axes(axis: Axes, panel: HeatMap, left: float, side: float) -> None:
     )
 
 
-def axes_at(figure: Figure, corner: tuple[float, float], size: tuple[float, float]) -> Axes:
+def axes_at(
+    figure: Figure,
+    corner: tuple[float, float],
+    size: tuple[float, float],
+    *,
+    sharey: Axes | None = None,
+) -> Axes:
     """Add axes by their lower left corner and size in inches."""
     width, height = figure.get_size_inches()
     x, y = corner
-    return figure.add_axes((x / width, y / height, size[0] / width, size[1] / height))
+    box = (x / width, y / height, size[0] / width, size[1] / height)
+    return figure.add_axes(box, sharey=sharey)
 
 
 def heat_map(axis: Axes, panel: HeatMap, *, low: float, high: float) -> mpl.image.AxesImage:
