@@ -4,17 +4,21 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 
+import zoo
+from tests.conftest import TINY_VIT
 from tests.report.test_style import assert_legible
 from zoo.analyses import cka
 from zoo.analyses.base import Array, Result
 from zoo.analyses.cka_figures import summary_matrices
+from zoo.models.build import build
 
 
 def found(*models: str) -> Result:
-    """Random similarities of three, four, … layers."""
+    """Random similarities of four, five, … layers."""
     random = np.random.default_rng(0)
-    layers = {m: tuple(f"blocks.{i}" for i in range(3 + k)) for k, m in enumerate(models)}
+    layers = {m: tuple(f"blocks.{i}" for i in range(4 + k)) for k, m in enumerate(models)}
     arrays = {}
     for a, b in itertools.combinations_with_replacement(models, 2):
         values = random.random((len(layers[a]), len(layers[b])))
@@ -22,11 +26,17 @@ def found(*models: str) -> Result:
             values = (values + values.T) / 2
             np.fill_diagonal(values, 1.0)
         arrays[f"cka/{a}__{b}"] = Array(values, (f"layer[{a}]", f"layer[{b}]"))
-    return Result(models, arrays, {}, {f"layer[{m}]": names for m, names in layers.items()})
+    labels = {f"layer[{m}]": names for m, names in layers.items()}
+    # The last layer is a head.
+    labels |= {f"stem_and_blocks[{m}]": names[:-1] for m, names in layers.items()}
+    return Result(models, arrays, {}, labels)
 
 
 def by_loops(result: Result, a: str, b: str) -> tuple[float, float]:
-    """The mean over all pairs of layers, and of each layer's best match, one cell at a time."""
+    """The mean over all pairs of layers, and of each layer's best match, one cell at a time.
+
+    Of a model with itself: of different layers, without its head.
+    """
     pair = f"cka/{a}__{b}"
     turned = pair not in result.arrays
     values = result.arrays[f"cka/{b}__{a}" if turned else pair].values
@@ -34,7 +44,7 @@ def by_loops(result: Result, a: str, b: str) -> tuple[float, float]:
     for i in range(len(result.labels[f"layer[{a}]"])):
         row = []
         for j in range(len(result.labels[f"layer[{b}]"])):
-            if a == b and i == j:
+            if a == b and (i == j or len(values) - 1 in (i, j)):
                 continue
             row.append(values[j, i] if turned else values[i, j])
         cells += [v for v in row if not np.isnan(v)]
@@ -78,6 +88,17 @@ def test_more_than_two_models_are_first_shown_at_a_glance(count: int):
     for axis, values in zip(figure.axes, (mean, best), strict=False):
         written = [text.get_text() for text in axis.texts]
         assert written == [f"{value:.2f}" for value in values.ravel()]
+
+
+def test_the_diagonal_is_the_metric_of_a_model_with_itself():
+    torch.manual_seed(0)
+    models = [build("vit", classes=3, image_size=16, **TINY_VIT) for _ in range(3)]
+    wrapped = [zoo.wrap(m, name=f"v{i}", image_size=16) for i, m in enumerate(models)]
+    images = np.random.default_rng(0).integers(256, size=(8, 16, 16, 3), dtype=np.uint8)
+    result = zoo.compare(wrapped, images, only=["cka"]).results["cka"]
+    mean, _ = summary_matrices(result)
+    for i, name in enumerate(result.models):
+        assert mean[i, i] == pytest.approx(result.metrics[f"cka/{name}/off_diagonal_mean"])
 
 
 def test_one_model_and_two_models_have_one_figure():

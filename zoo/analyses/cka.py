@@ -27,7 +27,7 @@ from zoo.analyses.base import (
     Subject,
     pair_name,
 )
-from zoo.analyses.cka_figures import draw_models, draw_pair
+from zoo.analyses.cka_figures import INNER, draw_models, draw_pair
 from zoo.analyses.measures.linear_cka import (
     IS_CONSTANT,
     CentredGram,
@@ -67,7 +67,9 @@ ABOUT = About(
     reading=(
         "Both axes run from input to output. A bright block is a stage whose layers do the same "
         "work; a bright band across models says which depth of one matches which depth of the "
-        "other. Hatched cells could not be measured and are named below the figure."
+        "other. Hatched cells could not be measured and are named below the figure. A "
+        "cell's interval is the jackknife's over batches of images: from few batches it is wide, "
+        "and itself uncertain."
     ),
     needs="activations",
     source="Raghu et al. 2021, Figs 1, 2, B.1; Zhu et al. 2023",
@@ -192,6 +194,7 @@ def _summarise(
     arrays: dict[str, Array] = {}
     metrics: dict[str, float] = {}
     labels = {f"layer[{sub.name}]": sub.layers for sub in subjects}
+    labels |= {f"{INNER}[{sub.name}]": _inner(sub) for sub in subjects if sub.role == "model"}
     notes = [
         f"{subjects[rows[i][0]].name}: layer {rows[i][1]} {why}"
         for i, why in sorted(problems.items())
@@ -235,9 +238,14 @@ def _across(name: str, cka: NDArray[np.float64]) -> dict[str, float]:
     }
 
 
+def _inner(subject: Subject) -> tuple[str, ...]:
+    """Return a model's compared layers that are its stem or a block: all but head and insides."""
+    return tuple(n for n in subject.layers if subject.trace[n].role in ("stem", "block"))
+
+
 def _within(subject: Subject, cka: NDArray[np.float64]) -> dict[str, float]:
     """Likeness of a model's blocks across depth: all pairs, and first with last quarter."""
-    blocks = [i for i, n in enumerate(subject.layers) if subject.trace[n].role in ("stem", "block")]
+    blocks = [subject.layers.index(name) for name in _inner(subject)]
     inner = cka[np.ix_(blocks, blocks)]
     quarter = max(1, len(blocks) // 4)
     off_diagonal = inner[~np.eye(len(blocks), dtype=bool)]

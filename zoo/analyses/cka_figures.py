@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from zoo.analyses.base import Result, pair_name
 from zoo.report import style
 
+INNER = "stem_and_blocks"  # label of the layers that a model is compared with itself by
 MEASURE = "linear CKA (unbiased)"
 
 
@@ -33,11 +34,12 @@ def draw_pair(result: Result, a: str, b: str) -> Figure:
 def draw_models(result: Result) -> Figure:
     """Draw models by models: the mean over all pairs of layers, and over each layer's best match.
 
-    On the diagonal, a layer is not compared with itself.
+    On the diagonal, a model's stem and blocks are compared, none of them with itself; elsewhere
+    all layers, heads too.
     """
     mean, best = summary_matrices(result)
     titles = {
-        "mean of all pairs of layers\n(diagonal: of different layers)": mean,
+        "mean of all pairs of layers, heads included\n(diagonal: pairs of stem and blocks)": mean,
         "mean of the row's layers, each with\nthe column's layer that it is most like": best,
     }
     names = list(result.models)
@@ -55,12 +57,19 @@ def draw_models(result: Result) -> Figure:
 
 
 def summary_matrices(result: Result) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return (models, models) mean CKA of all pairs of layers, and of each row's best matches."""
+    """Return (models, models) mean CKA of all pairs of layers, and of each row's best matches.
+
+    On the diagonal, these are pairs of different layers among stem and blocks, as in the metric
+    `off_diagonal_mean`; of a network without blocks, among all layers.
+    """
     count = len(result.models)
     mean, best = np.full((2, count, count), np.nan)
     for i, a in enumerate(result.models):
         cka = result.arrays[f"cka/{pair_name(a, a)}"].values.copy()
         np.fill_diagonal(cka, np.nan)
+        layers = result.labels[f"layer[{a}]"]
+        inner = [layers.index(layer) for layer in result.labels.get(f"{INNER}[{a}]") or layers]
+        cka = cka[np.ix_(inner, inner)]
         mean[i, i], best[i, i] = _summary(cka)
     for i, j in combinations(range(count), 2):
         cka = result.arrays[f"cka/{pair_name(result.models[i], result.models[j])}"].values
