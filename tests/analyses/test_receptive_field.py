@@ -8,9 +8,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch import nn
 
+from tests.analyses.cells import cell
+from tests.report.test_style import assert_legible
 from zoo.analyses import receptive_field
-from zoo.analyses.base import Settings
+from zoo.analyses.base import Array, Result, Settings
 from zoo.analyses.receptive_field import gradient_map, mass_radius, receptive_fields
+from zoo.analyses.receptive_field_figures import draw_maps
 from zoo.capture import Tap
 from zoo.engine import compare_models
 from zoo.models.files import describe_module
@@ -277,6 +280,23 @@ def test_figures_and_notes_name_what_was_measured(found):
     np.testing.assert_array_equal(
         lines["cnn"].get_ydata(), result.arrays["radius50_share/cnn"].values
     )
+
+
+def test_maps_show_a_faint_rest_and_say_how_many_layers_are_left_out():
+    faint = np.full((16, 16), 0.01)
+    faint[8, 8] = 1.0
+    maps = np.stack([faint, *[np.eye(16)] * 8])
+    layers = tuple(f"blocks.{i}" for i in range(9))
+    result = Result(
+        ("v",), {"map/v": Array(maps, ("layer[v]", "y", "x"))}, {}, {"layer[v]": layers}
+    )
+    figure = draw_maps(result, "v")
+    rest, nothing = cell(figure, 0, 0)[2, 2], cell(figure, 0, 1)[2, -3]
+    assert np.abs(rest[:3].astype(int) - nothing[:3]).max() > 40
+    (foot,) = (t.get_text() for t in figure.axes[0].texts if "input" in t.get_text())
+    assert foot == "each map: the 16 × 16 pixels of the input; 6 of 9 layers shown"
+    assert "logarithmic" in figure.axes[1].get_ylabel().replace("\n", " ")
+    assert_legible(figure)
 
 
 def test_networks_without_places_do_not_apply(digit_images):

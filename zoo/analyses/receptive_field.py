@@ -31,9 +31,11 @@ ABOUT = About(
     ),
     reading=(
         "A small bright spot is a layer that looks at a neighbourhood, an even field one that "
-        "looks at the whole image; each map is scaled by its own maximum. In the radius figure, "
-        "a line that climbs is a network that widens its view step by step; the dotted line is a "
-        "field spread evenly over the image."
+        "looks at the whole image; each map is scaled by its own maximum, on a logarithmic scale, "
+        "so that a faint rest shows. Spread over many pixels, such a rest can hold half of the "
+        "mass: the radius with 50 % then tells of the bright spot, the one with 90 % of the rest. "
+        "In the radius figure, a line that climbs is a network that widens its view step by step; "
+        "the dotted line is a field spread evenly over the image."
     ),
     needs="gradients",
     source="Raghu et al. 2021, Figs 6, C.1-C.4; Luo et al. 2016",

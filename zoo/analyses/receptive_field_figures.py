@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from matplotlib.colors import Normalize
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from zoo.analyses.base import Result
@@ -14,6 +14,7 @@ from zoo.report import style
 
 SHARES = {"radius50": 0.5, "radius90": 0.9}
 COLUMNS = 6
+FLOOR = 1e-3  # of a map's maximum: what is fainter is drawn alike
 
 
 def draw_maps(result: Result, name: str) -> Figure:
@@ -28,14 +29,20 @@ def draw_maps(result: Result, name: str) -> Figure:
         [maps[x] / maps[x].max() if x in maps else None for x in shown] for maps in rows.values()
     ]
     height, width = next(iter(rows["after the sum"].values())).shape
+    foot = f"each map: the {width} × {height} pixels of the input"
+    if len(shown) < len(layers):
+        foot += f"; {len(shown)} of {len(layers)} layers shown"
     return image_grid(
         cells,
         row_labels=list(rows),
         column_labels=shown,
         cell=1.0,
-        norm=Normalize(0, 1),
-        bar_label="gradient / the map's maximum",
-        foot=f"each map: the {width} × {height} pixels of the input",
+        # A faint rest all over the image may hold half of the mass: a linear scale hides it.
+        norm=LogNorm(FLOOR, 1, clip=True),
+        bar_label="gradient / the map's maximum (logarithmic scale)",
+        ticks=(0.001, 0.01, 0.1, 1),
+        extend="min",
+        foot=foot,
     ).figure
 
 
