@@ -6,7 +6,7 @@ from matplotlib.colors import Normalize
 
 from tests.analyses.cells import cell, column_labels, row_labels
 from tests.report.test_style import assert_legible, draw
-from zoo.analyses.image_grid import ImageGrid, image_grid
+from zoo.analyses.image_grid import ImageGrid, enlarge_map, image_grid
 from zoo.report import style
 
 
@@ -96,3 +96,15 @@ def test_marks_at_the_colour_bar_are_those_asked_for():
     figure = grid(2, 3, norm=Normalize(0, 4), bar_label="share", ticks=[0.25, 1, 4]).figure
     draw(figure)
     assert [t.get_text() for t in figure.axes[1].get_yticklabels()] == ["0.25", "1", "4"]
+
+
+@pytest.mark.parametrize("side", [2, 8, 14])
+def test_maps_of_few_cells_are_enlarged_in_squares_and_others_smoothly(side: int):
+    values = np.random.default_rng(0).random((side, side))
+    grown = enlarge_map(values, 112, 112)
+    assert grown.shape == (112, 112)
+    assert grown.min() >= values.min() - 1e-6
+    assert grown.max() <= values.max() + 1e-6
+    squares = values.repeat(112 // side, axis=0).repeat(112 // side, axis=1)
+    assert np.allclose(grown, squares) == (side <= 8)
+    assert grown[::16, ::16].std() > 0.1

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from zoo.analyses.base import Result
-from zoo.analyses.image_grid import image_grid
+from zoo.analyses.image_grid import enlarge_map, image_grid
 from zoo.report import style
 
 MAX_MAPS = 12  # more columns than these are too narrow to see anything in
@@ -74,13 +74,12 @@ def colour_range(shares: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def overlay(image: NDArray[np.uint8], shares: NDArray, norm: Normalize) -> NDArray[np.uint8]:
-    """Return a map's colours, upsampled smoothly, over the image in dimmed grey."""
+    """Return a map's colours over the image in dimmed grey."""
     large = enlarge(image)
-    # On the colours' own scale, so that a smooth curve does not swing below its lowest patch.
-    known = np.nan_to_num(shares, nan=FLOOR)
-    small = Image.fromarray(np.asarray(norm(np.maximum(known, FLOOR)), dtype=np.float32))
-    smooth = np.asarray(small.resize((large.shape[1], large.shape[0]), Image.Resampling.BICUBIC))
-    colours = mpl.colormaps[style.SEQUENTIAL](smooth.clip(0, 1))[..., :3]
+    # Enlarged on the colours' own scale, which is logarithmic.
+    shown = np.asarray(norm(np.maximum(np.nan_to_num(shares, nan=FLOOR), FLOOR)))
+    grown = enlarge_map(shown, *large.shape[:2])
+    colours = mpl.colormaps[style.SEQUENTIAL](grown)[..., :3]
     grey = large.mean(axis=-1, keepdims=True) / 255
     mixed = MAP_WEIGHT * colours + (1 - MAP_WEIGHT) * grey
     return (mixed * 255).round().astype(np.uint8)

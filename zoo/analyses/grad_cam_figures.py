@@ -7,19 +7,17 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from zoo.analyses.base import Result
-from zoo.analyses.deletion import upsample
-from zoo.analyses.image_grid import image_grid
+from zoo.analyses.image_grid import enlarge_map, image_grid
 from zoo.report import style
 
 MODELS_A_FIGURE = 2
-MIN_SIDE = 128  # pixels: smaller pictures are enlarged so that maps are drawn smoothly
+MIN_SIDE = 128  # pixels: smaller pictures are enlarged, so that finer maps are seen
 KINDS = {"predicted": "predicted class", "true": "true class", "rollout": "attention rollout"}
 EMPTY = "nothing speaks for it"
 
@@ -37,9 +35,8 @@ def overlay(picture: NDArray[np.uint8], values: NDArray) -> NDArray[np.uint8]:
     factor = max(1, math.ceil(MIN_SIDE / min(picture.shape[:2])))
     large = picture.repeat(factor, axis=0).repeat(factor, axis=1)
     grey = large.mean(axis=2, keepdims=True) / 255
-    grown = upsample(torch.from_numpy(np.ascontiguousarray(values))[None].float(), *large.shape[:2])
-    scaled = grown[0].numpy() / max(float(values.max()), np.finfo(np.float32).tiny)
-    colours = mpl.colormaps[style.SEQUENTIAL](scaled)[..., :3]
+    scaled = values / max(float(values.max()), np.finfo(np.float32).tiny)
+    colours = mpl.colormaps[style.SEQUENTIAL](enlarge_map(scaled, *large.shape[:2]))[..., :3]
     return ((0.5 * grey + 0.5 * colours) * 255).round().astype(np.uint8)
 
 

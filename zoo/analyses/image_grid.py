@@ -23,6 +23,7 @@ GAP = 7  # pixels between cells
 PAD = 6  # pixels from the cells to the texts around them
 LINE = 0.12  # inches: a line of small text
 LETTER = 0.07  # inches: the room of a letter of the colour bar's name
+COARSE = 8  # cells along a side: smoothing so few would draw shapes that were never measured
 SMALLEST = 0.3  # inches: a cell that shows anything
 
 
@@ -127,6 +128,14 @@ def image_grid(
                     hatch = Rectangle(grid.place(i, j), size[1], size[0], hatch="xxxxx", zorder=0)
                     axis.add_patch(hatch).set(facecolor="white", edgecolor="0.55", linewidth=0)
     return grid
+
+
+def enlarge_map(values: NDArray, height: int, width: int) -> NDArray[np.float32]:
+    """Return a map (h, w) at the size of a picture: a coarse one in squares, a fine one smooth."""
+    method = Image.Resampling.NEAREST if max(values.shape) <= COARSE else Image.Resampling.BICUBIC
+    grown = Image.fromarray(np.asarray(values, dtype=np.float32)).resize((width, height), method)
+    # A smooth curve may swing beyond the values that it passes through.
+    return np.asarray(grown).clip(values.min(), values.max())
 
 
 def _compose(
