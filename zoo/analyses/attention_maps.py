@@ -43,8 +43,10 @@ ABOUT = About(
     reading=(
         "Colour gives a patch's share of attention over that of even attention, so 1 means no "
         "preference; all maps of rollout have one colour range, and all maps of heads. Layers are "
-        "counted from the input. A normalised entropy of 1 is attention spread evenly over all "
-        "tokens, 0 is attention on one token."
+        "counted from the input, and the column of layer 6 follows attention through all of the "
+        "first six. Rollout multiplies layer by layer and so evens out with depth, whatever a "
+        "model looks at: an even map of a late layer says little. A normalised entropy of 1 is "
+        "attention spread evenly over all tokens, 0 is attention on one token."
     ),
     needs="attention",
     source="Zhu et al. 2023, Sec. 4; Abnar & Zuidema 2020",

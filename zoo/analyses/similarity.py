@@ -43,11 +43,12 @@ ABOUT = About(
     title="Other measures of similarity",
     shows=(
         "The same question as CKA's, how alike two layers represent the same images, answered "
-        "by six other measures on each layer's mean over places (at most 1,024 images). What "
-        "all of them show does not hang on the choice of one."
+        "by six other measures on each layer's mean over places (at most 1,024 images)."
     ),
     reading=(
-        "Every panel is one measure, and higher is closer in all of them. Their values cannot be "
+        "Every panel is one measure, and higher is closer in all of them. A pattern that all of "
+        "them show does not depend on the choice of a measure. Where they disagree, be warned: "
+        "what one of them shows is then a finding about that measure too. Their values cannot be "
         "compared with one another: each has its own floor, printed above its panel, which is "
         "what the best matches fall to when the images of one model are shuffled. Hatched cells "
         "could not be measured and are named below the figure."
