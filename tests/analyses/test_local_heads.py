@@ -18,6 +18,7 @@ from zoo.analyses.attention_distance import attention_distance
 from zoo.analyses.cka import centred_gram, linear_cka, pairwise_hsic
 from zoo.analyses.local_heads import early_layers, head_subsets, rank_correlation, subset_hsic
 from zoo.capture import Tap, observe
+from zoo.claims.measured import attention
 from zoo.config import Settings
 from zoo.engine import compare_models
 from zoo.models.files import LoadedModel, describe_module
@@ -176,6 +177,27 @@ def test_every_vit_is_compared_with_every_cnn_whatever_their_order():
     assert "v1" in axis.get_xlabel()
     np.testing.assert_allclose(axis.lines[2].get_ydata(), result.arrays["cka/v1__c1"].values[:, 2])
     assert axis.get_ylim()[1] == 1
+
+
+@pytest.mark.parametrize("factor", [0.49, 1.01])
+def test_heads_that_look_equally_far_are_said_to_and_drawn_close(factor: float):
+    result, _ = run(make_cnn(), make_vit())
+    means = result.arrays["subset_distance/vit__cnn"].values
+    least = local_heads.LEAST_RANGE * float(result.arrays["patch/vit"].values)
+    assert least == 2  # half of a patch of 4 pixels
+    means[:] = np.linspace(8, 8 + factor * least, len(means))
+    (figure,) = local_heads.draw(result).values()
+    axis = figure.axes[0]
+    if factor < 1:
+        assert "equally far: 0.98 pixels apart" in axis.get_title(loc="left")
+        assert np.ptp(axis.get_xlim()) == pytest.approx(2 * least)
+    else:
+        assert axis.get_title(loc="left") == ""
+    assert axis.get_xlim()[0] < means[0] < means[-1] < axis.get_xlim()[1]
+
+
+def test_figure_and_claim_agree_on_when_heads_look_equally_far():
+    assert local_heads.LEAST_RANGE == attention.LEAST_RANGE
 
 
 def test_models_without_a_single_relative_make_it_not_applicable():

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 from torch import nn
@@ -27,10 +26,22 @@ from zoo.analyses.base import (
     pair_name,
 )
 from zoo.analyses.cka import centred_gram, cka_from_hsic, cka_interval, pairwise_hsic
+from zoo.analyses.local_heads_figures import LEAST_RANGE, draw
 from zoo.analyses.localisation import gram_or_nan
 from zoo.analyses.places import name_copies
 from zoo.capture.taps import Tap
-from zoo.report import style
+
+__all__ = [
+    "ABOUT",
+    "LEAST_RANGE",
+    "draw",
+    "early_layers",
+    "find_projection",
+    "head_subsets",
+    "rank_correlation",
+    "start",
+    "subset_hsic",
+]
 
 ABOUT = About(
     name="local-heads",
@@ -232,6 +243,7 @@ class _Heads(Accumulator):
                 )
                 continue
             arrays[f"distance/{name}"] = Array(distances, (f"head[{name}]",), "pixels")
+            arrays[f"patch/{name}"] = Array(np.array(vit.model.grid.patch), (), "pixels")
             for c in self.cnns:
                 self._compare(v, c, distances, arrays, metrics)
         names = tuple(subjects[s].name for s in sorted({*self.vits, *self.cnns}))
@@ -272,31 +284,3 @@ class _Heads(Accumulator):
                     f"{name}: no {what}: it needs {FEWEST_SUBSETS} subsets of heads (there are "
                     f"{len(subsets)}) with different distances and a CKA with every layer"
                 )
-
-
-def draw(result: Result) -> dict[str, Figure]:
-    """Draw, for each ViT and CNN, CKA against the heads' distance, a line a CNN layer."""
-    found = [key.removeprefix("cka/") for key in result.arrays if key.startswith("cka/")]
-    return {f"local-heads-{name}": _draw_pair(result, name) for name in found}
-
-
-def _draw_pair(result: Result, name: str) -> Figure:
-    cka, means = result.arrays[f"cka/{name}"], result.arrays[f"subset_distance/{name}"].values
-    vit = result.arrays[f"subsets/{name}"].dims[1].removeprefix("head").strip("[]")
-    cnn = cka.dims[1].removeprefix("layer").strip("[]")
-    with style.styled():
-        figure, (axis,) = style.line_panels(size=(4.1, 2.4), above=0.12)
-        for i, layer in enumerate(result.labels[cka.dims[1]]):
-            colour = style.COLOURS[i % len(style.COLOURS)]
-            # The first lines are broader, so that they show where a later one covers them.
-            width = max(1.0, 3.4 - 0.8 * i)
-            drawn = axis.plot(means, cka.values[:, i], "o-", lw=width, ms=width + 2, color=colour)
-            drawn[0].set_label(layer)
-            if f"low/{name}" in result.arrays:
-                low, high = (result.arrays[f"{end}/{name}"].values[:, i] for end in ("low", "high"))
-                axis.fill_between(means, low, high, color=colour, alpha=0.12, lw=0)
-        axis.set_xlabel(f"mean attention distance of the heads of {vit} (pixels)")
-        axis.set_ylabel("linear CKA (unbiased)")
-        axis.set_ylim(min(0.0, axis.get_ylim()[0]), 1)
-        axis.legend(title=f"layers of {cnn}", title_fontsize=7, ncols=2)
-    return figure
