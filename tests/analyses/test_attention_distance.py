@@ -23,6 +23,7 @@ from zoo.capture import Tap, observe
 from zoo.config import Settings
 from zoo.engine import compare_models
 from zoo.models.files import LoadedModel, describe_module
+from zoo.report import style
 
 SMALL = {"img_size": 16, "patch_size": 4, "embed_dim": 16, "depth": 3, "num_heads": 2}
 
@@ -254,5 +255,8 @@ def test_figures_sort_heads_and_colour_the_lowest_and_highest_layers(depth, colo
         left.lines[0].get_ydata(), np.sort(result.arrays["distance/a"].values[0])
     )
     assert left.get_ylim() == right.get_ylim() == figures["attention-distance-b"].axes[0].get_ylim()
-    colours = [line.get_color() for line in left.lines[:depth]]
-    assert len(set(colours)) == min(depth, 5)
+    lines = left.lines[:depth]
+    looks = {(line.get_color(), line.get_linestyle(), line.get_marker()) for line in lines}
+    assert len(looks) == min(depth, 5)
+    # The palette's colours stand for models.
+    assert not {look[0] for look in looks} & set(style.COLOURS)

@@ -16,6 +16,7 @@ from zoo.engine import compare_models
 from zoo.models.build import build
 from zoo.models.files import describe_module
 from zoo.models.preprocess import preprocess
+from zoo.report import style
 
 CLASSES = tuple(str(i) for i in range(10))
 
@@ -218,7 +219,13 @@ def test_figures_are_drawn_from_the_result_alone(make_model, digit_images):
         "m\npredicted class",
         "m\ntrue class",
     ]
-    assert len(figures["grad-cam-deletion"].axes) == 3
+    axes = figures["grad-cam-deletion"].axes
+    assert len(axes) == 3
+    for axis, colour in zip(axes, style.COLOURS, strict=False):
+        *own, random = [(line.get_color(), line.get_linestyle()) for line in axis.lines]
+        assert {look[0] for look in own} == {colour}
+        assert len({look[1] for look in (*own, random)}) == len(own) + 1
+        assert random[0] not in style.COLOURS
 
 
 def test_models_without_a_map_are_noted_and_alone_do_not_apply(cam_model, twelve):

@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.colors import to_hex
 from torch import nn
 
 from tests.analyses.cells import cell, column_labels, row_labels
@@ -20,6 +21,7 @@ from zoo.analyses.localisation import (
 )
 from zoo.engine import compare_models
 from zoo.models.files import describe_module
+from zoo.report import style
 
 SIDE = 16
 
@@ -264,7 +266,11 @@ def test_figures_show_three_tokens_of_two_blocks(make_model, digit_images):
     grid = figures["localisation-v"]
     assert column_labels(grid) == ["corner token", "edge token", "centre token"]
     assert row_labels(grid) == ["blocks.1", "blocks.0"]
-    assert figures["localisation-score"].axes[0].get_yticklabels()[1].get_text() == "k"
+    axis = figures["localisation-score"].axes[0]
+    assert axis.get_yticklabels()[1].get_text() == "k"
+    bars = [bar.get_facecolor() for bar in axis.patches]
+    assert [to_hex(colour) for colour in bars] == [to_hex(style.COLOURS[i]) for i in (0, 0, 1, 1)]
+    assert [colour[3] for colour in bars] == [1, 0.45, 1, 0.45]
 
 
 @pytest.mark.parametrize("batch_size", [10, 40])

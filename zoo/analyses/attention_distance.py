@@ -6,6 +6,7 @@ Raghu et al. 2021, Figs 3, 4, C.5, C.6.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,11 +29,11 @@ ABOUT = About(
         "local, as a convolution is."
     ),
     reading=(
-        "Left: heads in order of their distance; the two lowest and the two highest layers are "
-        "coloured, counted from the input. Right: every head, layer by layer. The dotted line is "
-        "even attention over the whole image: a head near it is global, one below half of it is "
-        "counted as local. Attention to class and register tokens is left out and the rest made "
-        "to sum to 1."
+        "Left: heads in order of their distance; the two lowest layers (solid) and the two highest "
+        "(dashed) are marked, counted from the input. Right: every head, layer by layer. The "
+        "dotted line is even attention over the whole image: a head near it is global, one below "
+        "half of it is counted as local. Attention to class and register tokens is left out and "
+        "the rest made to sum to 1."
     ),
     needs="attention",
     source="Raghu et al. 2021, Figs 3, 4, C.5, C.6",
@@ -43,9 +44,10 @@ ABOUT = About(
 
 # A head nearer than this share of even attention's distance is counted as local.
 LOCAL = 0.5
-COLOURS = {
-    "low": (style.COLOURS[0], style.COLOURS[5]),
-    "high": (style.COLOURS[4], style.COLOURS[1]),
+# Greys and marks, since the palette's colours stand for models.
+LOOKS: dict[str, tuple[dict[str, Any], ...]] = {
+    "low": tuple({"color": c, "marker": "o", "linestyle": "-"} for c in ("k", "0.5")),
+    "high": tuple({"color": c, "marker": "s", "linestyle": "--", "mfc": "w"} for c in ("0.5", "k")),
 }
 
 
@@ -248,9 +250,9 @@ def draw(result: Result) -> dict[str, Figure]:
         tallest = max(np.nanmax(result.arrays[f"distance/{m}"].values, initial=0) for m in alike)
         with style.styled():
             figure, (left, right) = style.line_panels(2, size=(3.05, 2.1), left=0.64)
-            colours = _layer_colours(len(distances))
-            _draw_sorted(left, distances, colours)
-            _draw_by_layer(right, distances, colours)
+            looks = _layer_looks(len(distances))
+            _draw_sorted(left, distances, looks)
+            _draw_by_layer(right, distances, looks)
             for axis in (left, right):
                 axis.axhline(uniform, color="0.3", lw=0.8, ls=":", label="even attention")
                 axis.set_ylim(0, 1.08 * max(tallest, uniform))
@@ -261,37 +263,35 @@ def draw(result: Result) -> dict[str, Figure]:
     return figures
 
 
-def _layer_colours(layers: int) -> dict[int, str]:
-    """Return the colours of the two lowest and the two highest layers, by index."""
+def _layer_looks(layers: int) -> dict[int, dict[str, Any]]:
+    """Return how the two lowest and the two highest layers are drawn, by index."""
     low = list(range(min(2, layers)))
     high = [i for i in range(max(0, layers - 2), layers) if i not in low]
-    chosen = zip(low, COLOURS["low"], strict=False)
-    return dict(chosen) | dict(zip(high, COLOURS["high"][-len(high) :], strict=False))
+    chosen = zip(low, LOOKS["low"], strict=False)
+    return dict(chosen) | dict(zip(high, LOOKS["high"][-len(high) :], strict=False))
 
 
-def _draw_sorted(axis: Axes, distances: NDArray[np.float64], colours: dict[int, str]) -> None:
+def _draw_sorted(axis: Axes, distances: NDArray[np.float64], looks: dict[int, Any]) -> None:
     places = np.arange(1, distances.shape[1] + 1)
     for i, heads in enumerate(distances):
-        if i in colours:
+        if look := looks.get(i):
             label = f"layer {i + 1}"
-            axis.plot(
-                places, np.sort(heads), "o-", color=colours[i], lw=1.4, ms=3, zorder=3, label=label
-            )
+            axis.plot(places, np.sort(heads), **look, lw=1.2, ms=3.5, zorder=3, label=label)
         else:
-            axis.plot(places, np.sort(heads), color="0.75", lw=0.8, zorder=1)
-    if len(colours) < len(distances):
-        axis.plot([], [], color="0.75", lw=0.8, label="layers between")
+            axis.plot(places, np.sort(heads), color="0.8", lw=0.8, zorder=1)
+    if len(looks) < len(distances):
+        axis.plot([], [], color="0.8", lw=0.8, label="layers between")
     axis.set_xlabel("heads, from nearest to farthest")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _draw_by_layer(axis: Axes, distances: NDArray[np.float64], colours: dict[int, str]) -> None:
+def _draw_by_layer(axis: Axes, distances: NDArray[np.float64], looks: dict[int, Any]) -> None:
     for i, heads in enumerate(distances):
-        colour = colours.get(i, "0.65")
-        axis.plot(np.full(len(heads), i + 1), heads, "o", ms=3, color=colour, alpha=0.8, mew=0)
+        look = looks.get(i, {"color": "0.7", "marker": "o"}) | {"linestyle": ""}
+        axis.plot(np.full(len(heads), i + 1), heads, **look, ms=3.5, alpha=0.6)
     axis.plot(
         np.arange(1, len(distances) + 1), distances.mean(axis=1), "k_",
-        ms=min(9.0, 240 / len(distances)), label="mean of heads",
+        ms=min(14.0, 240 / len(distances)), label="mean of heads",
     )  # fmt: skip
     axis.set_xlabel("layer, from input to output")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -18,6 +18,11 @@ from zoo.report import style
 
 MODELS_A_FIGURE = 2
 MIN_SIDE = 128  # pixels: smaller pictures are enlarged, so that finer maps are seen
+LINES: dict[str, tuple[str, Any]] = {
+    "predicted": ("Grad-CAM", "-"),
+    "rollout": ("rollout", "-."),
+    "random": ("random map", "--"),
+}
 KINDS = {"predicted": "predicted class", "true": "true class", "rollout": "attention rollout"}
 EMPTY = "nothing speaks for it"
 
@@ -87,7 +92,6 @@ def _maps_of(result: Result, models: tuple[str, ...]) -> Figure:
 
 def draw_curves(result: Result) -> Figure:
     """Draw the mean probability of the predicted class against the share of pixels removed."""
-    lines = {"predicted": "Grad-CAM", "rollout": "rollout", "random": "random map"}
     across = min(3, len(result.models))
     down = math.ceil(len(result.models) / across)
     removed = result.arrays["removed"].values
@@ -96,17 +100,16 @@ def draw_curves(result: Result) -> Figure:
         figure, axes = style.line_panels(
             across, down, size=(side, 1.6), left=0.65, below=0.65, gap=(0.3, 0.67)
         )
-        handles: dict[str, Line2D] = {}
         for axis in axes[len(result.models) :]:
             axis.set_axis_off()
-        for axis, name in zip(axes, result.models, strict=False):
+        for i, (axis, name) in enumerate(zip(axes, result.models, strict=False)):
             areas = []
-            for (kind, label), colour in zip(lines.items(), style.COLOURS, strict=False):
+            for kind, (label, line) in LINES.items():
                 if (array := result.arrays.get(f"deletion_{kind}/{name}")) is None:
                     continue
-                look = ("--", "0.4") if kind == "random" else ("-", colour)
+                colour = "0.4" if kind == "random" else style.COLOURS[i % len(style.COLOURS)]
                 mean = array.values.mean(axis=0)
-                (handles[label],) = axis.plot(removed, mean, look[0], color=look[1])
+                axis.plot(removed, mean, line, color=colour)
                 areas.append(f"{label} {np.trapezoid(mean, removed):.2f}")
             axis.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="share of pixels removed")
             axis.set_title(style.shorten(name, 30), loc="left")
@@ -115,5 +118,10 @@ def draw_curves(result: Result) -> Figure:
         images = len(result.arrays["image_index"].values)
         for axis in axes[::across]:
             axis.set_ylabel(f"probability of the predicted\nclass, mean over {images} images")
-        figure.legend(handles.values(), handles, loc="lower center", ncols=3)
+        handles = [
+            Line2D([], [], linestyle=line, color="0.4" if kind == "random" else "k", label=label)
+            for kind, (label, line) in LINES.items()
+            if any(f"deletion_{kind}/{name}" in result.arrays for name in result.models)
+        ]
+        figure.legend(handles=handles, loc="lower center", ncols=3)
     return figure

@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.colors import Normalize
+from matplotlib.artist import Artist
+from matplotlib.colors import Normalize, to_rgba
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
@@ -17,6 +18,7 @@ from zoo.analyses.image_grid import image_grid
 from zoo.report import style
 
 LAST, LAST_BUT_ONE = "last_block", "last_but_one_block"
+SHADES = {LAST: 1.0, LAST_BUT_ONE: 0.45}  # of a model's colour
 
 
 def draw_maps(result: Result, name: str) -> Figure:
@@ -81,7 +83,8 @@ def draw_scores(result: Result) -> Figure:
             for j, which in enumerate((LAST, LAST_BUT_ONE)):
                 score = result.metrics.get(f"localisation/{name}/score_{which}", math.nan)
                 y = i + (j - 0.5) * 0.36
-                axis.barh(y, score, 0.34, color=style.COLOURS[j], label=which.replace("_", " "))
+                colour = to_rgba(style.COLOURS[i % len(style.COLOURS)], SHADES[which])
+                axis.barh(y, score, 0.34, color=colour)
                 block = result.labels.get(f"{which}[{name}]", ("",))[0]
                 axis.text(
                     0.005, y, style.shorten(block), va="center", fontsize=style.LABEL_POINTS,
@@ -92,6 +95,9 @@ def draw_scores(result: Result) -> Figure:
         axis.set_yticks(range(len(names)), names)
         axis.set_ylim(len(result.models) - 0.4, -0.6)
         axis.set(xlim=(0, 1), xlabel="share of tokens that are most like their own patch")
-        once = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
-        figure.legend(once.values(), once.keys(), loc="upper center", ncols=3)
+        handles: list[Artist] = [axis.lines[0]]
+        handles += [
+            Patch(color=to_rgba("0.2", v), label=k.replace("_", " ")) for k, v in SHADES.items()
+        ]
+        figure.legend(handles=handles, loc="upper center", ncols=3)
     return figure
