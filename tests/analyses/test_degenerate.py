@@ -198,7 +198,7 @@ SAID = {
     "no labels": dict.fromkeys(("accuracy", "ablation", "probes"), "the images have no labels"),
     "labels without names": {"accuracy": "the labels' classes have no names"},
     "feature maps of one place": {
-        "grad-cam": "cnn: no map, since its last block has one place only",
+        "grad-cam": "cnn: maps are taken at layer1.0 (4 × 4 places), since the last block",
         "localisation": "cnn: the last block has fewer than 4 × 4 locations",
     },
     "one token": {

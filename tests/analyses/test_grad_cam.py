@@ -228,6 +228,25 @@ def test_figures_are_drawn_from_the_result_alone(make_model, digit_images):
         assert random[0] not in style.COLOURS
 
 
+def test_a_map_no_better_than_random_is_noted_and_written_in_its_panel(make_model, digit_images):
+    images, labels = digit_images
+    result = study_of([make_model("vit", "v")], images, labels, class_names=CLASSES).results[
+        "grad-cam"
+    ]
+    gain = result.arrays["area_minus_random_predicted/v"].values
+    curves = [result.arrays[f"deletion_{kind}/v"].values for kind in ("predicted", "random")]
+    areas = [np.trapezoid(curve, dx=0.1, axis=1) for curve in curves]
+    assert gain[0] == pytest.approx((areas[0] - areas[1]).mean(), abs=1e-6)
+    said = [note for note in result.notes if note.startswith("v: Grad-CAM: no better than")]
+    assert len(said) == (gain[2] >= 0)
+    for values, words in (((-0.1, -0.2, 0.05), "no lower than random"),
+                          ((-0.1, -0.15, -0.05), "lower than random by 0.05 to 0.15")):  # fmt: skip
+        gain[:] = values
+        (text,) = analysis.draw(result)["grad-cam-deletion"].axes[0].texts
+        line = next(x for x in text.get_text().splitlines() if x.startswith("Grad-CAM"))
+        assert line.endswith(words)
+
+
 def test_models_without_a_map_are_noted_and_alone_do_not_apply(cam_model, twelve):
     torch.manual_seed(0)
     flat = nn.Sequential(nn.Flatten(), nn.Linear(768, 8), nn.ReLU(), nn.Linear(8, 4))

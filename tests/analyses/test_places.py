@@ -12,6 +12,7 @@ from zoo.analyses.places import (
     compared_layers,
     evenly,
     last_block,
+    last_mapped_block,
     layout_of,
     mean_over_places,
     name_copies,
@@ -122,6 +123,12 @@ def test_the_last_block_is_the_last_that_lies_over_the_image():
     plain = [("conv", "inner", (8, 4, 4)), ("pool", "inner", (8, 1, 1)), ("fc", "head", (10,))]
     assert last_block(subject(*plain)) == "conv"
     assert last_block(subject(("fc", "head", (10,)), family="other")) is None
+
+
+@pytest.mark.parametrize(("sides", "expected"), [((8, 4, 2), "b1"), ((3, 2), "b1"), ((8, 8), "b1")])
+def test_maps_are_taken_where_there_are_four_by_four_places(sides, expected):
+    blocks = [(f"b{i}", "block", (7, side, side)) for i, side in enumerate(sides)]
+    assert last_mapped_block(subject(*blocks)) == expected
 
 
 def test_too_many_layers_are_cut_to_blocks_and_then_spread_evenly():

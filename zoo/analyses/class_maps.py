@@ -7,7 +7,7 @@ import torch
 from zoo.analyses.attention_layers import Attending
 from zoo.analyses.attention_maps import rollout_step, token_maps
 from zoo.analyses.base import Subject
-from zoo.analyses.places import Layout, last_block, layout_of, places_of
+from zoo.analyses.places import Layout, last_mapped_block, layout_of, places_of
 from zoo.capture.layers import evaluating
 from zoo.capture.taps import Tap, observe
 from zoo.models.preprocess import logits_of
@@ -33,10 +33,11 @@ def grad_cam(activation: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
 def class_maps(
     subject: Subject, pixels: torch.Tensor, classes: torch.Tensor
 ) -> tuple[torch.Tensor, str]:
-    """Return Grad-CAM maps of one class an image at a model's last block.
+    """Return Grad-CAM maps of one class an image at a model's last block of 4 × 4 places or more.
 
     Args:
-        subject: the model; its last block is the one whose output lies over the image.
+        subject: the model; its last block is the last one whose output lies over the image, in
+            at least 4 × 4 places if any does.
         pixels: (n, 3, size, size), its input.
         classes: (n,) the class to explain.
 
@@ -48,7 +49,7 @@ def class_maps(
     Raises:
         ValueError: the model has no such block, or its logits do not depend on it.
     """
-    layer = last_block(subject)
+    layer = last_mapped_block(subject)
     layout = layout_of(subject, layer) if layer else None
     if layer is None or layout is None:
         raise ValueError("no block's output lies over the image")

@@ -21,9 +21,9 @@ from zoo.analyses.base import (
     Subject,
 )
 from zoo.analyses.class_maps import class_maps, probabilities_of, rollout_maps
-from zoo.analyses.deletion import STEPS, area_under, deletion_curve, upsample
+from zoo.analyses.deletion import STEPS, area_under, deletion_curve, paired_interval, upsample
 from zoo.analyses.grad_cam_figures import EMPTY, KINDS, draw_curves, draw_maps
-from zoo.analyses.places import Layout, as_seen, last_block, layout_of
+from zoo.analyses.places import Layout, as_seen, last_block, last_mapped_block, layout_of
 from zoo.models.preprocess import model_input
 
 ABOUT = About(
@@ -36,8 +36,9 @@ ABOUT = About(
     ),
     reading=(
         "Bright parts speak for the class. A map that explains the answer makes its probability "
-        "fall at once when its brightest pixels go: the lower the curve, the better. A map "
-        "whose curve is no lower than the random one explains nothing."
+        "fall at once when its brightest pixels go: the lower the curve, the better. The band "
+        "is the 95 % interval of a map's difference from the random one, paired over images: where "
+        "the random curve runs inside it, the map explains nothing."
     ),
     needs="gradients",
     source="Selvaraju et al. 2017; deletion: Petsiuk et al. 2018; rollout: Zhu et al. 2023",
@@ -49,6 +50,7 @@ ABOUT = About(
 )
 
 MAX_IMAGES = 32
+TESTED = {"predicted": "Grad-CAM", "rollout": "attention rollout"}
 PREDICTED, TRUE, ROLLOUT, RANDOM = "predicted", "true", "rollout", "random"
 SCALES = {kind: Scale(title, 0, empty=EMPTY) for kind, title in KINDS.items()}
 
@@ -92,10 +94,15 @@ def start(study: Study) -> Accumulator:
     for s, subject in enumerate(study.subjects):
         if subject.role != "model":
             continue
-        layer = last_block(subject)
+        layer = last_mapped_block(subject)
         layout = layout_of(subject, layer) if layer else None
         if layout and layout.height * layout.width > 1:
             layouts[s] = layout
+            if layer != last_block(subject):
+                notes.append(
+                    f"{subject.name}: maps are taken at {layer} ({layout.height} × {layout.width} "
+                    "places), since the last block has fewer than 4 × 4"
+                )
         elif layout:
             notes.append(f"{subject.name}: no map, since its last block has one place only")
         else:
@@ -123,7 +130,7 @@ class _GradCam(Accumulator):
     def result(self) -> Result:
         arrays = {"image_index": Array(np.array(self.images), ("all_images",))}
         arrays["removed"] = Array(np.linspace(0, 1, STEPS + 1), ("step",), "share of pixels")
-        labels = {"image": name_images(self.study)[:MAX_IMAGES]}
+        labels = {"image": name_images(self.study)[:MAX_IMAGES], "end": ("value", "low", "high")}
         metrics: dict[str, float] = {}
         done = []
         for s in self.layouts:
@@ -182,6 +189,16 @@ class _GradCam(Accumulator):
         for kind, curve in found.curves.items():
             dims = ("all_images", "step")
             arrays[f"deletion_{kind}/{name}"] = Array(curve.cpu().numpy(), dims, "probability")
+            if kind != RANDOM:
+                gain = area_under(curve) - area_under(found.curves[RANDOM])
+                values = paired_interval(gain.cpu().numpy())
+                arrays[f"area_minus_random_{kind}/{name}"] = Array(values, ("end",))
+                if values[2] >= 0:
+                    self.notes.append(
+                        f"{name}: {TESTED[kind]}: no better than a random order here "
+                        f"({values[0]:+.3f} in area, {values[1]:+.3f} to {values[2]:+.3f}, "
+                        f"{len(gain)} images)"
+                    )
         return arrays
 
     def _labels(self, s: int, found: _Explained) -> dict[str, tuple[str, ...]]:

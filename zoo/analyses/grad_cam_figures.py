@@ -7,12 +7,14 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from zoo.analyses.base import Result
+from zoo.analyses.deletion import paired_interval
 from zoo.analyses.image_grid import enlarge_map, image_grid
 from zoo.report import style
 
@@ -91,30 +93,30 @@ def _maps_of(result: Result, models: tuple[str, ...]) -> Figure:
 
 
 def draw_curves(result: Result) -> Figure:
-    """Draw the mean probability of the predicted class against the share of pixels removed."""
+    """Draw the mean probability of the predicted class against the share of pixels removed.
+
+    Bands are 95 % intervals of the difference from the random map, laid around a map's own line:
+    where the random line runs inside, the two are not told apart.
+    """
     across = min(3, len(result.models))
     down = math.ceil(len(result.models) / across)
-    removed = result.arrays["removed"].values
     with style.styled():
         side = (style.WIDTH - 0.75) / max(2, across) - 0.3
         figure, axes = style.line_panels(
-            across, down, size=(side, 1.6), left=0.65, below=0.65, gap=(0.3, 0.67)
+            across, down, size=(side, 1.9), left=0.65, below=0.65, gap=(0.3, 0.67)
         )
         for axis in axes[len(result.models) :]:
             axis.set_axis_off()
         for i, (axis, name) in enumerate(zip(axes, result.models, strict=False)):
-            areas = []
-            for kind, (label, line) in LINES.items():
-                if (array := result.arrays.get(f"deletion_{kind}/{name}")) is None:
-                    continue
-                colour = "0.4" if kind == "random" else style.COLOURS[i % len(style.COLOURS)]
-                mean = array.values.mean(axis=0)
-                axis.plot(removed, mean, line, color=colour)
-                areas.append(f"{label} {np.trapezoid(mean, removed):.2f}")
-            axis.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="share of pixels removed")
+            areas = _draw_model(axis, result, name, style.COLOURS[i % len(style.COLOURS)])
+            axis.set(xlim=(0, 1), ylim=(0, 1.45), yticks=np.linspace(0, 1, 5))
+            axis.set_xlabel("share of pixels removed")
             axis.set_title(style.shorten(name, 30), loc="left")
-            text = "\n".join(["area", *areas])
-            axis.text(1, 1, text, transform=axis.transAxes, ha="right", va="top", fontsize=7)
+            text = "\n".join(["area below the line", *areas])
+            axis.text(
+                1, 1, text, transform=axis.transAxes, ha="right", va="top",
+                fontsize=style.LABEL_POINTS,
+            )  # fmt: skip
         images = len(result.arrays["image_index"].values)
         for axis in axes[::across]:
             axis.set_ylabel(f"probability of the predicted\nclass, mean over {images} images")
@@ -125,3 +127,31 @@ def draw_curves(result: Result) -> Figure:
         ]
         figure.legend(handles=handles, loc="lower center", ncols=3)
     return figure
+
+
+def _draw_model(axis: Axes, result: Result, name: str, colour: str) -> list[str]:
+    """Draw a model's curves, and say what area is below each."""
+    removed, areas = result.arrays["removed"].values, []
+    random = result.arrays[f"deletion_random/{name}"].values
+    for kind, (label, line) in LINES.items():
+        if (array := result.arrays.get(f"deletion_{kind}/{name}")) is None:
+            continue
+        mean = array.values.mean(axis=0)
+        axis.plot(removed, mean, line, color="0.4" if kind == "random" else colour)
+        if kind != "random":
+            gain, low, high = paired_interval(array.values - random)
+            ends = mean + low - gain, mean + high - gain
+            axis.fill_between(removed, *ends, color=colour, alpha=0.12, lw=0)
+        area = np.trapezoid(mean, removed)
+        areas.append(f"{label} {area:.2f}{_gain(result, kind, name)}")
+    return areas
+
+
+def _gain(result: Result, kind: str, name: str) -> str:
+    """Say by how much a map's area is lower than the random map's, if it is."""
+    if (array := result.arrays.get(f"area_minus_random_{kind}/{name}")) is None:
+        return ""
+    _, low, high = array.values
+    if high < 0:
+        return f", lower than random by {-high:.2f} to {-low:.2f}"
+    return ", no lower than random" if high >= 0 else ""

@@ -28,7 +28,7 @@ from zoo.analyses.base import (
 )
 from zoo.analyses.localisation_figures import LAST, LAST_BUT_ONE, draw_maps, draw_scores
 from zoo.analyses.measures.linear_cka import CentredGram, centred_gram
-from zoo.analyses.places import Layout, layout_of, name_copies, places_of
+from zoo.analyses.places import SMALLEST_GRID, Layout, layout_of, name_copies, places_of
 from zoo.capture.taps import Tap
 from zoo.models.preprocess import resize_and_crop
 
@@ -54,7 +54,6 @@ ABOUT = About(
     },
 )
 
-SMALLEST_GRID = 4
 MOST_TOKENS = 196
 # A Gram matrix has n² cells: sub-batches keep it small, and the estimator averages over them.
 SUB_BATCH = 128

@@ -16,6 +16,7 @@ from zoo.analyses.base import Subject
 from zoo.models.preprocess import resize_and_crop
 
 MAX_LAYERS = 32
+SMALLEST_GRID = 4  # places along a side: of fewer, hardly anything can be said
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,13 @@ def last_block(subject: Subject) -> str | None:
     layouts = {n: layout_of(subject, n) for n in blocks or (x.name for x in subject.trace)}
     spatial = [n for n, at in layouts.items() if at and (blocks or at.height * at.width > 1)]
     return spatial[-1] if spatial else None
+
+
+def last_mapped_block(subject: Subject) -> str | None:
+    """Return the last block with at least 4 × 4 places; where none has so many, the last block."""
+    layouts = {n: layout_of(subject, n) for n in subject.trace.of_role("block")}
+    large = [n for n, at in layouts.items() if at and min(at.height, at.width) >= SMALLEST_GRID]
+    return large[-1] if large else last_block(subject)
 
 
 def compared_layers(subject: Subject, most: int = MAX_LAYERS) -> tuple[str, ...]:
