@@ -237,3 +237,21 @@ def test_figures_are_drawn_from_the_result(make_model, digit_images):
     assert [t.get_text() for t in prefix.get_yticklabels()] == ["CLS"]
     labels_shown = [t.get_text() for t in figures["residuals-depth"].legends[0].get_texts()]
     assert labels_shown == ["v, attention", "v, mlp", "k, residual"]
+
+
+@pytest.mark.parametrize(
+    ("usual", "odd", "lowest", "extend"),
+    [(0.97, 0.1, 0.9, "min"), (0.97, 0.95, 0.9, "neither"), (-0.45, 0.3, -0.5, "neither")],
+)
+def test_the_colours_of_cosines_show_how_most_tokens_differ(
+    make_model, digit_images, usual, odd, lowest, extend
+):
+    result = compare([make_model("vit", "v")], digit_images[0])
+    cosines = result.arrays["cosine/v"].values
+    cosines[:] = usual
+    cosines[0, 0] = odd
+    figure = residuals.draw(result)["residuals-tokens-v"]
+    *_, bar = figure.axes
+    assert bar.get_ylabel() == "cosine of block input and output"
+    assert bar.get_ylim() == pytest.approx((lowest, 1))
+    assert bar._colorbar.extend == extend

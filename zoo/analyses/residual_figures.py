@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ def draw_tokens(result: Result, name: str) -> Figure:
     positive = shared[shared > 0]
     # A token that is zero has the ratio 0: a log scale shows it as its lowest value.
     norm = LogNorm(positive.min(), positive.max(), clip=True)
+    cosines = Normalize(_lowest_cosine(tables[COSINE]), 1, clip=False)
     strip = STRIP * prefix
     below = 0.15 + style.widest_label(blocks, PANEL)
     lefts = [0.5 + i * (PANEL + 0.1) for i in range(len(ratios))]
@@ -41,7 +43,7 @@ def draw_tokens(result: Result, name: str) -> Figure:
     with style.styled():
         figure = Figure(figsize=(bars[-1] + 0.65, below + PANEL + strip + 0.36))
         for left, (key, table) in zip(lefts, tables.items(), strict=True):
-            scale = Normalize(-1, 1) if key == COSINE else norm
+            scale = cosines if key == COSINE else norm
             patches = style.axes_at(figure, (left, below), (PANEL, PANEL))
             image = _draw_table(patches, table[prefix:], scale)
             places, names = style.choose_labels(blocks, int(PANEL / style.LABEL_PITCH))
@@ -59,11 +61,25 @@ def draw_tokens(result: Result, name: str) -> Figure:
             if key in (ratios[-1], COSINE):
                 label = "cosine of block input and output" if key == COSINE else RATIO
                 corner = (bars[key == COSINE], below)
-                bar = style.colour_bar(figure, image, corner, PANEL, label=label)
+                beyond = key == COSINE and np.nanmin(tables[key], initial=1) < cosines.vmin
+                bar = style.colour_bar(
+                    figure, image, corner, PANEL, label=label,
+                    extend="min" if beyond else "neither",
+                )  # fmt: skip
                 bar.ax.yaxis.label.set_fontsize(7)
                 if key != COSINE:
                     plain_log(bar.ax.yaxis)
     return figure
+
+
+def _lowest_cosine(cosines: NDArray) -> float:
+    """Return the darkest colour's cosine: below all but a twentieth of them, in full tenths.
+
+    Over all of −1 to 1, hardly anything but a single token that turns would be seen.
+    """
+    known = cosines[np.isfinite(cosines)]
+    lowest = float(np.quantile(known, 0.05)) if known.size else -1.0
+    return max(-1.0, min(0.9, math.floor(lowest * 10) / 10))
 
 
 def _draw_table(axis: Axes, table: NDArray, norm: Normalize) -> AxesImage:

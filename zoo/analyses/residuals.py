@@ -32,7 +32,8 @@ ABOUT = About(
     ),
     reading=(
         "A ratio far above 1 is a token that the skip carries on almost unchanged; below 1, the "
-        "branch replaces it. A cosine near 1 is a block that hands on what it was given."
+        "branch replaces it. A cosine near 1 is a block that hands on what it was given; "
+        "the map's colours begin where nearly all tokens lie above, as the bar says."
     ),
     needs="activations",
     source="Raghu et al. 2021, Figs 7, E.1, E.2",
