@@ -271,15 +271,19 @@ def test_receptive_field(models, results, vit):
 
 
 def test_grad_cam_and_deletion(models, results, maps):
-    """After a mean over places, the gradient is the class's weights over the places."""
+    """At the last block with 4 × 4 places, its gradient taken through the parts after it."""
     cnn = models[1]
     weight, bias = (getattr(cnn.fc, part).detach().double().numpy() for part in ("weight", "bias"))
     indices = array(results, "grad-cam", "image_index")
     logits = maps[-1].mean(axis=(2, 3)) @ weight.T + bias
+    places = torch.tensor(maps[3]).float().requires_grad_()
+    after = cnn.fc(cnn.layer4(places).mean(dim=(2, 3)))
     for kind, classes in (("predicted", logits.argmax(axis=1)), ("true", LABELS)):
         shown = array(results, "grad-cam", f"{kind}/c")
-        chosen = weight[classes] / 4  # 2 × 2 places
-        cam = (maps[-1] * chosen[:, :, None, None]).sum(axis=1)[indices[: len(shown)]]
+        of_class = after[torch.arange(N), torch.tensor(classes)].sum()
+        (slope,) = torch.autograd.grad(of_class, places, retain_graph=True)
+        chosen = slope.double().numpy().mean(axis=(2, 3))
+        cam = (maps[3] * chosen[:, :, None, None]).sum(axis=1)[indices[: len(shown)]]
         close(shown, np.maximum(cam, 0))
     assert (cam < -0.01).any()
     probability = softmax(logits, axis=1).max(axis=1)[indices]
