@@ -198,8 +198,11 @@ def draw(result: Result) -> dict[str, Figure]:
     classes = result.labels["class"]
     shown = range(min(len(classes), 20))
     with style.styled():
-        figure = style.new_figure(height=2.8)
-        axis = figure.subplots()
+        difference = _difference(result)
+        rows = math.ceil(len(result.models) / 2) + bool(difference)
+        figure, (axis,) = style.line_panels(
+            size=(style.WIDTH - 0.65, 1.9), above=0.34 + style.LEGEND_ROW * rows
+        )
         width = 0.7 / max(1, len(result.models))
         for i, name in enumerate(result.models):
             accuracy, low, high = result.arrays[f"class_accuracy/{name}"].values[:, list(shown)]
@@ -222,9 +225,8 @@ def draw(result: Result) -> dict[str, Figure]:
         axis.set_ylabel("accuracy")
         axis.set_ylim(-0.03, 1.03)
         axis.set_title(f"test accuracy by class, 95 % intervals, {n} images", loc="left")
-        axis.legend(
-            loc="lower center", bbox_to_anchor=(0.5, 1.08), ncols=3, title=_difference(result)
-        )
+        handles, labels = axis.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="upper center", ncols=2, title=difference)
     return {"accuracy-by-class": figure}
 
 

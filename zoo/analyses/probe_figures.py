@@ -15,6 +15,7 @@ from zoo.analyses.ridge import FEW_SHOT
 from zoo.report import style
 
 UNTRAINED: Any = {"linestyle": ":", "linewidth": 1.0}
+LEGEND_COLUMNS = 2
 PIXELS: Any = {"linestyle": "-.", "linewidth": 0.9, "color": "0.25"}
 
 
@@ -25,8 +26,10 @@ def draw_depth(result: Result, *, few_shot: int = FEW_SHOT) -> Figure:
     """
     fit, test = (int(n) for n in result.arrays["images"].values)
     with style.styled():
-        figure = style.new_figure(height=3.2)
-        axes = figure.subplots(1, 2, sharey=True)
+        lines = sum(len(result.labels[f"pooling[{name}]"]) for name in result.models)
+        # The baselines are two more.
+        below = 0.5 + style.LEGEND_ROW * math.ceil((lines + 2) / LEGEND_COLUMNS)
+        figure, axes = style.line_panels(2, size=(3.1, 2.1), below=below)
         chance = float(result.arrays["chance"].values)
         for place, (axis, kind) in enumerate(zip(axes, ("all", "few"), strict=True)):
             for m, name in enumerate(result.models):
@@ -42,8 +45,7 @@ def draw_depth(result: Result, *, few_shot: int = FEW_SHOT) -> Figure:
             textcoords="offset points", ha="right", fontsize=6, color="0.4",
         )  # fmt: skip
         handles, labels = axes[0].get_legend_handles_labels()
-        columns = 3 if max(map(len, labels)) <= 32 else 2
-        figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+        figure.legend(handles, labels, loc="lower center", ncols=LEGEND_COLUMNS)
     return figure
 
 
