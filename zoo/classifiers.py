@@ -7,12 +7,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from zoo.capture.layers import evaluating
 from zoo.capture.taps import Tap, observe
 from zoo.config import Settings
 from zoo.errors import UserError
 from zoo.models.build import build
 from zoo.models.files import LoadedModel
+from zoo.models.modes import evaluating
 from zoo.models.preprocess import model_input
 
 

@@ -25,10 +25,11 @@ from zoo.analyses.base import (
     family_of,
     token_grid,
 )
-from zoo.capture.layers import evaluating, select_layers, trace
+from zoo.capture.layers import select_layers, trace
 from zoo.capture.taps import Tap, observe
 from zoo.errors import UserError
 from zoo.models.files import LoadedModel
+from zoo.models.modes import evaluating
 from zoo.models.preprocess import logits_of, model_input
 from zoo.models.untrained import before_training
 

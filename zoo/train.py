@@ -29,6 +29,7 @@ from zoo.data.subsets import Subset
 from zoo.errors import UserError
 from zoo.files import write_bytes
 from zoo.hardware import accelerator_for, environment
+from zoo.models.modes import evaluating
 from zoo.models.preprocess import preprocess
 from zoo.models.spec import ModelSpec
 
@@ -136,17 +137,14 @@ def train(
 def evaluate(module: nn.Module, spec: ModelSpec, subset: Subset) -> Row:
     """Return `loss` (cross-entropy, nats) and `accuracy` (0..1) in float32 and eval mode."""
     device = next(module.parameters()).device
-    was_training = module.training
-    module.eval()
     loss, correct = 0.0, 0
-    with torch.inference_mode():
+    with torch.inference_mode(), evaluating(module):
         for start in range(0, len(subset), EVALUATION_BATCH):
             images, labels = _take(subset, slice(start, start + EVALUATION_BATCH))
             labels = labels.to(device)
             logits = module(preprocess(images.to(device), spec)).float()
             loss += functional.cross_entropy(logits, labels, reduction="sum").item()
             correct += int((logits.argmax(dim=1) == labels).sum())
-    module.train(was_training)
     return {"loss": loss / len(subset), "accuracy": correct / len(subset)}
 
 

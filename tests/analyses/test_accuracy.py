@@ -81,7 +81,7 @@ def test_the_difference_of_a_pair_stands_with_its_interval(make_model, digit_ima
     )
     assert result.labels["end"] == ("value", "low", "high")
     assert not any(name.endswith(("_low", "_high")) for name in result.metrics)
-    legend = accuracy.draw(result)["accuracy-by-class"].axes[0].get_legend().get_title().get_text()
+    legend = accuracy.draw(result)["accuracy-by-class"].legends[0].get_title().get_text()
     points = [f"{100 * x:+.1f}".replace("-", "−") for x in accuracy.paired_difference(v, w)]
     assert legend == f"v minus w: {points[0]} percentage points ({points[1]} to {points[2]})"
 

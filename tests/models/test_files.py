@@ -194,8 +194,10 @@ def test_the_mode_is_restored(digit_images):
     module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(768, 2))
     model = describe_module(module, name="mine", image_size=16)
     module.train()
+    module[1].eval()  # frozen inside a network that trains
     model(digit_images[0])
     assert module.training
+    assert not module[1].training
 
 
 def test_the_input_follows_the_networks_precision_and_device(make_model, digit_images):

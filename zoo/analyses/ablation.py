@@ -15,7 +15,7 @@ from zoo.analyses.base import About, Accumulator, Array, NotApplicable, Result, 
 from zoo.analyses.places import choose_images
 from zoo.capture.ablate import PARTS, ablated
 from zoo.capture.branches import Branch, find_branches
-from zoo.capture.layers import evaluating
+from zoo.models.modes import evaluating
 from zoo.models.preprocess import logits_of, model_input
 from zoo.report import style
 

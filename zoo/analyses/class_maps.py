@@ -8,8 +8,8 @@ from zoo.analyses.attention_layers import Attending
 from zoo.analyses.attention_maps import rollout_step, token_maps
 from zoo.analyses.base import Subject
 from zoo.analyses.places import Layout, last_mapped_block, layout_of, places_of
-from zoo.capture.layers import evaluating
 from zoo.capture.taps import Tap, observe
+from zoo.models.modes import evaluating
 from zoo.models.preprocess import logits_of
 
 GRADIENT_BATCH = 8  # images whose whole graph, or attention, is held at once

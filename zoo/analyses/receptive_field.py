@@ -18,8 +18,8 @@ from zoo.analyses.base import About, Accumulator, Array, NotApplicable, Result, 
 from zoo.analyses.places import choose_images, layout_of, places_of
 from zoo.analyses.receptive_field_figures import SHARES, draw_maps, draw_radii
 from zoo.capture.branches import find_branches
-from zoo.capture.layers import evaluating
 from zoo.capture.taps import Tap, observe
+from zoo.models.modes import evaluating
 from zoo.models.preprocess import model_input
 
 ABOUT = About(

@@ -19,6 +19,7 @@ from torch.nn.modules.module import register_module_module_registration_hook
 from zoo.errors import UserError
 from zoo.files import write_bytes, write_json
 from zoo.models.build import build_spec, count_parameters
+from zoo.models.modes import evaluating
 from zoo.models.preprocess import logits_of, model_input
 from zoo.models.spec import SPEC, WEIGHTS, ModelSpec, model_digest, read_spec
 
@@ -46,13 +47,8 @@ class LoadedModel:
         Raises:
             UserError: the network's output holds no tensor.
         """
-        training = self.module.training
-        self.module.eval()
-        try:
-            with torch.inference_mode():
-                return logits_of(self.module(model_input(images, self.spec, self.module)))
-        finally:
-            self.module.train(training)
+        with torch.inference_mode(), evaluating(self.module):
+            return logits_of(self.module(model_input(images, self.spec, self.module)))
 
 
 def save_model(folder: Path, module: nn.Module, spec: ModelSpec) -> str:
