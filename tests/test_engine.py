@@ -10,15 +10,16 @@ from zoo.analyses.base import Accumulator, Grid
 from zoo.analyses.measures.linear_cka import centred_gram, cka_from_hsic, pairwise_hsic
 from zoo.capture import Tap, trace
 from zoo.config import Settings
+from zoo.data.sampling import even_batches
 from zoo.engine import _prepare as prepare
-from zoo.engine import batches, compare_models, family_of, run_pass
+from zoo.engine import compare_models, family_of, run_pass
 from zoo.errors import UserError
 from zoo.models.files import describe_module
 
 
 @given(st.integers(4, 500), st.integers(4, 200))
 def test_batches_cover_every_image_once_and_none_is_under_four(count, size):
-    parts = batches(count, size)
+    parts = even_batches(count, size)
     assert [i for start, stop in parts for i in range(start, stop)] == list(range(count))
     sizes = {stop - start for start, stop in parts}
     assert min(sizes) >= 4
@@ -35,7 +36,7 @@ def test_a_few_images_more_do_not_make_the_estimate_worse():
         x = generator.normal(size=(count, 4))
         y = x @ mix + 2 * generator.normal(size=(count, 6))
         hsic = []
-        for start, stop in batches(count, 128):
+        for start, stop in even_batches(count, 128):
             grams = [centred_gram(torch.tensor(v[start:stop])).values for v in (x, y)]
             hsic.append(pairwise_hsic(torch.stack(grams), stop - start).numpy())
         return cka_from_hsic(np.mean(hsic, axis=0))[0, 1]

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -27,13 +25,13 @@ from zoo.analyses.base import (
 )
 from zoo.capture.layers import select_layers, trace
 from zoo.capture.taps import Tap, observe
+from zoo.data.sampling import MIN_BATCH, even_batches
 from zoo.errors import UserError
 from zoo.models.files import LoadedModel
 from zoo.models.modes import evaluating
 from zoo.models.preprocess import logits_of, model_input
 from zoo.models.untrained import before_training
 
-MIN_BATCH = 4
 OnProgress = Callable[[int, int], None]
 Wanted = dict[Tap, list[Accumulator]]
 
@@ -108,7 +106,7 @@ def run_pass(
         for subject in study.subjects:
             stack.enter_context(evaluating(subject.model.module))
         wanted = [_wanted(accumulators, s) for s in range(len(study.subjects))]
-        for start, stop in batches(len(study.images), study.settings.batch_size):
+        for start, stop in even_batches(len(study.images), study.settings.batch_size):
             pixels = np.array(study.images[start:stop])  # a copy: torch needs it writable
             logits = tuple(
                 _forward(s, subject, pixels, wanted[s]) for s, subject in enumerate(study.subjects)
@@ -118,20 +116,6 @@ def run_pass(
                 accumulator.end_batch(Batch(start, stop, pixels, labels, logits))
             if on_progress:
                 on_progress(stop, len(study.images))
-
-
-def batches(count: int, size: int) -> list[tuple[int, int]]:
-    """Return (start, stop) of batches of nearly equal size, none under 4.
-
-    A short last one would weigh as much as the others in what is averaged over batches: the
-    error of CKA triples where 4 images are left over from 128.
-
-    >>> batches(10, 4)
-    [(0, 5), (5, 10)]
-    """
-    number = max(1, min(math.ceil(count / size), count // MIN_BATCH))
-    ends = np.linspace(0, count, number + 1).round().astype(int).tolist()
-    return list(pairwise(ends))
 
 
 def _wanted(accumulators: Sequence[Accumulator], s: int) -> Wanted:

@@ -17,7 +17,6 @@ from zoo.analyses.localisation import (
     localisation_score,
     spread_places,
     stacked_grams,
-    sub_batches,
 )
 from zoo.engine import compare_models
 from zoo.models.files import describe_module
@@ -163,14 +162,6 @@ def test_places_are_spread_over_the_grid_and_never_too_many(height, width, most)
     assert {0, height * width - 1} <= set(places.tolist())
     if height * width <= most:
         assert places.tolist() == list(range(height * width))
-
-
-@settings(max_examples=30, deadline=None)
-@given(count=st.integers(4, 2000), size=st.sampled_from([8, 128]))
-def test_sub_batches_cover_a_batch_and_are_never_too_small(count, size):
-    bounds = sub_batches(count, size)
-    assert [i for a, b in bounds for i in range(a, b)] == list(range(count))
-    assert all(4 <= b - a <= size for a, b in bounds)
 
 
 @pytest.mark.parametrize("batch_size", [10, 40])

@@ -340,3 +340,19 @@ def test_a_network_that_works_in_place_on_its_input_is_measured_as_one_that_does
                 factor = scale if "map/" in key else 1
                 expected = factor * other[name].arrays[key].values
                 np.testing.assert_allclose(array.values, expected, atol=1e-5, err_msg=key)
+
+
+def test_half_precision_overflows_no_sum(make_model):
+    model = make_model("vit", "v")
+    with torch.no_grad():
+        for block in model.module.blocks:
+            block.mlp.fc2.bias += 300  # summed over channels and images: above float16's range
+    images = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), dtype=np.uint8)
+    found = {}
+    for kind in (torch.float32, torch.float16):
+        model.module.to(kind)
+        result = compare_models([model], images, only=["receptive-field"]).results[
+            "receptive-field"
+        ]
+        found[kind] = result.labels["layer[v]"], result.notes
+    assert found[torch.float16] == found[torch.float32]

@@ -255,3 +255,11 @@ def test_the_colours_of_cosines_show_how_most_tokens_differ(
     assert bar.get_ylabel() == "cosine of block input and output"
     assert bar.get_ylim() == pytest.approx((lowest, 1))
     assert bar._colorbar.extend == extend
+
+
+def test_a_blank_first_image_hides_no_residual_sum(make_model):
+    images = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), dtype=np.uint8)
+    images[0] = 0  # without biases, all of an untrained ResNet's activations are 0 there
+    found = compare_models([make_model("resnet18", "r")], images, only=["residuals"])
+    assert not found.not_applicable
+    assert "residuals/r/mean_ratio" in found.results["residuals"].metrics

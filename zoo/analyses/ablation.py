@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from zoo.analyses.accuracy import name_undecided, paired_difference, predictions
 from zoo.analyses.base import About, Accumulator, Array, NotApplicable, Result, Study, Subject
-from zoo.analyses.places import choose_images
+from zoo.analyses.places import choose_images, example_input
 from zoo.capture.ablate import PARTS, ablated
 from zoo.capture.branches import Branch, find_branches
 from zoo.models.modes import evaluating
@@ -47,7 +47,7 @@ SHADES, LINES = ("0.75", "0.45"), ("-", "--")
 
 
 def start(study: Study) -> Accumulator:
-    """Begin; one image is run through each model to find its residual sums.
+    """Begin; an image of noise is run through each model to find its residual sums.
 
     Raises:
         NotApplicable: no labels, or no model with residual sums that knows their classes.
@@ -60,9 +60,7 @@ def start(study: Study) -> Accumulator:
         if tuple(subject.model.spec.class_names) != study.class_names:
             notes.append(f"{subject.name}: not ablated, since it was trained on other classes")
             continue
-        module = subject.model.module
-        example = model_input(study.images[:1], subject.model.spec, module)
-        branches = find_branches(module, subject.trace, example)
+        branches = find_branches(subject.model.module, subject.trace, example_input(subject))
         if branches:
             found[s] = branches
         else:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -30,6 +29,7 @@ from zoo.analyses.localisation_figures import LAST, LAST_BUT_ONE, draw_maps, dra
 from zoo.analyses.measures.linear_cka import CentredGram, centred_gram
 from zoo.analyses.places import SMALLEST_GRID, Layout, layout_of, name_copies, places_of
 from zoo.capture.taps import Tap
+from zoo.data.sampling import even_batches
 from zoo.models.preprocess import resize_and_crop
 
 ABOUT = About(
@@ -206,7 +206,7 @@ class _Localisation(Accumulator):
         places = places_of(value, block.layout)
         block.grams = [
             stacked_grams(places[a:b, token] for token in block.own)
-            for a, b in sub_batches(len(value))
+            for a, b in even_batches(len(value), SUB_BATCH)
         ]
 
     def end_batch(self, batch: Batch) -> None:
@@ -217,7 +217,7 @@ class _Localisation(Accumulator):
             seen = resize_and_crop(pixels, subject.model.spec).to(self.study.device)
             for grid in grids:
                 same = [b for b in blocks if (b.layout.height, b.layout.width) == grid and b.grams]
-                for i, (a, b) in enumerate(sub_batches(len(seen))):
+                for i, (a, b) in enumerate(even_batches(len(seen), SUB_BATCH)):
                     patches = stacked_grams(cut_patches(seen[a:b], *grid))
                     for block in same:
                         block.sums.add(block.grams[i], patches, b - a)
@@ -253,16 +253,6 @@ class _Localisation(Accumulator):
         known = tuple(m.name for m in models if f"{LAST}/{m.name}" in arrays)
         # Two blocks with one grid see the same patches, and so the same constant ones.
         return Result(known, arrays, metrics, labels, tuple(dict.fromkeys(notes)))
-
-
-def sub_batches(count: int, size: int = SUB_BATCH) -> list[tuple[int, int]]:
-    """Return (start, stop) of sub-batches of nearly equal size, none above `size`.
-
-    >>> sub_batches(130)
-    [(0, 65), (65, 130)]
-    """
-    ends = np.linspace(0, count, math.ceil(count / size) + 1).round().astype(int).tolist()
-    return list(pairwise(ends))
 
 
 def _passed_over(subject: Subject) -> list[str]:

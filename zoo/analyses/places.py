@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from zoo.analyses.base import Subject
-from zoo.models.preprocess import resize_and_crop
+from zoo.models.preprocess import model_input, resize_and_crop
 
 MAX_LAYERS = 32
 SMALLEST_GRID = 4  # places along a side: of fewer, hardly anything can be said
@@ -164,3 +164,10 @@ def evenly(names: Sequence[str], most: int) -> tuple[str, ...]:
     if len(names) <= most:
         return tuple(names)
     return tuple(names[i] for i in np.linspace(0, len(names) - 1, most).round().astype(int))
+
+
+def example_input(subject: Subject) -> torch.Tensor:
+    """Return one image of noise as a model takes it: a picture of the study may be blank."""
+    size = subject.model.spec.image_size
+    noise = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0))
+    return model_input(noise, subject.model.spec, subject.model.module)

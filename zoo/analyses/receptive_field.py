@@ -138,7 +138,7 @@ def receptive_fields(
 
     def on_value(tap: Tap, value: torch.Tensor) -> None:
         # Summed at once: a later in-place operation would become part of the feature.
-        feature = places[tap](value)
+        feature = places[tap](value).float()
         sizes[tap] += float(feature.detach().abs().sum()) / len(inputs)
         if feature.requires_grad:
             targets[tap] = feature.sum()

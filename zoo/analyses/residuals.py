@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 
 from zoo.analyses.attention_layers import has_class_token
 from zoo.analyses.base import About, Accumulator, Array, NotApplicable, Result, Study, Subject
-from zoo.analyses.places import layout_of
+from zoo.analyses.places import example_input, layout_of
 from zoo.analyses.residual_figures import COSINE, draw_depth, draw_tokens
 from zoo.capture.branches import Branch, find_branches
 from zoo.capture.taps import Tap
-from zoo.models.preprocess import model_input
 
 ABOUT = About(
     name="residuals",
@@ -120,16 +119,14 @@ class _Mean:
 
 
 def start(study: Study) -> Accumulator:
-    """Begin; one image is run through each model to find its residual sums.
+    """Begin; an image of noise is run through each model to find its residual sums.
 
     Raises:
         NotApplicable: no model has any.
     """
     found: dict[int, tuple[Branch, ...]] = {}
     for s, subject in enumerate(study.models):
-        module = subject.model.module
-        example = model_input(study.images[:1], subject.model.spec, module)
-        branches = find_branches(module, subject.trace, example)
+        branches = find_branches(subject.model.module, subject.trace, example_input(subject))
         found[s] = tuple(b for b in branches if layout_of(subject, b.block))
     if not any(found.values()):
         raise NotApplicable("no model has residual blocks")

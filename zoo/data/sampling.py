@@ -5,12 +5,16 @@ NumPy's `RandomState` is used since its stream is frozen; `Generator`'s may chan
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zoo.errors import UserError
+
+MIN_BATCH = 4  # images: an unbiased HSIC divides by n - 3
 
 
 def stratified_split(
@@ -57,3 +61,21 @@ def balanced_order(labels: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
         members = np.flatnonzero(labels == label)
         rank[random.permutation(members)] = np.arange(len(members))
     return np.lexsort((labels, rank)).astype(np.int64)
+
+
+def even_batches(count: int, size: int) -> list[tuple[int, int]]:
+    """Return (start, stop) of batches of nearly equal size, none under 4.
+
+    A short last one would weigh as much as the others in what is averaged over batches: the
+    error of CKA triples where 4 images are left over from 128.
+
+    Args:
+        count: images in all, 4 or more.
+        size: the most in a batch; exceeded where smaller ones would be under 4.
+
+    >>> even_batches(130, 128), even_batches(10, 4)
+    ([(0, 65), (65, 130)], [(0, 5), (5, 10)])
+    """
+    number = max(1, min(math.ceil(count / size), count // MIN_BATCH))
+    ends = np.linspace(0, count, number + 1).round().astype(int).tolist()
+    return list(pairwise(ends))
