@@ -1,3 +1,5 @@
+import json
+import shutil
 import sys
 
 import pytest
@@ -10,7 +12,10 @@ from zoo.models.imported import Given
 from zoo.registry.card import CARD
 from zoo.registry.importing import import_registered
 from zoo.registry.pull import pull
+from zoo.registry.register import register, register_all
 from zoo.registry.resolve import load, resolve
+from zoo.registry.runs import search_runs
+from zoo.registry.store import DATA, TRAIN
 
 CODE = """
 from torch import nn
@@ -111,6 +116,15 @@ def test_pulling_replaces_a_model_and_nothing_else(store, make_folder, root):
         pull(model, model.folder, store=store)
 
 
+def test_a_folder_that_does_not_load_is_not_pulled(store, make_folder, root):
+    folder = make_folder()
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(UserError, match="is damaged"):
+        pull(resolve(store, str(folder)), root / "out", store=store)
+    assert not (root / "out").exists()
+
+
 @pytest.mark.parametrize("stranger", ["notes.md", "epochs.csv"])
 def test_pulling_over_a_model_keeps_what_lies_beside_it(store, make_folder, root, stranger):
     model = resolve(store, str(make_folder()))
@@ -119,3 +133,21 @@ def test_pulling_over_a_model_keeps_what_lies_beside_it(store, make_folder, root
     with pytest.raises(UserError, match=f"zoo did not write it.* but it holds {stranger}"):
         pull(model, root / "out", store=store)
     assert (root / "out" / stranger).read_text() == "mine"
+
+
+def test_a_folder_that_does_not_load_is_refused_before_anything_is_made(
+    store, make_folder, make_split, tmp_path
+):
+    whole, split = make_folder(), make_split("split", 12)
+    cut = shutil.copytree(whole, tmp_path / "cut")
+    weights = cut / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    other = make_folder(1, validation=0.7, test_digest=split.digest)
+    spec = json.loads((other / "spec.json").read_text())
+    (other / "spec.json").write_text(json.dumps(spec | {"class_names": ["a", "b"]}))
+    for folder, message in ((cut, "is damaged"), (other, "does not fit")):
+        with pytest.raises(UserError, match=message):
+            register_all([folder], test_folder=tmp_path / "split", store=store)
+    assert store.client.search_registered_models() == []
+    assert [search_runs(store, name) for name in (TRAIN, DATA)] == [[], []]
+    assert register(store, whole).version == 1

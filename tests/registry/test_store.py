@@ -134,8 +134,12 @@ def test_importing_the_package_loads_neither_mlflow_nor_torch(tmp_path):
 
 
 @pytest.mark.slow
-def test_registering_resolving_and_listing_load_no_torch_and_say_nothing(tmp_path, make_folder):
+def test_registering_again_resolving_and_listing_load_no_torch_and_say_nothing(
+    tmp_path, make_folder
+):
     folder = make_folder()
+    (tmp_path / "project").mkdir()
+    register(open_store(tmp_path / "project"), folder)
     code = f"""
 import sys, json
 from pathlib import Path
@@ -149,7 +153,6 @@ fetch_model(store, resolve(store, "vit-small"))
 rows = list_versions(store)
 print(json.dumps([len(rows), "torch" in sys.modules, "timm" in sys.modules]))
 """
-    (tmp_path / "project").mkdir()
     done = run_python(code, tmp_path / "project")
     assert json.loads(done.stdout) == [1, False, False]
     assert done.stderr == ""

@@ -2,7 +2,7 @@
 
 What a model is stays in its folder (`model.safetensors`, `spec.json`); MLflow holds a view of
 it that can be filled again at any time. Importing this package loads neither MLflow nor torch,
-and registering, resolving and listing load no torch either.
+and resolving, listing and registering what is there already load no torch either.
 """
 
 from __future__ import annotations

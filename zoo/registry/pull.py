@@ -11,7 +11,7 @@ from zoo.files import check_replaceable, replacing_folder, write_text
 from zoo.models.spec import SPEC, WEIGHTS, read_spec
 from zoo.registry.card import CARD, model_card
 from zoo.registry.references import Resolved
-from zoo.registry.resolve import fetch_model
+from zoo.registry.resolve import fetch_model, load_resolved
 
 if TYPE_CHECKING:
     from zoo.registry.store import Store
@@ -31,6 +31,9 @@ def pull(model: Resolved, folder: Path, *, store: Store | None = None) -> None:
     if model.folder is None or model.folder.resolve() != folder.resolve():
         check_replaceable(folder, SPEC, (WEIGHTS, CARD))  # before anything is fetched
     source = fetch_model(store, model)
+    if model.kind == "folder":
+        # What is registered was loaded when it was; of a folder nobody knows.
+        load_resolved(store, model)
     if source.resolve() == folder.resolve():
         raise UserError(f"{model.reference} lies in {folder} already; name another folder")
     with replacing_folder(folder) as new:

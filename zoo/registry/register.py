@@ -67,13 +67,13 @@ def register_all(
 ) -> list[Registered]:
     """Register several trained models; see `register`."""
     store = store or open_store()
-    if test_folder is not None and any(_is_test_of(test_folder, folder) for folder in folders):
-        store_images(store, test_folder)
     return [register(store, folder, test_folder=test_folder) for folder in folders]
 
 
 def register(store: Store, folder: Path, *, test_folder: Path | None = None) -> Registered:
     """Make a trained model a version of its name, unless it is one already.
+
+    A new one is loaded first: a version that no one can load must not become the latest.
 
     Args:
         store: where to.
@@ -83,7 +83,8 @@ def register(store: Store, folder: Path, *, test_folder: Path | None = None) -> 
             card.
 
     Raises:
-        UserError: a damaged folder, a name that MLflow does not take, or MLflow does not answer.
+        UserError: a folder that does not load, a name that MLflow does not take, or MLflow does
+            not answer.
     """
     spec = read_spec(folder / SPEC)
     name, digest = check_name(spec.name), model_digest(folder)
@@ -99,6 +100,12 @@ def register(store: Store, folder: Path, *, test_folder: Path | None = None) -> 
     with store.explained(), store.lock(f"register-{name}"):
         version = find_version(store, name, digest)
         created = version is None
+        if created:
+            from zoo.models.files import load_model  # torch, which registered models need not
+
+            load_model(folder)
+        if test_folder is not None:
+            store_images(store, test_folder)
         if version is None:
             version = _create(store, folder, spec, digest, history, test_folder)
         # Of a new version too: its model may have been logged before, and lost its files since.
