@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from zoo.cli import COMMANDS, cli
-from zoo.cli.output import is_quiet, is_verbose, print_table
+from zoo.cli.output import is_quiet, is_verbose
 
 ROOT = Path(__file__).parent.parent.parent
 COLOUR = re.compile(r"\x1b\[(?:\d+;)*(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])[;m]")
@@ -257,11 +257,6 @@ def test_a_comparison_leaves_a_report_and_is_then_found(zoo, registered):
     assert zoo(*arguments).startswith("Found: compared on ")
     assert json.loads(zoo(*arguments, "--json")) == report
     assert zoo(*arguments, "--quiet").strip() == str(folder / "report.html")
-
-
-def test_plain_tables_are_aligned(capsys):
-    print_table(("name", "n"), [("a", 1), ("longer", 200)])
-    assert capsys.readouterr().out == "name      n\na         1\nlonger  200\n"
 
 
 def test_the_links_of_the_pages_are_printed(zoo, registered):

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
 QUIET, VERBOSE = "zoo.quiet", "zoo.verbose"
+SHORT = 24  # characters: what is no longer stays in one line
 
 
 def is_quiet() -> bool:
@@ -51,26 +55,32 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, allow_nan=False))
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table; columns that hold only numbers are right-aligned."""
+def print_pairs(pairs: Mapping[str, object]) -> None:
+    """Print names and values, a line each; nothing is ever cut or framed."""
+    width = max(map(len, pairs), default=0)
+    for name, value in pairs.items():
+        print(f"{name.ljust(width)}  {value}")
+
+
+def print_table(
+    columns: Sequence[str], rows: Sequence[Sequence[object]], *, spared: Sequence[str] = ()
+) -> None:
+    """Print a table, and nothing where it has no rows; columns of numbers are right-aligned.
+
+    Args:
+        columns: their names.
+        rows: a value for each column.
+        spared: columns that a narrow terminal does without, the first one first. Where the rest
+            is still too wide, the table is printed as if piped: nothing is ever cut.
+    """
+    if not rows:
+        return
     cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
     right = [
         all(isinstance(row[i], int | float) or row[i] is None for row in rows)
         for i in range(len(columns))
     ]
-    if sys.stdout.isatty():
-        from rich.box import SIMPLE_HEAD
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table(box=SIMPLE_HEAD, pad_edge=False)
-        for name, numeric in zip(columns, right, strict=True):
-            table.add_column(name, justify="right" if numeric else "left")
-        for row in cells:
-            # Text, not markup: a name from the registry may hold brackets.
-            table.add_row(*map(Text, row))
-        Console().print(table)
+    if sys.stdout.isatty() and _print_fitting(columns, cells, right, spared):
         return
     widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
     for row in [list(columns), *cells]:
@@ -79,3 +89,58 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
             for cell, width, numeric in zip(row, widths, right, strict=True)
         ]
         print("  ".join(padded).rstrip())
+
+
+def _print_fitting(
+    columns: Sequence[str],
+    cells: Sequence[Sequence[str]],
+    right: Sequence[bool],
+    spared: Sequence[str],
+) -> bool:
+    """Print a table that fits the terminal, if there is one."""
+    from rich.console import Console
+
+    console = Console()
+    wide = console.options.update(
+        width=sum(len(cell) + 9 for row in [columns, *cells] for cell in row)
+    )
+    for dropped in range(len(spared) + 1):
+        left = [i for i, name in enumerate(columns) if name not in spared[:dropped]]
+        table = _table(columns, cells, right, left)
+        if table.__rich_measure__(console, wide).minimum <= console.width:
+            console.print(table)
+            if dropped:
+                names = ", ".join(spared[:dropped])
+                click.echo(f"Not shown on a terminal this narrow: {names}", err=True)
+            return True
+    return False
+
+
+def _table(
+    columns: Sequence[str],
+    cells: Sequence[Sequence[str]],
+    right: Sequence[bool],
+    shown: Sequence[int],
+) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for i in shown:
+        header = columns[i].replace(" ", "\n") if right[i] else columns[i]
+        longest = max(len(text) for text in [*header.split("\n"), *(row[i] for row in cells)])
+        # Prose may go on in the next line; names, numbers and digests stay whole.
+        prose = any(" " in row[i] and len(row[i]) > SHORT for row in cells)
+        table.add_column(
+            header,
+            justify="right" if right[i] else "left",
+            vertical="top",
+            no_wrap=not prose,
+            min_width=None if prose else longest,
+            overflow="fold",
+        )
+    for row in cells:
+        # Text, not markup: a name from the registry may hold brackets.
+        table.add_row(*(Text(row[i]) for i in shown))
+    return table

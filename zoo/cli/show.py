@@ -19,7 +19,7 @@ def command(reference: str, as_json: bool) -> None:
       zoo show vit-small
       zoo show vit-small@best --json
     """
-    from zoo.cli.output import print_json, print_table
+    from zoo.cli.output import print_json, print_pairs
     from zoo.models.spec import SPEC, read_spec
     from zoo.registry.links import version_link
     from zoo.registry.listing import aliases_of, own_tags
@@ -54,4 +54,4 @@ def command(reference: str, as_json: bool) -> None:
         "digest": model.digest,
         "page": link,
     }
-    print_table(("", ""), [(name, str(value)) for name, value in facts.items() if value != ""])
+    print_pairs({name: value for name, value in facts.items() if value != ""})

@@ -1,0 +1,49 @@
+"""Tables and lists, on a terminal and piped."""
+
+import json
+import sys
+
+import click
+import pytest
+
+from zoo.cli.output import print_table
+
+
+def test_plain_tables_are_aligned(capsys):
+    print_table(("name", "n"), [("a", 1), ("longer", 200)])
+    assert capsys.readouterr().out == "name      n\na         1\nlonger  200\n"
+
+
+@pytest.mark.parametrize("width", [30, 60, 80, 200])
+def test_no_name_number_or_digest_is_cut_on_a_narrow_terminal(monkeypatch, capsys, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    columns = ("model", "version", "parameters", "data", "digest", "test accuracy")
+    row = ("resnet18-medium-on-cifar10", 12, 11173962, "digits medium", "9f" * 6, 0.9749)
+    print_table(columns, [row, row], spared=("parameters", "data"))
+    out, err = capsys.readouterr()
+    lines = click.unstyle(out).splitlines()
+    assert "model" in out
+    for kept in ("resnet18-medium-on-cifar10", "12", "9f" * 6, "0.9749"):
+        assert sum(kept in line for line in lines) == 2
+    if width > 30:
+        assert max(map(len, lines)) <= width
+    dropped = {30: "", 60: "parameters, data", 80: "parameters", 200: ""}[width]
+    assert err == (f"Not shown on a terminal this narrow: {dropped}\n" if dropped else "")
+
+
+def test_a_table_without_rows_prints_nothing(capsys):
+    print_table(("name", "n"), [])
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("width", ["60", "80"])
+def test_the_list_and_a_model_are_whole_on_a_narrow_terminal(zoo, registered, monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", width)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    names = [line.split()[0] for line in click.unstyle(zoo("list")).splitlines()[-2:]]
+    assert names == ["vit-gap-small", "vit-small"]
+    digest = json.loads(zoo("show", "vit-small", "--json"))["digest"]
+    shown = zoo("show", "vit-small").splitlines()
+    assert shown[0].split() == ["model", "vit-small"]
+    assert sum(line.endswith(f"  {digest}") for line in shown) == 1
