@@ -210,6 +210,27 @@ def test_a_project_that_was_moved_is_told_and_the_old_place_is_not_made_again(
     assert not old.exists()
 
 
+def test_a_copied_project_is_told_that_it_writes_into_the_original(tmp_path, database, capsys):
+    from zoo.cli.output import warn_of_copy
+    from zoo.registry.health import check_store
+
+    first, copy = tmp_path / "first", tmp_path / "copy"
+    first.mkdir()
+    shutil.copyfile(database, first / "mlflow.db")
+    assert open_store(first).experiment_id(TRAIN)
+    (first / "mlartifacts" / TRAIN).mkdir(parents=True)
+    warn_of_copy(open_store(first))
+    assert [check.status for check in check_store(first)] == ["ok"]
+    shutil.copytree(first, copy)
+    warning, fine = check_store(copy)
+    assert (warning.status, fine.status) == ("warning", "ok")
+    assert f"is a copy of {first / 'mlflow.db'}: what it registers is written" in warning.found
+    assert warning.mend.startswith(f"remove {copy / 'mlflow.db'}* and run `zoo register`")
+    capsys.readouterr()
+    warn_of_copy(open_store(copy))
+    assert capsys.readouterr().err == f"Warning: {warning.found}; {warning.mend}\n"
+
+
 def test_a_folder_for_files_that_somebody_chose_may_be_empty_yet(tmp_path, database):
     (tmp_path / "chosen").mkdir()
     (tmp_path / "project").mkdir()

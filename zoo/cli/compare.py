@@ -74,7 +74,7 @@ def command(
       zoo compare vit-small@best models/resnet18-small-0 --layers all
     """
     from zoo.analyses import choose_analyses
-    from zoo.cli.output import is_quiet, print_json
+    from zoo.cli.output import is_quiet, print_json, warn_of_copy
     from zoo.cli.progress import progress
     from zoo.comparison import file_name
     from zoo.config import Settings
@@ -94,6 +94,7 @@ def command(
     device = device and parse_device(device)
     # Only models that lie elsewhere may be the first thing in a new store.
     store = open_store(create=not any(parse(reference).is_registered for reference in references))
+    warn_of_copy(store)
     models = [resolve(store, reference) for reference in references]
     folder = out or store.root / "reports" / file_name("__".join(unique_names(models)))
     with progress("compare", "images") as on_progress:

@@ -62,7 +62,7 @@ def command(
     """
     import dataclasses
 
-    from zoo.cli.output import print_json
+    from zoo.cli.output import print_json, warn_of_copy
     from zoo.models.imported import Given
     from zoo.registry.importing import import_registered
     from zoo.registry.references import check_name
@@ -77,7 +77,9 @@ def command(
         std=_channels("--std", std),
         kwargs=_kwargs(kwargs),
     )
-    done, notes = import_registered(open_store(), source, name, given)
+    store = open_store()
+    warn_of_copy(store)
+    done, notes = import_registered(store, source, name, given)
     for note in notes:
         click.echo(f"Note: {note}", err=True)
     if as_json:

@@ -13,6 +13,8 @@ import click
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from zoo.registry.store import Store
+
 QUIET, VERBOSE = "zoo.quiet", "zoo.verbose"
 SHORT = 24  # characters: what is no longer stays in one line
 
@@ -48,6 +50,14 @@ def everywhere() -> list[click.Option]:
         click.Option(flags, is_flag=True, expose_value=False, callback=_note, help=text)
         for flags, text in ((["-q", "--quiet"], quiet), (["-v", "--verbose"], verbose))
     ]
+
+
+def warn_of_copy(store: Store) -> None:
+    """Say on stderr where what is written now would go into another project's files."""
+    from zoo.registry.store import told_of_copy
+
+    if told := told_of_copy(store):
+        click.echo(f"Warning: {'; '.join(told)}", err=True)
 
 
 def print_json(value: Any) -> None:

@@ -39,7 +39,7 @@ def command(folders: tuple[Path, ...], test_folder: Path | None, as_json: bool) 
     """
     import dataclasses
 
-    from zoo.cli.output import print_json, print_table
+    from zoo.cli.output import print_json, print_table, warn_of_copy
     from zoo.cli.progress import progress
     from zoo.config import load_params
     from zoo.errors import UserError
@@ -58,6 +58,7 @@ def command(folders: tuple[Path, ...], test_folder: Path | None, as_json: bool) 
     usual = root / "data" / "subsets" / "test"
     test = test_folder or (usual if usual.is_dir() else None)
     store, registered = open_store(), []
+    warn_of_copy(store)
     with progress("register", "models") as on_progress:
         for i, folder in enumerate(chosen):
             registered += register_all([folder], test_folder=test, store=store)

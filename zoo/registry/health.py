@@ -20,9 +20,11 @@ def check_store(root: Path) -> Iterator[Check]:
         yield Check("store", "ok", f"none yet; {path} is made when a model is registered")
         return
     from zoo.registry.listing import list_versions
-    from zoo.registry.store import open_store, show_uri
+    from zoo.registry.store import open_store, show_uri, told_of_copy
 
     store = open_store(root)
     rows = list_versions(store)
+    if told := told_of_copy(store):
+        yield Check("store", "warning", *told)
     names = len({row.name for row in rows})
     yield Check("store", "ok", f"{show_uri(store)}: {len(rows)} versions of {names} models")

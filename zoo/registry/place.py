@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -36,20 +36,34 @@ def missing_artifacts(database: Path, experiments: Iterable[str]) -> Path | None
         database: an SQLite file.
         experiments: names of those that matter.
     """
+    return next((place for place in _outside(database, experiments) if not place.exists()), None)
+
+
+def original(database: Path, experiments: Iterable[str]) -> Path | None:
+    """Return the database of which this one is a copy, and beside which its files still lie.
+
+    Args:
+        database: an SQLite file.
+        experiments: names of those that matter.
+    """
+    others = (place.parent / DATABASE for place in _outside(database, experiments))
+    return next((other for other in others if other.is_file()), None)
+
+
+def _outside(database: Path, experiments: Iterable[str]) -> Iterator[Path]:
+    """Yield where experiments have their files, unless it is beside the database."""
     query = "SELECT name, artifact_location FROM experiments"
     try:
         with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
             addresses = dict(connection.execute(query))
     except sqlite3.Error:
-        return None  # what is wrong with it, MLflow will say
+        return  # what is wrong with it, MLflow will say
     for name in experiments:
         parts = urlsplit(addresses.get(name) or "")
         # The experiment's own folder is made when the first file comes.
         folder = Path(unquote(parts.path)).parent
-        outside = parts.scheme == "file" and not folder.is_relative_to(database.parent)
-        if outside and not folder.exists():
-            return folder
-    return None
+        if parts.scheme == "file" and not folder.is_relative_to(database.parent):
+            yield folder
 
 
 def local_references() -> list[str]:

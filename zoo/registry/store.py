@@ -18,9 +18,10 @@ from mlflow.exceptions import MlflowException
 from zoo.errors import UserError
 from zoo.files import find_root
 from zoo.registry.faults import explained, redact
-from zoo.registry.place import database_path, missing_artifacts, store_address
+from zoo.registry.place import database_path, missing_artifacts, original, store_address
 
 TRAIN, DATA, COMPARE = "zoo-train", "zoo-data", "zoo-compare"
+EXPERIMENTS = (TRAIN, DATA, COMPARE)
 ARTIFACTS, OWN = "mlartifacts", ".zoo"
 LOCK_SECONDS = 600
 KINDS = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")
@@ -136,13 +137,27 @@ def open_store(root: Path | None = None, *, create: bool = True) -> Store:
         ) from None
 
 
+def told_of_copy(store: Store) -> tuple[str, str] | None:
+    """Say that a store is a copy which shares its files with the original, and how to mend it."""
+    database = database_path(store.uri)
+    first = database and original(database, EXPERIMENTS)
+    if not database or not first:
+        return None
+    return (
+        f"{database} is a copy of {first}: what it registers is written into that one's "
+        f"{first.parent / ARTIFACTS}",
+        f"remove {database}* and run `zoo register`, which makes a registry of its own "
+        "(aliases, tags and comparisons stay in the original)",
+    )
+
+
 def show_uri(store: Store) -> str:
     """Return the store's address as it may be printed."""
     return redact(store.uri)
 
 
 def _check_not_moved(database: Path) -> None:
-    gone = missing_artifacts(database, (TRAIN, DATA, COMPARE))
+    gone = missing_artifacts(database, EXPERIMENTS)
     if gone is not None:
         raise UserError(
             f"{database} was made in another place: its files lie in {gone}, which does not exist; "
