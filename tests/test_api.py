@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import zoo
+from zoo.engine import compare_models
 from zoo.errors import UserError
 
 
@@ -56,3 +57,10 @@ def test_a_bare_network_is_told_how_to_be_compared(digit_images):
     said = "models: expected a reference or zoo.wrap(net, image_size=...), got Sequential; wrap it"
     with pytest.raises(UserError, match=re.escape(said)):
         zoo.compare([small_network(0)], digit_images[0])
+
+
+def test_labels_below_zero_are_named(digit_images):
+    model = zoo.wrap(small_network(0), image_size=16, class_names=[str(i) for i in range(10)])
+    labels = np.full(len(digit_images[0]), -1)
+    with pytest.raises(UserError, match="labels: expected class indices from 0 on, got -1"):
+        compare_models([model], digit_images[0], labels)
