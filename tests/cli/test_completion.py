@@ -1,6 +1,8 @@
 """Completion, as a shell asks for it."""
 
+import contextlib
 import shutil
+import sqlite3
 import subprocess
 import sys
 
@@ -29,6 +31,8 @@ def completed(line: str) -> list[str]:
         ("zoo show vit-small/", ["vit-small/1"]),
         ("zoo probe vit-small@", ["vit-small@best"]),
         ("zoo show s", []),
+        ("zoo rm vit-g", ["vit-gap-small@best", "vit-gap-small/1"]),
+        ("zoo rm --all vit-g", ["vit-gap-small"]),
     ],
 )
 def test_models_are_completed_from_the_store(registered, line, offered):
@@ -43,6 +47,12 @@ def test_commands_options_analyses_and_sources_are_completed(project):
     assert completed("zoo compare a b --imag") == ["plain,--images"]
     assert completed("zoo compare --only cka,attention-m") == ["plain,cka,attention-maps"]
     assert len(completed("zoo compare --skip ")) == len(ANALYSES)
+    assert completed("zoo compare --only cka,accuracy,ck") == []
+    assert completed("zoo compare a b --pool t") == ["plain,tokens"]
+    for name in ("small", "test", "validation"):
+        (project / "data" / "subsets" / name).mkdir(parents=True)
+        (project / "data" / "subsets" / name / "subset.json").touch()
+    assert completed("zoo probe a --train ") == ["plain,small"]
     assert completed("zoo transfer a --source cifar") == ["plain,cifar10", "plain,cifar100"]
 
 
@@ -68,6 +78,24 @@ def test_completing_a_model_imports_nothing_heavy_and_is_quick(registered, start
     assert loaded == "set()"
     assert float(seconds) < 0.4  # CPU time: 0.1 s on the slowest machine at hand
     assert "plain,vit-small" in out
+
+
+def test_a_version_that_was_removed_is_not_offered(registered, project, monkeypatch):
+    database = project / "copy.db"
+    database.write_bytes((registered / "mlflow.db").read_bytes())
+    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("UPDATE model_versions SET current_stage = 'Deleted_Internal'")
+    assert completed("zoo show vit-small/") == ["plain,vit-small/1"]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database}")
+    assert completed("zoo show vit-small/") == ["dir,vit-small/"]
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="needs zsh")
+def test_zsh_takes_the_script_before_its_completion_was_started(zoo, tmp_path):
+    (tmp_path / "script").write_text(zoo("completion", "zsh"))
+    asked = f"source {tmp_path}/script; echo $_comps[zoo]"
+    done = subprocess.run(["zsh", "-f", "-c", asked], capture_output=True, text=True, check=True)
+    assert (done.stdout.strip(), done.stderr) == ("_zoo_completion", "")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -83,5 +83,8 @@ def local_references() -> list[str]:
         found = [str(name) for (name,) in names]
         aliases = "SELECT name, alias FROM registered_model_aliases ORDER BY name, alias"
         found += [f"{name}@{alias}" for name, alias in database.execute(aliases)]
-        versions = "SELECT name, version FROM model_versions ORDER BY name, version"
+        versions = (
+            "SELECT name, version FROM model_versions "
+            "WHERE current_stage != 'Deleted_Internal' ORDER BY name, version"  # by `zoo rm`
+        )
         return found + [f"{name}/{version}" for name, version in database.execute(versions)]
