@@ -167,6 +167,8 @@ def test_settings_are_plain_values():
     [
         ({"shown_images": 0}, "shown_images: expected at least 1, got 0"),
         ({"seed": -1}, "seed: expected 0 to 4294967295, got -1"),
+        ({"pool": "max"}, "pool: expected one of flatten, gap, cls, tokens, got 'max'"),
+        ({"layers": "["}, r"layers: expected 'blocks', 'all' or a regular expression, got '\['"),
     ],
 )
 def test_settings_of_a_comparison_are_checked(wrong, message):

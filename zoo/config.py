@@ -21,6 +21,7 @@ T = TypeVar("T")
 SCHEDULES = ("cosine", "constant")
 OPTIMIZERS = ("adam", "adamw", "sgd")
 PRECISIONS = ("auto", "bf16", "float32")
+POOLS = ("flatten", "gap", "cls", "tokens")
 SEEDS = range(2**32)  # NumPy takes no others
 # The registry's rule (zoo.registry.references); models and subsets become folders, too.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
@@ -137,6 +138,7 @@ class CompareConfig:
             _check("compare.pairs", len(pair) >= 2, "two or more names in each entry", pair)
         _check("compare.images", self.images >= 4, "at least 4", self.images)
         _check("compare.batch_size", self.batch_size >= 4, "at least 4", self.batch_size)
+        check_layers(self.layers)
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,8 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_layers(self.layers)
+        _check("pool", self.pool in POOLS, f"one of {', '.join(POOLS)}", self.pool)
         _check("shown_images", self.shown_images >= 1, "at least 1", self.shown_images)
         _check("seed", self.seed in SEEDS, "0 to 4294967295", self.seed)
 
@@ -200,6 +204,17 @@ class Params:
             raise unknown("model (no entry under `models` in params.yaml)", model, self.models)
         settings = dataclasses.asdict(self.train) | self.models[model].train
         return from_mapping(TrainConfig, settings, f"models.{model}.train")
+
+
+def check_layers(selection: str) -> str:
+    """Return a choice of layers, or raise `UserError` where it is no regular expression."""
+    try:
+        re.compile(selection)
+    except re.error as error:
+        raise UserError(
+            f"layers: expected 'blocks', 'all' or a regular expression, got {selection!r}: {error}"
+        ) from None
+    return selection
 
 
 def check_kwargs(arch: str, kwargs: Mapping[str, Any]) -> None:

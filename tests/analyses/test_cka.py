@@ -309,4 +309,4 @@ def test_the_floor_does_not_hang_on_the_order_of_the_images():
 
 def test_an_unknown_pooling_is_named():
     with pytest.raises(UserError, match="pool: expected one of flatten, gap, cls, tokens"):
-        compared([two("x")], IMAGES, pool="max")
+        Settings(pool="max")

@@ -40,11 +40,9 @@ from zoo.analyses.measures.linear_cka import (
 )
 from zoo.analyses.places import name_copies, pool_activation
 from zoo.capture.taps import Tap
-from zoo.errors import UserError
 
 __all__ = [
     "ABOUT",
-    "POOLS",
     "CentredGram",
     "centred_gram",
     "cka_from_hsic",
@@ -80,13 +78,9 @@ ABOUT = About(
     },
 )
 
-POOLS = ("flatten", "gap", "cls", "tokens")
-
 
 def start(study: Study) -> Accumulator:
     """Begin a comparison of all layers of all subjects."""
-    if study.settings.pool not in POOLS:
-        raise UserError(f"pool: expected one of {', '.join(POOLS)}, got {study.settings.pool!r}")
     return _Pairwise(study)
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from zoo.capture.attention import AttentionRecorder, is_attention
+from zoo.config import check_layers
 from zoo.errors import UserError
 from zoo.models.modes import evaluating
 from zoo.models.preprocess import first_tensor
@@ -167,13 +168,8 @@ def select_layers(layers: Trace, selection: str) -> tuple[str, ...]:
         chosen = tuple(layer.name for layer in layers if layer.role != "inner")
         # A network without repeated blocks is shown by all its layers.
         return chosen if layers.of_role("block") else tuple(names)
-    try:
-        pattern = re.compile(selection)
-    except re.error as error:
-        raise UserError(
-            f"layers: expected 'blocks', 'all' or a regular expression, got {selection!r}: {error}"
-        ) from None
-    chosen = tuple(name for name in names if pattern.search(name))
+    pattern = check_layers(selection)
+    chosen = tuple(name for name in names if re.search(pattern, name))
     if not chosen:
         shown = ", ".join([*names[:3], "…", *names[-3:]])
         near = difflib.get_close_matches(selection, names, n=1)

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from zoo.cli import options
+from zoo.config import POOLS, Settings
 
 
 @click.command()
@@ -32,9 +33,10 @@ from zoo.cli import options
 @options.layers
 @click.option(
     "--pool",
-    default="flatten",
+    type=click.Choice(POOLS),
+    default=Settings.pool,
     show_default=True,
-    help="Which part of a layer CKA compares: flatten, gap, cls or tokens.",
+    help="Which part of a layer CKA compares.",
 )
 @click.option("--no-references", is_flag=True, help="Leave out untrained networks and other seeds.")
 @options.device
@@ -77,7 +79,6 @@ def command(
     from zoo.cli.output import is_quiet, print_json, warn_of_copy
     from zoo.cli.progress import progress
     from zoo.comparison import file_name
-    from zoo.config import Settings
     from zoo.device import parse_device
     from zoo.errors import UserError
     from zoo.registry.compare import compare_registered, unique_names
@@ -90,6 +91,12 @@ def command(
     chosen, left_out = _names(only), _names(skip)
     if not choose_analyses(chosen, left_out):
         raise UserError("no analysis is left to run: --skip leaves out all of --only")
+    settings = Settings(
+        batch_size=batch_size or Settings.batch_size,
+        layers=layers,
+        pool=pool,
+        references=not no_references,
+    )
     # By default chosen when it is needed: a comparison is found without loading torch.
     device = device and parse_device(device)
     # Only models that lie elsewhere may be the first thing in a new store.
@@ -106,12 +113,7 @@ def command(
             count=images,
             only=chosen,
             skip=left_out,
-            settings=Settings(
-                batch_size=batch_size or Settings.batch_size,
-                layers=layers,
-                pool=pool,
-                references=not no_references,
-            ),
+            settings=settings,
             device=device,
             force=force,
             command=shlex.join(["zoo", *sys.argv[1:]]),

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import click
 
+from zoo.config import check_layers
+
 device = click.option(
     "--device", default="", help="cpu, cuda, cuda:1 [default: a GPU where there is one]."
 )
 layers = click.option(
-    "--layers", default="blocks", show_default=True, help="blocks, all, or a regular expression."
+    "--layers",
+    default="blocks",
+    show_default=True,
+    callback=lambda _context, _option, given: check_layers(given),
+    help="blocks, all, or a regular expression.",
 )
 batch_size = click.option(
     "--batch-size", type=click.IntRange(min=4), help="Images in a batch [default: 128]."
