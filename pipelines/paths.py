@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from zoo.analyses import choose_analyses
-from zoo.config import CompareConfig, Params, load_params
-from zoo.errors import UserError, one_line_errors
+from zoo.analyses import check_analyses
+from zoo.config import Params, load_params
+from zoo.errors import one_line_errors
 
 PARAMS = Path("params.yaml")
 SUBSETS = Path("data/subsets")
@@ -29,13 +29,3 @@ def stage() -> Iterator[Params]:
         params = load_params(PARAMS)
         check_analyses(params.compare)
         yield params
-
-
-def check_analyses(config: CompareConfig) -> None:
-    """Raise `UserError` on a choice of analyses that the last stages could not run."""
-    try:
-        chosen = choose_analyses(config.only, config.skip)
-    except UserError as error:
-        raise UserError(f"{PARAMS}: compare: {error}") from None
-    if not chosen:
-        raise UserError(f"{PARAMS}: compare: no analysis is left; `skip` names all of `only`")

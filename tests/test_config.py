@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipelines.paths import check_analyses
+from zoo.analyses import check_analyses
 from zoo.config import Settings, TrainConfig, from_mapping, load_params
 from zoo.errors import UserError
 
@@ -73,6 +73,16 @@ def test_a_models_own_settings_override_the_common_ones():
         ({"models__vit__train": {"weight_decay": -1}}, "weight_decay: expected 0 or more, got -1"),
         ({"models__a/b": {"arch": "vit"}}, "models, subsets: expected A-Z, .*, got 'a/b'"),
         ({"subsets__..": 10}, r"models, subsets: expected A-Z, .*, got '\.\.'"),
+        ({"subsets__small": 0}, "subsets.small: expected 1 or more images, or all, got 0"),
+        ({"subsets__small": "most"}, "subsets.small: expected 1 or more .* got 'most'"),
+        ({"study__seeds": [0, 0]}, r"study.seeds: expected each of them once, got \[0, 0\]"),
+        ({"study__subsets": ["small", "small"]}, "study.subsets: expected each of them once"),
+        ({"study__models": ["vit", "vit"]}, "study.models: expected each of them once"),
+        ({"train__epochs": {"smal": 20}}, "no entry for the subset 'small': give one number"),
+        (
+            {"models__vit__train": {"epochs": {"full": 2}}},
+            "train.epochs has no entry for the subset 'small'",
+        ),
         ({"models__vit__kwargs": {"num_classes": 3}}, "vit: kwargs hold num_classes, which zoo"),
     ],
 )

@@ -118,6 +118,7 @@ class StudyConfig:
     def __post_init__(self) -> None:
         for name, values in vars(self).items():
             _check(f"study.{name}", bool(values), "one or more", values)
+            _check(f"study.{name}", len(set(values)) == len(values), "each of them once", values)
         fit = all(seed in SEEDS for seed in self.seeds)
         _check("study.seeds", fit, "each 0 to 4294967295", self.seeds)
 
@@ -177,6 +178,9 @@ class Params:
     def __post_init__(self) -> None:
         for name in [*self.models, *self.subsets]:
             _check("models, subsets", NAME.fullmatch(name) is not None, "A-Z, a-z, 0-9, ._+-", name)
+        for name, size in self.subsets.items():
+            fit = size == "all" if isinstance(size, str) else size >= 1
+            _check(f"subsets.{name}", fit, "1 or more images, or all", size)
         for model in self.study.models:
             if model not in self.models:
                 raise unknown(
@@ -190,7 +194,9 @@ class Params:
             if name not in trained:
                 raise unknown("compare.pairs entry (no variant of `study`)", name, trained)
         for model in self.models:
-            self.train_config(model)
+            config = self.train_config(model)
+            for subset in self.study.subsets if model in self.study.models else ():
+                config.epochs_on(subset)
 
     @property
     def variants(self) -> list[tuple[str, str, int]]:

@@ -29,6 +29,10 @@ TEMPORARY = ("models/.*", "reports/.*", "data/subsets/.*", ".comparisons.*", ".z
 MADE = re.compile(r"^\..+\.[a-z0-9_]{8}$")
 LITTLE_BYTES, FULL_BYTES = 5 << 30, 500 << 20
 
+# Where the finding does not say how to mend it.
+MENDS = {"params": "correct it in params.yaml (git diff params.yaml shows what was changed)"}
+LOOK = "zoo -v doctor says where it arose"
+
 Status = Literal["ok", "warning", "wrong"]
 
 
@@ -48,7 +52,8 @@ def examine(checks: Iterable[Callable[[], Iterable[Check]]]) -> Iterator[Check]:
         try:
             yield from check()
         except UserError as error:
-            yield Check(_name(check), "wrong", *_split(str(error)))
+            found, mend = _split(str(error))
+            yield Check(_name(check), "wrong", found, mend or MENDS.get(_name(check), LOOK))
         except Exception as error:
             # A broken installation raises anything; a doctor has to survive it.
             found = " ".join(f"{type(error).__name__}: {error}".split())
@@ -159,11 +164,29 @@ def check_disk(root: Path) -> Iterator[Check]:
     yield Check("disk", status, f"{free / (1 << 30):.1f} GB free in {root}", mend)
 
 
+def check_lost_params(root: Path) -> Iterator[Check]:
+    """Tell a project whose params.yaml is gone from a folder that is no project."""
+    stages = root / "dvc.yaml"
+    if stages.is_file() and "pipelines." in stages.read_text(encoding="utf-8", errors="replace"):
+        found = f"{root} has zoo's dvc.yaml but no params.yaml"
+        yield Check("project", "wrong", found, "git checkout params.yaml")
+
+
 def check_params(root: Path) -> Iterator[Check]:
-    """Read params.yaml as every stage does."""
+    """Read params.yaml as every stage does, and look for what it names."""
+    from zoo.analyses import check_analyses
     from zoo.config import load_params
+    from zoo.data.sources import check_source
+    from zoo.models.build import check_arch
 
     params = load_params(root / "params.yaml")
+    check_source(params.data.source)
+    check_analyses(params.compare)
+    for name, model in params.models.items():
+        try:
+            check_arch(model.arch)
+        except UserError as error:
+            raise UserError(f"models.{name}.arch: {error}") from None
     yield Check("params", "ok", f"params.yaml: {len(params.variants)} variants to train")
 
 
@@ -183,7 +206,8 @@ def check_data(root: Path) -> Iterator[Check]:
             verify_subset(subset)
             read.append(f"{path.name} {len(subset):,}")
         except UserError as error:
-            yield Check("data", "wrong", *_split(str(error)))
+            found, mend = _split(str(error))
+            yield Check("data", "wrong", found, mend or "dvc repro --force subset")
     if len(read) == len(subsets):
         yield Check("data", "ok", f"{', '.join(read)} images; digests are right")
 

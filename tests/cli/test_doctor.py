@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 import time
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
@@ -168,6 +169,37 @@ def test_wrong_params_are_named(of_project):
     (found,) = examine([lambda: check_params(of_project)])
     assert "is not valid YAML" in found.found
     assert "\n" not in found.found
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "found"),
+    [
+        ("data", "source", "digitz", "unknown source 'digitz'"),
+        ("subsets", "small", 0, "subsets.small: expected 1 or more images"),
+        ("compare", "only", ["ckaa"], "compare: unknown analysis 'ckaa'"),
+        ("train", "epochs", {"smal": 20}, "no entry for the subset 'small'"),
+        ("models", "vit", {"arch": "vitt"}, "models.vit.arch: unknown arch 'vitt'"),
+        ("study", "seeds", [0, 0], "study.seeds: expected each of them once"),
+    ],
+)
+def test_params_that_a_later_stage_would_refuse_are_named(of_project, section, key, value, found):
+    content = yaml.safe_load((of_project / "params.yaml").read_text())
+    content[section][key] = value
+    (of_project / "params.yaml").write_text(yaml.safe_dump(content))
+    (check,) = examine([partial(check_params, of_project)])
+    assert check.status == "wrong"
+    assert found in check.found
+    assert check.mend
+
+
+def test_a_project_that_lost_its_params_is_wrong(zoo, of_project, healthy, capsys):
+    (of_project / "params.yaml").unlink()
+    zoo("doctor", status=2)
+    (lost,) = doctor.check_lost_params(of_project)
+    assert lost.found.endswith("has zoo's dvc.yaml but no params.yaml")
+    assert lost.mend == "git checkout params.yaml"
+    (of_project / "dvc.yaml").write_text("stages: {}")
+    assert list(doctor.check_lost_params(of_project)) == []
 
 
 def test_missing_and_damaged_data_are_named(of_project, digits_folder):

@@ -57,6 +57,9 @@ MET = {
     "report/test_html.py::test_a_damaged_comparison_is_named_in_one_line": [
         "is damaged (…); run the comparison again"
     ],
+    "test_config.py::test_a_stage_does_not_begin_with_analyses_that_are_not_there": [
+        "params.yaml: compare:"
+    ],
     "test_config.py::test_a_wrong_key_or_value_is_named": [
         ": expected …, got",
         "unknown compare.pairs entry (no variant of `study`)",

@@ -6,7 +6,8 @@ import importlib
 from collections.abc import Sequence
 from types import ModuleType
 
-from zoo.errors import unknown
+from zoo.config import CompareConfig
+from zoo.errors import UserError, unknown
 
 ANALYSES = {
     "accuracy": "zoo.analyses.accuracy",
@@ -42,3 +43,13 @@ def choose_analyses(only: Sequence[str] = (), skip: Sequence[str] = ()) -> tuple
         if name not in ANALYSES:
             raise unknown("analysis", name, ANALYSES)
     return tuple(n for n in ANALYSES if (not only or n in only) and n not in skip)
+
+
+def check_analyses(config: CompareConfig) -> None:
+    """Raise `UserError` on a choice of analyses in params.yaml that no stage could run."""
+    try:
+        chosen = choose_analyses(config.only, config.skip)
+    except UserError as error:
+        raise UserError(f"params.yaml: compare: {error}") from None
+    if not chosen:
+        raise UserError("params.yaml: compare: no analysis is left; `skip` names all of `only`")

@@ -34,7 +34,9 @@ def command(as_json: bool) -> None:
     root = find_root().resolve()
     checks = [doctor.check_packages, doctor.check_torchvision, doctor.check_device]
     checks += [partial(doctor.check_disk, root), partial(check_store, root)]
-    if is_project(root):
+    if not is_project(root):
+        checks.append(partial(doctor.check_lost_params, root))
+    else:
         of_project = (doctor.check_params, doctor.check_data, doctor.check_dvc)
         checks += [partial(check, root) for check in (*of_project, doctor.check_leftovers)]
     found = []
