@@ -64,3 +64,35 @@ def test_labels_below_zero_are_named(digit_images):
     labels = np.full(len(digit_images[0]), -1)
     with pytest.raises(UserError, match="labels: expected class indices from 0 on, got -1"):
         compare_models([model], digit_images[0], labels)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda _: zoo.load(3), "expected a model's name or folder as text, got int '3'"),
+        (
+            lambda _: zoo.wrap("x", image_size=8),
+            "expected a network to wrap, got str",
+        ),
+        (
+            lambda _: zoo.wrap(small_network(0), image_size=8, classnames=[]),
+            "unknown argument of zoo.wrap: 'classnames'; did you mean 'class_names'",
+        ),
+        (lambda images: zoo.compare("a", images), "models: expected a list of them, got str"),
+        (
+            lambda images: compare(images, small_network(0), class_names=["a", "b", "c"]),
+            "net0: expected an output for each of its 3 class_names, got 10 outputs; name all",
+        ),
+    ],
+)
+def test_what_python_cannot_take_is_told_as_expected_and_got(digit_images, call, message):
+    with pytest.raises(UserError, match=message):
+        call(digit_images[0])
+
+
+def test_one_analysis_may_be_named_without_a_list(digit_images):
+    model = zoo.wrap(small_network(0), image_size=16)
+    images = digit_images[0][:8]
+    assert set(zoo.compare([model], images, only="cka").results) == {"cka"}
+    with pytest.raises(UserError, match="unknown analysis 'ckaa'"):
+        zoo.compare([model], images, skip="ckaa")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,8 +18,11 @@ from zoo.config import Settings
 from zoo.data.subsets import content_digest
 from zoo.device import parse_device
 from zoo.engine import OnProgress, compare_models
-from zoo.errors import UserError
+from zoo.errors import UserError, unknown
 from zoo.models.files import LoadedModel, describe_module, digest_in_memory
+from zoo.models.spec import ModelSpec
+
+FIELDS = {field.name for field in dataclasses.fields(ModelSpec)} - {"name", "image_size"}
 
 
 def load(reference: str) -> LoadedModel:
@@ -27,6 +31,11 @@ def load(reference: str) -> LoadedModel:
     Raises:
         UserError: there is no such model, or it is damaged.
     """
+    if not isinstance(reference, str):
+        raise UserError(
+            f"expected a model's name or folder as text, got {type(reference).__name__} "
+            f"{str(reference)[:80]!r}"
+        )
     from zoo.registry import load as load_reference
 
     return load_reference(reference)
@@ -41,7 +50,17 @@ def wrap(module: nn.Module, *, name: str = "", image_size: int, **known: Any) ->
         image_size: pixels a side of its input; images of other sizes are resized to it.
         known: other fields of `zoo.models.spec.ModelSpec`, such as `mean` and `std` (a
             channel's, for pixels scaled to 0..1) and `class_names`.
+
+    Raises:
+        UserError: `module` is no network, or a field is unknown or does not fit.
     """
+    if not isinstance(module, nn.Module):
+        raise UserError(
+            f"expected a network to wrap, got {type(module).__name__}: give a torch.nn.Module; "
+            "zoo.load takes names and folders"
+        )
+    if strange := sorted(known.keys() - FIELDS):
+        raise unknown("argument of zoo.wrap:", strange[0], FIELDS)
     return describe_module(
         module, name=name or type(module).__name__, image_size=image_size, **known
     )
@@ -53,8 +72,8 @@ def compare(
     labels: ArrayLike | None = None,
     *,
     class_names: Sequence[str] = (),
-    only: Sequence[str] = (),
-    skip: Sequence[str] = (),
+    only: str | Sequence[str] = (),
+    skip: str | Sequence[str] = (),
     settings: Settings | None = None,
     device: str | torch.device = "cpu",
     on_progress: OnProgress | None = None,
@@ -66,8 +85,8 @@ def compare(
         images: (n, height, width, 3) uint8; each model gets them resized and normalised its way.
         labels: (n,) class indices, where known.
         class_names: names of the classes; those of the first model by default.
-        only: analyses to run, instead of all.
-        skip: analyses to leave out.
+        only: analyses to run, instead of all; a text is one name.
+        skip: analyses to leave out, likewise.
         settings: batch size, layers, pooling and so on.
         device: where the networks run: the CPU unless told otherwise, such as by `"cuda"`.
         on_progress: is called with (images done, images in all).
@@ -77,11 +96,17 @@ def compare(
         it shows its report.
 
     Raises:
-        UserError: models with the same name, images of another form, unknown analyses or layers,
-            or a device that is not here.
+        UserError: models with the same name or with other than one output for each of their
+            classes, images of another form, unknown analyses or layers, or a device that is not
+            here.
     """
+    only, skip = ([names] if isinstance(names, str) else names for names in (only, skip))
+    if isinstance(models, str | LoadedModel | nn.Module):
+        raise UserError(f"models: expected a list of them, got {type(models).__name__}")
     settings, device = settings or Settings(), parse_device(str(device))
     loaded = [load(model) if isinstance(model, str) else _wrapped(model) for model in models]
+    for model in loaded:
+        _check_outputs(model)
     pixels = np.asarray(images)
     known = None if labels is None else np.asarray(labels, dtype=np.int64)
     names = list(class_names) or (loaded[0].spec.class_names if loaded else [])
@@ -112,6 +137,19 @@ def compare(
         settings,
     )
     return Comparison(findings, tuple(judge(findings)), digest, seen)
+
+
+def _check_outputs(model: LoadedModel) -> None:
+    """Raise `UserError` unless a model has one output for each of its named classes."""
+    names, side = model.spec.class_names, model.spec.image_size
+    if not names:
+        return
+    outputs = model(np.zeros((1, side, side, 3), np.uint8)).shape[-1]
+    if outputs != len(names):
+        raise UserError(
+            f"{model.name}: expected an output for each of its {len(names)} class_names, "
+            f"got {outputs} outputs; name all of them, or none"
+        )
 
 
 def _wrapped(model: object) -> LoadedModel:
