@@ -65,8 +65,16 @@ def test_a_keyword_can_be_a_commands_name(monkeypatch):
         (["--verson"], "--version"),
         (["compare", "a", "b", "--imges", "3"], "'--imges'. Did you mean '--images'? (see: zoo "),
         (["compare"], "Missing argument 'REFERENCES...'. (see: zoo compare --help)"),
-        (["compare", "a", "b", "--images", "two"], "'two' is not a valid integer range"),
-        (["completion", "tcsh"], "'tcsh' is not one of 'bash', 'zsh', 'fish'"),
+        (
+            ["compare", "a", "b", "--images", "two"],
+            "expected a whole number of 4 or more, got 'two'",
+        ),
+        (["compare", "a", "b", "--images", "3"], "expected a whole number of 4 or more, got 3 ("),
+        (["transfer", "a", "--learning-rate", "0"], "expected a number above 0, got 0"),
+        (["ui", "--port", "0"], "'--port': expected a whole number from 1 to 65535, got 0 (see: "),
+        (["compare", "a", "b", "--pool", "foo"], "expected one of flatten, gap, cls, tokens, got "),
+        (["list", "--filter"], "Option '--filter' requires an argument. (see: zoo list --help)"),
+        (["completion", "tcsh"], "expected one of bash, zsh, fish, got 'tcsh'"),
     ],
 )
 def test_a_typo_ends_in_one_line_with_a_suggestion(arguments, line):
@@ -208,7 +216,10 @@ def test_the_registry_is_listed_and_shown(zoo, registered):
             ["compare", "vit-small", "vit-gap-small", "--layers", "("],
             "a regular expression, got '('",
         ),
-        (["compare", "vit-small", "vit-gap-small", "--data", "nothing"], "no file nothing"),
+        (
+            ["compare", "vit-small", "vit-gap-small", "--data", "nothing"],
+            "no subset in nothing",
+        ),
         (["compare", "vit-small", "vit-gap-small", "--out", "."], "zoo did not write it"),
         (["compare", "vit-small", "vit-gap-small", "--device", "bogus"], "unknown device 'bogus'"),
         (

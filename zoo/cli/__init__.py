@@ -9,6 +9,7 @@ import importlib
 import keyword
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,9 @@ COMMANDS = (
     "predict", "ui", "analyses", "claims",
     "promote", "tag", "describe", "rm", "verify", "doctor", "completion",
 )  # fmt: skip
+
+
+NOT_FIT = re.compile(r"(?P<value>.+?) is not (?:a valid|in the range|one of) ")
 
 
 class LazyGroup(click.Group):
@@ -67,22 +71,45 @@ class LazyGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; what a user can mend ends in one line and status 2."""
         # Inside click, which else ends on Ctrl-C and on a closed pipe in its own way, with 1.
-        with one_line_errors(), _usage_in_one_line():
+        with one_line_errors(), _usage_in_one_line(ctx):
             result = super().invoke(ctx)
             sys.stdout.flush()
             return result
 
 
 @contextmanager
-def _usage_in_one_line() -> Iterator[None]:
+def _usage_in_one_line(group: click.Context | None = None) -> Iterator[None]:
     """Tell a wrong option or a missing argument as zoo tells all bad input."""
     try:
         yield
     except click.exceptions.NoArgsIsHelpError:
         raise
     except click.UsageError as error:
-        path = error.ctx.command_path if error.ctx else "zoo"
-        raise UserError(f"{error.format_message()} (see: {path} --help)") from None
+        # Click names no command where an option lacks its argument.
+        asked = [group.invoked_subcommand] if group and group.invoked_subcommand else []
+        path = error.ctx.command_path if error.ctx else " ".join(["zoo", *asked])
+        raise UserError(f"{_told(error)} (see: {path} --help)") from None
+
+
+def _told(error: click.UsageError) -> str:
+    """Say click's phrases for a value of another type as zoo does: expected, got."""
+    if isinstance(error, click.BadParameter) and error.param:
+        got = NOT_FIT.match(error.message)
+        if got and (expected := _expected(error.param.type)):
+            hint = error.param.get_error_hint(error.ctx or click.Context(cli))
+            return f"{hint}: expected {expected}, got {got['value']}"
+    return error.format_message()
+
+
+def _expected(kind: click.ParamType) -> str:
+    if isinstance(kind, click.Choice):
+        return f"one of {', '.join(map(str, kind.choices))}"
+    if not isinstance(kind, click.IntRange | click.FloatRange):
+        return ""
+    number = "a whole number" if isinstance(kind, click.IntRange) else "a number"
+    if kind.max is not None:
+        return f"{number} from {kind.min} to {kind.max}"
+    return f"{number} above {kind.min}" if kind.min_open else f"{number} of {kind.min} or more"
 
 
 @click.group(
