@@ -5,7 +5,10 @@ import sys
 
 import click
 import pytest
+from click.testing import CliRunner
+from PIL import Image
 
+from zoo.cli import cli
 from zoo.cli.output import print_table
 
 
@@ -47,3 +50,25 @@ def test_the_list_and_a_model_are_whole_on_a_narrow_terminal(zoo, registered, mo
     shown = zoo("show", "vit-small").splitlines()
     assert shown[0].split() == ["model", "vit-small"]
     assert sum(line.endswith(f"  {digest}") for line in shown) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "note"),
+    [
+        (
+            ["compare", "vit-small", "vit-gap-small", "--images", "5000", "--only", "accuracy"],
+            "Note: --images 5,000: there are 359; all were compared",
+        ),
+        (
+            ["predict", "vit-small", "a.png", "--top", "99"],
+            "Note: --top 99: there are 10 classes; all are named",
+        ),
+    ],
+)
+def test_more_than_there_is_is_told_on_stderr(registered, tmp_path, arguments, note):
+    Image.new("RGB", (16, 16)).save(tmp_path / "a.png")
+    given = [str(tmp_path / "a.png") if word == "a.png" else word for word in arguments]
+    done = CliRunner().invoke(cli, [*given, "--json"])
+    assert done.exit_code == 0
+    assert note in done.stderr.splitlines()
+    json.loads(done.stdout)

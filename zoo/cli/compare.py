@@ -119,6 +119,8 @@ def command(
             command=shlex.join(["zoo", *sys.argv[1:]]),
             on_progress=on_progress,
         )
+    if images and images > (there := done.report["images"]["count"]):
+        click.echo(f"Note: --images {images:,}: there are {there:,}; all were compared", err=True)
     if as_json:
         print_json(done.report)
     elif is_quiet():

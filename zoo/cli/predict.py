@@ -53,6 +53,8 @@ def command(reference: str, images: tuple[Path, ...], top: int, device: str, as_
     model.module.to(parse_device(device))
     with progress("predict", "images") as on_progress:
         predicted, unread = _predict(model, files, top, on_progress)
+    if top > (classes := len(model.spec.class_names)):
+        click.echo(f"Note: --top {top}: there are {classes} classes; all are named", err=True)
     if as_json:
         print_json(predicted)
     else:

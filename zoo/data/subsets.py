@@ -51,6 +51,11 @@ class Subset:
 
 def load_subset(folder: Path) -> Subset:
     """Open a subset as memory maps; raise `UserError` where a file is missing or damaged."""
+    if not (folder / DESCRIPTION).is_file():
+        raise UserError(
+            f"no subset in {folder}: expected a folder with {DESCRIPTION}, such as "
+            "data/subsets/test; `dvc repro subset` makes them"
+        )
     info = from_mapping(SubsetInfo, read_json(folder / DESCRIPTION), str(folder / DESCRIPTION))
     images = _open_array(folder / IMAGES, np.uint8)
     labels = _open_array(folder / LABELS, np.int64)
