@@ -72,3 +72,17 @@ def test_more_than_there_is_is_told_on_stderr(registered, tmp_path, arguments, n
     assert done.exit_code == 0
     assert note in done.stderr.splitlines()
     json.loads(done.stdout)
+
+
+def test_a_report_that_takes_anothers_place_is_told(registered, tmp_path):
+    def compare(only):
+        out = str(tmp_path / "report")
+        asked = ["compare", "vit-small", "vit-gap-small", "--only", only, "--out", out]
+        done = CliRunner().invoke(cli, [*asked, "--images", "16"])
+        assert done.exit_code == 0
+        return done.stderr
+
+    assert "held the report of" not in compare("accuracy")
+    assert "held the report of" not in compare("accuracy")
+    assert "held the report of `zoo" in compare("cka")
+    assert "MLflow keeps it" in compare("accuracy")

@@ -67,7 +67,8 @@ def command(
     models:/…, timm:NAME (published weights) or a folder.
 
     The report is written into a folder and logged to MLflow. Asking for the same comparison
-    again finds it instead of computing it.
+    again finds it instead of computing it. Another comparison of the same models (other --only,
+    --images, …) replaces the folder; the first one, asked for again, is fetched from MLflow.
 
     \b
     Examples:
@@ -104,6 +105,7 @@ def command(
     warn_of_copy(store)
     models = [resolve(store, reference) for reference in references]
     folder = out or store.root / "reports" / file_name("__".join(unique_names(models)))
+    before = _report_in(folder)
     with progress("compare", "images") as on_progress:
         done = compare_registered(
             store,
@@ -119,6 +121,12 @@ def command(
             command=shlex.join(["zoo", *sys.argv[1:]]),
             on_progress=on_progress,
         )
+    if before and before.get("digest") != done.report["digest"]:
+        click.echo(
+            f"Note: {folder} held the report of `{before.get('command')}`: MLflow keeps it, and "
+            "the same question fetches it again; --out keeps two side by side",
+            err=True,
+        )
     if images and images > (there := done.report["images"]["count"]):
         click.echo(f"Note: --images {images:,}: there are {there:,}; all were compared", err=True)
     if as_json:
@@ -127,6 +135,18 @@ def command(
         click.echo(folder / "report.html")
     else:
         _print_summary(done, store, models)
+
+
+def _report_in(folder: Path) -> dict[str, Any] | None:
+    """Return the report that a folder holds already; None where there is none to be read."""
+    from zoo.errors import UserError
+    from zoo.files import read_json
+
+    try:
+        report = read_json(folder / "report.json")
+    except (UserError, OSError):
+        return None
+    return report if isinstance(report, dict) else None
 
 
 def _names(given: str) -> list[str]:
