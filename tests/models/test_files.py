@@ -89,7 +89,7 @@ def edit_spec(**changes):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (damage_weights, r"model\.safetensors is damaged"),
+        (damage_weights, r"model\.safetensors is damaged: .*; fetch or train it again"),
         (
             huge_header,
             r"model\.safetensors is damaged: its header claims 4,611,686,018,427,387,904",
@@ -100,8 +100,12 @@ def edit_spec(**changes):
             r"model\.safetensors is damaged: its header claims 1,048,576 bytes",
         ),
         (extra_key, "'extra': expected nothing, got"),
-        (wrong_shape, "'head.bias': expected"),
+        (wrong_shape, r"'head.bias': expected 10 float32, got 3 float32 \(1 differ\); take both"),
         (edit_spec(arch="os.system"), "unknown arch 'os.system'"),
+        (
+            edit_spec(arch="vitt"),
+            "unknown arch 'vitt'; did you mean 'vit'.*valid: vit, vit-gap, resnet18, mixer, or any",
+        ),
         (edit_spec(module="evil"), "unknown key in .*: 'module'"),
         (edit_spec(std=[0, 1, 1]), "3 positive standard deviations"),
         (edit_spec(image_size="big"), "image_size: expected int"),

@@ -146,7 +146,10 @@ def _timm_factory(name: str) -> Factory:
     import timm
 
     if not timm.is_model(name.split(".")[0]):
-        raise unknown("arch", name, [*ARCHITECTURES, *nearest(name, timm.list_models())])
+        near = difflib.get_close_matches(name, [*ARCHITECTURES, *timm.list_models()], n=3)
+        hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ";"
+        own = ", ".join(ARCHITECTURES)
+        raise UserError(f"unknown arch {name!r}{hint} valid: {own}, or any name that timm has")
 
     def factory(classes: int, image_size: int, kwargs: dict[str, Any]) -> nn.Module:
         config = timm.get_pretrained_cfg(name)

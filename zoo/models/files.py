@@ -28,6 +28,7 @@ LARGEST_IMAGE = 4096  # pixels a side
 LARGEST_NUMBER = 100_000
 LONGEST_NAME = 200  # characters
 MOST_ARGUMENTS = 1000
+MEND = "fetch or train it again (dvc pull, dvc repro, zoo pull)"
 LARGEST_HEADER = 16 << 20  # bytes; 100,000 tensors need less
 
 
@@ -76,7 +77,7 @@ def load_model(folder: Path, *, name: str = "", uri: str = "") -> LoadedModel:
         # Copied, since tensors inside the file are not aligned: kernels would round otherwise.
         weights = {name: t.clone() for name, t in load_file(folder / WEIGHTS).items()}
     except (SafetensorError, ValueError, OSError) as error:
-        raise UserError(f"{folder / WEIGHTS} is damaged: {error}") from None
+        raise UserError(f"{folder / WEIGHTS} is damaged: {error}; {MEND}") from None
     module = _build_with(weights, spec, folder)
     module.eval()
     return LoadedModel(name or spec.name, module, spec, digest, uri or str(folder))
@@ -158,7 +159,7 @@ def _check_header(path: Path) -> None:
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
     if size > min(LARGEST_HEADER, path.stat().st_size):
-        raise UserError(f"{path} is damaged: its header claims {size:,} bytes")
+        raise UserError(f"{path} is damaged: its header claims {size:,} bytes; {MEND}")
 
 
 @contextmanager
@@ -180,12 +181,19 @@ def _no_larger_than(weights: Mapping[str, torch.Tensor], folder: Path) -> Iterat
 
 
 def _check_fit(module: nn.Module, weights: dict[str, torch.Tensor], folder: Path) -> None:
-    expected = {name: (t.shape, t.dtype) for name, t in module.state_dict().items()}
-    got = {name: (t.shape, t.dtype) for name, t in weights.items()}
+    expected = {name: _form(t) for name, t in module.state_dict().items()}
+    got = {name: _form(t) for name, t in weights.items()}
     wrong = sorted(set(expected) ^ set(got)) or [n for n in expected if expected[n] != got[n]]
     if wrong:
-        name = wrong[0]
+        name, others = wrong[0], len(wrong)
         raise UserError(
             f"{folder / WEIGHTS} does not fit {SPEC}: {name!r}: expected "
-            f"{expected.get(name, 'nothing')}, got {got.get(name, 'nothing')} ({len(wrong)} differ)"
+            f"{expected.get(name, 'nothing')}, got {got.get(name, 'nothing')} ({others} differ); "
+            f"take both files from one training, or {MEND}"
         )
+
+
+def _form(tensor: torch.Tensor) -> str:
+    """Say a tensor's sides and type, as `3 x 16 float32`."""
+    sides = " x ".join(map(str, tensor.shape)) or "one"
+    return f"{sides} {str(tensor.dtype).removeprefix('torch.')}"
