@@ -58,6 +58,7 @@ def test_an_alias_moves_and_says_from_where(zoo, kept):
 
 
 def test_tags_are_found_again(zoo, kept):
+    assert "vit-small has no tags; zoo tag vit-small KEY=VALUE sets" in zoo("tag", "vit-small")
     assert zoo("tag", "vit-small", "stage=in review", "owner=ada").splitlines()[1:] == [
         "owner  ada",
         "stage  in review",
@@ -83,7 +84,8 @@ def test_a_list_is_sorted_filtered_and_cut(zoo, kept, capsys):
 def test_a_description_is_shown_set_and_read_from_a_file(zoo, kept):
     assert zoo("describe", "vit-small").startswith("# vit-small\n")
     (kept / "notes.md").write_text("*Ours*\n\x1b[31m")
-    zoo("describe", "vit-small", "--file", "notes.md")
+    said = zoo("describe", "vit-small", "--file", "notes.md")
+    assert said == "vit-small now has a description of 12 characters\n"
     assert zoo("describe", "vit-small") == "*Ours*\n[31m\n"  # no escape reaches the terminal
     assert "got both" in zoo("describe", "vit-small", "x", "--file", "notes.md", status=2)
     (kept / "bad.md").write_bytes(b"\xff")
@@ -95,7 +97,7 @@ def test_a_description_is_shown_set_and_read_from_a_file(zoo, kept):
     said = zoo("describe", "vit-small", "x", "--clear", status=2)
     assert "--clear leaves no description: expected no text beside it" in said
     assert zoo("describe", "vit-small") == "*Ours*\n[31m\n"
-    assert zoo("describe", "vit-small", "--clear") == ""
+    assert zoo("describe", "vit-small", "--clear") == "vit-small now has no description\n"
     assert zoo("describe", "vit-small") == "\n"
 
 

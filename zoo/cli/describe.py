@@ -47,6 +47,9 @@ def command(reference: str, text: str | None, file: TextIO | None, clear: bool) 
     if clear:
         text = ""
     described = describe(open_store(create=False), reference, text)
-    if text is None:
+    if text is not None:
+        now = f"a description of {len(text):,} characters" if text else "no description"
+        click.echo(f"{reference} now has {now}")
+    else:
         # A description may come from anyone: what is no text does not reach the terminal.
         click.echo("".join(c for c in described if c.isprintable() or c in "\n\t"))

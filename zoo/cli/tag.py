@@ -35,4 +35,7 @@ def command(reference: str, values: tuple[str, ...], remove: tuple[str, ...]) ->
     if both := sorted(pairs.keys() & set(remove)):
         raise UserError(f"tag {both[0]!r} is both set and removed: expected one of them")
     tags = tag(open_store(create=False), reference, pairs, remove)
-    print_table(("tag", "value"), sorted(tags.items()))
+    if tags:
+        print_table(("tag", "value"), sorted(tags.items()))
+    else:
+        click.echo(f"{reference} has no tags; zoo tag {reference} KEY=VALUE sets one")
