@@ -239,3 +239,9 @@ def test_a_folder_for_files_that_somebody_chose_may_be_empty_yet(tmp_path, datab
     store = open_store(tmp_path / "project")
     experiment = store.client.create_experiment(TRAIN, place)
     assert open_store(tmp_path / "project").experiment_id(TRAIN) == experiment
+
+
+def test_a_store_that_is_no_database_is_named(tmp_path):
+    (tmp_path / "mlflow.db").write_text("no database")
+    with pytest.raises(UserError, match=r"mlflow\.db is no SQLite database: .* move it away"):
+        open_store(tmp_path)

@@ -24,6 +24,7 @@ TRAIN, DATA, COMPARE = "zoo-train", "zoo-data", "zoo-compare"
 EXPERIMENTS = (TRAIN, DATA, COMPARE)
 ARTIFACTS, OWN = "mlartifacts", ".zoo"
 LOCK_SECONDS = 600
+SQLITE = b"SQLite format 3\0"  # how every such file begins
 KINDS = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")
 
 
@@ -125,6 +126,7 @@ def open_store(root: Path | None = None, *, create: bool = True) -> Store:
             "register` makes its registry) or set MLFLOW_TRACKING_URI to that of a server"
         )
     if path is not None and path.exists():
+        _check_database(path)
         _check_not_moved(path)
     try:
         with explained(uri):
@@ -154,6 +156,16 @@ def told_of_copy(store: Store) -> tuple[str, str] | None:
 def show_uri(store: Store) -> str:
     """Return the store's address as it may be printed."""
     return redact(store.uri)
+
+
+def _check_database(path: Path) -> None:
+    with path.open("rb") as file:
+        begin = file.read(len(SQLITE))
+    if begin not in (b"", SQLITE):
+        raise UserError(
+            f"{path} is no SQLite database: expected MLflow's; move it away and run `zoo "
+            "register`, or correct MLFLOW_TRACKING_URI"
+        )
 
 
 def _check_not_moved(database: Path) -> None:
