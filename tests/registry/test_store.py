@@ -72,12 +72,6 @@ def test_a_deleted_experiment_is_told_with_the_way_back(store, root):
         open_store(root).experiment_id(TRAIN)
 
 
-def test_a_database_that_is_none_ends_in_one_line(tmp_path):
-    (tmp_path / "mlflow.db").write_text("this is a text, not a database")
-    with pytest.raises(UserError, match=r"MLflow at sqlite:///.*mlflow\.db: .*not a database"):
-        open_store(tmp_path)
-
-
 @pytest.mark.parametrize("uri", ["ftp://me:secret@host/zoo", "file:///tmp/mlruns", "./mlruns"])
 def test_an_address_of_an_unknown_kind_ends_in_one_line(tmp_path, monkeypatch, uri):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
