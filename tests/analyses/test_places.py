@@ -16,6 +16,7 @@ from zoo.analyses.places import (
     layout_of,
     mean_over_places,
     name_copies,
+    name_sorted,
     places_of,
     pool_activation,
 )
@@ -153,3 +154,12 @@ def test_images_are_drawn_once_each_and_in_order():
     assert chosen.tolist() == choose_images(100, 30, seed=0).tolist()
     assert chosen.tolist() != choose_images(100, 30, seed=1).tolist()
     assert choose_images(5, 30, seed=0).tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("classes", [2, 10, 300])
+def test_images_sorted_by_class_are_named_and_shuffled_ones_are_not(classes):
+    labels = np.random.default_rng(0).integers(0, classes, 360)
+    assert name_sorted(labels, 60) == []
+    (note,) = name_sorted(np.sort(labels), 60)
+    assert note.startswith("the images are sorted by class: a batch holds ")
+    assert name_sorted(None, 60) == name_sorted(np.sort(labels)[:40], 20) == []

@@ -38,7 +38,7 @@ from zoo.analyses.measures.linear_cka import (
     pairwise_hsic,
     u_centre,
 )
-from zoo.analyses.places import name_copies, pool_activation
+from zoo.analyses.places import name_copies, name_sorted, pool_activation
 from zoo.capture.taps import Tap
 
 __all__ = [
@@ -194,6 +194,7 @@ def _summarise(
         for i, why in sorted(problems.items())
     ]
     notes += name_copies(study.images)
+    notes += name_sorted(study.labels, study.settings.batch_size)
     ends = None
     if len(hsic) >= 2:
         usable = hsic.copy()

@@ -13,10 +13,13 @@ import torch
 from numpy.typing import NDArray
 
 from zoo.analyses.base import Subject
+from zoo.data.sampling import even_batches
 from zoo.models.preprocess import model_input, resize_and_crop
 
 MAX_LAYERS = 32
 SMALLEST_GRID = 4  # places along a side: of fewer, hardly anything can be said
+# Fewer images, or a share nearer to 1, would call chance an order.
+SORTED_IMAGES, SORTED_SHARE = 64, 0.8
 
 
 @dataclass(frozen=True)
@@ -146,6 +149,22 @@ def name_copies(images: NDArray[np.uint8]) -> list[str]:
     """Return a note where images occur more than once: they make any two layers more alike."""
     copies = len(images) - len({hash(image.tobytes()) for image in images})
     return [f"{copies:,} of {len(images):,} images are copies of others"] if copies else []
+
+
+def name_sorted(labels: NDArray[np.int64] | None, batch_size: int) -> list[str]:
+    """Say where batches hold far fewer classes than batches drawn at random would."""
+    if labels is None or len(labels) < SORTED_IMAGES:
+        return []
+    ends = even_batches(len(labels), batch_size)
+    share = np.unique(labels, return_counts=True)[1] / len(labels)
+    held = np.mean([len(np.unique(labels[a:b])) for a, b in ends])
+    expected = np.mean([(1 - (1 - share) ** (b - a)).sum() for a, b in ends])
+    if held > SORTED_SHARE * expected:
+        return []
+    return [
+        f"the images are sorted by class: a batch holds {held:.1f} of {len(share)} classes, where "
+        f"{expected:.1f} are expected at random; estimates over batches are biased, shuffle them"
+    ]
 
 
 def choose_images(count: int, most: int, seed: int) -> NDArray[np.int64]:
