@@ -175,6 +175,7 @@ def test_settings_are_plain_values():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
+        ({"batch_size": 3}, "batch_size: expected at least 4, got 3"),
         ({"shown_images": 0}, "shown_images: expected at least 1, got 0"),
         ({"seed": -1}, "seed: expected 0 to 4294967295, got -1"),
         ({"pool": "max"}, "pool: expected one of flatten, gap, cls, tokens, got 'max'"),

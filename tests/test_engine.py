@@ -341,7 +341,7 @@ def test_the_models_come_back_as_they_were(make_model, digit_images):
         ({"models": ["v", "v"]}, "different names, got v, v"),
         ({"images": np.zeros((8, 16, 16), np.uint8)}, "expected \\(n, height, width, 3\\) uint8"),
         ({"images": np.zeros((8, 16, 16, 3), np.float32)}, "got \\(8, 16, 16, 3\\) float32"),
-        ({"images": np.zeros((3, 16, 16, 3), np.uint8)}, "at least 4 images"),
+        ({"images": np.zeros((3, 16, 16, 3), np.uint8)}, "expected at least 4 images, got 3"),
         ({"labels": np.zeros(7, np.int64)}, "expected 8 labels, got 7"),
         ({"only": ["ckaa"]}, "unknown analysis 'ckaa'; did you mean 'cka'"),
     ],

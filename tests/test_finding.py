@@ -34,9 +34,19 @@ def test_the_better_of_two_comes_first_and_the_difference_has_its_interval(pair,
     ends[0] *= sign
     accuracy = result({"accuracy/v": 0.5, "accuracy/c": 0.8}, **{f"difference/{pair}": ends})
     assert describe_finding(found([V, C], accuracy=accuracy), []) == (
-        "c classifies 80.0% of 200 images correctly and v 50.0%: 30.0 points fewer "
+        "c classifies 80.0% of 200 images correctly and v 50.0%: 30.0 points less "
         "(95 % interval 20.0 to 45.0)."
     )
+
+
+@pytest.mark.parametrize("ends", [[0.01, -0.02, 0.04], [0.0, -0.03, 0.03]])
+def test_a_difference_within_chance_is_its_own_and_not_an_end_of_its_interval(ends):
+    rates = {"accuracy/v": 0.9, "accuracy/c": 0.9 - ends[0]}
+    said = describe_finding(
+        found([V, C], accuracy=result(rates, **{"difference/v__c": np.array(ends)})), []
+    )
+    assert f": {100 * ends[0]:.1f} points less " in said
+    assert f"({100 * ends[1]:.1f} to {100 * ends[2]:.1f})" in said.replace("95 % interval ", "")
 
 
 def test_likeness_stands_beside_the_untrained_networks_and_tells_where_in_depth():
@@ -83,8 +93,8 @@ def test_attention_and_reach_are_told_of_the_models_that_have_them():
     attention = result({"attention-maps/v/entropy": 0.94})
     field = result({"receptive-field/v/radius90_first_block": 0.67})
     said = describe_finding(found([V, C], attention_maps=attention, receptive_field=field), [])
-    assert "Attention entropy, over that of even attention, is 0.94 in v." in said
-    assert said.endswith("of 0.67 in v.")
+    assert "Attention reaches this share of the entropy of even attention: 0.94 in v." in said
+    assert said.endswith("diagonal: 0.67 in v.")
 
 
 @pytest.mark.parametrize(
@@ -95,12 +105,13 @@ def test_attention_and_reach_are_told_of_the_models_that_have_them():
         ([verdict(1)], "Of 1 test of the papers' claims, 1 is supported."),
         (
             [verdict(1, learnt=True), verdict(2, learnt=False), verdict(3, "not supported")],
-            "Of 3 tests of the papers' claims, 2 are supported, 1 of them before training as well.",
+            "Of 3 tests of the papers' claims, 2 are supported; of the 2 that were tested before "
+            "training, 1 held then too.",
         ),
         (
             [verdict(1, learnt=True), verdict(3, "not supported")],
-            "Of 2 tests of the papers' claims, 1 is supported, none of them before training "
-            "as well.",
+            "Of 2 tests of the papers' claims, 1 is supported; of the 1 that were tested before "
+            "training, 0 held then too.",
         ),
     ],
 )

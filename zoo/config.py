@@ -160,6 +160,7 @@ class Settings:
     def __post_init__(self) -> None:
         check_layers(self.layers)
         _check("pool", self.pool in POOLS, f"one of {', '.join(POOLS)}", self.pool)
+        _check("batch_size", self.batch_size >= 4, "at least 4", self.batch_size)
         _check("shown_images", self.shown_images >= 1, "at least 1", self.shown_images)
         _check("seed", self.seed in SEEDS, "0 to 4294967295", self.seed)
 

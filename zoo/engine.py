@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from zoo.analyses import choose_analyses, load_analysis
 from zoo.analyses.base import (
@@ -32,6 +33,9 @@ from zoo.models.modes import evaluating
 from zoo.models.preprocess import logits_of, model_input
 from zoo.models.untrained import before_training
 
+# Up to so many, NumPy's matrices are small: BLAS' threads wait for each other, and for torch's,
+# longer than they work.
+FEW_IMAGES = 1024
 OnProgress = Callable[[int, int], None]
 Wanted = dict[Tap, list[Accumulator]]
 
@@ -79,9 +83,15 @@ def compare_models(
     """
     settings = settings or Settings()
     study = _prepare(models, images, labels, class_names, siblings, settings, torch.device(device))
+    few = len(images) <= FEW_IMAGES
+    with threadpool_limits(1 if few else None, user_api="blas"):
+        return _analyse(study, choose_analyses(only, skip), on_progress)
+
+
+def _analyse(study: Study, analyses: Sequence[str], on_progress: OnProgress | None) -> Findings:
     running: dict[str, Accumulator] = {}
     not_applicable: dict[str, str] = {}
-    for name in choose_analyses(only, skip):
+    for name in analyses:
         try:
             running[name] = load_analysis(name).start(study)
         except NotApplicable as reason:
@@ -156,11 +166,8 @@ def _prepare(
         raise UserError(
             f"images: expected (n, height, width, 3) uint8, got {images.shape} {images.dtype}"
         )
-    if len(images) < MIN_BATCH or settings.batch_size < MIN_BATCH:
-        raise UserError(
-            f"expected at least {MIN_BATCH} images and images in a batch, "
-            f"got {len(images)} and {settings.batch_size}"
-        )
+    if len(images) < MIN_BATCH:
+        raise UserError(f"expected at least {MIN_BATCH} images, got {len(images)}")
     if labels is not None and len(labels) != len(images):
         raise UserError(f"expected {len(images)} labels, got {len(labels)}")
     if labels is not None and labels.min() < 0:

@@ -33,10 +33,10 @@ def describe_finding(findings: Findings, verdicts: Sequence[Verdict]) -> str:
         _each(models, metrics, "cka/{}/off_diagonal_mean", "{:.2f} in {}",
               "Different layers of one network have a mean CKA of {}."),
         _each(models, metrics, "attention-maps/{}/entropy", "{:.2f} in {}",
-              "Attention entropy, over that of even attention, is {}."),
+              "Attention reaches this share of the entropy of even attention: {}."),
         _each(models, metrics, "receptive-field/{}/radius90_first_block", "{:.2f} in {}",
-              "The disc with 90 % of the first block's receptive field has a radius, over half of "
-              "the image's diagonal, of {}."),
+              "Of the first block's receptive field, 90 % lies within this share of half the "
+              "image's diagonal: {}."),
         _claims(verdicts),
     ]  # fmt: skip
     return " ".join(sentence for sentence in said if sentence)
@@ -52,12 +52,13 @@ def _two_accuracies(findings: Findings, metrics: Metrics) -> str:
     for name, value in others:
         said += f" and {name} {value:.1%}"
         arrays = findings.results["accuracy"].arrays
-        pairs = (pair_name(a, b) for a, b in ((best, name), (name, best)))
-        ends = next((arrays[f"difference/{p}"] for p in pairs if f"difference/{p}" in arrays), None)
+        pairs = [f"difference/{pair_name(a, b)}" for a, b in ((best, name), (name, best))]
+        ends = next((arrays[pair] for pair in pairs if pair in arrays), None)
         if ends is not None:
-            gap, *interval = sorted(100 * np.abs(ends.values))[1], *100 * ends.values[1:]
-            low, high = sorted(interval if ends.values[0] > 0 else [-end for end in interval])
-            said += f": {gap:.1f} points fewer (95 % interval {low:.1f} to {high:.1f})"
+            sign = -1 if pairs[0] not in arrays else 1
+            gap, *interval = (100 * sign * end for end in ends.values)
+            low, high = sorted(interval)
+            said += f": {gap:.1f} points less (95 % interval {low:.1f} to {high:.1f})"
     return said + "."
 
 
@@ -151,4 +152,4 @@ def _claims(verdicts: Sequence[Verdict]) -> str:
     if not known:
         return f"{said}."
     before = known.count(False)
-    return f"{said}, {before or 'none'} of them before training as well."
+    return f"{said}; of the {len(known)} that were tested before training, {before} held then too."

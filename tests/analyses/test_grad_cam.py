@@ -228,7 +228,7 @@ def test_figures_are_drawn_from_the_result_alone(make_model, digit_images):
         assert random[0] not in style.COLOURS
 
 
-def test_a_map_no_better_than_random_is_noted_and_written_in_its_panel(make_model, digit_images):
+def test_a_map_not_told_apart_from_random_is_noted(make_model, digit_images):
     images, labels = digit_images
     result = study_of([make_model("vit", "v")], images, labels, class_names=CLASSES).results[
         "grad-cam"
@@ -237,9 +237,9 @@ def test_a_map_no_better_than_random_is_noted_and_written_in_its_panel(make_mode
     curves = [result.arrays[f"deletion_{kind}/v"].values for kind in ("predicted", "random")]
     areas = [np.trapezoid(curve, dx=0.1, axis=1) for curve in curves]
     assert gain[0] == pytest.approx((areas[0] - areas[1]).mean(), abs=1e-6)
-    said = [note for note in result.notes if note.startswith("v: Grad-CAM: no better than")]
+    said = [note for note in result.notes if note.startswith("v: Grad-CAM: not told apart")]
     assert len(said) == (gain[2] >= 0)
-    for values, words in (((-0.1, -0.2, 0.05), "no lower than random"),
+    for values, words in (((-0.1, -0.2, 0.05), "not told apart from random"),
                           ((-0.1, -0.15, -0.05), "lower than random by 0.05 to 0.15")):  # fmt: skip
         gain[:] = values
         (text,) = analysis.draw(result)["grad-cam-deletion"].axes[0].texts

@@ -17,8 +17,8 @@ from zoo.analyses import local_heads
 from zoo.analyses.attention_distance import attention_distance
 from zoo.analyses.cka import centred_gram, linear_cka, pairwise_hsic
 from zoo.analyses.local_heads import early_layers, head_subsets, rank_correlation, subset_hsic
+from zoo.analyses.local_heads_figures import LEAST_RANGE
 from zoo.capture import Tap, observe
-from zoo.claims.measured import attention
 from zoo.config import Settings
 from zoo.engine import compare_models
 from zoo.models.files import LoadedModel, describe_module
@@ -183,7 +183,7 @@ def test_every_vit_is_compared_with_every_cnn_whatever_their_order():
 def test_heads_that_look_equally_far_are_said_to_and_drawn_close(factor: float):
     result, _ = run(make_cnn(), make_vit())
     means = result.arrays["subset_distance/vit__cnn"].values
-    least = local_heads.LEAST_RANGE * float(result.arrays["patch/vit"].values)
+    least = LEAST_RANGE * float(result.arrays["patch/vit"].values)
     assert least == 2  # half of a patch of 4 pixels
     means[:] = np.linspace(8, 8 + factor * least, len(means))
     (figure,) = local_heads.draw(result).values()
@@ -194,10 +194,6 @@ def test_heads_that_look_equally_far_are_said_to_and_drawn_close(factor: float):
     else:
         assert axis.get_title(loc="left") == ""
     assert axis.get_xlim()[0] < means[0] < means[-1] < axis.get_xlim()[1]
-
-
-def test_figure_and_claim_agree_on_when_heads_look_equally_far():
-    assert local_heads.LEAST_RANGE == attention.LEAST_RANGE
 
 
 def test_models_without_a_single_relative_make_it_not_applicable():

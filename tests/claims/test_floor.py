@@ -6,7 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from zoo.claims import judge
+from zoo.claims import CLAIMS, judge
+from zoo.claims.base import Measurement, Verdict
 from zoo.config import Settings
 from zoo.engine import compare_models
 from zoo.models.files import LoadedModel, describe_module
@@ -68,13 +69,29 @@ def test_no_data_takes_the_place_of_less_and_more_stays_trained(networks, judged
         assert judged[key].untrained.value == pytest.approx(expected[key].value, rel=1e-6)
 
 
-def test_what_is_supported_before_training_was_not_learnt(judged):
-    for verdict in judged.values():
-        if verdict.untrained is None or verdict.verdict != "supported":
-            assert verdict.learnt is None
-        else:
-            assert verdict.learnt is not verdict.untrained.holds
-    assert {v.learnt for v in judged.values()} > {None}
+@pytest.mark.parametrize(
+    ("verdict", "holds", "learnt"),
+    [
+        ("supported", True, False),
+        ("supported", False, True),
+        ("supported", None, None),
+        ("not supported", True, None),
+    ],
+)
+def test_what_is_supported_before_training_was_not_learnt(verdict, holds, learnt):
+    floor = None if holds is None else Measurement(0.5, holds, "")
+    assert Verdict(CLAIMS[0], ("v",), 0.5, 50, verdict, "", floor).learnt is learnt
+
+
+def test_a_floor_does_not_depend_on_the_order_of_the_models(networks, digit_images):
+    v = networks[0]
+    unknown = dataclasses.replace(
+        v, name="u", spec=dataclasses.replace(v.spec, class_names=[], subset="", subset_digest="")
+    )
+    for models in ([v, unknown], [unknown, v]):
+        found = study(models, *digit_images)
+        assert found["R-skip-cls", ("v",)].untrained is not None
+        assert found["R-skip-cls", ("u",)].untrained is None
 
 
 def test_accuracy_has_no_floor_and_report_json_holds_the_others(judged):

@@ -52,11 +52,13 @@ def test_why_a_claim_was_not_tested_is_told(capsys):
         claim("B", []), claim("A", []),
         claim("C", ["v"], analysis="probes"),
         claim("D", ["v"]), claim("E", ["v"], analysis="residuals"),
+        claim("F", [], analysis="data-effect"),
     )  # fmt: skip
     assert lines == [
+        "Could not be told (see the report): D, E.",
         "Left out by --only or --skip: C.",
         "Need other models (see zoo claims): A, B.",
-        "Could not be told (see the report): D, E.",
+        "Tested by dvc repro effect or zoo transfer: F.",
     ]
 
 

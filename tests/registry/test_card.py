@@ -1,3 +1,5 @@
+import math
+
 import pytest
 
 from zoo.data.subsets import load_subset
@@ -39,7 +41,9 @@ def test_the_card_says_how_it_was_trained(make_folder):
     assert "| training accuracy | 0.750, seed 0 |" in card
 
 
-@pytest.mark.parametrize("wrong", [{}, {"epochs": "x"}, {"batch_size": 0}, {"learning_rate": None}])
+@pytest.mark.parametrize(
+    "wrong", [{}, {"epochs": "x"}, {"epochs": math.inf}, {"batch_size": 0}, {"learning_rate": None}]
+)
 def test_a_training_that_makes_no_sense_is_not_known(make_folder, wrong):
     training = {"epochs": 2, "batch_size": 3, "learning_rate": 0.1} | wrong if wrong else {}
     card = model_card(read_spec(make_folder(training=training) / "spec.json"), "f" * 64)

@@ -38,7 +38,7 @@ ABOUT = About(
         "Bright parts speak for the class. A map that explains the answer makes its probability "
         "fall at once when its brightest pixels go: the lower the curve, the better. The band "
         "is the 95 % interval of a map's difference from the random one, paired over images: where "
-        "the random curve runs inside it, the map explains nothing."
+        "the random curve runs inside it, these images do not tell the two apart."
     ),
     needs="gradients",
     source="Selvaraju et al. 2017; deletion: Petsiuk et al. 2018; rollout: Zhu et al. 2023",
@@ -195,7 +195,7 @@ class _GradCam(Accumulator):
                 arrays[f"area_minus_random_{kind}/{name}"] = Array(values, ("end",))
                 if values[2] >= 0:
                     self.notes.append(
-                        f"{name}: {TESTED[kind]}: no better than a random order here "
+                        f"{name}: {TESTED[kind]}: not told apart from a random order here "
                         f"({values[0]:+.3f} in area, {values[1]:+.3f} to {values[2]:+.3f}, "
                         f"{len(gain)} images)"
                     )

@@ -154,4 +154,4 @@ def _gain(result: Result, kind: str, name: str) -> str:
     _, low, high = array.values
     if high < 0:
         return f", lower than random by {-high:.2f} to {-low:.2f}"
-    return ", no lower than random" if high >= 0 else ""
+    return ", not told apart from random" if high >= 0 else ""

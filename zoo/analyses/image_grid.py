@@ -135,7 +135,7 @@ def enlarge_map(values: NDArray, height: int, width: int) -> NDArray[np.float32]
     method = Image.Resampling.NEAREST if max(values.shape) <= COARSE else Image.Resampling.BICUBIC
     grown = Image.fromarray(np.asarray(values, dtype=np.float32)).resize((width, height), method)
     # A smooth curve may swing beyond the values that it passes through.
-    return np.asarray(grown).clip(values.min(), values.max())
+    return np.asarray(grown).clip(np.nanmin(values), np.nanmax(values))
 
 
 def _compose(

@@ -26,14 +26,13 @@ from zoo.analyses.base import (
     pair_name,
 )
 from zoo.analyses.cka import centred_gram, cka_from_hsic, cka_interval, pairwise_hsic
-from zoo.analyses.local_heads_figures import LEAST_RANGE, draw
+from zoo.analyses.local_heads_figures import draw
 from zoo.analyses.localisation import gram_or_nan
 from zoo.analyses.places import name_copies
 from zoo.capture.taps import Tap
 
 __all__ = [
     "ABOUT",
-    "LEAST_RANGE",
     "draw",
     "early_layers",
     "find_projection",

@@ -39,7 +39,7 @@ def draw_depth(result: Result, *, few_shot: int = FEW_SHOT) -> Figure:
             axis.set(xlabel=style.DEPTH, ylim=(0, 1.02))
         axes[0].set_ylabel(f"accuracy on {test:,} images")
         axes[0].set_title(f"fitted on {fit:,} images", loc="left")
-        axes[1].set_title(f"few-shot: {few_shot} images a class", loc="left")
+        axes[1].set_title(f"few-shot: at most {few_shot} images a class", loc="left")
         axes[0].annotate(
             "most common class", (1, chance), (0, 2),
             textcoords="offset points", ha="right", fontsize=6, color="0.4",

@@ -13,12 +13,11 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from zoo.analyses.attention_layers import has_class_token
 from zoo.analyses.base import Array, Subject
-from zoo.analyses.places import compared_layers, last_block, layout_of
+from zoo.analyses.places import SMALLEST_GRID, compared_layers, last_block, layout_of
 from zoo.analyses.ridge import LayerProbe
 
 MAX_TOKENS = 64
 TOKEN_NUMBERS = 1 << 26  # features kept of single tokens, a model: 256 MB
-SMALLEST_MAP = 4  # places a side
 PIXEL_SIDE = 32  # larger images are averaged to it: 3,072 numbers an image
 CLS, MEAN = "class token", "mean over places"
 
@@ -60,7 +59,7 @@ def plan(subject: Subject, images: int) -> tuple[Probed, list[str]]:
                 f"{subject.name}: {len(rows) * len(columns)} of {layout.height * layout.width} "
                 "places of the last block are probed, evenly spread"
             )
-        if min(len(rows), len(columns)) < SMALLEST_MAP:
+        if min(len(rows), len(columns)) < SMALLEST_GRID:
             notes.append(
                 f"{subject.name}: no map of single tokens, since only {len(rows)} × {len(columns)} "
                 "places of the last block are probed"

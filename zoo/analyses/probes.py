@@ -23,6 +23,7 @@ from zoo.analyses.base import (
     Subject,
 )
 from zoo.analyses.places import (
+    SMALLEST_GRID,
     choose_images,
     layout_of,
     mean_over_places,
@@ -34,7 +35,6 @@ from zoo.analyses.probed_layers import (
     CLS,
     MEAN,
     PIXEL_SIDE,
-    SMALLEST_MAP,
     Probed,
     layer_arrays,
     pixel_features,
@@ -287,7 +287,7 @@ def draw(result: Result) -> dict[str, Figure]:
     """Draw accuracy against depth for all models on one axis, and accuracy of single tokens."""
     figures = {"probes-layers": draw_depth(result)}
     maps = {name: result.arrays.get(f"tokens/{name}") for name in result.models}
-    shown = [name for name, m in maps.items() if m and min(m.values.shape) >= SMALLEST_MAP]
+    shown = [name for name, m in maps.items() if m and min(m.values.shape) >= SMALLEST_GRID]
     if shown:
         figures["probes-tokens"] = draw_tokens(result, shown)
     return figures

@@ -1,7 +1,8 @@
 """The papers' statements, each as a measured number and a verdict.
 
 Thresholds come from the papers' wording and were written down before our own models were
-looked at. A claim that our models do not show is reported as not shown.
+looked at; docs/claims.md lists what changed since. A claim that our models do not show is
+reported as not shown.
 """
 
 from __future__ import annotations

@@ -54,6 +54,7 @@ class _Untrained:
     def __init__(self, findings: Findings) -> None:
         self.models = {subject.name: subject.model for subject in findings.study.models}
         self.found: dict[str, LoadedModel | None] = {}
+        self.alike: list[LoadedModel] = []
 
     def group(self, verdict: Verdict) -> list[LoadedModel]:
         """Return the models that a verdict's floor is measured on; none where it has no floor."""
@@ -68,12 +69,19 @@ class _Untrained:
         return known if len(known) == len(group) else []
 
     def _before(self, name: str) -> LoadedModel | None:
-        spec = self.models[name].spec
-        start = str((spec.arch, spec.kwargs, spec.seed, spec.image_size, spec.class_names,
-                     spec.mean, spec.std))  # fmt: skip
-        if start not in self.found:
-            self.found[start] = before_training(self.models[name])
-        return self.found[start]
+        if name not in self.found:
+            model = before_training(self.models[name])
+            known = (other for other in self.alike if model and _start(other) == _start(model))
+            self.found[name] = model = next(known, model)
+            self.alike += [model] if model else []
+        return self.found[name]
+
+
+def _start(model: LoadedModel) -> tuple[object, ...]:
+    """Return what decides an untrained network and how it sees images."""
+    spec = model.spec
+    network = spec.arch, spec.kwargs, spec.seed, spec.class_names
+    return *network, spec.image_size, spec.mean, spec.std, spec.interpolation, spec.crop_fraction
 
 
 def _measure(claim: Claim, found: Findings, group: Sequence[Subject]) -> Measurement | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -121,10 +121,11 @@ def command(
             command=shlex.join(["zoo", *sys.argv[1:]]),
             on_progress=on_progress,
         )
-    if before and before.get("digest") != done.report["digest"]:
+    replaced = before.get("command") if before else ""
+    if replaced and replaced != done.report["command"]:
         click.echo(
-            f"Note: {folder} held the report of `{before.get('command')}`: MLflow keeps it, and "
-            "the same question fetches it again; --out keeps two side by side",
+            f"Note: {folder} held the report of `{replaced}`; that command brings it back, and "
+            "--out keeps two side by side",
             err=True,
         )
     if images and images > (there := done.report["images"]["count"]):
@@ -192,19 +193,24 @@ def _print_claims(report: Mapping[str, Any]) -> None:
         )
     ran = {entry["name"] for entry in report["analyses"]} | set(report["not_applicable"])
     done = {claim["id"] for claim in tested}
-    others = [claim for claim in report["claims"] if claim["id"] not in done]
-    reasons = {
-        "Left out by --only or --skip": lambda claim: (
-            claim["models"] and claim["analysis"] not in ran
-        ),
-        "Need other models (see zoo claims)": lambda claim: not claim["models"],
-        "Could not be told (see the report)": lambda claim: (
-            claim["models"] and claim["analysis"] in ran
-        ),
-    }
-    for reason, applies in reasons.items():
-        if found := sorted({claim["id"] for claim in others if applies(claim)}):
-            click.echo(f"{reason}: {', '.join(found)}.")
+    untested: dict[str, set[str]] = {}
+    for claim in report["claims"]:
+        if claim["id"] not in done:
+            untested.setdefault(_why_untested(claim, ran), set()).add(claim["id"])
+    for reason, ids in sorted(untested.items()):
+        click.echo(f"{reason}: {', '.join(sorted(ids))}.")
+
+
+def _why_untested(claim: Mapping[str, Any], ran: Set[str]) -> str:
+    from zoo.analyses import ANALYSES
+
+    if claim["analysis"] not in ANALYSES:
+        return "Tested by dvc repro effect or zoo transfer"
+    if not claim["models"]:
+        return "Need other models (see zoo claims)"
+    if claim["analysis"] not in ran:
+        return "Left out by --only or --skip"
+    return "Could not be told (see the report)"
 
 
 def _floor(claim: Mapping[str, Any]) -> str:

@@ -88,12 +88,13 @@ def describe_training(spec: ModelSpec) -> str:
     known = spec.training
     epochs, batch, rate = (known.get(key, 0) for key in ("epochs", "batch_size", "learning_rate"))
     # A stranger's spec may say anything.
-    if not all(isinstance(n, int | float) and n > 0 for n in (epochs, batch, rate)):
+    counts = all(type(n) is int and n > 0 for n in (epochs, batch))
+    if not (counts and isinstance(rate, int | float) and 0 < rate < math.inf):
         return ""
     steps = epochs * math.ceil(spec.subset_count / batch)
     changed = ("crop_padding", "flip", "label_smoothing")
     said = [
-        f"{epochs:,} epochs" + (f" ({steps:,} steps)" if steps else ""),
+        f"{epochs:,} epoch{'s' * (epochs > 1)}" + (f" ({steps:,} steps)" if steps else ""),
         f"batches of {batch}",
         f"{known.get('optimizer', 'optimizer not known')}, learning rate {rate:g}",
         *(key.replace("_", " ") for key in changed if known.get(key)),

@@ -7,13 +7,12 @@ from numpy.typing import NDArray
 
 from zoo.analyses.attention_distance import LOCAL
 from zoo.analyses.base import Subject, pair_name
+from zoo.analyses.local_heads_figures import LEAST_RANGE
 from zoo.claims.base import Measurement, Models
 from zoo.claims.measured.metrics import metric
 from zoo.engine import Findings
 
 LOW = HIGH = 2  # the paper shows the two lowest and the two highest layers
-# Below this share of a patch, no head looks farther than another.
-LEAST_RANGE = 0.5
 
 
 def attention_settles(findings: Findings, models: Models) -> Measurement | None:
