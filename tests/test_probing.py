@@ -96,7 +96,7 @@ def test_features_that_do_not_fit_are_fewer_and_said_so(make_model, parts, monke
 def test_the_figure_has_both_panels(make_model, parts):
     figure = draw(probe_model(make_model("vit"), *parts, few_shot=3), few_shot=3)
     titles = [axis.get_title(loc="left") for axis in figure.axes]
-    assert titles == ["fitted on 40 images", "few-shot: 3 images a class"]
+    assert titles == ["fitted on 40 images", "few-shot: at most 3 images a class"]
     assert len({axis.title.get_fontsize() for axis in figure.axes}) == 1
 
 

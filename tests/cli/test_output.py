@@ -85,4 +85,4 @@ def test_a_report_that_takes_anothers_place_is_told(registered, tmp_path):
     assert "held the report of" not in compare("accuracy")
     assert "held the report of" not in compare("accuracy")
     assert "held the report of `zoo" in compare("cka")
-    assert "MLflow keeps it" in compare("accuracy")
+    assert "that command brings it back" in " ".join(compare("accuracy").split())

@@ -14,7 +14,7 @@ from torchvision.models import get_model, get_model_weights
 from zoo.errors import UserError
 from zoo.models.imported import Given, import_model
 from zoo.models.preprocess import preprocess
-from zoo.models.pretrained import load_timm, only_tensors, timm_class_names
+from zoo.models.pretrained import load_timm, only_tensors, timm_class_names, timm_spec
 
 TIMM, TORCHVISION = "test_vit.r160_in1k", "squeezenet1_1"
 
@@ -86,6 +86,14 @@ def test_classes_that_no_list_has_are_numbered():
     assert timm_class_names(timm.create_model("test_vit", num_classes=3)) == [
         f"class {i}" for i in range(3)
     ]
+
+
+@pytest.mark.parametrize("size", [(1, 32, 32), (3, 32, 64)])
+def test_what_does_not_see_square_colour_images_is_refused(size):
+    module = timm.create_model("test_vit", num_classes=3)
+    module.pretrained_cfg = {**module.pretrained_cfg, "input_size": size}
+    with pytest.raises(UserError, match="timm:odd: expected square colour images, got"):
+        timm_spec("odd", module)
 
 
 def test_weights_that_are_nowhere_are_one_line():

@@ -121,11 +121,10 @@ def command(
             command=shlex.join(["zoo", *sys.argv[1:]]),
             on_progress=on_progress,
         )
-    replaced = before.get("command") if before else ""
-    if replaced and replaced != done.report["command"]:
+    if before and before.get("command") and _asked(before) != _asked(done.report):
         click.echo(
-            f"Note: {folder} held the report of `{replaced}`; that command brings it back, and "
-            "--out keeps two side by side",
+            f"Note: {folder} held the report of `{before['command']}`; that command brings it "
+            "back, and --out keeps two side by side",
             err=True,
         )
     if images and images > (there := done.report["images"]["count"]):
@@ -152,6 +151,12 @@ def _report_in(folder: Path) -> dict[str, Any] | None:
 
 def _names(given: str) -> list[str]:
     return [name.strip() for name in given.split(",") if name.strip()]
+
+
+def _asked(report: Mapping[str, Any]) -> tuple[object, ...]:
+    """Return what was asked for, whichever version of zoo answered."""
+    analyses = [entry.get("name") for entry in report.get("analyses", ())]
+    return report.get("settings"), analyses, report.get("images", {}).get("count")
 
 
 def _print_summary(done: Any, store: Any, models: Any) -> None:
