@@ -105,12 +105,12 @@ def test_attention_and_reach_are_told_of_the_models_that_have_them():
         ([verdict(1)], "Of 1 test of the papers' claims, 1 is supported."),
         (
             [verdict(1, learnt=True), verdict(2, learnt=False), verdict(3, "not supported")],
-            "Of 3 tests of the papers' claims, 2 are supported; of the 2 that were tested before "
+            "Of 3 tests of the papers' claims, 2 are supported; of the 2 tested before "
             "training, 1 held then too.",
         ),
         (
             [verdict(1, learnt=True), verdict(3, "not supported")],
-            "Of 2 tests of the papers' claims, 1 is supported; of the 1 that were tested before "
+            "Of 2 tests of the papers' claims, 1 is supported; of the 1 tested before "
             "training, 0 held then too.",
         ),
     ],

@@ -152,4 +152,4 @@ def _claims(verdicts: Sequence[Verdict]) -> str:
     if not known:
         return f"{said}."
     before = known.count(False)
-    return f"{said}; of the {len(known)} that were tested before training, {before} held then too."
+    return f"{said}; of the {len(known)} tested before training, {before} held then too."
