@@ -2,6 +2,7 @@
 
 import dataclasses
 import socket
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -67,12 +68,16 @@ def test_leaving_out_all_that_was_asked_for_is_named(zoo):
     assert "no analysis is left to run: --skip leaves out all of --only" in error
 
 
-def test_a_ui_that_ends_is_named(zoo, registered, monkeypatch):
-    monkeypatch.setattr("zoo.registry.serve.serve_ui", lambda *_: 3)
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = str(server.getsockname()[1])
-    said = zoo("ui", "--port", port, status=2)
-    assert f"MLflow's server ended with status 3; is port {port} in use?" in said
+@pytest.mark.parametrize(
+    ("printed", "said"), [("loading\\nno such table\\n", "no such table"), ("", "it said nothing")]
+)
+def test_a_ui_that_ends_is_named(zoo, registered, monkeypatch, printed, said):
+    server = [sys.executable, "-c", f"import sys; sys.stderr.write('{printed}'); sys.exit(3)"]
+    monkeypatch.setattr("zoo.registry.serve.server_command", lambda *_: server)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = str(listener.getsockname()[1])
+    error = zoo("ui", "--port", port, status=2)
+    assert f"MLflow's server ended with status 3 ({said}); is port {port} in use?" in error
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
@@ -80,7 +85,9 @@ def test_a_taken_port_is_named_before_any_link_is_printed(zoo, registered, capsy
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = str(server.getsockname()[1])
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("zoo.registry.serve.serve_ui", lambda *_: pytest.fail("it was started"))
+            patch.setattr(
+                "zoo.registry.serve.serve_ui", lambda *_, **__: pytest.fail("it was started")
+            )
             patch.setattr("click.echo", lambda *_, **__: pytest.fail("a link was printed"))
             said = zoo("ui", "--port", port, "--host", host, status=2)
         assert said.startswith(f"Error: cannot listen on {host}, port {port} (Address already in")

@@ -1,10 +1,14 @@
 """Ctrl-C: status 130, one line, and the same command run again finishes the job."""
 
 import csv
+import itertools
 import json
 import shutil
 import signal
+import socket
 from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
 
 import pytest
 import yaml
@@ -91,3 +95,19 @@ def test_training_ends_cleanly_and_continues(project, start, digits_folder):
     for row, old in zip(rows, before, strict=False):
         assert float(row["seconds"]) == significant(old["seconds"])
     assert not checkpoint.exists()
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_zoo_ui_says_when_it_is_ready_and_ends_cleanly(registered, start, sign):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = str(listener.getsockname()[1])
+    process = start("-c", ZOO, "ui", "--port", port)
+    printed = list(itertools.takewhile(lambda line: "ready" not in line, process.stdout))
+    assert len(printed) == 5, "four links, and that the server starts"
+    with urlopen(f"http://127.0.0.1:{port}/health", timeout=60) as answer:
+        assert answer.status == 200
+    process.send_signal(sign)
+    assert process.communicate(timeout=60) == ("", "")
+    assert process.returncode == 0
+    with pytest.raises(URLError):
+        urlopen(f"http://127.0.0.1:{port}/health", timeout=60)

@@ -18,7 +18,8 @@ import click
 def command(port: int, host: str, no_serve: bool, open_page: bool) -> None:
     """Start MLflow's UI on the project's store and print links into it.
 
-    If MLFLOW_TRACKING_URI names a server, its pages are linked and nothing is started.
+    Ctrl-C ends it, with exit status 0; `zoo -v ui` shows what MLflow prints. If
+    MLFLOW_TRACKING_URI names a server, its pages are linked and nothing is started.
 
     \b
     Examples:
@@ -26,7 +27,7 @@ def command(port: int, host: str, no_serve: bool, open_page: bool) -> None:
       zoo ui --open
       zoo ui --port 5050
     """
-    from zoo.errors import UserError
+    from zoo.cli.output import is_verbose
     from zoo.registry.links import ui_links
     from zoo.registry.serve import serve_ui
     from zoo.registry.store import open_store, show_uri
@@ -43,10 +44,14 @@ def command(port: int, host: str, no_serve: bool, open_page: bool) -> None:
         if open_page:
             click.launch(links.models)
         return
-    click.echo("Ctrl-C ends it.")
-    status = serve_ui(store, host, port, links.models if open_page else "")
-    if status:
-        raise UserError(f"MLflow's server ended with status {status}; is port {port} in use?")
+
+    def tell() -> None:
+        click.echo("ready; Ctrl-C ends it")
+        if open_page:
+            click.launch(links.models)
+
+    click.echo("starting MLflow's server …")
+    serve_ui(store, host, port, on_ready=tell, show_output=is_verbose())
 
 
 def _check_free(host: str, port: int) -> None:

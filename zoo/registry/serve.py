@@ -7,34 +7,64 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-import webbrowser
+from collections.abc import Callable
 from threading import Thread
+from typing import IO
 from urllib.request import urlopen
 
+from zoo.errors import UserError
 from zoo.registry.store import Store
 
 GRACE = 10  # seconds that MLflow has to end by itself
 
 
-def serve_ui(store: Store, host: str, port: int, page: str = "") -> int:
-    """Run MLflow's UI until it ends or is interrupted; return its exit status (0 for Ctrl-C).
+def serve_ui(
+    store: Store, host: str, port: int, *, on_ready: Callable[[], None], show_output: bool
+) -> None:
+    """Run MLflow's UI until Ctrl-C or SIGTERM.
 
     Args:
         store: a local store.
         host: address to listen on; 127.0.0.1 keeps it on this machine.
         port: TCP port.
-        page: an address that the user's browser opens once the server answers.
+        on_ready: called once, when the server answers.
+        show_output: pass on what MLflow prints; else its last line is told if it fails.
+
+    Raises:
+        UserError: the server ended by itself.
     """
-    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
-    command += ["--host", host, "--port", str(port)]
     # Not on the command line, which all may read: the address may hold a password.
     environment = {**os.environ, "MLFLOW_BACKEND_STORE_URI": store.uri}
-    # A group of its own: Ctrl-C reaches MLflow's workers through us, once, and none is left.
-    process = subprocess.Popen(command, env=environment, start_new_session=True)
-    if page:
+    with tempfile.TemporaryFile() as file:
+        output = None if show_output else file
+        # A group of its own: Ctrl-C reaches MLflow's workers through us, once, and none is left.
+        process = subprocess.Popen(
+            server_command(host, port),
+            env=environment,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
         health = f"http://{host}:{port}/health"
-        Thread(target=_open_once_up, args=(process, health, page), daemon=True).start()
+        Thread(target=_call_once_up, args=(process, health, on_ready), daemon=True).start()
+        if status := _wait(process):
+            said = "" if show_output else f" ({_last_line(file)})"
+            raise UserError(
+                f"MLflow's server ended with status {status}{said}; is port {port} in use? "
+                "zoo -v ui shows all that it says"
+            )
+
+
+def server_command(host: str, port: int) -> list[str]:
+    """Return the command that starts MLflow's server, quiet about single requests."""
+    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
+    return [*command, "--host", host, "--port", str(port), "--uvicorn-opts", "--log-level warning"]
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int:
+    """Return the exit status of a process that ends by itself, 0 where it was interrupted."""
     previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
         return process.wait()
@@ -52,10 +82,18 @@ def serve_ui(store: Store, host: str, port: int, page: str = "") -> int:
         process.wait()
 
 
-def _open_once_up(process: subprocess.Popen[bytes], health: str, page: str) -> None:
+def _last_line(output: IO[bytes]) -> str:
+    output.seek(0)
+    lines = output.read().decode(errors="replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+
+
+def _call_once_up(
+    process: subprocess.Popen[bytes], health: str, on_ready: Callable[[], None]
+) -> None:
     while process.poll() is None:
         with contextlib.suppress(OSError), urlopen(health, timeout=5):
-            webbrowser.open(page)
+            on_ready()
             return
         time.sleep(0.3)
 
