@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from zoo.errors import UserError, one_line_errors, unknown
+from zoo.errors import UserError, one_line_errors, suggestion, unknown
 
 
 @pytest.mark.parametrize(
@@ -39,6 +39,23 @@ def test_a_defect_keeps_its_traceback():
 
 def test_an_unknown_name_lists_the_valid_ones():
     assert str(unknown("arch", "xyz", ["vit", "mixer"])) == "unknown arch 'xyz'; valid: mixer, vit"
+
+
+@pytest.mark.parametrize(
+    ("name", "valid", "meant"),
+    [
+        ("vit-smal", ["vit-full", "vit-small", "vit-gap-small"], " did you mean 'vit-small'?"),
+        ("vit-samll", ["vit-full", "vit-small"], " did you mean 'vit-small'?"),
+        ("acc", ["accuracy", "alias", "arch"], " did you mean 'accuracy'?"),
+        ("a", ["alias", "arch", "seed"], " did you mean 'alias' or 'arch'?"),
+        ("imagenet1k_v1", ["IMAGENET1K_V1", "DEFAULT"], " did you mean 'IMAGENET1K_V1'?"),
+        ("CKA", ["cka", "erf"], " did you mean 'cka'?"),
+        ("", ["accuracy"], ""),
+        ("xyz", ["accuracy"], ""),
+    ],
+)
+def test_what_was_meant_begins_with_the_name_or_is_the_nearest(name, valid, meant):
+    assert suggestion(name, valid) == meant
 
 
 @pytest.mark.parametrize(

@@ -29,9 +29,24 @@ def unknown(kind: str, name: object, valid: Iterable[str]) -> UserError:
     "unknown source 'cifar'; did you mean 'cifar10'? valid: cifar10, digits"
     """
     names = sorted(valid)
-    near = difflib.get_close_matches(str(name), names, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ";"
-    return UserError(f"unknown {kind} {name!r}{hint} valid: {', '.join(names) or 'none'}")
+    return UserError(
+        f"unknown {kind} {name!r};{suggestion(name, names)} valid: {', '.join(names) or 'none'}"
+    )
+
+
+def suggestion(name: object, valid: Iterable[str]) -> str:
+    """Ask whether what begins with a name was meant, or else the nearest; empty if nothing is near.
+
+    >>> suggestion("acc", ["accuracy", "arch"])
+    " did you mean 'accuracy'?"
+    """
+    by_lower = {known.lower(): known for known in sorted(valid)}
+    given = str(name).lower()
+    longer = [known for lower, known in by_lower.items() if given and lower.startswith(given)]
+    near = longer[:3] or [
+        by_lower[lower] for lower in difflib.get_close_matches(given, by_lower, n=1)
+    ]
+    return f" did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
 @contextmanager

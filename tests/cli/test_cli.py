@@ -63,7 +63,7 @@ def test_a_keyword_can_be_a_commands_name(monkeypatch):
     [
         (["comprae"], "unknown command 'comprae'; did you mean 'compare'? valid: analyses, "),
         (["--verson"], "--version"),
-        (["compare", "a", "b", "--imges", "3"], "'--imges'. Did you mean '--images'? (see: zoo "),
+        (["compare", "a", "b", "--imges", "3"], "'--imges'; did you mean '--images'? (see: zoo c"),
         (["compare"], "Missing argument 'REFERENCES...'. (see: zoo compare --help)"),
         (
             ["compare", "a", "b", "--images", "two"],
@@ -207,7 +207,10 @@ def test_the_registry_is_listed_and_shown(zoo, registered):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["show", "vit-smal"], "did you mean vit-small, vit-gap-small"),
+        (
+            ["show", "vit-smal"],
+            "; did you mean 'vit-small'? registered: vit-gap-small, vit-small\n",
+        ),
         (["show", "vit-small/7"], "7"),
         (["compare", "vit-small"], "expected two or more models to compare, got 1"),
         (["compare", "vit-small", "vit-small"], "expected different models"),

@@ -45,7 +45,7 @@ MET = {
         "lies in … already; name another folder"
     ],
     "registry/test_resolve.py::test_a_huge_spec_is_not_read": [": … has … bytes: no spec"],
-    "registry/test_resolve.py::test_a_name_that_is_nothing_gets_the_nearest": ["no model … in …:"],
+    "registry/test_resolve.py::test_a_name_that_is_nothing_gets_the_nearest": ["no model … in …;"],
     "registry/test_resolve.py::test_missing_files_are_named": ["is missing in"],
     "registry/test_resolve.py::test_runs_and_models_that_are_not_there_are_named": [
         "no model … in",

@@ -90,9 +90,9 @@ def test_a_folder_needs_no_store(make_folder, monkeypatch):
 
 
 def test_a_name_that_is_nothing_gets_the_nearest(registered):
-    with pytest.raises(UserError, match=r"no model 'vit-smal' in .*did you mean vit-small"):
+    with pytest.raises(UserError, match=r"no model 'vit-smal' in .*did you mean 'vit-small'"):
         resolve(registered, "vit-smal")
-    with pytest.raises(UserError, match=r"no model 'zzz' in .*there is vit-small"):
+    with pytest.raises(UserError, match=r"no model 'zzz' in .*; registered: vit-small"):
         resolve(registered, "zzz")
 
 

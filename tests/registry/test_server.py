@@ -125,7 +125,7 @@ def test_everything_works_through_a_server(server, tmp_path, make_folder):
     assert load("vit-small@best", store=store).digest == done.digest
     with pytest.raises(UserError, match=r"vit-small has no version 9; it has 1$"):
         resolve(store, "vit-small/9")
-    with pytest.raises(UserError, match="did you mean vit-small"):
+    with pytest.raises(UserError, match="did you mean 'vit-small'"):
         resolve(store, "vit-smal")
     # What the server lost is brought back to where it was.
     (weights,) = (server.folder / "served").rglob("model.safetensors")

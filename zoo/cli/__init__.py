@@ -20,7 +20,7 @@ import click
 from zoo import __version__
 from zoo.cli.completion import complete_by_name
 from zoo.cli.output import everywhere
-from zoo.errors import UserError, one_line_errors, unknown
+from zoo.errors import UserError, one_line_errors, suggestion, unknown
 
 COMMANDS = (
     "list", "show", "compare", "probe", "transfer", "register", "import", "pull",
@@ -93,6 +93,9 @@ def _usage_in_one_line(group: click.Context | None = None) -> Iterator[None]:
 
 def _told(error: click.UsageError) -> str:
     """Say click's phrases for a value of another type as zoo does: expected, got."""
+    if isinstance(error, click.NoSuchOption) and error.possibilities:
+        hint = suggestion(error.option_name, error.possibilities)
+        return f"No such option {error.option_name!r};{hint}"
     if isinstance(error, click.BadParameter) and error.param:
         got = NOT_FIT.match(error.message)
         if got and (expected := _expected(error.param.type)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import tempfile
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from zoo.errors import UserError
+from zoo.errors import UserError, suggestion
 from zoo.registry.artifacts import fetch_file
 from zoo.registry.faults import is_missing
 from zoo.registry.flavor import FLAVOR, read_flavors
@@ -105,14 +104,13 @@ def _not_there(store: Store, reference: Reference) -> UserError:
     names = {model.name: model for model in all_names(store)}
     where = show_uri(store)
     if name not in names:
-        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-        known = near or sorted(names)[:SHOWN]
-        hint = (
-            f"{'did you mean' if near else 'there is'} {', '.join(known)}"
-            if known
-            else ("nothing is registered; train and register with `make repro`")
-        )
-        return UserError(f"no model {name!r} in {where}: {hint}")
+        if not names:
+            hint = " nothing is registered; train and register with `make repro`"
+        else:
+            more = ", …" if len(names) > SHOWN else ""
+            listed = ", ".join(sorted(names)[:SHOWN]) + more
+            hint = f"{suggestion(name, names)} registered: {listed}"
+        return UserError(f"no model {name!r} in {where};{hint}")
     if reference.alias:
         aliases = ", ".join(sorted(names[name].aliases)) or "none"
         return UserError(f"{name} has no alias {reference.alias!r}; it has: {aliases}")
