@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-from zoo.errors import UserError
+from zoo.errors import UserError, counted
 
 PACKAGE = "vision-zoo"
 SHOWN = ("torch", "torchvision", "timm", "mlflow", "dvc")
@@ -187,7 +187,7 @@ def check_params(root: Path) -> Iterator[Check]:
             check_arch(model.arch)
         except UserError as error:
             raise UserError(f"models.{name}.arch: {error}") from None
-    yield Check("params", "ok", f"params.yaml: {len(params.variants)} variants to train")
+    yield Check("params", "ok", f"params.yaml: {counted(len(params.variants), 'variant')} to train")
 
 
 def check_data(root: Path) -> Iterator[Check]:
@@ -237,7 +237,9 @@ def check_dvc(root: Path) -> Iterator[Check]:
         yield Check("dvc", "ok", "every stage is up to date")
         return
     named = ", ".join(stale[:3]) + (", …" if len(stale) > 3 else "")
-    yield Check("dvc", "warning", f"{len(stale)} stages are out of date: {named}", "dvc repro")
+    yield Check(
+        "dvc", "warning", f"{counted(len(stale), 'stage')} out of date: {named}", "dvc repro"
+    )
 
 
 def check_leftovers(root: Path) -> Iterator[Check]:
@@ -255,7 +257,7 @@ def check_leftovers(root: Path) -> Iterator[Check]:
     if working:
         yield Check("at work", "ok", f"another process holds {', '.join(working)}")
     if stopped:
-        found = f"{len(stopped)} interrupted training runs in {own / 'checkpoints'}"
+        found = f"{counted(len(stopped), 'interrupted training run')} in {own / 'checkpoints'}"
         mend = "dvc repro continues those that it still needs; rm -r .zoo/checkpoints forgets all"
         yield Check("checkpoints", "warning", found, mend)
     places = ("models", "reports", "data/subsets", "data", ".")
@@ -265,7 +267,7 @@ def check_leftovers(root: Path) -> Iterator[Check]:
         mend = "the command that was killed, run again, puts it back or removes it"
         yield Check("leftovers", "warning", f"half-replaced folders: {shown}", mend)
     if not working and (forgotten := sorted(_forgotten(root))):
-        found = f"{len(forgotten)} half-written folders of killed processes"
+        found = f"{counted(len(forgotten), 'half-written folder')} of killed processes"
         mend = shlex.join(["rm", "-r", *map(str, forgotten)])
         yield Check("leftovers", "warning", found, mend)
 

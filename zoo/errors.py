@@ -49,6 +49,15 @@ def suggestion(name: object, valid: Iterable[str]) -> str:
     return f" did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """Return a count with its noun.
+
+    >>> counted(1, "test split"), counted(1200, "test split"), counted(0, "class", "classes")
+    ('1 test split', '1,200 test splits', '0 classes')
+    """
+    return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
+
+
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """End the process with one line on stderr and exit status 2 where the user can mend it.

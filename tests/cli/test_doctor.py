@@ -230,8 +230,9 @@ def test_missing_and_damaged_data_are_named(of_project, digits_folder):
             '{"subset": [{"changed deps": {}}], "a": [1], "b": [1], "c": [1]}',
             "",
             "warning",
-            "4 stages are out of date: subset, a, b, …",
+            "4 stages out of date: subset, a, b, …",
         ),
+        (0, '{"subset": [{"changed deps": {}}]}', "", "warning", "1 stage out of date: subset"),
         (255, "", "ERROR: dvc.yaml is broken\nmore", "wrong", "dvc.yaml is broken"),
         (1, "", "No module named dvc", "wrong", "No module named dvc"),
     ],
@@ -284,7 +285,7 @@ def test_interrupted_runs_and_processes_at_work_are_told_apart(project):
     (run / "checkpoint.safetensors").touch()
     (locks / "free.lock").touch()
     stopped, half = check_leftovers(project)
-    assert stopped.found.startswith("1 interrupted training runs")
+    assert stopped.found.startswith("1 interrupted training run in ")
     assert ".vit-small-0.old.abcdefgh" in half.found
     with FileLock(run / "lock"):
         (busy,) = check_leftovers(project)

@@ -116,7 +116,7 @@ def test_verify_says_by_its_status_what_it_found(kept):
     done = CliRunner().invoke(cli, ["verify"])
     assert (done.exit_code, done.stdout) == (
         0,
-        "2 versions, 1 test splits and 0 DVC outputs checked: all is well\n",
+        "2 versions, 1 test split and 0 DVC outputs checked: all is well\n",
     )
     client = open_store(kept).client
     client.set_model_version_tag("vit-small", "1", "zoo.test_accuracy", "0.99")

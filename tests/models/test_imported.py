@@ -181,7 +181,7 @@ def test_a_factory_of_ones_own(folder, factory):
         (
             "zoo_own_nets:make",
             {"weights": "own.pt", "image_size": 4, "kwargs": {"width": 5}, "class_names": ["a"]},
-            "has 3 outputs, but 1 class names were given",
+            "expected class names for 3 outputs, got 1",
         ),
         ("timm:test_vit", {"weights": "own.pt"}, "the weights do not fit it"),
         ("timm:test_vit", {"weights": "own.npz"}, r"expected a file .safetensors, .pth"),

@@ -29,7 +29,7 @@ def command(reference: str, text: str | None, file: TextIO | None, clear: bool) 
       zoo describe vit-small/2 --file notes.md
       zoo describe vit-small/2 --clear
     """
-    from zoo.errors import UserError
+    from zoo.errors import UserError, counted
     from zoo.registry.annotations import describe
     from zoo.registry.store import open_store
 
@@ -48,7 +48,7 @@ def command(reference: str, text: str | None, file: TextIO | None, clear: bool) 
         text = ""
     described = describe(open_store(create=False), reference, text)
     if text is not None:
-        now = f"a description of {len(text):,} characters" if text else "no description"
+        now = f"a description of {counted(len(text), 'character')}" if text else "no description"
         click.echo(f"{reference} now has {now}")
     else:
         # A description may come from anyone: what is no text does not reach the terminal.

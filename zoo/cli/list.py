@@ -42,6 +42,7 @@ def command(query: str, sort: str, reverse: bool, limit: int | None, as_json: bo
 
 def _list(query: str, sort: str, reverse: bool, limit: int | None, as_json: bool) -> None:
     from zoo.cli.output import print_json, print_table
+    from zoo.errors import counted
     from zoo.registry.filters import choose
     from zoo.registry.listing import list_versions
     from zoo.registry.store import open_store, show_uri
@@ -57,7 +58,7 @@ def _list(query: str, sort: str, reverse: bool, limit: int | None, as_json: bool
         click.echo(f"No models in {show_uri(store)} yet; `dvc repro` trains and registers some.")
         return
     if not chosen:
-        click.echo(f"None of {len(rows):,} versions passes the filter.")
+        click.echo(f"None of {counted(len(rows), 'version')} passes the filter.")
         return
     columns = ("model", "version", "alias", "arch", "data", "seed", "parameters", "test accuracy")
     print_table(

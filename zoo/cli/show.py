@@ -20,6 +20,7 @@ def command(reference: str, as_json: bool) -> None:
       zoo show vit-small@best --json
     """
     from zoo.cli.output import print_json, print_pairs
+    from zoo.errors import counted
     from zoo.models.spec import SPEC, read_spec
     from zoo.registry.links import version_link
     from zoo.registry.listing import aliases_of, own_tags
@@ -37,6 +38,7 @@ def command(reference: str, as_json: bool) -> None:
         known = {"uri": model.uri, "version": model.version, "digest": model.digest, "link": link}
         print_json(known | {"aliases": aliases, "tags": model.tags, "spec": spec.as_dict()})
         return
+    classes = counted(len(spec.class_names), "class", "classes")
     facts = {
         "model": model.label,
         "aliases": ", ".join(aliases),
@@ -44,8 +46,8 @@ def command(reference: str, as_json: bool) -> None:
         "address": model.uri,
         "architecture": " ".join([spec.arch, *(f"{k}={v}" for k, v in spec.kwargs.items())]),
         "parameters": f"{spec.parameters:,}",
-        "input": f"{spec.image_size} × {spec.image_size} pixels, {len(spec.class_names)} classes",
-        "trained on": f"{spec.source} {spec.subset}, {spec.subset_count:,} images",
+        "input": f"{spec.image_size} × {spec.image_size} pixels, {classes}",
+        "trained on": f"{spec.source} {spec.subset}, {counted(spec.subset_count, 'image')}",
         "seed": spec.seed,
         **{f"origin {name}": value for name, value in spec.origin.items()},
         **{name.replace("/", " "): f"{value:.4f}" for name, value in spec.metrics.items()},

@@ -34,6 +34,7 @@ def command(references: tuple[str, ...], as_json: bool) -> None:
     """
     from zoo.cli.output import print_json, print_table
     from zoo.cli.progress import progress
+    from zoo.errors import counted
     from zoo.registry.store import open_store
     from zoo.registry.verify import verify
 
@@ -48,9 +49,10 @@ def command(references: tuple[str, ...], as_json: bool) -> None:
             print_table(
                 ("finding", "what", "why"), [tuple(finding.values()) for finding in findings]
             )
+        result = f"{len(findings):,} found" if findings else "all is well"
         click.echo(
-            f"{done.versions:,} versions, {done.images:,} test splits and {done.outputs:,} DVC "
-            f"outputs checked: {f'{len(findings):,} found' if findings else 'all is well'}"
+            f"{counted(done.versions, 'version')}, {counted(done.images, 'test split')} and "
+            f"{counted(done.outputs, 'DVC output')} checked: {result}"
         )
     if findings:
         click.get_current_context().exit(NOT_WELL)

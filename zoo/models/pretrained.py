@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from zoo.errors import UserError, unknown
+from zoo.errors import UserError, counted, unknown
 from zoo.models.build import count_parameters, nearest
 from zoo.models.files import LoadedModel
 from zoo.models.spec import INTERPOLATIONS, ModelSpec
@@ -230,4 +230,5 @@ def numbered(count: int) -> list[str]:
 def check_names(names: Sequence[str], count: int, what: str) -> None:
     """Raise `UserError` unless there is a name for each output; no names mean no classifier."""
     if names and len(names) != count:
-        raise UserError(f"{what} has {count} outputs, but {len(names)} class names were given")
+        outputs = counted(count, "output")
+        raise UserError(f"{what}: expected class names for {outputs}, got {len(names)}")

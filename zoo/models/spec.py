@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.config import check_kwargs, from_mapping
-from zoo.errors import UserError
+from zoo.errors import UserError, counted
 from zoo.files import read_json, sha256
 
 WEIGHTS, SPEC = "model.safetensors", "spec.json"
@@ -94,7 +94,7 @@ def describe_training(spec: ModelSpec) -> str:
     steps = epochs * math.ceil(spec.subset_count / batch)
     changed = ("crop_padding", "flip", "label_smoothing")
     said = [
-        f"{epochs:,} epoch{'s' * (epochs > 1)}" + (f" ({steps:,} steps)" if steps else ""),
+        counted(epochs, "epoch") + (f" ({counted(steps, 'step')})" if steps else ""),
         f"batches of {batch}",
         f"{known.get('optimizer', 'optimizer not known')}, learning rate {rate:g}",
         *(key.replace("_", " ") for key in changed if known.get(key)),

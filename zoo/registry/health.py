@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from zoo.doctor import Check
+from zoo.errors import counted
 from zoo.registry.place import database_path, store_address
 
 
@@ -26,5 +27,6 @@ def check_store(root: Path) -> Iterator[Check]:
     rows = list_versions(store)
     if told := told_of_copy(store):
         yield Check("store", "warning", *told)
-    names = len({row.name for row in rows})
-    yield Check("store", "ok", f"{show_uri(store)}: {len(rows)} versions of {names} models")
+    models = counted(len({row.name for row in rows}), "model")
+    found = f"{show_uri(store)}: {counted(len(rows), 'version')} of {models}"
+    yield Check("store", "ok", found)
