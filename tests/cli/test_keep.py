@@ -11,6 +11,8 @@ from zoo.cli import cli
 from zoo.registry.place import DATABASE
 from zoo.registry.store import open_store
 
+ZOO = "from zoo.cli import main; main()"
+
 
 @pytest.fixture
 def kept(project, registry):
@@ -55,6 +57,22 @@ def test_an_alias_moves_and_says_from_where(zoo, kept):
     assert json.loads(zoo("show", "vit-small", "--json"))["aliases"] == ["best", "paper"]
     assert "neither 'latest'" in zoo("promote", "vit-small", "--alias", "v1", status=2)
     assert "no version 9; it has 1" in zoo("promote", "vit-small/9", "--alias", "a", status=2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["tag", "vit-small", "stage"], "tag 'stage': expected KEY=VALUE"),
+        (["tag", "a b", "stage=x"], "expected a model as NAME"),
+        (["promote", "vit-small", "--alias", "a b"], "alias 'a b': expected letters, digits"),
+        (["promote", "a b", "--alias", "a"], "expected a model as NAME"),
+    ],
+)
+def test_what_is_mistyped_is_told_before_mlflow_is_imported(start, arguments, said):
+    process = start("-c", f"import sys; sys.modules['mlflow'] = None; {ZOO}", *arguments)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 2, error
+    assert error.startswith(f"Error: {said}")
 
 
 def test_tags_are_found_again(zoo, kept):

@@ -22,7 +22,12 @@ def command(reference: str, alias: str) -> None:
       zoo promote vit-small/2 --alias paper
       zoo promote vit-small@best --alias production
     """
-    from zoo.registry.annotations import promote
+    from zoo.registry.references import check_alias, parse
+
+    check_alias(alias)
+    parse(reference)
+
+    from zoo.registry.annotations import promote  # imports MLflow: what is mistyped is told before
     from zoo.registry.register import BEST
     from zoo.registry.store import open_store
 

@@ -23,9 +23,9 @@ def command(reference: str, values: tuple[str, ...], remove: tuple[str, ...]) ->
     """
     from zoo.cli.output import print_table
     from zoo.errors import UserError
-    from zoo.registry.annotations import tag
-    from zoo.registry.store import open_store
+    from zoo.registry.references import parse
 
+    parse(reference)
     pairs = {}
     for value in values:
         key, sign, text = value.partition("=")
@@ -34,6 +34,10 @@ def command(reference: str, values: tuple[str, ...], remove: tuple[str, ...]) ->
         pairs[key] = text
     if both := sorted(pairs.keys() & set(remove)):
         raise UserError(f"tag {both[0]!r} is both set and removed: expected one of them")
+
+    from zoo.registry.annotations import tag  # imports MLflow: what is mistyped is told before
+    from zoo.registry.store import open_store
+
     tags = tag(open_store(create=False), reference, pairs, remove)
     if tags:
         print_table(("tag", "value"), sorted(tags.items()))
