@@ -22,8 +22,9 @@ def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("zoo.files.os.fsync", no_space)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="No space left") as raised:
         write_json(path, {"new": 2})
+    assert raised.value.filename == str(path)
     assert json.loads(path.read_text()) == {"old": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
 
@@ -32,8 +33,9 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
     folder = tmp_path / "model"
     with replacing_folder(folder) as new:
         (new / "a").write_text("1")
-    with pytest.raises(FileNotFoundError), replacing_folder(folder) as new:
+    with pytest.raises(FileNotFoundError) as raised, replacing_folder(folder) as new:
         (new / "no such folder" / "b").write_text("2")
+    assert raised.value.filename == str(folder / "no such folder" / "b")
     assert [p.name for p in folder.iterdir()] == ["a"]
     with replacing_folder(folder) as new:
         (new / "c").write_text("3")
@@ -180,6 +182,28 @@ def test_one_file_that_zoo_knows_does_not_make_a_folder_its_own(tmp_path, there,
     assert why in str(caught.value)
 
 
+def test_what_may_not_be_written_is_named_rather_than_the_temporary_file(tmp_path, monkeypatch):
+    def refuse(*_, dir, prefix):
+        raise PermissionError(13, "Permission denied", f"{dir}/{prefix}abcdefgh")
+
+    monkeypatch.setattr("zoo.files.tempfile.mkstemp", refuse)
+    monkeypatch.setattr("zoo.files.tempfile.mkdtemp", refuse)
+    with pytest.raises(PermissionError) as raised:
+        write_json(tmp_path / "a.json", {})
+    assert raised.value.filename == str(tmp_path / "a.json")
+    with pytest.raises(PermissionError) as raised, replacing_folder(tmp_path / "report"):
+        pytest.fail("there is no folder to write to")
+    assert raised.value.filename == str(tmp_path / "report")
+
+
+def test_an_error_of_another_file_keeps_its_name(tmp_path):
+    with pytest.raises(FileNotFoundError) as raised, replacing_folder(tmp_path / "report"):
+        (tmp_path / "image.png").read_bytes()
+    assert raised.value.filename == str(tmp_path / "image.png")
+    with pytest.raises(OSError, match="timed out"), replacing_folder(tmp_path / "report"):
+        raise TimeoutError("timed out")  # of a connection: it has no file
+
+
 def test_json_has_no_nan(tmp_path):
     with pytest.raises(ValueError, match="Out of range"):
         write_json(tmp_path / "a.json", float("nan"))
@@ -187,7 +211,9 @@ def test_json_has_no_nan(tmp_path):
 
 def test_damaged_json_is_named(tmp_path):
     (tmp_path / "a.json").write_text("{")
-    with pytest.raises(UserError, match=r"a\.json is damaged: expected JSON"):
+    with pytest.raises(
+        UserError, match=r"a\.json is damaged: expected JSON, got .*; fetch it again"
+    ):
         read_json(tmp_path / "a.json")
 
 

@@ -24,6 +24,7 @@ CHUNK_BYTES = 1 << 20
 ASIDE = "replaced"
 LEFT_BY_VIEWERS = (".DS_Store", "Thumbs.db")  # by macOS and Windows, where a folder was looked at
 ATTEMPTS = 1000
+MEND = "fetch it again, or run again what wrote it"
 
 logger = logging.getLogger(__name__)
 
@@ -31,16 +32,27 @@ logger = logging.getLogger(__name__)
 def write_bytes(path: Path, content: bytes) -> None:
     """Replace `path` by `content` atomically (temporary file, fsync, rename)."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with _naming(path):
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o644)  # mkstemp makes files private; outputs are for everyone
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Let errors name the file that was to be written, not the temporary one beside it."""
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp makes files private; outputs are for everyone
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        error.filename = str(path)
         raise
 
 
@@ -54,14 +66,14 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file; a missing or damaged one is a `UserError` that names it."""
+def read_json(path: Path, *, mend: str = MEND) -> Any:
+    """Read a JSON file; a missing or damaged one is a `UserError` that says how to mend it."""
     try:
         return json.loads(path.read_text())
     except FileNotFoundError:
         raise UserError(f"no file {path}") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is damaged: expected JSON, got {error}") from None
+        raise UserError(f"{path} is damaged: expected JSON, got {error}; {mend}") from None
 
 
 def csv_text(rows: Sequence[Mapping[str, object]]) -> str:
@@ -104,7 +116,8 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _restore(path)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    with _naming(path):
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     try:
         yield temporary
         temporary.chmod(0o755)
@@ -115,6 +128,10 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         if not any(_publish(temporary, path) for _ in range(ATTEMPTS)):
             raise UserError(f"{path} is being replaced by other processes: wait for them to end")
         logger.info("wrote %s", path)
+    except OSError as error:
+        if error.filename:
+            error.filename = str(error.filename).replace(str(temporary), str(path), 1)
+        raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

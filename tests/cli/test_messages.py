@@ -33,7 +33,7 @@ MET = {
     ],
     "models/test_files.py::test_a_spec_that_names_other_code_is_refused": ["unknown arch"],
     "models/test_files.py::test_json_that_python_refuses_is_refused_by_name": [
-        "is damaged: expected a spec, got"
+        "is damaged: expected a spec, got …;"
     ],
     "models/test_imported.py::test_a_fine_tuned_classifier_is_kept": [
         "the weights do not fit … (…)"

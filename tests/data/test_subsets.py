@@ -117,7 +117,7 @@ def test_damaged_subset_files_are_named(tmp_path, file):
     build(tmp_path, {"small": 20})
     path = tmp_path / "small" / file
     path.write_bytes(path.read_bytes()[:40])
-    with pytest.raises(UserError, match=f"{file}.*damaged"):
+    with pytest.raises(UserError, match=f"{file}.*damaged.*; build it again with: dvc repro"):
         load_subset(tmp_path / "small")
     path.unlink()
     with pytest.raises(UserError, match=r"no file|no subset in .*subset\.json"):

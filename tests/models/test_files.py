@@ -107,9 +107,15 @@ def edit_spec(**changes):
             "unknown arch 'vitt'; did you mean 'vit'.*valid: vit, vit-gap, resnet18, mixer, or any",
         ),
         (edit_spec(module="evil"), "unknown key in .*: 'module'"),
-        (edit_spec(std=[0, 1, 1]), "3 positive standard deviations"),
+        (
+            edit_spec(std=[0, 1, 1]),
+            r"/spec\.json does not describe a model: spec of 'vit-small': expected 3 means and",
+        ),
         (edit_spec(image_size="big"), "image_size: expected int"),
-        (lambda folder: (folder / "spec.json").write_text("{"), r"spec\.json is damaged"),
+        (
+            lambda folder: (folder / "spec.json").write_text("{"),
+            r"spec\.json is damaged: .*; fetch it again",
+        ),
         (lambda folder: (folder / "spec.json").unlink(), r"spec\.json is missing"),
     ],
 )

@@ -56,7 +56,8 @@ def load_subset(folder: Path) -> Subset:
             f"no subset in {folder}: expected a folder with {DESCRIPTION}, such as "
             "data/subsets/test; `dvc repro subset` makes them"
         )
-    info = from_mapping(SubsetInfo, read_json(folder / DESCRIPTION), str(folder / DESCRIPTION))
+    content = read_json(folder / DESCRIPTION, mend="build it again with: dvc repro --force subset")
+    info = from_mapping(SubsetInfo, content, str(folder / DESCRIPTION))
     images = _open_array(folder / IMAGES, np.uint8)
     labels = _open_array(folder / LABELS, np.int64)
     expected = (info.count, info.image_size, info.image_size, 3)

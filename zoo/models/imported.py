@@ -108,7 +108,10 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
         weights = load_state_dict(str(path), weights_only=True)
     except Exception as error:
         # zipfile, pickle, safetensors and torch each raise their own.
-        raise UserError(f"{path} holds no weights alone, or is damaged ({brief(error)})") from None
+        raise UserError(
+            f"{path} holds no weights alone, or is damaged ({brief(error)}); "
+            "download it again, or save the network's state_dict alone"
+        ) from None
     foreign = [key for key, value in weights.items() if not isinstance(value, torch.Tensor)]
     if foreign:
         raise UserError(f"{path}: expected tensors alone, got something else in {foreign[0]!r}")

@@ -10,7 +10,7 @@ from typing import Any
 
 from zoo.config import check_kwargs, from_mapping
 from zoo.errors import UserError, counted
-from zoo.files import read_json, sha256
+from zoo.files import MEND, read_json, sha256
 
 WEIGHTS, SPEC = "model.safetensors", "spec.json"
 INTERPOLATIONS = ("bicubic", "bilinear", "nearest")
@@ -79,8 +79,14 @@ def read_spec(path: Path) -> ModelSpec:
         if isinstance(error, UserError):
             raise
         # Numbers of thousands of digits, or brackets in brackets: JSON, but no spec.
-        raise UserError(f"{path} is damaged: expected a spec, got {error}") from None
-    return from_mapping(ModelSpec, content, str(path))
+        raise UserError(f"{path} is damaged: expected a spec, got {error}; {MEND}") from None
+    try:
+        return from_mapping(ModelSpec, content, str(path))
+    except UserError as error:
+        if str(path) in str(error):
+            raise
+        # What a spec checks itself names no file: it is also made where there is none.
+        raise UserError(f"{path} does not describe a model: {error}") from None
 
 
 def describe_training(spec: ModelSpec) -> str:

@@ -150,7 +150,8 @@ def _is_intact(folder: Path, digest: str) -> bool:
 def _changed(resolved: Resolved, came: str) -> UserError:
     return UserError(
         f"{resolved.reference} ({resolved.uri}) is damaged or was changed after it was registered: "
-        f"expected sha256 {resolved.digest[:12]}, got {came[:12]}; not loaded"
+        f"expected sha256 {resolved.digest[:12]}, got {came[:12]}; not loaded: "
+        "restore its files, or register the model again where it was trained"
     )
 
 
