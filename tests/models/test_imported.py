@@ -145,8 +145,8 @@ def factory(folder, monkeypatch):
     module = nn.Sequential(nn.Flatten(), nn.Linear(48, 5), nn.Linear(5, 3))
     torch.save(module.state_dict(), folder / "own.pt")
     torch.save(nn.Conv2d(3, 3, 1).state_dict(), folder / "maps.pt")
-    for name in ("make", "maps"):
-        factories.trust(f"zoo_own_nets:{name}")
+    for name in ("zoo_own_nets:make", "zoo_own_nets:maps", "zoo_own_nets:nix", "zoo_no_nets:make"):
+        factories.trust(name)
     yield module
     sys.modules.pop("zoo_own_nets", None)
 
@@ -170,6 +170,8 @@ def test_a_factory_of_ones_own(folder, factory):
         ("torchvision:resnet18.V9", {}, "unknown weights of torchvision:resnet18 'V9'"),
         ("local-dir:nowhere", {}, "local-dir:nowhere holds no model"),
         ("local-dir:nowhere", {"weights": "own.pt"}, "leave out --weights"),
+        ("zoo_own_nets:nix", {}, "cannot import zoo_own_nets:nix: AttributeError"),
+        ("zoo_no_nets:make", {}, "zoo_no_nets:make needs the Python package zoo_no_nets"),
         ("zoo_own_nets:make", {}, "expected --weights and --image-size"),
         ("zoo_own_nets:make", {"weights": "own.pt", "image_size": 4}, "weights do not fit"),
         ("zoo_own_nets:maps", {"weights": "maps.pt", "image_size": 4}, r"got \(1, 3, 4, 4\)"),

@@ -210,6 +210,7 @@ def _from_torchvision(
 def _from_factory(
     source: str, name: str, given: Given, weights: dict[str, torch.Tensor] | None
 ) -> Imported:
+    factories.find_factory(source)  # nobody should look for weights of what is not there
     if weights is None or given.image_size is None:
         raise UserError(f"{source}: expected --weights and --image-size with a factory of your own")
     names = given.class_names or ()
