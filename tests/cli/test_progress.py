@@ -9,7 +9,7 @@ from zoo.cli import progress as module
 from zoo.cli.progress import Pace, progress
 
 
-def test_the_time_left_is_that_of_the_mean_pace_since_the_first_report():
+def test_the_time_left_is_that_at_the_pace_since_the_first_report():
     pace = Pace(began=0.0)
     assert pace.text("images", 12.0) == "starting, 12 s so far"
     # Loading took 20 s; it does not make the images look slow.
@@ -20,6 +20,18 @@ def test_the_time_left_is_that_of_the_mean_pace_since_the_first_report():
     assert pace.left(24.0) == pytest.approx(80 * 0.2)
     assert pace.left(26.0) == pytest.approx(80 * 0.2 - 2)
     assert pace.text("images", 24.0) == "30 of 110 images, about 16 s left"
+
+
+def test_what_was_fast_or_slow_more_than_a_minute_ago_does_not_count():
+    pace = Pace(began=0.0)
+    for second in range(101):
+        pace.report(10 * second, 2000, float(second))
+    assert pace.left(100.0) == pytest.approx(100)
+    for second in range(101, 161):  # ten times slower
+        pace.report(1000 + second - 100, 2000, float(second))
+    assert pace.left(160.0) == pytest.approx(940)
+    pace.report(1070, 2000, 360.0)  # a batch that takes longer than the minute
+    assert pace.left(360.0) == pytest.approx(930 * 200 / 10)
 
 
 def test_a_run_that_continues_is_not_credited_with_what_was_done_before():

@@ -6,21 +6,23 @@ import logging
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from zoo.cli.output import is_quiet
 
 PLAIN_SECONDS = 10.0
 REDRAW_SECONDS = 0.1
+RECENT_SECONDS = 60.0  # over which the pace is taken: what else runs on the machine changes
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
 class Pace:
-    """How far a job is, and how long the rest takes at the mean pace since its first report.
+    """How far a job is, and how long the rest takes at the pace of its last minute.
 
     What comes before the first report (loading models) and after the last one (drawing a
     report) has no known length: then the time that passed is told instead of a guess.
@@ -30,19 +32,26 @@ class Pace:
     done: int = 0
     total: int = 0
     seen: float = 0.0
-    first: tuple[int, float] | None = None
+    recent: deque[tuple[int, float]] = field(default_factory=deque)
 
     def report(self, done: int, total: int, now: float) -> None:
         """Take a report; fewer done than before is the next part of the job."""
-        if self.first is None or done < self.done:
-            self.first = (done, now)
+        if done < self.done:
+            self.recent = deque()  # not cleared: see `left`
+        self.recent.append((done, now))
+        while len(self.recent) > 2 and self.recent[1][1] <= now - RECENT_SECONDS:
+            self.recent.popleft()
         self.done, self.total, self.seen = done, total, now
 
     def left(self, now: float) -> float | None:
         """Return the seconds that the reported part will still take; None where unknown."""
-        if self.first is None or self.done >= self.total or self.done == self.first[0]:
+        recent = self.recent  # another thread may begin the next part meanwhile
+        if not recent or self.done >= self.total:
             return None
-        each = (self.seen - self.first[1]) / (self.done - self.first[0])
+        (first, began), (last, ended) = recent[0], recent[-1]
+        if first == last:
+            return None
+        each = (ended - began) / (last - first)
         return max(0.0, (self.total - self.done) * each - (now - self.seen))
 
     def text(self, unit: str, now: float) -> str:
@@ -51,7 +60,7 @@ class Pace:
         if left is not None:
             return f"{self.done:,} of {self.total:,} {unit}, about {_duration(left)} left"
         passed = f"{_duration(now - self.began)} so far"
-        if self.first is None:
+        if not self.recent:
             return f"starting, {passed}"
         if self.done >= self.total:
             return f"all {self.total:,} {unit} done, finishing, {passed}"
@@ -115,7 +124,7 @@ def _bar(label: str, unit: str, pace: Pace, over: threading.Event) -> Iterator[N
 
         def draw() -> None:
             while not over.wait(REDRAW_SECONDS):
-                running = pace.first is not None and pace.done < pace.total
+                running = pace.recent and pace.done < pace.total
                 bar.update(
                     task,
                     completed=pace.done,
