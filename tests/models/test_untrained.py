@@ -41,8 +41,9 @@ def test_what_was_trained_here_is_known_whatever_its_architecture(make_model):
     spec = dataclasses.replace(make_model("vit", "v").spec, arch="resnet10t", kwargs={})
     model = untrained_network(spec, 0)
     assert before_training(model) is None
-    trained = dataclasses.replace(model, spec=dataclasses.replace(spec, subset_digest="0" * 64))
-    assert before_training(trained) is not None
+    spec = dataclasses.replace(spec, subset_digest="0" * 64)
+    assert before_training(dataclasses.replace(model, spec=spec)) is None
+    assert before_training(dataclasses.replace(model, spec=spec, digest="1" * 64)) is not None
 
 
 def test_what_cannot_be_built_is_named_by_one_and_skipped_by_the_other(make_model):
@@ -50,4 +51,4 @@ def test_what_cannot_be_built_is_named_by_one_and_skipped_by_the_other(make_mode
     spec = dataclasses.replace(model.spec, arch="no_such_net", subset_digest="0" * 64)
     with pytest.raises(UserError, match="no_such_net"):
         untrained_network(spec, 0)
-    assert before_training(dataclasses.replace(model, spec=spec)) is None
+    assert before_training(dataclasses.replace(model, spec=spec, digest="1" * 64)) is None

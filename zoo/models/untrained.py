@@ -31,7 +31,8 @@ def before_training(model: LoadedModel) -> LoadedModel | None:
     spec = model.spec
     match = NO_SKIP.match(spec.arch)
     own = (match["arch"] if match else spec.arch) in ARCHITECTURES
-    if not spec.class_names or not (own or spec.subset_digest):
+    kept = bool(spec.subset_digest and model.digest)  # a wrapped network's arch is any name
+    if not spec.class_names or not (own or kept):
         return None
     try:
         untrained = untrained_network(spec, spec.seed)
