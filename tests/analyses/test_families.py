@@ -24,7 +24,7 @@ FAMILIES = {
     "poolformer_s12": ({}, 32, "cnn", 12),
     "edgenext_xx_small": ({}, 32, "windowed", 12),
     "mobilevit_xxs": ({}, 32, "windowed", 16),
-    "maxvit_pico_rw_256": ({"img_size": 64}, 64, "windowed", 9),
+    "maxvit_pico_rw_256": ({"img_size": 64}, 64, "windowed", 11),
     "pvt_v2_b0": ({}, 32, "windowed", 8),
     "xcit_nano_12_p16_224": ({"img_size": 32}, 32, "windowed", 14),
     "swin_tiny_patch4_window7_224": (WINDOWS | {"window_size": 4}, 32, "windowed", 4),

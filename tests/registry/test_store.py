@@ -3,6 +3,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -11,7 +12,7 @@ import pytest
 from zoo.errors import UserError
 from zoo.registry.faults import redact
 from zoo.registry.register import register
-from zoo.registry.store import COMPARE, DATA, TRAIN, find_root, open_store
+from zoo.registry.store import COMPARE, DATA, TRAIN, _check_database, find_root, open_store
 
 
 def run_python(code: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -239,3 +240,17 @@ def test_a_store_that_is_no_database_is_named(tmp_path):
     (tmp_path / "mlflow.db").write_text("no database")
     with pytest.raises(UserError, match=r"mlflow\.db is no SQLite database: .* move it away"):
         open_store(tmp_path)
+
+
+def test_looking_at_a_database_leaves_the_locks_on_it(tmp_path):
+    database = tmp_path / "mlflow.db"
+    begin = "sqlite3.connect(sys.argv[1], timeout=0).execute('BEGIN EXCLUSIVE')"
+    write = f"import sqlite3, sys; {begin}"
+    with closing(sqlite3.connect(database)) as held:
+        held.execute("CREATE TABLE runs (id)")
+        held.execute("BEGIN IMMEDIATE")
+        _check_database(database)
+        other = subprocess.run(
+            [sys.executable, "-c", write, database], capture_output=True, text=True, check=False
+        )
+    assert "database is locked" in other.stderr

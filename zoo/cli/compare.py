@@ -122,7 +122,7 @@ def command(
             on_progress=on_progress,
         )
     # What the pipeline compared lies in its own folder as well.
-    by_hand = before is not None and str(before.get("command")).startswith("zoo ")
+    by_hand = before is not None and str(before.get("command")).split()[:1] == ["zoo"]
     if before and by_hand and _asked(before) != _asked(done.report):
         click.echo(
             f"Note: {folder} held the report of `{before['command']}`; that command brings it "

@@ -24,7 +24,6 @@ TRAIN, DATA, COMPARE = "zoo-train", "zoo-data", "zoo-compare"
 EXPERIMENTS = (TRAIN, DATA, COMPARE)
 ARTIFACTS, OWN = "mlartifacts", ".zoo"
 LOCK_SECONDS = 600
-SQLITE = b"SQLite format 3\0"  # how every such file begins
 KINDS = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")
 
 
@@ -159,13 +158,18 @@ def show_uri(store: Store) -> str:
 
 
 def _check_database(path: Path) -> None:
-    with path.open("rb") as file:
-        begin = file.read(len(SQLITE))
-    if begin not in (b"", SQLITE):
+    # Asked of SQLite, not of the file: to close a file that SQLite has open in this process ends
+    # SQLite's locks on it, and two processes that write at once then destroy it.
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
+            database.execute("PRAGMA schema_version")
+    except sqlite3.OperationalError:
+        return  # busy, or not to be read: MLflow says so
+    except sqlite3.DatabaseError:
         raise UserError(
             f"{path} is no SQLite database: expected MLflow's; move it away and run `zoo "
             "register`, or correct MLFLOW_TRACKING_URI"
-        )
+        ) from None
 
 
 def _check_not_moved(database: Path) -> None:
