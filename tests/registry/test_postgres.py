@@ -8,6 +8,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,8 +17,10 @@ from mlflow.exceptions import MlflowException
 
 from tests.registry.conftest import Server, session, session_of
 from zoo.data.subsets import load_subset
+from zoo.registry.aliases import set_alias
 from zoo.registry.artifacts import fetch_file
 from zoo.registry.listing import list_versions
+from zoo.registry.register import register
 from zoo.registry.resolve import load, resolve
 from zoo.registry.runs import search_runs
 from zoo.registry.store import COMPARE, DATA, TRAIN, open_store
@@ -214,6 +218,21 @@ def test_two_users_train_register_and_compare_at_once(
     ).stdout
     assert b"vit-small" in dumped
     assert_nowhere(PASSWORD, told.encode(), dumped, server.folder, tmp_path)
+
+
+def test_one_alias_by_many_at_once(server, ada, tmp_path, make_folder):
+    store = open_store(tmp_path / "here")
+    versions = [
+        str(register(store, make_folder(name="shared-alias", seed=seed)).version)
+        for seed in range(4)
+    ]
+    with ThreadPoolExecutor(len(versions)) as pool:
+        for turn in range(10):
+            put = partial(set_alias, store, "shared-alias", f"turn-{turn}")
+            list(pool.map(put, versions))
+    aliases = store.client.get_registered_model("shared-alias").aliases
+    assert {f"turn-{turn}" for turn in range(10)} < aliases.keys()
+    assert {str(number) for number in aliases.values()} <= set(versions)
 
 
 def test_a_wrong_password_ends_in_one_line_that_does_not_hold_it(server, ada, tmp_path):

@@ -27,8 +27,8 @@ def command(reference: str, alias: str) -> None:
     check_alias(alias)
     parse(reference)
 
-    from zoo.registry.annotations import promote  # imports MLflow: what is mistyped is told before
-    from zoo.registry.register import BEST
+    from zoo.registry.aliases import BEST  # imports MLflow: what is mistyped is told before
+    from zoo.registry.annotations import promote
     from zoo.registry.store import open_store
 
     version, before = promote(open_store(create=False), reference, alias)

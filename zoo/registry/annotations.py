@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from mlflow.entities.model_registry import ModelVersion
 
 from zoo.errors import UserError
+from zoo.registry.aliases import set_alias
 from zoo.registry.filters import FIELDS
 from zoo.registry.listing import RESERVED, own_tags
 from zoo.registry.lookup import get_version
@@ -46,7 +47,7 @@ def promote(store: Store, reference: str, alias: str) -> tuple[ModelVersion, int
     version = find_registered(store, reference)
     with store.explained():
         before = store.client.get_registered_model(version.name).aliases.get(alias)
-        store.client.set_registered_model_alias(version.name, alias, str(version.version))
+        set_alias(store, version.name, alias, str(version.version))
     return version, None if before is None else int(before)
 
 

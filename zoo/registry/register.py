@@ -6,7 +6,6 @@ Killed before that, the same command again finds the run and adds what it lacks.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 from collections.abc import Sequence
@@ -19,10 +18,11 @@ from mlflow.exceptions import MlflowException
 
 from zoo.data.subsets import load_subset
 from zoo.models.spec import SPEC, ModelSpec, model_digest, read_spec
+from zoo.registry.aliases import point_best
 from zoo.registry.card import model_card, name_card
 from zoo.registry.history import EPOCHS, STEPS, History, read_history
 from zoo.registry.images import store_images
-from zoo.registry.lookup import DIGEST, MODEL_ID, all_versions, find_version
+from zoo.registry.lookup import MODEL_ID, find_version
 from zoo.registry.provenance import source_tags
 from zoo.registry.references import check_name
 from zoo.registry.runs import (
@@ -31,7 +31,6 @@ from zoo.registry.runs import (
     log_params,
     log_points,
     missing_points,
-    quoted,
     set_tags,
 )
 from zoo.registry.store import TRAIN, Store, open_store
@@ -46,9 +45,6 @@ from zoo.registry.uploads import (
 )
 
 logger = logging.getLogger(__name__)
-
-BEST = "best"
-RANKING = "zoo.validation_accuracy"
 
 
 @dataclass(frozen=True)
@@ -118,7 +114,7 @@ def register(store: Store, folder: Path, *, test_folder: Path | None = None) -> 
                 version.version,
                 folder,
             )
-        _point_best(store, name)
+        point_best(store, name)
     return Registered(name, int(version.version), digest, created, restored)
 
 
@@ -200,25 +196,5 @@ def _only_one(store: Store, version: ModelVersion, digest: str) -> ModelVersion:
     return oldest
 
 
-def _point_best(store: Store, name: str) -> None:
-    """Put the alias `best` on the version with the highest validation accuracy; ties: the older."""
-    ranked = [
-        (float(version.tags[RANKING]), -int(version.version))
-        for version in all_versions(store, f"name = {quoted(name)}")
-        if DIGEST in version.tags and _is_number(version.tags.get(RANKING))
-    ]
-    if not ranked:
-        return
-    best = str(-max(ranked)[1])
-    if str(store.client.get_registered_model(name).aliases.get(BEST)) != best:
-        store.client.set_registered_model_alias(name, BEST, best)
-
-
 def _is_test_of(test_folder: Path, folder: Path) -> bool:
     return load_subset(test_folder).info.digest == read_spec(folder / SPEC).test_digest
-
-
-def _is_number(text: str | None) -> bool:
-    with contextlib.suppress(TypeError, ValueError):
-        return float(text or "") == float(text or "")
-    return False

@@ -1,0 +1,59 @@
+"""Aliases on versions: one version a name and alias, also where two machines put it at once."""
+
+from __future__ import annotations
+
+import contextlib
+
+from mlflow.exceptions import MlflowException
+
+from zoo.registry.faults import is_away
+from zoo.registry.lookup import DIGEST, all_versions
+from zoo.registry.runs import quoted
+from zoo.registry.store import Store
+
+BEST = "best"
+RANKING = "zoo.validation_accuracy"
+
+
+def set_alias(store: Store, name: str, alias: str, version: str) -> None:
+    """Put an alias on a version, and take it from the one that had it.
+
+    Raises:
+        MlflowException: the store cannot be reached, or refuses twice.
+    """
+    try:
+        store.client.set_registered_model_alias(name, alias, version)
+    except MlflowException as error:
+        if is_away(error):
+            raise
+        # MLflow looks for the alias before it adds one: who is second in the same moment violates
+        # the key, in words of the database's own. There is an alias now, which a second try moves.
+        store.client.set_registered_model_alias(name, alias, version)
+
+
+def point_best(store: Store, name: str) -> None:
+    """Put the alias `best` on the version with the highest validation accuracy; ties: the older."""
+    # Looked at again after each move: another machine may have added a better version since, and
+    # pointed at it before this one did. Versions are only added, so this ends.
+    while (best := _best(store, name)) not in (None, _aliased(store, name)):
+        set_alias(store, name, BEST, str(best))
+
+
+def _best(store: Store, name: str) -> int | None:
+    ranked = [
+        (float(version.tags[RANKING]), -int(version.version))
+        for version in all_versions(store, f"name = {quoted(name)}")
+        if DIGEST in version.tags and _is_number(version.tags.get(RANKING))
+    ]
+    return -max(ranked)[1] if ranked else None
+
+
+def _aliased(store: Store, name: str) -> int | None:
+    number = store.client.get_registered_model(name).aliases.get(BEST)
+    return None if number is None else int(number)
+
+
+def _is_number(text: str | None) -> bool:
+    with contextlib.suppress(TypeError, ValueError):
+        return float(text or "") == float(text or "")
+    return False
