@@ -58,7 +58,7 @@ def zoo_seconds(arch: str, data: Subset, config: TrainConfig, spec: ModelSpec) -
     model = build(arch, classes=10, image_size=data.info.image_size)
     times: list[float] = [time.perf_counter()]
 
-    def on_progress(done: int, total: int) -> None:
+    def on_progress(done: int, total: int, what: str) -> None:
         times.append(time.perf_counter())
 
     tiny = Subset(data.images[:4], data.labels[:4], data.info)

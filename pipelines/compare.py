@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from pipelines.paths import COMPARISONS, RECEIPT, stage
 from zoo.cli.progress import progress
+from zoo.comparison import PARTS
 from zoo.config import Settings
 from zoo.errors import UserError
 from zoo.files import read_json, replacing_folder
@@ -40,7 +41,7 @@ if __name__ == "__main__":
         for names in config.pairs:
             label = "__".join(names)
             models = [find_variant(store, receipt, name, seeds[0]) for name in names]
-            with progress(f"compare {label}", "images") as on_progress:
+            with progress(f"compare {label}", PARTS) as on_progress:
                 done = compare_registered(
                     store,
                     models,

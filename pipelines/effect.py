@@ -29,7 +29,7 @@ if __name__ == "__main__":
                     trained.append(data_effect.Trained(model, subset, seed, count, network))
             images = fetch_images(store, trained[0].network.spec.test_digest).images
             images = np.array(images[: config.images])
-            with progress(f"effect {model}", "images") as on_progress:
+            with progress(f"effect {model}") as on_progress:
                 curves += data_effect.compare_with_full(
                     trained,
                     images,

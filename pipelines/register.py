@@ -16,12 +16,12 @@ if __name__ == "__main__":
     with stage() as params:
         folders = {f"{m}-{s}-{seed}": f"{m}-{s}" for m, s, seed in params.variants}
         store, registered = open_store(), []
-        with progress("register", "models") as on_progress:
+        with progress("register") as on_progress:
             for i, key in enumerate(folders):
                 registered += register_all(
                     [MODELS / key], test_folder=SUBSETS / "test", store=store
                 )
-                on_progress(i + 1, len(folders))
+                on_progress(i + 1, len(folders), "models")
         for entry in registered:
             if entry.created:
                 print(f"registered {entry.name} version {entry.version}")

@@ -33,7 +33,7 @@ if __name__ == "__main__":
 
     with stage() as params:
         variant = asked_for(sys.argv[1:])
-        with progress(f"train {variant.key}", "steps") as on_progress:
+        with progress(f"train {variant.key}") as on_progress:
             metrics = train_variant(
                 params,
                 variant,

@@ -129,7 +129,7 @@ def test_metrics_come_for_every_step_and_epoch(make_model, digits_folder):
     run(make_model, digits_folder, callbacks=[recorder], on_progress=lambda *a: progress.append(a))
     assert [row["step"] for row in recorder.steps] == list(range(1, 13))
     assert [row["step"] for row in recorder.rows] == [3, 6, 9, 12]
-    assert progress[-1] == (12, 12)
+    assert progress[-1] == (12, 12, "steps")
     by_epoch = np.array([s["train/step_loss"] for s in recorder.steps]).reshape(4, 3)
     sizes = np.array([16, 16, 8])
     expected = (by_epoch * sizes).sum(axis=1) / 40

@@ -100,7 +100,8 @@ def test_fine_tuning_beats_the_untrained_classifier_and_moves_every_layer(letter
     done = transfer(
         letters, digits, config, name="vit-digits", on_progress=lambda *s: steps.append(s)
     )
-    assert steps[-1] == (80, 80)
+    assert [told for told in steps if told[2] == "steps"][-1] == (80, 80, "steps")
+    assert steps[-1] == (1, 1, "analyses")
     train, test = (load_subset(digits / part) for part in ("train", "test"))
     untrained = evaluate(start, letters.spec, train)["accuracy"]
     spec = done.model.spec

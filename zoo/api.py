@@ -17,10 +17,11 @@ from zoo.comparison import Comparison, comparison_digest
 from zoo.config import Settings
 from zoo.data.subsets import content_digest
 from zoo.device import parse_device
-from zoo.engine import OnProgress, compare_models
+from zoo.engine import compare_models
 from zoo.errors import UserError, unknown
 from zoo.models.files import LoadedModel, describe_module, digest_in_memory
 from zoo.models.spec import ModelSpec
+from zoo.progress import OnProgress, untold
 
 FIELDS = {field.name for field in dataclasses.fields(ModelSpec)} - {"name", "image_size"}
 
@@ -76,7 +77,7 @@ def compare(
     skip: str | Sequence[str] = (),
     settings: Settings | None = None,
     device: str | torch.device = "cpu",
-    on_progress: OnProgress | None = None,
+    on_progress: OnProgress = untold,
 ) -> Comparison:
     """Compare models on images; needs no MLflow unless a model is given by its registered name.
 
@@ -89,7 +90,8 @@ def compare(
         skip: analyses to leave out, likewise.
         settings: batch size, layers, pooling and so on.
         device: where the networks run: the CPU unless told otherwise, such as by `"cuda"`.
-        on_progress: is called with (images done, images in all).
+        on_progress: is called with (done, in all, what is counted): images, analyses, and both
+            again for the networks before training.
 
     Returns:
         The comparison, with `.results`, `.metrics`, `.verdicts` and `.save(folder)`. In a notebook
@@ -136,7 +138,7 @@ def compare(
         choose_analyses(only, skip),
         settings,
     )
-    return Comparison(findings, tuple(judge(findings)), digest, seen)
+    return Comparison(findings, tuple(judge(findings, on_progress)), digest, seen)
 
 
 def _check_outputs(model: LoadedModel) -> None:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from zoo.config import Settings
 from zoo.files import check_replaceable, replacing_folder, write_json, write_text
 from zoo.models.spec import describe_training
+from zoo.progress import OnProgress, untold
 
 if TYPE_CHECKING:
     from zoo.analyses.base import Result
@@ -44,6 +45,9 @@ CODE = (
     "models",
     "report",
 )
+# What a comparison counts, in order; without references nothing is measured before training.
+DRAWN = "analyses drawn"
+PARTS = ("images", "analyses", "images before training", "analyses before training", DRAWN)
 LIBRARIES = ("numpy", "scipy", "timm", "torch", "torchvision")
 
 
@@ -143,11 +147,11 @@ class Comparison:
             "claims": [verdict.as_dict() for verdict in self.verdicts],
         }
 
-    def save(self, folder: Path | str) -> dict[str, Any]:
+    def save(self, folder: Path | str, on_progress: OnProgress = untold) -> dict[str, Any]:
         """Write report.html, report.json, figures/ and arrays/; return the report.
 
         The folder appears complete or not at all. One that was saved before is replaced; any
-        other that is not empty is a `UserError`.
+        other that is not empty is a `UserError`. `on_progress` is told of every analysis drawn.
         """
         import numpy as np
 
@@ -161,7 +165,8 @@ class Comparison:
         with replacing_folder(folder) as new, _unwatched_memory():
             (new / "arrays").mkdir()
             with saving(new / "figures") as save:
-                for entry in report["analyses"]:
+                for done, entry in enumerate(report["analyses"]):
+                    on_progress(done, len(report["analyses"]), DRAWN)
                     result = self.results[entry["name"]]
                     arrays: Any = {name: array.values for name, array in result.arrays.items()}
                     np.savez_compressed(new / entry["arrays"], **arrays)
@@ -169,6 +174,7 @@ class Comparison:
                     for name, figure in figures.items():
                         save(figure, file_name(name))
                     entry["figures"] = [file_name(name) for name in figures]
+            on_progress(len(report["analyses"]), len(report["analyses"]), DRAWN)
             write_json(new / REPORT, report)
             write_text(new / PAGE, render(new))
         return report

@@ -7,7 +7,7 @@ the same architecture that was trained on all of it.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -34,6 +34,7 @@ from zoo.layer_curves import (
 from zoo.models.files import LoadedModel
 from zoo.models.spec import ModelSpec
 from zoo.models.untrained import untrained_network
+from zoo.progress import OnProgress, untold
 from zoo.report import style
 
 SUBSET, CEILING, FLOOR = "subset", "ceiling", "floor"
@@ -85,7 +86,7 @@ def compare_with_full(
     *,
     settings: Settings | None = None,
     device: str | torch.device = "cpu",
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: OnProgress = untold,
 ) -> list[Curve]:
     """Compare the networks of one architecture with those trained on its largest subset.
 
@@ -98,7 +99,7 @@ def compare_with_full(
         images: (n, height, width, 3) uint8, n >= 4, that none of them was trained on.
         settings: batch size, layers, seed.
         device: where the networks run.
-        on_progress: is called with (images done, images in all).
+        on_progress: is told of every batch of images and of every analysis.
 
     Returns:
         A curve a subset from the smallest to the next to largest, then the ceiling (where the

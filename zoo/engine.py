@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -32,11 +32,11 @@ from zoo.models.files import LoadedModel
 from zoo.models.modes import evaluating
 from zoo.models.preprocess import logits_of, model_input
 from zoo.models.untrained import before_training
+from zoo.progress import OnProgress, untold
 
 # Up to so many, NumPy's matrices are small: BLAS' threads wait for each other, and for torch's,
 # longer than they work.
 FEW_IMAGES = 1024
-OnProgress = Callable[[int, int], None]
 Wanted = dict[Tap, list[Accumulator]]
 
 logger = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ def compare_models(
     siblings: Sequence[tuple[int, LoadedModel]] = (),
     settings: Settings | None = None,
     device: str | torch.device = "cpu",
-    on_progress: OnProgress | None = None,
+    on_progress: OnProgress = untold,
 ) -> Findings:
     """Run analyses over models and images.
 
@@ -76,7 +76,7 @@ def compare_models(
         siblings: other seeds of a model, as (its index, the other seed): ceilings for similarity.
         settings: everything else that decides the numbers.
         device: where the networks run.
-        on_progress: is called with (images done, images in all) after each batch.
+        on_progress: is told of every batch of images, then of every analysis.
 
     Raises:
         UserError: models with the same name, too few images, unknown analyses or layers.
@@ -88,7 +88,7 @@ def compare_models(
         return _analyse(study, choose_analyses(only, skip), on_progress)
 
 
-def _analyse(study: Study, analyses: Sequence[str], on_progress: OnProgress | None) -> Findings:
+def _analyse(study: Study, analyses: Sequence[str], on_progress: OnProgress) -> Findings:
     running: dict[str, Accumulator] = {}
     not_applicable: dict[str, str] = {}
     for name in analyses:
@@ -98,16 +98,18 @@ def _analyse(study: Study, analyses: Sequence[str], on_progress: OnProgress | No
             not_applicable[name] = str(reason)
     run_pass(study, list(running.values()), on_progress)
     results: dict[str, Result] = {}
-    for name, accumulator in running.items():
+    for done, (name, accumulator) in enumerate(running.items()):
+        on_progress(done, len(running), "analyses")
         try:
             results[name] = accumulator.result()
         except NotApplicable as reason:
             not_applicable[name] = str(reason)
+    on_progress(len(running), len(running), "analyses")
     return Findings(study, results, not_applicable)
 
 
 def run_pass(
-    study: Study, accumulators: Sequence[Accumulator], on_progress: OnProgress | None = None
+    study: Study, accumulators: Sequence[Accumulator], on_progress: OnProgress = untold
 ) -> None:
     """Show every accumulator what it asked for: each subject runs once on each image."""
     with ExitStack() as stack:
@@ -124,8 +126,7 @@ def run_pass(
             labels = None if study.labels is None else study.labels[start:stop]
             for accumulator in accumulators:
                 accumulator.end_batch(Batch(start, stop, pixels, labels, logits))
-            if on_progress:
-                on_progress(stop, len(study.images))
+            on_progress(stop, len(study.images), "images")
 
 
 def _wanted(accumulators: Sequence[Accumulator], s: int) -> Wanted:

@@ -24,9 +24,10 @@ from zoo.analyses.ridge import FEW_SHOT, LayerProbe, fit_layers
 from zoo.capture.taps import Tap
 from zoo.config import Settings
 from zoo.data.subsets import Subset
-from zoo.engine import MIN_BATCH, OnProgress, run_pass, subject_of
+from zoo.engine import MIN_BATCH, run_pass, subject_of
 from zoo.errors import UserError
 from zoo.models.files import LoadedModel
+from zoo.progress import OnProgress, untold
 
 MAX_NUMBERS = 1 << 28  # features kept of one subset: 1 GB
 
@@ -42,7 +43,7 @@ def probe_model(
     layers: str = "blocks",
     settings: Settings | None = None,
     device: str | torch.device = "cpu",
-    on_progress: OnProgress | None = None,
+    on_progress: OnProgress = untold,
 ) -> Result:
     """Probe every layer of a model, from its class token and from the mean over places.
 
@@ -54,7 +55,7 @@ def probe_model(
         layers: which ones, as `zoo.capture.layers.select_layers` takes it.
         settings: batch size and seed.
         device: where the network runs.
-        on_progress: is called with (images done, images in all), for each subset in turn.
+        on_progress: is told of the images of each subset in turn, then of every layer probed.
 
     Returns:
         Arrays `all/<name>`, `few/<name>` and `penalty/<name>` (layer, pooling), NaN where `notes`
@@ -100,6 +101,7 @@ def probe_model(
             judged_labels,
             few_shot=few_shot,
             seed=settings.seed,
+            on_progress=on_progress,
         )
         for pooling in probed.poolings
     }

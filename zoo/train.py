@@ -11,7 +11,7 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -32,12 +32,12 @@ from zoo.hardware import accelerator_for, environment
 from zoo.models.modes import evaluating
 from zoo.models.preprocess import preprocess
 from zoo.models.spec import ModelSpec
+from zoo.progress import OnProgress, untold
 
 EVALUATION_BATCH = 500
 SGD_MOMENTUM = 0.9
 CHECKPOINT = "checkpoint.safetensors"
 Row = dict[str, float]
-OnProgress = Callable[[int, int], None]
 
 
 class Callback(Protocol):
@@ -85,7 +85,7 @@ def train(
     checkpoints: Path | None = None,
     checkpoint_seconds: float = 10.0,
     callbacks: Sequence[Callback] = (),
-    on_progress: OnProgress | None = None,
+    on_progress: OnProgress = untold,
 ) -> Trained:
     """Train a network, continuing from a checkpoint where there is one.
 
@@ -100,7 +100,7 @@ def train(
         checkpoints: folder of the checkpoint; it must belong to this run alone.
         checkpoint_seconds: a finished epoch is saved when the last save is older than this.
         callbacks: are told of every epoch.
-        on_progress: is called with (steps done, steps in all).
+        on_progress: is told of every step.
 
     Raises:
         UserError: the loss is no longer finite, or the checkpoint is damaged.
@@ -187,7 +187,7 @@ class _Run:
         self.module, self.optimizer = accelerator.prepare(module, _optimizer(module, config))
 
     def epoch(
-        self, epoch: int, validation: Subset, on_progress: OnProgress | None
+        self, epoch: int, validation: Subset, on_progress: OnProgress
     ) -> tuple[Row, list[Row]]:
         began = time.perf_counter()
         torch.manual_seed(self.seed * 1_000_003 + epoch)
@@ -198,8 +198,7 @@ class _Run:
             loss, right = self.step(epoch * self.steps_per_epoch + i, indices)
             losses.append(loss)
             correct.append(right)
-            if on_progress:
-                on_progress(epoch * self.steps_per_epoch + i + 1, self.steps)
+            on_progress(epoch * self.steps_per_epoch + i + 1, self.steps, "steps")
         values = torch.stack(losses).float().cpu()
         first = epoch * self.steps_per_epoch
         sizes = torch.tensor([len(chunk) for chunk in order.split(self.config.batch_size)])

@@ -27,7 +27,8 @@ from zoo.layer_curves import SameLayers, block_positions, same_layers, thirds
 from zoo.models.build import count_parameters
 from zoo.models.files import LoadedModel
 from zoo.models.untrained import untrained_network
-from zoo.train import OnProgress, Row, Trained, evaluate, train
+from zoo.progress import OnProgress, untold
+from zoo.train import Row, Trained, evaluate, train
 
 PARTS = ("train", "validation", "test")
 MAX_TEST = 2048
@@ -121,7 +122,7 @@ def transfer(
     freeze: bool = False,
     seed: int = 0,
     device: str | torch.device = "cpu",
-    on_progress: OnProgress | None = None,
+    on_progress: OnProgress = untold,
 ) -> Transferred:
     """Train a model on another source, and compare it with what it was.
 
@@ -133,7 +134,7 @@ def transfer(
         freeze: train the new classifier alone; all other weights and statistics stay.
         seed: of the new classifier, the order of images and dropout.
         device: where networks run but for training, which chooses for itself.
-        on_progress: is called with (steps done, steps in all).
+        on_progress: is told of every step, then of the comparison with what it was.
 
     Raises:
         UserError: a model whose classifier cannot be replaced, or training diverged.
@@ -149,7 +150,7 @@ def transfer(
     }
     after = dataclasses.replace(after, spec=dataclasses.replace(after.spec, metrics=rated))
     probed = [_probe(each, path, subset, test, device) for each in (model, after)]
-    kept, floor, blocks = _compare(model, after, np.array(test.images), device)
+    kept, floor, blocks = _compare(model, after, np.array(test.images), device, on_progress)
     notes = [problem for _, problem in probed] + [*kept.notes, *floor.notes]
     if model.spec.source == subset.info.source and model.spec.test_digest != test.info.digest:
         notes.append(f"{model.name} may have been trained on some of these test images")
@@ -179,7 +180,7 @@ def _learn(
     name: str,
     freeze: bool,
     seed: int,
-    on_progress: OnProgress | None,
+    on_progress: OnProgress,
 ) -> tuple[LoadedModel, str, Trained]:
     """Train a copy with a new classifier; return it, the classifier's path and the history."""
     subset, validation, test = parts
@@ -228,7 +229,11 @@ def _probe(
 
 
 def _compare(
-    model: LoadedModel, after: LoadedModel, images: NDArray[np.uint8], device: str | torch.device
+    model: LoadedModel,
+    after: LoadedModel,
+    images: NDArray[np.uint8],
+    device: str | torch.device,
+    on_progress: OnProgress,
 ) -> tuple[SameLayers, SameLayers, tuple[int, ...]]:
     # The floor must share its initial weights with neither of the two.
     floor = untrained_network(model.spec, max(model.spec.seed, after.spec.seed) + 1)
@@ -239,6 +244,7 @@ def _compare(
         only=["cka"],
         settings=Settings(references=False),
         device=device,
+        on_progress=on_progress,
     )
     result, blocks = findings.results["cka"], block_positions(findings.study.models[0])
     return (

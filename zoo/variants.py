@@ -24,7 +24,8 @@ from zoo.hardware import use_bf16
 from zoo.models.build import build, check_arch, count_parameters
 from zoo.models.files import save_model
 from zoo.models.spec import ModelSpec
-from zoo.train import Callback, OnProgress, Trained, diverged, evaluate, train
+from zoo.progress import OnProgress, untold
+from zoo.train import Callback, Trained, diverged, evaluate, train
 
 EPOCHS, STEPS = "epochs.csv", "steps.csv"
 # The files that decide the weights: their change makes an older checkpoint unusable.
@@ -60,7 +61,7 @@ def train_variant(
     folder: Path,
     checkpoints: Path,
     callbacks: Callable[[str, dict[str, Any]], Sequence[Callback]] = lambda *_: (),
-    on_progress: OnProgress | None = None,
+    on_progress: OnProgress = untold,
 ) -> dict[str, Any]:
     """Train a variant and write its folder: weights, spec, `epochs.csv`, `steps.csv`.
 
@@ -71,7 +72,7 @@ def train_variant(
         folder: is replaced by the trained model, complete or not at all.
         checkpoints: a run that was killed continues from its own folder in it.
         callbacks: given the digest of the inputs and the run's settings, returns the listeners.
-        on_progress: is called with (steps done, steps in all).
+        on_progress: is told of every step.
 
     Returns:
         Metrics: test, validation and train accuracy and loss, parameters, images seen, seconds.

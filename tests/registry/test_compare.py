@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from zoo.comparison import PARTS
 from zoo.config import Settings
 from zoo.errors import UserError
 from zoo.files import write_json, write_text
@@ -34,7 +35,7 @@ def ask(store, models, tmp_path, test_split, monkeypatch):
         report = {"digest": arguments[6], "images": {"count": 4}}
         computed.append(arguments[5])
 
-        def save(folder):
+        def save(folder, _):
             write_json(folder / "report.json", report)
             write_text(folder / "report.html", "<p>report</p>")
             (folder / "figures").mkdir()
@@ -112,3 +113,18 @@ def test_siblings_that_are_given_are_taken_whatever_the_registry_holds(ask, stor
     without = ask(siblings=given, settings=Settings(references=False)).report["digest"]
     assert without == ask(siblings=[], settings=Settings(references=False)).report["digest"]
     assert without != first
+
+
+def test_progress_is_told_of_every_part_to_its_end(store, models, test_split, tmp_path):
+    told = []
+    compare.compare_registered(
+        store, models, tmp_path / "out", data=test_split, only=["accuracy", "residuals"],
+        on_progress=lambda *said: told.append(said),
+    )  # fmt: skip
+    by_part = {part: [said for said in told if said[2] == part] for _, _, part in told}
+    assert list(by_part) == list(PARTS)
+    for said in by_part.values():
+        assert said == sorted(said)
+        assert said[-1][0] == said[-1][1]
+        assert len({total for _, total, _ in said}) == 1
+    assert told == [said for part in by_part.values() for said in part]

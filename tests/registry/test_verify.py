@@ -45,10 +45,10 @@ def found(store, *references):
 
 def test_a_whole_registry_is_well(filled):
     seen = []
-    done = verify(filled, on_progress=lambda done, total: seen.append((done, total)))
+    done = verify(filled, on_progress=lambda *told: seen.append(told))
     assert done.findings == ()
     assert (done.versions, done.images, done.outputs) == (2, 1, 2)
-    assert seen == [(0, 5), (1, 5), (2, 5), (5, 5)]
+    assert seen == [(done, 5, "checks") for done in (0, 1, 2, 5)]
 
 
 def test_files_that_are_gone_are_missing(filled):

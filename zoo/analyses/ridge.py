@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.data.sampling import stratified_split
+from zoo.progress import OnProgress, untold
 
 # In units of the mean eigenvalue of XᵀX, so that they suit features of any scale and width.
 PENALTIES = tuple(10.0**k for k in range(-6, 5))
@@ -154,6 +155,7 @@ def fit_layers(
     draws: int = DRAWS,
     penalties: Sequence[float] = PENALTIES,
     seed: int = 0,
+    on_progress: OnProgress = untold,
 ) -> dict[str, LayerProbe]:
     """Probe every layer, on all training images and on a few of each class.
 
@@ -166,6 +168,7 @@ def fit_layers(
         draws: how many few-shot probes, on different images, are averaged.
         penalties: see `ridge_probe`.
         seed: of all choices of images.
+        on_progress: is told of every layer.
 
     Returns:
         A `LayerProbe` a layer, in the order given.
@@ -190,6 +193,7 @@ def fit_layers(
             found[layer] = LayerProbe(whole, float(np.mean([s.accuracy for s in shots])))
         except ValueError as error:
             found[layer] = LayerProbe(None, None, str(error))
+        on_progress(len(found), len(train_features), "layers probed")
     return found
 
 

@@ -21,18 +21,21 @@ from zoo.claims.base import (
 from zoo.claims.floor import with_floors
 from zoo.claims.table import CLAIMS
 from zoo.engine import Findings
+from zoo.progress import OnProgress, untold, when
 
 __all__ = ["CLAIMS", "Claim", "Verdict", "judge", "judge_values"]
 
 
-def judge(findings: Findings) -> list[Verdict]:
+def judge(findings: Findings, on_progress: OnProgress = untold) -> list[Verdict]:
     """Return a verdict for every claim and every group of models that it applies to.
 
     Where the comparison has references, so have the verdicts: the same tests before training,
     for which one more comparison is made.
     """
     verdicts = [verdict for claim in CLAIMS for verdict in _judge(claim, findings)]
-    return with_floors(findings, verdicts) if findings.study.settings.references else verdicts
+    if not findings.study.settings.references:
+        return verdicts
+    return with_floors(findings, verdicts, when(on_progress, "before training"))
 
 
 def judge_values(

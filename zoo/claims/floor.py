@@ -13,14 +13,18 @@ from zoo.claims.base import Claim, Measurement, Verdict
 from zoo.engine import Findings, compare_models
 from zoo.models.files import LoadedModel
 from zoo.models.untrained import before_training
+from zoo.progress import OnProgress, untold
 
 
-def with_floors(findings: Findings, verdicts: Sequence[Verdict]) -> list[Verdict]:
+def with_floors(
+    findings: Findings, verdicts: Sequence[Verdict], on_progress: OnProgress = untold
+) -> list[Verdict]:
     """Return verdicts with their floors, for which one more comparison is made.
 
     Args:
         findings: the comparison that was judged; its images and settings are used again.
         verdicts: what `zoo.claims.judge` made of it.
+        on_progress: is told of that comparison's images and analyses.
     """
     networks = _Untrained(findings)
     groups = {
@@ -39,6 +43,7 @@ def with_floors(findings: Findings, verdicts: Sequence[Verdict]) -> list[Verdict
         only=sorted({verdicts[position].claim.analysis for position in groups}),
         settings=dataclasses.replace(study.settings, references=False),
         device=study.device,
+        on_progress=on_progress,
     )
     subjects = {subject.name: subject for subject in found.study.models}
     floored = list(verdicts)

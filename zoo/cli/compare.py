@@ -79,7 +79,7 @@ def command(
     from zoo.analyses import choose_analyses
     from zoo.cli.output import is_quiet, print_json, warn_of_copy
     from zoo.cli.progress import progress
-    from zoo.comparison import file_name
+    from zoo.comparison import PARTS, file_name
     from zoo.device import parse_device
     from zoo.errors import UserError
     from zoo.registry.compare import compare_registered, unique_names
@@ -106,7 +106,7 @@ def command(
     models = [resolve(store, reference) for reference in references]
     folder = out or store.root / "reports" / file_name("__".join(unique_names(models)))
     before = _report_in(folder)
-    with progress("compare", "images") as on_progress:
+    with progress("compare", PARTS) as on_progress:
         done = compare_registered(
             store,
             models,

@@ -11,6 +11,7 @@ from zoo.cli import options
 
 if TYPE_CHECKING:
     from zoo.models.files import LoadedModel
+    from zoo.progress import OnProgress
 
 
 @click.command()
@@ -51,7 +52,7 @@ def command(reference: str, images: tuple[Path, ...], top: int, device: str, as_
     files = [file for path in images for file in find_images(path)]
     model = load(reference)
     model.module.to(parse_device(device))
-    with progress("predict", "images") as on_progress:
+    with progress("predict") as on_progress:
         predicted, unread = _predict(model, files, top, on_progress)
     if top > (classes := len(model.spec.class_names)):
         click.echo(f"Note: --top {top}: there are {classes} classes; all are named", err=True)
@@ -71,7 +72,7 @@ def command(reference: str, images: tuple[Path, ...], top: int, device: str, as_
 
 
 def _predict(
-    model: LoadedModel, files: list[Path], top: int, on_progress: Any
+    model: LoadedModel, files: list[Path], top: int, on_progress: OnProgress
 ) -> tuple[list[dict[str, Any]], list[str]]:
     from zoo.data.sources import read_image
     from zoo.errors import UserError
@@ -92,5 +93,5 @@ def _predict(
                 {"name": model.spec.class_names[i], "probability": float(row[i])} for i in likeliest
             ]
             predicted.append({"image": str(file), "classes": classes})
-        on_progress(start + len(read), len(files))
+        on_progress(start + len(read), len(files), "images")
     return predicted, unread

@@ -82,7 +82,7 @@ def command(
     from zoo.config import Settings
     from zoo.probing import probe_model, rows
 
-    with progress("probe", "images") as on_progress:
+    with progress("probe") as on_progress:
         result = probe_model(
             model,
             train,

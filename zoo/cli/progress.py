@@ -7,11 +7,12 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from zoo.cli.output import is_quiet
+from zoo.progress import OnProgress
 
 PLAIN_SECONDS = 10.0
 REDRAW_SECONDS = 0.1
@@ -22,29 +23,34 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Pace:
-    """How far a job is, and how long the rest takes at the pace of its last minute.
+    """How far a job is, and how long its present part takes at the pace of the last minute.
 
-    What comes before the first report (loading models) and after the last one (drawing a
-    report) has no known length: then the time that passed is told instead of a guess.
+    What comes before the first report (loading models) and after the last one (writing files)
+    has no known length: then the time that passed is told instead of a guess.
     """
 
     began: float
+    parts: Sequence[str] = ()
+    what: str = ""
     done: int = 0
     total: int = 0
     seen: float = 0.0
     recent: deque[tuple[int, float]] = field(default_factory=deque)
 
-    def report(self, done: int, total: int, now: float) -> None:
-        """Take a report; fewer done than before is the next part of the job."""
-        if done < self.done:
+    def report(self, done: int, total: int, what: str, now: float) -> None:
+        """Take a report; another thing counted, or fewer done than before, is the next part."""
+        if what != self.what or done < self.done:
             self.recent = deque()  # not cleared: see `left`
         self.recent.append((done, now))
         while len(self.recent) > 2 and self.recent[1][1] <= now - RECENT_SECONDS:
             self.recent.popleft()
-        self.done, self.total, self.seen = done, total, now
+        self.what, self.done, self.total, self.seen = what, done, total, now
 
     def left(self, now: float) -> float | None:
-        """Return the seconds that the reported part will still take; None where unknown."""
+        """Return the seconds that the present part will still take; None where unknown.
+
+        Neither is known of what takes longer than its pace said, as one analysis of several may.
+        """
         recent = self.recent  # another thread may begin the next part meanwhile
         if not recent or self.done >= self.total:
             return None
@@ -52,19 +58,23 @@ class Pace:
         if first == last:
             return None
         each = (ended - began) / (last - first)
-        return max(0.0, (self.total - self.done) * each - (now - self.seen))
+        left = (self.total - self.done) * each - (now - self.seen)
+        return left if left > 0 else None
 
-    def text(self, unit: str, now: float) -> str:
+    def text(self, now: float) -> str:
         """Tell the state in words."""
-        left = self.left(now)
-        if left is not None:
-            return f"{self.done:,} of {self.total:,} {unit}, about {_duration(left)} left"
         passed = f"{_duration(now - self.began)} so far"
         if not self.recent:
             return f"starting, {passed}"
+        # Numbered, so that nobody takes the time left of a part for that of the whole.
+        number = self.parts.index(self.what) + 1 if self.what in self.parts else 0
+        part = f"{number}/{len(self.parts)}: " if number else ""
         if self.done >= self.total:
-            return f"all {self.total:,} {unit} done, finishing, {passed}"
-        return f"{self.done:,} of {self.total:,} {unit}, {passed}"
+            ending = "" if number < len(self.parts) else "finishing, "
+            return f"{part}all {self.total:,} {self.what} done, {ending}{passed}"
+        left = self.left(now)
+        rest = passed if left is None else f"about {_duration(left)} left"
+        return f"{part}{self.done:,} of {self.total:,} {self.what}, {rest}"
 
 
 def _duration(seconds: float) -> str:
@@ -82,38 +92,42 @@ def _duration(seconds: float) -> str:
 
 
 @contextmanager
-def progress(label: str, unit: str) -> Iterator[Callable[[int, int], None]]:
-    """Yield a function to be called with (done, in all); silent with `--quiet`.
+def progress(label: str, parts: Sequence[str] = ()) -> Iterator[OnProgress]:
+    """Yield a function to be told of progress; silent with `--quiet`.
 
     A thread of its own keeps the display alive while nothing is reported.
+
+    Args:
+        label: the job.
+        parts: what it counts, in order, where that is more than one thing.
     """
-    pace, over = Pace(time.monotonic()), threading.Event()
+    pace, over = Pace(time.monotonic(), parts), threading.Event()
     show = _no_display if is_quiet() else _bar if sys.stderr.isatty() else _lines
-    with show(label, unit, pace, over):
+    with show(label, pace, over):
         try:
-            yield lambda done, total: pace.report(done, total, time.monotonic())
+            yield lambda done, total, what: pace.report(done, total, what, time.monotonic())
         finally:
             over.set()
     logger.info("%s: took %s", label, _duration(time.monotonic() - pace.began))
 
 
 @contextmanager
-def _no_display(label: str, unit: str, pace: Pace, over: threading.Event) -> Iterator[None]:
+def _no_display(label: str, pace: Pace, over: threading.Event) -> Iterator[None]:
     yield
 
 
 @contextmanager
-def _lines(label: str, unit: str, pace: Pace, over: threading.Event) -> Iterator[None]:
+def _lines(label: str, pace: Pace, over: threading.Event) -> Iterator[None]:
     def tell() -> None:
         while not over.wait(PLAIN_SECONDS):
-            print(f"{label}: {pace.text(unit, time.monotonic())}", file=sys.stderr, flush=True)
+            print(f"{label}: {pace.text(time.monotonic())}", file=sys.stderr, flush=True)
 
     with _thread(tell):
         yield
 
 
 @contextmanager
-def _bar(label: str, unit: str, pace: Pace, over: threading.Event) -> Iterator[None]:
+def _bar(label: str, pace: Pace, over: threading.Event) -> Iterator[None]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 
@@ -129,7 +143,7 @@ def _bar(label: str, unit: str, pace: Pace, over: threading.Event) -> Iterator[N
                     task,
                     completed=pace.done,
                     total=pace.total if running else None,
-                    text=pace.text(unit, time.monotonic()),
+                    text=pace.text(time.monotonic()),
                     refresh=True,
                 )
 

@@ -59,10 +59,10 @@ def command(folders: tuple[Path, ...], test_folder: Path | None, as_json: bool) 
     test = test_folder or (usual if usual.is_dir() else None)
     store, registered = open_store(), []
     warn_of_copy(store)
-    with progress("register", "models") as on_progress:
+    with progress("register") as on_progress:
         for i, folder in enumerate(chosen):
             registered += register_all([folder], test_folder=test, store=store)
-            on_progress(i + 1, len(chosen))
+            on_progress(i + 1, len(chosen), "models")
     if as_json:
         print_json([dataclasses.asdict(entry) for entry in registered])
         return

@@ -94,7 +94,7 @@ def command(
         learning_rate=learning_rate or (0.01 if freeze else 0.0003),
     )
     # A folder appears at the end, complete; until then all is in a hidden one beside it.
-    with replacing_folder(folder) as new, progress("transfer", "steps") as on_progress:
+    with replacing_folder(folder) as new, progress("transfer") as on_progress:
         size = model.spec.image_size
         prepare_data(images, new / "data", image_size=size, count=subset, seed=seed)
         done = transfer(

@@ -39,7 +39,7 @@ def command(references: tuple[str, ...], as_json: bool) -> None:
     from zoo.registry.verify import verify
 
     store = open_store(create=False)
-    with progress("verify", "checks") as on_progress:
+    with progress("verify") as on_progress:
         done = verify(store, references, on_progress=on_progress)
     findings = [vars(finding) for finding in done.findings]
     if as_json:

@@ -6,7 +6,7 @@ import hashlib
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from zoo.data.subsets import Subset, load_subset, verify_subset
 from zoo.errors import UserError
 from zoo.files import check_replaceable, read_json, replacing_folder
 from zoo.models.spec import SPEC, read_spec
+from zoo.progress import OnProgress, untold
 from zoo.registry.comparisons import (
     ComparisonRun,
     fetch_comparison,
@@ -32,8 +33,6 @@ from zoo.registry.references import Resolved
 from zoo.registry.resolve import load_resolved
 from zoo.registry.seeds import other_seeds
 from zoo.registry.store import Store
-
-OnProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ def compare_registered(
     device: str = "",
     force: bool = False,
     command: str = "",
-    on_progress: OnProgress | None = None,
+    on_progress: OnProgress = untold,
 ) -> Compared:
     """Compare models from the registry, or find that it was done.
 
@@ -78,7 +77,7 @@ def compare_registered(
         device: where the networks run; a GPU where there is one, by default.
         force: compute again.
         command: how it was asked for; stands in the report.
-        on_progress: is called with (images done, images in all).
+        on_progress: is told how far each of `zoo.comparison.PARTS` is.
 
     Raises:
         UserError: no images to compare on, too few of them, a damaged model, or a `folder` that
@@ -123,7 +122,7 @@ def compare_registered(
         # Made in private: another comparison may be writing the same folder.
         with tempfile.TemporaryDirectory(prefix="zoo-") as private:
             made = Path(private) / "comparison"
-            report = comparison.save(made)
+            report = comparison.save(made, on_progress)
             run = _log_and_publish(store, made, folder, report, models, force)
     return Compared(report, folder, run, found=False)
 
@@ -229,7 +228,7 @@ def _compute(
     settings: Settings,
     device: str,
     command: str,
-    on_progress: OnProgress | None,
+    on_progress: OnProgress,
 ) -> Any:
     import torch
 
@@ -252,7 +251,7 @@ def _compute(
     )
     return Comparison(
         findings,
-        tuple(judge(findings)),
+        tuple(judge(findings, on_progress)),
         digest,
         images.info.digest,
         images.info.source,

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import itertools
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -17,6 +17,7 @@ from mlflow.exceptions import MlflowException
 from zoo.config import load_params
 from zoo.errors import UserError
 from zoo.models.spec import model_digest
+from zoo.progress import OnProgress, untold
 from zoo.registry.annotations import find_registered
 from zoo.registry.artifacts import missing_files
 from zoo.registry.faults import is_away, is_missing, redact
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from zoo.models.files import LoadedModel
 
 Kind = Literal["missing", "orphaned", "damaged"]
-OnProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Verified:
 
 
 def verify(
-    store: Store, references: Sequence[str] = (), *, on_progress: OnProgress = lambda *_: None
+    store: Store, references: Sequence[str] = (), *, on_progress: OnProgress = untold
 ) -> Verified:
     """Read every byte of registered versions again, and follow what they name.
 
@@ -70,7 +70,7 @@ def verify(
     Args:
         store: what to check.
         references: these versions alone, without the project's outputs; all by default.
-        on_progress: is called with (checks done, in all).
+        on_progress: is told of every check.
 
     Raises:
         UserError: no such version, or MLflow does not answer.
@@ -94,12 +94,12 @@ def verify(
         (functools.partial(_check_images, digest=d, users=users) for d, users in images.items()),
     )
     for done, check in enumerate(checks):
-        on_progress(done, total)
+        on_progress(done, total, "checks")
         # What comes from a server is fetched afresh: the cache would hide that it is gone there.
         with store.explained(), tempfile.TemporaryDirectory(prefix="zoo-") as temporary:
             findings += check(dataclasses.replace(store, root=Path(temporary)))
     findings += _check_outputs(outputs, {version.tags.get(DIGEST) for version in versions})
-    on_progress(total, total)
+    on_progress(total, total, "checks")
     return Verified(len(versions), len(images), len(outputs), tuple(findings))
 
 

@@ -1,0 +1,21 @@
+"""How long work tells how far it is, whoever shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+# Called with (done, in all, what is counted). Work of several parts counts something else in each.
+OnProgress = Callable[[int, int, str], None]
+
+
+def untold(done: int, total: int, what: str) -> None:
+    """Tell nobody."""
+
+
+def when(on_progress: OnProgress, words: str) -> OnProgress:
+    """Return what tells the same, with words after what is counted.
+
+    >>> when(print, "before training")(3, 9, "images")
+    3 9 images before training
+    """
+    return lambda done, total, what: on_progress(done, total, f"{what} {words}")
