@@ -33,7 +33,7 @@ def output_of(notebook, source):
 
 def check_outputs(notebook):
     summary = printed(output_of(notebook, "result.summary()"))
-    assert re.match(r"small-cnn classifies \d+\.\d% of 360 images .* and small-vit \d", summary)
+    assert re.match(r"small-cnn classifies \d+\.\d % of 360 images .* and small-vit \d", summary)
     accuracies = re.findall(r"accuracy/\S+ +(\d\.\d+)", printed(output_of(notebook, "metrics in")))
     assert len(accuracies) == 2
     assert min(map(float, accuracies)) > 0.7  # chance is 0.1

@@ -34,7 +34,7 @@ def test_the_better_of_two_comes_first_and_the_difference_has_its_interval(pair,
     ends[0] *= sign
     accuracy = result({"accuracy/v": 0.5, "accuracy/c": 0.8}, **{f"difference/{pair}": ends})
     assert describe_finding(found([V, C], accuracy=accuracy), []) == (
-        "c classifies 80.0% of 200 images correctly and v 50.0%: 30.0 points less "
+        "c classifies 80.0 % of 200 images correctly and v 50.0 %: 30.0 points less "
         "(95 % interval 20.0 to 45.0)."
     )
 
@@ -83,8 +83,8 @@ def test_of_more_than_two_the_ends_of_the_range_are_named():
     }
     said = describe_finding(found([V, C, D], accuracy=accuracy, cka=result(metrics)), [])
     assert said == (
-        "Of 3 models, c classifies the most of 200 images correctly (80.0%) and v the fewest "
-        "(50.0%). Over all pairs of layers, two models have a mean CKA of 0.30 (v and d) to 0.80 "
+        "Of 3 models, c classifies the most of 200 images correctly (80.0 %) and v the fewest "
+        "(50.0 %). Over all pairs of layers, two models have a mean CKA of 0.30 (v and d) to 0.80 "
         "(c and d). Different layers of one network have a mean CKA of 0.10 in v to 0.30 in d."
     )
 
@@ -93,8 +93,8 @@ def test_attention_and_reach_are_told_of_the_models_that_have_them():
     attention = result({"attention-maps/v/entropy": 0.94})
     field = result({"receptive-field/v/radius90_first_block": 0.67})
     said = describe_finding(found([V, C], attention_maps=attention, receptive_field=field), [])
-    assert "Attention reaches this share of the entropy of even attention: 0.94 in v." in said
-    assert said.endswith("diagonal: 0.67 in v.")
+    assert "Of the entropy of even attention, attention has 94 % in v." in said
+    assert said.endswith("diagonal: 67 % in v.")
 
 
 @pytest.mark.parametrize(
@@ -105,13 +105,13 @@ def test_attention_and_reach_are_told_of_the_models_that_have_them():
         ([verdict(1)], "Of 1 test of the papers' claims, 1 is supported."),
         (
             [verdict(1, learnt=True), verdict(2, learnt=False), verdict(3, "not supported")],
-            "Of 3 tests of the papers' claims, 2 are supported; of the 2 tested before "
-            "training, 1 held then too.",
+            "Of 3 tests of the papers' claims, 2 are supported; 2 of these were tested before "
+            "training as well, and 1 held then already.",
         ),
         (
             [verdict(1, learnt=True), verdict(3, "not supported")],
-            "Of 2 tests of the papers' claims, 1 is supported; of the 1 tested before "
-            "training, 0 held then too.",
+            "Of 2 tests of the papers' claims, 1 is supported; 1 of these was tested before "
+            "training as well, and 0 held then already.",
         ),
     ],
 )
@@ -122,4 +122,4 @@ def test_claims_are_counted_and_told_apart_from_what_holds_untrained(verdicts, s
 def test_one_model_alone_is_described_without_a_pair():
     accuracy = result({"accuracy/v": 0.5})
     said = describe_finding(found([V], accuracy=accuracy), [])
-    assert said == "v classifies 50.0% of 200 images correctly."
+    assert said == "v classifies 50.0 % of 200 images correctly."

@@ -32,11 +32,11 @@ def describe_finding(findings: Findings, verdicts: Sequence[Verdict]) -> str:
         *(_likeness(findings, metrics) if few else [_range_of_likeness(findings, metrics)]),
         _each(models, metrics, "cka/{}/off_diagonal_mean", "{:.2f} in {}",
               "Different layers of one network have a mean CKA of {}."),
-        _each(models, metrics, "attention-maps/{}/entropy", "{:.2f} in {}",
-              "Attention reaches this share of the entropy of even attention: {}."),
-        _each(models, metrics, "receptive-field/{}/radius90_first_block", "{:.2f} in {}",
-              "Of the first block's receptive field, 90 % lies within this share of half the "
-              "image's diagonal: {}."),
+        _each(models, metrics, "attention-maps/{}/entropy", "{:.0f} % in {}",
+              "Of the entropy of even attention, attention has {}.", times=100),
+        _each(models, metrics, "receptive-field/{}/radius90_first_block", "{:.0f} % in {}",
+              "In the first block, 90 % of a unit's receptive field lies within this share of half "
+              "the image's diagonal: {}.", times=100),
         _claims(verdicts),
     ]  # fmt: skip
     return " ".join(sentence for sentence in said if sentence)
@@ -48,9 +48,9 @@ def _two_accuracies(findings: Findings, metrics: Metrics) -> str:
         return ""
     n = len(findings.study.images)
     (best, first), *others = sorted(rated.items(), key=lambda item: -item[1])
-    said = f"{best} classifies {first:.1%} of {n:,} images correctly"
+    said = f"{best} classifies {first:.1f} % of {n:,} images correctly"
     for name, value in others:
-        said += f" and {name} {value:.1%}"
+        said += f" and {name} {value:.1f} %"
         arrays = findings.results["accuracy"].arrays
         pairs = [f"difference/{pair_name(a, b)}" for a, b in ((best, name), (name, best))]
         ends = next((arrays[pair] for pair in pairs if pair in arrays), None)
@@ -69,13 +69,14 @@ def _range_of_accuracy(findings: Findings, metrics: Metrics) -> str:
     low, high = min(rated, key=rated.__getitem__), max(rated, key=rated.__getitem__)
     return (
         f"Of {len(rated)} models, {high} classifies the most of {len(findings.study.images):,} "
-        f"images correctly ({rated[high]:.1%}) and {low} the fewest ({rated[low]:.1%})."
+        f"images correctly ({rated[high]:.1f} %) and {low} the fewest ({rated[low]:.1f} %)."
     )
 
 
 def _rated(findings: Findings, metrics: Metrics) -> dict[str, float]:
+    """Return the accuracy of each model that has one, in percent."""
     names = [model.name for model in findings.study.models]
-    return {n: metrics[f"accuracy/{n}"] for n in names if f"accuracy/{n}" in metrics}
+    return {n: 100 * metrics[f"accuracy/{n}"] for n in names if f"accuracy/{n}" in metrics}
 
 
 def _likeness(findings: Findings, metrics: Metrics) -> list[str]:
@@ -128,9 +129,17 @@ def _range_of_likeness(findings: Findings, metrics: Metrics) -> str:
     )
 
 
-def _each(models: Sequence[Subject], metrics: Metrics, key: str, form: str, sentence: str) -> str:
+def _each(
+    models: Sequence[Subject],
+    metrics: Metrics,
+    key: str,
+    form: str,
+    sentence: str,
+    times: float = 1,
+) -> str:
     """Say a number of each model that has it; of more than two models, of the extreme ones."""
-    values = {m.name: metrics[key.format(m.name)] for m in models if key.format(m.name) in metrics}
+    keys = {model.name: key.format(model.name) for model in models}
+    values = {name: times * metrics[key] for name, key in keys.items() if key in metrics}
     if not values:
         return ""
     if len(values) <= 2:
@@ -151,5 +160,8 @@ def _claims(verdicts: Sequence[Verdict]) -> str:
     known = [verdict.learnt for verdict in held if verdict.learnt is not None]
     if not known:
         return f"{said}."
-    before = known.count(False)
-    return f"{said}; of the {len(known)} tested before training, {before} held then too."
+    were = "was" if len(known) == 1 else "were"
+    return (
+        f"{said}; {len(known)} of these {were} tested before training as well, and "
+        f"{known.count(False)} held then already."
+    )

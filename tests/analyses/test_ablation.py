@@ -106,7 +106,7 @@ def test_all_models_see_the_same_images_as_many_as_the_deepest_has_time_for(
     assert result.images == 20  # 160 passes over 8 ablations; the shallow one has time for 40
     assert result.notes[0].startswith("measured on 20 of 40 images, drawn at random to save time")
     titles = [axis.get_title(loc="left") for axis in ablation.draw(result)["ablation"].axes]
-    assert titles == ["deep: 100.0% intact, 20 images", "shallow: 100.0% intact, 20 images"]
+    assert titles == ["deep: 100.0 % intact, 20 images", "shallow: 100.0 % intact, 20 images"]
 
 
 def test_no_more_than_128_images_are_used(sign_images):
@@ -160,7 +160,7 @@ def test_the_figure_is_drawn_from_the_result_alone(make_model, digit_images):
     assert list(ablation.draw(result)) == ["ablation"]
     titles = [axis.get_title(loc="left") for axis in figure.axes]
     intact = result.metrics["ablation/v/accuracy_intact"]
-    assert titles[0] == f"v: {intact:.1%} intact, 60 images"
+    assert titles[0] == f"v: {100 * intact:.1f} % intact, 60 images"
     assert [len(axis.patches) for axis in figure.axes] == [2 * 2, 2 * 2]
     shades = {bar.get_facecolor() for bar in figure.axes[0].patches}
     assert len(shades) == 2

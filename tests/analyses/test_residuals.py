@@ -210,7 +210,7 @@ def test_what_is_undefined_is_left_out_and_named(digit_images):
     assert ratios[0] == pytest.approx(2)
     assert np.isnan(ratios[1])
     (note,) = [n for n in result.notes if "zero or not finite" in n]
-    assert note.endswith("blocks.1 100.00%")
+    assert note.endswith("blocks.1 100.00 %")
     assert "residuals/dead/patch_ratio_second_half" not in result.metrics
 
 

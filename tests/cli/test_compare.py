@@ -37,7 +37,7 @@ def test_a_claim_stands_beside_what_it_gives_before_training(capsys):
         "supported",
         *["It", "is", "A"],
     ]
-    assert second.split() == ["B", "supported", "0.5", "It", "is", "B"]
+    assert second.split() == ["B", "supported", "0.50", "It", "is", "B"]
 
 
 def test_of_more_than_two_models_those_that_were_asked_are_named(capsys):

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from zoo.cli import cli
-from zoo.cli.output import print_table
+from zoo.cli.output import print_table, print_text
 
 
 def test_plain_tables_are_aligned(capsys):
@@ -86,3 +86,26 @@ def test_a_report_that_takes_anothers_place_is_told(registered, tmp_path):
     assert "held the report of" not in compare("accuracy")
     assert "held the report of `zoo" in compare("cka")
     assert "that command brings it back" in " ".join(compare("accuracy").split())
+
+
+def test_numbers_of_a_column_have_the_same_decimals(capsys):
+    print_table(("a", "b", "n"), [("x", 1.0, 3), ("y", None, 4), ("z", 0.894, 12)])
+    assert capsys.readouterr().out.splitlines() == [
+        "a      b   n",
+        "x  1.000   3",
+        "y          4",
+        "z  0.894  12",
+    ]
+
+
+@pytest.mark.parametrize(("columns", "widest"), [("300", 96), ("30", 30)])
+def test_prose_breaks_neither_within_a_name_nor_before_a_percent_sign(
+    monkeypatch, capsys, columns, widest
+):
+    monkeypatch.setenv("COLUMNS", columns)
+    text = "resnet18-small classifies 89.4 % of the images and vit-small 56.5 % of them. " * 9
+    print_text(text)
+    lines = capsys.readouterr().out.splitlines()
+    assert " ".join(lines) == text.strip()
+    assert widest - 15 < max(map(len, lines)) <= widest
+    assert not any(line.endswith("-") or line.startswith("%") for line in lines)

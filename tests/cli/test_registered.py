@@ -41,7 +41,7 @@ def compared(tmp_path, save, digits_folder, monkeypatch):
         def __init__(self, digest):
             self.report = {"digest": digest, "images": {"count": 4}}
 
-        def save(self, folder):
+        def save(self, folder, _):
             computed.append(folder)
             write_json(folder / "report.json", self.report)
             (folder / "report.html").touch()

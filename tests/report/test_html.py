@@ -95,7 +95,7 @@ def test_headings_go_down_one_level_at_a_time(page: Page):
 def test_the_head_says_which_models_are_compared(page: Page):
     assert page.text("title").startswith("vit-small vs resnet18-small")
     shown = page.text()
-    for fact in ("vision transformer", "21,642", "11,173,962", "81.2%", "digits small, n = 100"):
+    for fact in ("vision transformer", "21,642", "11,173,962", "81.2 %", "digits small, n = 100"):
         assert fact in shown
     assert "20 November 2026, 14:03 UTC" in shown
     assert "0123456789ab" in page.text("code")
@@ -211,7 +211,7 @@ def test_claims_stand_beside_what_untrained_networks_give(page: Page, comparison
 def test_a_card_says_how_its_model_was_trained(page: Page):
     shown = " ".join(page.text().split())
     assert "20 epochs (40 steps), batches of 50, adam, learning rate 0.001" in shown
-    assert "Training accuracy 93.8%" in shown
+    assert "Training accuracy 93.8 %" in shown
 
 
 def test_tables_can_be_sorted_by_their_numbers(page: Page):

@@ -156,7 +156,7 @@ def draw(result: Result) -> dict[str, Figure]:
             names = [style.shorten(block, 14) for block in names]
             axis.set_xticks(ticks, names, rotation=90 if len(blocks) > 9 else 0)
             accuracy = result.metrics[f"ablation/{name}/accuracy_intact"]
-            axis.set_title(f"{name}: {accuracy:.1%} intact, {count} images", loc="left")
+            axis.set_title(f"{name}: {100 * accuracy:.1f} % intact, {count} images", loc="left")
         figure.supylabel("accuracy lost (percentage points)", fontsize=8)
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
     return {"ablation": figure}

@@ -215,7 +215,7 @@ def draw(result: Result) -> dict[str, Figure]:
                 markersize=3.5,
                 linewidth=1,
                 color=style.COLOURS[i % len(style.COLOURS)],
-                label=f"{name} ({result.metrics[f'accuracy/{name}']:.1%} in all)",
+                label=f"{name} ({100 * result.metrics[f'accuracy/{name}']:.1f} % in all)",
             )
         n = len(result.arrays["labels"].values)
         axis.set_xticks(list(shown), [style.shorten(classes[i], 12) for i in shown])

@@ -63,7 +63,7 @@ def draw_radii(result: Result, even: Mapping[str, float]) -> Figure:
                 size = style.marker_points(len(points[0]))
                 axis.plot(*points, marks, color=colour, label=name, markersize=size, linewidth=1)
             axis.axhline(even[key], color="0.5", linestyle=":", linewidth=1, label="even field")
-            axis.set_title(f"disc with {share:.0%} of the mass", loc="left")
+            axis.set_title(f"disc with {100 * share:.0f} % of the mass", loc="left")
             axis.set_xlabel(style.DEPTH)
         axes[0].set_ylabel("radius / half of the image's diagonal")
         axes[0].set_ylim(0, None)

@@ -214,7 +214,7 @@ class _Residuals(Accumulator):
             self.notes.append(f"{name}: found no {what} sum in {', '.join(missing)}")
         gaps = {block: row.undefined for block, row in rows.items() if row.undefined > 0}
         if gaps:
-            shares = ", ".join(f"{block} {share:.2%}" for block, share in gaps.items())
+            shares = ", ".join(f"{block} {100 * share:.2f} %" for block, share in gaps.items())
             self.notes.append(
                 f"{name}: {what}: left out tokens or locations, zero or not finite: {shares}"
             )

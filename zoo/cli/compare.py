@@ -162,12 +162,13 @@ def _asked(report: Mapping[str, Any]) -> tuple[object, ...]:
 
 
 def _print_summary(done: Any, store: Any, models: Any) -> None:
+    from zoo.cli.output import print_text
     from zoo.registry.links import ui_links
 
     report = done.report
     if done.found:
         click.echo(f"Found: compared on {report['created'][:10]} (--force computes it again).\n")
-    click.echo(click.wrap_text(report["summary"], 96))
+    print_text(report["summary"])
     click.echo("")
     _print_claims(report)
     for name, reason in report["not_applicable"].items():

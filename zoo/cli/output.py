@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from zoo.registry.store import Store
 
 QUIET, VERBOSE = "zoo.quiet", "zoo.verbose"
+LONGEST_LINE = 96  # characters of prose
 SHORT = 24  # characters: what is no longer stays in one line
 
 
@@ -72,10 +75,19 @@ def print_pairs(pairs: Mapping[str, object]) -> None:
         print(f"{name.ljust(width)}  {value}")
 
 
+def print_text(text: str) -> None:
+    """Print prose in lines that break neither within a name, such as vit-small, nor before a %."""
+    width = min(LONGEST_LINE, shutil.get_terminal_size((LONGEST_LINE, 0)).columns)
+    joined = text.replace(" %", "\u00a0%")
+    print(textwrap.fill(joined, width, break_on_hyphens=False).replace("\u00a0", " "))
+
+
 def print_table(
     columns: Sequence[str], rows: Sequence[Sequence[object]], *, spared: Sequence[str] = ()
 ) -> None:
-    """Print a table, and nothing where it has no rows; columns of numbers are right-aligned.
+    """Print a table, and nothing where it has no rows.
+
+    Columns of numbers are right-aligned, with as many decimals as the longest of them has.
 
     Args:
         columns: their names.
@@ -85,7 +97,10 @@ def print_table(
     """
     if not rows:
         return
-    cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    decimals = [max(_decimals(row[i]) for row in rows) for i in range(len(columns))]
+    cells = [
+        [_cell(value, places) for value, places in zip(row, decimals, strict=True)] for row in rows
+    ]
     right = [
         all(isinstance(row[i], int | float) or row[i] is None for row in rows)
         for i in range(len(columns))
@@ -99,6 +114,16 @@ def print_table(
             for cell, width, numeric in zip(row, widths, right, strict=True)
         ]
         print("  ".join(padded).rstrip())
+
+
+def _decimals(value: object) -> int:
+    return len(str(value).partition(".")[2]) if isinstance(value, float) else 0
+
+
+def _cell(value: object, decimals: int) -> str:
+    if value is None:
+        return ""
+    return f"{value:.{decimals}f}" if isinstance(value, float) else str(value)
 
 
 def _print_fitting(

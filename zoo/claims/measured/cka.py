@@ -60,8 +60,8 @@ def lower_half_matches(findings: Findings, models: Models) -> Measurement | None
     third = third_of(len(cka))
     share = float((lower.argmax(axis=0) < third).mean())
     detail = (
-        f"{share:.0%} of the CNN's lower {lower.shape[1]} layers are most like one of the ViT's "
-        f"lowest {third} of {len(cka)}"
+        f"{100 * share:.0f} % of the CNN's lower {lower.shape[1]} layers are most like one of the "
+        f"ViT's lowest {third} of {len(cka)}"
     )
     return Measurement(share, share > MATCH_SHARE, detail)
 

@@ -17,7 +17,7 @@ def tokens_keep_place(findings: Findings, models: Models) -> Measurement | None:
         return None
     grid = models[0].grid
     tokens = f"{grid.height * grid.width} tokens" if grid else "tokens"
-    return Measurement(score, score > MOST, f"{score:.0%} of the last block's {tokens}")
+    return Measurement(score, score > MOST, f"{100 * score:.0f} % of the last block's {tokens}")
 
 
 def keeps_more(findings: Findings, models: Models) -> Measurement | None:
