@@ -1,5 +1,6 @@
 import pytest
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import BAD_REQUEST, TEMPORARILY_UNAVAILABLE
 
 from zoo.registry.aliases import point_best, set_alias
 from zoo.registry.register import register
@@ -37,7 +38,10 @@ def refusing(store, monkeypatch, error, *, before=lambda alias: None, times=1):
 def test_an_alias_that_another_adds_in_the_same_moment_is_moved(vit, monkeypatch):
     put = vit.client.set_registered_model_alias
     asked = refusing(
-        vit, monkeypatch, MlflowException(TWICE), before=lambda alias: put("vit-small", alias, "1")
+        vit,
+        monkeypatch,
+        MlflowException(TWICE, BAD_REQUEST),
+        before=lambda alias: put("vit-small", alias, "1"),
     )
     set_alias(vit, "vit-small", "paper", "2")
     assert on(vit, "paper") == 2
@@ -45,16 +49,14 @@ def test_an_alias_that_another_adds_in_the_same_moment_is_moved(vit, monkeypatch
 
 
 def test_an_alias_refused_twice_is_told(vit, monkeypatch):
-    asked = refusing(vit, monkeypatch, MlflowException("disk full"), times=9)
+    asked = refusing(vit, monkeypatch, MlflowException("disk full", BAD_REQUEST), times=9)
     with pytest.raises(MlflowException, match="disk full"):
         set_alias(vit, "vit-small", "paper", "2")
     assert len(asked) == 2
 
 
 def test_a_store_that_is_away_is_not_asked_twice(vit, monkeypatch):
-    error = MlflowException("no answer")
-    error.__cause__ = ConnectionResetError()
-    error.error_code = "TEMPORARILY_UNAVAILABLE"
+    error = MlflowException("no answer", TEMPORARILY_UNAVAILABLE)
     asked = refusing(vit, monkeypatch, error, times=9)
     with pytest.raises(MlflowException, match="no answer"):
         set_alias(vit, "vit-small", "paper", "2")

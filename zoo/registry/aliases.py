@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
-from mlflow.exceptions import MlflowException
-
-from zoo.registry.faults import is_away
+from zoo.registry.faults import again
 from zoo.registry.lookup import DIGEST, all_versions
 from zoo.registry.runs import quoted
 from zoo.registry.store import Store
@@ -16,19 +14,8 @@ RANKING = "zoo.validation_accuracy"
 
 
 def set_alias(store: Store, name: str, alias: str, version: str) -> None:
-    """Put an alias on a version, and take it from the one that had it.
-
-    Raises:
-        MlflowException: the store cannot be reached, or refuses twice.
-    """
-    try:
-        store.client.set_registered_model_alias(name, alias, version)
-    except MlflowException as error:
-        if is_away(error):
-            raise
-        # MLflow looks for the alias before it adds one: who is second in the same moment violates
-        # the key, in words of the database's own. There is an alias now, which a second try moves.
-        store.client.set_registered_model_alias(name, alias, version)
+    """Put an alias on a version, and take it from the one that had it."""
+    again(lambda: store.client.set_registered_model_alias(name, alias, version))
 
 
 def point_best(store: Store, name: str) -> None:

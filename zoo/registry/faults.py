@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import requests
 from mlflow.exceptions import MlflowException
@@ -21,6 +22,8 @@ BROKEN = (requests.ConnectionError, requests.Timeout, requests.exceptions.RetryE
 LONGEST = 300
 LOCAL = ("file", "sqlite")
 SECRETS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
+
+T = TypeVar("T")
 
 # urllib3 announces every retry; the one line at the end says it all.
 logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
@@ -58,6 +61,20 @@ def is_missing(error: MlflowException) -> bool:
 def is_away(error: BaseException) -> bool:
     """Look for a broken connection among the causes: MLflow wraps it in its own exception."""
     return _cause(error) is not None
+
+
+def again(add: Callable[[], T]) -> T:
+    """Do what adds a row that another process may add in the same moment; return its value.
+
+    MLflow looks whether the row is there and then adds it. Who comes second violates the
+    database's key, in words of the database's own; asked again, it finds the row.
+    """
+    try:
+        return add()
+    except MlflowException as error:
+        if error.error_code != "BAD_REQUEST":
+            raise
+        return add()
 
 
 def _cause(error: BaseException) -> BaseException | None:

@@ -17,7 +17,6 @@ from mlflow.entities import (
     Run,
 )
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
 
 from zoo.data.subsets import load_subset
 from zoo.errors import UserError
@@ -25,6 +24,7 @@ from zoo.files import write_text
 from zoo.models.spec import SPEC, WEIGHTS, ModelSpec
 from zoo.registry.artifacts import missing_files
 from zoo.registry.card import CARD, model_card
+from zoo.registry.faults import again
 from zoo.registry.flavor import DATA, write_flavor
 from zoo.registry.history import History, Point, digests
 from zoo.registry.lookup import DIGEST, MODEL_ID
@@ -106,15 +106,8 @@ def log_data(store: Store, run: Run, spec: ModelSpec) -> None:
         name = f"{spec.source}/{part}"
         data = Dataset(name, digest[:DATASET_DIGEST], "code", source, profile=profile)
         inputs.append(DatasetInput(data, [InputTag("mlflow.data.context", context)]))
-    if not inputs:
-        return
-    try:
-        store.client.log_inputs(run.info.run_id, datasets=inputs)
-    except MlflowException as error:
-        if error.error_code != "BAD_REQUEST":
-            raise
-        # Another process has recorded the same data in the same moment: now they are there.
-        store.client.log_inputs(run.info.run_id, datasets=inputs)
+    if inputs:
+        again(lambda: store.client.log_inputs(run.info.run_id, datasets=inputs))
 
 
 def log_model(
