@@ -8,8 +8,9 @@ import pytest
 import yaml
 
 from zoo.analyses import check_analyses
-from zoo.config import Settings, TrainConfig, from_mapping, load_params
+from zoo.config import Settings, TrainConfig, load_params
 from zoo.errors import UserError
+from zoo.mapping import from_mapping
 
 PARAMS = Path(__file__).parent.parent / "params.yaml"
 

@@ -15,7 +15,7 @@ from tests.conftest import TINY_VIT
 from tests.test_imports import ROOT
 from zoo.analyses.base import Array, Result
 from zoo.analyses.cka import linear_cka
-from zoo.config import Params, Settings, from_mapping
+from zoo.config import Params, Settings
 from zoo.data_effect import (
     OVER_IMAGES,
     OVER_SEEDS,
@@ -29,6 +29,7 @@ from zoo.data_effect import (
 )
 from zoo.errors import UserError
 from zoo.layer_curves import same_layers, thirds
+from zoo.mapping import from_mapping
 from zoo.models.preprocess import preprocess
 from zoo.models.untrained import untrained_network
 

@@ -42,6 +42,7 @@ CODE = (
     "engine.py",
     "finding.py",
     "layer_curves.py",
+    "mapping.py",
     "models",
     "report",
 )

@@ -29,7 +29,7 @@ from zoo.train import Callback, Trained, diverged, evaluate, train
 
 EPOCHS, STEPS = "epochs.csv", "steps.csv"
 # The files that decide the weights: their change makes an older checkpoint unusable.
-CODE = ("config.py", "data", "hardware.py", "models", "train.py", "variants.py")
+CODE = ("config.py", "data", "hardware.py", "mapping.py", "models", "train.py", "variants.py")
 
 logger = logging.getLogger(__name__)
 

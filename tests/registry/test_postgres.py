@@ -34,7 +34,8 @@ WORK = """
 import sys
 from pathlib import Path
 from zoo.cli import cli
-from zoo.config import Params, from_mapping
+from zoo.config import Params
+from zoo.mapping import from_mapping
 from zoo.registry.tracking import TrackingCallback
 from zoo.variants import Variant, train_variant
 

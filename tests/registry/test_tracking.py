@@ -159,7 +159,8 @@ def test_what_a_server_missed_in_all_is_registered_afterwards(
 @pytest.mark.slow
 def test_the_training_loop_logs_the_history_that_register_reads(store, root, digits_folder):
     """The loop's rows, its CSV files and the adopted run agree, over a real training."""
-    from zoo.config import Params, from_mapping
+    from zoo.config import Params
+    from zoo.mapping import from_mapping
     from zoo.variants import Variant, train_variant
 
     params = from_mapping(

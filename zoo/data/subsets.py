@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.config import from_mapping
 from zoo.errors import UserError
 from zoo.files import read_json
+from zoo.mapping import from_mapping
 
 IMAGES, LABELS, DESCRIPTION = "images.npy", "labels.npy", "subset.json"
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from zoo.config import check_kwargs, from_mapping
+from zoo.config import check_kwargs
 from zoo.errors import UserError, counted
 from zoo.files import MEND, read_json, sha256
+from zoo.mapping import from_mapping
 
 WEIGHTS, SPEC = "model.safetensors", "spec.json"
 INTERPOLATIONS = ("bicubic", "bilinear", "nearest")
