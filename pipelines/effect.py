@@ -11,7 +11,7 @@ from zoo.files import read_json, write_json, write_text
 from zoo.registry.images import fetch_images
 from zoo.registry.resolve import find_by_digest, load_resolved
 from zoo.registry.store import open_store
-from zoo.report.style import save_figure
+from zoo.report.saving import save_figure
 
 if __name__ == "__main__":
     with stage() as params:

@@ -3,7 +3,7 @@
 from pipelines.paths import SUBSETS, SUMMARY, TRAIN_METRICS, stage
 from zoo import data_scale
 from zoo.files import read_json, write_json, write_text
-from zoo.report.style import save_figure
+from zoo.report.saving import save_figure
 
 if __name__ == "__main__":
     with stage() as params:

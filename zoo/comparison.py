@@ -158,7 +158,7 @@ class Comparison:
 
         from zoo.analyses import load_analysis
         from zoo.report.html import render
-        from zoo.report.style import saving
+        from zoo.report.saving import saving
 
         folder = Path(folder)
         check_replaceable(folder, REPORT, BESIDE)

@@ -15,6 +15,7 @@ from zoo.files import csv_text, write_json, write_text
 from zoo.layer_curves import LABEL, Line, draw_lines, thirds
 from zoo.models.files import save_model
 from zoo.report import style
+from zoo.report.saving import save_figure
 from zoo.transfer import Transferred
 from zoo.variants import EPOCHS, STEPS
 
@@ -38,7 +39,7 @@ def save(done: Transferred, folder: Path, *, command: str = "") -> dict[str, Any
     report = describe(done, digest=digest, command=command)
     write_json(folder / REPORT, report)
     write_text(folder / LAYERS, csv_text(layer_rows(done)))
-    style.save_figure(draw(done), folder, FIGURE)
+    save_figure(draw(done), folder, FIGURE)
     return report
 
 

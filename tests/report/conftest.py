@@ -21,7 +21,7 @@ from zoo.files import write_json
 from zoo.models.build import build, count_parameters
 from zoo.models.files import LoadedModel
 from zoo.models.spec import ModelSpec
-from zoo.report.style import save_figure
+from zoo.report.saving import save_figure
 
 ANALYSES = ("cka", "attention-maps", "feature-maps")
 TINY_VIT = {"embed_dim": 32, "depth": 3, "num_heads": 2}

@@ -1,6 +1,3 @@
-import base64
-import re
-import struct
 from itertools import combinations
 
 import matplotlib as mpl
@@ -174,46 +171,6 @@ def test_the_style_lasts_only_for_its_context():
     with style.styled():
         assert mpl.rcParams["font.size"] == style.STYLE["font.size"] != before
     assert mpl.rcParams["font.size"] == before
-
-
-def test_saved_figures_are_the_same_bytes_each_time(tmp_path):
-    saved = []
-    for folder in ("one", "two"):
-        with style.styled():
-            figure = style.new_figure()
-            image = figure.subplots().imshow(np.eye(3))
-            figure.colorbar(image)
-        paths = style.save_figure(figure, tmp_path / folder, "eye")
-        saved.append([path.read_bytes() for path in paths])
-    assert saved[0] == saved[1]
-    assert [path.name for path in paths] == ["eye.png", "eye.svg"]
-    assert b"<dc:date>" not in saved[0][1]
-
-
-def test_saving_lays_out_once_and_cuts_nothing_off(tmp_path, monkeypatch):
-    with style.styled():
-        figure = style.new_figure(4, 2)
-        axis = figure.subplots()
-    axis.set(xlabel="depth (layers)", ylabel="a label of\ntwo lines", title="title")
-    engine = figure.get_layout_engine()
-    laid_out = []
-    execute = type(engine).execute
-    monkeypatch.setattr(
-        type(engine), "execute", lambda *arguments: (laid_out.append(1), execute(*arguments))
-    )
-    png, _ = style.save_figure(figure, tmp_path, "one")
-    assert laid_out == [1]
-    assert struct.unpack(">II", png.read_bytes()[16:24]) == (600, 300)
-    with style.styled():
-        assert_legible(figure)
-
-
-def test_a_heat_map_is_saved_cell_by_cell_so_that_it_stays_sharp(tmp_path):
-    figure = style.heat_maps([heat_map(5, 6)], colour_label="CKA", low=0, high=1)
-    _, svg = style.save_figure(figure, tmp_path, "map")
-    embedded = re.findall(r'base64,([^"]+)"', svg.read_text().replace("\n", ""))
-    sizes = [struct.unpack(">II", base64.b64decode(data)[16:24]) for data in embedded]
-    assert (6, 5) in sizes
 
 
 def test_lines_of_many_points_have_no_markers():

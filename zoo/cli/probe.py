@@ -132,7 +132,7 @@ def _check_subset(root: Path, name: str) -> None:
 def _save(result: Any, report: dict[str, Any], folder: Path, few_shot: int) -> None:
     from zoo.files import csv_text, replacing_folder, write_json, write_text
     from zoo.probing import draw
-    from zoo.report.style import save_figure
+    from zoo.report.saving import save_figure
 
     with replacing_folder(folder) as new:
         write_json(new / "probe.json", report)

@@ -20,6 +20,7 @@ from PIL import Image
 from zoo.registry.history import History
 from zoo.registry.store import Store
 from zoo.report import style
+from zoo.report.saving import save_figure
 
 FIGURES, CURVE = "figures", "learning-curve"
 # Of these analyses, the image grid shows each figure of a comparison as a step.
@@ -57,7 +58,7 @@ def log_learning_curve(store: Store, run_id: str, history: History, name: str) -
         return
     with tempfile.TemporaryDirectory() as temporary:
         figure = draw_learning_curve(history, name)
-        png, _ = style.save_figure(figure, Path(temporary), CURVE)
+        png, _ = save_figure(figure, Path(temporary), CURVE)
         store.client.log_artifact(run_id, str(png), FIGURES)
         _log_image(store, run_id, png, CURVE, int(history.epochs[-1]["epoch"]))
 

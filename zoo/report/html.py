@@ -38,9 +38,9 @@ from zoo.report.islands import (
     split_name,
     words,
 )
+from zoo.report.style import DPI
 
 HERE = Path(__file__).parent
-DPI = 150  # of the saved png files
 SCREEN_DPI = 128  # figures are lettered for paper; on a screen they are drawn a third larger
 MOST_ROWS = 25  # of a table that is shown at full length
 SVG_LIMIT = 400_000  # bytes; of larger ones the png is taken, where that is smaller
