@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import math
-import re
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import combinations, product
 from pathlib import Path
 from typing import Any
@@ -21,13 +18,13 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from jinja2.utils import htmlsafe_json_dumps
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from zoo.analyses.metric_labels import as_count, metric_label
-from zoo.claims.base import cite
 from zoo.comparison import file_name
 from zoo.errors import UserError
 from zoo.files import read_json
+from zoo.report.filters import FILTERS
 from zoo.report.islands import (
     Arrays,
     Data,
@@ -109,16 +106,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.globals.update(verdicts=VERDICTS, families=FAMILIES)
-    environment.filters.update(
-        number=format_number,
-        date=_date,
-        words=words,
-        island=htmlsafe_json_dumps,
-        weblink=_weblink,
-        accuracy=_accuracy,
-        where=_where,
-        code=mark_code,
-    )
+    environment.filters.update(FILTERS, words=words, island=htmlsafe_json_dumps)
     return environment
 
 
@@ -240,62 +228,3 @@ def _by_reason(claims: Iterable[Data]) -> dict[str, list[Data]]:
         if claim["verdict"] == "not applicable":
             found.setdefault(claim["detail"], []).append(claim)
     return found
-
-
-def format_number(value: Any) -> str:
-    """Write a number for people: three decimals, thousands set apart, a real minus sign.
-
-    >>> [format_number(v) for v in (None, 9523722, 0.41237, -0.5, 0.00001, "above 0")]
-    ['–', '9,523,722', '0.412', '−0.500', '1.0e−05', 'above 0']
-    """
-    if value is None or (isinstance(value, float) and not math.isfinite(value)):
-        return "–"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, str):
-        return value
-    if isinstance(value, int) or (abs(value) >= 1000 and value == int(value)):
-        return f"{int(value):,}".replace("-", "−")
-    tiny = value != 0 and abs(value) < 0.0005
-    text = f"{value:.1e}" if tiny or abs(value) >= 1e7 else f"{value:,.3f}"
-    return text.replace("-", "−")
-
-
-def _date(text: str) -> str:
-    """Write an ISO date-time for people; any other text is left as it is."""
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return text
-    return f"{moment.day} {moment:%B %Y, %H:%M} {moment.tzname() or ''}".strip()
-
-
-def _weblink(link: str) -> str:
-    """Return a link that a browser may follow, or nothing: `javascript:` is never one."""
-    return link if re.match(r"https?://", link) else ""
-
-
-def _accuracy(metrics: Mapping[str, float]) -> float | None:
-    """Find the test accuracy (0..1) among a model's metrics."""
-    names = ("test/accuracy", "test_accuracy", "accuracy")
-    return next((metrics[name] for name in names if name in metrics), None)
-
-
-def mark_code(text: str) -> Markup:
-    """Set what stands between backticks in a text as code; all else is escaped.
-
-    >>> mark_code("the stage `effect<i>`")
-    Markup('the stage <code>effect&lt;i&gt;</code>')
-    """
-    parts = text.split("`")
-    if len(parts) % 2 == 0:  # one without its fellow
-        return escape(text)
-    marked = (
-        Markup("<code>{}</code>").format(part) if i % 2 else part for i, part in enumerate(parts)
-    )
-    return Markup("").join(marked)
-
-
-def _where(claim: Data) -> str:
-    """Say where a paper makes a claim: its name and figure."""
-    return cite(str(claim["paper"]), str(claim["figure"]))

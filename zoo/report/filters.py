@@ -1,0 +1,82 @@
+"""The template's filters: numbers, dates, links and names, as the page writes them for people."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+from markupsafe import Markup, escape
+
+from zoo.claims.base import cite
+
+
+def format_number(value: Any) -> str:
+    """Write a number for people: three decimals, thousands set apart, a real minus sign.
+
+    >>> [format_number(v) for v in (None, 9523722, 0.41237, -0.5, 0.00001, "above 0")]
+    ['–', '9,523,722', '0.412', '−0.500', '1.0e−05', 'above 0']
+    """
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int) or (abs(value) >= 1000 and value == int(value)):
+        return f"{int(value):,}".replace("-", "−")
+    tiny = value != 0 and abs(value) < 0.0005
+    text = f"{value:.1e}" if tiny or abs(value) >= 1e7 else f"{value:,.3f}"
+    return text.replace("-", "−")
+
+
+def _date(text: str) -> str:
+    """Write an ISO date-time for people; any other text is left as it is."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    return f"{moment.day} {moment:%B %Y, %H:%M} {moment.tzname() or ''}".strip()
+
+
+def _weblink(link: str) -> str:
+    """Return a link that a browser may follow, or nothing: `javascript:` is never one."""
+    return link if re.match(r"https?://", link) else ""
+
+
+def _accuracy(metrics: Mapping[str, float]) -> float | None:
+    """Find the test accuracy (0..1) among a model's metrics."""
+    names = ("test/accuracy", "test_accuracy", "accuracy")
+    return next((metrics[name] for name in names if name in metrics), None)
+
+
+def mark_code(text: str) -> Markup:
+    """Set what stands between backticks in a text as code; all else is escaped.
+
+    >>> mark_code("the stage `effect<i>`")
+    Markup('the stage <code>effect&lt;i&gt;</code>')
+    """
+    parts = text.split("`")
+    if len(parts) % 2 == 0:  # one without its fellow
+        return escape(text)
+    marked = (
+        Markup("<code>{}</code>").format(part) if i % 2 else part for i, part in enumerate(parts)
+    )
+    return Markup("").join(marked)
+
+
+def _where(claim: Mapping[str, Any]) -> str:
+    """Say where a paper makes a claim: its name and figure."""
+    return cite(str(claim["paper"]), str(claim["figure"]))
+
+
+FILTERS: dict[str, Callable[..., Any]] = {
+    "number": format_number,
+    "date": _date,
+    "weblink": _weblink,
+    "accuracy": _accuracy,
+    "where": _where,
+    "code": mark_code,
+}
