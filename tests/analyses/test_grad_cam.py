@@ -7,10 +7,10 @@ from torch import nn
 
 from tests.analyses.cells import column_labels
 from zoo.analyses import grad_cam as analysis
-from zoo.analyses.attention_maps import attention_rollout, token_maps
 from zoo.analyses.base import Grid, Settings, Study
 from zoo.analyses.class_maps import class_maps, grad_cam, rollout_maps
 from zoo.analyses.grad_cam import true_classes
+from zoo.analyses.rollout import attention_rollout, token_maps
 from zoo.capture.taps import Tap, observe
 from zoo.engine import compare_models
 from zoo.models.build import build

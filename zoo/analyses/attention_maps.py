@@ -7,7 +7,6 @@ A layer's rollout follows attention through the layers below it down to the inpu
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from functools import partial
 from itertools import combinations
 
@@ -23,13 +22,13 @@ from zoo.analyses.base import (
     Accumulator,
     Array,
     Batch,
-    Grid,
     Result,
     Scale,
     Study,
     pair_name,
 )
 from zoo.analyses.places import as_seen
+from zoo.analyses.rollout import rollout_step, token_maps
 from zoo.capture.taps import Tap
 
 ABOUT = About(
@@ -60,59 +59,6 @@ ABOUT = About(
 
 # A map whose deviation is below this share of its norm differs by float32 rounding only.
 CONSTANT = 1e-6
-
-
-def rollout_step(weights: torch.Tensor, below: torch.Tensor | None = None) -> torch.Tensor:
-    """Return rollout after one more layer: rownorm(mean over heads of A + I) · R below.
-
-    Args:
-        weights: (…, heads, T, T), each row a distribution over keys.
-        below: (…, T, T), the rollout of the layer below; None is the identity.
-
-    Returns:
-        (…, T, T); row i says how much of each input token is in token i, and sums to 1.
-
-    Source: Abnar & Zuidema 2020, Sec. 3; the identity stands for the skip connection.
-    """
-    mixed = weights.mean(dim=-3)
-    mixed = mixed + torch.eye(mixed.shape[-1], dtype=mixed.dtype, device=mixed.device)
-    mixed = mixed / mixed.sum(dim=-1, keepdim=True)
-    return mixed if below is None else mixed @ below
-
-
-def attention_rollout(weights: Sequence[torch.Tensor] | torch.Tensor) -> torch.Tensor:
-    """Return the rollout of every layer, (layers, …, T, T), from the input upwards.
-
-    Args:
-        weights: one (…, heads, T, T) a layer, from the input upwards.
-
-    Raises:
-        ValueError: no layer, or weights that are not square.
-
-    >>> even = torch.full((1, 4, 4), 0.25)
-    >>> attention_rollout([even, even])[-1, 0].tolist()
-    [0.4375, 0.1875, 0.1875, 0.1875]
-    """
-    if len(weights) == 0:
-        raise ValueError("expected the weights of at least one layer, got none")
-    steps: list[torch.Tensor] = []
-    for layer in weights:
-        if layer.ndim < 3 or layer.shape[-1] != layer.shape[-2]:
-            raise ValueError(f"expected weights (…, heads, T, T), got {tuple(layer.shape)}")
-        steps.append(rollout_step(layer, steps[-1] if steps else None))
-    return torch.stack(steps)
-
-
-def token_maps(rows: torch.Tensor, grid: Grid, *, class_token: bool) -> torch.Tensor:
-    """Return maps (…, height, width) over the patches from attention or rollout (…, T, T).
-
-    Args:
-        rows: T = prefix + height · width.
-        grid: how the tokens lie over the image.
-        class_token: whether to read the first token's row, or the mean over patch tokens' rows.
-    """
-    read = rows[..., 0, :] if class_token else rows[..., grid.prefix :, :].mean(dim=-2)
-    return read[..., grid.prefix :].unflatten(-1, (grid.height, grid.width))
 
 
 def attention_entropy(weights: torch.Tensor) -> torch.Tensor:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from zoo.analyses.attention_layers import Attending
-from zoo.analyses.attention_maps import rollout_step, token_maps
 from zoo.analyses.base import Subject
 from zoo.analyses.places import Layout, last_mapped_block, layout_of, places_of
+from zoo.analyses.rollout import rollout_step, token_maps
 from zoo.capture.taps import Tap, observe
 from zoo.models.modes import evaluating
 from zoo.models.preprocess import logits_of
