@@ -7,6 +7,7 @@ from pipelines.paths import EFFECT, RECEIPT, stage
 from zoo import data_effect
 from zoo.cli.progress import progress
 from zoo.config import Settings
+from zoo.data_effect_report import as_csv, draw
 from zoo.files import read_json, write_json, write_text
 from zoo.registry.images import fetch_images
 from zoo.registry.resolve import find_by_digest, load_resolved
@@ -38,8 +39,8 @@ if __name__ == "__main__":
                     on_progress=on_progress,
                 )
         title = f"Same layers, trained on a part of the data and on all: {len(images)} test images"
-        save_figure(data_effect.draw(curves, title=title), EFFECT, "cka")
-        write_text(EFFECT / "cka.csv", data_effect.as_csv(curves))
+        save_figure(draw(curves, title=title), EFFECT, "cka")
+        write_text(EFFECT / "cka.csv", as_csv(curves))
         write_json(EFFECT / "metrics.json", data_effect.metrics(curves))
         verdicts = data_effect.verdicts(curves, len(images))
         write_json(EFFECT / "claims.json", [verdict.as_dict() for verdict in verdicts])

@@ -20,13 +20,12 @@ from zoo.data_effect import (
     OVER_IMAGES,
     OVER_SEEDS,
     Trained,
-    as_csv,
     compare_with_full,
-    draw,
     metrics,
     pairings,
     verdicts,
 )
+from zoo.data_effect_report import as_csv, draw
 from zoo.errors import UserError
 from zoo.layer_curves import same_layers, thirds
 from zoo.mapping import from_mapping
