@@ -24,7 +24,7 @@ from datetime import date
 import numpy as np
 import torch
 
-from zoo.analyses import cka
+from zoo.analyses.measures.linear_cka import centred_gram, cka_from_hsic, pairwise_hsic
 from zoo.capture import select_layers, trace
 from zoo.config import Settings
 from zoo.engine import compare_models
@@ -108,8 +108,8 @@ def error(ratio: float) -> float:
     ]
     values = {}
     for kind in (torch.float32, torch.float64):
-        grams = [cka.centred_gram(torch.tensor(x, dtype=kind)).values for x in layers]
-        values[kind] = cka.cka_from_hsic(cka.pairwise_hsic(torch.stack(grams), BATCH).numpy())
+        grams = [centred_gram(torch.tensor(x, dtype=kind)).values for x in layers]
+        values[kind] = cka_from_hsic(pairwise_hsic(torch.stack(grams), BATCH).numpy())
     return float(np.abs(values[torch.float32] - values[torch.float64]).max())
 
 

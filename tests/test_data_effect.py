@@ -14,7 +14,7 @@ import zoo.variants
 from tests.conftest import TINY_VIT
 from tests.test_imports import ROOT
 from zoo.analyses.base import Array, Result
-from zoo.analyses.cka import linear_cka
+from zoo.analyses.measures.linear_cka import linear_cka
 from zoo.config import Params, Settings
 from zoo.data_effect import (
     OVER_IMAGES,

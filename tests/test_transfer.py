@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from zoo.analyses.cka import linear_cka
+from zoo.analyses.measures.linear_cka import linear_cka
 from zoo.classifiers import classifier_inputs, classifier_path, with_new_classifier
 from zoo.config import TrainConfig
 from zoo.data.sources import Source, Split, load_source

@@ -15,9 +15,9 @@ from scipy.stats import spearmanr
 
 from zoo.analyses import local_heads
 from zoo.analyses.attention_distance import attention_distance
-from zoo.analyses.cka import centred_gram, linear_cka, pairwise_hsic
 from zoo.analyses.local_heads import early_layers, head_subsets, rank_correlation, subset_hsic
 from zoo.analyses.local_heads_figures import LEAST_RANGE
+from zoo.analyses.measures.linear_cka import centred_gram, linear_cka, pairwise_hsic
 from zoo.capture import Tap, observe
 from zoo.config import Settings
 from zoo.engine import compare_models

@@ -6,8 +6,8 @@ import timm
 import torch
 from torch import nn
 
-from tests.analyses.test_cka import reference_cka
-from zoo.analyses import cka
+from tests.analyses.test_linear_cka import reference_cka
+from zoo.analyses.measures.linear_cka import linear_cka
 from zoo.config import Settings
 from zoo.engine import compare_models
 from zoo.errors import UserError
@@ -159,9 +159,7 @@ def test_a_large_mean_is_no_loss_in_a_comparison(parts, ratio):
 
 def test_unrelated_layers_may_lie_below_zero_and_are_not_clamped():
     random = np.random.default_rng(5)
-    values = [
-        cka.linear_cka(random.normal(size=(8, 3)), random.normal(size=(8, 3))) for _ in range(50)
-    ]
+    values = [linear_cka(random.normal(size=(8, 3)), random.normal(size=(8, 3))) for _ in range(50)]
     assert min(values) < 0
 
 

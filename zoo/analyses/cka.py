@@ -34,25 +34,10 @@ from zoo.analyses.measures.linear_cka import (
     centred_gram,
     cka_from_hsic,
     cka_interval,
-    linear_cka,
     pairwise_hsic,
-    u_centre,
 )
 from zoo.analyses.places import name_copies, name_sorted, pool_activation
 from zoo.capture.taps import Tap
-
-__all__ = [
-    "ABOUT",
-    "CentredGram",
-    "centred_gram",
-    "cka_from_hsic",
-    "cka_interval",
-    "draw",
-    "linear_cka",
-    "pairwise_hsic",
-    "start",
-    "u_centre",
-]
 
 ABOUT = About(
     name="cka",

@@ -25,9 +25,14 @@ from zoo.analyses.base import (
     Subject,
     pair_name,
 )
-from zoo.analyses.cka import centred_gram, cka_from_hsic, cka_interval, pairwise_hsic
 from zoo.analyses.local_heads_figures import draw
 from zoo.analyses.localisation import gram_or_nan
+from zoo.analyses.measures.linear_cka import (
+    centred_gram,
+    cka_from_hsic,
+    cka_interval,
+    pairwise_hsic,
+)
 from zoo.analyses.places import name_copies
 from zoo.capture.taps import Tap
 
