@@ -13,6 +13,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
+from tests.report.page import Page
 from zoo.analyses import load_analysis
 from zoo.analyses.base import Settings
 from zoo.comparison import Comparison, file_name
@@ -21,6 +22,7 @@ from zoo.files import write_json
 from zoo.models.build import build, count_parameters
 from zoo.models.files import LoadedModel
 from zoo.models.spec import ModelSpec
+from zoo.report.html import render
 from zoo.report.saving import save_figure
 
 ANALYSES = ("cka", "attention-maps", "feature-maps")
@@ -144,6 +146,18 @@ def save_comparison(
 def saved_comparison(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A comparison that no test may change."""
     return save_comparison(tmp_path_factory.mktemp("comparison"))
+
+
+@pytest.fixture(scope="session")
+def text(saved_comparison: Path) -> str:
+    """The page of a comparison."""
+    return render(saved_comparison)
+
+
+@pytest.fixture(scope="session")
+def page(text: str) -> Page:
+    """The same, taken apart."""
+    return Page(text)
 
 
 @pytest.fixture(scope="session")

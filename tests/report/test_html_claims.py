@@ -1,0 +1,49 @@
+"""How the page shows claims: what supports them, what does not, and what would be needed."""
+
+import json
+import re
+from pathlib import Path
+
+from tests.report.page import Page
+from zoo.report.html import render
+
+
+def test_claims_carry_a_mark_and_words_besides_colour(
+    text: str, page: Page, saved_comparison: Path
+):
+    shown = page.text()
+    for claim in json.loads((saved_comparison / "report.json").read_text())["claims"]:
+        assert claim["statement"] in shown
+        assert claim["detail"] in shown
+    for mark, verdict in (("✓", "supported"), ("✗", "not supported")):
+        assert f'<span aria-hidden="true">{mark}</span> {verdict}</span>' in text
+    assert "1 supported · 1 not supported · 1 not applicable" in shown
+    assert "Raghu et al. 2021, Figs H.1, H.2" in shown
+    assert "Zhu et al. 2023, table of accuracies" in shown
+
+
+def test_claims_stand_beside_what_untrained_networks_give(page: Page, comparison: Path):
+    shown = page.text()
+    assert "Before training" in shown
+    assert "0.062 supported as well" in " ".join(shown.split())
+    report = json.loads((comparison / "report.json").read_text())
+    for claim in report["claims"]:
+        claim["untrained"] = None
+    (comparison / "report.json").write_text(json.dumps(report))
+    assert "Before training" not in Page(render(comparison)).text()
+
+
+def test_claims_that_were_tested_come_first(change_report):
+    def mix(report: dict) -> None:
+        report["claims"] = report["claims"][::-1]
+
+    text = render(change_report(mix))
+    assert re.findall(r'<tr id="claim-([A-Z]-[a-z]+)', text) == ["Z-accuracy", "R-uniform"]
+    idle = text[text.index('<details class="saved idle" open>') :]
+    assert idle.index("1 not applicable here") < idle.index("needs an MLP-Mixer")
+    assert idle.index("needs an MLP-Mixer") < idle.index("Mixer is more like ViT than like ResNet")
+
+
+def test_verdicts_are_sorted_with_the_supported_first(text: str):
+    found = re.findall(r'data-label="Verdict" data-value="(\d)".*?</span> ([a-z ]+)</span>', text)
+    assert sorted(found) == [("0", "supported"), ("1", "not supported")]
