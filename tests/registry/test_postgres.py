@@ -1,13 +1,9 @@
 """docs/server.md, command by command: PostgreSQL, MLflow with passwords, and two users at once."""
 
-import getpass
-import glob
 import os
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -15,7 +11,8 @@ from pathlib import Path
 import pytest
 from mlflow.exceptions import MlflowException
 
-from tests.registry.conftest import Server, session, session_of
+from tests.registry.conftest import Server, session
+from tests.registry.postgres import running_database
 from zoo.data.subsets import load_subset
 from zoo.registry.aliases import set_alias
 from zoo.registry.artifacts import fetch_file
@@ -66,59 +63,11 @@ PARAMS = {
 }
 
 
-def binaries() -> Path:
-    """Return the folder of PostgreSQL's programs; skip without it, but fail in CI."""
-    for folder in [
-        *sorted(glob.glob("/usr/lib/postgresql/*/bin"), reverse=True),
-        *os.get_exec_path(),
-    ]:
-        if (Path(folder) / "initdb").is_file():
-            return Path(folder)
-    reason = "PostgreSQL is not installed (apt-get install postgresql)"
-    pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
-
-
 @pytest.fixture(scope="module")
 def postgres():
-    """A database cluster of the test's own that listens on a socket alone; its environment."""
-    programs = binaries()
-    # A socket's path holds 107 characters at most, so pytest's folders are too long.
-    folder = Path(tempfile.mkdtemp(prefix="zoo-pg-"))
-    # PostgreSQL refuses to run as root.
-    user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-    if user:
-        shutil.chown(folder, "postgres")
-    data = folder / "data"
-
-    def run(program: str, *arguments: str) -> None:
-        # Output into a file: the database would hold a pipe open.
-        with (folder / "log").open("ab") as log:
-            done = subprocess.run(
-                [*user, str(programs / program), "-D", str(data), *arguments],
-                cwd="/", stdout=log, stderr=log, timeout=120, check=False,
-            )  # fmt: skip
-        assert done.returncode == 0, (folder / "log").read_text()
-
-    try:
-        run("initdb", "--auth=trust", "--username=postgres", "--no-sync", "--locale=C")
-        run("pg_ctl", "start", "-w", "-o", f"-F -k {folder} -c listen_addresses=''")
-        pid = int((data / "postmaster.pid").read_text().split()[0])
-        # The page's `sudo -u postgres` becomes a change of the database's user.
-        sudo = folder / "sudo"
-        sudo.write_text('#!/bin/sh\nexport PGUSER="$2"; shift 2; exec "$@"\n')
-        sudo.chmod(0o755)
-        yield {
-            "PGHOST": str(folder),
-            "PATH": f"{folder}:{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "USER": getpass.getuser(),
-        }
-        assert session_of(pid) is not None
-        run("pg_ctl", "stop", "-m", "immediate")
-        assert session_of(pid) is None
-    finally:
-        if (data / "postmaster.pid").exists():
-            run("pg_ctl", "stop", "-m", "immediate")
-        shutil.rmtree(folder)
+    """The environment of commands for a database of the test's own."""
+    with running_database() as environment:
+        yield environment
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,73 @@
+"""A PostgreSQL of the tests' own, which no other program can reach."""
+
+from __future__ import annotations
+
+import getpass
+import glob
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.registry.conftest import session_of
+
+
+def binaries() -> Path:
+    """Return the folder of PostgreSQL's programs; skip without it, but fail in CI."""
+    for folder in [
+        *sorted(glob.glob("/usr/lib/postgresql/*/bin"), reverse=True),
+        *os.get_exec_path(),
+    ]:
+        if (Path(folder) / "initdb").is_file():
+            return Path(folder)
+    reason = "PostgreSQL is not installed (apt-get install postgresql)"
+    pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
+
+
+@contextmanager
+def running_database() -> Iterator[dict[str, str]]:
+    """Run a database cluster that listens on a socket alone; give its commands' environment."""
+    programs = binaries()
+    # A socket's path holds 107 characters at most, so pytest's folders are too long.
+    folder = Path(tempfile.mkdtemp(prefix="zoo-pg-"))
+    # PostgreSQL refuses to run as root.
+    user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+    if user:
+        shutil.chown(folder, "postgres")
+    data = folder / "data"
+
+    def run(program: str, *arguments: str) -> None:
+        # Output into a file: the database would hold a pipe open.
+        with (folder / "log").open("ab") as log:
+            done = subprocess.run(
+                [*user, str(programs / program), "-D", str(data), *arguments],
+                cwd="/", stdout=log, stderr=log, timeout=120, check=False,
+            )  # fmt: skip
+        assert done.returncode == 0, (folder / "log").read_text()
+
+    try:
+        run("initdb", "--auth=trust", "--username=postgres", "--no-sync", "--locale=C")
+        run("pg_ctl", "start", "-w", "-o", f"-F -k {folder} -c listen_addresses=''")
+        pid = int((data / "postmaster.pid").read_text().split()[0])
+        # The page's `sudo -u postgres` becomes a change of the database's user.
+        sudo = folder / "sudo"
+        sudo.write_text('#!/bin/sh\nexport PGUSER="$2"; shift 2; exec "$@"\n')
+        sudo.chmod(0o755)
+        yield {
+            "PGHOST": str(folder),
+            "PATH": f"{folder}:{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "USER": getpass.getuser(),
+        }
+        assert session_of(pid) is not None
+        run("pg_ctl", "stop", "-m", "immediate")
+        assert session_of(pid) is None
+    finally:
+        if (data / "postmaster.pid").exists():
+            run("pg_ctl", "stop", "-m", "immediate")
+        shutil.rmtree(folder)
