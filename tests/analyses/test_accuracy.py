@@ -1,50 +1,14 @@
 import numpy as np
 import pytest
 import torch
-from scipy.stats import binomtest
 from sklearn.metrics import cohen_kappa_score
 
 from zoo.analyses import accuracy
 from zoo.analyses.base import NotApplicable
+from zoo.analyses.measures.intervals import paired_difference
 from zoo.engine import compare_models
 
 CLASSES = [str(i) for i in range(10)]
-
-
-@pytest.mark.parametrize(("right", "n"), [(0, 5), (3, 7), (50, 60), (60, 60)])
-def test_the_interval_is_wilsons(right, n):
-    expected = binomtest(right, n).proportion_ci(method="wilson")
-    assert accuracy.wilson_interval(right, n) == pytest.approx((expected.low, expected.high))
-
-
-def test_impossible_counts_are_refused():
-    with pytest.raises(ValueError, match="got 3 of 2"):
-        accuracy.wilson_interval(3, 2)
-
-
-def test_the_paired_difference_and_its_interval():
-    random = np.random.default_rng(0)
-    a, b = random.random(500) < 0.9, random.random(500) < 0.7
-    difference, low, high = accuracy.paired_difference(a, b)
-    assert difference == pytest.approx(a.mean() - b.mean())
-    # Near the normal interval of the differences, where there are many of them.
-    moves = a.astype(float) - b.astype(float)
-    half = 1.95996 * moves.std(ddof=1) / np.sqrt(500)
-    assert (low, high) == pytest.approx((difference - half, difference + half), abs=0.003)
-
-
-@pytest.mark.parametrize("n", [20, 64])
-@pytest.mark.parametrize("shares", [(0.9, 0.05, 0.05), (0.97, 0.03, 0.0), (0.7, 0.25, 0.05)])
-def test_the_paired_interval_holds_the_truth_also_where_models_hardly_differ(n, shares):
-    random = np.random.default_rng(0)
-    held = 0
-    for _ in range(500):
-        agree, gained, _lost = random.multinomial(n, shares)
-        a = np.arange(n) < agree + gained
-        b = (np.arange(n) < agree) | (np.arange(n) >= agree + gained)
-        _, low, high = accuracy.paired_difference(a, b)
-        held += low <= shares[1] - shares[2] <= high
-    assert held / 500 > 0.95 - 3 * np.sqrt(0.95 * 0.05 / 500)
 
 
 def test_error_consistency_is_cohens_kappa():
@@ -76,25 +40,12 @@ def test_the_difference_of_a_pair_stands_with_its_interval(make_model, digit_ima
         "accuracy"
     ]
     v, w = (result.arrays[f"predicted/{name}"].values == labels for name in "vw")
-    assert result.arrays["difference/v__w"].values.tolist() == list(
-        accuracy.paired_difference(v, w)
-    )
+    assert result.arrays["difference/v__w"].values.tolist() == list(paired_difference(v, w))
     assert result.labels["end"] == ("value", "low", "high")
     assert not any(name.endswith(("_low", "_high")) for name in result.metrics)
     legend = accuracy.draw(result)["accuracy-by-class"].legends[0].get_title().get_text()
-    points = [f"{100 * x:+.1f}".replace("-", "−") for x in accuracy.paired_difference(v, w)]
+    points = [f"{100 * x:+.1f}".replace("-", "−") for x in paired_difference(v, w)]
     assert legend == f"v minus w: {points[0]} percentage points ({points[1]} to {points[2]})"
-
-
-@pytest.mark.parametrize(("gained", "lost"), [(0, 0), (7, 2), (0, 40)])
-def test_the_paired_interval_is_bonett_and_prices(gained, lost):
-    n = 40
-    a = np.arange(n) < gained
-    b = (np.arange(n) >= gained) & (np.arange(n) < gained + lost)
-    p, q = (gained + 1) / (n + 2), (lost + 1) / (n + 2)
-    half = 1.959964 * np.sqrt((p + q - (p - q) ** 2) / (n + 2))
-    expected = ((gained - lost) / n, max(-1, p - q - half), min(1, p - q + half))
-    assert accuracy.paired_difference(a, b) == pytest.approx(expected, abs=1e-6)
 
 
 def test_outputs_that_are_no_numbers_are_wrong_and_named(make_model, digit_images):

@@ -1,15 +1,11 @@
 """Deletion curves against networks whose probabilities are known."""
 
-import math
-
 import numpy as np
 import torch
-from scipy.stats import ttest_1samp
 
 from zoo.analyses.deletion import (
     area_under,
     deletion_curve,
-    paired_interval,
     rank_pixels,
     upsample,
 )
@@ -79,13 +75,3 @@ def test_upsampling_keeps_places_and_constants():
     grown = upsample(torch.tensor([[[0.0, 0.0], [0.0, 1.0]]]), 8, 8)[0]
     assert grown[-1, -1] == 1
     assert grown[:2].max() == 0
-
-
-def test_the_paired_interval_is_that_of_a_t_test():
-    differences = np.random.default_rng(0).normal(0.2, 1, (32, 2))
-    mean, low, high = paired_interval(differences)
-    for i, column in enumerate(differences.T):
-        expected = ttest_1samp(column, 0).confidence_interval(0.95)
-        np.testing.assert_allclose([low[i], high[i]], [expected.low, expected.high])
-        assert math.isclose(mean[i], column.mean())
-    assert np.isnan(paired_interval(differences[:1])[1:]).all()

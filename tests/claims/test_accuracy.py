@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 
 from tests.claims.made import CNN, LESS_AND_MORE, VIT, arrays, subject, verdicts
-from zoo.analyses.accuracy import paired_difference
-from zoo.claims.measured.metrics import difference
+from zoo.analyses.measures.intervals import independent_difference, paired_difference
 
 
 def accuracy(**changed):
@@ -55,7 +54,7 @@ def test_a_gap_that_does_not_change_is_seldom_found_to_narrow():
     for _ in range(300):
         right = random.random((4, 359)) < 0.9
         gaps = [paired_difference(right[i], right[j]) for i, j in ((0, 1), (2, 3))]
-        narrows += difference(*gaps)[1] > 0
+        narrows += independent_difference(*gaps)[1] > 0
     assert narrows / 300 < 0.05
 
 

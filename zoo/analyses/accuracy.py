@@ -19,6 +19,7 @@ from zoo.analyses.base import (
     Study,
     pair_name,
 )
+from zoo.analyses.measures.intervals import paired_difference, wilson_interval
 from zoo.report import style
 
 ABOUT = About(
@@ -44,49 +45,7 @@ ABOUT = About(
     },
 )
 
-Z95 = 1.959963984540054
 UNDECIDED = -1
-
-
-def wilson_interval(right: int, n: int) -> tuple[float, float]:
-    """Return the 95 % interval of a share, `right` out of `n` (Wilson 1927).
-
-    >>> [round(end, 3) for end in wilson_interval(8, 10)]
-    [0.49, 0.943]
-    """
-    if n < 1 or not 0 <= right <= n:
-        raise ValueError(f"expected 0 <= right <= n and n >= 1, got {right} of {n}")
-    share, z2 = right / n, Z95**2
-    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = Z95 * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    return max(0.0, centre - half), min(1.0, centre + half)
-
-
-def paired_difference(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> tuple[float, float, float]:
-    """Return the accuracy of `a` minus that of `b` on the same images, with its 95 % interval.
-
-    Args:
-        a: (n,) whether the first model is right on each image, n >= 2.
-        b: the same for the second.
-
-    Returns:
-        Difference, lower end, upper end. Where the models never differ, the interval is that of
-        so many images, not of width 0: one image is added to each way of differing.
-
-    Source: Bonett & Price 2012, for the interval.
-
-    >>> both = np.ones(64, dtype=bool)
-    >>> [round(end, 3) for end in paired_difference(both, both)]
-    [0.0, -0.042, 0.042]
-    """
-    if len(a) != len(b) or len(a) < 2:
-        raise ValueError(f"expected the same 2 or more images, got {len(a)} and {len(b)}")
-    n = len(a)
-    gained, lost = int((a & ~b).sum()), int((~a & b).sum())
-    first, second = (gained + 1) / (n + 2), (lost + 1) / (n + 2)
-    half = Z95 * math.sqrt((first + second - (first - second) ** 2) / (n + 2))
-    low, high = max(-1.0, first - second - half), min(1.0, first - second + half)
-    return (gained - lost) / n, low, high
 
 
 def error_consistency(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:

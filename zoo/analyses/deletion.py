@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy.stats import t
 from torch.nn import functional
 
 STEPS = 10
@@ -80,23 +76,3 @@ def area_under(curves: torch.Tensor) -> torch.Tensor:
     [0.25]
     """
     return (curves[:, 1:] + curves[:, :-1]).mean(dim=1) / 2
-
-
-def paired_interval(differences: NDArray) -> NDArray[np.float64]:
-    """Return the mean of paired differences over images and its 95 % interval, (3, …).
-
-    Args:
-        differences: (n, …), one an image, n >= 2; fewer have no interval (NaN).
-
-    Returns:
-        Mean, lower end, upper end, by Student's t with n − 1 degrees of freedom.
-
-    >>> paired_interval(np.array([1.0, 2.0, 3.0])).round(2).tolist()
-    [2.0, -0.48, 4.48]
-    """
-    values = np.asarray(differences, dtype=np.float64)
-    n, mean = len(values), values.mean(axis=0)
-    if n < 2:
-        return np.stack([mean, mean * math.nan, mean * math.nan])
-    half = t.ppf(0.975, n - 1) * values.std(axis=0, ddof=1) / math.sqrt(n)
-    return np.stack([mean, mean - half, mean + half])

@@ -21,8 +21,9 @@ from zoo.analyses.base import (
     Subject,
 )
 from zoo.analyses.class_maps import class_maps, probabilities_of, rollout_maps
-from zoo.analyses.deletion import STEPS, area_under, deletion_curve, paired_interval, upsample
+from zoo.analyses.deletion import STEPS, area_under, deletion_curve, upsample
 from zoo.analyses.grad_cam_figures import EMPTY, KINDS, draw_curves, draw_maps
+from zoo.analyses.measures.intervals import mean_interval
 from zoo.analyses.places import Layout, as_seen, last_block, last_mapped_block, layout_of
 from zoo.models.preprocess import model_input
 
@@ -191,7 +192,7 @@ class _GradCam(Accumulator):
             arrays[f"deletion_{kind}/{name}"] = Array(curve.cpu().numpy(), dims, "probability")
             if kind != RANDOM:
                 gain = area_under(curve) - area_under(found.curves[RANDOM])
-                values = paired_interval(gain.cpu().numpy())
+                values = mean_interval(gain.cpu().numpy())
                 arrays[f"area_minus_random_{kind}/{name}"] = Array(values, ("end",))
                 if values[2] >= 0:
                     self.notes.append(

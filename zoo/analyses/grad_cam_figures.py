@@ -14,8 +14,8 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from zoo.analyses.base import Result
-from zoo.analyses.deletion import paired_interval
 from zoo.analyses.image_grid import enlarge_map, image_grid
+from zoo.analyses.measures.intervals import mean_interval
 from zoo.report import style
 
 MODELS_A_FIGURE = 2
@@ -139,7 +139,7 @@ def _draw_model(axis: Axes, result: Result, name: str, colour: str) -> list[str]
         mean = array.values.mean(axis=0)
         axis.plot(removed, mean, line, color="0.4" if kind == "random" else colour)
         if kind != "random":
-            gain, low, high = paired_interval(array.values - random)
+            gain, low, high = mean_interval(array.values - random)
             ends = mean + low - gain, mean + high - gain
             axis.fill_between(removed, *ends, color=colour, alpha=0.12, lw=0)
         area = np.trapezoid(mean, removed)

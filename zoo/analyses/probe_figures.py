@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from zoo.analyses.accuracy import wilson_interval
 from zoo.analyses.base import Result
+from zoo.analyses.measures.intervals import wilson_interval
 from zoo.analyses.ridge import FEW_SHOT
 from zoo.report import style
 

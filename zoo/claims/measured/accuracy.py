@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from zoo.analyses.base import Subject, pair_name
+from zoo.analyses.measures.intervals import Estimate, independent_difference
 from zoo.claims.base import Measurement, Models
-from zoo.claims.measured.metrics import Estimate, difference
 from zoo.engine import Findings
 
 
@@ -43,7 +43,7 @@ def gap_narrows(findings: Findings, models: Models) -> Measurement | None:
     less, more = _gap(findings, vit_less, cnn_less), _gap(findings, vit_more, cnn_more)
     if less is None or more is None:
         return None
-    change, low, high = difference(less, more)
+    change, low, high = independent_difference(less, more)
     detail = (
         f"gap {less[0]:+.3f} on less data, {more[0]:+.3f} on more: "
         f"{change:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from zoo.analyses.accuracy import wilson_interval
 from zoo.analyses.attention_layers import reads_class_token
 from zoo.analyses.base import Subject
+from zoo.analyses.measures.intervals import Estimate, independent_difference, wilson_interval
 from zoo.claims.base import Measurement, Models
-from zoo.claims.measured.metrics import Estimate, difference, metric
+from zoo.claims.measured.metrics import metric
 from zoo.engine import Findings
 
 
@@ -39,7 +39,7 @@ def middle_is_stronger(findings: Findings, models: Models) -> Measurement | None
     less, more = (_estimate(findings, model) for model in models)
     if less is None or more is None:
         return None
-    change, low, high = difference(more, less)
+    change, low, high = independent_difference(more, less)
     detail = (
         f"probe at half depth: {less[0]:.3f} on less data, {more[0]:.3f} on more: "
         f"{change:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}"
