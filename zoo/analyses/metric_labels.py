@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-SIMILARITIES = {
-    "svcca": "SVCCA",
-    "pwcca": "PWCCA",
-    "procrustes": "Procrustes similarity",
-    "mutual_knn": "mutual nearest neighbours",
-    "rbf_cka": "RBF-kernel CKA",
-    "rsa": "RSA",
-}
+from zoo.analyses.measures import MEASURES
+
 RADII = {"radius50": "radius of 50 % of the mass", "radius90": "radius of 90 % of the mass"}
 OF_THE_DIAGONAL = "share of half the diagonal"
 PIXELS = "pixels"
@@ -33,8 +27,8 @@ LABELS = {
         "first_last_quarter": "mean CKA of the first with the last quarter of layers",
     },
     "similarity": {
-        f"{name}_{what}": f"{title}: {words}"
-        for name, title in SIMILARITIES.items()
+        f"{measure.name}_{what}": f"{measure.title}: {words}"
+        for measure in MEASURES.values()
         for what, words in {
             "best_match_mean": "each layer's best match, mean",
             "permuted_images": "with shuffled images, mean",
