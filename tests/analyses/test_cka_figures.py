@@ -1,5 +1,6 @@
 """CKA's figures: all models at a glance, then every pair."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -10,7 +11,7 @@ import zoo
 from tests.conftest import TINY_VIT
 from tests.report.test_style import assert_legible
 from zoo.analyses import cka
-from zoo.analyses.base import Array, Result
+from zoo.analyses.base import Array, Result, Scale
 from zoo.analyses.cka_figures import summary_matrices
 from zoo.models.build import build
 
@@ -29,7 +30,7 @@ def found(*models: str) -> Result:
     labels = {f"layer[{m}]": names for m, names in layers.items()}
     # The last layer is a head.
     labels |= {f"stem_and_blocks[{m}]": names[:-1] for m, names in layers.items()}
-    return Result(models, arrays, {}, labels)
+    return Result(models, arrays, {}, labels, scales={"cka": Scale("CKA", 0, 1)})
 
 
 def by_loops(result: Result, a: str, b: str) -> tuple[float, float]:
@@ -106,3 +107,17 @@ def test_one_model_and_two_models_have_one_figure():
     assert list(cka.draw(found("a", "b"))) == ["cka-a__b"]
     (figure,) = cka.draw(found("a", "b")).values()
     assert len(figure.axes) == 4  # a with a, b with b, a with b, and the colour bar
+
+
+@pytest.mark.parametrize("models", [("a", "b"), ("a", "b", "c")])
+def test_figures_are_coloured_on_the_results_scale(models):
+    result = dataclasses.replace(found(*models), scales={"cka": Scale("CKA", -0.2, 0.9)})
+    for figure in cka.draw(result).values():
+        images = [image for axis in figure.axes for image in axis.get_images()]
+        assert {image.get_clim() for image in images} == {(-0.2, 0.9)}
+
+
+def test_maps_with_a_range_each_have_no_common_ends():
+    assert Scale("CKA", 0, 1).ends == (0, 1)
+    with pytest.raises(ValueError, match="a scale with two ends, got 0 and None"):
+        _ = Scale("far", 0).ends

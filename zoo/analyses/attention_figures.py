@@ -38,9 +38,9 @@ def draw_maps(result: Result, name: str, what: str, column: str) -> Figure:
         column: what a column is, `layer` or `head`; they are counted from 1.
     """
     images = result.arrays[f"images/{name}"].values
-    shares, scale = result.arrays[f"{what}/{name}"].values, result.scales[what]
+    shares = result.arrays[f"{what}/{name}"].values
+    low, high = result.scales[what].ends
     chosen = np.unique(np.linspace(0, shares.shape[1] - 1, MAX_MAPS).round().astype(int))
-    low, high = scale.low or FLOOR, scale.high or 1.0
     norm = LogNorm(low, high, clip=True)
     rows = [
         [enlarge(image), *(overlay(image, maps[i], norm) for i in chosen)]

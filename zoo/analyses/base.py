@@ -148,6 +148,17 @@ class Scale:
     log: bool = False
     empty: str = ""
 
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Return its low and high, for figures whose maps share them.
+
+        Raises:
+            ValueError: each map has its own.
+        """
+        if self.low is None or self.high is None:
+            raise ValueError(f"expected a scale with two ends, got {self.low} and {self.high}")
+        return self.low, self.high
+
 
 @dataclass(frozen=True)
 class Result:

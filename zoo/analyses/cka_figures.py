@@ -28,7 +28,8 @@ def draw_pair(result: Result, a: str, b: str) -> Figure:
         )
         for p, q in panels
     ]
-    return style.heat_maps(maps, colour_label=MEASURE, low=0.0, high=1.0)
+    low, high = result.scales["cka"].ends
+    return style.heat_maps(maps, colour_label=MEASURE, low=low, high=high)
 
 
 def draw_models(result: Result) -> Figure:
@@ -44,7 +45,8 @@ def draw_models(result: Result) -> Figure:
     }
     names = list(result.models)
     maps = [style.HeatMap(values, names, names, "", "", title) for title, values in titles.items()]
-    figure = style.heat_maps(maps, colour_label=MEASURE, low=0.0, high=1.0)
+    low, high = result.scales["cka"].ends
+    figure = style.heat_maps(maps, colour_label=MEASURE, low=low, high=high)
     points = max(4.0, min(8.0, 36 / len(names)))
     for axis, values in zip(figure.axes, titles.values(), strict=False):
         for (i, j), value in np.ndenumerate(values):

@@ -221,12 +221,13 @@ def _panels(result: Result, a: str, b: str) -> Figure:
                 row_title=style.shorten(a, 20) if column == 0 else "",
                 column_title=style.shorten(b, 20) if row == 1 else "",
             )
-            image = style.heat_map(axis, panel, low=measure.low, high=measure.high)
+            ends = result.scales[measure.name].ends
+            image = style.heat_map(axis, panel, low=ends[0], high=ends[1])
             floor = result.metrics.get(f"similarity/{pair}/{measure.name}_permuted_images")
             axis.set_title(_title(measure, floor), loc="left", fontsize=7.5)
             bar = style.colour_bar(
                 figure, image, (corner[0] + PANEL + 0.08, corner[1]), PANEL,
-                label=measure.label, extend=_beyond(panel.values, measure),
+                label=measure.label, extend=_beyond(panel.values, *ends),
             )  # fmt: skip
             bar.ax.yaxis.label.set_fontsize(6.5)
             bar.ax.tick_params(labelsize=6)
@@ -239,8 +240,8 @@ def _title(measure: Measure, floor: float | None) -> str:
     return f"{measure.title}\nshuffled images: {round(floor, 2) + 0:.2f}"  # + 0: no "-0.00"
 
 
-def _beyond(values: NDArray[np.float64], measure: Measure) -> str:
-    """Say at which ends of its range a figure's colours stand for values beyond it too."""
-    low, high = np.nanmin(values, initial=np.inf), np.nanmax(values, initial=-np.inf)
+def _beyond(values: NDArray[np.float64], low: float, high: float) -> str:
+    """Say at which ends of a range a figure's colours stand for values beyond it too."""
+    least, most = np.nanmin(values, initial=np.inf), np.nanmax(values, initial=-np.inf)
     ends = {(True, False): "min", (False, True): "max", (True, True): "both"}
-    return ends.get((bool(low < measure.low), bool(high > measure.high)), "neither")
+    return ends.get((bool(least < low), bool(most > high)), "neither")
