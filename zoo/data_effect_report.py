@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
+from zoo.analyses.measures.linear_cka import LABEL
 from zoo.data_effect import CEILING, FLOOR, SUBSET, Curve
 from zoo.files import csv_text
-from zoo.layer_curves import LABEL, Line, draw_lines
+from zoo.layer_curves import Line, draw_lines
 from zoo.report import style
 
 

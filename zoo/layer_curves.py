@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from zoo.analyses.base import Result, Subject, pair_name
 from zoo.report import style
 
-LABEL = "linear CKA (unbiased)"
-
 
 @dataclass(frozen=True)
 class SameLayers:

@@ -10,9 +10,10 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from zoo.analyses.measures.linear_cka import LABEL
 from zoo.claims import Verdict, judge_values
 from zoo.files import csv_text, write_json, write_text
-from zoo.layer_curves import LABEL, Line, draw_lines, thirds
+from zoo.layer_curves import Line, draw_lines, thirds
 from zoo.models.files import save_model
 from zoo.report import style
 from zoo.report.saving import save_figure

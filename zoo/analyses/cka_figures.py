@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from zoo.analyses.base import Result, pair_name
+from zoo.analyses.measures.linear_cka import LABEL
 from zoo.report import style
 
 INNER = "stem_and_blocks"  # label of the layers that a model is compared with itself by
-MEASURE = "linear CKA (unbiased)"
 
 
 def draw_pair(result: Result, a: str, b: str) -> Figure:
@@ -29,7 +29,7 @@ def draw_pair(result: Result, a: str, b: str) -> Figure:
         for p, q in panels
     ]
     low, high = result.scales["cka"].ends
-    return style.heat_maps(maps, colour_label=MEASURE, low=low, high=high)
+    return style.heat_maps(maps, colour_label=LABEL, low=low, high=high)
 
 
 def draw_models(result: Result) -> Figure:
@@ -46,7 +46,7 @@ def draw_models(result: Result) -> Figure:
     names = list(result.models)
     maps = [style.HeatMap(values, names, names, "", "", title) for title, values in titles.items()]
     low, high = result.scales["cka"].ends
-    figure = style.heat_maps(maps, colour_label=MEASURE, low=low, high=high)
+    figure = style.heat_maps(maps, colour_label=LABEL, low=low, high=high)
     points = max(4.0, min(8.0, 36 / len(names)))
     for axis, values in zip(figure.axes, titles.values(), strict=False):
         for (i, j), value in np.ndenumerate(values):

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from zoo.analyses.base import Result
+from zoo.analyses.measures.linear_cka import LABEL
 from zoo.report import style
 
 LEAST_RANGE = 0.5  # patches: heads that look less far apart are ordered by chance
@@ -47,7 +48,7 @@ def _draw_pair(result: Result, name: str) -> Figure:
             # Stretched over the panel, the lines would look as if they ran from near to far.
             axis.set_xlim(means.mean() - least, means.mean() + least)
         axis.set_xlabel(f"mean attention distance of the heads of {vit} (pixels)")
-        axis.set_ylabel("linear CKA (unbiased)")
+        axis.set_ylabel(LABEL)
         axis.set_ylim(min(0.0, axis.get_ylim()[0]), 1)
         axis.legend(title=f"layers of {cnn}", title_fontsize=7, ncols=2)
     return figure

@@ -16,6 +16,7 @@ from zoo.analyses.measures.features import CONSTANT
 from zoo.analyses.measures.intervals import jackknife_interval
 from zoo.errors import UserError
 
+LABEL = "linear CKA (unbiased)"  # on the axes of figures
 CACHED_COLUMNS = 1536
 NOT_FINITE, IS_CONSTANT = "is not finite", "is constant"  # what is wrong with a layer
 
