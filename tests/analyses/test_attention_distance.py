@@ -193,7 +193,7 @@ def test_a_models_distances_are_the_means_over_all_images(kwargs, prefix):
     np.testing.assert_allclose(found.values, expected, atol=1e-4)
     for what, value in summary(found.values, uniform_by_offsets(4, 4, 4.0)).items():
         assert result.metrics[f"attention-distance/vit/{what}"] == pytest.approx(value)
-    assert result.labels["layer[vit]"] == tuple(f"layer {i + 1}: blocks.{i}.attn" for i in range(3))
+    assert result.labels["layer[vit]"] == tuple(f"blocks.{i}.attn" for i in range(3))
     assert result.notes == ()
 
 

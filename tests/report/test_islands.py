@@ -165,6 +165,17 @@ def test_positions_without_names_are_counted():
     assert island["maps"][0]["columns"]["names"] == ["head 1", "head 2", "head 3"]
 
 
+def test_layers_are_counted_beside_heads_and_called_by_name_beside_layers():
+    for across, names in (
+        ("head[a]", ["layer 1: stem", "layer 2: blocks.0", "layer 3: head"]),
+        ("layer[b]", LABELS["layer[a]"]),
+    ):
+        arrays = {"distance/a": (np.ones((3, 2)), ("layer[a]", across))}
+        island = heat_island(analysis(LABELS), arrays, ["a"])
+        assert island is not None
+        assert island["maps"][0]["rows"]["names"] == names
+
+
 def test_maps_lie_over_their_own_models_images():
     random = np.random.default_rng(0)
     pictures = {n: random.integers(255, size=(2, 4, 4, 3), dtype=np.uint8) for n in ("a", "b")}
@@ -181,7 +192,8 @@ def test_maps_lie_over_their_own_models_images():
     assert [s["label"] for s in island["sets"]] == ["a", "b"]
     for entry in island["sets"]:
         name = entry["images"]
-        assert [step["name"] for step in entry["steps"]] == LABELS[f"layer[{name}]"]
+        layers = [f"layer {i}: {layer}" for i, layer in enumerate(LABELS[f"layer[{name}]"], 1)]
+        assert [step["name"] for step in entry["steps"]] == layers
         for source, picture in zip(island["images"][name], pictures[name], strict=True):
             content = base64.b64decode(source.removeprefix("data:image/png;base64,"))
             assert (np.asarray(Image.open(io.BytesIO(content))) == picture).all()

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from zoo.analyses.attention_layers import Attending, attending_models, numbered
+from zoo.analyses.attention_layers import Attending, attending_models
 from zoo.analyses.base import About, Accumulator, Array, Batch, Result, Scale, Study
 from zoo.capture.taps import Tap
 from zoo.report import style
@@ -185,7 +185,7 @@ class _Distances(Accumulator):
             dims = (f"layer[{name}]", f"head[{name}]")
             arrays[f"distance/{name}"] = Array(distances, dims, "pixels")
             arrays[f"uniform/{name}"] = Array(np.array(uniform), (), "pixels")
-            labels[f"layer[{name}]"] = numbered(model.layers)
+            labels[f"layer[{name}]"] = model.layers
             metrics |= {
                 f"attention-distance/{name}/{what}": value
                 for what, value in summary(distances, uniform).items()

@@ -105,15 +105,6 @@ def has_class_token(subject: Subject) -> bool:
     return getattr(module, "cls_token", module) is not None
 
 
-def numbered(layers: tuple[str, ...]) -> tuple[str, ...]:
-    """Return layers' names with their place among them, from 1 on, as the figures count them.
-
-    >>> numbered(("blocks.0.attn", "blocks.1.attn"))
-    ('layer 1: blocks.0.attn', 'layer 2: blocks.1.attn')
-    """
-    return tuple(f"layer {i}: {name}" for i, name in enumerate(layers, start=1))
-
-
 def name_images(study: Study) -> tuple[str, ...]:
     """Return a name for each shown image: its index, with its class where that is known."""
     if study.labels is None:

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from zoo.analyses.attention_figures import colour_range, draw_entropy, draw_maps, relative_share
-from zoo.analyses.attention_layers import Attending, attending_models, name_images, numbered
+from zoo.analyses.attention_layers import Attending, attending_models, name_images
 from zoo.analyses.base import (
     About,
     Accumulator,
@@ -165,7 +165,7 @@ class _Maps(Accumulator):
         metrics: dict[str, float] = {}
         labels = {"image": name_images(self.study), "channel": ("red", "green", "blue")}
         for s, model in self.models.items():
-            labels[f"layer[{model.name}]"] = numbered(model.layers)
+            labels[f"layer[{model.name}]"] = model.layers
             arrays |= self._arrays(s, model)
             relative = arrays[f"normalised_entropy/{model.name}"].values
             metrics[f"attention-maps/{model.name}/entropy"] = float(relative.mean())

@@ -79,7 +79,12 @@ def heat_island(analysis: Data, arrays: Arrays, models: Sequence[str]) -> dict[s
                 "measure": scale_of(what, analysis)["label"],
                 "label": " · ".join(filter(None, (subject, words(rest)))) or words(what),
                 "unit": analysis["units"].get(name, ""),
-                "rows": _axis(dims[0], values.shape[0], analysis["labels"]),
+                "rows": _axis(
+                    dims[0],
+                    values.shape[0],
+                    analysis["labels"],
+                    counted=dims[1].startswith("head["),  # heads are counted, and layers with them
+                ),
                 "columns": _axis(dims[1], values.shape[1], analysis["labels"]),
                 "value": pack(values),
                 "interval": [pack(end) for end in ends if end.shape == values.shape],
@@ -95,12 +100,17 @@ def heat_island(analysis: Data, arrays: Arrays, models: Sequence[str]) -> dict[s
     return {"kind": "heat", "title": analysis["title"], "maps": maps}
 
 
-def _axis(dim: str, size: int, labels: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+def _axis(
+    dim: str, size: int, labels: Mapping[str, Sequence[str]], *, counted: bool = False
+) -> dict[str, Any]:
+    """Name the places along a dimension: by their labels, with their numbers where `counted`."""
     match = re.fullmatch(r"(\w+)\[(.*)\]", dim)
     what, model = (match[1], match[2]) if match else (dim, "")
     names = list(labels.get(dim, ()))
     if len(names) != size:
         names = [f"{what} {i}" for i in range(1, size + 1)]
+    elif counted:
+        names = [f"{what} {i}: {name}" for i, name in enumerate(names, start=1)]
     return {"what": what, "model": model, "names": names}
 
 
@@ -219,7 +229,8 @@ def _steps(
     if values.ndim == 3:
         values, names = values[:, None], [name]
     else:
-        names = _axis(dims[1], values.shape[1], labels)["names"]
+        counted = dims[1].startswith("layer[")  # as in the figures' columns
+        names = _axis(dims[1], values.shape[1], labels, counted=counted)["names"]
         if not re.match(r"(layer|head)\[", dims[1]):
             names = [f"{name} {place}" for place in names]
     height, width = values.shape[-2:]
