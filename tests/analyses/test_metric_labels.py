@@ -26,6 +26,9 @@ def test_every_metric_of_a_comparison_has_a_label(make_model, digit_images):
         shown = {split_name(metric, names)[2] for metric in result.metrics}
         assert shown
         assert [what for what in shown if not metric_label(analysis, what)] == []
+        for metric, value in result.metrics.items():
+            label = metric_label(analysis, split_name(metric, names)[2])
+            assert isinstance(value, int) == label.endswith(("(number)", "(places)")), metric
 
 
 @pytest.mark.parametrize("analysis", ANALYSES)

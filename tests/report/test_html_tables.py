@@ -22,6 +22,6 @@ def test_metrics_are_laid_out_by_model():
 
 
 def test_counts_are_whole_numbers_and_other_numbers_keep_their_decimals():
-    metrics = {"attention-distance/v/local_heads": 3.0, "attention-distance/v/uniform": 8.0}
+    metrics = {"attention-distance/v/local_heads": 3, "attention-distance/v/uniform": 8.0}
     rows = dict(pivot_metrics(metrics, "attention-distance", ["v"]).rows)
     assert [format_number(value) for (value,) in rows.values()] == ["3", "8.000"]

@@ -226,7 +226,7 @@ def summary(distances: NDArray[np.float64], uniform: float) -> dict[str, float]:
 
     def count_local(heads: NDArray[np.float64]) -> float:
         # A head without a distance is neither local nor global: the count is then not known.
-        return float(np.where(np.isnan(heads), np.nan, heads < LOCAL * uniform).sum())
+        return math.nan if np.isnan(heads).any() else int((heads < LOCAL * uniform).sum())
 
     return {
         "lowest_layer_mean": float(distances[0].mean()),

@@ -165,10 +165,11 @@ class Result:
     """What an analysis found.
 
     `arrays` keep everything that its figures show; `labels` name the positions along a
-    dimension; `metrics` are scalars with stable names; `notes` say what did not apply or was
-    degenerate, naming the model and layer; `models` are the compared models' names, in order.
-    `images` is how many images it measured on, where those are not all of the study; `scales`
-    say how arrays are drawn, by the first part of their names, the first to be shown first.
+    dimension; `metrics` are scalars with stable names, and counts among them are int; `notes`
+    say what did not apply or was degenerate, naming the model and layer; `models` are the
+    compared models' names, in order. `images` is how many images it measured on, where those are
+    not all of the study; `scales` say how arrays are drawn, by the first part of their names, the
+    first to be shown first.
     """
 
     models: tuple[str, ...]

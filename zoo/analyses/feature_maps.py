@@ -196,13 +196,13 @@ class _Maps(Accumulator):
 
     def _metrics(self, s: int) -> dict[str, float]:
         subject = self.study.subjects[s]
-        sparsity = self.zeros[s] / self.values[s]
-        known = {f"feature-maps/{subject.name}/sparsity_last": sparsity}
-        return {name: value for name, value in known.items() if np.isfinite(value)} | {
-            f"feature-maps/{subject.name}/resolution_last": float(
+        known = {
+            f"feature-maps/{subject.name}/sparsity_last": self.zeros[s] / self.values[s],
+            f"feature-maps/{subject.name}/resolution_last": (
                 subject.trace[self.layers[s][-1]].shape[1]
             ),
         }
+        return {name: value for name, value in known.items() if np.isfinite(value)}
 
 
 def draw(result: Result) -> dict[str, Figure]:

@@ -121,13 +121,3 @@ def metric_label(analysis: str, what: str) -> str | None:
     if analysis == "residuals" and kind != what:  # a branch is called as the network calls it
         return f"size of skip over {kind} branch, mean over blocks (ratio)"
     return known.get(what)
-
-
-def as_count(label: str, value: float) -> float:
-    """Return what a label counts as a whole number, and any other value as it is.
-
-    >>> as_count("local heads (number)", 3.0), as_count("entropy", 3.0)
-    (3, 3.0)
-    """
-    counted = label.endswith(("(number)", "(places)")) and value == int(value)
-    return int(value) if counted else value

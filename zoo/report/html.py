@@ -20,7 +20,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
-from zoo.analyses.metric_labels import as_count, metric_label
+from zoo.analyses.metric_labels import metric_label
 from zoo.comparison import file_name
 from zoo.errors import UserError
 from zoo.files import read_json
@@ -208,7 +208,7 @@ def pivot_metrics(metrics: Mapping[str, float], analysis: str, models: Sequence[
         if what != analysis:
             rest = "/".join(filter(None, (what, rest)))
         row = metric_label(analysis, rest) or words(rest) or words(what)
-        cells.setdefault(row, {})[subject or "all"] = as_count(row, value)
+        cells.setdefault(row, {})[subject or "all"] = value
     pairs = [f"{a} × {b}" for a, b in product(models, models)]
     used = {column for row in cells.values() for column in row}
     columns = tuple(c for c in dict.fromkeys([*models, *pairs, "all"]) if c in used)

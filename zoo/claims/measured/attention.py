@@ -76,7 +76,7 @@ def low_layers_learn_local(findings: Findings, models: Models) -> Measurement | 
     if less is None or more is None:
         return None
     detail = f"local heads in the two lowest layers: {less:.0f} on less data, {more:.0f} on more"
-    return Measurement(less - more, less < more, detail)
+    return Measurement(float(less - more), less < more, detail)
 
 
 def local_heads_are_like_cnn(findings: Findings, models: Models) -> Measurement | str | None:
