@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -67,6 +67,25 @@ def mark_code(text: str) -> Markup:
     return Markup("").join(marked)
 
 
+def keep_whole(text: str, names: Iterable[str]) -> Markup:
+    """Keep names, and a number with its percent sign, in one line; all else is escaped.
+
+    >>> keep_whole("vit-small: 5 %", ["vit-small"])
+    Markup('<span class="whole">vit-small</span>: 5\xa0%')
+    """
+    # Those that a browser would break, but for the ones that may be too wide for it. The longest
+    # first: one name may begin as another does.
+    kept = [re.escape(name) for name in names if len(name) <= 32 and not name.isalnum()]
+    any_of = "|".join(sorted(kept, key=len, reverse=True))
+    parts = re.split(rf"(?<![\w-])({any_of})(?![\w-])", text) if kept else [text]
+    return Markup("").join(
+        Markup('<span class="whole">{}</span>').format(part)
+        if i % 2
+        else part.replace(" %", "\xa0%")
+        for i, part in enumerate(parts)
+    )
+
+
 def _where(claim: Mapping[str, Any]) -> str:
     """Say where a paper makes a claim: its name and figure."""
     return cite(str(claim["paper"]), str(claim["figure"]))
@@ -79,4 +98,5 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "accuracy": _accuracy,
     "where": _where,
     "code": mark_code,
+    "whole": keep_whole,
 }

@@ -87,6 +87,7 @@ def render(folder: Path) -> str:
     return _environment().get_template("template.html.j2").render(
         report=report,
         title=" vs ".join(models),
+        names=models,
         sections=sections,
         tally=tally,
         floors=any(claim["untrained"] for claim in report["claims"]),
