@@ -83,6 +83,10 @@ def test_labels_below_zero_are_named(digit_images):
             lambda images: compare(images, small_network(0), class_names=["a", "b", "c"]),
             "net0: expected an output for each of its 3 class_names, got 10 outputs; name all",
         ),
+        (
+            lambda images: compare(images, nn.Sequential(nn.Flatten(), nn.Linear(48, 10))),
+            "net0 does not take an image of 16 px .*mat1 and mat2",
+        ),
     ],
 )
 def test_what_python_cannot_take_is_told_as_expected_and_got(digit_images, call, message):
@@ -96,3 +100,72 @@ def test_one_analysis_may_be_named_without_a_list(digit_images):
     assert set(zoo.compare([model], images, only="cka").results) == {"cka"}
     with pytest.raises(UserError, match="unknown analysis 'ckaa'"):
         zoo.compare([model], images, skip="ckaa")
+
+
+WRAPPED = {
+    "mean": (
+        (0.5, "list[float], got float '0.5'"),
+        ("0.5", "list[float], got str '0.5'"),
+        (None, "list[float], got NoneType"),
+        ([0.5, "x", 0.5], "float, got str 'x'"),
+        ({"r": 0.5}, "list[float], got dict"),
+    ),
+    "std": ((1, "list[float], got int '1'"), ([1, 1, None], "float, got NoneType")),
+    "image_size": (
+        ("16", "int, got str '16'"),
+        (16.0, "int, got float '16.0'"),
+        ((16, 16), "int, got list"),
+        (None, "int, got NoneType"),
+    ),
+    "class_names": (
+        ("cat", "list[str], got str 'cat'"),
+        (10, "list[str], got int '10'"),
+        (range(10), "str, got int '0'"),
+    ),
+    "name": ((3, "str, got int '3'"),),
+    "kwargs": (([1], "dict[str, typing.Any], got list"),),
+}
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "said"),
+    [(argument, value, said) for argument, tried in WRAPPED.items() for value, said in tried],
+)
+def test_an_argument_of_wrap_of_another_type_is_named(argument, value, said):
+    place = re.compile(rf"^zoo\.wrap: {argument}(\[\d\])?: expected {re.escape(said)}")
+    with pytest.raises(UserError, match=place):
+        zoo.wrap(small_network(0), **({"image_size": 16} | {argument: value}))
+
+
+def test_wrap_takes_the_numbers_of_other_libraries():
+    known = {"mean": torch.full((3,), 0.5), "std": [np.float32(0.25)] * 3}
+    names = np.array(["a", "b"])
+    spec = zoo.wrap(small_network(0), image_size=np.int64(16), class_names=names, **known).spec
+    assert (spec.image_size, spec.class_names) == (16, ["a", "b"])
+    assert (spec.mean, spec.std) == ([0.5] * 3, [0.25] * 3)
+    assert (spec.name, spec.arch) == ("Sequential", "Sequential")
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"models": 3}, "models: expected a list of them, got int"),
+        ({"images": [[1], [1, 2]]}, "images: expected (n, height, width, 3) uint8, got list: "),
+        ({"images": "photos"}, "images: expected (n, height, width, 3) uint8, got () <U6"),
+        ({"labels": ["cat"] * 60}, "labels: expected (n,) class indices, whole numbers; got (60,)"),
+        ({"labels": [0.5] * 60}, "whole numbers; got (60,) float64"),
+        ({"labels": 3}, "whole numbers; got () int64"),
+        ({"labels": [[0]] * 60}, "whole numbers; got (60, 1) int64"),
+        ({"class_names": "abc"}, "zoo.compare: class_names: expected list[str], got str 'abc'"),
+        ({"class_names": range(10)}, "zoo.compare: class_names[0]: expected str, got int '0'"),
+        ({"only": 3}, "zoo.compare: only: expected list[str], got int '3'"),
+        ({"skip": [3]}, "zoo.compare: skip[0]: expected str, got int '3'"),
+        ({"settings": {"batch_size": 4}}, "settings: expected zoo.config.Settings, got dict"),
+        ({"device": 3}, "unknown device '3'"),
+        ({"on_progress": True}, "on_progress: expected a function, got bool"),
+    ],
+)
+def test_an_argument_of_compare_of_another_type_is_named(digit_images, changed, said):
+    known = {"models": [zoo.wrap(small_network(0), image_size=16)], "images": digit_images[0]}
+    with pytest.raises(UserError, match=re.escape(said)):
+        zoo.compare(**(known | {"only": "cka"} | changed))

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
 from zoo.analyses import choose_analyses
 from zoo.claims import judge
 from zoo.comparison import Comparison, comparison_digest
-from zoo.config import Settings
+from zoo.config import Settings, from_mapping
 from zoo.data.subsets import content_digest
 from zoo.device import parse_device
 from zoo.engine import compare_models
 from zoo.errors import UserError, unknown
 from zoo.models.files import LoadedModel, describe_module, digest_in_memory
+from zoo.models.pretrained import brief
 from zoo.models.spec import ModelSpec
 from zoo.progress import OnProgress, untold
 
@@ -62,9 +64,10 @@ def wrap(module: nn.Module, *, name: str = "", image_size: int, **known: Any) ->
         )
     if strange := sorted(known.keys() - FIELDS):
         raise unknown("argument of zoo.wrap:", strange[0], FIELDS)
-    return describe_module(
-        module, name=name or type(module).__name__, image_size=image_size, **known
-    )
+    defaults = vars(describe_module(module, name=type(module).__name__, image_size=1).spec)
+    given = {"image_size": image_size, **known} | ({"name": name} if name else {})
+    spec = from_mapping(ModelSpec, defaults | _plain(given), "zoo.wrap")
+    return LoadedModel(spec.name, module, spec)
 
 
 def compare(
@@ -98,20 +101,26 @@ def compare(
         it shows its report.
 
     Raises:
-        UserError: models with the same name or with other than one output for each of their
-            classes, images of another form, unknown analyses or layers, or a device that is not
-            here.
+        UserError: an argument of another kind, models with the same name or with other than one
+            output for each of their classes, images of another form, unknown analyses or layers,
+            or a device that is not here.
     """
     only, skip = ([names] if isinstance(names, str) else names for names in (only, skip))
-    if isinstance(models, str | LoadedModel | nn.Module):
+    lists = {"class_names": class_names, "only": only, "skip": skip}
+    asked = from_mapping(_Names, _plain(lists), "zoo.compare")
+    if isinstance(models, str | LoadedModel | nn.Module) or not isinstance(models, Iterable):
         raise UserError(f"models: expected a list of them, got {type(models).__name__}")
+    if not isinstance(settings, Settings | None):
+        raise UserError(f"settings: expected zoo.config.Settings, got {type(settings).__name__}")
+    if not (on_progress is None or callable(on_progress)):
+        raise UserError(f"on_progress: expected a function, got {type(on_progress).__name__}")
     settings, device = settings or Settings(), parse_device(str(device))
     loaded = [load(model) if isinstance(model, str) else _wrapped(model) for model in models]
     for model in loaded:
         _check_outputs(model)
-    pixels = np.asarray(images)
-    known = None if labels is None else np.asarray(labels, dtype=np.int64)
-    names = list(class_names) or (loaded[0].spec.class_names if loaded else [])
+    pixels = _array("images", images, "(n, height, width, 3) uint8")
+    known = None if labels is None else _whole_numbers(labels)
+    names = asked.class_names or (loaded[0].spec.class_names if loaded else [])
     if not names and known is not None and len(known):
         names = [str(i) for i in range(int(known.max()) + 1)]
     if known is not None and len(known) and not 0 <= known.min() <= known.max() < len(names):
@@ -124,8 +133,8 @@ def compare(
         pixels,
         known,
         class_names=names,
-        only=only,
-        skip=skip,
+        only=asked.only,
+        skip=asked.skip,
         settings=settings,
         device=device,
         on_progress=on_progress,
@@ -135,18 +144,64 @@ def compare(
         [(model.name, model.digest or digest_in_memory(model)) for model in loaded],
         seen,
         len(pixels),
-        choose_analyses(only, skip),
+        choose_analyses(asked.only, asked.skip),
         settings,
     )
     return Comparison(findings, tuple(judge(findings, on_progress)), digest, seen)
 
 
+@dataclass(frozen=True)
+class _Names:
+    """The arguments of `compare` that are lists of names."""
+
+    class_names: list[str]
+    only: list[str]
+    skip: list[str]
+
+
+def _plain(value: Any) -> Any:
+    """Return NumPy's and torch's values as Python's own, and what holds several as a list."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, Iterable) and not isinstance(value, str | bytes):
+        return [_plain(inner) for inner in value]
+    return value
+
+
+def _array(argument: str, given: ArrayLike, form: str) -> NDArray[Any]:
+    try:
+        return np.asarray(given)
+    except (TypeError, ValueError, RuntimeError) as error:
+        # Lists of other lengths inside one, or a tensor that is not on the CPU.
+        kind = type(given).__name__
+        raise UserError(f"{argument}: expected {form}, got {kind}: {error}") from None
+
+
+def _whole_numbers(labels: ArrayLike) -> NDArray[np.int64]:
+    given = _array("labels", labels, "(n,) class indices")
+    if given.ndim != 1 or given.dtype.kind not in "iu":
+        raise UserError(
+            f"labels: expected (n,) class indices, whole numbers; got {given.shape} {given.dtype}"
+        )
+    return given.astype(np.int64)
+
+
 def _check_outputs(model: LoadedModel) -> None:
-    """Raise `UserError` unless a model has one output for each of its named classes."""
+    """Raise `UserError` unless a model takes an image and has an output for each named class."""
     names, side = model.spec.class_names, model.spec.image_size
+    try:
+        outputs = model(np.zeros((1, side, side, 3), np.uint8)).shape[-1]
+    except UserError:
+        raise
+    except Exception as error:
+        # A network may raise anything.
+        raise UserError(
+            f"{model.name} does not take an image of {side} px ({brief(error)})"
+        ) from error
     if not names:
         return
-    outputs = model(np.zeros((1, side, side, 3), np.uint8)).shape[-1]
     if outputs != len(names):
         raise UserError(
             f"{model.name}: expected an output for each of its {len(names)} class_names, "
