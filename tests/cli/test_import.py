@@ -130,6 +130,22 @@ def test_a_factorys_model_asks_for_trust_elsewhere(project, zoo, monkeypatch, tm
     sys.modules.pop("zoo_cli_nets")
 
 
+@pytest.mark.parametrize(
+    ("factory", "said"),
+    [
+        ("zoo_gone_nets:make", "needs the Python package zoo_gone_nets"),
+        ("zoo_typo_nets:mak", "cannot import zoo_typo_nets:mak: AttributeError"),
+        ("zoo_typo_nets:size", "expected a function or class, got int"),
+    ],
+)
+def test_a_factory_that_is_not_there_is_not_trusted(project, zoo, monkeypatch, factory, said):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (project / "zoo_typo_nets.py").write_text("size = 4\ndef make(): ...\n")
+    assert said in zoo("import", factory, "--name", "m", status=2)
+    assert not (project / ".zoo" / "trusted-factories").exists()
+    sys.modules.pop("zoo_typo_nets", None)
+
+
 @pytest.fixture
 def photos(here, tmp_path):
     """Images of several sizes, more than a batch of them, and one that is none."""

@@ -1,4 +1,5 @@
 import sys
+import types
 
 import pytest
 import torch
@@ -86,6 +87,18 @@ def test_a_missing_package_is_named_with_the_version_it_had(saved, project, monk
     (project / "zoo_test_nets.py").unlink()
     with pytest.raises(UserError, match=r"needs the Python package zoo_test_nets \(.* version 1.2"):
         load_model(saved[0])
+
+
+def test_trust_is_not_asked_for_what_is_not_there(saved, project):
+    (project / "zoo_test_nets.py").unlink()
+    with pytest.raises(UserError, match="zoo_test_nets:make needs the Python package"):
+        load_model(saved[0])
+
+
+def test_a_module_without_a_file_is_no_package(monkeypatch):
+    monkeypatch.setitem(sys.modules, "zoo_bare_nets", types.ModuleType("zoo_bare_nets"))
+    with pytest.raises(UserError, match="zoo_bare_nets:make needs the Python package"):
+        factories.import_factory("zoo_bare_nets:make")
 
 
 def test_a_factory_gets_the_sizes_it_takes_and_the_specs_arguments():

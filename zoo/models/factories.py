@@ -63,23 +63,25 @@ def find_factory(factory: str, origin: Mapping[str, str] | None = None) -> Calla
         origin: that of the model's spec; its `version` is named where the package is missing.
 
     Raises:
-        UserError: it is not trusted, its package is missing, or importing it fails.
+        UserError: its package is missing, it is not trusted, or importing it fails.
     """
+    _check_installed(factory, (origin or {}).get("version"))
     if factory not in trusted_factories():
         raise UserError(
             f"{factory} is code that zoo would have to run, and you have not trusted it: where you "
             f"do, set {VARIABLE}={factory} or add it to {trusted_file()}"
         )
-    package, (module, _, name) = factory.split(":")[0].split(".")[0], factory.partition(":")
-    if str(find_root()) not in sys.path:
-        sys.path.append(str(find_root()))
-    if importlib.util.find_spec(package) is None:
-        version = (origin or {}).get("version")
-        raise UserError(
-            f"{factory} needs the Python package {package}"
-            f"{f' (it was imported with version {version})' if version else ''}, which is not "
-            "installed: install it, or name its folder in PYTHONPATH"
-        )
+    return import_factory(factory)
+
+
+def import_factory(factory: str) -> Callable[..., Any]:
+    """Import a factory that the user has asked for; what it stands in is run.
+
+    Raises:
+        UserError: its package is missing, or importing it fails.
+    """
+    _check_installed(factory)
+    module, _, name = factory.partition(":")
     try:
         found = getattr(importlib.import_module(module), name)
     except Exception as error:
@@ -88,6 +90,23 @@ def find_factory(factory: str, origin: Mapping[str, str] | None = None) -> Calla
     if not callable(found):
         raise UserError(f"{factory}: expected a function or class, got {type(found).__name__}")
     return found
+
+
+def _check_installed(factory: str, version: str | None = None) -> None:
+    """Raise `UserError` where a factory's package is not here; runs nothing of it."""
+    package = factory.split(":")[0].split(".")[0]
+    if str(find_root()) not in sys.path:
+        sys.path.append(str(find_root()))
+    try:
+        found = importlib.util.find_spec(package)
+    except ValueError:  # a module that no file stands for, such as __main__
+        found = None
+    if found is None:
+        raise UserError(
+            f"{factory} needs the Python package {package}"
+            f"{f' (it was imported with version {version})' if version else ''}, which is not "
+            "installed: install it, or name its folder in PYTHONPATH"
+        )
 
 
 def call_factory(factory: str, *, classes: int, image_size: int, **kwargs: Any) -> nn.Module:

@@ -33,12 +33,13 @@ def import_registered(
     Raises:
         UserError: see `import_model` and `register`.
     """
-    from zoo.models.factories import is_factory, trust
+    from zoo.models.factories import import_factory, is_factory, trust
     from zoo.models.files import save_model
     from zoo.models.imported import import_model
 
     check_name(name)
     if is_factory(source):
+        import_factory(source)  # what is not there cannot be trusted
         trust(source)
     imported = import_model(source, name, given)
     with tempfile.TemporaryDirectory(prefix="zoo-") as temporary:
