@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from zoo import hardware
 from zoo.analyses.measures.linear_cka import linear_cka
 from zoo.classifiers import classifier_inputs, classifier_path, with_new_classifier
 from zoo.config import TrainConfig
@@ -71,6 +72,27 @@ def test_what_the_classifier_sees_is_what_timm_gives_it(make_model, digit_images
         features = module.forward_features(preprocess(images, model.spec))
         expected = module.forward_head(features, pre_logits=True)
     assert seen == pytest.approx(expected.numpy(), abs=1e-5)
+
+
+@pytest.mark.parametrize("device", ["cpu", torch.device("cpu")])
+def test_training_is_where_the_networks_run(make_model, digits, monkeypatch, device):
+    made = []
+
+    class Noted(hardware.Accelerator):
+        def __init__(self, **known):
+            made.append(known)
+            super().__init__(**known)
+
+    monkeypatch.setattr("zoo.hardware.Accelerator", Noted)
+    transfer(make_model("vit"), digits, CONFIG, name="new", device=device)
+    assert [known["cpu"] for known in made] == [True]
+
+
+def test_bfloat16_is_asked_of_the_device_that_trains(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda **_: "by the GPU")
+    assert hardware.use_bf16("auto", "cuda:0") == "by the GPU"
+    assert hardware.use_bf16("auto", "cpu") != "by the GPU"
 
 
 @pytest.mark.parametrize("arch", ["vit", "test_resnet"])

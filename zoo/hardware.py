@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from accelerate import Accelerator
@@ -13,25 +13,33 @@ from zoo.config import TrainConfig
 
 
 @contextmanager
-def accelerator_for(config: TrainConfig) -> Iterator[Accelerator]:
-    """Give an accelerator with a run's precision and threads, and then restore the process."""
+def accelerator_for(config: TrainConfig, device: str = "") -> Iterator[Accelerator]:
+    """Give an accelerator with a run's precision and threads, and then restore the process.
+
+    Args:
+        config: precision and threads.
+        device: as `zoo.device.parse_device` returns it; Accelerate's own choice for none.
+    """
     threads = torch.get_num_threads()
     if config.threads:
         torch.set_num_threads(config.threads)
-    # Accelerate keeps its precision for the whole process; a run must not inherit another's.
-    AcceleratorState._reset_state()
+    # Accelerate keeps precision and device for the whole process; a run must not inherit another's.
+    AcceleratorState._reset_state(reset_partial_state=True)
+    precision = "bf16" if use_bf16(config.precision, device) else "no"
+    on_gpu = torch.cuda.device(device) if device.startswith("cuda") else nullcontext()
     try:
-        yield Accelerator(mixed_precision="bf16" if use_bf16(config.precision) else "no")
+        with on_gpu:
+            yield Accelerator(mixed_precision=precision, cpu=device.startswith("cpu"))
     finally:
-        AcceleratorState._reset_state()
+        AcceleratorState._reset_state(reset_partial_state=True)
         torch.set_num_threads(threads)
 
 
-def use_bf16(precision: str) -> bool:
-    """Return whether a precision of the settings means bfloat16 on this machine."""
+def use_bf16(precision: str, device: str = "") -> bool:
+    """Return whether a precision of the settings means bfloat16 on a device of this machine."""
     if precision != "auto":
         return precision == "bf16"
-    if torch.cuda.is_available():
+    if not device.startswith("cpu") and torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
     # Without instructions for it, bfloat16 on a CPU is emulated and slow.
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

@@ -82,6 +82,7 @@ def train(
     *,
     epochs: int,
     seed: int,
+    device: str = "",
     checkpoints: Path | None = None,
     checkpoint_seconds: float = 10.0,
     callbacks: Sequence[Callback] = (),
@@ -97,6 +98,7 @@ def train(
         config: optimizer, schedule, augmentation, precision, threads.
         epochs: passes over the subset.
         seed: of order, augmentation and dropout.
+        device: as `zoo.device.parse_device` returns it; a GPU where there is one for none.
         checkpoints: folder of the checkpoint; it must belong to this run alone.
         checkpoint_seconds: a finished epoch is saved when the last save is older than this.
         callbacks: are told of every epoch.
@@ -107,7 +109,7 @@ def train(
     """
     if not len(subset):
         raise UserError("expected images to train on, got an empty subset")
-    with accelerator_for(config) as accelerator:
+    with accelerator_for(config, device) as accelerator:
         run = _Run(module, spec, subset, config, epochs, seed, accelerator)
         progress = run.restore(checkpoints) if checkpoints else Progress()
         for callback in callbacks:

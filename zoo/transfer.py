@@ -133,7 +133,7 @@ def transfer(
         name: of the new model.
         freeze: train the new classifier alone; all other weights and statistics stay.
         seed: of the new classifier, the order of images and dropout.
-        device: where networks run but for training, which chooses for itself.
+        device: where networks run and are trained.
         on_progress: is told of every step, then of the comparison with what it was.
 
     Raises:
@@ -141,7 +141,7 @@ def transfer(
     """
     parts = [load_subset(data / part) for part in PARTS]
     subset, _, test = parts
-    after, path, trained = _learn(model, parts, config, name, freeze, seed, on_progress)
+    after, path, trained = _learn(model, parts, config, name, freeze, seed, device, on_progress)
     after.module.to(device)
     rated = {
         f"{part.info.name}/{what}": value
@@ -180,6 +180,7 @@ def _learn(
     name: str,
     freeze: bool,
     seed: int,
+    device: str | torch.device,
     on_progress: OnProgress,
 ) -> tuple[LoadedModel, str, Trained]:
     """Train a copy with a new classifier; return it, the classifier's path and the history."""
@@ -210,7 +211,15 @@ def _learn(
     )
     learner = ClassifierAlone(module, path) if freeze else module
     trained = train(
-        learner, spec, subset, validation, config, epochs=epochs, seed=seed, on_progress=on_progress
+        learner,
+        spec,
+        subset,
+        validation,
+        config,
+        epochs=epochs,
+        seed=seed,
+        device=str(device),
+        on_progress=on_progress,
     )
     module = trained.module.get_submodule("network") if freeze else trained.module
     spec = dataclasses.replace(spec, environment=trained.environment)

@@ -75,6 +75,7 @@ def test_only_the_classifier_may_be_trained(zoo, photos):
     (["models/none", "--source", "digits"], "no model in models/none"),
     (["models/vit-small", "--source", "digits", "--out", "photos"], "photos would be replaced"),
     (["models/vit-small", "--source", "digits", "--subset", "9999"], "9999 images asked for"),
+    (["models/vit-small", "--source", "digits", "--device", "bogus"], "unknown device 'bogus'"),
     (["models/vit-small", "--source", "digits", "--name", "a/b"], "name 'a/b': expected letters"),
     (["models/vit-small", "--source", "imagefolder"], "/data/raw; expected <class>/<image> fold"),
     (["models/vit-small", "--source", "imagefolder", "--root", "none"],

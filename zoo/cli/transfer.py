@@ -35,6 +35,7 @@ from zoo.cli import options
     help="Adam's, with cosine decay [default: 0.0003; 0.01 with --freeze].",
 )
 @options.seed
+@options.device
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -52,6 +53,7 @@ def command(
     batch_size: int,
     learning_rate: float | None,
     seed: int,
+    device: str,
     out: Path | None,
     as_json: bool,
 ) -> None:
@@ -78,6 +80,7 @@ def command(
     from zoo.registry.references import check_name
     from zoo.registry.resolve import load
 
+    device = parse_device(device)
     images = _load_source(source, root)
     model = load(reference)
     name = check_name(name or f"{model.spec.name}-on-{source}")
@@ -104,7 +107,7 @@ def command(
             name=name,
             freeze=freeze,
             seed=seed,
-            device=parse_device(""),
+            device=device,
             on_progress=on_progress,
         )
         report = save(done, new, command=shlex.join(["zoo", *sys.argv[1:]]))
