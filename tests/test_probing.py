@@ -9,11 +9,12 @@ from timm.models.vision_transformer import Block
 from torch import nn
 
 from zoo.analyses.probed_layers import CLS, MEAN
+from zoo.analyses.ridge import fit_layers
 from zoo.data.subsets import Subset, load_subset
 from zoo.errors import UserError
 from zoo.models.files import describe_module
 from zoo.models.preprocess import preprocess
-from zoo.probing import draw, probe_model, rows
+from zoo.probing import PIXELS, UNTRAINED, draw, probe_model, rows
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +66,9 @@ def test_a_class_token_before_the_first_block_is_named(make_model, parts):
     result = probe_model(make_model("vit", "vit-tiny"), *parts)
     assert "norm_pre, class token: no probe, since features are constant" in result.notes
     found = rows(result)
-    assert [row["layer"] for row in found[::2]] == list(result.labels["layer[vit-tiny]"])
+    assert [row["layer"] for row in found[:-1:3]] == list(result.labels["layer[vit-tiny]"])
     first = {row["pooling"]: row for row in found if row["layer"] == "norm_pre"}
+    assert list(first) == [CLS, MEAN, UNTRAINED]
     assert first[CLS]["all"] is None
     assert first[MEAN]["all"] > 0.2
     assert all(math.isfinite(value) for value in result.metrics.values())
@@ -87,10 +89,48 @@ def test_few_shot_takes_as_many_as_asked(make_model, parts):
 
 
 def test_features_that_do_not_fit_are_fewer_and_said_so(make_model, parts, monkeypatch):
-    monkeypatch.setattr("zoo.probing.MAX_NUMBERS", 16 * 3 * 30)
+    monkeypatch.setattr("zoo.probing.MAX_NUMBERS", 16 * 16 * 3 * 30)
     result = probe_model(make_model("vit-gap"), *parts)
     assert result.arrays["images"].values.tolist() == [30, 30]
     assert "test: 30 of 359 images, at random" in result.notes
+
+
+def test_raw_pixels_and_the_untrained_network_are_baselines(make_model, parts):
+    model, (train, test) = make_model("vit", "v"), parts
+    untrained = probe_model(model, train, test, few_shot=3)
+    model.module.load_state_dict(make_model("vit", seed=1).module.state_dict())
+    result = probe_model(model, train, test, few_shot=3)
+    fit, judged = (np.array(p.images).reshape(len(p), -1) / np.float32(255) for p in parts)
+    labels, expected = np.array(train.labels), np.array(test.labels)
+    pixels = fit_layers({"": fit}, labels, {"": judged}, expected, few_shot=3)[""]
+    assert result.arrays["pixels"].values.tolist() == [pixels.all.accuracy, pixels.few_shot]
+    assert result.metrics["probe/pixels_accuracy"] == pixels.all.accuracy
+    assert result.metrics["probe/pixels_few_shot_accuracy"] == pixels.few_shot
+    for kind in ("all", "few", "penalty"):
+        bare = result.arrays[f"untrained_{kind}/v"].values
+        assert np.array_equal(bare, untrained.arrays[f"{kind}/v"].values[:, 1])
+    assert (
+        result.metrics["probe/v/untrained_last_block_mean_accuracy"]
+        == (untrained.metrics["probe/v/last_block_mean_accuracy"])
+    )
+    last = rows(result)[-1]
+    assert last == {
+        "layer": PIXELS, "depth": None, "pooling": "", "all": pixels.all.accuracy,
+        "few": pixels.few_shot, "penalty": None,
+    }  # fmt: skip
+    for axis, accuracy in zip(draw(result).axes, result.arrays["pixels"].values, strict=True):
+        lines = {line.get_label(): line for line in axis.get_lines()}
+        assert lines[PIXELS].get_ydata()[0] == accuracy
+        assert UNTRAINED in lines
+
+
+def test_images_all_alike_have_no_pixel_baseline(make_model, parts):
+    train, test = (dataclasses.replace(p, images=np.full((len(p), 4, 4, 3), 7, np.uint8))
+                   for p in parts)  # fmt: skip
+    result = probe_model(make_model("vit", "v"), train, test)
+    assert "raw pixels: no probe, since features are constant" in result.notes
+    assert not any("pixels" in name for name in (*result.metrics, *result.arrays))
+    assert rows(result)[-1]["layer"] != PIXELS
 
 
 def test_the_figure_has_both_panels(make_model, parts):

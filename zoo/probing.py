@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,15 @@ from numpy.typing import NDArray
 from zoo.analyses.base import Accumulator, Array, Result, Study, Subject
 from zoo.analyses.places import choose_images, last_block, layout_of, mean_over_places
 from zoo.analyses.probe_figures import draw_depth
-from zoo.analyses.probed_layers import CLS, MEAN, Probed, layer_arrays, plan
+from zoo.analyses.probed_layers import (
+    CLS,
+    MEAN,
+    Probed,
+    layer_arrays,
+    pixel_baseline,
+    pixel_features,
+    plan,
+)
 from zoo.analyses.ridge import FEW_SHOT, LayerProbe, fit_layers
 from zoo.capture.taps import Tap
 from zoo.config import Settings
@@ -27,11 +35,17 @@ from zoo.data.subsets import Subset
 from zoo.engine import MIN_BATCH, run_pass, subject_of
 from zoo.errors import UserError
 from zoo.models.files import LoadedModel
-from zoo.progress import OnProgress, untold
+from zoo.models.untrained import before_training
+from zoo.progress import OnProgress, untold, when
 
 MAX_NUMBERS = 1 << 28  # features kept of one subset: 1 GB
 
+UNTRAINED = f"untrained, {MEAN}"
+KINDS = ("all", "few", "penalty")
+PIXELS = "raw pixels, no network"
+
 Features = dict[str, dict[str, NDArray[np.float32]]]  # pooling -> layer -> (n, channels)
+Part = tuple[NDArray[np.uint8], NDArray[np.int64]]  # images and labels
 
 
 def probe_model(
@@ -47,6 +61,9 @@ def probe_model(
 ) -> Result:
     """Probe every layer of a model, from its class token and from the mean over places.
 
+    Two baselines say what that is worth: the images themselves, and the mean over places in the
+    same network untrained, where that is known.
+
     Args:
         model: any model; images are resized to its input.
         train: fits the probes.
@@ -55,11 +72,14 @@ def probe_model(
         layers: which ones, as `zoo.capture.layers.select_layers` takes it.
         settings: batch size and seed.
         device: where the network runs.
-        on_progress: is told of the images of each subset in turn, then of every layer probed.
+        on_progress: is told of the images of each subset in turn, then of every layer probed; and
+            of both again for the untrained network.
 
     Returns:
         Arrays `all/<name>`, `few/<name>` and `penalty/<name>` (layer, pooling), NaN where `notes`
-        say why there is no probe; `depth/<name>`, `chance` and `images` (to fit, to test).
+        say why there is no probe; the baselines `untrained_all/<name>` and `untrained_few/<name>`
+        (layer) and `pixels` (kind), where there are any; `depth/<name>`, `chance` and `images` (to
+        fit, to test).
 
     Raises:
         UserError: the two subsets have different classes, or too few images; or no layer's output
@@ -72,64 +92,125 @@ def probe_model(
     notes = [note for note in notes if "not probed" in note]
     if not probed.layers:
         raise UserError(f"nothing to probe: {'; '.join(notes)}")
-    taken = []
+    parts = []
     for subset in (train, test):
-        most = _most_images(subject, probed.layers, len(probed.poolings))
+        most = _most_images(subject, probed, subset)
         chosen = choose_images(len(subset), most, settings.seed)
         if len(chosen) < len(subset):
             notes.append(
                 f"{subset.info.name}: {len(chosen):,} of {len(subset):,} images, at random"
             )
-        labels = np.array(subset.labels[chosen])
-        classes = tuple(subset.info.class_names)
-        study = Study((subject,), subset.images[chosen], labels, classes, (), settings, device)
-        pooled = _Pooled(subject, probed.layers, probed.poolings)
-        run_pass(study, [pooled], on_progress)
-        taken.append((pooled.features(), labels))
-    (fit, fit_labels), (judged, judged_labels) = taken
-    counts = np.bincount(fit_labels)
+        parts.append((subset.images[chosen], np.array(subset.labels[chosen])))
+    counts = np.bincount(parts[0][1])
     if counts[counts > 0].min() < few_shot:
         notes.append(
             f"few-shot probes are fitted on fewer than {few_shot} images of some classes: "
             f"{train.info.name} has {counts[counts > 0].min()} of the rarest"
         )
-    probes = {
-        pooling: fit_layers(
-            fit[pooling],
-            fit_labels,
-            judged[pooling],
-            judged_labels,
-            few_shot=few_shot,
-            seed=settings.seed,
-            on_progress=on_progress,
-        )
-        for pooling in probed.poolings
-    }
-    chance = float((judged_labels == counts.argmax()).mean())
-    images = np.array([len(fit_labels), len(judged_labels)])
-    return _result(subject, probed, probes, chance, images, notes)
+    probing = _Probing(parts[0], parts[1], few_shot, settings, device, on_progress)
+    arrays, missing = layer_arrays(probed, probing.layers(subject, probed))
+    found = {f"{kind}/{model.name}": array for kind, array in arrays.items()}
+    baselines, more = probing.baselines(model, probed)
+    found["chance"] = Array(np.array((parts[1][1] == counts.argmax()).mean()), ())
+    found["images"] = Array(np.array([len(labels) for _, labels in parts]), ("part",))
+    labels = {f"layer[{model.name}]": probed.layers, f"pooling[{model.name}]": probed.poolings}
+    labels |= {"part": ("fit", "test"), "kind": ("all", "few")}
+    found |= baselines
+    metrics = _metrics(subject, probed, found)
+    return Result((model.name,), found, metrics, labels, (*notes, *missing, *more))
 
 
 def rows(result: Result) -> list[dict[str, Any]]:
-    """Return one row a layer and pooling; None where there is no probe."""
+    """Return one row a layer and pooling, the untrained network's too; None without a probe.
+
+    Raw pixels, where they were probed, are the last row; they have no depth.
+    """
     (name,) = result.models
-    of = {kind: result.arrays[f"{kind}/{name}"].values for kind in ("all", "few", "penalty")}
+    tables = {kind: result.arrays[f"{kind}/{name}"].values for kind in KINDS}
+    poolings = result.labels[f"pooling[{name}]"]
+    if f"untrained_all/{name}" in result.arrays:
+        bare = {kind: result.arrays[f"untrained_{kind}/{name}"].values for kind in KINDS}
+        tables = {kind: np.column_stack([v, bare[kind]]) for kind, v in tables.items()}
+        poolings = (*poolings, UNTRAINED)
     depth = result.arrays[f"depth/{name}"].values
-    return [
+    found = [
         {
             "layer": layer,
             "depth": round(float(depth[i]), 4),
             "pooling": pooling,
-            **{kind: _or_none(values[i, j]) for kind, values in of.items()},
+            **{kind: _or_none(values[i, j]) for kind, values in tables.items()},
         }
         for i, layer in enumerate(result.labels[f"layer[{name}]"])
-        for j, pooling in enumerate(result.labels[f"pooling[{name}]"])
+        for j, pooling in enumerate(poolings)
     ]
+    if pixels := result.arrays.get("pixels"):
+        accuracy = dict(zip(("all", "few"), pixels.values.tolist(), strict=True))
+        found.append({"layer": PIXELS, "depth": None, "pooling": "", **accuracy, "penalty": None})
+    return found
 
 
 def draw(result: Result, *, few_shot: int = FEW_SHOT) -> Figure:
     """Draw accuracy against depth: fitted on all images of the subset, and on a few a class."""
     return draw_depth(result, few_shot=few_shot)
+
+
+@dataclass(frozen=True)
+class _Probing:
+    """What every probe of a call has in common: images to fit and to test on, and how."""
+
+    fit: Part
+    test: Part
+    few_shot: int
+    settings: Settings
+    device: torch.device
+    on_progress: OnProgress
+
+    def layers(self, subject: Subject, probed: Probed) -> dict[tuple[str, str], LayerProbe]:
+        """Return a probe of each layer and pooling."""
+        taken = []
+        for images, labels in (self.fit, self.test):
+            study = Study((subject,), images, labels, (), (), self.settings, self.device)
+            pooled = _Pooled(subject, probed.layers, probed.poolings)
+            run_pass(study, [pooled], self.on_progress)
+            taken.append(pooled.features())
+        fit, test = taken
+        return {
+            (layer, pooling): probe
+            for pooling in probed.poolings
+            for layer, probe in self._fitted(fit[pooling], test[pooling]).items()
+        }
+
+    def baselines(self, model: LoadedModel, probed: Probed) -> tuple[dict[str, Array], list[str]]:
+        """Return what the images themselves and the untrained network reach, and notes."""
+        found, dims = {}, (f"layer[{model.name}]",)
+        pixels = [{PIXELS: pixel_features(images)} for images, _ in (self.fit, self.test)]
+        height, width = self.fit[0].shape[1:3]
+        accuracy, notes = pixel_baseline(self._fitted(*pixels)[PIXELS], (height, width))
+        if accuracy is not None:
+            found["pixels"] = Array(accuracy, ("kind",))
+        if untrained := before_training(model):
+            subject = subject_of(untrained, self.settings, self.device)
+            means = replace(probed, poolings=(MEAN,))
+            before = replace(self, on_progress=when(self.on_progress, "before training"))
+            arrays, missing = layer_arrays(means, before.layers(subject, means))
+            notes += [f"untrained, {note}" for note in missing]
+            for kind in KINDS:
+                found[f"untrained_{kind}/{model.name}"] = Array(arrays[kind].values[:, 0], dims)
+        return found, notes
+
+    def _fitted(
+        self, fit: dict[str, NDArray[np.float32]], test: dict[str, NDArray[np.float32]]
+    ) -> dict[str, LayerProbe]:
+        labels, judged = self.fit[1], self.test[1]
+        return fit_layers(
+            fit,
+            labels,
+            test,
+            judged,
+            few_shot=self.few_shot,
+            seed=self.settings.seed,
+            on_progress=self.on_progress,
+        )
 
 
 class _Pooled(Accumulator):
@@ -184,59 +265,39 @@ def _check(train: Subset, test: Subset, few_shot: int) -> None:
         )
 
 
-def _most_images(subject: Subject, layers: tuple[str, ...], poolings: int) -> int:
-    """Return of how many images all features fit into memory."""
-    numbers = 0
-    for name in layers:
+def _most_images(subject: Subject, probed: Probed, subset: Subset) -> int:
+    """Return of how many images all features fit into memory, and all pixels after them."""
+    numbers, poolings = 0, len(probed.poolings)
+    for name in probed.layers:
         layout, shape = layout_of(subject, name), subject.trace[name].shape
         first = layout is not None and layout.kind == "channels_first"
         numbers += poolings * (shape[0] if first else shape[-1])
-    return max(MIN_BATCH, MAX_NUMBERS // max(1, numbers))
+    numbers = max(numbers, pixel_features(subset.images[:1]).size)
+    return max(MIN_BATCH, MAX_NUMBERS // numbers)
 
 
-def _result(
-    subject: Subject,
-    probed: Probed,
-    probes: dict[str, dict[str, LayerProbe]],
-    chance: float,
-    images: NDArray[np.int64],
-    notes: list[str],
-) -> Result:
-    name = subject.name
-    by_place = {(layer, pool): p for pool, of in probes.items() for layer, p in of.items()}
-    found, missing = layer_arrays(probed, by_place)
-    arrays = {f"{kind}/{name}": array for kind, array in found.items()}
-    arrays |= {"chance": Array(np.array(chance), ()), "images": Array(images, ("part",))}
-    labels = {f"layer[{name}]": probed.layers, f"pooling[{name}]": probed.poolings}
-    labels["part"] = ("fit", "test")
-    values = {kind: array.values for kind, array in found.items()}
-    metrics = _metrics(subject, probed.layers, probed.poolings, values) | {"probe/chance": chance}
-    return Result((name,), arrays, metrics, labels, (*notes, *missing))
-
-
-def _metrics(
-    subject: Subject,
-    layers: tuple[str, ...],
-    poolings: tuple[str, ...],
-    values: dict[str, NDArray[np.float64]],
-) -> dict[str, float]:
-    found = {}
-    last = last_block(subject)
-    for kind, prefix in (("all", ""), ("few", "few_shot_")):
-        mean = values[kind][:, poolings.index(MEAN)]
-        found[f"{prefix}middle_accuracy"] = mean[(len(layers) - 1) // 2]
-        if np.isfinite(values[kind]).any():
-            found[f"{prefix}best_layer_accuracy"] = np.nanmax(values[kind])
+def _metrics(subject: Subject, probed: Probed, arrays: dict[str, Array]) -> dict[str, float]:
+    name, layers, poolings = subject.name, probed.layers, probed.poolings
+    found = {"probe/chance": arrays["chance"].values}
+    last, middle = last_block(subject), (len(layers) - 1) // 2
+    for place, (kind, prefix) in enumerate((("all", ""), ("few", "few_shot_"))):
+        values, own = arrays[f"{kind}/{name}"].values, f"probe/{name}/{prefix}"
+        mean = values[:, poolings.index(MEAN)]
+        found[f"{own}middle_accuracy"] = mean[middle]
+        if np.isfinite(values).any():
+            found[f"{own}best_layer_accuracy"] = np.nanmax(values)
         if last in layers:
-            found[f"{prefix}last_block_mean_accuracy"] = mean[layers.index(last)]
+            found[f"{own}last_block_mean_accuracy"] = mean[layers.index(last)]
             if CLS in poolings:
-                own = values[kind][layers.index(last), poolings.index(CLS)]
-                found[f"{prefix}cls_last_accuracy"] = own
-    return {
-        f"probe/{subject.name}/{what}": float(value)
-        for what, value in found.items()
-        if math.isfinite(value)
-    }
+                found[f"{own}cls_last_accuracy"] = values[layers.index(last), poolings.index(CLS)]
+        if untrained := arrays.get(f"untrained_{kind}/{name}"):
+            found[f"{own}untrained_middle_accuracy"] = untrained.values[middle]
+            if last in layers:
+                bare = untrained.values[layers.index(last)]
+                found[f"{own}untrained_last_block_mean_accuracy"] = bare
+        if pixels := arrays.get("pixels"):
+            found[f"probe/pixels_{prefix}accuracy"] = pixels.values[place]
+    return {what: float(value) for what, value in found.items() if math.isfinite(value)}
 
 
 def _or_none(value: float) -> float | None:

@@ -30,10 +30,14 @@ def test_a_table_of_layers_is_printed_and_saved(zoo, models):
         "probe.csv",
         "probe.json",
     }
-    rows = list(csv.DictReader((folder / "probe.csv").open()))
+    *rows, pixels = csv.DictReader((folder / "probe.csv").open())
     assert (rows[0]["pooling"], rows[0]["all"]) == ("class token", "")
-    last = rows[-1]
-    assert lines[5].split()[2] == f"{float(last['all']):.3g}"
+    poolings = ["class token", "mean over places", "untrained, mean over places"]
+    assert [row["pooling"] for row in rows[-3:]] == poolings
+    assert lines[5].split()[1:4] == [f"{float(row['all']):.3g}" for row in rows[-3:]]
+    whole, few = (f"{float(pixels[kind]):.3g}" for kind in ("all", "few"))
+    assert (pixels["layer"], pixels["depth"]) == ("raw pixels, no network", "")
+    assert lines[6] == f"raw pixels, no network: {whole} fitted on all, {few} 10-shot"
 
 
 def test_json_holds_what_was_measured_and_on_what(zoo, models, digits_folder):
@@ -42,7 +46,8 @@ def test_json_holds_what_was_measured_and_on_what(zoo, models, digits_folder):
             "--data-root", str(digits_folder), "--layers", "blocks.1$", "--out", "here")
     )  # fmt: skip
     assert report["images"] == {"fit": 1295, "test": 359}
-    assert [row["layer"] for row in report["layers"]] == ["blocks.1"]
+    assert [row["layer"] for row in report["layers"]] == ["blocks.1"] * 2
+    assert report["metrics"]["probe/pixels_accuracy"] > report["metrics"]["probe/chance"] + 0.5
     assert report["layers"][0]["all"] > report["metrics"]["probe/chance"] + 0.2
     assert report["model"]["digest"]
     assert json.loads((models / "here" / "probe.json").read_text()) == report

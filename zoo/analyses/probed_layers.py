@@ -106,6 +106,30 @@ def layer_arrays(
     return arrays | {"depth": Array(depth, dims[:1])}, notes
 
 
+def pixel_baseline(
+    probe: LayerProbe, size: tuple[int, int]
+) -> tuple[NDArray[np.float64] | None, list[str]]:
+    """Return what a probe of `pixel_features` says, and notes.
+
+    Args:
+        probe: of the images themselves.
+        size: their height and width.
+
+    Returns:
+        Accuracy of the probe on all images and of the few-shot one, or None without a probe; and
+        what was done to the images, or why there is none.
+    """
+    notes = []
+    if max(size) > PIXEL_SIDE:
+        height, width = (min(side, PIXEL_SIDE) for side in size)
+        notes.append(
+            f"raw pixels: images of {size[0]} × {size[1]} are averaged to {height} × {width}"
+        )
+    if probe.all is None or probe.few_shot is None:
+        return None, [*notes, f"raw pixels: no probe, since {probe.problem}"]
+    return np.array([probe.all.accuracy, probe.few_shot]), notes
+
+
 def pixel_features(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return the pixels of images (n, height, width, 3) as features (n, numbers), 0 to 1.
 

@@ -34,9 +34,9 @@ from zoo.analyses.probe_figures import draw_depth, draw_tokens
 from zoo.analyses.probed_layers import (
     CLS,
     MEAN,
-    PIXEL_SIDE,
     Probed,
     layer_arrays,
+    pixel_baseline,
     pixel_features,
     plan,
 )
@@ -220,18 +220,11 @@ class _Features(Accumulator):
         }
 
     def _pixels(self) -> NDArray[np.float64] | None:
-        """Probe the images themselves; say what was done to them, or why there is no probe."""
-        height, width = self.study.images.shape[1:3]
-        if max(height, width) > PIXEL_SIDE:
-            self.notes.append(
-                f"raw pixels: images of {height} × {width} are averaged to "
-                f"{min(height, PIXEL_SIDE)} × {min(width, PIXEL_SIDE)}"
-            )
         probe = self._fit({"pixels": np.concatenate(self.pixels)})["pixels"]
-        if probe.all is None or probe.few_shot is None:
-            self.notes.append(f"raw pixels: no probe, since {probe.problem}")
-            return None
-        return np.array([probe.all.accuracy, probe.few_shot])
+        height, width = self.study.images.shape[1:3]
+        accuracy, notes = pixel_baseline(probe, (height, width))
+        self.notes += notes
+        return accuracy
 
     def _tokens(self, s: int, probed: Probed) -> Array:
         features = np.concatenate(self.kept.pop((s, str(probed.last), "token")))

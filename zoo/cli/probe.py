@@ -57,6 +57,8 @@ def command(
 
     A probe is a linear classifier (ridge least squares) on a layer's output: its class token, and
     its mean over places. It is fitted on all images of the subset, and on a few of each class.
+    Beside them stand two baselines: probes of raw pixels, and of the same network untrained, where
+    that is known.
 
     \b
     Examples:
@@ -80,7 +82,7 @@ def command(
     from zoo.cli.output import is_quiet, print_json
     from zoo.cli.progress import progress
     from zoo.config import Settings
-    from zoo.probing import probe_model, rows
+    from zoo.probing import PIXELS, probe_model, rows
 
     with progress("probe") as on_progress:
         result = probe_model(
@@ -100,7 +102,7 @@ def command(
         "images": dict(zip(("fit", "test"), result.arrays["images"].values.tolist(), strict=True)),
         "few_shot": few_shot,
         "seed": seed,
-        "layers": rows(result),
+        "layers": [row for row in rows(result) if row["layer"] != PIXELS],
         "metrics": dict(result.metrics),
         "notes": list(result.notes),
     }
@@ -131,17 +133,18 @@ def _check_subset(root: Path, name: str) -> None:
 
 def _save(result: Any, report: dict[str, Any], folder: Path, few_shot: int) -> None:
     from zoo.files import csv_text, replacing_folder, write_json, write_text
-    from zoo.probing import draw
+    from zoo.probing import draw, rows
     from zoo.report.saving import save_figure
 
     with replacing_folder(folder) as new:
         write_json(new / "probe.json", report)
-        write_text(new / "probe.csv", csv_text(report["layers"]))
+        write_text(new / "probe.csv", csv_text(rows(result)))
         save_figure(draw(result, few_shot=few_shot), new, "probe")
 
 
 def _print_table(report: dict[str, Any], folder: Path) -> None:
     from zoo.cli.output import print_table
+    from zoo.probing import PIXELS
 
     images, shots = report["images"], report["few_shot"]
     click.echo(
@@ -162,6 +165,11 @@ def _print_table(report: dict[str, Any], folder: Path) -> None:
         ("layer", *names),
         [(layer, *(_rounded(values[c]) for c in columns)) for layer, values in table.items()],
     )
+    pixels = [report["metrics"].get(f"probe/pixels_{few}accuracy") for few in ("", "few_shot_")]
+    if None not in pixels:
+        click.echo(
+            f"{PIXELS}: {_rounded(pixels[0])} fitted on all, {_rounded(pixels[1])} {shots}-shot"
+        )
     for note in report["notes"]:
         click.echo(note)
     click.echo(f"\nfigure  {folder / 'probe.png'}")
