@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import timm
@@ -192,6 +194,20 @@ def test_the_models_come_back_as_they_were(make_model, digit_images):
     assert model.module.training
     assert all(torch.equal(before[k], v) for k, v in model.module.state_dict().items())
     assert not any(m._forward_hooks for m in model.module.modules())
+
+
+def test_no_model_has_the_name_of_anothers_reference(make_model, digit_images):
+    models = [make_model("vit", "v", seed=1), make_model("vit", "v untrained", seed=2)]
+    said = "'v untrained' is the name of 'v' before training in this comparison: give"
+    with pytest.raises(UserError, match=said):
+        compare_models(models, digit_images[0][:8], only=["cka"])
+    bare = Settings(references=False)
+    found = compare_models(models, digit_images[0][:8], only=["cka"], settings=bare)
+    assert found.results["cka"].models == ("v", "v untrained")
+    other = make_model("vit", "v", seed=3)
+    models[1] = dataclasses.replace(models[1], name="v seed 3")
+    with pytest.raises(UserError, match="'v seed 3' is the name of 'v' of another seed"):
+        compare_models(models, digit_images[0][:8], only=["cka"], siblings=[(0, other)])
 
 
 @pytest.mark.parametrize(

@@ -178,6 +178,7 @@ def _prepare(
         subjects += list(_untrained(subjects, settings, device))
         for of, sibling in siblings:
             subjects.append(subject_of(sibling, settings, device, role="seed", of=of))
+        _check_references(subjects)
     shown = _choose_shown(len(images), labels, settings)
     return Study(
         tuple(subjects), images, labels, tuple(class_names), shown, settings, device
@@ -218,6 +219,19 @@ def _untrained(
     for of, subject in enumerate(subjects):
         if model := before_training(subject.model):
             yield subject_of(model, settings, device, role="untrained", of=of)
+
+
+def _check_references(subjects: Sequence[Subject]) -> None:
+    """Raise `UserError` where a model has the name of another one's reference."""
+    models = {subject.name for subject in subjects if subject.role == "model"}
+    for subject in subjects:
+        if subject.role != "model" and subject.name in models:
+            what = {"untrained": "before training", "seed": "of another seed"}[subject.role]
+            raise UserError(
+                f"{subject.name!r} is the name of {subjects[subject.of].name!r} {what} in this "
+                "comparison: give that model another name, or leave the references out "
+                "(Settings(references=False), --no-references)"
+            )
 
 
 def _choose_shown(
