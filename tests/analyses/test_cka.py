@@ -8,6 +8,7 @@ from torch import nn
 from tests.analyses.test_linear_cka import reference_cka
 from zoo.analyses import cka
 from zoo.config import Settings
+from zoo.engine import _prepare as prepare
 from zoo.engine import compare_models
 from zoo.errors import UserError
 from zoo.models.files import describe_module
@@ -129,6 +130,17 @@ def test_intervals_hold_the_value_and_need_two_batches():
     single = compared([a, b], IMAGES, batch_size=50)
     assert "low/x__yy" not in single.arrays
     assert any("there is only one" in note for note in single.notes)
+
+
+def test_of_references_no_batch_is_kept(make_model, digit_images):
+    model = make_model("vit", "v")
+    studies = [
+        prepare([model], digit_images[0], None, (), (), Settings(references=r), torch.device("cpu"))
+        for r in (True, False)
+    ]
+    assert [len(study.subjects) for study in studies] == [2, 1]
+    alone, beside = (cka.start(study).hsic.shape for study in studies)
+    assert alone == beside
 
 
 def test_a_batch_in_which_a_layer_is_constant_does_not_lose_the_layer():

@@ -1,6 +1,7 @@
 """Linear CKA against the definition, written out in loops."""
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from zoo.analyses.measures.intervals import jackknife_interval
 from zoo.analyses.measures.linear_cka import (
     centred_gram,
     cka_from_hsic,
@@ -129,6 +131,29 @@ def test_the_interval_is_the_jackknifes_on_fishers_scale():
         assert high[i, j] == pytest.approx(np.tanh(np.arctanh(centre) + half))
     assert low[1, 1] == pytest.approx(1)
     assert np.isnan(cka_interval(np.where(np.eye(3) > 2, hsic, -1))).all()
+
+
+def many_hsic(batches, layers):
+    mixed = np.random.default_rng(0).normal(size=(batches, layers, 2 * layers))
+    return mixed @ mixed.transpose(0, 2, 1)
+
+
+def test_intervals_of_many_layers_are_those_of_all_at_once():
+    hsic = many_hsic(batches=7, layers=35)
+    hsic[:, 20] = np.nan
+    total = hsic.sum(axis=0)
+    without = np.stack([cka_from_hsic(total - one) for one in hsic])
+    plain = jackknife_interval(cka_from_hsic(total), without)
+    assert np.array_equal(cka_interval(hsic), plain, equal_nan=True)
+
+
+def test_intervals_of_many_layers_take_less_memory_than_what_they_come_from():
+    hsic = many_hsic(batches=60, layers=120)
+    tracemalloc.start()
+    cka_interval(hsic)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < hsic.nbytes
 
 
 @pytest.mark.parametrize("count", [3, 6])

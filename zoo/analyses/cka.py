@@ -70,7 +70,10 @@ def start(study: Study) -> Accumulator:
 
 
 class _Pairwise(Accumulator):
-    """Keeps one Gram matrix a layer for the current batch, and HSIC of all pairs a batch."""
+    """Keeps one Gram matrix a layer for the current batch, and HSIC of all pairs.
+
+    Of pairs of the models' own layers it keeps HSIC a batch, for intervals; of the others the sum.
+    """
 
     def __init__(self, study: Study) -> None:
         self.study = study
@@ -83,7 +86,9 @@ class _Pairwise(Accumulator):
         # Asked for once: small arrays kept from each batch would lie scattered between the
         # activations, and the memory of these could not be used again.
         most = math.ceil(len(study.images) / study.settings.batch_size)
-        self.hsic = np.empty((most, len(self.rows), len(self.rows)))
+        own = sum(study.subjects[s].role == "model" for s, _ in self.rows)  # they come first
+        self.hsic = np.empty((most, own, own))
+        self.total = np.zeros((len(self.rows), len(self.rows)))
         self.floor = np.zeros((len(self.rows), len(self.rows)))
         self.batches = 0
         self.random = np.random.default_rng(study.settings.seed)
@@ -112,7 +117,10 @@ class _Pairwise(Accumulator):
         if self.grams is None:
             return
         n = batch.stop - batch.start
-        self.hsic[self.batches] = pairwise_hsic(self.grams, n).cpu().numpy()
+        hsic = pairwise_hsic(self.grams, n).cpu().numpy()
+        own = self.hsic.shape[1]
+        self.hsic[self.batches] = hsic[:own, :own]
+        self.total += hsic
         self.batches += 1
         # The floor: the same layers, each image of one side taken for another, at random.
         order = torch.from_numpy(self.random.permutation(n)).to(self.grams.device)
@@ -120,8 +128,7 @@ class _Pairwise(Accumulator):
         self.floor += (self.grams @ shuffled.T / (n * (n - 3))).cpu().numpy()
 
     def result(self) -> Result:
-        hsic = self.hsic[: self.batches]
-        mean = hsic.mean(axis=0)
+        mean = self.total / self.batches
         for row in range(len(self.rows)):
             if row not in self.fired:
                 self.problems[row] = "never ran"
@@ -134,6 +141,9 @@ class _Pairwise(Accumulator):
         cka = cka_from_hsic(mean)
         own = np.sqrt(np.diagonal(mean))
         floor = self.floor / self.batches / own[:, None] / own[None, :]
+        hsic = self.hsic[: self.batches]
+        lost = [row for row in bad if row < hsic.shape[1]]
+        hsic[:, lost] = np.nan
         return _summarise(self.study, self.rows, cka, floor, hsic, self.problems)
 
 
@@ -182,9 +192,7 @@ def _summarise(
     notes += name_sorted(study.labels, study.settings.batch_size)
     ends = None
     if len(hsic) >= 2:
-        usable = hsic.copy()
-        usable[:, sorted(problems)] = np.nan
-        ends = cka_interval(usable)
+        ends = cka_interval(hsic)
         metrics["cka/batches"] = len(hsic)
     else:
         notes.append("no intervals: they come from batches, and there is only one")

@@ -18,6 +18,7 @@ from zoo.errors import UserError
 
 LABEL = "linear CKA (unbiased)"  # on the axes of figures
 CACHED_COLUMNS = 1536
+ROWS_AT_ONCE = 16  # layers whose intervals are computed together
 NOT_FINITE, IS_CONSTANT = "is not finite", "is constant"  # what is wrong with a layer
 
 
@@ -140,9 +141,16 @@ def pairwise_hsic(grams: torch.Tensor, n: int) -> torch.Tensor:
 
 def cka_from_hsic(hsic: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return CKA (layers, layers) from HSIC (layers, layers); NaN where a self-HSIC is not > 0."""
-    own = np.diagonal(hsic).copy()
-    own[~(own > 0)] = np.nan
-    return hsic / np.sqrt(own[:, None]) / np.sqrt(own[None, :])
+    own = np.diagonal(hsic)
+    return _ratio(hsic, own, own)
+
+
+def _ratio(
+    hsic: NDArray[np.float64], left: NDArray[np.float64], right: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return CKA (…, p, q) from HSIC and the self-HSIC of both sides, (…, p) and (…, q)."""
+    left, right = (np.sqrt(np.where(own > 0, own, np.nan)) for own in (left, right))
+    return hsic / left[..., :, None] / right[..., None, :]
 
 
 def cka_interval(hsic: NDArray[np.float64], *, level: float = 0.95) -> NDArray[np.float64]:
@@ -155,6 +163,15 @@ def cka_interval(hsic: NDArray[np.float64], *, level: float = 0.95) -> NDArray[n
     Returns:
         (2, layers, layers): lower and upper ends; NaN where CKA is undefined.
     """
-    total = hsic.sum(axis=0)
-    without = np.stack([cka_from_hsic(total - one) for one in hsic])
-    return jackknife_interval(cka_from_hsic(total), without, level=level)
+    own = np.diagonal(hsic, axis1=1, axis2=2)
+    total = own.sum(axis=0)
+    ends = np.empty((2, *hsic.shape[1:]))
+    # A few rows at a time: a value without each batch takes as much memory as all of `hsic`.
+    for first in range(0, len(total), ROWS_AT_ONCE):
+        rows = slice(first, first + ROWS_AT_ONCE)
+        part = hsic[:, rows]
+        whole = part.sum(axis=0)
+        value = _ratio(whole, total[rows], total)
+        without = _ratio(whole - part, total[rows] - own[:, rows], total - own)
+        ends[:, rows] = jackknife_interval(value, without, level=level)
+    return ends
