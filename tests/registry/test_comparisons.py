@@ -11,6 +11,7 @@ from zoo.registry.comparisons import (
     fetch_report,
     find_comparison,
     log_comparison,
+    metric_name,
 )
 from zoo.registry.register import register
 from zoo.registry.resolve import resolve
@@ -97,6 +98,18 @@ def test_its_description_shows_text_as_text(store, folder, report, models):
     assert "They &lt;b&gt;differ&lt;/b&gt; \\| a lot." in note
     assert "| ViTs are uniform | vit-small | 0.200 | supported | not supported |" in note
     assert "Mixer" not in note
+
+
+@pytest.mark.parametrize("name", ["a+b", "", "..", "../../c", "a//b", "x\ny\0", "ü 模", "x" * 240])
+def test_any_name_of_a_model_can_be_logged(store, folder, report, models, name):
+    report["analyses"][0]["metrics"] = {
+        f"cka/{name}__vit-full/mean": 0.5, f"cka/{name}__vit-full/best_match_mean": 0.75,
+        f"accuracy/{name}": 1.0,
+    }  # fmt: skip
+    found = log_comparison(store, folder, report, models)
+    logged = store.client.get_run(found.run_id).data.metrics
+    assert {0.5, 0.75, 1.0} <= set(logged.values())
+    assert all(metric_name(key) == key for key in logged)
 
 
 def test_logged_again_it_is_the_same_run(store, folder, report, models):

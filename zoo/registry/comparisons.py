@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -34,6 +36,7 @@ from zoo.registry.runs import (
 from zoo.registry.store import COMPARE, Store
 
 REPORT, PAGE = "report.json", "report.html"
+LONGEST_METRIC = 250  # characters; MLflow's own limit
 
 
 @dataclass(frozen=True)
@@ -196,7 +199,23 @@ def _metrics(report: Mapping[str, Any]) -> dict[str, float]:
         metrics[key] = claim["value"]
         if claim["untrained"]:
             metrics[f"{key}/untrained"] = claim["untrained"]["value"]
-    return metrics
+    return {metric_name(key): value for key, value in metrics.items()}
+
+
+def metric_name(key: str) -> str:
+    """Return a name that MLflow takes: what it refuses in a model's name becomes a colon.
+
+    >>> metric_name("cka/a+b__c/mean")
+    'cka/a:b__c/mean'
+    """
+    # A part of dots alone, or none, would be another metric's place among MLflow's files.
+    name = "/".join(
+        ":" if not part.strip(".") else re.sub(r"[^\w.\- ]", ":", part) for part in key.split("/")
+    )
+    if len(name) <= LONGEST_METRIC:
+        return name
+    digest = hashlib.sha256(key.encode()).hexdigest()[:8]
+    return f"{name[: LONGEST_METRIC - 9]}:{digest}"
 
 
 def _tested(report: Mapping[str, Any]) -> list[dict[str, Any]]:
