@@ -14,6 +14,19 @@ from zoo.files import (
 )
 
 
+def test_a_folder_that_cannot_be_made_is_named_before_any_work(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    said = "file is no folder that you may write to; name another"
+    for inside in ("file/report", "file/more/report"):
+        with pytest.raises(UserError, match=said):
+            check_replaceable(tmp_path / inside, "report.json", ())
+    check_replaceable(tmp_path / "new" / "report", "report.json", ())
+    monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path)
+    for name in ("report", "new/report"):
+        with pytest.raises(UserError, match=f"{name} cannot be written: .* is no folder that"):
+            check_replaceable(tmp_path / name, "report.json", ())
+
+
 def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path, monkeypatch):
     path = tmp_path / "a.json"
     write_json(path, {"old": 1})

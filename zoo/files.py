@@ -137,7 +137,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 
 def check_replaceable(folder: Path, mark: str, beside: Collection[str]) -> None:
-    """Raise `UserError` unless `folder` may be replaced: absent, empty, or zoo's own.
+    """Raise `UserError` unless `folder` may be written: absent, empty, or zoo's own.
 
     A file's name alone proves nothing: others write a `report.json` too. All that lies in the
     folder has to be what zoo writes there, since all of it would be gone.
@@ -147,6 +147,7 @@ def check_replaceable(folder: Path, mark: str, beside: Collection[str]) -> None:
         mark: the file by which zoo knows a folder that it wrote.
         beside: what else zoo writes there.
     """
+    _check_writable(folder)
     if not os.path.lexists(folder):
         return
     names = (mark, *beside)
@@ -164,6 +165,16 @@ def check_replaceable(folder: Path, mark: str, beside: Collection[str]) -> None:
         f"{folder} would be replaced, but zoo did not write it: expected no such folder, an "
         f"empty one or one of {', '.join(names)} and nothing else, but {why}; name another"
     )
+
+
+def _check_writable(folder: Path) -> None:
+    """Raise `UserError` where a folder cannot be made, before work is done that it should hold."""
+    above = folder.absolute().parent
+    lowest = next(path for path in (above, *above.parents) if os.path.lexists(path))
+    if not (os.path.isdir(lowest) and os.access(lowest, os.W_OK | os.X_OK)):
+        raise UserError(
+            f"{folder} cannot be written: {lowest} is no folder that you may write to; name another"
+        )
 
 
 def _publish(new: Path, path: Path) -> bool:

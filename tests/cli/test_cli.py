@@ -51,6 +51,20 @@ def test_the_examples_of_help_name_options_that_exist():
             assert set(used) <= known | {"--help"}, f"zoo {name}{line}"
 
 
+def test_every_path_may_begin_with_the_sign_of_the_home_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    paths = [
+        parameter.type
+        for name in COMMANDS
+        for parameter in cli.get_command(None, name).params
+        if isinstance(parameter.type, click.Path)
+    ]
+    assert len(paths) == 11
+    (tmp_path / "file").touch()  # what is given as a file has to be there
+    for path in paths:
+        assert path.convert("~/file", None, None) == tmp_path / "file"
+
+
 def test_a_keyword_can_be_a_commands_name(monkeypatch):
     given = click.Command("import", callback=lambda: None)
     monkeypatch.setitem(sys.modules, "zoo.cli.import_", SimpleNamespace(command=given))

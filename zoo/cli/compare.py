@@ -26,9 +26,7 @@ from zoo.config import POOLS, Settings
     help="How many images [default: all that travel with the models, at most 2,048; "
     "--data data/subsets/test takes the whole split].",
 )
-@click.option(
-    "--data", type=click.Path(path_type=Path), help="Take the images from this subset's folder."
-)
+@click.option("--data", type=options.UserPath(), help="Take the images from this subset's folder.")
 @options.batch_size
 @options.layers
 @click.option(
@@ -41,7 +39,7 @@ from zoo.config import POOLS, Settings
 @click.option("--no-references", is_flag=True, help="Leave out untrained networks and other seeds.")
 @options.device
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="Folder for the report [default: reports/A__B]."
+    "--out", type=options.UserPath(), help="Folder for the report [default: reports/A__B]."
 )
 @click.option("--force", is_flag=True, help="Compute it again even if it was computed before.")
 @options.as_json

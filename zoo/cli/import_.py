@@ -15,7 +15,7 @@ from zoo.cli import options
 @click.option("--name", required=True, help="Its name in the registry.")
 @click.option(
     "--weights",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=options.UserPath(exists=True, dir_okay=False),
     help="A file of weights (.safetensors, .pth, .pt, .bin) instead of the published ones.",
 )
 @click.option(

@@ -14,7 +14,7 @@ from zoo.cli import options
 @click.argument("reference")
 @click.option(
     "--data-root",
-    type=click.Path(path_type=Path),
+    type=options.UserPath(),
     help="Folder of the subsets [default: data/subsets].",
 )
 @click.option(
@@ -33,7 +33,7 @@ from zoo.cli import options
 @options.device
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=options.UserPath(),
     help="Folder for the table and the figure [default: reports/probe-NAME].",
 )
 @options.as_json

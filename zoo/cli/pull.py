@@ -6,10 +6,12 @@ from pathlib import Path
 
 import click
 
+from zoo.cli import options
+
 
 @click.command()
 @click.argument("reference")
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=options.UserPath())
 def command(reference: str, folder: Path) -> None:
     """Write a registered model into a folder: weights, spec and model card.
 

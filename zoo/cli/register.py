@@ -18,11 +18,11 @@ DONE = {
 
 
 @click.command()
-@click.argument("folders", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("folders", nargs=-1, type=options.UserPath())
 @click.option(
     "--test",
     "test_folder",
-    type=click.Path(path_type=Path),
+    type=options.UserPath(),
     help="The test split that travels with the models [default: data/subsets/test].",
 )
 @options.as_json

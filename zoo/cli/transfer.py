@@ -18,7 +18,7 @@ from zoo.cli import options
 @click.option("--source", required=True, help="digits, cifar10, cifar100, svhn, imagefolder, ….")
 @click.option(
     "--root",
-    type=click.Path(path_type=Path),
+    type=options.UserPath(),
     help="Folder of the source's files; downloads go there [default: data.root of params.yaml "
     "where data.source is the same, else data/raw].",
 )
@@ -38,7 +38,7 @@ from zoo.cli import options
 @options.device
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=options.UserPath(),
     help="Folder for the model and the report [default: reports/transfer-NAME-on-SOURCE].",
 )
 @options.as_json
