@@ -17,7 +17,7 @@ ORDER = [
     {"data", "models", "hardware", "device"},
     {"capture", "train"},
     {"variants"},
-    {"report.labels", "report.saving", "report.style"},
+    {"report.labels", "report.saving", "report.signs", "report.style"},
     {"analyses", "data_scale"},
     {"engine"},
     {"claims", "layer_curves", "classifiers"},

@@ -1,12 +1,13 @@
 import base64
 import re
 import struct
+import warnings
 
 import numpy as np
 
 from tests.report.test_style import assert_legible, heat_map
 from zoo.report import style
-from zoo.report.saving import save_figure
+from zoo.report.saving import save_figure, saving
 
 
 def test_saved_figures_are_the_same_bytes_each_time(tmp_path):
@@ -47,3 +48,24 @@ def test_a_heat_map_is_saved_cell_by_cell_so_that_it_stays_sharp(tmp_path):
     embedded = re.findall(r'base64,([^"]+)"', svg.read_text().replace("\n", ""))
     sizes = [struct.unpack(">II", base64.b64decode(data)[16:24]) for data in embedded]
     assert (6, 5) in sizes
+
+
+def test_signs_that_the_font_lacks_are_told_in_one_line(tmp_path, caplog, recwarn):
+    figures = []
+    for title in ("猫 and 馬", "a\tb 猫"):
+        figure = style.new_figure(height=1)
+        figure.subplots().set_title(title)
+        figures.append(figure)
+    with saving(tmp_path) as save:
+        for i, figure in enumerate(figures):
+            save(figure, f"f{i}")
+        warnings.warn("something else", UserWarning, stacklevel=1)
+    assert [str(w.message) for w in recwarn] == ["something else"]
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        "the figures' font has no sign for 猫, 馬, \\t: boxes stand for them; report.html has them"
+    )
+    caplog.clear()
+    figures[0].axes[0].set_title("plain")
+    save_figure(figures[0], tmp_path, "plain")
+    assert not caplog.records

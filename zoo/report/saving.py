@@ -14,6 +14,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from PIL import Image
 
+from zoo.report.signs import missing_signs_told
 from zoo.report.style import DPI, styled
 
 
@@ -31,7 +32,7 @@ def saving(folder: Path) -> Iterator[Callable[[Figure, str], tuple[Path, Path]]]
     """
     folder.mkdir(parents=True, exist_ok=True)
     waiting: list[Future[None]] = []
-    with ThreadPoolExecutor(1) as beside:
+    with ThreadPoolExecutor(1) as beside, missing_signs_told():
 
         def save(figure: Figure, name: str) -> tuple[Path, Path]:
             png, svg = folder / f"{name}.png", folder / f"{name}.svg"
