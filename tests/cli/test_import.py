@@ -89,6 +89,8 @@ def test_two_imported_models_say_how_to_name_images(imported, zoo):
     [
         (("--classes", "nothing.txt"), "--classes: expected a number or a file of names"),
         (("--mean", "a,b"), "--mean: expected three numbers"),
+        (("--std", "1,2"), "--std: expected three numbers as 0.5,0.5,0.5; got '1,2'"),
+        (("--kwarg", "num_classes=3"), "timm:test_vit: kwargs hold num_classes, which zoo sets"),
         (("--kwarg", "depth"), "--kwarg: expected KEY=VALUE; got 'depth'"),
         (("--kwarg", "depth=[1"), "--kwarg: "),
         (("--name", "a/b"), "name 'a/b'"),

@@ -104,6 +104,8 @@ def test_in_an_empty_registry_the_way_out_is_told(store):
 def test_a_version_or_alias_that_is_not_there_gets_those_that_are(registered):
     with pytest.raises(UserError, match=r"vit-small has no version 7; it has 1, 2$"):
         resolve(registered, "vit-small/7")
+    with pytest.raises(UserError, match=r"vit-small has no version 9{25}; it has 1, 2$"):
+        resolve(registered, f"vit-small/{'9' * 25}")
     with pytest.raises(UserError, match=r"vit-small has no alias 'worst'; it has: best$"):
         resolve(registered, "vit-small@worst")
 

@@ -112,9 +112,10 @@ def _channels(option: str, given: str | None) -> list[float] | None:
     if given is None:
         return None
     try:
-        return [float(value) for value in given.split(",")]
+        red, green, blue = map(float, given.split(","))
     except ValueError:
         raise UserError(f"{option}: expected three numbers as 0.5,0.5,0.5; got {given!r}") from None
+    return [red, green, blue]
 
 
 def _kwargs(given: tuple[str, ...]) -> dict[str, Any]:

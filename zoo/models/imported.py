@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from zoo.config import check_kwargs
 from zoo.errors import UserError
 from zoo.files import read_json, sha256
 from zoo.models import factories
@@ -77,6 +78,7 @@ def import_model(source: str, name: str, given: Given) -> Imported:
     Raises:
         UserError: no such model, weights that are missing or do not fit, an untrusted factory.
     """
+    check_kwargs(source, given.kwargs)  # before anything is downloaded
     library, _, rest = source.partition(":")
     weights = None if given.weights is None else read_weights(given.weights)
     if source.startswith(FOLDER) or library == "timm":

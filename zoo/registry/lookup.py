@@ -21,6 +21,7 @@ DIGEST = "zoo.sha256"
 MODEL_ID = "zoo.model_id"
 PAGE = 1000
 SHOWN = 10
+LARGEST_VERSION = 2**31 - 1  # of what a database holds as a number
 
 
 def look_up(store: Store, reference: Reference) -> Resolved:
@@ -84,6 +85,8 @@ def _pages(ask: Any) -> list[Any]:
 def get_version(store: Store, reference: Reference) -> ModelVersion:
     """Return the version that a reference names; `UserError` says what is there instead."""
     name, client = reference.name, store.client
+    if (reference.version or 0) > LARGEST_VERSION:
+        raise _not_there(store, reference)
     try:
         if reference.alias:
             return client.get_model_version_by_alias(name, reference.alias)
