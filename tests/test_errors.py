@@ -1,4 +1,5 @@
 import errno
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,31 @@ from zoo.errors import UserError, one_line_errors, suggestion, unknown
             PermissionError(errno.EACCES, "Permission denied", "f"),
             2,
             "Error: Permission denied (f)\n",
+        ),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "from", None, "to"),
+            2,
+            "Error: disk full (to): free some space and run the same command again\n",
+        ),
+        (
+            shutil.Error(
+                [
+                    ("a/x", "b/x", "[Errno 28] No space left on device: 'a/x' -> 'b/x'"),
+                    ("a/y", "b/y", "[Errno 28] No space left on device: 'a/y' -> 'b/y'"),
+                ]
+            ),
+            2,
+            "Error: disk full (b/x): free some space and run the same command again\n",
+        ),
+        (
+            shutil.Error([("a/x", "b/x", "[Errno 13] Permission denied: 'a/x'")]),
+            2,
+            "Error: [Errno 13] Permission denied: 'a/x'\n",
+        ),
+        (
+            shutil.Error("`a` and `b` are the same file"),
+            2,
+            "Error: `a` and `b` are the same file\n",
         ),
     ],
 )

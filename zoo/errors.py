@@ -6,6 +6,7 @@ import difflib
 import errno
 import logging
 import os
+import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -96,7 +97,14 @@ def tell_interrupts() -> None:
 
 
 def _describe(error: OSError) -> str:
-    where = f" ({error.filename})" if error.filename else ""
+    if isinstance(error, shutil.Error) and isinstance(error.args[0], list):
+        # Of a copied folder: what became of each file, with the reason as text.
+        _, target, why = error.args[0][0]
+        full = f"[Errno {errno.ENOSPC}]" in why
+        error = OSError(errno.ENOSPC, "", target) if full else OSError(why)
+    # Of two files, the second one was to be written.
+    name = error.filename2 or error.filename
+    where = f" ({name})" if name else ""
     if error.errno == errno.ENOSPC:
         return f"disk full{where}: free some space and run the same command again"
     return f"{error.strerror or error}{where}"
