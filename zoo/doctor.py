@@ -57,7 +57,8 @@ def examine(checks: Iterable[Callable[[], Iterable[Check]]]) -> Iterator[Check]:
         except Exception as error:
             # A broken installation raises anything; a doctor has to survive it.
             found = " ".join(f"{type(error).__name__}: {error}".split())
-            yield Check(_name(check), "wrong", found[:300], "install zoo again: make setup")
+            mend = LOOK if isinstance(error, OSError) else "install zoo again: make setup"
+            yield Check(_name(check), "wrong", found[:300], mend)
 
 
 def _name(check: Callable[[], Iterable[Check]]) -> str:

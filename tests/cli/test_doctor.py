@@ -71,12 +71,19 @@ def test_a_check_that_breaks_is_a_finding_and_the_others_go_on():
     def check_b():
         raise ImportError("libb.so:\n not found")
 
-    found = list(examine([check_a, check_b, lambda: [Check("c", "ok", "fine")]]))
+    def check_d():
+        raise PermissionError(13, "Permission denied", "x.lock")
+
+    found = list(examine([check_a, check_b, lambda: [Check("c", "ok", "fine")], check_d]))
     assert found == [
         Check("a", "wrong", "a is bad", "mend it"),
         Check("b", "wrong", "ImportError: libb.so: not found", "install zoo again: make setup"),
         Check("c", "ok", "fine"),
-    ]
+        Check(
+            "d", "wrong", "PermissionError: [Errno 13] Permission denied: 'x.lock'",
+            "zoo -v doctor says where it arose",
+        ),
+    ]  # fmt: skip
 
 
 def installed(monkeypatch, **versions):

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import shutil
 import socket
+import sqlite3
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -12,13 +13,14 @@ import pytest
 import requests
 from mlflow.entities import LoggedModelStatus
 from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import OperationalError
 
 from zoo.data.subsets import load_subset
 from zoo.errors import UserError
 from zoo.files import write_json, write_text
 from zoo.registry import register as module
 from zoo.registry.comparisons import find_comparison, log_comparison
-from zoo.registry.faults import redact
+from zoo.registry.faults import explained, redact
 from zoo.registry.images import fetch_images, store_images
 from zoo.registry.lookup import all_versions
 from zoo.registry.register import register
@@ -279,6 +281,27 @@ def test_waiting_for_a_server_has_a_bound_that_is_said(root, monkeypatch, server
 )
 def test_an_address_is_shown_without_credentials(address, shown):
     assert redact(address) == shown
+
+
+@pytest.mark.parametrize(
+    "said", ["unable to open database file", "attempt to write a readonly database"]
+)
+def test_a_database_that_cannot_be_written_is_told_without_its_sql(said):
+    with (
+        pytest.raises(
+            UserError, match=r"^/zoo/mlflow\.db cannot be opened: expected a database fil"
+        ),
+        explained("sqlite:////zoo/mlflow.db"),
+    ):
+        raise OperationalError("SELECT name FROM sqlite_master", (), sqlite3.OperationalError(said))
+
+
+def test_a_folder_in_the_databases_place_is_named(root, monkeypatch):
+    monkeypatch.chdir(root)
+    (root / "mlflow.db").unlink()
+    (root / "mlflow.db").mkdir()
+    with pytest.raises(UserError, match=r"mlflow\.db cannot be opened"):
+        open_store(root)
 
 
 def test_credentials_stand_in_no_error_and_no_printed_store(root, monkeypatch):

@@ -19,6 +19,7 @@ MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND")
 AWAY = ("TEMPORARILY_UNAVAILABLE",)
 REFUSED = ("UNAUTHENTICATED", "PERMISSION_DENIED")
 BROKEN = (requests.ConnectionError, requests.Timeout, requests.exceptions.RetryError)
+UNWRITABLE = re.compile("unable to open database file|attempt to write a readonly database")
 LONGEST = 300
 LOCAL = ("file", "sqlite")
 SECRETS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
@@ -51,6 +52,14 @@ def explained(uri: str) -> Iterator[None]:
     except (MlflowException, SQLAlchemyError, requests.RequestException) as error:
         # Not `from error`: a notebook would show its text, with the address and its password.
         raise UserError(_explain(error, uri)) from None
+
+
+def cannot_be_opened(database: str) -> str:
+    """Say what a database needs that SQLite cannot open."""
+    return (
+        f"{database} cannot be opened: expected a database file in a folder, both of which you may "
+        "write to"
+    )
 
 
 def is_missing(error: MlflowException) -> bool:
@@ -105,6 +114,8 @@ def _explain(error: Exception, uri: str) -> str:
             f"the tracking server {shown} refused: set MLFLOW_TRACKING_USERNAME and "
             "MLFLOW_TRACKING_PASSWORD to an account that may do this"
         )
+    if UNWRITABLE.search(str(error)):
+        return cannot_be_opened(shown.removeprefix("sqlite:///"))
     detail = _without_credentials(str(error), uri)
     return f"MLflow at {shown}: {detail[:LONGEST]}"
 

@@ -17,7 +17,7 @@ from mlflow.exceptions import MlflowException
 
 from zoo.errors import UserError
 from zoo.files import find_root
-from zoo.registry.faults import explained, redact
+from zoo.registry.faults import UNWRITABLE, cannot_be_opened, explained, redact
 from zoo.registry.place import database_path, missing_artifacts, original, store_address
 
 TRAIN, DATA, COMPARE = "zoo-train", "zoo-data", "zoo-compare"
@@ -163,8 +163,12 @@ def _check_database(path: Path) -> None:
     try:
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
             database.execute("PRAGMA schema_version")
-    except sqlite3.OperationalError:
-        return  # busy, or not to be read: MLflow says so
+    except sqlite3.OperationalError as error:
+        if path.is_dir() or UNWRITABLE.search(
+            str(error)
+        ):  # MLflow would try again and again, for two minutes
+            raise UserError(cannot_be_opened(str(path))) from None
+        return  # busy: MLflow waits
     except sqlite3.DatabaseError:
         raise UserError(
             f"{path} is no SQLite database: expected MLflow's; move it away and run `zoo "
