@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import spearmanr
 from torch import nn
 
 from zoo.analyses.attention_distance import DistanceSum
@@ -130,6 +129,8 @@ def subset_hsic(hsic: NDArray[np.float64], subsets: NDArray[np.float64]) -> NDAr
 
 def rank_correlation(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     """Return Spearman's correlation; NaN for fewer than 3 points, NaN values or constant ones."""
+    from scipy.stats import spearmanr  # half a second
+
     known = np.isfinite(x).all() and np.isfinite(y).all()
     if len(x) < FEWEST_SUBSETS or not known or np.ptp(x) == 0 or np.ptp(y) == 0:
         return math.nan
