@@ -5,7 +5,7 @@ from sklearn.metrics import cohen_kappa_score
 
 from zoo.analyses import accuracy
 from zoo.analyses.base import NotApplicable
-from zoo.analyses.measures.intervals import paired_difference
+from zoo.analyses.intervals import paired_difference
 from zoo.engine import compare_models
 
 CLASSES = [str(i) for i in range(10)]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, t, ttest_1samp
 
-from zoo.analyses.measures.intervals import (
+from zoo.analyses.intervals import (
     jackknife_interval,
     mean_interval,
     paired_difference,

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zoo.analyses.measures.intervals import jackknife_interval
+from zoo.analyses.intervals import jackknife_interval
 from zoo.analyses.measures.linear_cka import (
     centred_gram,
     cka_from_hsic,

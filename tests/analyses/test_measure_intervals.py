@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from tests.analyses.test_measures import related
+from zoo.analyses.intervals import jackknife_interval
 from zoo.analyses.measures import MEASURES, DegenerateError
 from zoo.analyses.measures.canonical import GROUPS
-from zoo.analyses.measures.intervals import jackknife_interval
 from zoo.analyses.measures.layers import compare_layers
 
 

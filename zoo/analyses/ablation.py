@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from zoo.analyses.accuracy import name_undecided, predictions
 from zoo.analyses.base import About, Accumulator, Array, NotApplicable, Result, Study, Subject
-from zoo.analyses.measures.intervals import paired_difference
+from zoo.analyses.intervals import paired_difference
 from zoo.analyses.places import choose_images, example_input
 from zoo.capture.ablate import PARTS, ablated
 from zoo.capture.branches import Branch, find_branches

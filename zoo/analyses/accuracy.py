@@ -19,7 +19,7 @@ from zoo.analyses.base import (
     Study,
     pair_name,
 )
-from zoo.analyses.measures.intervals import paired_difference, wilson_interval
+from zoo.analyses.intervals import paired_difference, wilson_interval
 from zoo.report import style
 
 ABOUT = About(

@@ -16,16 +16,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from zoo.capture.layers import Trace
-from zoo.capture.taps import Tap
 from zoo.config import Settings
-from zoo.models.files import LoadedModel
+
+if TYPE_CHECKING:  # the claims are listed without torch
+    import torch
+
+    from zoo.capture.layers import Trace
+    from zoo.capture.taps import Tap
+    from zoo.models.files import LoadedModel
 
 MOST_PREFIX = 8  # class, distillation and register tokens, where their number is guessed
 

@@ -23,7 +23,7 @@ from zoo.analyses.base import (
 from zoo.analyses.class_maps import class_maps, probabilities_of, rollout_maps
 from zoo.analyses.deletion import STEPS, area_under, deletion_curve, upsample
 from zoo.analyses.grad_cam_figures import EMPTY, KINDS, draw_curves, draw_maps
-from zoo.analyses.measures.intervals import mean_interval
+from zoo.analyses.intervals import mean_interval
 from zoo.analyses.places import Layout, as_seen, last_block, last_mapped_block, layout_of
 from zoo.models.preprocess import model_input
 

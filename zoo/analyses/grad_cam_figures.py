@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from zoo.analyses.base import Result
 from zoo.analyses.image_grid import enlarge_map, image_grid
-from zoo.analyses.measures.intervals import mean_interval
+from zoo.analyses.intervals import mean_interval
 from zoo.report import style
 
 MODELS_A_FIGURE = 2

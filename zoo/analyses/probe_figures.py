@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from zoo.analyses.base import Result
-from zoo.analyses.measures.intervals import wilson_interval
+from zoo.analyses.intervals import wilson_interval
 from zoo.analyses.ridge import FEW_SHOT
 from zoo.report import style
 

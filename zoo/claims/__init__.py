@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from zoo.claims.base import (
     NOT_APPLICABLE,
@@ -18,10 +19,11 @@ from zoo.claims.base import (
     Measurement,
     Verdict,
 )
-from zoo.claims.floor import with_floors
 from zoo.claims.table import CLAIMS
-from zoo.engine import Findings
 from zoo.progress import OnProgress, untold, when
+
+if TYPE_CHECKING:
+    from zoo.engine import Findings
 
 __all__ = ["CLAIMS", "Claim", "Verdict", "judge", "judge_values"]
 
@@ -32,6 +34,8 @@ def judge(findings: Findings, on_progress: OnProgress = untold) -> list[Verdict]
     Where the comparison has references, so have the verdicts: the same tests before training,
     for which one more comparison is made.
     """
+    from zoo.claims.floor import with_floors
+
     verdicts = [verdict for claim in CLAIMS for verdict in _judge(claim, findings)]
     if not findings.study.settings.references:
         return verdicts

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from zoo.analyses.attention_layers import reads_class_token
 from zoo.analyses.base import Subject
 from zoo.claims.base import Models
-from zoo.models.build import NO_SKIP
+from zoo.models.spec import NO_SKIP
 
 SIMILAR = 2  # parameters of one network over those of another; the paper's differ by 1.2
 

@@ -8,7 +8,6 @@ Imported models are timm's, torchvision's or built by a user's own factory.
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,13 +17,12 @@ from torch import nn
 from zoo.config import check_kwargs
 from zoo.errors import UserError, unknown
 from zoo.models.factories import call_factory, find_factory, is_factory
-from zoo.models.spec import ModelSpec
+from zoo.models.spec import NO_SKIP, ModelSpec
 
 # Of the number of classes, the image's size and the network's own arguments.
 Factory = Callable[[int, int, dict[str, Any]], nn.Module]
 
 SMALL_IMAGE = 64
-NO_SKIP = re.compile(r"^(?P<arch>.+)-noskip(?P<block>\d+)$")
 
 
 def build(arch: str, *, classes: int, image_size: int, **kwargs: Any) -> nn.Module:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from zoo.files import MEND, read_json, sha256
 from zoo.mapping import from_mapping
 
 WEIGHTS, SPEC = "model.safetensors", "spec.json"
+NO_SKIP = re.compile(r"^(?P<arch>.+)-noskip(?P<block>\d+)$")
 INTERPOLATIONS = ("bicubic", "bilinear", "nearest")
 
 

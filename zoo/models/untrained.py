@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from zoo.errors import UserError
-from zoo.models.build import ARCHITECTURES, NO_SKIP, build_spec
+from zoo.models.build import ARCHITECTURES, build_spec
 from zoo.models.files import LoadedModel
-from zoo.models.spec import ModelSpec
+from zoo.models.spec import NO_SKIP, ModelSpec
 
 
 def untrained_network(spec: ModelSpec, seed: int) -> LoadedModel:

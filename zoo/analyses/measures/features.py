@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from zoo.analyses.measures.intervals import jackknife_interval
+from zoo.analyses.intervals import jackknife_interval
 
 Prepare = Callable[[NDArray[np.float64]], Any]
 Compare = Callable[[Any, Any], float]

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from zoo.analyses.intervals import jackknife_interval
 from zoo.analyses.measures.features import CONSTANT
-from zoo.analyses.measures.intervals import jackknife_interval
 from zoo.errors import UserError
 
 LABEL = "linear CKA (unbiased)"  # on the axes of figures

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from zoo.analyses.base import Subject, pair_name
-from zoo.analyses.measures.intervals import Estimate, independent_difference
+from zoo.analyses.intervals import Estimate, independent_difference
 from zoo.claims.base import Measurement, Models
-from zoo.engine import Findings
+
+if TYPE_CHECKING:
+    from zoo.engine import Findings
 
 
 def _gap(findings: Findings, worse: Subject, better: Subject) -> Estimate | None:

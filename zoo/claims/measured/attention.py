@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.analyses.attention_distance import LOCAL
 from zoo.analyses.base import Subject, pair_name
-from zoo.analyses.local_heads_figures import LEAST_RANGE
 from zoo.claims.base import Measurement, Models
 from zoo.claims.measured.metrics import metric
-from zoo.engine import Findings
+
+if TYPE_CHECKING:
+    from zoo.engine import Findings
 
 LOW = HIGH = 2  # the paper shows the two lowest and the two highest layers
 
@@ -37,6 +39,8 @@ def _shares(findings: Findings, model: Subject) -> NDArray[np.float64] | str | N
 
 def low_layers_mix(findings: Findings, models: Models) -> Measurement | str | None:
     """Measure how many of the lowest layers hold a local head and one that is not."""
+    from zoo.analyses.attention_distance import LOCAL
+
     shares = _shares(findings, models[0])
     if shares is None or isinstance(shares, str):
         return shares
@@ -60,6 +64,8 @@ def low_layers_spread(findings: Findings, models: Models) -> Measurement | str |
 
 def high_layers_are_global(findings: Findings, models: Models) -> Measurement | str | None:
     """Measure the share of heads in the highest layers that are not local."""
+    from zoo.analyses.attention_distance import LOCAL
+
     shares = _shares(findings, models[0])
     if shares is None or isinstance(shares, str):
         return shares
@@ -81,6 +87,8 @@ def low_layers_learn_local(findings: Findings, models: Models) -> Measurement | 
 
 def local_heads_are_like_cnn(findings: Findings, models: Models) -> Measurement | str | None:
     """Measure the CKA of the most local heads with early CNN layers, minus the most global's."""
+    from zoo.analyses.local_heads_figures import LEAST_RANGE
+
     vit, cnn = models
     metrics = findings.results["local-heads"].metrics
     name = f"local-heads/{pair_name(vit.name, cnn.name)}"

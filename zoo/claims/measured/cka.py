@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +11,10 @@ from numpy.typing import NDArray
 from zoo.analyses.base import Subject, pair_name
 from zoo.claims.base import Measurement, Models
 from zoo.claims.measured.metrics import metric
-from zoo.engine import Findings
-from zoo.layer_curves import third_of
-from zoo.models.build import NO_SKIP
+from zoo.models.spec import NO_SKIP
+
+if TYPE_CHECKING:
+    from zoo.engine import Findings
 
 MATCH_SHARE = 0.5
 
@@ -53,6 +55,8 @@ def _across(findings: Findings, a: Subject, b: Subject) -> NDArray[np.float64] |
 
 def lower_half_matches(findings: Findings, models: Models) -> Measurement | None:
     """Measure how many of the CNN's lower layers match the ViT's lowest third best."""
+    from zoo.layer_curves import third_of
+
     cka = _across(findings, *models)
     if cka is None:
         return None
@@ -68,6 +72,8 @@ def lower_half_matches(findings: Findings, models: Models) -> Measurement | None
 
 def top_matches_nothing(findings: Findings, models: Models) -> Measurement | None:
     """Measure the best matches of the ViT's top third against its lowest third's."""
+    from zoo.layer_curves import third_of
+
     cka = _across(findings, *models)
     if cka is None:
         return None

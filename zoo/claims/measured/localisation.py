@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from zoo.analyses.base import Subject
 from zoo.claims.base import Measurement, Models
 from zoo.claims.measured.metrics import metric
-from zoo.engine import Findings
+
+if TYPE_CHECKING:
+    from zoo.engine import Findings
 
 MOST = 0.5
 

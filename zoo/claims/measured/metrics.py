@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from zoo.analyses.base import Subject
-from zoo.engine import Findings
+
+if TYPE_CHECKING:
+    from zoo.engine import Findings
 
 
 def metric(findings: Findings, analysis: str, model: Subject, what: str) -> float | None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from zoo.analyses.attention_layers import reads_class_token
 from zoo.analyses.base import Subject
-from zoo.analyses.measures.intervals import Estimate, independent_difference, wilson_interval
+from zoo.analyses.intervals import Estimate, independent_difference, wilson_interval
 from zoo.claims.base import Measurement, Models
 from zoo.claims.measured.metrics import metric
-from zoo.engine import Findings
+
+if TYPE_CHECKING:
+    from zoo.engine import Findings
 
 
 def tokens_know_less(findings: Findings, models: Models) -> Measurement | str | None:

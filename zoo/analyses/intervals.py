@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import stdtrit  # Student's quantile; scipy.stats takes half a second
 
 Estimate = tuple[float, float, float]  # a value and the ends of its 95 % interval
 Z95 = 1.959963984540054
@@ -42,7 +41,7 @@ def jackknife_interval(
     error = np.sqrt((parts - 1) / parts * ((without - without.mean(axis=0)) ** 2).sum(axis=0))
     # A layer with itself has a similarity of 1, whose artanh is infinite; this one's tanh is 1.
     centre = np.clip(value, -1 + 1e-15, 1 - 1e-15)
-    half = stdtrit(parts - 1, (1 + level) / 2) * error / (1 - centre**2)
+    half = _student(parts - 1, (1 + level) / 2) * error / (1 - centre**2)
     return np.tanh(np.stack([np.arctanh(centre) - half, np.arctanh(centre) + half]))
 
 
@@ -63,7 +62,7 @@ def mean_interval(values: NDArray) -> NDArray[np.float64]:
     n, mean = len(values), values.mean(axis=0)
     if n < 2:
         return np.stack([mean, mean * math.nan, mean * math.nan])
-    half = stdtrit(n - 1, 0.975) * values.std(axis=0, ddof=1) / math.sqrt(n)
+    half = _student(n - 1, 0.975) * values.std(axis=0, ddof=1) / math.sqrt(n)
     return np.stack([mean, mean - half, mean + half])
 
 
@@ -124,3 +123,11 @@ def independent_difference(a: Estimate, b: Estimate) -> Estimate:
     below = math.hypot(a[0] - a[1], b[2] - b[0])
     above = math.hypot(a[2] - a[0], b[0] - b[1])
     return value, value - below, value + above
+
+
+def _student(freedom: int, share: float) -> float:
+    """Return the quantile of Student's t."""
+    # Neither scipy.stats, which takes half a second, nor any of scipy where nothing is computed.
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, share))
