@@ -40,6 +40,15 @@ def test_a_table_of_layers_is_printed_and_saved(zoo, models):
     assert lines[6] == f"raw pixels, no network: {whole} fitted on all, {few} 10-shot"
 
 
+def test_a_narrow_terminal_does_without_the_untrained_network(zoo, models, monkeypatch):
+    asked = {}
+    monkeypatch.setattr("zoo.cli.output.print_table", lambda *_, **known: asked.update(known))
+    zoo("probe", "models/vit-gap-large")
+    assert asked["spared"] == [
+        "untrained, mean over places, 10-shot", "untrained, mean over places, all",
+    ]  # fmt: skip
+
+
 def test_json_holds_what_was_measured_and_on_what(zoo, models, digits_folder):
     report = json.loads(
         zoo("probe", "models/vit-gap-large", "--train", "full", "--few-shot", "3", "--json",

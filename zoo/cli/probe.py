@@ -144,7 +144,7 @@ def _save(result: Any, report: dict[str, Any], folder: Path, few_shot: int) -> N
 
 def _print_table(report: dict[str, Any], folder: Path) -> None:
     from zoo.cli.output import print_table
-    from zoo.probing import PIXELS
+    from zoo.probing import PIXELS, UNTRAINED
 
     images, shots = report["images"], report["few_shot"]
     click.echo(
@@ -164,6 +164,7 @@ def _print_table(report: dict[str, Any], folder: Path) -> None:
     print_table(
         ("layer", *names),
         [(layer, *(_rounded(values[c]) for c in columns)) for layer, values in table.items()],
+        spared=[name for name in reversed(names) if name.startswith(UNTRAINED)],
     )
     pixels = [report["metrics"].get(f"probe/pixels_{few}accuracy") for few in ("", "few_shot_")]
     if None not in pixels:
