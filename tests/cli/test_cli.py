@@ -164,8 +164,8 @@ def test_no_color_is_honoured_by_tables_and_bars(project):
     code = (
         "import time, zoo.cli.progress as p; from zoo.cli.output import print_table\n"
         "print_table(('name', 'n'), [('a', 1)])\n"
-        "with p.progress('job', 'images') as report:\n"
-        "    for i in range(8): report(i, 10); time.sleep(0.1)\n"
+        "with p.progress('job') as report:\n"
+        "    for i in range(8): report(i, 10, 'images'); time.sleep(0.1)\n"
     )
     coloured = on_a_terminal([sys.executable, "-c", code])
     assert COLOUR.search(coloured)
