@@ -164,9 +164,8 @@ def _check_database(path: Path) -> None:
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
             database.execute("PRAGMA schema_version")
     except sqlite3.OperationalError as error:
-        if path.is_dir() or UNWRITABLE.search(
-            str(error)
-        ):  # MLflow would try again and again, for two minutes
+        # MLflow would try again and again, for two minutes.
+        if path.is_dir() or UNWRITABLE.search(str(error)):
             raise UserError(cannot_be_opened(str(path))) from None
         return  # busy: MLflow waits
     except sqlite3.DatabaseError:
