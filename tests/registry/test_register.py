@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -9,7 +10,7 @@ import pytest
 from zoo.data.subsets import load_subset
 from zoo.errors import UserError
 from zoo.registry import register as module
-from zoo.registry.lookup import find_version
+from zoo.registry.lookup import all_versions, find_version
 from zoo.registry.register import register, register_all
 from zoo.registry.runs import search_runs
 from zoo.registry.store import TRAIN
@@ -139,6 +140,37 @@ def test_killed_before_the_end_it_is_finished_without_doubling(store, make_folde
     assert len(models_of(store, runs[0])) == 1
     assert steps_of(store, runs[0].info.run_id, "train/loss") == [1, 2]
     assert steps_of(store, runs[0].info.run_id, "test/accuracy") == [2]
+
+
+def test_what_another_place_has_begun_is_left_to_it(store, make_folder, monkeypatch, tmp_path):
+    folder = make_folder()
+    other = dataclasses.replace(store, root=tmp_path / "elsewhere")
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "log_final", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            register(other, folder)
+    [begun] = search_runs(store, TRAIN)
+    assert register(store, folder).created
+    [version] = all_versions(store)
+    own, left = search_runs(store, TRAIN)
+    assert (own.info.run_id, left.info.run_id) == (version.run_id, begun.info.run_id)
+    assert (own.info.status, left.info.status) == ("FINISHED", "RUNNING")
+    # The other place, asked again, finds the version and takes what it had begun away.
+    assert not register(other, folder).created
+    assert [run.info.run_id for run in search_runs(store, TRAIN)] == [version.run_id]
+    assert steps_of(store, version.run_id, "train/loss") == [1, 2]
+
+
+def test_what_another_place_has_finished_is_registered(store, make_folder, monkeypatch, tmp_path):
+    folder = make_folder()
+    other = dataclasses.replace(store, root=tmp_path / "elsewhere")
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_ensure_name", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            register(other, folder)
+    assert register(store, folder).created
+    [run] = search_runs(store, TRAIN)
+    assert len(models_of(store, run)) == 1
 
 
 def test_best_follows_the_validation_accuracy_and_ties_stay_with_the_older(store, make_folder):

@@ -28,9 +28,11 @@ from zoo.registry.references import check_name
 from zoo.registry.runs import (
     FINISHED,
     PLACE,
+    delete_unfinished,
     log_params,
     log_points,
     missing_points,
+    search_runs,
     set_tags,
 )
 from zoo.registry.store import TRAIN, Store, open_store
@@ -114,6 +116,10 @@ def register(store: Store, folder: Path, *, test_folder: Path | None = None) -> 
                 version.version,
                 folder,
             )
+        if not created:
+            # Begun here and killed, and registered from another place since.
+            begun = search_runs(store, TRAIN, sha256=digest)
+            delete_unfinished(store, [r for r in begun if r.info.run_id != version.run_id])
         point_best(store, name)
     return Registered(name, int(version.version), digest, created, restored)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,11 +69,12 @@ def model_tags(spec: ModelSpec, digest: str) -> dict[str, str]:
 
 def find_run(store: Store, spec: ModelSpec, digest: str, history: History) -> Run | None:
     """Find a run that is this model's: begun by a killed process, or logged while it trained."""
-    begun = search_runs(store, TRAIN, sha256=digest)
+    begun = _nobody_elses(store, search_runs(store, TRAIN, sha256=digest))
     if begun:
         return begun[0]
-    free = [run for run in search_runs(store, TRAIN, name=spec.name) if DIGEST not in run.data.tags]
-    live = {run.data.tags.get(HISTORY, ""): run for run in free}
+    named = _nobody_elses(store, search_runs(store, TRAIN, name=spec.name))
+    free = [run for run in named if DIGEST not in run.data.tags]
+    live = {run.data.tags.get(HISTORY, ""): run for run in reversed(free)}  # the first one wins
     for known in reversed(digests(history.epochs)):
         if known in live:
             return live[known]
@@ -81,11 +83,20 @@ def find_run(store: Store, spec: ModelSpec, digest: str, history: History) -> Ru
     return next((run for run in free if _is_empty_run_of(store, run, spec, settings)), None)
 
 
+def _nobody_elses(store: Store, runs: Sequence[Run]) -> list[Run]:
+    """Return this place's runs, then the finished ones of others.
+
+    On what another place has begun it may be at work: two that completed one run at the same time
+    would each add what both found missing.
+    """
+    own = [run for run in runs if run.data.tags.get(PLACE) == store.place]
+    return own + [run for run in runs if run not in own and is_finished(run)]
+
+
 def _is_empty_run_of(store: Store, run: Run, spec: ModelSpec, settings: dict[str, str]) -> bool:
     return (
         HISTORY not in run.data.tags
         and not is_finished(run)
-        and run.data.tags.get(PLACE) == store.place
         and run.info.run_name == f"{spec.name}-{spec.seed}"
         and all(settings.get(key, value) == value for key, value in run.data.params.items())
     )
