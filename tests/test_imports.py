@@ -23,7 +23,7 @@ ORDER = [
     {"claims", "layer_curves", "classifiers"},
     {"data_effect", "probing"},
     {"transfer"},
-    {"data_effect_report", "transfer_report"},
+    {"data_effect_report", "probing_report", "transfer_report"},
     {"comparison", "report"},
     {"doctor"},
     {"registry"},

@@ -14,7 +14,8 @@ from zoo.data.subsets import Subset, load_subset
 from zoo.errors import UserError
 from zoo.models.files import describe_module
 from zoo.models.preprocess import preprocess
-from zoo.probing import PIXELS, UNTRAINED, draw, probe_model, rows
+from zoo.probing import PIXELS, probe_model
+from zoo.probing_report import UNTRAINED, draw, rows
 
 
 @pytest.fixture(scope="module")

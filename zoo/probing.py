@@ -9,16 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from zoo.analyses.base import Accumulator, Array, Result, Study, Subject
 from zoo.analyses.places import choose_images, last_block, layout_of, mean_over_places
-from zoo.analyses.probe_figures import draw_depth
 from zoo.analyses.probed_layers import (
     CLS,
     MEAN,
@@ -40,7 +37,6 @@ from zoo.progress import OnProgress, untold, when
 
 MAX_NUMBERS = 1 << 28  # features kept of one subset: 1 GB
 
-UNTRAINED = f"untrained, {MEAN}"
 KINDS = ("all", "few", "penalty")
 PIXELS = "raw pixels, no network"
 
@@ -118,40 +114,6 @@ def probe_model(
     found |= baselines
     metrics = _metrics(subject, probed, found)
     return Result((model.name,), found, metrics, labels, (*notes, *missing, *more))
-
-
-def rows(result: Result) -> list[dict[str, Any]]:
-    """Return one row a layer and pooling, the untrained network's too; None without a probe.
-
-    Raw pixels, where they were probed, are the last row; they have no depth.
-    """
-    (name,) = result.models
-    tables = {kind: result.arrays[f"{kind}/{name}"].values for kind in KINDS}
-    poolings = result.labels[f"pooling[{name}]"]
-    if f"untrained_all/{name}" in result.arrays:
-        bare = {kind: result.arrays[f"untrained_{kind}/{name}"].values for kind in KINDS}
-        tables = {kind: np.column_stack([v, bare[kind]]) for kind, v in tables.items()}
-        poolings = (*poolings, UNTRAINED)
-    depth = result.arrays[f"depth/{name}"].values
-    found = [
-        {
-            "layer": layer,
-            "depth": round(float(depth[i]), 4),
-            "pooling": pooling,
-            **{kind: _or_none(values[i, j]) for kind, values in tables.items()},
-        }
-        for i, layer in enumerate(result.labels[f"layer[{name}]"])
-        for j, pooling in enumerate(poolings)
-    ]
-    if pixels := result.arrays.get("pixels"):
-        accuracy = dict(zip(("all", "few"), pixels.values.tolist(), strict=True))
-        found.append({"layer": PIXELS, "depth": None, "pooling": "", **accuracy, "penalty": None})
-    return found
-
-
-def draw(result: Result, *, few_shot: int = FEW_SHOT) -> Figure:
-    """Draw accuracy against depth: fitted on all images of the subset, and on a few a class."""
-    return draw_depth(result, few_shot=few_shot)
 
 
 @dataclass(frozen=True)
@@ -298,7 +260,3 @@ def _metrics(subject: Subject, probed: Probed, arrays: dict[str, Array]) -> dict
         if pixels := arrays.get("pixels"):
             found[f"probe/pixels_{prefix}accuracy"] = pixels.values[place]
     return {what: float(value) for what, value in found.items() if math.isfinite(value)}
-
-
-def _or_none(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None

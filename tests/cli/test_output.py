@@ -1,7 +1,13 @@
 """Tables and lists, on a terminal and piped."""
 
+import contextlib
 import json
+import os
+import pty
+import re
+import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -10,6 +16,9 @@ from PIL import Image
 
 from zoo.cli import cli
 from zoo.cli.output import print_table, print_text
+
+ROOT = Path(__file__).parent.parent.parent
+COLOUR = re.compile(r"\x1b\[(?:\d+;)*(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])[;m]")
 
 
 def test_plain_tables_are_aligned(capsys):
@@ -109,3 +118,33 @@ def test_prose_breaks_neither_within_a_name_nor_before_a_percent_sign(
     assert " ".join(lines) == text.strip()
     assert widest - 15 < max(map(len, lines)) <= widest
     assert not any(line.endswith("-") or line.startswith("%") for line in lines)
+
+
+def on_a_terminal(command: list[str], **environment: str) -> str:
+    """Run a command with a terminal as its output and return what it wrote there."""
+    inside, outside = pty.openpty()
+    plain = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR")}
+    env = {**plain, "TERM": "xterm-256color", "PYTHONPATH": str(ROOT), **environment}
+    process = subprocess.Popen(command, stdout=outside, stderr=outside, env=env)
+    os.close(outside)
+    written = b""
+    with contextlib.suppress(OSError):  # a terminal that was closed raises on Linux
+        while chunk := os.read(inside, 1 << 16):
+            written += chunk
+    os.close(inside)
+    assert process.wait() == 0, written
+    return written.decode()
+
+
+def test_no_color_is_honoured_by_tables_and_bars(project):
+    code = (
+        "import time, zoo.cli.progress as p; from zoo.cli.output import print_table\n"
+        "print_table(('name', 'n'), [('a', 1)])\n"
+        "with p.progress('job') as report:\n"
+        "    for i in range(8): report(i, 10, 'images'); time.sleep(0.1)\n"
+    )
+    coloured = on_a_terminal([sys.executable, "-c", code])
+    assert COLOUR.search(coloured)
+    plain = on_a_terminal([sys.executable, "-c", code], NO_COLOR="1")
+    assert not COLOUR.search(plain)
+    assert "of 10 images" in plain

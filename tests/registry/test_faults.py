@@ -18,7 +18,6 @@ from sqlalchemy.exc import OperationalError
 from zoo.data.subsets import load_subset
 from zoo.errors import UserError
 from zoo.files import write_json, write_text
-from zoo.registry import register as module
 from zoo.registry.comparisons import find_comparison, log_comparison
 from zoo.registry.faults import explained, redact
 from zoo.registry.images import fetch_images, store_images
@@ -151,53 +150,6 @@ def test_the_run_of_another_training_that_just_began_is_left_alone(
     callback.on_end(True)
     left = store.client.get_run(state["mlflow_run_id"])
     assert "zoo.sha256" not in left.data.tags
-
-
-def test_two_machines_that_register_one_model_at_once_make_one_version(
-    store, root, tmp_path, make_folder, monkeypatch
-):
-    folder = make_folder()
-    store.experiment_id(TRAIN)
-    # Another root is another place with locks of its own, as another machine is.
-    other = dataclasses.replace(store, root=tmp_path / "elsewhere")
-    both_looked = threading.Barrier(2, timeout=60)
-    find, find_run = module.find_version, module.find_run
-    looked = threading.local()
-
-    def find_at_once(*arguments):
-        found = find(*arguments)
-        if not getattr(looked, "once", False):
-            looked.once = True
-            both_looked.wait()
-        return found
-
-    def find_run_at_once(*arguments):
-        found = find_run(*arguments)
-        both_looked.wait()
-        return found
-
-    monkeypatch.setattr(module, "find_version", find_at_once)
-    monkeypatch.setattr(module, "find_run", find_run_at_once)
-    done, errors = [], []
-
-    def work(place):
-        try:
-            done.append(register(place, folder))
-        except Exception as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=work, args=(place,)) for place in (store, other)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert errors == []
-    assert [entry.version for entry in done] == [1, 1]
-    versions = all_versions(store)
-    assert [int(version.version) for version in versions] == [1]
-    assert [run.info.run_id for run in search_runs(store, TRAIN)] == [versions[0].run_id]
-    models = store.client.search_logged_models([store.experiment_id(TRAIN)])
-    assert [model.model_id for model in models] == [versions[0].tags["zoo.model_id"]]
 
 
 def test_a_new_registry_is_filled_again_from_the_folders_alone(store, database, make_folder):

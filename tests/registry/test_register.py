@@ -1,16 +1,12 @@
-import dataclasses
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from zoo.data.subsets import load_subset
 from zoo.errors import UserError
-from zoo.registry import register as module
-from zoo.registry.lookup import all_versions, find_version
 from zoo.registry.register import register, register_all
 from zoo.registry.runs import search_runs
 from zoo.registry.store import TRAIN
@@ -127,52 +123,6 @@ def test_the_run_of_another_training_is_left_alone(store, root, make_folder):
     assert len(search_runs(store, TRAIN)) == 2
 
 
-def test_killed_before_the_end_it_is_finished_without_doubling(store, make_folder, monkeypatch):
-    folder = make_folder()
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "log_final", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            register(store, folder)
-    assert find_version(store, "vit-small", "0" * 64) is None
-    assert register(store, folder).created
-    runs = search_runs(store, TRAIN)
-    assert len(runs) == 1
-    assert len(models_of(store, runs[0])) == 1
-    assert steps_of(store, runs[0].info.run_id, "train/loss") == [1, 2]
-    assert steps_of(store, runs[0].info.run_id, "test/accuracy") == [2]
-
-
-def test_what_another_place_has_begun_is_left_to_it(store, make_folder, monkeypatch, tmp_path):
-    folder = make_folder()
-    other = dataclasses.replace(store, root=tmp_path / "elsewhere")
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "log_final", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            register(other, folder)
-    [begun] = search_runs(store, TRAIN)
-    assert register(store, folder).created
-    [version] = all_versions(store)
-    own, left = search_runs(store, TRAIN)
-    assert (own.info.run_id, left.info.run_id) == (version.run_id, begun.info.run_id)
-    assert (own.info.status, left.info.status) == ("FINISHED", "RUNNING")
-    # The other place, asked again, finds the version and takes what it had begun away.
-    assert not register(other, folder).created
-    assert [run.info.run_id for run in search_runs(store, TRAIN)] == [version.run_id]
-    assert steps_of(store, version.run_id, "train/loss") == [1, 2]
-
-
-def test_what_another_place_has_finished_is_registered(store, make_folder, monkeypatch, tmp_path):
-    folder = make_folder()
-    other = dataclasses.replace(store, root=tmp_path / "elsewhere")
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "_ensure_name", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            register(other, folder)
-    assert register(store, folder).created
-    [run] = search_runs(store, TRAIN)
-    assert len(models_of(store, run)) == 1
-
-
 def test_best_follows_the_validation_accuracy_and_ties_stay_with_the_older(store, make_folder):
     def best() -> str:
         return str(store.client.get_registered_model("vit-small").aliases["best"])
@@ -238,30 +188,6 @@ def test_a_new_version_of_a_model_that_was_logged_has_its_files(store, make_fold
     assert load("vit-small", store=store).digest == again.digest
 
 
-def test_a_version_that_another_machine_made_in_the_same_moment_wins(
-    store, make_folder, monkeypatch
-):
-    folder = make_folder()
-    register(store, folder)
-    # What a second machine sees that looked just before: nothing.
-    monkeypatch.setattr(module, "find_version", _blind_once(module.find_version))
-    assert register(store, folder).version == 1
-    assert [v.version for v in store.client.search_model_versions("name = 'vit-small'")] in (
-        [1],
-        ["1"],
-    )
-
-
-def _blind_once(real):
-    asked = []
-
-    def find(*arguments):
-        asked.append(arguments)
-        return None if len(asked) == 1 else real(*arguments)
-
-    return find
-
-
 def test_a_damaged_folder_registers_nothing(store, make_folder):
     folder = make_folder()
     (folder / "model.safetensors").unlink()
@@ -285,26 +211,6 @@ def test_several_are_registered_with_their_images(store, make_folder, test_split
     done = register_all(folders, test_folder=test_split, store=store)
     assert [(entry.version, entry.created) for entry in done] == [(1, True), (2, True)]
     assert len(search_runs(store, "zoo-data")) == 1
-
-
-@pytest.mark.slow
-def test_two_processes_that_register_one_model_at_once_make_one_version(store, root, make_folder):
-    folder = make_folder()
-    code = (
-        "from pathlib import Path; from zoo.registry.store import open_store\n"
-        "from zoo.registry.register import register\n"
-        f"print(register(open_store(Path('.')), Path({str(folder)!r})).created)"
-    )
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", code], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-        for _ in range(2)
-    ]
-    said = [process.communicate(timeout=120) for process in started]
-    assert sorted(out.strip() for out, _ in said) == [b"False", b"True"], said
-    assert len(store.client.search_model_versions("name = 'vit-small'")) == 1
-    assert len(search_runs(store, TRAIN)) == 1
 
 
 def test_the_git_commit_and_whether_files_differ_are_recorded(store, root, make_folder):

@@ -82,7 +82,8 @@ def command(
     from zoo.cli.output import is_quiet, print_json
     from zoo.cli.progress import progress
     from zoo.config import Settings
-    from zoo.probing import PIXELS, probe_model, rows
+    from zoo.probing import PIXELS, probe_model
+    from zoo.probing_report import rows
 
     with progress("probe") as on_progress:
         result = probe_model(
@@ -133,7 +134,7 @@ def _check_subset(root: Path, name: str) -> None:
 
 def _save(result: Any, report: dict[str, Any], folder: Path, few_shot: int) -> None:
     from zoo.files import csv_text, replacing_folder, write_json, write_text
-    from zoo.probing import draw, rows
+    from zoo.probing_report import draw, rows
     from zoo.report.saving import save_figure
 
     with replacing_folder(folder) as new:
@@ -144,7 +145,8 @@ def _save(result: Any, report: dict[str, Any], folder: Path, few_shot: int) -> N
 
 def _print_table(report: dict[str, Any], folder: Path) -> None:
     from zoo.cli.output import print_table
-    from zoo.probing import PIXELS, UNTRAINED
+    from zoo.probing import PIXELS
+    from zoo.probing_report import UNTRAINED
 
     images, shots = report["images"], report["few_shot"]
     click.echo(
