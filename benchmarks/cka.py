@@ -24,10 +24,10 @@ from datetime import date
 import numpy as np
 import torch
 
-from zoo.analyses.measures.linear_cka import centred_gram, cka_from_hsic, pairwise_hsic
+from zoo.analyses.engine import compare_models
 from zoo.capture import select_layers, trace
 from zoo.config import Settings
-from zoo.engine import compare_models
+from zoo.measures.linear_cka import centred_gram, cka_from_hsic, pairwise_hsic
 from zoo.models.build import build
 from zoo.models.files import LoadedModel, describe_module
 from zoo.models.preprocess import preprocess

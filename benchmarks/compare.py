@@ -20,8 +20,8 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.cka import BATCH, cpu_seconds, forward, models, pictures
 from zoo.analyses import ANALYSES
+from zoo.analyses.engine import compare_models
 from zoo.config import Settings
-from zoo.engine import compare_models
 
 OWN_PASSES = ("receptive-field", "ablation", "grad-cam")
 IN_THE_PASS = tuple(name for name in ANALYSES if name not in OWN_PASSES)

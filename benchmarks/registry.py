@@ -32,7 +32,7 @@ from zoo.models.build import build, count_parameters
 from zoo.models.files import save_model
 from zoo.models.spec import ModelSpec
 from zoo.registry.listing import list_versions
-from zoo.registry.place import DATABASE
+from zoo.registry.local_database import DATABASE
 from zoo.registry.register import register
 from zoo.registry.resolve import load
 from zoo.registry.store import Store, open_store

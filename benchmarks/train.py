@@ -22,7 +22,7 @@ from zoo.data.subsets import Subset, SubsetInfo
 from zoo.models.build import build
 from zoo.models.preprocess import preprocess
 from zoo.models.spec import ModelSpec
-from zoo.train import train
+from zoo.training.loop import train
 
 BATCH = 50
 

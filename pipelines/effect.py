@@ -4,15 +4,15 @@ import numpy as np
 import torch
 
 from pipelines.paths import EFFECT, RECEIPT, stage
-from zoo import data_effect
 from zoo.cli.progress import progress
 from zoo.config import Settings
-from zoo.data_effect_report import as_csv, draw
+from zoo.experiments import data_effect
+from zoo.experiments.data_effect_report import as_csv, draw
+from zoo.figures.saving import save_figure
 from zoo.files import read_json, write_json, write_text
 from zoo.registry.images import fetch_images
 from zoo.registry.resolve import find_by_digest, load_resolved
 from zoo.registry.store import open_store
-from zoo.report.saving import save_figure
 
 if __name__ == "__main__":
     with stage() as params:

@@ -1,9 +1,9 @@
 """Stage `summary`: accuracy against the size of the subset, as table, CSV and figure."""
 
 from pipelines.paths import SUBSETS, SUMMARY, TRAIN_METRICS, stage
-from zoo import data_scale
+from zoo.experiments import data_scale
+from zoo.figures.saving import save_figure
 from zoo.files import read_json, write_json, write_text
-from zoo.report.saving import save_figure
 
 if __name__ == "__main__":
     with stage() as params:

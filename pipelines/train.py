@@ -9,7 +9,7 @@ from zoo.cli.progress import progress
 from zoo.errors import UserError
 from zoo.files import write_json
 from zoo.registry.tracking import TrackingCallback
-from zoo.variants import Variant, train_variant
+from zoo.training.variants import Variant, train_variant
 
 CHECKPOINTS = Path(".zoo/checkpoints")
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import zoo
-from zoo.engine import compare_models
+from zoo.analyses.engine import compare_models
 from zoo.errors import UserError
 
 

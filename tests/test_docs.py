@@ -164,7 +164,7 @@ def test_the_site_builds_without_a_warning_and_loads_nothing_from_elsewhere(tmp_
     for claim in CLAIMS:
         assert f'id="{claim.id.lower()}"' in claims_page
     python_page = pages["reference/python.html"].read_text()
-    for name in ("zoo.api.compare", "zoo.analyses.measures.linear_cka.linear_cka"):
+    for name in ("zoo.api.compare", "zoo.measures.linear_cka.linear_cka"):
         assert f'id="{name}"' in python_page
 
 

@@ -14,18 +14,13 @@ ORDER = [
     {"errors", "progress", "__init__"},
     {"files", "mapping"},
     {"config"},
-    {"data", "models", "hardware", "device"},
-    {"capture", "train"},
-    {"variants"},
-    {"report.labels", "report.saving", "report.signs", "report.style"},
-    {"analyses", "data_scale"},
-    {"engine"},
-    {"claims", "layer_curves", "classifiers"},
-    {"data_effect", "probing"},
-    {"transfer"},
-    {"data_effect_report", "probing_report", "transfer_report"},
+    {"data", "device", "measures", "models"},
+    {"capture", "training"},
+    {"study"},
+    {"figures"},
+    {"analyses"},
+    {"claims", "experiments"},
     {"comparison", "report"},
-    {"doctor"},
     {"registry"},
     {"api"},
     {"cli"},
@@ -82,7 +77,7 @@ def test_imports_point_one_way(name, path):
         ("mlflow", {"registry"}),
         ("dvc", set()),
         ("click", {"cli"}),
-        ("accelerate", {"hardware", "train"}),
+        ("accelerate", {"training"}),
     ],
 )
 def test_a_tool_is_imported_in_its_room_alone(package, rooms):
@@ -127,7 +122,7 @@ def test_benchmarks_use_what_is_there(path):
     importlib.import_module(f"benchmarks.{path.stem}")
 
 
-@pytest.mark.parametrize("module", ["comparison", "variants"])
+@pytest.mark.parametrize("module", ["comparison", "training.variants"])
 def test_what_decides_the_numbers_is_part_of_their_identity(module):
     code = importlib.import_module(f"zoo.{module}").CODE
 

@@ -87,11 +87,11 @@ def test_load_compare_and_predict_unpickle_nothing(
         settings=Settings(references=False),
     )  # fmt: skip
     assert (done.folder / "report.html").is_file()
-    again = compare_registered(
+    retry_on_conflict = compare_registered(
         store, models, tmp_path / "copy", count=20, only=["accuracy", "cka", "probes"],
         settings=Settings(references=False),
     )  # fmt: skip
-    assert again.found
+    assert retry_on_conflict.found
 
 
 class Page(HTMLParser):
@@ -101,7 +101,7 @@ class Page(HTMLParser):
         super().__init__()
         self.tags: list[tuple[str, dict]] = []
         self.open = ("", {})
-        self.islands: list = []
+        self.viewer_data: list = []
         self.text = ""
         self.feed(text)
 
@@ -115,7 +115,7 @@ class Page(HTMLParser):
     def handle_data(self, data):
         tag, attrs = self.open
         if tag == "script" and attrs.get("type") == "application/json":
-            self.islands.append(json.loads(data))
+            self.viewer_data.append(json.loads(data))
         elif tag not in {"script", "style"}:
             self.text += data
 
@@ -123,9 +123,9 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def evil_report(tmp_path_factory):
     """A comparison whose every name, as it may come from a registry, is a script."""
+    from zoo.analyses.engine import compare_models
     from zoo.comparison import Comparison
     from zoo.config import Settings
-    from zoo.engine import compare_models
     from zoo.models.build import build
     from zoo.models.files import describe_module
 
@@ -163,7 +163,7 @@ def test_every_name_is_text_in_the_report(evil_report):
     scripts = [attrs for tag, attrs in page.tags if tag == "script"]
     assert [attrs for attrs in scripts if attrs.get("type") != "application/json"] == [{}]
     assert EVIL in page.text
-    assert EVIL in json.dumps(page.islands)
+    assert EVIL in json.dumps(page.viewer_data)
     assert not any(key.startswith("on") for _, attrs in page.tags for key in attrs)
     images = [attrs["src"] for tag, attrs in page.tags if tag == "img"]
     assert all(source.startswith("data:image/") for source in images)

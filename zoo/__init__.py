@@ -21,7 +21,7 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "compare": "zoo.api",
-    "linear_cka": "zoo.analyses.measures.linear_cka",
+    "linear_cka": "zoo.measures.linear_cka",
     "load": "zoo.api",
     "wrap": "zoo.api",
 }
@@ -29,8 +29,8 @@ _WHERE = {
 __all__ = ["__version__", "compare", "linear_cka", "load", "wrap"]
 
 if TYPE_CHECKING:
-    from zoo.analyses.measures.linear_cka import linear_cka
     from zoo.api import compare, load, wrap
+    from zoo.measures.linear_cka import linear_cka
 
 
 def __getattr__(name: str) -> Any:

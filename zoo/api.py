@@ -13,17 +13,17 @@ from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
 from zoo.analyses import choose_analyses
+from zoo.analyses.engine import compare_models
 from zoo.claims import judge
 from zoo.comparison import Comparison, comparison_digest
 from zoo.config import Settings, from_mapping
 from zoo.data.subsets import content_digest
 from zoo.device import parse_device
-from zoo.engine import compare_models
 from zoo.errors import UserError, unknown
 from zoo.models.files import LoadedModel, describe_module, digest_in_memory
 from zoo.models.pretrained import brief
 from zoo.models.spec import ModelSpec
-from zoo.progress import OnProgress, untold
+from zoo.progress import OnProgress, no_progress
 
 FIELDS = {field.name for field in dataclasses.fields(ModelSpec)} - {"name", "image_size"}
 
@@ -80,7 +80,7 @@ def compare(
     skip: str | Sequence[str] = (),
     settings: Settings | None = None,
     device: str | torch.device = "cpu",
-    on_progress: OnProgress = untold,
+    on_progress: OnProgress = no_progress,
 ) -> Comparison:
     """Compare models on images; needs no MLflow unless a model is given by its registered name.
 

@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING, Any
 from zoo.config import Settings
 from zoo.files import check_replaceable, replacing_folder, write_json, write_text
 from zoo.models.spec import describe_training
-from zoo.progress import OnProgress, untold
+from zoo.progress import OnProgress, no_progress
 
 if TYPE_CHECKING:
-    from zoo.analyses.base import Result
+    from zoo.analyses.engine import ComparisonResults
     from zoo.claims import Verdict
-    from zoo.engine import Findings
+    from zoo.study.results import Result
 
 REPORT, PAGE = "report.json", "report.html"
 BESIDE = (PAGE, "figures", "arrays")  # what a comparison's folder holds besides its report
@@ -39,12 +39,12 @@ CODE = (
     "comparison.py",
     "config.py",
     "data/sampling.py",
-    "engine.py",
-    "finding.py",
-    "layer_curves.py",
+    "figures",
     "mapping.py",
+    "measures",
     "models",
     "report",
+    "study",
 )
 # What a comparison counts, in order; without references nothing is measured before training.
 DRAWN = "analyses drawn"
@@ -102,7 +102,7 @@ def code_digest() -> str:
 class Comparison:
     """What a comparison found; shows itself in a notebook, and saves itself into a folder."""
 
-    findings: Findings
+    findings: ComparisonResults
     verdicts: tuple[Verdict, ...]
     digest: str = ""
     images_digest: str = ""
@@ -125,7 +125,7 @@ class Comparison:
 
     def summary(self) -> str:
         """Return the finding in one paragraph, made of measured numbers."""
-        from zoo.finding import describe_finding
+        from zoo.report.finding import describe_finding
 
         return describe_finding(self.findings, self.verdicts)
 
@@ -148,7 +148,7 @@ class Comparison:
             "claims": [verdict.as_dict() for verdict in self.verdicts],
         }
 
-    def save(self, folder: Path | str, on_progress: OnProgress = untold) -> dict[str, Any]:
+    def save(self, folder: Path | str, on_progress: OnProgress = no_progress) -> dict[str, Any]:
         """Write report.html, report.json, figures/ and arrays/; return the report.
 
         The folder appears complete or not at all. One that was saved before is replaced; any
@@ -157,8 +157,8 @@ class Comparison:
         import numpy as np
 
         from zoo.analyses import load_analysis
+        from zoo.figures.saving import saving
         from zoo.report.html import render
-        from zoo.report.saving import saving
 
         folder = Path(folder)
         check_replaceable(folder, REPORT, BESIDE)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 OnProgress = Callable[[int, int, str], None]
 
 
-def untold(done: int, total: int, what: str) -> None:
+def no_progress(done: int, total: int, what: str) -> None:
     """Tell nobody."""
 
 

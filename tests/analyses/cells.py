@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from zoo.analyses.image_grid import GAP, PAD
+from zoo.figures.image_grid import GAP, PAD
 
 
 def column_labels(figure: Figure) -> list[str]:

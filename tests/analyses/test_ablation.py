@@ -4,8 +4,8 @@ import torch
 from torch import nn
 
 from zoo.analyses import ablation
-from zoo.analyses.base import Settings
-from zoo.engine import compare_models
+from zoo.analyses.engine import compare_models
+from zoo.config import Settings
 from zoo.models.files import describe_module
 
 SIDE = 16

@@ -4,9 +4,9 @@ import torch
 from sklearn.metrics import cohen_kappa_score
 
 from zoo.analyses import accuracy
-from zoo.analyses.base import NotApplicable
-from zoo.analyses.intervals import paired_difference
-from zoo.engine import compare_models
+from zoo.analyses.engine import compare_models
+from zoo.measures.intervals import paired_difference
+from zoo.study.accumulator import NotApplicable
 
 CLASSES = [str(i) for i in range(10)]
 

@@ -18,12 +18,12 @@ from zoo.analyses.attention_distance import (
     summary,
     uniform_distance,
 )
-from zoo.analyses.base import Array, Result
-from zoo.capture import Tap, observe
+from zoo.analyses.engine import compare_models
+from zoo.capture import HookPoint, observe
 from zoo.config import Settings
-from zoo.engine import compare_models
+from zoo.figures import style
 from zoo.models.files import LoadedModel, describe_module
-from zoo.report import style
+from zoo.study.results import Array, Result
 
 SMALL = {"img_size": 16, "patch_size": 4, "embed_dim": 16, "depth": 3, "num_heads": 2}
 
@@ -181,8 +181,8 @@ def test_a_models_distances_are_the_means_over_all_images(kwargs, prefix):
     model = make(**kwargs)
     result = run(model).results["attention-distance"]
     weights: list[np.ndarray] = []
-    taps = [Tap(f"blocks.{i}.attn", "attention") for i in range(3)]
-    with observe(model.module, taps, lambda _, w: weights.append(w.double().numpy())):
+    hook_points = [HookPoint(f"blocks.{i}.attn", "attention") for i in range(3)]
+    with observe(model.module, hook_points, lambda _, w: weights.append(w.double().numpy())):
         model(some_images())
     expected = [
         [np.mean([by_loops(w[head], 4, 4, 4.0, prefix, True) for w in layer]) for head in range(2)]

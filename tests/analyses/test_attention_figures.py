@@ -8,7 +8,7 @@ from matplotlib.colors import LogNorm
 from tests.analyses.cells import cell, column_labels
 from zoo.analyses import attention_maps
 from zoo.analyses.attention_figures import colour_range, enlarge, overlay, relative_share
-from zoo.analyses.base import Array, Result, Scale
+from zoo.study.results import Array, Result, Scale
 
 
 def found(*names: str, layers: int = 3, images: int = 2) -> Result:

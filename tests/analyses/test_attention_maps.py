@@ -14,9 +14,9 @@ from scipy.stats import entropy, pearsonr
 from tests.analyses.test_rollout import random_weights, rollout_by_loops
 from zoo.analyses import attention_maps
 from zoo.analyses.attention_maps import attention_entropy, map_correlation
-from zoo.capture import Tap, observe
+from zoo.analyses.engine import compare_models, run_pass
+from zoo.capture import HookPoint, observe
 from zoo.config import Settings
-from zoo.engine import compare_models, run_pass
 from zoo.models.files import LoadedModel, describe_module
 
 VIT = "vit_small_patch16_224"
@@ -66,8 +66,10 @@ def run(*models: LoadedModel, images: np.ndarray | None = None, **known):
 def weights_of(model: LoadedModel, images: np.ndarray) -> list[np.ndarray]:
     """Every layer's weights on all images at once, captured outside the engine."""
     seen: list[np.ndarray] = []
-    taps = [Tap(f"blocks.{i}.attn", "attention") for i in range(len(model.module.blocks))]
-    with observe(model.module, taps, lambda _, w: seen.append(w.double().numpy())):
+    hook_points = [
+        HookPoint(f"blocks.{i}.attn", "attention") for i in range(len(model.module.blocks))
+    ]
+    with observe(model.module, hook_points, lambda _, w: seen.append(w.double().numpy())):
         model(images)
     return seen
 

@@ -11,9 +11,9 @@ from sklearn.linear_model import Ridge
 from timm.models.resnet import BasicBlock, ResNet
 from torch import nn
 
+from zoo.analyses.engine import compare_models
 from zoo.config import Settings
 from zoo.data.sampling import stratified_split
-from zoo.engine import compare_models
 from zoo.models.build import build
 from zoo.models.files import describe_module
 

@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch import nn
 
-from tests.analyses.test_linear_cka import reference_cka
+from tests.measures.test_linear_cka import reference_cka
 from zoo.analyses import cka
+from zoo.analyses.engine import _prepare as prepare
+from zoo.analyses.engine import compare_models
 from zoo.config import Settings
-from zoo.engine import _prepare as prepare
-from zoo.engine import compare_models
 from zoo.errors import UserError
 from zoo.models.files import describe_module
 from zoo.models.preprocess import preprocess

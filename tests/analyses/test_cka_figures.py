@@ -9,11 +9,11 @@ import torch
 
 import zoo
 from tests.conftest import TINY_VIT
-from tests.report.test_style import assert_legible
+from tests.figures.test_style import assert_legible
 from zoo.analyses import cka
-from zoo.analyses.base import Array, Result, Scale
 from zoo.analyses.cka_figures import summary_matrices
 from zoo.models.build import build
+from zoo.study.results import Array, Result, Scale
 
 
 def found(*models: str) -> Result:
@@ -39,15 +39,15 @@ def by_loops(result: Result, a: str, b: str) -> tuple[float, float]:
     Of a model with itself: of different layers, without its head.
     """
     pair = f"cka/{a}__{b}"
-    turned = pair not in result.arrays
-    values = result.arrays[f"cka/{b}__{a}" if turned else pair].values
+    not_batch_first = pair not in result.arrays
+    values = result.arrays[f"cka/{b}__{a}" if not_batch_first else pair].values
     cells, best = [], []
     for i in range(len(result.labels[f"layer[{a}]"])):
         row = []
         for j in range(len(result.labels[f"layer[{b}]"])):
             if a == b and (i == j or len(values) - 1 in (i, j)):
                 continue
-            row.append(values[j, i] if turned else values[i, j])
+            row.append(values[j, i] if not_batch_first else values[i, j])
         cells += [v for v in row if not np.isnan(v)]
         known = [v for v in row if not np.isnan(v)]
         if known:

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from zoo.analyses import ANALYSES, load_analysis
+from zoo.analyses.engine import compare_models
 from zoo.claims import judge
 from zoo.config import Settings
-from zoo.engine import compare_models
 from zoo.errors import UserError
 from zoo.models.build import build
 from zoo.models.files import describe_module

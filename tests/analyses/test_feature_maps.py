@@ -7,11 +7,11 @@ from torch import nn
 
 from tests.analyses.cells import cell, column_labels, row_labels
 from zoo.analyses import feature_maps
+from zoo.analyses.engine import compare_models
 from zoo.config import Settings
-from zoo.engine import compare_models
 from zoo.models.files import describe_module
 from zoo.models.preprocess import preprocess
-from zoo.report.islands import image_island
+from zoo.report.viewer_data import image_data
 
 
 class Block(nn.Module):
@@ -98,7 +98,7 @@ def test_maps_lie_over_the_images_as_each_model_sees_them(digit_images):
     images = digit_images[0][shown]
     assert np.array_equal(result.arrays["images/whole"].values, images)
     assert np.array_equal(result.arrays["images/middle"].values, images[:, 4:12, 4:12])
-    island = image_island(
+    island = image_data(
         {"title": "", "labels": result.labels, "units": {}, "scales": {}},
         {name: (array.values, array.dims) for name, array in result.arrays.items()},
         result.models,

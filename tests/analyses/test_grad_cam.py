@@ -7,16 +7,17 @@ from torch import nn
 
 from tests.analyses.cells import column_labels
 from zoo.analyses import grad_cam as analysis
-from zoo.analyses.base import Grid, Settings, Study
 from zoo.analyses.class_maps import class_maps, grad_cam, rollout_maps
+from zoo.analyses.engine import compare_models
 from zoo.analyses.grad_cam import true_classes
 from zoo.analyses.rollout import attention_rollout, token_maps
-from zoo.capture.taps import Tap, observe
-from zoo.engine import compare_models
+from zoo.capture.hook_points import HookPoint, observe
+from zoo.config import Settings
+from zoo.figures import style
 from zoo.models.build import build
 from zoo.models.files import describe_module
 from zoo.models.preprocess import preprocess
-from zoo.report import style
+from zoo.study.networks import Grid, Study
 
 CLASSES = tuple(str(i) for i in range(10))
 
@@ -144,8 +145,8 @@ def test_the_rollout_is_that_of_attention_maps(make_model, digit_images):
     attending = analysis.attending_models(study_of([model], images).study, "none")[0][0]
     pixels = preprocess(images, model.spec)
     weights = []
-    taps = [Tap(name, "attention") for name in attending.layers]
-    with torch.no_grad(), observe(model.module.eval(), taps, lambda t, v: weights.append(v)):
+    hook_points = [HookPoint(name, "attention") for name in attending.layers]
+    with torch.no_grad(), observe(model.module.eval(), hook_points, lambda t, v: weights.append(v)):
         model.module(pixels)
     expected = token_maps(attention_rollout(weights)[-1], Grid(1, 4, 4, 4.0), class_token=True)
     assert torch.allclose(rollout_maps(subject, attending, pixels), expected, atol=1e-6)

@@ -5,10 +5,10 @@ import timm
 import torch
 from torch import nn
 
-from tests.test_engine import study_of
-from zoo.analyses.base import Grid, family_of
+from tests.analyses.test_engine import study_of
 from zoo.capture import trace
 from zoo.models.files import describe_module
+from zoo.study.networks import Grid, family_of
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,11 @@ def test_a_models_family_and_grid_come_from_what_it_computes(
     if prefix is None:
         assert subject.grid is None
     else:
-        assert (subject.grid.prefix, subject.grid.width, subject.grid.patch) == (prefix, 4, 4.0)
+        assert (subject.grid.num_prefix_tokens, subject.grid.width, subject.grid.patch) == (
+            prefix,
+            4,
+            4.0,
+        )
 
 
 @pytest.mark.parametrize(
@@ -97,7 +101,7 @@ def test_blocks_with_tokens_on_the_first_axis_are_named_and_make_no_cnn(digit_im
     module = Encoder(nn.Conv2d(3, 4, 4, 4), 4, tokens_first=True)
     model = describe_module(module, name="m", image_size=16)
     subject = study_of([model], digit_images[0]).subjects[0]
-    assert subject.trace.turned == ("layers.0", "layers.1")
+    assert subject.trace.not_batch_first == ("layers.0", "layers.1")
     assert (subject.family, subject.grid) == ("other", None)
     said = "m: 2 blocks are left out: their outputs do not have the images on the first axis"
     assert caplog.messages == [said]

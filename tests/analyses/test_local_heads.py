@@ -15,12 +15,12 @@ from scipy.stats import spearmanr
 
 from zoo.analyses import local_heads
 from zoo.analyses.attention_distance import attention_distance
+from zoo.analyses.engine import compare_models
 from zoo.analyses.local_heads import early_layers, head_subsets, rank_correlation, subset_hsic
 from zoo.analyses.local_heads_figures import LEAST_RANGE
-from zoo.analyses.measures.linear_cka import centred_gram, linear_cka, pairwise_hsic
-from zoo.capture import Tap, observe
+from zoo.capture import HookPoint, observe
 from zoo.config import Settings
-from zoo.engine import compare_models
+from zoo.measures.linear_cka import centred_gram, linear_cka, pairwise_hsic
 from zoo.models.files import LoadedModel, describe_module
 
 SMALL = {"img_size": 16, "patch_size": 4, "embed_dim": 24, "depth": 2, "num_heads": 6}
@@ -54,9 +54,13 @@ def run(*models: LoadedModel, count: int = 12, batch_size: int = 6):
     return found.results.get("local-heads"), found.not_applicable.get("local-heads")
 
 
-def activations(model: LoadedModel, images: np.ndarray, *taps: Tap) -> dict[Tap, np.ndarray]:
-    seen: dict[Tap, np.ndarray] = {}
-    with observe(model.module, taps, lambda tap, v: seen.update({tap: v.double().numpy().copy()})):
+def activations(
+    model: LoadedModel, images: np.ndarray, *hook_points: HookPoint
+) -> dict[HookPoint, np.ndarray]:
+    seen: dict[HookPoint, np.ndarray] = {}
+    with observe(
+        model.module, hook_points, lambda tap, v: seen.update({tap: v.double().numpy().copy()})
+    ):
         model(images)
     return seen
 
@@ -112,10 +116,13 @@ def test_cka_is_that_of_the_chosen_heads_outputs_with_early_cnn_layers():
     vit, cnn = make_vit(), make_cnn()
     result, _ = run(vit, cnn, count=10, batch_size=10)  # one batch: nothing is averaged
     images = some_images(10)
-    attention, outputs = Tap("blocks.0.attn", "attention"), Tap("blocks.0.attn.proj", "input")
+    attention, outputs = (
+        HookPoint("blocks.0.attn", "attention"),
+        HookPoint("blocks.0.attn.proj", "input"),
+    )
     of_vit = activations(vit, images, attention, outputs)
     layers = ("maxpool", "layer1.0", "layer1.1", "layer2.0")
-    of_cnn = activations(cnn, images, *(Tap(layer) for layer in layers))
+    of_cnn = activations(cnn, images, *(HookPoint(layer) for layer in layers))
     weights = torch.tensor(of_vit[attention])
     distances = attention_distance(weights, 4, 4, 4.0, 1).mean(dim=0).numpy()
     np.testing.assert_allclose(result.arrays["distance/vit"].values, distances, atol=1e-4)
@@ -124,7 +131,7 @@ def test_cka_is_that_of_the_chosen_heads_outputs_with_early_cnn_layers():
     expected = np.array(
         [
             [
-                linear_cka(heads[:, :, order[i : i + 3]].reshape(10, -1), of_cnn[Tap(layer)])
+                linear_cka(heads[:, :, order[i : i + 3]].reshape(10, -1), of_cnn[HookPoint(layer)])
                 for layer in layers
             ]
             for i in range(4)
@@ -152,10 +159,10 @@ def test_hsic_is_averaged_over_batches_before_the_ratio():
     sums = np.zeros((3,))
     for first in (0, 6):
         images = some_images(12)[first : first + 6]
-        outputs = Tap("blocks.0.attn.proj", "input")
+        outputs = HookPoint("blocks.0.attn.proj", "input")
         heads = activations(vit, images, outputs)[outputs].reshape(6, 17, 6, 4)
         chosen = heads[:, :, subsets[0] == 1].reshape(6, -1)
-        layer = activations(cnn, images, Tap("layer1.0"))[Tap("layer1.0")]
+        layer = activations(cnn, images, HookPoint("layer1.0"))[HookPoint("layer1.0")]
         grams = [centred_gram(torch.tensor(v)).values for v in (chosen, layer)]
         hsic = pairwise_hsic(torch.stack(grams), 6).numpy()
         sums += [hsic[0, 1], hsic[0, 0], hsic[1, 1]]

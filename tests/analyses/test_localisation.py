@@ -10,7 +10,7 @@ from torch import nn
 
 from tests.analyses.cells import cell, column_labels, row_labels
 from zoo.analyses import localisation
-from zoo.analyses.base import Settings
+from zoo.analyses.engine import compare_models
 from zoo.analyses.localisation import (
     HsicSums,
     cut_patches,
@@ -18,9 +18,9 @@ from zoo.analyses.localisation import (
     spread_places,
     stacked_grams,
 )
-from zoo.engine import compare_models
+from zoo.config import Settings
+from zoo.figures import style
 from zoo.models.files import describe_module
-from zoo.report import style
 
 SIDE = 16
 

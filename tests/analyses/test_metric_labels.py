@@ -3,10 +3,10 @@
 import pytest
 
 from zoo.analyses import ANALYSES
+from zoo.analyses.engine import compare_models
 from zoo.analyses.metric_labels import LABELS, metric_label
 from zoo.config import Settings
-from zoo.engine import compare_models
-from zoo.report.islands import split_name
+from zoo.report.viewer_data import split_name
 
 
 def test_every_metric_of_a_comparison_has_a_label(make_model, digit_images):

@@ -6,11 +6,11 @@ import timm
 import torch
 from torch import nn
 
-from tests.analyses.test_linear_cka import reference_cka
-from zoo.analyses.measures.linear_cka import linear_cka
+from tests.measures.test_linear_cka import reference_cka
+from zoo.analyses.engine import compare_models
 from zoo.config import Settings
-from zoo.engine import compare_models
 from zoo.errors import UserError
+from zoo.measures.linear_cka import linear_cka
 from zoo.models.build import build
 from zoo.models.files import describe_module, load_model, save_model
 

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from zoo.analyses import probes
-from zoo.analyses.places import choose_images
+from zoo.analyses.engine import compare_models
 from zoo.analyses.probed_layers import pixel_features
-from zoo.analyses.ridge import fit_layers
 from zoo.config import Settings
 from zoo.data.sampling import stratified_split
 from zoo.data.subsets import load_subset
-from zoo.engine import compare_models
+from zoo.measures.ridge import fit_layers
+from zoo.study.spatial_layout import choose_images
 
 
 def run(models, images, labels, references=False):

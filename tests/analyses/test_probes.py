@@ -10,8 +10,11 @@ from sklearn.linear_model import Ridge
 from torch import nn
 
 from zoo.analyses import probed_layers, probes
+from zoo.analyses.engine import compare_models
 from zoo.analyses.probed_layers import regular_places
-from zoo.analyses.ridge import (
+from zoo.config import Settings
+from zoo.data.sampling import stratified_split
+from zoo.measures.ridge import (
     PENALTIES,
     few_shot_images,
     fit_layers,
@@ -19,9 +22,6 @@ from zoo.analyses.ridge import (
     ridge_probe,
     solve_ridge,
 )
-from zoo.config import Settings
-from zoo.data.sampling import stratified_split
-from zoo.engine import compare_models
 from zoo.models.build import build
 from zoo.models.files import describe_module
 from zoo.models.preprocess import preprocess

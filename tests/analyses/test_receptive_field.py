@@ -6,14 +6,15 @@ import torch
 from torch import nn
 
 from tests.analyses.cells import cell
-from tests.report.test_style import assert_legible
+from tests.figures.test_style import assert_legible
 from zoo.analyses import receptive_field
-from zoo.analyses.base import Array, Result, Settings
+from zoo.analyses.engine import compare_models
 from zoo.analyses.receptive_field import gradient_map, receptive_fields
 from zoo.analyses.receptive_field_figures import draw_maps
-from zoo.capture import Tap
-from zoo.engine import compare_models
+from zoo.capture import HookPoint
+from zoo.config import Settings
 from zoo.models.files import describe_module
+from zoo.study.results import Array, Result
 
 SIDE = 16
 
@@ -66,7 +67,7 @@ def images(n=3, side=SIDE):
 
 @pytest.mark.parametrize("depth", [1, 2, 4])
 def test_the_field_of_stacked_binomial_kernels_is_the_binomial_kernel(depth):
-    tap = Tap(str(depth - 1))
+    tap = HookPoint(str(depth - 1))
     found, problems = receptive_fields(binomial_stack(depth), images(), {tap: at(8, 8)})
     row = np.array([math.comb(2 * depth, k) for k in range(2 * depth + 1)], dtype=float)
     expected = np.zeros((SIDE, SIDE))
@@ -81,14 +82,14 @@ def test_a_strided_stack_matches_repeated_convolution_in_numpy():
     first.weight.data = torch.rand(1, 1, 3, 3).expand(1, 3, 3, 3).clone()
     second = nn.Conv2d(1, 1, 3, padding=1, bias=False)
     second.weight.data = torch.rand(1, 1, 3, 3)
-    found, _ = receptive_fields(nn.Sequential(first, second), images(), {Tap("1"): at(4, 4)})
+    found, _ = receptive_fields(nn.Sequential(first, second), images(), {HookPoint("1"): at(4, 4)})
     a, b = first.weight.data[0, 0].numpy(), second.weight.data[0, 0].numpy()
     expected = np.zeros((SIDE, SIDE))
     for y in range(3):
         for x in range(3):
             top, left = 2 * (4 + y - 1) - 1, 2 * (4 + x - 1) - 1
             expected[top : top + 3, left : left + 3] += b[y, x] * a
-    np.testing.assert_allclose(found[Tap("1")], expected, rtol=1e-6)
+    np.testing.assert_allclose(found[HookPoint("1")], expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("absolute", ["before", "after"])
@@ -113,33 +114,35 @@ def test_the_field_of_a_network_that_is_not_linear_matches_finite_differences(ab
         values = slopes[:, c, row, column]
         mean = np.mean(np.abs(values)) if absolute == "before" else abs(np.mean(values))
         expected[row, column] += mean / 3
-    tap = Tap("blocks.1")
+    tap = HookPoint("blocks.1")
     found, _ = receptive_fields(module, x, {tap: at(3, 3)}, absolute=absolute, batch_size=1)
     np.testing.assert_allclose(found[tap], expected, rtol=1e-5, atol=1e-9)
 
 
 def test_how_the_images_are_split_into_passes_changes_nothing():
-    module, place = Net(), {Tap("blocks.2"): at(8, 8)}
+    module, place = Net(), {HookPoint("blocks.2"): at(8, 8)}
     for absolute in ("before", "after"):
         whole, _ = receptive_fields(module, images(5), place, absolute=absolute)
         parts, _ = receptive_fields(module, images(5), place, absolute=absolute, batch_size=2)
-        np.testing.assert_allclose(whole[Tap("blocks.2")], parts[Tap("blocks.2")], rtol=1e-4)
+        np.testing.assert_allclose(
+            whole[HookPoint("blocks.2")], parts[HookPoint("blocks.2")], rtol=1e-4
+        )
 
 
 def test_an_activation_in_place_is_not_part_of_the_layer_before_it():
     torch.manual_seed(0)
     conv = nn.Conv2d(3, 4, 3, padding=1)
-    alone, _ = receptive_fields(nn.Sequential(conv), images(), {Tap("0"): at(8, 8)})
+    alone, _ = receptive_fields(nn.Sequential(conv), images(), {HookPoint("0"): at(8, 8)})
     followed = nn.Sequential(conv, nn.ReLU(inplace=True))
-    found, _ = receptive_fields(followed, images(), {Tap("0"): at(8, 8)})
-    np.testing.assert_array_equal(found[Tap("0")], alone[Tap("0")])
+    found, _ = receptive_fields(followed, images(), {HookPoint("0"): at(8, 8)})
+    np.testing.assert_array_equal(found[HookPoint("0")], alone[HookPoint("0")])
 
 
 def test_the_networks_modes_and_gradients_are_left_as_they_were():
     module = Net()
     module.train()
     module.blocks[1].eval()
-    receptive_fields(module, images(), {Tap("blocks.2"): at(8, 8)})
+    receptive_fields(module, images(), {HookPoint("blocks.2"): at(8, 8)})
     assert module.training
     assert not module.blocks[1].training
     assert all(p.grad is None for p in module.parameters())
@@ -148,10 +151,10 @@ def test_the_networks_modes_and_gradients_are_left_as_they_were():
 def test_a_feature_that_sums_to_a_constant_is_named():
     module = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.GroupNorm(1, 4, affine=False))
     found, problems = receptive_fields(
-        module, images(side=1), {Tap("0"): at(0, 0), Tap("1"): at(0, 0)}
+        module, images(side=1), {HookPoint("0"): at(0, 0), HookPoint("1"): at(0, 0)}
     )
-    assert list(found) == [Tap("0")]
-    assert "same sum over channels" in problems[Tap("1")]
+    assert list(found) == [HookPoint("0")]
+    assert "same sum over channels" in problems[HookPoint("1")]
 
 
 def test_opposite_signs_cancel_only_where_images_are_averaged_first():

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from zoo.analyses import residuals
-from zoo.analyses.base import Settings
+from zoo.analyses.engine import compare_models
 from zoo.analyses.residuals import norm_ratio, token_cosine
-from zoo.engine import compare_models
+from zoo.config import Settings
 from zoo.models.files import describe_module
 from zoo.models.preprocess import preprocess
 
@@ -113,7 +113,7 @@ def test_a_vits_maps_are_means_over_all_images_whatever_the_batch(make_model, di
     images, _ = digit_images
     model = make_model("vit", "v")
     result = compare([model], images, batch_size=16)
-    again = compare([make_model("vit", "v")], images, batch_size=60)
+    retry_on_conflict = compare([make_model("vit", "v")], images, batch_size=60)
     block = model.module.blocks[1]
     seen = []
     block.register_forward_pre_hook(lambda _, args: seen.append(args[0].clone()))
@@ -132,7 +132,7 @@ def test_a_vits_maps_are_means_over_all_images_whatever_the_batch(make_model, di
         row = result.arrays[f"{name}/v"].values[1]
         np.testing.assert_allclose(row, values.mean(dim=0).numpy(), rtol=1e-4)
         table = result.arrays[f"{name}/v"].values
-        np.testing.assert_allclose(table, again.arrays[f"{name}/v"].values, rtol=1e-5)
+        np.testing.assert_allclose(table, retry_on_conflict.arrays[f"{name}/v"].values, rtol=1e-5)
 
 
 def test_cls_and_patches_are_rated_apart(make_model, digit_images):

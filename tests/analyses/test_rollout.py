@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zoo.analyses.base import Grid
 from zoo.analyses.rollout import attention_rollout, rollout_step, token_maps
+from zoo.study.networks import Grid
 
 
 def random_weights(seed: int, *shape: int) -> torch.Tensor:
@@ -78,7 +78,7 @@ def test_rollout_refuses_what_is_no_stack_of_weights():
 
 def test_maps_are_read_from_the_class_token_or_from_all_patches():
     rows = torch.arange(2 * 8 * 8, dtype=torch.float64).view(2, 8, 8)
-    grid = Grid(prefix=2, height=2, width=3, patch=4.0)
+    grid = Grid(num_prefix_tokens=2, height=2, width=3, patch=4.0)
     by_class = token_maps(rows, grid, class_token=True)
     by_mean = token_maps(rows, grid, class_token=False)
     for image in range(2):

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from zoo.analyses import places, similarity
-from zoo.analyses.measures import MEASURES, DegenerateError
+from zoo.analyses import similarity
+from zoo.analyses.engine import compare_models
 from zoo.config import Settings
-from zoo.engine import compare_models
+from zoo.measures.table import MEASURES, DegenerateError
 from zoo.models.preprocess import preprocess
+from zoo.study import spatial_layout
 
 
 def run(models, images, **settings):
@@ -104,7 +105,7 @@ def test_at_most_the_stated_number_of_images_is_used_and_noted(pair, digit_image
     images = digit_images[0]
     result = run(pair, images).results["similarity"]
     assert "measured on 40 of 60 images, drawn at random" in result.notes
-    chosen = places.choose_images(60, 40, seed=0)
+    chosen = spatial_layout.choose_images(60, 40, seed=0)
     x, y = (features(model, images[chosen])[1] for model in pair)
     expected = MEASURES["procrustes"](x, y)
     assert result.arrays["procrustes/a__b"].values[1, 1] == pytest.approx(expected, abs=1e-4)

@@ -87,7 +87,7 @@ def project(
     from zoo.registry.resolve import resolve
     from zoo.registry.store import open_store
     from zoo.registry.tracking import TrackingCallback
-    from zoo.variants import Variant, train_variant
+    from zoo.training.variants import Variant, train_variant
 
     root = tmp_path_factory.mktemp("project")
     known = load_params(ROOT / "params.yaml")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.report.names import LAYERS
-from zoo.report.labels import choose_labels
+from zoo.figures.labels import choose_labels
 
 SCRIPT = Path(__file__).parent.parent.parent / "zoo" / "report" / "report.js"
 PIXELS = 13  # from one label of the page to the next

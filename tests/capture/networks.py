@@ -70,11 +70,11 @@ def branches_of(module):
     return find_branches(module, trace(module, image()), image())
 
 
-def seen(module, *taps, n=2):
+def seen(module, *hook_points, n=2):
     values = {}
     with (
         torch.inference_mode(),
-        observe(module, taps, lambda tap, v: values.setdefault(tap, v.clone())),
+        observe(module, hook_points, lambda tap, v: values.setdefault(tap, v.clone())),
     ):
         module(image(n))
-    return [values[tap] for tap in taps]
+    return [values[tap] for tap in hook_points]

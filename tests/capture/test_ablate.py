@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from tests.capture.networks import SIDE, branches_of, image, residual_net, seen, tiny
-from zoo.capture import Tap
+from zoo.capture import HookPoint
 from zoo.capture.ablate import ablated
 from zoo.models.build import NoSkipBlock
 
@@ -12,7 +12,7 @@ def test_without_its_branches_a_vits_block_hands_on_its_input():
     module = tiny("vit")
     found = branches_of(module)
     with ablated(module, [b for b in found if b.block == "blocks.1"], "branch"):
-        before, after = seen(module, Tap("blocks.1", "input"), Tap("blocks.1"))
+        before, after = seen(module, HookPoint("blocks.1", "input"), HookPoint("blocks.1"))
     assert torch.equal(before, after)
 
 
@@ -20,7 +20,7 @@ def test_without_its_skips_a_vits_block_is_the_block_built_without_them():
     module = tiny("vit")
     found = branches_of(module)
     with ablated(module, [b for b in found if b.block == "blocks.1"], "skip"):
-        before, after = seen(module, Tap("blocks.1", "input"), Tap("blocks.1"))
+        before, after = seen(module, HookPoint("blocks.1", "input"), HookPoint("blocks.1"))
     with torch.inference_mode():
         torch.testing.assert_close(after, NoSkipBlock(module.blocks[1])(before))
 
@@ -31,7 +31,7 @@ def test_a_cnns_block_without_a_part_is_the_activation_of_the_other(index, part)
     module = residual_net()
     block = module[1][index]
     with ablated(module, [branches_of(module)[index]], part):
-        before, after = seen(module, Tap(f"1.{index}", "input"), Tap(f"1.{index}"))
+        before, after = seen(module, HookPoint(f"1.{index}", "input"), HookPoint(f"1.{index}"))
     with torch.inference_mode():
         left = block.skip(before) if part == "branch" else block.branch(before)
     torch.testing.assert_close(after, left.relu())
@@ -41,7 +41,7 @@ def test_only_the_chosen_call_of_a_shared_part_is_zeroed():
     module = tiny("mixer", embed_dim=16, num_blocks=2)
     second = branches_of(module)[1]
     with ablated(module, [second], "branch"):
-        x, y = seen(module, Tap("blocks.0", "input"), Tap("blocks.0"))
+        x, y = seen(module, HookPoint("blocks.0", "input"), HookPoint("blocks.0"))
     block = module.blocks[0]
     with torch.inference_mode():
         mixed = block.mlp_tokens(block.norm1(x).transpose(1, 2)).transpose(1, 2)

@@ -9,7 +9,7 @@ import torchvision
 from torch import nn
 from torch.nn import functional
 
-from zoo.capture import Tap, observe, trace
+from zoo.capture import HookPoint, observe, trace
 from zoo.capture.attention import AttentionRecorder, multihead_weights
 
 SMALL = {"img_size": 16, "patch_size": 4, "embed_dim": 16, "depth": 2, "num_heads": 2}
@@ -69,8 +69,11 @@ def capture(model: nn.Module, images: torch.Tensor) -> tuple[dict[str, torch.Ten
     """Weights of every attention layer, and the model's output beside."""
     weights: dict[str, torch.Tensor] = {}
     layers = trace(model, images[:1]).attention
-    taps = [Tap(layer, "attention") for layer in layers]
-    with torch.inference_mode(), observe(model, taps, lambda t, w: weights.update({t.layer: w})):
+    hook_points = [HookPoint(layer, "attention") for layer in layers]
+    with (
+        torch.inference_mode(),
+        observe(model, hook_points, lambda t, w: weights.update({t.layer: w})),
+    ):
         output = model(images)
     assert tuple(weights) == layers
     return weights, output

@@ -3,7 +3,7 @@ import timm
 import torch
 
 from tests.capture.networks import SIDE, Plain, branches_of, conv_net, residual_net, seen, tiny
-from zoo.capture import Tap, trace
+from zoo.capture import HookPoint, trace
 from zoo.capture.branches import Branch, find_branches
 from zoo.models.build import NoSkipBlock
 
@@ -13,24 +13,30 @@ def test_a_vits_sums_are_found_after_layer_scale():
     found = branches_of(module)
     assert found[:2] == (
         Branch(
-            "blocks.0", "attention", Tap("blocks.0", "input"), Tap("blocks.0.drop_path1", "output")
+            "blocks.0",
+            "attention",
+            HookPoint("blocks.0", "input"),
+            HookPoint("blocks.0.drop_path1", "output"),
         ),
         Branch(
-            "blocks.0", "mlp", Tap("blocks.0.norm2", "input"), Tap("blocks.0.drop_path2", "output")
+            "blocks.0",
+            "mlp",
+            HookPoint("blocks.0.norm2", "input"),
+            HookPoint("blocks.0.drop_path2", "output"),
         ),
     )
     assert [b.kind for b in found] == ["attention", "mlp"] * 2
-    added, scaled = seen(module, found[0].output, Tap("blocks.0.attn"))
+    added, scaled = seen(module, found[0].output, HookPoint("blocks.0.attn"))
     torch.testing.assert_close(added, 0.3 * scaled)
 
 
 def test_a_sum_is_found_though_it_is_made_in_place_and_its_skip_is_projected():
     module = residual_net()
     same, projected = branches_of(module)
-    assert same == Branch("1.0", "residual", Tap("1.0", "input"), Tap("1.0.norm"))
-    assert projected == Branch("1.1", "residual", Tap("1.1.project"), Tap("1.1.norm"))
+    assert same == Branch("1.0", "residual", HookPoint("1.0", "input"), HookPoint("1.0.norm"))
+    assert projected == Branch("1.1", "residual", HookPoint("1.1.project"), HookPoint("1.1.norm"))
     for branch in (same, projected):
-        z, f, output = seen(module, branch.skip, branch.output, Tap(branch.block))
+        z, f, output = seen(module, branch.skip, branch.output, HookPoint(branch.block))
         torch.testing.assert_close((z + f).relu(), output)
 
 
@@ -67,8 +73,8 @@ def test_a_branch_of_zeros_is_found_once_and_zeros_add_up_to_no_other():
         torch.nn.init.zeros_(part.weight)
         torch.nn.init.zeros_(part.bias)
     assert [(b.kind, b.skip) for b in branches_of(module)[:2]] == [
-        ("attention", Tap("blocks.0", "input")),
-        ("mlp", Tap("blocks.0.norm2", "input")),
+        ("attention", HookPoint("blocks.0", "input")),
+        ("mlp", HookPoint("blocks.0.norm2", "input")),
     ]
     assert len(branches_of(module)) == 4
 

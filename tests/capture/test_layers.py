@@ -4,7 +4,7 @@ import torch
 import torchvision
 from torch import nn
 
-from zoo.capture import Tap, observe, select_layers, trace
+from zoo.capture import HookPoint, observe, select_layers, trace
 from zoo.capture.layers import find_blocks
 from zoo.errors import UserError
 from zoo.models.build import build
@@ -29,17 +29,17 @@ class OutOfOrder(nn.Module):
 def test_layers_are_named_in_the_order_of_their_outputs():
     found = trace(OutOfOrder(), IMAGE)
     assert [layer.name for layer in found] == ["first", "act", "act#2", "last"]
-    assert found.silent == ("unused",)
+    assert found.without_output == ("unused",)
 
 
 def test_each_call_of_a_module_that_runs_twice_has_its_own_value():
     model = OutOfOrder()
     seen = {}
-    taps = [Tap("act"), Tap("act#2"), Tap("last", "input")]
-    with observe(model, taps, seen.setdefault):
+    hook_points = [HookPoint("act"), HookPoint("act#2"), HookPoint("last", "input")]
+    with observe(model, hook_points, seen.setdefault):
         model(IMAGE)
         model(IMAGE)
-    assert set(seen) == set(taps)
+    assert set(seen) == set(hook_points)
 
 
 def test_a_value_is_seen_before_an_in_place_successor_changes_it():
@@ -49,17 +49,19 @@ def test_a_value_is_seen_before_an_in_place_successor_changes_it():
     with (
         torch.no_grad(),
         observe(
-            model, [Tap("1"), Tap("2", "input")], lambda t, v: seen.update({t: v.min().item()})
+            model,
+            [HookPoint("1"), HookPoint("2", "input")],
+            lambda t, v: seen.update({t: v.min().item()}),
         ),
     ):
         model(IMAGE)
-    assert seen[Tap("1")] < 0
-    assert seen[Tap("2", "input")] < 0
+    assert seen[HookPoint("1")] < 0
+    assert seen[HookPoint("2", "input")] < 0
 
 
 def test_hooks_are_gone_afterwards_even_after_an_error():
     model = OutOfOrder()
-    with pytest.raises(RuntimeError), observe(model, [Tap("first")], lambda *_: None):
+    with pytest.raises(RuntimeError), observe(model, [HookPoint("first")], lambda *_: None):
         model(torch.zeros(1, 3, 2, 2))
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
     trace(model, IMAGE)
@@ -127,12 +129,15 @@ def test_windows_are_put_together_and_a_table_is_no_layer():
         ("inner", (4, 8)),
         ("pool", (2,)),
     ]
-    assert found.silent == ("table",)
+    assert found.without_output == ("table",)
     seen = {}
-    with torch.no_grad(), observe(model, [Tap("inner")], lambda tap, v: seen.update({tap: v})):
+    with (
+        torch.no_grad(),
+        observe(model, [HookPoint("inner")], lambda tap, v: seen.update({tap: v})),
+    ):
         model(images)
         windows = model.cut(images).transpose(1, 2)
-        assert torch.equal(seen[Tap("inner")], model.inner(windows))
+        assert torch.equal(seen[HookPoint("inner")], model.inner(windows))
 
 
 def test_a_network_without_blocks_is_shown_by_all_its_layers():
@@ -173,8 +178,8 @@ def test_an_input_that_does_not_fit_is_named():
         trace(model, IMAGE)
     with (
         pytest.raises(UserError, match="no layer 'nothing'"),
-        observe(model, [Tap("nothing")], print),
+        observe(model, [HookPoint("nothing")], print),
     ):
         pass
     with pytest.raises(ValueError, match="expected a tap of kind"):
-        Tap("head", "gradient")
+        HookPoint("head", "gradient")

@@ -4,9 +4,10 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from zoo.analyses.base import Array, Grid, Result
 from zoo.claims import judge
 from zoo.config import Settings
+from zoo.study.networks import Grid
+from zoo.study.results import Array, Result
 
 LAYERS = ("stem", "b.0", "b.1", "b.2", "b.3", "b.4", "head")
 ROLES = dict(zip(LAYERS, ["stem", *["block"] * 5, "head"], strict=True))

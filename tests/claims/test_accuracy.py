@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tests.claims.made import CNN, LESS_AND_MORE, VIT, arrays, subject, verdicts
-from zoo.analyses.intervals import independent_difference, paired_difference
+from zoo.measures.intervals import independent_difference, paired_difference
 
 
 def accuracy(**changed):

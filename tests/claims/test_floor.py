@@ -6,10 +6,10 @@ import json
 import numpy as np
 import pytest
 
+from zoo.analyses.engine import compare_models
 from zoo.claims import CLAIMS, judge
 from zoo.claims.base import Measurement, Verdict
 from zoo.config import Settings
-from zoo.engine import compare_models
 from zoo.models.files import LoadedModel, describe_module
 from zoo.models.untrained import untrained_network
 

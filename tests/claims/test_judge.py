@@ -10,9 +10,9 @@ from tests.capture.networks import Residual
 from tests.claims.made import CNN, VIT, metrics, subject, verdicts
 from tests.test_imports import ROOT
 from zoo.analyses import ANALYSES
+from zoo.analyses.engine import compare_models
 from zoo.claims import CLAIMS, judge
 from zoo.config import Settings
-from zoo.engine import compare_models
 from zoo.models.build import build
 from zoo.models.files import describe_module
 

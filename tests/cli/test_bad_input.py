@@ -11,18 +11,18 @@ import torch
 from filelock import FileLock
 
 from zoo.api import compare
-from zoo.classifiers import with_new_classifier
 from zoo.config import TrainConfig
 from zoo.data.sources import load_source
 from zoo.data.subsets import load_subset
 from zoo.device import parse_device
 from zoo.errors import UserError
+from zoo.experiments.classifiers import with_new_classifier
 from zoo.models.files import load_model, save_model
 from zoo.models.predict import probabilities
 from zoo.registry import comparisons, lookup
 from zoo.registry.resolve import fetch_model, resolve
 from zoo.registry.store import open_store
-from zoo.train import train
+from zoo.training.loop import train
 
 
 def test_too_few_classes_or_images_in_a_folder_are_named(tmp_path):

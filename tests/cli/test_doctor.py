@@ -15,9 +15,9 @@ import pytest
 import yaml
 from filelock import FileLock
 
-from zoo import doctor
-from zoo.doctor import Check, check_data, check_dvc, check_leftovers, check_params, examine
 from zoo.errors import UserError
+from zoo.registry import doctor
+from zoo.registry.doctor import Check, check_data, check_dvc, check_leftovers, check_params, examine
 from zoo.registry.health import check_store
 
 ROOT = Path(__file__).parent.parent.parent

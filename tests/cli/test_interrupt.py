@@ -27,7 +27,8 @@ SLOWED = (
 SOON = "import zoo.cli.progress as p; p.PLAIN_SECONDS = 0.05; "
 ZOO = SOON + "from zoo.cli import main; main()"
 TRAIN = SOON + (
-    "import runpy, zoo.train; zoo.train.train.__kwdefaults__['checkpoint_seconds'] = 0.0; "
+    "import runpy; from zoo.training import loop; "
+    "loop.train.__kwdefaults__['checkpoint_seconds'] = 0.0; "
     "runpy.run_module('pipelines.train', run_name='__main__')"
 )
 

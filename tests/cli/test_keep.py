@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from zoo.cli import cli
-from zoo.registry.place import DATABASE
+from zoo.registry.local_database import DATABASE
 from zoo.registry.store import open_store
 
 ZOO = "from zoo.cli import main; main()"

@@ -62,7 +62,7 @@ MET = {
         ": expected …, got",
         "unknown compare.pairs entry (no variant of `study`)",
     ],
-    "test_engine.py::test_bad_input_is_named": ["expected at least … images, got"],
+    "analyses/test_engine.py::test_bad_input_is_named": ["expected at least … images, got"],
 }
 
 

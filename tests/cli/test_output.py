@@ -32,7 +32,7 @@ def test_no_name_number_or_digest_is_cut_on_a_narrow_terminal(monkeypatch, capsy
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     columns = ("model", "version", "parameters", "data", "digest", "test accuracy")
     row = ("resnet18-medium-on-cifar10", 12, 11173962, "digits medium", "9f" * 6, 0.9749)
-    print_table(columns, [row, row], spared=("parameters", "data"))
+    print_table(columns, [row, row], droppable_columns=("parameters", "data"))
     out, err = capsys.readouterr()
     lines = click.unstyle(out).splitlines()
     assert "model" in out

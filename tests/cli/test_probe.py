@@ -44,7 +44,7 @@ def test_a_narrow_terminal_does_without_the_untrained_network(zoo, models, monke
     asked = {}
     monkeypatch.setattr("zoo.cli.output.print_table", lambda *_, **known: asked.update(known))
     zoo("probe", "models/vit-gap-large")
-    assert asked["spared"] == [
+    assert asked["droppable_columns"] == [
         "untrained, mean over places, 10-shot", "untrained, mean over places, all",
     ]  # fmt: skip
 

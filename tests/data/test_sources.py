@@ -31,8 +31,8 @@ def test_digits_are_real_images_with_their_labels():
     image = source.train.read(0)
     assert (image.shape, image.dtype) == ((8, 8, 3), np.uint8)
     assert image.max() > 200
-    again = load_source("digits", None)
-    assert np.array_equal(source.test.labels, again.test.labels)
+    retry_on_conflict = load_source("digits", None)
+    assert np.array_equal(source.test.labels, retry_on_conflict.test.labels)
 
 
 @pytest.mark.parametrize(

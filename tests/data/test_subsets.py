@@ -42,9 +42,9 @@ def test_subsets_are_nested_held_out_and_reproducible(tmp_path):
     assert small < medium < full
     assert not full & validation
     assert len(full) + len(validation) == 1438
-    again = build(tmp_path / "b", {"small": 50})
-    assert again["small"].digest == infos["small"].digest
-    assert again["test"].digest == infos["test"].digest
+    retry_on_conflict = build(tmp_path / "b", {"small": 50})
+    assert retry_on_conflict["small"].digest == infos["small"].digest
+    assert retry_on_conflict["test"].digest == infos["test"].digest
     other = build(tmp_path / "c", {"small": 50}, seed=1)
     assert other["small"].digest != infos["small"].digest
 

@@ -12,7 +12,7 @@ from torchvision.models import get_model, get_model_weights
 from zoo.errors import UserError
 from zoo.models import factories
 from zoo.models.files import load_model, save_model
-from zoo.models.imported import Given, import_model, read_weights
+from zoo.models.imported import ImportOptions, import_model, read_weights
 
 
 @pytest.fixture(autouse=True)
@@ -40,15 +40,17 @@ def comes_back(imported, folder):
 
 
 def test_a_timm_model_with_given_weights_comes_back_bit_for_bit(vit, weights, folder):
-    imported = import_model("timm:test_vit", "vit", Given(weights=weights))
+    imported = import_model("timm:test_vit", "vit", ImportOptions(weights=weights))
     loaded, x = comes_back(imported, folder), torch.randn(1, 3, 160, 160)
     assert torch.equal(loaded.module(x), vit(x))
     assert loaded.spec.class_names[999].startswith("toilet tissue")
 
 
 def test_a_tag_says_whose_weights_a_file_holds_and_no_tag_says_nothing(weights):
-    tagged = import_model("timm:test_vit.r160_in1k", "vit", Given(weights=weights)).spec.origin
-    plain = import_model("timm:test_vit", "vit", Given(weights=weights)).spec.origin
+    tagged = import_model(
+        "timm:test_vit.r160_in1k", "vit", ImportOptions(weights=weights)
+    ).spec.origin
+    plain = import_model("timm:test_vit", "vit", ImportOptions(weights=weights)).spec.origin
     assert tagged["licence"] == "apache-2.0"
     assert tagged["url"] == "https://huggingface.co/timm/test_vit.r160_in1k"
     assert set(plain) == {"source", "weights_sha256"}
@@ -57,7 +59,7 @@ def test_a_tag_says_whose_weights_a_file_holds_and_no_tag_says_nothing(weights):
 def test_a_fine_tuned_classifier_is_kept(folder):
     module = timm.create_model("test_vit", num_classes=3).eval()
     save_file(module.state_dict(), folder / "fine.safetensors")
-    given = Given(weights=folder / "fine.safetensors", class_names=["a", "b", "c"])
+    given = ImportOptions(weights=folder / "fine.safetensors", class_names=["a", "b", "c"])
     loaded, x = (
         comes_back(import_model("timm:test_vit", "v", given), folder),
         torch.randn(1, 3, 160, 160),
@@ -65,13 +67,13 @@ def test_a_fine_tuned_classifier_is_kept(folder):
     assert torch.equal(loaded.module(x), module(x))
     assert loaded.spec.class_names == ["a", "b", "c"]
     with pytest.raises(UserError, match="the weights do not fit it"):
-        import_model("timm:test_vit", "v", Given(weights=folder / "fine.safetensors"))
+        import_model("timm:test_vit", "v", ImportOptions(weights=folder / "fine.safetensors"))
 
 
 def test_no_classes_mean_features(folder):
     module = timm.create_model("test_vit", num_classes=0).eval()
     save_file(module.state_dict(), folder / "features.safetensors")
-    given = Given(weights=folder / "features.safetensors", class_names=[])
+    given = ImportOptions(weights=folder / "features.safetensors", class_names=[])
     loaded, x = (
         comes_back(import_model("timm:test_vit", "v", given), folder),
         torch.randn(1, 3, 160, 160),
@@ -90,7 +92,7 @@ def test_a_folder_in_timms_format_comes_back_with_its_own_settings(folder):
     )
     saved = json.loads((folder / "mine" / "config.json").read_text())
     assert saved["architecture"] == "test_vit"
-    imported = import_model(f"local-dir:{folder / 'mine'}", "v", Given())
+    imported = import_model(f"local-dir:{folder / 'mine'}", "v", ImportOptions())
     loaded, x = comes_back(imported, folder), torch.randn(1, 3, 32, 32)
     assert torch.equal(loaded.module(x), module(x))
     spec = loaded.spec
@@ -105,7 +107,7 @@ def test_torchvision_weights_from_a_training_programs_file(folder):
     module = get_model("squeezenet1_1", num_classes=4).eval()
     wrapped = {f"module.{key}": value for key, value in module.state_dict().items()}
     torch.save({"state_dict": wrapped, "epoch": 3}, folder / "w.pth")
-    given = Given(weights=folder / "w.pth", class_names=list("abcd"))
+    given = ImportOptions(weights=folder / "w.pth", class_names=list("abcd"))
     imported = import_model("torchvision:squeezenet1_1", "s", given)
     loaded, x = comes_back(imported, folder), torch.randn(1, 3, 224, 224)
     assert torch.equal(loaded.module(x), module(x))
@@ -117,7 +119,7 @@ def test_torchvision_weights_from_a_training_programs_file(folder):
 def test_the_name_of_published_weights_says_how_to_preprocess(folder):
     module = get_model("mobilenet_v3_small")
     torch.save(module.state_dict(), folder / "w.pth")
-    given = Given(weights=folder / "w.pth")
+    given = ImportOptions(weights=folder / "w.pth")
     imported = import_model("torchvision:mobilenet_v3_small.IMAGENET1K_V1", "m", given)
     entry = get_model_weights("mobilenet_v3_small").IMAGENET1K_V1
     assert not imported.notes
@@ -127,7 +129,7 @@ def test_the_name_of_published_weights_says_how_to_preprocess(folder):
 def test_googlenets_classifiers_for_training_are_left_out(folder):
     module = get_model("googlenet", init_weights=False, aux_logits=True, transform_input=True)
     torch.save(module.state_dict(), folder / "w.pth")
-    imported = import_model("torchvision:googlenet", "g", Given(weights=folder / "w.pth"))
+    imported = import_model("torchvision:googlenet", "g", ImportOptions(weights=folder / "w.pth"))
     x = torch.randn(1, 3, 224, 224)
     assert torch.equal(imported.module(x), module.eval()(x))
     assert not any(name.startswith("aux") for name, _ in imported.module.named_modules())
@@ -152,7 +154,7 @@ def factory(folder, monkeypatch):
 
 
 def test_a_factory_of_ones_own(folder, factory):
-    given = Given(weights=folder / "own.pt", image_size=4, kwargs={"width": 5})
+    given = ImportOptions(weights=folder / "own.pt", image_size=4, kwargs={"width": 5})
     imported = import_model("zoo_own_nets:make", "mine", given)
     loaded, x = comes_back(imported, folder), torch.randn(2, 3, 4, 4)
     assert torch.equal(loaded.module(x), factory(x))
@@ -198,7 +200,7 @@ def test_what_cannot_be_imported_is_one_line(folder, factory, source, given, mes
     if "weights" in given:
         given = given | {"weights": folder / given["weights"]}
     with pytest.raises(UserError, match=message) as raised:
-        import_model(source, "m", Given(**given))
+        import_model(source, "m", ImportOptions(**given))
     assert len(str(raised.value)) < 700
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torchvision.models import get_model, get_model_weights
 
 from zoo.errors import UserError
-from zoo.models.imported import Given, import_model
+from zoo.models.imported import ImportOptions, import_model
 from zoo.models.preprocess import preprocess
 from zoo.models.pretrained import load_timm, only_tensors, timm_class_names, timm_spec
 
@@ -100,7 +100,7 @@ def test_weights_that_are_nowhere_are_one_line():
     with pytest.raises(UserError, match="not in the local cache and could not be downloaded"):
         load_timm(TIMM)
     with pytest.raises(UserError, match=r"squeezenet1_1-.*pth is not in torch's cache"):
-        import_model(f"torchvision:{TORCHVISION}", "s", Given())
+        import_model(f"torchvision:{TORCHVISION}", "s", ImportOptions())
 
 
 @pytest.mark.parametrize("name", ["test_vitt", "test_vit.nothing"])
@@ -112,7 +112,7 @@ def test_an_unknown_timm_model_gets_a_suggestion(name):
 def test_torchvision_weights_come_from_torchs_cache(caches):
     module = get_model(TORCHVISION).eval()
     torch.save(module.state_dict(), torch_cache(caches, TORCHVISION))
-    imported = import_model(f"torchvision:{TORCHVISION}", "squeeze", Given())
+    imported = import_model(f"torchvision:{TORCHVISION}", "squeeze", ImportOptions())
     x = torch.randn(1, 3, 224, 224)
     assert torch.equal(imported.module(x), module(x))
     spec, entry = imported.spec, get_model_weights(TORCHVISION).DEFAULT
@@ -136,7 +136,7 @@ def test_code_in_torchs_cache_does_not_run(caches, monkeypatch):
     monkeypatch.chdir(caches)
     torch.save({"features.0.weight": Evil()}, torch_cache(caches, TORCHVISION))
     with pytest.raises(UserError, match="could not be downloaded"):
-        import_model(f"torchvision:{TORCHVISION}", "s", Given())
+        import_model(f"torchvision:{TORCHVISION}", "s", ImportOptions())
     assert not (caches / "ran").exists()
 
 

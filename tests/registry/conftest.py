@@ -21,7 +21,7 @@ from zoo.files import write_json, write_text
 from zoo.models.build import build, count_parameters
 from zoo.models.files import save_model
 from zoo.models.spec import ModelSpec
-from zoo.registry.place import DATABASE
+from zoo.registry.local_database import DATABASE
 from zoo.registry.store import Store, open_store
 
 SIZE, CLASSES = 16, ["a", "b", "c"]

@@ -55,9 +55,9 @@ def test_a_comparison_whose_page_is_gone_is_fetched_again(ask, tmp_path):
     ask, computed = ask
     assert not ask().found
     (tmp_path / "out" / "report.html").unlink()
-    again = ask()
-    assert again.found
-    assert (again.folder / "report.html").read_text() == "<p>report</p>"
+    retry_on_conflict = ask()
+    assert retry_on_conflict.found
+    assert (retry_on_conflict.folder / "report.html").read_text() == "<p>report</p>"
     assert len(computed) == 1
 
 
@@ -66,9 +66,9 @@ def test_one_that_is_gone_in_the_registry_too_is_computed_again(ask, tmp_path):
     kept = local_folder(ask().run.artifacts)
     for folder in (kept, tmp_path / "out"):
         (folder / "report.html").unlink()
-    again = ask()
-    assert not again.found
-    assert (again.folder / "report.html").is_file()
+    retry_on_conflict = ask()
+    assert not retry_on_conflict.found
+    assert (retry_on_conflict.folder / "report.html").is_file()
     assert len(computed) == 2
 
 

@@ -19,7 +19,7 @@ from zoo.data.subsets import load_subset
 from zoo.errors import UserError
 from zoo.files import write_json, write_text
 from zoo.registry.comparisons import find_comparison, log_comparison
-from zoo.registry.faults import explained, redact
+from zoo.registry.faults import redact, translate_mlflow_errors
 from zoo.registry.images import fetch_images, store_images
 from zoo.registry.lookup import all_versions
 from zoo.registry.register import register
@@ -159,15 +159,15 @@ def test_a_new_registry_is_filled_again_from_the_folders_alone(store, database, 
     new.mkdir()
     shutil.copyfile(database, new / "mlflow.db")
     store = open_store(new)
-    again = [register(store, folder) for folder in folders]
-    assert all(entry.created for entry in again)
-    assert again == before
+    retry_on_conflict = [register(store, folder) for folder in folders]
+    assert all(entry.created for entry in retry_on_conflict)
+    assert retry_on_conflict == before
     assert resolve(store, "vit-small@best").version == 2
     assert [run.info.status for run in search_runs(store, TRAIN)] == ["FINISHED"] * 2
 
 
 @contextlib.contextmanager
-def silent():
+def without_output():
     """A server that takes every connection and never says a word."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -201,7 +201,7 @@ def failing():
 @pytest.mark.parametrize(
     ("server", "message"),
     [
-        (silent, r"no answer from .*\(2 tries of 1 s at most\): start it"),
+        (without_output, r"no answer from .*\(2 tries of 1 s at most\): start it"),
         (failing, "fails on its side, try after try: look into its log"),
     ],
 )
@@ -243,7 +243,7 @@ def test_a_database_that_cannot_be_written_is_told_without_its_sql(said):
         pytest.raises(
             UserError, match=r"^/zoo/mlflow\.db cannot be opened: expected a database fil"
         ),
-        explained("sqlite:////zoo/mlflow.db"),
+        translate_mlflow_errors("sqlite:////zoo/mlflow.db"),
     ):
         raise OperationalError("SELECT name FROM sqlite_master", (), sqlite3.OperationalError(said))
 
@@ -263,7 +263,7 @@ def test_credentials_stand_in_no_error_and_no_printed_store(root, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     store = open_store(root)
     assert "cr%40et" not in repr(store)
-    with pytest.raises(UserError) as raised, store.explained():
+    with pytest.raises(UserError) as raised, store.translate_mlflow_errors():
         raise MlflowException(f"call of {address}/api with me:pass-word-2 failed: http://a:b@c/d")
     assert str(raised.value).endswith("failed: http://c/d")
     # What a notebook shows of an error is all that leads to it.

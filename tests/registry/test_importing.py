@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from zoo.errors import UserError
-from zoo.models.imported import Given
+from zoo.models.imported import ImportOptions
 from zoo.registry.card import CARD
 from zoo.registry.importing import import_registered
 from zoo.registry.pull import pull
@@ -36,7 +36,9 @@ def given(root, vit, monkeypatch):
     """Weights in a project that is the working folder."""
     monkeypatch.chdir(root)
     save_file(vit.state_dict(), root / "vit.safetensors")
-    return Given(weights=root / "vit.safetensors", image_size=32, class_names=["a", "b", "c"])
+    return ImportOptions(
+        weights=root / "vit.safetensors", image_size=32, class_names=["a", "b", "c"]
+    )
 
 
 @pytest.fixture
@@ -45,7 +47,7 @@ def factory(root, given, monkeypatch):
     monkeypatch.setattr(sys, "path", list(sys.path))
     (root / "zoo_mine.py").write_text(CODE)
     torch.save(nn.Sequential(nn.Flatten(), nn.Linear(48, 3)).state_dict(), root / "mine.pt")
-    yield Given(weights=root / "mine.pt", image_size=4)
+    yield ImportOptions(weights=root / "mine.pt", image_size=4)
     sys.modules.pop("zoo_mine", None)
 
 
@@ -60,7 +62,11 @@ def test_an_imported_model_is_a_version_like_any_other(store, given, vit):
 def test_the_same_import_again_is_the_same_version(store, given):
     first, _ = import_registered(store, "timm:test_vit", "vit", given)
     again, _ = import_registered(store, "timm:test_vit", "vit", given)
-    assert (again.version, again.digest, again.created) == (1, first.digest, False)
+    assert (again.version, again.digest, again.created) == (
+        1,
+        first.digest,
+        False,
+    )
 
 
 def test_version_and_run_say_where_the_weights_are_from(store, given):

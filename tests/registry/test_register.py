@@ -167,11 +167,11 @@ def test_lost_files_come_back(store, make_folder):
     found = fetch_model(store, resolve(store, "vit-small")).parent
     for name in ("MLmodel", "data/model.safetensors"):
         (found / name).unlink()
-    again = register(store, folder)
-    assert (again.created, again.restored) == (False, True)
+    retry_on_conflict = register(store, folder)
+    assert (retry_on_conflict.created, retry_on_conflict.restored) == (False, True)
     assert fetch_model(store, resolve(store, "vit-small")).is_dir()
-    again = register(store, folder)
-    assert (again.created, again.restored) == (False, False)
+    retry_on_conflict = register(store, folder)
+    assert (retry_on_conflict.created, retry_on_conflict.restored) == (False, False)
 
 
 def test_a_new_version_of_a_model_that_was_logged_has_its_files(store, make_folder, caplog):
@@ -182,10 +182,10 @@ def test_a_new_version_of_a_model_that_was_logged_has_its_files(store, make_fold
     register(store, folder)
     store.client.delete_registered_model("vit-small")
     shutil.rmtree(store.root / "mlartifacts")
-    again = register(store, folder)
-    assert (again.created, again.restored) == (True, True)
+    retry_on_conflict = register(store, folder)
+    assert (retry_on_conflict.created, retry_on_conflict.restored) == (True, True)
     assert "vit-small version 1: its files were lost; restored from" in caplog.text
-    assert load("vit-small", store=store).digest == again.digest
+    assert load("vit-small", store=store).digest == retry_on_conflict.digest
 
 
 def test_a_damaged_folder_registers_nothing(store, make_folder):

@@ -99,7 +99,7 @@ def test_an_unreachable_server_is_named_without_credentials(root, monkeypatch):
         pytest.raises(
             UserError, match=r"no answer .*http://127\.0\.0\.1:9 \(1 tries of 30 s"
         ) as caught,
-        store.explained(),
+        store.translate_mlflow_errors(),
     ):
         store.experiment_id(TRAIN)
     assert "secret" not in str(caught.value)

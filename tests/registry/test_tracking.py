@@ -161,7 +161,7 @@ def test_the_training_loop_logs_the_history_that_register_reads(store, root, dig
     """The loop's rows, its CSV files and the adopted run agree, over a real training."""
     from zoo.config import Params
     from zoo.mapping import from_mapping
-    from zoo.variants import Variant, train_variant
+    from zoo.training.variants import Variant, train_variant
 
     params = from_mapping(
         Params,

@@ -15,15 +15,15 @@ from sklearn.datasets import load_digits
 
 from tests.report.page import Page
 from zoo.analyses import load_analysis
-from zoo.analyses.base import Settings
+from zoo.analyses.engine import compare_models
 from zoo.comparison import Comparison, file_name
-from zoo.engine import compare_models
+from zoo.config import Settings
+from zoo.figures.saving import save_figure
 from zoo.files import write_json
 from zoo.models.build import build, count_parameters
 from zoo.models.files import LoadedModel
 from zoo.models.spec import ModelSpec
 from zoo.report.html import render
-from zoo.report.saving import save_figure
 
 ANALYSES = ("cka", "attention-maps", "feature-maps")
 TINY_VIT = {"embed_dim": 32, "depth": 3, "num_heads": 2}

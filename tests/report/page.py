@@ -36,7 +36,7 @@ class Page(HTMLParser):
         hidden = {"script", "style"} - {tag}
         return " ".join(t for at, t in self.texts if at == tag or (not tag and at not in hidden))
 
-    def islands(self) -> dict[str, dict]:
+    def viewer_data(self) -> dict[str, dict]:
         scripts = iter(text for at, text in self.texts if at == "script")
         found = {}
         for attrs in self.all("script"):

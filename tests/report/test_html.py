@@ -29,9 +29,9 @@ def test_names_and_links_inside_the_page_lead_somewhere(page: Page):
     ids = {attrs["id"] for _, attrs in page.tags if "id" in attrs}
     named = {a["aria-labelledby"] for _, a in page.tags if "aria-labelledby" in a}
     inner = {a["href"][1:] for a in page.all("a") if a["href"].startswith("#")}
-    islands = {a["data-island"] for _, a in page.tags if "data-island" in a}
+    viewer_data = {a["data-island"] for _, a in page.tags if "data-island" in a}
     assert inner > {"main", "cka", "provenance"}
-    assert named | inner | islands <= ids
+    assert named | inner | viewer_data <= ids
 
 
 def test_headings_go_down_one_level_at_a_time(page: Page):
@@ -125,14 +125,14 @@ def test_interactive_parts_stand_where_their_arrays_are(page: Page):
     viewers = [attrs["data-island"] for _, attrs in page.tags if "data-island" in attrs]
     maps = ["images-attention-maps", "heat-attention-maps", "images-feature-maps"]
     assert viewers == ["heat-cka", *maps]
-    assert set(viewers) == set(page.islands())
+    assert set(viewers) == set(page.viewer_data())
 
 
 def test_every_map_is_drawn_on_a_scale_that_its_analysis_names(page: Page, saved_comparison: Path):
     report = json.loads((saved_comparison / "report.json").read_text())
     named = {scale["label"] for a in report["analyses"] for scale in a["scales"].values()}
-    islands = page.islands().values()
-    assert {m["measure"] for i in islands for m in i.get("maps", i.get("sets"))} == named
+    viewer_data = page.viewer_data().values()
+    assert {m["measure"] for i in viewer_data for m in i.get("maps", i.get("sets"))} == named
 
 
 def test_only_figures_that_the_heat_map_shows_too_are_folded(page: Page, change_report: Change):

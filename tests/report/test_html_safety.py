@@ -51,7 +51,7 @@ def test_names_that_look_like_markup_stay_text(
     assert [a.get("id") for a in evil.all("script")] == ["heat-cka", None]
     assert evil.all("b") == evil.open == []
     assert "<script>alert(1)</script>" in evil.text("h3")
-    heat = evil.islands()["heat-cka"]["maps"]
+    heat = evil.viewer_data()["heat-cka"]["maps"]
     assert {m["rows"]["model"] for m in heat} == set(names)
 
 

@@ -10,15 +10,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from zoo.analyses.about import About
 from zoo.analyses.accuracy import name_undecided, predictions
-from zoo.analyses.base import About, Accumulator, Array, NotApplicable, Result, Study, Subject
-from zoo.analyses.intervals import paired_difference
-from zoo.analyses.places import choose_images, example_input
 from zoo.capture.ablate import PARTS, ablated
 from zoo.capture.branches import Branch, find_branches
-from zoo.models.modes import evaluating
+from zoo.figures import style
+from zoo.measures.intervals import paired_difference
+from zoo.models.modes import eval_mode
 from zoo.models.preprocess import logits_of, model_input
-from zoo.report import style
+from zoo.study.accumulator import Accumulator, NotApplicable
+from zoo.study.networks import ComparedNetwork, Study
+from zoo.study.results import Array, Result
+from zoo.study.spatial_layout import choose_images, example_input
 
 ABOUT = About(
     name="ablation",
@@ -106,7 +109,7 @@ class _Ablation(Accumulator):
         notes, count = tuple(self.notes), len(self.images)
         return Result(names, self.arrays, self.metrics, self.labels, notes, count)
 
-    def _ablate(self, subject: Subject, branches: Sequence[Branch]) -> None:
+    def _ablate(self, subject: ComparedNetwork, branches: Sequence[Branch]) -> None:
         """Measure the accuracy that is lost without each block's branches, and its skips."""
         name, blocks = subject.name, subject.trace.of_role("block")
         sums = {block: [b for b in branches if b.block == block] for block in blocks}
@@ -129,11 +132,11 @@ class _Ablation(Accumulator):
         self.labels[f"block[{name}]"] = blocks
         self.arrays[f"accuracy_drop/{name}"] = Array(drops, ("part", f"block[{name}]", "end"))
 
-    def _predict(self, subject: Subject) -> NDArray[np.int64]:
+    def _predict(self, subject: ComparedNetwork) -> NDArray[np.int64]:
         predicted = []
         size = self.study.settings.batch_size
         module = subject.model.module
-        with torch.inference_mode(), evaluating(module):
+        with torch.inference_mode(), eval_mode(module):
             for start in range(0, len(self.images), size):
                 x = model_input(self.images[start : start + size], subject.model.spec, module)
                 predicted.append(predictions(logits_of(module(x))))

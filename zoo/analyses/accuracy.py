@@ -9,18 +9,12 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from zoo.analyses.base import (
-    About,
-    Accumulator,
-    Array,
-    Batch,
-    NotApplicable,
-    Result,
-    Study,
-    pair_name,
-)
-from zoo.analyses.intervals import paired_difference, wilson_interval
-from zoo.report import style
+from zoo.analyses.about import About
+from zoo.figures import style
+from zoo.measures.intervals import paired_difference, wilson_interval
+from zoo.study.accumulator import Accumulator, Batch, NotApplicable
+from zoo.study.networks import Study
+from zoo.study.results import Array, Result, pair_name
 
 ABOUT = About(
     name="accuracy",

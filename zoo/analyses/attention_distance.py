@@ -15,10 +15,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from zoo.analyses.attention_layers import Attending, attending_models
-from zoo.analyses.base import About, Accumulator, Array, Batch, Result, Scale, Study
-from zoo.capture.taps import Tap
-from zoo.report import style
+from zoo.analyses.about import About
+from zoo.capture.hook_points import HookPoint
+from zoo.figures import style
+from zoo.study.accumulator import Accumulator, Batch
+from zoo.study.attention_layers import Attending, attending_models
+from zoo.study.networks import Study
+from zoo.study.results import Array, Result, Scale
 
 ABOUT = About(
     name="attention-distance",
@@ -144,7 +147,9 @@ class DistanceSum:
     def add(self, weights: torch.Tensor) -> None:
         """Add the weights (n, heads, T, T) of a batch of images."""
         grid = self.grid
-        each = attention_distance(weights, grid.height, grid.width, grid.patch, grid.prefix)
+        each = attention_distance(
+            weights, grid.height, grid.width, grid.patch, grid.num_prefix_tokens
+        )
         values = each.double().cpu().numpy()
         defined = np.isfinite(values)
         self.total += np.where(defined, values, 0).sum(axis=0)
@@ -165,10 +170,10 @@ class _Distances(Accumulator):
         self.models, self.notes = models, notes
         self.sums = {s: {name: DistanceSum(m) for name in m.layers} for s, m in models.items()}
 
-    def taps(self, subject: int) -> list[Tap]:
-        return [Tap(name, "attention") for name in self.sums.get(subject, ())]
+    def hook_points(self, subject: int) -> list[HookPoint]:
+        return [HookPoint(name, "attention") for name in self.sums.get(subject, ())]
 
-    def observe(self, subject: int, tap: Tap, value: torch.Tensor) -> None:
+    def observe(self, subject: int, tap: HookPoint, value: torch.Tensor) -> None:
         self.sums[subject][tap.layer].add(value)
 
     def end_batch(self, batch: Batch) -> None:

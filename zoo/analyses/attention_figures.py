@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from zoo.analyses.base import Result
-from zoo.analyses.image_grid import enlarge_map, image_grid
-from zoo.report import style
+from zoo.figures import style
+from zoo.figures.image_grid import enlarge_map, image_grid
+from zoo.study.results import Result
 
 MAX_MAPS = 12  # more columns than these are too narrow to see anything in
 SIDE = 128  # pixels of a drawn map

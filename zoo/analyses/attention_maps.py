@@ -15,21 +15,15 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from zoo.analyses.about import About
 from zoo.analyses.attention_figures import colour_range, draw_entropy, draw_maps, relative_share
-from zoo.analyses.attention_layers import Attending, attending_models, name_images
-from zoo.analyses.base import (
-    About,
-    Accumulator,
-    Array,
-    Batch,
-    Result,
-    Scale,
-    Study,
-    pair_name,
-)
-from zoo.analyses.places import as_seen
 from zoo.analyses.rollout import rollout_step, token_maps
-from zoo.capture.taps import Tap
+from zoo.capture.hook_points import HookPoint
+from zoo.study.accumulator import Accumulator, Batch
+from zoo.study.attention_layers import Attending, attending_models, name_images
+from zoo.study.networks import Study
+from zoo.study.results import Array, Result, Scale, pair_name
+from zoo.study.spatial_layout import as_seen
 
 ABOUT = About(
     name="attention-maps",
@@ -133,11 +127,11 @@ class _Maps(Accumulator):
                 )
         self.seen = 0
 
-    def taps(self, subject: int) -> list[Tap]:
+    def hook_points(self, subject: int) -> list[HookPoint]:
         model = self.models.get(subject)
-        return [Tap(name, "attention") for name in model.layers] if model else []
+        return [HookPoint(name, "attention") for name in model.layers] if model else []
 
-    def observe(self, subject: int, tap: Tap, value: torch.Tensor) -> None:
+    def observe(self, subject: int, tap: HookPoint, value: torch.Tensor) -> None:
         model = self.models[subject]
         layer = model.layers.index(tap.layer)
         read = partial(token_maps, grid=model.grid, class_token=model.class_token)

@@ -16,19 +16,10 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from zoo.analyses.base import (
-    About,
-    Accumulator,
-    Array,
-    Batch,
-    Result,
-    Scale,
-    Study,
-    Subject,
-    pair_name,
-)
+from zoo.analyses.about import About
 from zoo.analyses.cka_figures import INNER, draw_models, draw_pair
-from zoo.analyses.measures.linear_cka import (
+from zoo.capture.hook_points import HookPoint
+from zoo.measures.linear_cka import (
     IS_CONSTANT,
     CentredGram,
     centred_gram,
@@ -36,8 +27,10 @@ from zoo.analyses.measures.linear_cka import (
     cka_interval,
     pairwise_hsic,
 )
-from zoo.analyses.places import name_copies, name_sorted, pool_activation
-from zoo.capture.taps import Tap
+from zoo.study.accumulator import Accumulator, Batch
+from zoo.study.networks import ComparedNetwork, Study
+from zoo.study.results import Array, Result, Scale, pair_name
+from zoo.study.spatial_layout import name_copies, name_sorted, pool_activation
 
 ABOUT = About(
     name="cka",
@@ -94,10 +87,10 @@ class _Pairwise(Accumulator):
         self.random = np.random.default_rng(study.settings.seed)
         self.last = _LastGram()
 
-    def taps(self, subject: int) -> Iterable[Tap]:
-        return [Tap(name) for name in self.study.subjects[subject].layers]
+    def hook_points(self, subject: int) -> Iterable[HookPoint]:
+        return [HookPoint(name) for name in self.study.subjects[subject].layers]
 
-    def observe(self, subject: int, tap: Tap, value: torch.Tensor) -> None:
+    def observe(self, subject: int, tap: HookPoint, value: torch.Tensor) -> None:
         if self.study.settings.pool != "flatten":
             of = self.study.subjects[subject]
             value = pool_activation(value, self.study.settings.pool, of, tap.layer)
@@ -226,12 +219,12 @@ def _across(name: str, cka: NDArray[np.float64]) -> dict[str, float]:
     }
 
 
-def _inner(subject: Subject) -> tuple[str, ...]:
+def _inner(subject: ComparedNetwork) -> tuple[str, ...]:
     """Return a model's compared layers that are its stem or a block: all but head and insides."""
     return tuple(n for n in subject.layers if subject.trace[n].role in ("stem", "block"))
 
 
-def _within(subject: Subject, cka: NDArray[np.float64]) -> dict[str, float]:
+def _within(subject: ComparedNetwork, cka: NDArray[np.float64]) -> dict[str, float]:
     """Likeness of a model's blocks across depth: all pairs, and first with last quarter."""
     blocks = [subject.layers.index(name) for name in _inner(subject)]
     inner = cka[np.ix_(blocks, blocks)]
@@ -244,7 +237,7 @@ def _within(subject: Subject, cka: NDArray[np.float64]) -> dict[str, float]:
 
 
 def _reference(
-    subjects: tuple[Subject, ...],
+    subjects: tuple[ComparedNetwork, ...],
     s: int,
     of: dict[int, NDArray],
     cka: NDArray[np.float64],

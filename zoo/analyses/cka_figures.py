@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from zoo.analyses.base import Result, pair_name
-from zoo.analyses.measures.linear_cka import LABEL
-from zoo.report import style
+from zoo.figures import style
+from zoo.measures.linear_cka import LABEL
+from zoo.study.results import Result, pair_name
 
 INNER = "stem_and_blocks"  # label of the layers that a model is compared with itself by
 

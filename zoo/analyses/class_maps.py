@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import torch
 
-from zoo.analyses.attention_layers import Attending
-from zoo.analyses.base import Subject
-from zoo.analyses.places import Layout, last_mapped_block, layout_of, places_of
 from zoo.analyses.rollout import rollout_step, token_maps
-from zoo.capture.taps import Tap, observe
-from zoo.models.modes import evaluating
+from zoo.capture.hook_points import HookPoint, observe
+from zoo.models.modes import eval_mode
 from zoo.models.preprocess import logits_of
+from zoo.study.attention_layers import Attending
+from zoo.study.networks import ComparedNetwork
+from zoo.study.spatial_layout import Layout, last_mapped_block, layout_of, places_of
 
 GRADIENT_BATCH = 8  # images whose whole graph, or attention, is held at once
 
@@ -31,7 +31,7 @@ def grad_cam(activation: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
 
 
 def class_maps(
-    subject: Subject, pixels: torch.Tensor, classes: torch.Tensor
+    subject: ComparedNetwork, pixels: torch.Tensor, classes: torch.Tensor
 ) -> tuple[torch.Tensor, str]:
     """Return Grad-CAM maps of one class an image at a model's last block of 4 × 4 places or more.
 
@@ -62,17 +62,21 @@ def class_maps(
 
 
 def _at_block(
-    subject: Subject, layer: str, layout: Layout, pixels: torch.Tensor, classes: torch.Tensor
+    subject: ComparedNetwork,
+    layer: str,
+    layout: Layout,
+    pixels: torch.Tensor,
+    classes: torch.Tensor,
 ) -> dict[str, torch.Tensor]:
     """Return Grad-CAM at a block's output and input, where the logits depend on its places."""
     captured: dict[str, torch.Tensor] = {}
-    taps = [Tap(layer, "output"), Tap(layer, "input")]
+    hook_points = [HookPoint(layer, "output"), HookPoint(layer, "input")]
     module = subject.model.module
     found = {}
     with (
-        evaluating(module),
+        eval_mode(module),
         torch.enable_grad(),
-        observe(module, taps, lambda tap, value: captured.__setitem__(tap.kind, value)),
+        observe(module, hook_points, lambda tap, value: captured.__setitem__(tap.kind, value)),
     ):
         score = logits_of(module(pixels.detach().requires_grad_().clone()))
         score = score.gather(1, classes[:, None]).sum()
@@ -90,25 +94,27 @@ def _at_block(
     return found
 
 
-def rollout_maps(subject: Subject, attending: Attending, pixels: torch.Tensor) -> torch.Tensor:
+def rollout_maps(
+    subject: ComparedNetwork, attending: Attending, pixels: torch.Tensor
+) -> torch.Tensor:
     """Return the attention rollout of a ViT's last layer over its grid, (n, height, width)."""
     if len(pixels) > GRADIENT_BATCH:
         parts = pixels.split(GRADIENT_BATCH)
         return torch.cat([rollout_maps(subject, attending, part) for part in parts])
     found: list[torch.Tensor] = []
 
-    def step(tap: Tap, weights: torch.Tensor) -> None:
+    def step(tap: HookPoint, weights: torch.Tensor) -> None:
         found[:] = [rollout_step(weights, found[0] if found else None)]
 
-    taps = [Tap(name, "attention") for name in attending.layers]
+    hook_points = [HookPoint(name, "attention") for name in attending.layers]
     module = subject.model.module
-    with evaluating(module), torch.inference_mode(), observe(module, taps, step):
+    with eval_mode(module), torch.inference_mode(), observe(module, hook_points, step):
         module(pixels.clone())  # a network may work in place on its input
     return token_maps(found[0], attending.grid, class_token=attending.class_token)
 
 
-def probabilities_of(subject: Subject, pixels: torch.Tensor) -> torch.Tensor:
+def probabilities_of(subject: ComparedNetwork, pixels: torch.Tensor) -> torch.Tensor:
     """Return a model's class probabilities (n, classes) for its input (n, 3, size, size)."""
-    with evaluating(subject.model.module), torch.inference_mode():
+    with eval_mode(subject.model.module), torch.inference_mode():
         # A copy: a network may work in place on its input, and the pixels are used again.
         return logits_of(subject.model.module(pixels.clone())).float().softmax(dim=1)

@@ -9,21 +9,14 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from zoo.analyses.attention_layers import name_images
-from zoo.analyses.base import (
-    About,
-    Accumulator,
-    Array,
-    Batch,
-    NotApplicable,
-    Result,
-    Scale,
-    Study,
-    Subject,
-)
-from zoo.analyses.image_grid import image_grid
-from zoo.analyses.places import as_seen, evenly, layout_of
-from zoo.capture.taps import Tap
+from zoo.analyses.about import About
+from zoo.capture.hook_points import HookPoint
+from zoo.figures.image_grid import image_grid
+from zoo.study.accumulator import Accumulator, Batch, NotApplicable
+from zoo.study.attention_layers import name_images
+from zoo.study.networks import ComparedNetwork, Study
+from zoo.study.results import Array, Result, Scale
+from zoo.study.spatial_layout import as_seen, evenly, layout_of
 
 ABOUT = About(
     name="feature-maps",
@@ -82,7 +75,7 @@ def start(study: Study) -> Accumulator:
     return _Maps(study, layers)
 
 
-def map_layers(subject: Subject) -> tuple[str, ...]:
+def map_layers(subject: ComparedNetwork) -> tuple[str, ...]:
     """Return the stem and blocks of a CNN whose outputs are (n, channels, height, width)."""
     if subject.family != "cnn":
         return ()
@@ -118,10 +111,10 @@ class _Maps(Accumulator):
         self.zeros: dict[int, float] = dict.fromkeys(layers, 0.0)
         self.values: dict[int, int] = dict.fromkeys(layers, 0)
 
-    def taps(self, subject: int) -> Iterable[Tap]:
-        return [Tap(name) for name in self.layers.get(subject, ())]
+    def hook_points(self, subject: int) -> Iterable[HookPoint]:
+        return [HookPoint(name) for name in self.layers.get(subject, ())]
 
-    def observe(self, subject: int, tap: Tap, value: torch.Tensor) -> None:
+    def observe(self, subject: int, tap: HookPoint, value: torch.Tensor) -> None:
         key = (subject, tap.layer)
         rows = {i: i - self.seen for i in self.study.shown if 0 <= i - self.seen < len(value)}
         if rows:

@@ -9,23 +9,17 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from zoo.analyses.attention_layers import attending_models, name_images
-from zoo.analyses.base import (
-    About,
-    Accumulator,
-    Array,
-    NotApplicable,
-    Result,
-    Scale,
-    Study,
-    Subject,
-)
+from zoo.analyses.about import About
 from zoo.analyses.class_maps import class_maps, probabilities_of, rollout_maps
-from zoo.analyses.deletion import STEPS, area_under, deletion_curve, upsample
 from zoo.analyses.grad_cam_figures import EMPTY, KINDS, draw_curves, draw_maps
-from zoo.analyses.intervals import mean_interval
-from zoo.analyses.places import Layout, as_seen, last_block, last_mapped_block, layout_of
+from zoo.measures.deletion import STEPS, area_under, deletion_curve, upsample
+from zoo.measures.intervals import mean_interval
 from zoo.models.preprocess import model_input
+from zoo.study.accumulator import Accumulator, NotApplicable
+from zoo.study.attention_layers import attending_models, name_images
+from zoo.study.networks import ComparedNetwork, Study
+from zoo.study.results import Array, Result, Scale
+from zoo.study.spatial_layout import Layout, as_seen, last_block, last_mapped_block, layout_of
 
 ABOUT = About(
     name="grad-cam",
@@ -56,7 +50,7 @@ PREDICTED, TRUE, ROLLOUT, RANDOM = "predicted", "true", "rollout", "random"
 SCALES = {kind: Scale(title, 0, empty=EMPTY) for kind, title in KINDS.items()}
 
 
-def true_classes(study: Study, subject: Subject, outputs: int) -> NDArray[np.int64] | None:
+def true_classes(study: Study, subject: ComparedNetwork, outputs: int) -> NDArray[np.int64] | None:
     """Return each image's class among a model's outputs, −1 where it has none.
 
     Classes are matched by name where the model and the study name theirs, else by index. None

@@ -13,10 +13,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
-from zoo.analyses.base import Result
-from zoo.analyses.image_grid import enlarge_map, image_grid
-from zoo.analyses.intervals import mean_interval
-from zoo.report import style
+from zoo.figures import style
+from zoo.figures.image_grid import enlarge_map, image_grid
+from zoo.measures.intervals import mean_interval
+from zoo.study.results import Result
 
 MODELS_A_FIGURE = 2
 MIN_SIDE = 128  # pixels: smaller pictures are enlarged, so that finer maps are seen

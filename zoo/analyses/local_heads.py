@@ -11,29 +11,22 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from zoo.analyses.about import About
 from zoo.analyses.attention_distance import DistanceSum
-from zoo.analyses.attention_layers import Attending, attending_models
-from zoo.analyses.base import (
-    About,
-    Accumulator,
-    Array,
-    Batch,
-    NotApplicable,
-    Result,
-    Study,
-    Subject,
-    pair_name,
-)
 from zoo.analyses.local_heads_figures import draw
 from zoo.analyses.localisation import gram_or_nan
-from zoo.analyses.measures.linear_cka import (
+from zoo.capture.hook_points import HookPoint
+from zoo.measures.linear_cka import (
     centred_gram,
     cka_from_hsic,
     cka_interval,
     pairwise_hsic,
 )
-from zoo.analyses.places import name_copies
-from zoo.capture.taps import Tap
+from zoo.study.accumulator import Accumulator, Batch, NotApplicable
+from zoo.study.attention_layers import Attending, attending_models
+from zoo.study.networks import ComparedNetwork, Study
+from zoo.study.results import Array, Result, pair_name
+from zoo.study.spatial_layout import name_copies
 
 __all__ = [
     "ABOUT",
@@ -137,7 +130,7 @@ def rank_correlation(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     return float(spearmanr(x, y).statistic)
 
 
-def early_layers(subject: Subject) -> tuple[str, ...]:
+def early_layers(subject: ComparedNetwork) -> tuple[str, ...]:
     """Return a CNN's stem and the first third of its blocks, at least one."""
     blocks = subject.trace.of_role("block")
     return subject.trace.of_role("stem") + blocks[: math.ceil(len(blocks) / 3)]
@@ -174,7 +167,7 @@ def start(study: Study) -> Accumulator:
     return _Heads(study, vits, cnns, notes + name_copies(study.images))
 
 
-def find_projection(subject: Subject, layer: str) -> str | None:
+def find_projection(subject: ComparedNetwork, layer: str) -> str | None:
     """Return the module whose input is the concatenated outputs of an attention layer's heads."""
     modules = dict(subject.model.module.named_modules())
     ran = {found.name for found in subject.trace}
@@ -203,12 +196,12 @@ class _Heads(Accumulator):
             (v, c): [] for v in vits for c in cnns
         }
 
-    def taps(self, subject: int) -> Iterable[Tap]:
+    def hook_points(self, subject: int) -> Iterable[HookPoint]:
         if vit := self.vits.get(subject):
-            return [Tap(vit.layer, "attention"), Tap(vit.projection, "input")]
-        return [Tap(name) for name in self.cnns.get(subject, ())]
+            return [HookPoint(vit.layer, "attention"), HookPoint(vit.projection, "input")]
+        return [HookPoint(name) for name in self.cnns.get(subject, ())]
 
-    def observe(self, subject: int, tap: Tap, value: torch.Tensor) -> None:
+    def observe(self, subject: int, tap: HookPoint, value: torch.Tensor) -> None:
         if tap.kind == "attention":
             self.distances[subject].add(value)
         elif subject in self.vits:

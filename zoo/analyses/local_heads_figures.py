@@ -6,9 +6,9 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from zoo.analyses.base import Result
-from zoo.analyses.measures.linear_cka import LABEL
-from zoo.report import style
+from zoo.figures import style
+from zoo.measures.linear_cka import LABEL
+from zoo.study.results import Result
 
 LEAST_RANGE = 0.5  # patches: heads that look less far apart are ordered by chance
 

@@ -15,22 +15,16 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from zoo.analyses.base import (
-    About,
-    Accumulator,
-    Array,
-    Batch,
-    NotApplicable,
-    Result,
-    Study,
-    Subject,
-)
+from zoo.analyses.about import About
 from zoo.analyses.localisation_figures import LAST, LAST_BUT_ONE, draw_maps, draw_scores
-from zoo.analyses.measures.linear_cka import CentredGram, centred_gram
-from zoo.analyses.places import SMALLEST_GRID, Layout, layout_of, name_copies, places_of
-from zoo.capture.taps import Tap
+from zoo.capture.hook_points import HookPoint
 from zoo.data.sampling import even_batches
+from zoo.measures.linear_cka import CentredGram, centred_gram
 from zoo.models.preprocess import resize_and_crop
+from zoo.study.accumulator import Accumulator, Batch, NotApplicable
+from zoo.study.networks import ComparedNetwork, Study
+from zoo.study.results import Array, Result
+from zoo.study.spatial_layout import SMALLEST_GRID, Layout, layout_of, name_copies, places_of
 
 ABOUT = About(
     name="localisation",
@@ -152,7 +146,7 @@ def localisation_score(cka: NDArray[np.float64], own: NDArray[np.int64]) -> floa
     return float((best == own[defined]).mean())
 
 
-def late_blocks(subject: Subject) -> tuple[str, ...]:
+def late_blocks(subject: ComparedNetwork) -> tuple[str, ...]:
     """Return the last block, and the one before it, whose outputs lie over the image.
 
     Without a token grid, blocks with fewer than 4 × 4 locations are passed over: hardly anything
@@ -198,10 +192,10 @@ class _Localisation(Accumulator):
                     own = spread_places(layout.height, layout.width)
                     self.watched[s, block] = _Watched(which, block, layout, own)
 
-    def taps(self, subject: int) -> Iterable[Tap]:
-        return [Tap(block) for s, block in self.watched if s == subject]
+    def hook_points(self, subject: int) -> Iterable[HookPoint]:
+        return [HookPoint(block) for s, block in self.watched if s == subject]
 
-    def observe(self, subject: int, tap: Tap, value: torch.Tensor) -> None:
+    def observe(self, subject: int, tap: HookPoint, value: torch.Tensor) -> None:
         block = self.watched[subject, tap.layer]
         places = places_of(value, block.layout)
         block.grams = [
@@ -255,7 +249,7 @@ class _Localisation(Accumulator):
         return Result(known, arrays, metrics, labels, tuple(dict.fromkeys(notes)))
 
 
-def _passed_over(subject: Subject) -> list[str]:
+def _passed_over(subject: ComparedNetwork) -> list[str]:
     """Say where the block under study is not the last one, or there is none."""
     blocks, name = late_blocks(subject), subject.name
     if not blocks:

@@ -13,9 +13,9 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
-from zoo.analyses.base import Result
-from zoo.analyses.image_grid import image_grid
-from zoo.report import style
+from zoo.figures import style
+from zoo.figures.image_grid import image_grid
+from zoo.study.results import Result
 
 LAST, LAST_BUT_ONE = "last_block", "last_but_one_block"
 SHADES = {LAST: 1.0, LAST_BUT_ONE: 0.45}  # of a model's colour

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zoo.analyses.measures import MEASURES
+from zoo.measures.table import MEASURES
 
 RADII = {"radius50": "radius of 50 % of the mass", "radius90": "radius of 90 % of the mass"}
 OF_THE_DIAGONAL = "share of half the diagonal"

@@ -9,10 +9,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from zoo.analyses.base import Result
-from zoo.analyses.intervals import wilson_interval
-from zoo.analyses.ridge import FEW_SHOT
-from zoo.report import style
+from zoo.figures import style
+from zoo.measures.intervals import wilson_interval
+from zoo.measures.ridge import FEW_SHOT
+from zoo.study.results import Result
 
 UNTRAINED: Any = {"linestyle": ":", "linewidth": 1.0}
 LEGEND_COLUMNS = 2

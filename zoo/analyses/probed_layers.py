@@ -11,10 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import adaptive_avg_pool2d
 
-from zoo.analyses.attention_layers import has_class_token
-from zoo.analyses.base import Array, Subject
-from zoo.analyses.places import SMALLEST_GRID, compared_layers, last_block, layout_of
-from zoo.analyses.ridge import LayerProbe
+from zoo.measures.ridge import LayerProbe
+from zoo.study.attention_layers import has_class_token
+from zoo.study.networks import ComparedNetwork
+from zoo.study.results import Array
+from zoo.study.spatial_layout import SMALLEST_GRID, compared_layers, last_block, layout_of
 
 MAX_TOKENS = 64
 TOKEN_NUMBERS = 1 << 26  # features kept of single tokens, a model: 256 MB
@@ -34,7 +35,7 @@ class Probed:
     columns: range
 
 
-def plan(subject: Subject, images: int) -> tuple[Probed, list[str]]:
+def plan(subject: ComparedNetwork, images: int) -> tuple[Probed, list[str]]:
     """Decide what is probed of a model, and say what is left out."""
     last = last_block(subject)
     chosen = [n for n in compared_layers(subject) if subject.trace[n].role != "head"]

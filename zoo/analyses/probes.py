@@ -12,24 +12,7 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from zoo.analyses.base import (
-    About,
-    Accumulator,
-    Array,
-    Batch,
-    NotApplicable,
-    Result,
-    Study,
-    Subject,
-)
-from zoo.analyses.places import (
-    SMALLEST_GRID,
-    choose_images,
-    layout_of,
-    mean_over_places,
-    name_copies,
-    places_of,
-)
+from zoo.analyses.about import About
 from zoo.analyses.probe_figures import draw_depth, draw_tokens
 from zoo.analyses.probed_layers import (
     CLS,
@@ -40,9 +23,20 @@ from zoo.analyses.probed_layers import (
     pixel_features,
     plan,
 )
-from zoo.analyses.ridge import FEW_SHOT, LayerProbe, fit_layers, ridge_probe
-from zoo.capture.taps import Tap
+from zoo.capture.hook_points import HookPoint
 from zoo.data.sampling import stratified_split
+from zoo.measures.ridge import FEW_SHOT, LayerProbe, fit_layers, ridge_probe
+from zoo.study.accumulator import Accumulator, Batch, NotApplicable
+from zoo.study.networks import ComparedNetwork, Study
+from zoo.study.results import Array, Result
+from zoo.study.spatial_layout import (
+    SMALLEST_GRID,
+    choose_images,
+    layout_of,
+    mean_over_places,
+    name_copies,
+    places_of,
+)
 
 ABOUT = About(
     name="probes",
@@ -130,10 +124,14 @@ class _Features(Accumulator):
         self.kept: dict[Key, list[NDArray[np.float32]]] = {}
         self.pixels: list[NDArray[np.float32]] = []
 
-    def taps(self, subject: int) -> Iterable[Tap]:
-        return [Tap(name) for name in self.plans[subject].layers] if subject in self.plans else []
+    def hook_points(self, subject: int) -> Iterable[HookPoint]:
+        return (
+            [HookPoint(name) for name in self.plans[subject].layers]
+            if subject in self.plans
+            else []
+        )
 
-    def observe(self, subject: int, tap: Tap, value: torch.Tensor) -> None:
+    def observe(self, subject: int, tap: HookPoint, value: torch.Tensor) -> None:
         model, probed = self.study.subjects[subject], self.plans[subject]
         value = value[torch.from_numpy(self._inside(len(value))).to(value.device)].float()
         layout = layout_of(model, tap.layer)
@@ -245,7 +243,7 @@ class _Features(Accumulator):
         return Array(grid, (f"row[{probed.name}]", f"column[{probed.name}]"))
 
 
-def _has_layers(subject: Subject, probed: Probed) -> bool:
+def _has_layers(subject: ComparedNetwork, probed: Probed) -> bool:
     return set(probed.layers) <= {layer.name for layer in subject.trace}
 
 

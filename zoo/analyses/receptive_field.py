@@ -14,13 +14,16 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import nn
 
-from zoo.analyses.base import About, Accumulator, Array, NotApplicable, Result, Study, Subject
-from zoo.analyses.places import choose_images, layout_of, places_of
+from zoo.analyses.about import About
 from zoo.analyses.receptive_field_figures import SHARES, draw_maps, draw_radii
 from zoo.capture.branches import find_branches
-from zoo.capture.taps import Tap, observe
-from zoo.models.modes import evaluating
+from zoo.capture.hook_points import HookPoint, observe
+from zoo.models.modes import eval_mode
 from zoo.models.preprocess import model_input
+from zoo.study.accumulator import Accumulator, NotApplicable
+from zoo.study.networks import ComparedNetwork, Study
+from zoo.study.results import Array, Result
+from zoo.study.spatial_layout import choose_images, layout_of, places_of
 
 ABOUT = About(
     name="receptive-field",
@@ -113,11 +116,11 @@ def mass_radius(
 def receptive_fields(
     module: nn.Module,
     inputs: torch.Tensor,
-    places: Mapping[Tap, Place],
+    places: Mapping[HookPoint, Place],
     *,
     absolute: str = "before",
     batch_size: int = IMAGES,
-) -> tuple[dict[Tap, NDArray[np.float64]], dict[Tap, str]]:
+) -> tuple[dict[HookPoint, NDArray[np.float64]], dict[HookPoint, str]]:
     """Return the effective receptive fields of layers of a network.
 
     Args:
@@ -132,18 +135,18 @@ def receptive_fields(
 
     Source: Raghu et al. 2021, Fig. 6.
     """
-    sums: dict[Tap, NDArray[np.float64]] = {}
+    sums: dict[HookPoint, NDArray[np.float64]] = {}
     sizes = dict.fromkeys(places, 0.0)
-    targets: dict[Tap, torch.Tensor] = {}
+    targets: dict[HookPoint, torch.Tensor] = {}
 
-    def on_value(tap: Tap, value: torch.Tensor) -> None:
+    def on_value(tap: HookPoint, value: torch.Tensor) -> None:
         # Summed at once: a later in-place operation would become part of the feature.
         feature = places[tap](value).float()
         sizes[tap] += float(feature.detach().abs().sum()) / len(inputs)
         if feature.requires_grad:
             targets[tap] = feature.sum()
 
-    with torch.enable_grad(), evaluating(module), observe(module, places, on_value):
+    with torch.enable_grad(), eval_mode(module), observe(module, places, on_value):
         for batch in inputs.split(batch_size):
             leaf = batch.detach().requires_grad_()
             # A copy: a network may work in place on its input, which a leaf does not allow.
@@ -180,7 +183,7 @@ def start(study: Study, *, absolute: str = "before") -> Accumulator:
     return _ReceptiveFields(study, absolute)
 
 
-def depths(subject: Subject) -> dict[str, float]:
+def depths(subject: ComparedNetwork) -> dict[str, float]:
     """Return the relative depth of all layers to measure, in order.
 
     These are the stem (0) and the blocks (i/B after the i-th of B) whose outputs lie over the
@@ -193,7 +196,7 @@ def depths(subject: Subject) -> dict[str, float]:
     return {name: depth for name, depth in found.items() if layout_of(subject, name)}
 
 
-def centre_of(subject: Subject, layer: str) -> Place | None:
+def centre_of(subject: ComparedNetwork, layer: str) -> Place | None:
     """Return what takes the centre location's feature (n, channels) out of a layer's output."""
     layout = layout_of(subject, layer)
     if layout is None:
@@ -220,24 +223,24 @@ class _ReceptiveFields(Accumulator):
         used = min(IMAGES, len(self.study.images))
         return Result(names, self.arrays, self.metrics, self.labels, tuple(self.notes), used)
 
-    def _measure(self, subject: Subject) -> None:
+    def _measure(self, subject: ComparedNetwork) -> None:
         name, model, layers = subject.name, subject.model, depths(subject)
         rows = choose_images(len(self.study.images), IMAGES, self.study.settings.seed)
         inputs = model_input(self.study.images[rows], model.spec, model.module)
-        taps = {layer: Tap(layer) for layer in layers}
+        hook_points = {layer: HookPoint(layer) for layer in layers}
         branches = {
             f"{branch.block} {branch.kind}": branch.output
             for branch in find_branches(model.module, subject.trace, inputs[:1])
             if centre_of(subject, branch.output.layer)
         }
-        every = (*taps.values(), *branches.values())
+        every = (*hook_points.values(), *branches.values())
         places = {tap: place for tap in every if (place := centre_of(subject, tap.layer))}
         batch = min(IMAGES, max(1, PIXELS_A_PASS // inputs[0, 0].numel()))
         fields, problems = receptive_fields(
             model.module, inputs, places, absolute=self.absolute, batch_size=batch
         )
         self.notes += [f"{name}: {tap.layer} {why}" for tap, why in problems.items()]
-        self._keep(f"layer[{name}]", "", taps, fields, inputs.shape[-1])
+        self._keep(f"layer[{name}]", "", hook_points, fields, inputs.shape[-1])
         if branches:
             self._keep(f"branch[{name}]", "branch_", branches, fields, inputs.shape[-1])
         depth = np.array(list(layers.values()))
@@ -252,12 +255,17 @@ class _ReceptiveFields(Accumulator):
                     self.metrics[f"receptive-field/{name}/{key}_{what}"] = float(value[0])
 
     def _keep(
-        self, dim: str, prefix: str, taps: Mapping[str, Tap], fields: Mapping, side: int
+        self,
+        dim: str,
+        prefix: str,
+        hook_points: Mapping[str, HookPoint],
+        fields: Mapping,
+        side: int,
     ) -> None:
         """Keep maps and radii; NaN for a layer that has none (the notes say why)."""
         name, empty = dim.partition("[")[2][:-1], np.full((side, side), np.nan)
-        maps = np.stack([fields.get(tap, empty) for tap in taps.values()])
-        self.labels[dim] = tuple(taps)
+        maps = np.stack([fields.get(tap, empty) for tap in hook_points.values()])
+        self.labels[dim] = tuple(hook_points)
         self.arrays[f"{prefix}map/{name}"] = Array(maps.astype(np.float32), (dim, "y", "x"))
         for key, share in SHARES.items():
             defined = np.isfinite(maps).all(axis=(1, 2))

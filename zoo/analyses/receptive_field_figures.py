@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from zoo.analyses.base import Result
-from zoo.analyses.image_grid import image_grid
-from zoo.analyses.places import evenly
-from zoo.report import style
+from zoo.figures import style
+from zoo.figures.image_grid import image_grid
+from zoo.study.results import Result
+from zoo.study.spatial_layout import evenly
 
 SHARES = {"radius50": 0.5, "radius90": 0.9}
 COLUMNS = 6

@@ -14,8 +14,8 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import LogLocator, NullLocator
 from numpy.typing import NDArray
 
-from zoo.analyses.base import Result
-from zoo.report import style
+from zoo.figures import style
+from zoo.study.results import Result
 
 COSINE = "cosine"
 RATIO = "‖z‖ / ‖f(z)‖"

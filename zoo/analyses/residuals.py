@@ -14,12 +14,15 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from zoo.analyses.attention_layers import has_class_token
-from zoo.analyses.base import About, Accumulator, Array, NotApplicable, Result, Study, Subject
-from zoo.analyses.places import example_input, layout_of
+from zoo.analyses.about import About
 from zoo.analyses.residual_figures import COSINE, draw_depth, draw_tokens
 from zoo.capture.branches import Branch, find_branches
-from zoo.capture.taps import Tap
+from zoo.capture.hook_points import HookPoint
+from zoo.study.accumulator import Accumulator, NotApplicable
+from zoo.study.attention_layers import has_class_token
+from zoo.study.networks import ComparedNetwork, Study
+from zoo.study.results import Array, Result
+from zoo.study.spatial_layout import example_input, layout_of
 
 ABOUT = About(
     name="residuals",
@@ -143,22 +146,22 @@ class _Residuals(Accumulator):
         self.labels: dict[str, tuple[str, ...]] = {}
         self.notes: list[str] = []
         self.means: dict[tuple[int, str, str], _Mean] = {}
-        self.pairs: dict[tuple[int, Tap], list[tuple[str, str, Tap, Tap]]] = {}
-        self.waiting: dict[Tap, torch.Tensor] = {}
+        self.pairs: dict[tuple[int, HookPoint], list[tuple[str, str, HookPoint, HookPoint]]] = {}
+        self.waiting: dict[HookPoint, torch.Tensor] = {}
         for s, of_model in branches.items():
             pairs = [(b.kind, b.block, b.skip, b.output) for b in of_model]
             # A block's first skip is its input, after the projection where there is one.
             firsts = {b.block: b.skip for b in reversed(of_model)}
-            pairs += [(COSINE, block, skip, Tap(block)) for block, skip in firsts.items()]
+            pairs += [(COSINE, block, skip, HookPoint(block)) for block, skip in firsts.items()]
             for pair in pairs:
                 self.means[s, pair[0], pair[1]] = _Mean()
                 for tap in pair[2:]:
                     self.pairs.setdefault((s, tap), []).append(pair)
 
-    def taps(self, subject: int) -> Iterable[Tap]:
+    def hook_points(self, subject: int) -> Iterable[HookPoint]:
         return [tap for s, tap in self.pairs if s == subject]
 
-    def observe(self, subject: int, tap: Tap, value: torch.Tensor) -> None:
+    def observe(self, subject: int, tap: HookPoint, value: torch.Tensor) -> None:
         for what, block, first, second in self.pairs[subject, tap]:
             other = self.waiting.get(second if tap == first else first)
             if other is None:
@@ -170,7 +173,7 @@ class _Residuals(Accumulator):
             axis = 1 if layout and layout.kind == "channels_first" else -1
             measure = token_cosine if what == COSINE else norm_ratio
             self.means[subject, what, block].add(measure(z, f.reshape(z.shape), axis=axis))
-        if tap == Tap(self.pairs[subject, tap][0][1]):
+        if tap == HookPoint(self.pairs[subject, tap][0][1]):
             self.waiting.clear()
 
     def result(self) -> Result:
@@ -182,7 +185,7 @@ class _Residuals(Accumulator):
         names = tuple(m.name for s, m in enumerate(self.study.models) if self.branches[s])
         return Result(names, self.arrays, self.metrics, self.labels, tuple(self.notes))
 
-    def _summarise(self, s: int, subject: Subject) -> None:
+    def _summarise(self, s: int, subject: ComparedNetwork) -> None:
         """Turn one model's means into arrays and metrics; a block without a sum gives NaN."""
         name, blocks = subject.name, subject.trace.of_role("block")
         self.labels[f"block[{name}]"] = blocks
@@ -241,13 +244,15 @@ class _Residuals(Accumulator):
             self.metrics[f"residuals/{name}/{what}"] = value
 
 
-def _token_names(subject: Subject) -> tuple[str, ...]:
+def _token_names(subject: ComparedNetwork) -> tuple[str, ...]:
     """Return `CLS` and other prefix tokens by name, patches by row and column."""
     grid = subject.grid
     if grid is None:
         return ()
     has_cls = has_class_token(subject)
-    prefix = tuple(CLS if i == 0 and has_cls else f"prefix {i}" for i in range(grid.prefix))
+    prefix = tuple(
+        CLS if i == 0 and has_cls else f"prefix {i}" for i in range(grid.num_prefix_tokens)
+    )
     return prefix + tuple(f"{y},{x}" for y in range(grid.height) for x in range(grid.width))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from zoo.analyses.base import Grid
+from zoo.study.networks import Grid
 
 
 def rollout_step(weights: torch.Tensor, below: torch.Tensor | None = None) -> torch.Tensor:
@@ -58,5 +58,5 @@ def token_maps(rows: torch.Tensor, grid: Grid, *, class_token: bool) -> torch.Te
         grid: how the tokens lie over the image.
         class_token: whether to read the first token's row, or the mean over patch tokens' rows.
     """
-    read = rows[..., 0, :] if class_token else rows[..., grid.prefix :, :].mean(dim=-2)
-    return read[..., grid.prefix :].unflatten(-1, (grid.height, grid.width))
+    read = rows[..., 0, :] if class_token else rows[..., grid.num_prefix_tokens :, :].mean(dim=-2)
+    return read[..., grid.num_prefix_tokens :].unflatten(-1, (grid.height, grid.width))

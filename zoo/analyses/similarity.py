@@ -11,32 +11,25 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from zoo.analyses.base import (
-    About,
-    Accumulator,
-    Array,
-    Batch,
-    NotApplicable,
-    Result,
-    Scale,
-    Study,
-    pair_name,
-)
-from zoo.analyses.measures import MEASURES, Measure
-from zoo.analyses.measures.layers import (
+from zoo.analyses.about import About
+from zoo.capture.hook_points import HookPoint
+from zoo.figures import style
+from zoo.measures.layers import (
     LayerSimilarities,
     Problem,
     compare_layers,
     compare_same_layers,
 )
-from zoo.analyses.places import (
+from zoo.measures.table import MEASURES, Measure
+from zoo.study.accumulator import Accumulator, Batch, NotApplicable
+from zoo.study.networks import Study
+from zoo.study.results import Array, Result, Scale, pair_name
+from zoo.study.spatial_layout import (
     choose_images,
     compared_layers,
     mean_over_places,
     name_copies,
 )
-from zoo.capture.taps import Tap
-from zoo.report import style
 
 ABOUT = About(
     name="similarity",
@@ -95,10 +88,10 @@ class _Features(Accumulator):
         self.pending: dict[tuple[int, str], torch.Tensor] = {}
         self.kept: dict[tuple[int, str], list[NDArray[np.float32]]] = {}
 
-    def taps(self, subject: int) -> Iterable[Tap]:
-        return [Tap(name) for name in self.layers.get(subject, ())]
+    def hook_points(self, subject: int) -> Iterable[HookPoint]:
+        return [HookPoint(name) for name in self.layers.get(subject, ())]
 
-    def observe(self, subject: int, tap: Tap, value: torch.Tensor) -> None:
+    def observe(self, subject: int, tap: HookPoint, value: torch.Tensor) -> None:
         pooled = mean_over_places(value.float(), self.study.subjects[subject], tap.layer)
         self.pending[subject, tap.layer] = pooled.clone()
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from zoo.capture.branches import Branch
-from zoo.capture.taps import Tap
+from zoo.capture.hook_points import HookPoint
 
 PARTS = ("branch", "skip")
 
@@ -66,7 +66,7 @@ def _take_away_stream(module: nn.Module, branch: Branch, calls: Counter) -> list
 
 def _on_output(
     module: nn.Module,
-    tap: Tap,
+    tap: HookPoint,
     calls: Counter,
     change: Callable[[torch.Tensor], torch.Tensor],
 ) -> Any:
@@ -85,6 +85,6 @@ def _on_output(
     return module.get_submodule(path).register_forward_hook(hook)
 
 
-def _path_and_call(tap: Tap) -> tuple[str, int]:
+def _path_and_call(tap: HookPoint) -> tuple[str, int]:
     path, _, call = tap.layer.partition("#")
     return path, int(call or 1)

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from zoo.capture.hook_points import HookPoint, observe
 from zoo.capture.layers import Trace
-from zoo.capture.taps import Tap, observe
-from zoo.models.modes import evaluating
+from zoo.models.modes import eval_mode
 
 # Skip and branch are added in float32: their sum is found again up to rounding.
 TOLERANCE = 1e-5
 
-Event = tuple[Tap, torch.Tensor]
+Event = tuple[HookPoint, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Branch:
 
     block: str
     kind: str
-    skip: Tap
-    output: Tap
+    skip: HookPoint
+    output: HookPoint
 
 
 def find_branches(module: nn.Module, layers: Trace, example: torch.Tensor) -> tuple[Branch, ...]:
@@ -54,18 +54,20 @@ def find_branches(module: nn.Module, layers: Trace, example: torch.Tensor) -> tu
     """
     seen: dict[str, list[Event]] = {block: [] for block in layers.of_role("block")}
     parts = [layer.name for layer in layers if layer.name.rpartition(".")[0] in seen]
-    taps = [Tap(name, kind) for name in (*seen, *parts) for kind in ("input", "output")]
+    hook_points = [
+        HookPoint(name, kind) for name in (*seen, *parts) for kind in ("input", "output")
+    ]
     found: list[Branch] = []
 
-    def on_value(tap: Tap, value: torch.Tensor) -> None:
+    def on_value(tap: HookPoint, value: torch.Tensor) -> None:
         block = tap.layer if tap.layer in seen else tap.layer.rpartition(".")[0]
         if block not in seen:
             return
         seen[block].append((tap, value.detach().clone()))
-        if tap == Tap(block, "output"):
+        if tap == HookPoint(block, "output"):
             found.extend(_branches_of(module, layers, block, seen.pop(block)))
 
-    with torch.inference_mode(), evaluating(module), observe(module, taps, on_value):
+    with torch.inference_mode(), eval_mode(module), observe(module, hook_points, on_value):
         module(example.clone())
     return tuple(found)
 
@@ -74,7 +76,7 @@ def _branches_of(
     module: nn.Module, layers: Trace, block: str, events: list[Event]
 ) -> Iterator[Branch]:
     """Yield a block's branches from all that went in and out of it and its parts, in order."""
-    sums: list[tuple[Tap, Tap, list[str]]] = []
+    sums: list[tuple[HookPoint, HookPoint, list[str]]] = []
     stream = 0
     for end in range(1, len(events)):
         last = end == len(events) - 1
@@ -112,7 +114,7 @@ def _match(events: list[Event], stream: int, end: int, last: bool) -> tuple[int,
 
 def _takes_stream(events: list[Event], output: int, stream: int) -> bool:
     """Say whether a part works on the block's stream, or on what the first part made of it."""
-    tap = Tap(events[output][0].layer, "input")
+    tap = HookPoint(events[output][0].layer, "input")
     taken = next((value for t, value in reversed(events[:output]) if t == tap), None)
     first = next((value for t, value in events[stream + 1 :] if t.kind == "output"), None)
     sources = (events[stream][1], first)

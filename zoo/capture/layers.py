@@ -16,7 +16,7 @@ from torch import nn
 from zoo.capture.attention import AttentionRecorder, is_attention
 from zoo.config import check_layers
 from zoo.errors import UserError
-from zoo.models.modes import evaluating
+from zoo.models.modes import eval_mode
 from zoo.models.preprocess import first_tensor
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
@@ -42,15 +42,15 @@ class Layer:
 class Trace:
     """All layers of a network in the order in which their outputs are ready.
 
-    `silent` names the modules that never gave a tensor of the images: those that did not run,
-    and those whose output is the same for any images, such as a table of positions.
-    `turned` names those blocks among them that ran: their outputs do not have the images on the
-    first axis (a transformer may put tokens first).
+    `without_output` names the modules that never gave a tensor of the images: those that did not
+    run, and those whose output is the same for any images, such as a table of positions.
+    `not_batch_first` names those blocks among them that ran: their outputs do not have the images
+    on the first axis (a transformer may put tokens first).
     """
 
     layers: tuple[Layer, ...]
-    silent: tuple[str, ...]
-    turned: tuple[str, ...] = ()
+    without_output: tuple[str, ...]
+    not_batch_first: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[Layer]:
         return iter(self.layers)
@@ -108,15 +108,17 @@ def trace(module: nn.Module, example: torch.Tensor) -> Trace:
         if shape is not None
     )
     fired = {layer.name.partition("#")[0] for layer in layers}
-    silent = tuple(p for p, _ in module.named_modules() if p and p not in fired)
+    without_output = tuple(p for p, _ in module.named_modules() if p and p not in fired)
     ran = {name for name, _ in finished}
-    return Trace(layers, silent, tuple(b for b in blocks if b in silent and b in ran))
+    return Trace(
+        layers, without_output, tuple(b for b in blocks if b in without_output and b in ran)
+    )
 
 
 def _list_calls(module: nn.Module, example: torch.Tensor, finished: list[Call]) -> None:
     """Run a network and list the calls of its parts that give a tensor, in order."""
     calls: Counter[str] = Counter()
-    with ExitStack() as stack, evaluating(module), torch.inference_mode():
+    with ExitStack() as stack, eval_mode(module), torch.inference_mode():
         for path, part in module.named_modules():
             if path:
                 after = part.register_forward_hook(_noting(path, finished, calls))

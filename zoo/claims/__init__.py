@@ -20,15 +20,15 @@ from zoo.claims.base import (
     Verdict,
 )
 from zoo.claims.table import CLAIMS
-from zoo.progress import OnProgress, untold, when
+from zoo.progress import OnProgress, no_progress, when
 
 if TYPE_CHECKING:
-    from zoo.engine import Findings
+    from zoo.analyses.engine import ComparisonResults
 
 __all__ = ["CLAIMS", "Claim", "Verdict", "judge", "judge_values"]
 
 
-def judge(findings: Findings, on_progress: OnProgress = untold) -> list[Verdict]:
+def judge(findings: ComparisonResults, on_progress: OnProgress = no_progress) -> list[Verdict]:
     """Return a verdict for every claim and every group of models that it applies to.
 
     Where the comparison has references, so have the verdicts: the same tests before training,
@@ -66,7 +66,7 @@ def judge_values(
     return replace(verdict, untrained=floor if isinstance(floor, Measurement) else None)
 
 
-def _judge(claim: Claim, findings: Findings) -> Iterator[Verdict]:
+def _judge(claim: Claim, findings: ComparisonResults) -> Iterator[Verdict]:
     result = findings.results.get(claim.analysis)
     n = (result.images if result else None) or len(findings.study.images)
     groups = list(claim.cases(findings.study.models)) if claim.cases else []

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from zoo.analyses.base import Subject
+from zoo.study.networks import ComparedNetwork
 
 SUPPORTED, NOT_SUPPORTED, NOT_APPLICABLE = "supported", "not supported", "not applicable"
 
-Models = tuple[Subject, ...]
+Models = tuple[ComparedNetwork, ...]
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Claim:
     why: str
     applies_when: str
     analysis: str
-    cases: Callable[[Sequence[Subject]], Iterable[Models]] | None
+    cases: Callable[[Sequence[ComparedNetwork]], Iterable[Models]] | None
     measure: Callable[..., Measurement | str | None]
     stay_trained: tuple[int, ...] | None = ()
 

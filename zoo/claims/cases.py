@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from zoo.analyses.attention_layers import reads_class_token
-from zoo.analyses.base import Subject
 from zoo.claims.base import Models
 from zoo.models.spec import NO_SKIP
+from zoo.study.attention_layers import reads_class_token
+from zoo.study.networks import ComparedNetwork
 
 SIMILAR = 2  # parameters of one network over those of another; the paper's differ by 1.2
 
 
-def cnns(models: Sequence[Subject]) -> Iterator[Models]:
+def cnns(models: Sequence[ComparedNetwork]) -> Iterator[Models]:
     """Yield every CNN."""
     for cnn in _family(models, "cnn"):
         yield (cnn,)
 
 
-def vits_on_most_data(models: Sequence[Subject]) -> Iterator[Models]:
+def vits_on_most_data(models: Sequence[ComparedNetwork]) -> Iterator[Models]:
     """Yield every ViT that was trained on more images than an equal one, and on the most."""
     pairs = list(_less_and_more(_family(models, "vit")))
     outdone = {less.name for less, _ in pairs}
@@ -27,14 +27,14 @@ def vits_on_most_data(models: Sequence[Subject]) -> Iterator[Models]:
             yield (vit,)
 
 
-def cls_vits(models: Sequence[Subject]) -> Iterator[Models]:
+def cls_vits(models: Sequence[ComparedNetwork]) -> Iterator[Models]:
     """Yield every ViT whose classifier reads a class token."""
     for vit in _family(models, "vit"):
         if reads_class_token(vit):
             yield (vit,)
 
 
-def vit_and_cnn(models: Sequence[Subject]) -> Iterator[Models]:
+def vit_and_cnn(models: Sequence[ComparedNetwork]) -> Iterator[Models]:
     """Yield every ViT with every CNN; only those of the same training images, if there are any.
 
     What sets apart a ViT on little data from a CNN on much may be the data.
@@ -43,14 +43,14 @@ def vit_and_cnn(models: Sequence[Subject]) -> Iterator[Models]:
     yield from [pair for pair in pairs if _same_data(*pair)] or pairs
 
 
-def cls_vit_and_cnn(models: Sequence[Subject]) -> Iterator[Models]:
+def cls_vit_and_cnn(models: Sequence[ComparedNetwork]) -> Iterator[Models]:
     """Yield every ViT whose classifier reads a class token with every CNN."""
     for vit, cnn in vit_and_cnn(models):
         if reads_class_token(vit):
             yield vit, cnn
 
 
-def similar_vit_and_cnn_on_the_same_data(models: Sequence[Subject]) -> Iterator[Models]:
+def similar_vit_and_cnn_on_the_same_data(models: Sequence[ComparedNetwork]) -> Iterator[Models]:
     """Yield every ViT with every CNN of similar size that was trained on the same images."""
     for vit, cnn in vit_and_cnn(models):
         sizes = sorted(model.model.spec.parameters for model in (vit, cnn))
@@ -58,7 +58,7 @@ def similar_vit_and_cnn_on_the_same_data(models: Sequence[Subject]) -> Iterator[
             yield vit, cnn
 
 
-def cls_and_gap_vit(models: Sequence[Subject]) -> Iterator[Models]:
+def cls_and_gap_vit(models: Sequence[ComparedNetwork]) -> Iterator[Models]:
     """Yield every ViT that reads a class token with every one that reads the tokens' mean.
 
     Both were trained on the same images.
@@ -70,12 +70,12 @@ def cls_and_gap_vit(models: Sequence[Subject]) -> Iterator[Models]:
                 yield cls, gap
 
 
-def vit_on_less_and_more(models: Sequence[Subject]) -> Iterator[Models]:
+def vit_on_less_and_more(models: Sequence[ComparedNetwork]) -> Iterator[Models]:
     """Yield every pair of equal ViTs of which the second was trained on more images."""
     yield from _less_and_more(_family(models, "vit"))
 
 
-def both_on_less_and_more(models: Sequence[Subject]) -> Iterator[Models]:
+def both_on_less_and_more(models: Sequence[ComparedNetwork]) -> Iterator[Models]:
     """Yield (ViT on less, ViT on more, CNN on less, CNN on more), on the same two subsets."""
     for vit_less, vit_more in _less_and_more(_family(models, "vit")):
         for cnn_less, cnn_more in _less_and_more(_family(models, "cnn")):
@@ -83,7 +83,7 @@ def both_on_less_and_more(models: Sequence[Subject]) -> Iterator[Models]:
                 yield vit_less, vit_more, cnn_less, cnn_more
 
 
-def without_skips_and_whole(models: Sequence[Subject]) -> Iterator[Models]:
+def without_skips_and_whole(models: Sequence[ComparedNetwork]) -> Iterator[Models]:
     """Yield every ViT without a block's skips with the whole one, trained on the same images."""
     for without in models:
         match = NO_SKIP.match(without.model.spec.arch)
@@ -92,27 +92,27 @@ def without_skips_and_whole(models: Sequence[Subject]) -> Iterator[Models]:
                 yield without, whole
 
 
-def mixer_vit_and_cnn(models: Sequence[Subject]) -> Iterator[Models]:
+def mixer_vit_and_cnn(models: Sequence[ComparedNetwork]) -> Iterator[Models]:
     """Yield every MLP-Mixer with every ViT and every CNN."""
     for mixer in _family(models, "mlp"):
         for vit, cnn in vit_and_cnn(models):
             yield mixer, vit, cnn
 
 
-def _family(models: Sequence[Subject], family: str) -> list[Subject]:
+def _family(models: Sequence[ComparedNetwork], family: str) -> list[ComparedNetwork]:
     """Return the models of a family; one without a block's skips is a control, not one of them."""
     return [m for m in models if m.family == family and not NO_SKIP.match(m.model.spec.arch)]
 
 
-def _subset(model: Subject) -> str:
+def _subset(model: ComparedNetwork) -> str:
     return model.model.spec.subset_digest
 
 
-def _same_data(a: Subject, b: Subject) -> bool:
+def _same_data(a: ComparedNetwork, b: ComparedNetwork) -> bool:
     return bool(_subset(a)) and _subset(a) == _subset(b)
 
 
-def _less_and_more(models: Sequence[Subject]) -> Iterator[Models]:
+def _less_and_more(models: Sequence[ComparedNetwork]) -> Iterator[Models]:
     for less in models:
         for more in models:
             images = less.model.spec.subset_count, more.model.spec.subset_count
@@ -120,6 +120,6 @@ def _less_and_more(models: Sequence[Subject]) -> Iterator[Models]:
                 yield less, more
 
 
-def _network(model: Subject) -> tuple[object, ...]:
+def _network(model: ComparedNetwork) -> tuple[object, ...]:
     spec = model.model.spec
     return spec.arch, spec.kwargs, spec.image_size, spec.source

@@ -8,16 +8,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from zoo.analyses.base import Subject
+from zoo.analyses.engine import ComparisonResults, compare_models
 from zoo.claims.base import Claim, Measurement, Verdict
-from zoo.engine import Findings, compare_models
 from zoo.models.files import LoadedModel
 from zoo.models.untrained import before_training
-from zoo.progress import OnProgress, untold
+from zoo.progress import OnProgress, no_progress
+from zoo.study.networks import ComparedNetwork
 
 
 def with_floors(
-    findings: Findings, verdicts: Sequence[Verdict], on_progress: OnProgress = untold
+    findings: ComparisonResults, verdicts: Sequence[Verdict], on_progress: OnProgress = no_progress
 ) -> list[Verdict]:
     """Return verdicts with their floors, for which one more comparison is made.
 
@@ -56,7 +56,7 @@ def with_floors(
 class _Untrained:
     """The untrained networks of a comparison's models; those that start alike are one."""
 
-    def __init__(self, findings: Findings) -> None:
+    def __init__(self, findings: ComparisonResults) -> None:
         self.models = {subject.name: subject.model for subject in findings.study.models}
         self.found: dict[str, LoadedModel | None] = {}
         self.alike: list[LoadedModel] = []
@@ -89,7 +89,9 @@ def _start(model: LoadedModel) -> tuple[object, ...]:
     return *network, spec.image_size, spec.mean, spec.std, spec.interpolation, spec.crop_fraction
 
 
-def _measure(claim: Claim, found: Findings, group: Sequence[Subject]) -> Measurement | None:
+def _measure(
+    claim: Claim, found: ComparisonResults, group: Sequence[ComparedNetwork]
+) -> Measurement | None:
     if claim.analysis not in found.results:
         return None
     measured = claim.measure(found, tuple(group))

@@ -53,7 +53,7 @@ class Completed(click.types.StringParamType):
 
 
 def _models(ctx: click.Context, word: str) -> Iterable[str]:
-    from zoo.registry.place import local_references
+    from zoo.registry.local_database import local_references
 
     if ctx.info_name == "rm":  # takes a whole model with --all alone
         whole = bool(ctx.params.get("whole"))

@@ -26,9 +26,9 @@ def command(as_json: bool) -> None:
       zoo doctor
       zoo doctor --json | jq '.[] | select(.status != "ok")'
     """
-    from zoo import doctor
     from zoo.cli.output import is_quiet, print_json
     from zoo.files import find_root, is_project
+    from zoo.registry import doctor
     from zoo.registry.health import check_store
 
     root = find_root().resolve()

@@ -63,13 +63,13 @@ def command(
     import dataclasses
 
     from zoo.cli.output import print_json, warn_of_copy
-    from zoo.models.imported import Given
+    from zoo.models.imported import ImportOptions
     from zoo.registry.importing import import_registered
     from zoo.registry.references import check_name
     from zoo.registry.store import open_store
 
     check_name(name)
-    given = Given(
+    given = ImportOptions(
         weights=weights,
         image_size=image_size,
         class_names=_class_names(classes),

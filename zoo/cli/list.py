@@ -76,7 +76,7 @@ def _list(query: str, sort: str, reverse: bool, limit: int | None, as_json: bool
             )
             for row in shown
         ],
-        spared=("parameters", "arch", "seed", "data"),
+        droppable_columns=("parameters", "arch", "seed", "data"),
     )
     if len(shown) < len(chosen):
         click.echo(f"{len(shown):,} of {len(chosen):,} shown", err=True)

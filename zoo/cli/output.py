@@ -57,9 +57,9 @@ def everywhere() -> list[click.Option]:
 
 def warn_of_copy(store: Store) -> None:
     """Say on stderr where what is written now would go into another project's files."""
-    from zoo.registry.store import told_of_copy
+    from zoo.registry.store import shared_store_warning
 
-    if told := told_of_copy(store):
+    if told := shared_store_warning(store):
         click.echo(f"Warning: {'; '.join(told)}", err=True)
 
 
@@ -83,7 +83,10 @@ def print_text(text: str) -> None:
 
 
 def print_table(
-    columns: Sequence[str], rows: Sequence[Sequence[object]], *, spared: Sequence[str] = ()
+    columns: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    *,
+    droppable_columns: Sequence[str] = (),
 ) -> None:
     """Print a table, and nothing where it has no rows.
 
@@ -92,8 +95,8 @@ def print_table(
     Args:
         columns: their names.
         rows: a value for each column.
-        spared: columns that a narrow terminal does without, the first one first. Where the rest
-            is still too wide, the table is printed as if piped: nothing is ever cut.
+        droppable_columns: columns that a narrow terminal does without, the first one first. Where
+            the rest is still too wide, the table is printed as if piped: nothing is ever cut.
     """
     if not rows:
         return
@@ -105,7 +108,7 @@ def print_table(
         all(isinstance(row[i], int | float) or row[i] is None for row in rows)
         for i in range(len(columns))
     ]
-    if sys.stdout.isatty() and _print_fitting(columns, cells, right, spared):
+    if sys.stdout.isatty() and _print_fitting(columns, cells, right, droppable_columns):
         return
     widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
     for row in [list(columns), *cells]:
@@ -130,7 +133,7 @@ def _print_fitting(
     columns: Sequence[str],
     cells: Sequence[Sequence[str]],
     right: Sequence[bool],
-    spared: Sequence[str],
+    droppable_columns: Sequence[str],
 ) -> bool:
     """Print a table that fits the terminal, if there is one."""
     from rich.console import Console
@@ -139,13 +142,13 @@ def _print_fitting(
     wide = console.options.update(
         width=sum(len(cell) + 9 for row in [columns, *cells] for cell in row)
     )
-    for dropped in range(len(spared) + 1):
-        left = [i for i, name in enumerate(columns) if name not in spared[:dropped]]
+    for dropped in range(len(droppable_columns) + 1):
+        left = [i for i, name in enumerate(columns) if name not in droppable_columns[:dropped]]
         table = _table(columns, cells, right, left)
         if table.__rich_measure__(console, wide).minimum <= console.width:
             console.print(table)
             if dropped:
-                names = ", ".join(spared[:dropped])
+                names = ", ".join(droppable_columns[:dropped])
                 click.echo(f"Not shown on a terminal this narrow: {names}", err=True)
             return True
     return False

@@ -82,8 +82,8 @@ def command(
     from zoo.cli.output import is_quiet, print_json
     from zoo.cli.progress import progress
     from zoo.config import Settings
-    from zoo.probing import PIXELS, probe_model
-    from zoo.probing_report import rows
+    from zoo.experiments.probing import PIXELS, probe_model
+    from zoo.experiments.probing_report import rows
 
     with progress("probe") as on_progress:
         result = probe_model(
@@ -133,9 +133,9 @@ def _check_subset(root: Path, name: str) -> None:
 
 
 def _save(result: Any, report: dict[str, Any], folder: Path, few_shot: int) -> None:
+    from zoo.experiments.probing_report import draw, rows
+    from zoo.figures.saving import save_figure
     from zoo.files import csv_text, replacing_folder, write_json, write_text
-    from zoo.probing_report import draw, rows
-    from zoo.report.saving import save_figure
 
     with replacing_folder(folder) as new:
         write_json(new / "probe.json", report)
@@ -145,8 +145,8 @@ def _save(result: Any, report: dict[str, Any], folder: Path, few_shot: int) -> N
 
 def _print_table(report: dict[str, Any], folder: Path) -> None:
     from zoo.cli.output import print_table
-    from zoo.probing import PIXELS
-    from zoo.probing_report import UNTRAINED
+    from zoo.experiments.probing import PIXELS
+    from zoo.experiments.probing_report import UNTRAINED
 
     images, shots = report["images"], report["few_shot"]
     click.echo(
@@ -166,7 +166,7 @@ def _print_table(report: dict[str, Any], folder: Path) -> None:
     print_table(
         ("layer", *names),
         [(layer, *(_rounded(values[c]) for c in columns)) for layer, values in table.items()],
-        spared=[name for name in reversed(names) if name.startswith(UNTRAINED)],
+        droppable_columns=[name for name in reversed(names) if name.startswith(UNTRAINED)],
     )
     pixels = [report["metrics"].get(f"probe/pixels_{few}accuracy") for few in ("", "few_shot_")]
     if None not in pixels:

@@ -88,8 +88,8 @@ def command(
     written = ("data", "model", "layers.csv", "transfer.png", "transfer.svg")
     check_replaceable(folder, "report.json", written)
 
-    from zoo.transfer import prepare_data, transfer
-    from zoo.transfer_report import save
+    from zoo.experiments.transfer import prepare_data, transfer
+    from zoo.experiments.transfer_report import save
 
     config = TrainConfig(
         epochs=epochs,

@@ -19,7 +19,7 @@ from torch.nn.modules.module import register_module_module_registration_hook
 from zoo.errors import UserError
 from zoo.files import write_bytes, write_json
 from zoo.models.build import build_spec, count_parameters
-from zoo.models.modes import evaluating
+from zoo.models.modes import eval_mode
 from zoo.models.preprocess import logits_of, model_input
 from zoo.models.spec import SPEC, WEIGHTS, ModelSpec, model_digest, read_spec
 
@@ -48,7 +48,7 @@ class LoadedModel:
         Raises:
             UserError: the network's output holds no tensor.
         """
-        with torch.inference_mode(), evaluating(self.module):
+        with torch.inference_mode(), eval_mode(self.module):
             return logits_of(self.module(model_input(images, self.spec, self.module)))
 
 

@@ -40,7 +40,7 @@ IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 
 
 @dataclass(frozen=True)
-class Given:
+class ImportOptions:
     """What the user says of a model; what is left open follows from its source."""
 
     weights: Path | None = None
@@ -66,7 +66,7 @@ class Imported:
     notes: tuple[str, ...] = ()
 
 
-def import_model(source: str, name: str, given: Given) -> Imported:
+def import_model(source: str, name: str, given: ImportOptions) -> Imported:
     """Build a model from elsewhere and describe it.
 
     Args:
@@ -121,7 +121,7 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _from_timm(
-    source: str, name: str, given: Given, weights: dict[str, torch.Tensor] | None
+    source: str, name: str, given: ImportOptions, weights: dict[str, torch.Tensor] | None
 ) -> Imported:
     folder = source.startswith(FOLDER)
     if folder and weights is not None:
@@ -162,7 +162,7 @@ def _saved_arguments(folder: str) -> dict[str, Any]:
 
 
 def _from_torchvision(
-    rest: str, name: str, given: Given, weights: dict[str, torch.Tensor] | None
+    rest: str, name: str, given: ImportOptions, weights: dict[str, torch.Tensor] | None
 ) -> Imported:
     model, _, tag = rest.partition(".")
     published = torchvision_weights(model, tag)
@@ -210,7 +210,7 @@ def _from_torchvision(
 
 
 def _from_factory(
-    source: str, name: str, given: Given, weights: dict[str, torch.Tensor] | None
+    source: str, name: str, given: ImportOptions, weights: dict[str, torch.Tensor] | None
 ) -> Imported:
     factories.find_factory(source)  # nobody should look for weights of what is not there
     if weights is None or given.image_size is None:
@@ -243,7 +243,7 @@ def _load(module: nn.Module, weights: dict[str, torch.Tensor], what: str) -> Non
         raise UserError(f"the weights do not fit {what} ({brief(error)})") from None
 
 
-def _digest(given: Given) -> dict[str, str]:
+def _digest(given: ImportOptions) -> dict[str, str]:
     return {} if given.weights is None else {"weights_sha256": sha256(given.weights)}
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 
 @contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
+def eval_mode(module: nn.Module) -> Iterator[None]:
     """Put every submodule into eval mode, and each back into its own mode at the end."""
     modes = {part: part.training for part in module.modules()}
     module.eval()

@@ -11,7 +11,7 @@ from zoo.models.spec import NO_SKIP, ModelSpec
 
 
 def untrained_network(spec: ModelSpec, seed: int) -> LoadedModel:
-    """Build a network with the weights from which `zoo.variants` starts to train this seed.
+    """Build a network with the weights from which the training of this seed starts.
 
     Raises:
         UserError: it cannot be built here.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
-from zoo.registry.faults import again
+from zoo.registry.faults import retry_on_conflict
 from zoo.registry.lookup import DIGEST, all_versions
 from zoo.registry.runs import quoted
 from zoo.registry.store import Store
@@ -15,7 +15,7 @@ RANKING = "zoo.validation_accuracy"
 
 def set_alias(store: Store, name: str, alias: str, version: str) -> None:
     """Put an alias on a version, and take it from the one that had it."""
-    again(lambda: store.client.set_registered_model_alias(name, alias, version))
+    retry_on_conflict(lambda: store.client.set_registered_model_alias(name, alias, version))
 
 
 def point_best(store: Store, name: str) -> None:

@@ -30,7 +30,7 @@ def find_registered(store: Store, reference: str) -> ModelVersion:
         raise UserError(
             f"expected a registered version as NAME, NAME/3 or NAME@alias, got {reference!r}"
         )
-    with store.explained():
+    with store.translate_mlflow_errors():
         return get_version(store, parsed)
 
 
@@ -45,7 +45,7 @@ def promote(store: Store, reference: str, alias: str) -> tuple[ModelVersion, int
     """
     check_alias(alias)
     version = find_registered(store, reference)
-    with store.explained():
+    with store.translate_mlflow_errors():
         before = store.client.get_registered_model(version.name).aliases.get(alias)
         set_alias(store, version.name, alias, str(version.version))
     return version, None if before is None else int(before)
@@ -70,7 +70,7 @@ def tag(
     if absent := [key for key in remove if key not in tags]:
         shown = ", ".join(sorted(tags)) or "none"
         raise UserError(f"{reference} has no tag {absent[0]!r} to remove; it has: {shown}")
-    with store.explained():
+    with store.translate_mlflow_errors():
         for key, value in values.items():
             store.client.set_model_version_tag(name, number, key, value)
         for key in remove:
@@ -89,7 +89,7 @@ def describe(store: Store, reference: str, text: str | None = None) -> str:
     version = find_registered(store, reference)
     if text is None:
         return version.description or ""
-    with store.explained():
+    with store.translate_mlflow_errors():
         store.client.update_model_version(version.name, str(version.version), text)
     return text
 

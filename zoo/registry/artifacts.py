@@ -12,7 +12,7 @@ from mlflow.entities import FileInfo
 from mlflow.exceptions import MlflowException
 
 from zoo.errors import UserError
-from zoo.registry.faults import is_away, redact
+from zoo.registry.faults import is_unreachable, redact
 from zoo.registry.store import Store
 
 
@@ -48,7 +48,7 @@ def fetch_file(store: Store | None, folder: str, name: str, target: str | Path) 
             )
         )
     except (MlflowException, requests.RequestException, OSError) as error:
-        if is_away(error):
+        if is_unreachable(error):
             raise
         raise UserError(f"{name} is missing in {redact(folder)}") from error
     return _inside(Path(target), str(path.relative_to(target)))
@@ -76,7 +76,7 @@ def _listed(store: Store, folder: str) -> list[FileInfo]:
     try:
         return mlflow.artifacts.list_artifacts(artifact_uri=folder, tracking_uri=store.uri)
     except (MlflowException, requests.RequestException, OSError) as error:
-        if is_away(error):
+        if is_unreachable(error):
             raise
         return []
 

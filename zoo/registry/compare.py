@@ -19,7 +19,7 @@ from zoo.data.subsets import Subset, load_subset, verify_subset
 from zoo.errors import UserError
 from zoo.files import check_replaceable, read_json, replacing_folder
 from zoo.models.spec import SPEC, read_spec
-from zoo.progress import OnProgress, untold
+from zoo.progress import OnProgress, no_progress
 from zoo.registry.comparisons import (
     ComparisonRun,
     fetch_comparison,
@@ -59,7 +59,7 @@ def compare_registered(
     device: str = "",
     force: bool = False,
     command: str = "",
-    on_progress: OnProgress = untold,
+    on_progress: OnProgress = no_progress,
 ) -> Compared:
     """Compare models from the registry, or find that it was done.
 
@@ -232,9 +232,9 @@ def _compute(
 ) -> Any:
     import torch
 
+    from zoo.analyses.engine import compare_models
     from zoo.claims import judge
     from zoo.comparison import Comparison
-    from zoo.engine import compare_models
 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     findings = compare_models(

@@ -20,7 +20,7 @@ from zoo.errors import UserError
 from zoo.files import read_json, replacing_folder
 from zoo.registry.artifacts import fetch_file, local_folder
 from zoo.registry.card import LONGEST, cell
-from zoo.registry.faults import is_away
+from zoo.registry.faults import is_unreachable
 from zoo.registry.history import Point
 from zoo.registry.provenance import source_tags
 from zoo.registry.references import Resolved
@@ -52,7 +52,7 @@ class ComparisonRun:
 
 def find_comparison(store: Store, digest: str) -> ComparisonRun | None:
     """Return the newest finished comparison with a digest whose report and page are there."""
-    with store.explained():
+    with store.translate_mlflow_errors():
         for run in search_runs(store, COMPARE, comparison_digest=digest):
             if is_finished(run) and _is_whole(store, run):
                 return _as_comparison(run)
@@ -83,7 +83,7 @@ def log_comparison(
     from zoo.registry.pictures import log_figures  # matplotlib, which finding one needs not
 
     digest = str(report["digest"])
-    with store.explained(), store.lock(f"compare-{digest[:16]}"):
+    with store.translate_mlflow_errors(), store.lock(f"compare-{digest[:16]}"):
         known = search_runs(store, COMPARE, comparison_digest=digest)
         delete_unfinished(store, known)
         if not force and (found := find_comparison(store, digest)):
@@ -106,7 +106,7 @@ def log_comparison(
 
 def fetch_report(store: Store, run: ComparisonRun) -> dict[str, Any]:
     """Return a comparison's report.json; `UserError` where it is gone or damaged."""
-    with store.explained(), tempfile.TemporaryDirectory() as temporary:
+    with store.translate_mlflow_errors(), tempfile.TemporaryDirectory() as temporary:
         report = read_json(fetch_file(store, run.artifacts, REPORT, temporary))
     if not isinstance(report, dict):
         raise UserError(f"{REPORT} of the run {run.run_id} is damaged: compare again with --force")
@@ -116,7 +116,7 @@ def fetch_report(store: Store, run: ComparisonRun) -> dict[str, Any]:
 def fetch_comparison(store: Store, run: ComparisonRun, folder: Path) -> Path:
     """Make a folder of everything that a comparison's run keeps, complete or not at all."""
     local = local_folder(run.artifacts)
-    with store.explained(), replacing_folder(folder) as new:
+    with store.translate_mlflow_errors(), replacing_folder(folder) as new:
         if local is not None:
             if not (local / REPORT).is_file():
                 raise UserError(f"{REPORT} is missing in {local}: compare again with --force")
@@ -155,7 +155,7 @@ def _is_whole(store: Store, run: Run) -> bool:
     try:
         listed = store.client.list_artifacts(run.info.run_id)
     except MlflowException as error:
-        if is_away(error):
+        if is_unreachable(error):
             raise
         return False
     return {REPORT, PAGE} <= {entry.path for entry in listed}

@@ -45,7 +45,7 @@ def redact(uri: str) -> str:
 
 
 @contextmanager
-def explained(uri: str) -> Iterator[None]:
+def translate_mlflow_errors(uri: str) -> Iterator[None]:
     """Turn what MLflow, its database and its connection raise into a `UserError` of one line."""
     try:
         yield
@@ -64,15 +64,15 @@ def cannot_be_opened(database: str) -> str:
 
 def is_missing(error: MlflowException) -> bool:
     """Say whether MLflow answered that the thing asked for does not exist."""
-    return error.error_code in MISSING and not is_away(error)
+    return error.error_code in MISSING and not is_unreachable(error)
 
 
-def is_away(error: BaseException) -> bool:
+def is_unreachable(error: BaseException) -> bool:
     """Look for a broken connection among the causes: MLflow wraps it in its own exception."""
     return _cause(error) is not None
 
 
-def again(add: Callable[[], T]) -> T:
+def retry_on_conflict(add: Callable[[], T]) -> T:
     """Do what adds a row that another process may add in the same moment; return its value.
 
     MLflow looks whether the row is there and then adds it. Who comes second violates the
@@ -102,7 +102,7 @@ def _explain(error: Exception, uri: str) -> str:
             f"the tracking server {shown} fails on its side, try after try: look into its log, "
             "and run the same command again"
         )
-    if is_away(error):
+    if is_unreachable(error):
         tries = 1 + int(os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"])
         seconds = os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"]
         return (

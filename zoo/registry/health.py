@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from zoo.doctor import Check
 from zoo.errors import counted
-from zoo.registry.place import database_path, store_address
+from zoo.registry.doctor import Check
+from zoo.registry.local_database import database_path, store_address
 
 
 def check_store(root: Path) -> Iterator[Check]:
@@ -21,11 +21,11 @@ def check_store(root: Path) -> Iterator[Check]:
         yield Check("store", "ok", f"none yet; {path} is made when a model is registered")
         return
     from zoo.registry.listing import list_versions
-    from zoo.registry.store import open_store, show_uri, told_of_copy
+    from zoo.registry.store import open_store, shared_store_warning, show_uri
 
     store = open_store(root)
     rows = list_versions(store)
-    if told := told_of_copy(store):
+    if told := shared_store_warning(store):
         yield Check("store", "warning", *told)
     models = counted(len({row.name for row in rows}), "model")
     found = f"{show_uri(store)}: {counted(len(rows), 'version')} of {models}"

@@ -57,7 +57,7 @@ def store_images(store: Store, test_folder: Path) -> str:
     """
     subset = load_subset(test_folder)
     digest = subset.info.digest
-    with store.explained(), store.lock(f"images-{digest[:16]}"):
+    with store.translate_mlflow_errors(), store.lock(f"images-{digest[:16]}"):
         known = search_runs(store, DATA, test_digest=digest)
         if finished := [run for run in known if is_finished(run)]:
             _restore(store, finished, subset)
@@ -99,7 +99,7 @@ def fetch_images(store: Store, digest: str) -> Subset:
         with contextlib.suppress(UserError):
             return _verified(folder)
         shutil.rmtree(folder)
-    with store.explained(), store.lock(f"images-{digest[:16]}"):
+    with store.translate_mlflow_errors(), store.lock(f"images-{digest[:16]}"):
         if folder.is_dir():
             return _verified(folder)
         run = _find(store, digest)

@@ -11,11 +11,11 @@ from zoo.registry.register import Registered, register
 from zoo.registry.store import Store
 
 if TYPE_CHECKING:
-    from zoo.models.imported import Given
+    from zoo.models.imported import ImportOptions
 
 
 def import_registered(
-    store: Store, source: str, name: str, given: Given
+    store: Store, source: str, name: str, given: ImportOptions
 ) -> tuple[Registered, tuple[str, ...]]:
     """Import a model and register it, unless the same one is registered under that name.
 

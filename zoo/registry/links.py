@@ -45,7 +45,7 @@ def ui_links(
         comparison: run id of a comparison.
         models: their training runs are put side by side.
     """
-    with store.explained():
+    with store.translate_mlflow_errors():
         train, compare = store.experiment_id(TRAIN), store.experiment_id(COMPARE)
     root = ui_base(store, base)
     run_ids = [model.run_id for model in models if model.run_id]

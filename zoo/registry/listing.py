@@ -45,7 +45,7 @@ def list_versions(store: Store) -> list[VersionRow]:
     Versions of other flavors are left out. It takes two searches, page by page, however many
     versions there are.
     """
-    with store.explained():
+    with store.translate_mlflow_errors():
         versions = [v for v in all_versions(store) if DIGEST in v.tags]
         names = all_names(store)
     aliases: dict[tuple[str, int], list[str]] = {}
@@ -80,7 +80,7 @@ def aliases_of(store: Store, model: Resolved) -> list[str]:
     """Return the aliases that stand on a version; none on what is no version."""
     if model.version is None:
         return []
-    with store.explained():
+    with store.translate_mlflow_errors():
         aliases = store.client.get_registered_model(model.name).aliases
     return sorted(alias for alias, number in aliases.items() if int(number) == model.version)
 

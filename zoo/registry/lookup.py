@@ -26,7 +26,7 @@ LARGEST_VERSION = 2**31 - 1  # of what a database holds as a number
 
 def look_up(store: Store, reference: Reference) -> Resolved:
     """Find a version, a logged model or a run's model; `UserError` where it is not there."""
-    with store.explained():
+    with store.translate_mlflow_errors():
         if reference.kind == "version":
             version = get_version(store, reference)
             exact = reference.version is not None or reference.alias
@@ -38,7 +38,7 @@ def look_up(store: Store, reference: Reference) -> Resolved:
 
 def look_up_digest(store: Store, name: str, digest: str) -> Resolved:
     """Find the version with a digest; `UserError` where the name has none."""
-    with store.explained():
+    with store.translate_mlflow_errors():
         version = find_version(store, name, digest)
         if version is None:
             raise UserError(

@@ -17,10 +17,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
+from zoo.figures import style
+from zoo.figures.saving import save_figure
 from zoo.registry.history import History
 from zoo.registry.store import Store
-from zoo.report import style
-from zoo.report.saving import save_figure
 
 FIGURES, CURVE = "figures", "learning-curve"
 # Of these analyses, the image grid shows each figure of a comparison as a step.

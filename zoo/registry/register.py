@@ -95,7 +95,7 @@ def register(store: Store, folder: Path, *, test_folder: Path | None = None) -> 
             test_folder,
         )
         test_folder = None
-    with store.explained(), store.lock(f"register-{name}"):
+    with store.translate_mlflow_errors(), store.lock(f"register-{name}"):
         version = find_version(store, name, digest)
         created = version is None
         if created:

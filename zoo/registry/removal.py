@@ -60,7 +60,7 @@ def plan_removal(store: Store, reference: str, *, whole: bool = False) -> Remova
             else f"{reference} is a model: name one version ({name}/{number} is the latest) "
             "or remove all of them with --all"
         )
-    with store.explained():
+    with store.translate_mlflow_errors():
         everything = all_versions(store)
         going = [v for v in everything if v.name == name and (whole or int(v.version) == number)]
         staying = [version for version in everything if version not in going]
@@ -76,7 +76,7 @@ def plan_removal(store: Store, reference: str, *, whole: bool = False) -> Remova
 def remove(store: Store, removal: Removal) -> None:
     """Remove what was planned; `UserError` where the model has changed since."""
     name, client = removal.name, store.client
-    with store.explained(), store.lock(f"register-{name}"):
+    with store.translate_mlflow_errors(), store.lock(f"register-{name}"):
         there = {int(v.version) for v in all_versions(store, f"name = {quoted(name)}")}
         planned = set(removal.versions)
         if there != planned if removal.whole else not planned <= there:

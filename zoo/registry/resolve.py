@@ -68,7 +68,7 @@ def fetch_model(store: Store | None, resolved: Resolved) -> Path:
     store = store or _open()
     folder = store.cache / "models" / resolved.digest
     if not _is_intact(folder, resolved.digest):
-        with store.explained(), store.lock(f"model-{resolved.digest[:16]}"):
+        with store.translate_mlflow_errors(), store.lock(f"model-{resolved.digest[:16]}"):
             if not _is_intact(folder, resolved.digest):
                 _download(store, resolved, folder)
     return folder

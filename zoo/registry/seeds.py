@@ -10,7 +10,7 @@ from mlflow.entities.model_registry import ModelVersion
 
 from zoo.errors import UserError
 from zoo.models.spec import SPEC, read_spec
-from zoo.registry.faults import is_away
+from zoo.registry.faults import is_unreachable
 from zoo.registry.lookup import DIGEST, all_versions
 from zoo.registry.references import Resolved
 from zoo.registry.resolve import fetch_model, find_by_digest
@@ -35,7 +35,7 @@ def other_seeds(store: Store, models: Sequence[Resolved]) -> list[tuple[int, Res
     for i, model in enumerate(models):
         if model.version is None:
             continue
-        with store.explained():
+        with store.translate_mlflow_errors():
             versions = all_versions(store, f"name={quoted(model.name)}")
         others = [v for v in versions if _is_other_seed(v, model, compared)]
         recipe = _recipe(store, model) if others else ()
@@ -59,7 +59,7 @@ def _sibling(store: Store, version: ModelVersion, recipe: tuple[Any, ...]) -> Re
         sibling = find_by_digest(store, version.name, version.tags[DIGEST])
         return sibling if _recipe(store, sibling) == recipe else None
     except UserError as error:
-        if is_away(error):
+        if is_unreachable(error):
             raise
         logger.warning(
             "%s version %s, another seed, is left out: %s", version.name, version.version, error

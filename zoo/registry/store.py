@@ -17,8 +17,8 @@ from mlflow.exceptions import MlflowException
 
 from zoo.errors import UserError
 from zoo.files import find_root
-from zoo.registry.faults import UNWRITABLE, cannot_be_opened, explained, redact
-from zoo.registry.place import database_path, missing_artifacts, original, store_address
+from zoo.registry.faults import UNWRITABLE, cannot_be_opened, redact, translate_mlflow_errors
+from zoo.registry.local_database import database_path, missing_artifacts, original, store_address
 
 TRAIN, DATA, COMPARE = "zoo-train", "zoo-data", "zoo-compare"
 EXPERIMENTS = (TRAIN, DATA, COMPARE)
@@ -57,9 +57,9 @@ class Store:
             self._experiments[name] = self._find_or_create(name)
         return self._experiments[name]
 
-    def explained(self) -> AbstractContextManager[None]:
+    def translate_mlflow_errors(self) -> AbstractContextManager[None]:
         """Turn what MLflow raises inside into a `UserError` that names this store."""
-        return explained(self.uri)
+        return translate_mlflow_errors(self.uri)
 
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
@@ -128,7 +128,7 @@ def open_store(root: Path | None = None, *, create: bool = True) -> Store:
         _check_database(path)
         _check_not_moved(path)
     try:
-        with explained(uri):
+        with translate_mlflow_errors(uri):
             _create_database(uri, root)
             return Store(MlflowClient(uri, registry_uri=uri), uri, root)
     except ModuleNotFoundError as error:
@@ -138,7 +138,7 @@ def open_store(root: Path | None = None, *, create: bool = True) -> Store:
         ) from None
 
 
-def told_of_copy(store: Store) -> tuple[str, str] | None:
+def shared_store_warning(store: Store) -> tuple[str, str] | None:
     """Say that a store is a copy which shares its files with the original, and how to mend it."""
     database = database_path(store.uri)
     first = database and original(database, EXPERIMENTS)

@@ -129,9 +129,9 @@ class TrackingCallback:
         from zoo.errors import UserError
 
         try:
-            from zoo.registry.faults import explained
+            from zoo.registry.faults import translate_mlflow_errors
 
-            with explained(self._store.uri if self._store else _address(self.root)):
+            with translate_mlflow_errors(self._store.uri if self._store else _address(self.root)):
                 act()
         except Exception as error:
             self._store = None

@@ -25,7 +25,7 @@ from zoo.files import write_text
 from zoo.models.spec import SPEC, WEIGHTS, ModelSpec
 from zoo.registry.artifacts import missing_files
 from zoo.registry.card import CARD, model_card
-from zoo.registry.faults import again
+from zoo.registry.faults import retry_on_conflict
 from zoo.registry.flavor import DATA, write_flavor
 from zoo.registry.history import History, Point, digests
 from zoo.registry.lookup import DIGEST, MODEL_ID
@@ -118,7 +118,7 @@ def log_data(store: Store, run: Run, spec: ModelSpec) -> None:
         data = Dataset(name, digest[:DATASET_DIGEST], "code", source, profile=profile)
         inputs.append(DatasetInput(data, [InputTag("mlflow.data.context", context)]))
     if inputs:
-        again(lambda: store.client.log_inputs(run.info.run_id, datasets=inputs))
+        retry_on_conflict(lambda: store.client.log_inputs(run.info.run_id, datasets=inputs))
 
 
 def log_model(

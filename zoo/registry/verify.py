@@ -17,10 +17,10 @@ from mlflow.exceptions import MlflowException
 from zoo.config import load_params
 from zoo.errors import UserError
 from zoo.models.spec import model_digest
-from zoo.progress import OnProgress, untold
+from zoo.progress import OnProgress, no_progress
 from zoo.registry.annotations import find_registered
 from zoo.registry.artifacts import missing_files
-from zoo.registry.faults import is_away, is_missing, redact
+from zoo.registry.faults import is_missing, is_unreachable, redact
 from zoo.registry.images import fetch_images
 from zoo.registry.lookup import DIGEST, all_versions
 from zoo.registry.resolve import load_resolved, resolve
@@ -59,7 +59,7 @@ class Verified:
 
 
 def verify(
-    store: Store, references: Sequence[str] = (), *, on_progress: OnProgress = untold
+    store: Store, references: Sequence[str] = (), *, on_progress: OnProgress = no_progress
 ) -> Verified:
     """Read every byte of registered versions again, and follow what they name.
 
@@ -79,7 +79,7 @@ def verify(
         versions = [find_registered(store, reference) for reference in references]
         outputs = {}
     else:
-        with store.explained():
+        with store.translate_mlflow_errors():
             ours = [version for version in all_versions(store) if _is_ours(version)]
         versions = sorted(ours, key=lambda version: (version.name, int(version.version)))
         outputs = pipeline_models(store.root)
@@ -96,7 +96,10 @@ def verify(
     for done, check in enumerate(checks):
         on_progress(done, total, "checks")
         # What comes from a server is fetched afresh: the cache would hide that it is gone there.
-        with store.explained(), tempfile.TemporaryDirectory(prefix="zoo-") as temporary:
+        with (
+            store.translate_mlflow_errors(),
+            tempfile.TemporaryDirectory(prefix="zoo-") as temporary,
+        ):
             findings += check(dataclasses.replace(store, root=Path(temporary)))
     findings += _check_outputs(outputs, {version.tags.get(DIGEST) for version in versions})
     on_progress(total, total, "checks")
@@ -129,7 +132,7 @@ def _check_version(store: Store, version: ModelVersion) -> Iterator[Finding]:
         else:
             yield from _check_tags(version, load_resolved(store, model))
     except (UserError, OSError) as error:
-        if is_away(error):
+        if is_unreachable(error):
             raise
         yield Finding("damaged", what, str(error))
     yield from _check_lineage(store, version)
@@ -167,7 +170,7 @@ def _check_lineage(store: Store, version: ModelVersion) -> Iterator[Finding]:
 def _check_images(store: Store, digest: str, users: Sequence[str]) -> Iterator[Finding]:
     others = f" and {len(users) - 1} more" if len(users) > 1 else ""
     what, who = f"test images {digest[:12]}", f"needed by {users[0]}{others}"
-    with store.explained():
+    with store.translate_mlflow_errors():
         if not any(is_finished(run) for run in search_runs(store, IMAGES, test_digest=digest)):
             how = "`zoo register` where they are brings them"
             yield Finding("orphaned", what, f"not in the registry, {who}; {how}")
@@ -175,7 +178,7 @@ def _check_images(store: Store, digest: str, users: Sequence[str]) -> Iterator[F
     try:
         fetch_images(store, digest)
     except (UserError, OSError) as error:
-        if is_away(error):
+        if is_unreachable(error):
             raise
         yield Finding("damaged", what, f"{error}; {who}")
 

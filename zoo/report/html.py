@@ -23,19 +23,19 @@ from markupsafe import Markup
 from zoo.analyses.metric_labels import metric_label
 from zoo.comparison import file_name
 from zoo.errors import UserError
+from zoo.figures.style import DPI
 from zoo.files import read_json
 from zoo.report.filters import FILTERS
-from zoo.report.islands import (
+from zoo.report.viewer_data import (
     Arrays,
     Data,
     data_uri,
-    heat_island,
-    image_island,
+    heat_map_data,
+    image_data,
     is_heat_map,
     split_name,
     words,
 )
-from zoo.report.style import DPI
 
 HERE = Path(__file__).parent
 SCREEN_DPI = 128  # figures are lettered for paper; on a screen they are drawn a third larger
@@ -123,8 +123,8 @@ def _policy(script: str) -> str:
 def _section(analysis: Data, folder: Path, models: Sequence[str]) -> dict[str, Any]:
     """Gather what the template needs of one analysis."""
     arrays = _load_arrays(folder, analysis)
-    heat = heat_island(analysis, arrays, models)
-    islands = [image_island(analysis, arrays, models), heat]
+    heat = heat_map_data(analysis, arrays, models)
+    viewer_data = [image_data(analysis, arrays, models), heat]
     many = len(models) > 2
     # Of more than two models, each pair has a place of its own, after all of them at a glance.
     pairs = {
@@ -145,7 +145,7 @@ def _section(analysis: Data, folder: Path, models: Sequence[str]) -> dict[str, A
         "figures": [figure for figure in figures if figure["name"] != glance],
         "table": table,
         "long": len(table.rows) > MOST_ROWS,
-        "islands": [island for island in islands if island],
+        "islands": [island for island in viewer_data if island],
         # Where the interactive map holds all that the figures show, they wait folded for print.
         "folded": not many
         and heat is not None

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zoo.analyses.base import Subject, pair_name
-from zoo.analyses.intervals import Estimate, independent_difference
 from zoo.claims.base import Measurement, Models
+from zoo.measures.intervals import Estimate, independent_difference
+from zoo.study.networks import ComparedNetwork
+from zoo.study.results import pair_name
 
 if TYPE_CHECKING:
-    from zoo.engine import Findings
+    from zoo.analyses.engine import ComparisonResults
 
 
-def _gap(findings: Findings, worse: Subject, better: Subject) -> Estimate | None:
+def _gap(
+    findings: ComparisonResults, worse: ComparedNetwork, better: ComparedNetwork
+) -> Estimate | None:
     """Return one model's accuracy above another's, with its interval, whichever came first."""
     arrays = findings.results["accuracy"].arrays
     for a, b, sign in ((better, worse, 1), (worse, better, -1)):
@@ -22,17 +25,17 @@ def _gap(findings: Findings, worse: Subject, better: Subject) -> Estimate | None
     return None
 
 
-def accuracy_gap(findings: Findings, models: Models) -> Measurement | None:
+def accuracy_gap(findings: ComparisonResults, models: Models) -> Measurement | None:
     """Measure the CNN's accuracy minus the ViT's; it must exceed chance."""
     return _beyond_chance(findings, models, "CNN minus ViT")
 
 
-def skips_are_worth(findings: Findings, models: Models) -> Measurement | None:
+def skips_are_worth(findings: ComparisonResults, models: Models) -> Measurement | None:
     """Measure the whole ViT's accuracy minus that of the one trained without a block's skips."""
     return _beyond_chance(findings, models, "with minus without the skips")
 
 
-def _beyond_chance(findings: Findings, models: Models, what: str) -> Measurement | None:
+def _beyond_chance(findings: ComparisonResults, models: Models, what: str) -> Measurement | None:
     worse, better = models
     found = _gap(findings, worse, better)
     if found is None:
@@ -41,7 +44,7 @@ def _beyond_chance(findings: Findings, models: Models, what: str) -> Measurement
     return Measurement(gap, low > 0, f"{what} {gap:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}")
 
 
-def gap_narrows(findings: Findings, models: Models) -> Measurement | None:
+def gap_narrows(findings: ComparisonResults, models: Models) -> Measurement | None:
     """Measure how much smaller the accuracy gap is on more data."""
     vit_less, vit_more, cnn_less, cnn_more = models
     less, more = _gap(findings, vit_less, cnn_less), _gap(findings, vit_more, cnn_more)

@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.analyses.base import Subject, pair_name
 from zoo.claims.base import Measurement, Models
 from zoo.claims.measured.metrics import metric
+from zoo.study.networks import ComparedNetwork
+from zoo.study.results import pair_name
 
 if TYPE_CHECKING:
-    from zoo.engine import Findings
+    from zoo.analyses.engine import ComparisonResults
 
 LOW = HIGH = 2  # the paper shows the two lowest and the two highest layers
 
 
-def attention_settles(findings: Findings, models: Models) -> Measurement | None:
+def attention_settles(findings: ComparisonResults, models: Models) -> Measurement | None:
     """Measure attention entropy on less data minus that on more."""
     less, more = (metric(findings, "attention-maps", m, "entropy") for m in models)
     if less is None or more is None:
@@ -26,7 +27,9 @@ def attention_settles(findings: Findings, models: Models) -> Measurement | None:
     return Measurement(less - more, less > more, detail)
 
 
-def _shares(findings: Findings, model: Subject) -> NDArray[np.float64] | str | None:
+def _shares(
+    findings: ComparisonResults, model: ComparedNetwork
+) -> NDArray[np.float64] | str | None:
     """Return heads' distances (layers, heads) over that of even attention."""
     arrays = findings.results["attention-distance"].arrays
     distances, uniform = (arrays.get(f"{what}/{model.name}") for what in ("distance", "uniform"))
@@ -37,7 +40,7 @@ def _shares(findings: Findings, model: Subject) -> NDArray[np.float64] | str | N
     return np.asarray(distances.values / uniform.values)
 
 
-def low_layers_mix(findings: Findings, models: Models) -> Measurement | str | None:
+def low_layers_mix(findings: ComparisonResults, models: Models) -> Measurement | str | None:
     """Measure how many of the lowest layers hold a local head and one that is not."""
     from zoo.analyses.attention_distance import LOCAL
 
@@ -51,7 +54,7 @@ def low_layers_mix(findings: Findings, models: Models) -> Measurement | str | No
     return Measurement(mixed, mixed > 0, detail)
 
 
-def low_layers_spread(findings: Findings, models: Models) -> Measurement | str | None:
+def low_layers_spread(findings: ComparisonResults, models: Models) -> Measurement | str | None:
     """Measure how much farther apart heads are in low layers than in high ones."""
     shares = _shares(findings, models[0])
     if shares is None or isinstance(shares, str):
@@ -62,7 +65,7 @@ def low_layers_spread(findings: Findings, models: Models) -> Measurement | str |
     return Measurement(low - high, low > high, f"{detail}, of even attention's distance")
 
 
-def high_layers_are_global(findings: Findings, models: Models) -> Measurement | str | None:
+def high_layers_are_global(findings: ComparisonResults, models: Models) -> Measurement | str | None:
     """Measure the share of heads in the highest layers that are not local."""
     from zoo.analyses.attention_distance import LOCAL
 
@@ -74,7 +77,7 @@ def high_layers_are_global(findings: Findings, models: Models) -> Measurement | 
     return Measurement(float(wide.mean()), bool(wide.all()), detail)
 
 
-def low_layers_learn_local(findings: Findings, models: Models) -> Measurement | None:
+def low_layers_learn_local(findings: ComparisonResults, models: Models) -> Measurement | None:
     """Measure the number of local heads in the lowest layers on less data minus that on more."""
     less, more = (
         metric(findings, "attention-distance", m, "low_layers_local_heads") for m in models
@@ -85,7 +88,9 @@ def low_layers_learn_local(findings: Findings, models: Models) -> Measurement | 
     return Measurement(float(less - more), less < more, detail)
 
 
-def local_heads_are_like_cnn(findings: Findings, models: Models) -> Measurement | str | None:
+def local_heads_are_like_cnn(
+    findings: ComparisonResults, models: Models
+) -> Measurement | str | None:
     """Measure the CKA of the most local heads with early CNN layers, minus the most global's."""
     from zoo.analyses.local_heads_figures import LEAST_RANGE
 

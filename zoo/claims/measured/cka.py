@@ -8,21 +8,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.analyses.base import Subject, pair_name
 from zoo.claims.base import Measurement, Models
 from zoo.claims.measured.metrics import metric
 from zoo.models.spec import NO_SKIP
+from zoo.study.networks import ComparedNetwork
+from zoo.study.results import pair_name
 
 if TYPE_CHECKING:
-    from zoo.engine import Findings
+    from zoo.analyses.engine import ComparisonResults
 
 MATCH_SHARE = 0.5
 
 
-def compare_within(what: str) -> Callable[[Findings, Models], Measurement | None]:
+def compare_within(what: str) -> Callable[[ComparisonResults, Models], Measurement | None]:
     """Return a measure of the ViT's minus the CNN's value of one within-model metric."""
 
-    def measure(findings: Findings, models: Models) -> Measurement | None:
+    def measure(findings: ComparisonResults, models: Models) -> Measurement | None:
         vit, cnn = (metric(findings, "cka", m, what) for m in models)
         if vit is None or cnn is None:
             return None
@@ -31,7 +32,9 @@ def compare_within(what: str) -> Callable[[Findings, Models], Measurement | None
     return measure
 
 
-def _between(findings: Findings, a: Subject, b: Subject) -> NDArray[np.float64] | None:
+def _between(
+    findings: ComparisonResults, a: ComparedNetwork, b: ComparedNetwork
+) -> NDArray[np.float64] | None:
     """Return CKA (a's layers, b's layers), whichever came first; None where it was not taken."""
     arrays = findings.results["cka"].arrays
     if direct := arrays.get(f"cka/{pair_name(a.name, b.name)}"):
@@ -40,11 +43,13 @@ def _between(findings: Findings, a: Subject, b: Subject) -> NDArray[np.float64] 
     return swapped.values.T if swapped else None
 
 
-def _of_role(model: Subject, *roles: str) -> list[int]:
+def _of_role(model: ComparedNetwork, *roles: str) -> list[int]:
     return [i for i, name in enumerate(model.layers) if model.trace[name].role in roles]
 
 
-def _across(findings: Findings, a: Subject, b: Subject) -> NDArray[np.float64] | None:
+def _across(
+    findings: ComparisonResults, a: ComparedNetwork, b: ComparedNetwork
+) -> NDArray[np.float64] | None:
     """Return CKA (a's layers, b's layers) of stem and blocks; None where a cell is undefined."""
     values = _between(findings, a, b)
     if values is None:
@@ -53,9 +58,9 @@ def _across(findings: Findings, a: Subject, b: Subject) -> NDArray[np.float64] |
     return values if values.size and np.isfinite(values).all() else None
 
 
-def lower_half_matches(findings: Findings, models: Models) -> Measurement | None:
+def lower_half_matches(findings: ComparisonResults, models: Models) -> Measurement | None:
     """Measure how many of the CNN's lower layers match the ViT's lowest third best."""
-    from zoo.layer_curves import third_of
+    from zoo.analyses.same_layer_cka import third_of
 
     cka = _across(findings, *models)
     if cka is None:
@@ -70,9 +75,9 @@ def lower_half_matches(findings: Findings, models: Models) -> Measurement | None
     return Measurement(share, share > MATCH_SHARE, detail)
 
 
-def top_matches_nothing(findings: Findings, models: Models) -> Measurement | None:
+def top_matches_nothing(findings: ComparisonResults, models: Models) -> Measurement | None:
     """Measure the best matches of the ViT's top third against its lowest third's."""
-    from zoo.layer_curves import third_of
+    from zoo.analyses.same_layer_cka import third_of
 
     cka = _across(findings, *models)
     if cka is None:
@@ -86,7 +91,9 @@ def top_matches_nothing(findings: Findings, models: Models) -> Measurement | Non
     return Measurement(top / bottom, top < MATCH_SHARE * bottom, detail)
 
 
-def _same_layer(findings: Findings, a: Subject, b: Subject) -> NDArray[np.float64] | None:
+def _same_layer(
+    findings: ComparisonResults, a: ComparedNetwork, b: ComparedNetwork
+) -> NDArray[np.float64] | None:
     """Return the CKA of each block of one model with the same block of the other."""
     cka = _between(findings, a, b)
     if cka is None or a.layers != b.layers:
@@ -95,13 +102,13 @@ def _same_layer(findings: Findings, a: Subject, b: Subject) -> NDArray[np.float6
     return values if values.size and np.isfinite(values).all() else None
 
 
-def _shared_start(less: Subject, more: Subject) -> str:
+def _shared_start(less: ComparedNetwork, more: ComparedNetwork) -> str:
     """Say that two networks began with the same weights, which by itself makes them alike."""
     same = less.model.spec.seed == more.model.spec.seed
     return "; networks on less and on more data start from the same weights" if same else ""
 
 
-def farther_apart(findings: Findings, models: Models) -> Measurement | None:
+def farther_apart(findings: ComparisonResults, models: Models) -> Measurement | None:
     """Measure the likeness of equal blocks across data sizes, ViT minus CNN."""
     vit_less, vit_more, cnn_less, cnn_more = models
     of_vit = _same_layer(findings, vit_less, vit_more)
@@ -113,7 +120,7 @@ def farther_apart(findings: Findings, models: Models) -> Measurement | None:
     return Measurement(vit - cnn, vit < cnn, detail + _shared_start(vit_less, vit_more))
 
 
-def lower_blocks_agree(findings: Findings, models: Models) -> Measurement | str | None:
+def lower_blocks_agree(findings: ComparisonResults, models: Models) -> Measurement | str | None:
     """Measure the likeness of equal blocks across data sizes, lower minus higher half."""
     values = _same_layer(findings, *models)
     if values is None:
@@ -126,7 +133,7 @@ def lower_blocks_agree(findings: Findings, models: Models) -> Measurement | str 
     return Measurement(lower - higher, lower > higher, detail + _shared_start(*models))
 
 
-def map_splits(findings: Findings, models: Models) -> Measurement | str | None:
+def map_splits(findings: ComparisonResults, models: Models) -> Measurement | str | None:
     """Measure CKA between the blocks before and after the changed one, without minus with skips."""
     without = models[0]
     match = NO_SKIP.match(without.model.spec.arch)
@@ -148,7 +155,7 @@ def map_splits(findings: Findings, models: Models) -> Measurement | str | None:
     return Measurement(means[0] - means[1], means[0] < means[1], detail)
 
 
-def mixer_is_like_vit(findings: Findings, models: Models) -> Measurement | None:
+def mixer_is_like_vit(findings: ComparisonResults, models: Models) -> Measurement | None:
     """Measure the mean CKA of the Mixer with the ViT minus that with the CNN."""
     mixer, vit, cnn = models
     with_vit, with_cnn = _across(findings, mixer, vit), _across(findings, mixer, cnn)

@@ -1,7 +1,8 @@
 """Claims on one network's layers against those of another training of it, block by block.
 
-Each takes what `zoo.layer_curves.thirds` gives: the mean CKA of the lowest third of blocks
-(`low_blocks`), of the highest third (`high_blocks`), and their difference (`low_minus_high`).
+Each takes what `zoo.analyses.same_layer_cka.thirds` gives: the mean CKA of the lowest third of
+blocks (`low_blocks`), of the highest third (`high_blocks`), and their difference
+(`low_minus_high`).
 """
 
 from __future__ import annotations

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zoo.analyses.base import Subject
+from zoo.study.networks import ComparedNetwork
 
 if TYPE_CHECKING:
-    from zoo.engine import Findings
+    from zoo.analyses.engine import ComparisonResults
 
 
-def metric(findings: Findings, analysis: str, model: Subject, what: str) -> float | None:
+def metric(
+    findings: ComparisonResults, analysis: str, model: ComparedNetwork, what: str
+) -> float | None:
     """Return a model's metric, or None where the analysis could not measure it."""
     return findings.results[analysis].metrics.get(f"{analysis}/{model.name}/{what}")

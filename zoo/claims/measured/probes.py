@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zoo.analyses.attention_layers import reads_class_token
-from zoo.analyses.base import Subject
-from zoo.analyses.intervals import Estimate, independent_difference, wilson_interval
 from zoo.claims.base import Measurement, Models
 from zoo.claims.measured.metrics import metric
+from zoo.measures.intervals import Estimate, independent_difference, wilson_interval
+from zoo.study.attention_layers import reads_class_token
+from zoo.study.networks import ComparedNetwork
 
 if TYPE_CHECKING:
-    from zoo.engine import Findings
+    from zoo.analyses.engine import ComparisonResults
 
 
-def tokens_know_less(findings: Findings, models: Models) -> Measurement | str | None:
+def tokens_know_less(findings: ComparisonResults, models: Models) -> Measurement | str | None:
     """Measure what the first model's single tokens know minus what the second's do."""
     known = [_share_of_tokens(findings, model) for model in models]
     for share in known:
@@ -25,7 +25,7 @@ def tokens_know_less(findings: Findings, models: Models) -> Measurement | str | 
     return Measurement(first - second, first < second, f"share known by single tokens: {detail}")
 
 
-def _share_of_tokens(findings: Findings, model: Subject) -> float | str | None:
+def _share_of_tokens(findings: ComparisonResults, model: ComparedNetwork) -> float | str | None:
     """Return a single token's accuracy above chance over that of what the classifier reads."""
     read = "cls_last_accuracy" if reads_class_token(model) else "last_block_mean_accuracy"
     single = metric(findings, "probes", model, "single_token_last_mean")
@@ -38,7 +38,7 @@ def _share_of_tokens(findings: Findings, model: Subject) -> float | str | None:
     return (single - chance) / (whole - chance)
 
 
-def middle_is_stronger(findings: Findings, models: Models) -> Measurement | None:
+def middle_is_stronger(findings: ComparisonResults, models: Models) -> Measurement | None:
     """Measure the accuracy of a probe at half depth on more data minus that on less."""
     less, more = (_estimate(findings, model) for model in models)
     if less is None or more is None:
@@ -51,7 +51,7 @@ def middle_is_stronger(findings: Findings, models: Models) -> Measurement | None
     return Measurement(change, low > 0, detail)
 
 
-def _estimate(findings: Findings, model: Subject) -> Estimate | None:
+def _estimate(findings: ComparisonResults, model: ComparedNetwork) -> Estimate | None:
     """Return a probe's accuracy at half depth with its interval over the tested images."""
     accuracy = metric(findings, "probes", model, "middle_accuracy")
     if accuracy is None:

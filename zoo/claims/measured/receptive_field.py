@@ -10,12 +10,12 @@ from zoo.claims.base import Measurement, Models
 from zoo.claims.measured.metrics import metric
 
 if TYPE_CHECKING:
-    from zoo.engine import Findings
+    from zoo.analyses.engine import ComparisonResults
 
 MOST = 0.5
 
 
-def reaches_farther(findings: Findings, models: Models) -> Measurement | None:
+def reaches_farther(findings: ComparisonResults, models: Models) -> Measurement | None:
     """Measure the reach of the ViT's first block minus that of the CNN's."""
     vit, cnn = (metric(findings, "receptive-field", m, "radius90_first_block") for m in models)
     if vit is None or cnn is None:
@@ -24,7 +24,7 @@ def reaches_farther(findings: Findings, models: Models) -> Measurement | None:
     return Measurement(vit - cnn, vit > cnn, detail)
 
 
-def grows_by_steps(findings: Findings, models: Models) -> Measurement | None:
+def grows_by_steps(findings: ComparisonResults, models: Models) -> Measurement | None:
     """Measure the share of steps from layer to layer at which the field grows."""
     found = findings.results["receptive-field"].arrays.get(f"radius90/{models[0].name}")
     if found is None or len(found.values) < 2 or not np.isfinite(found.values).all():

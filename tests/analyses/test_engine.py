@@ -1,0 +1,229 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import timm
+import torch
+from torch import nn
+
+from zoo.analyses.engine import _prepare as prepare
+from zoo.analyses.engine import compare_models, run_pass
+from zoo.capture import HookPoint
+from zoo.config import Settings
+from zoo.errors import UserError
+from zoo.models.files import describe_module
+from zoo.study.accumulator import Accumulator
+
+
+class Watching(Accumulator):
+    def __init__(self, layer):
+        self.layer, self.seen, self.sums = layer, [], []
+
+    def hook_points(self, subject):
+        return [HookPoint(self.layer)]
+
+    def observe(self, subject, tap, value):
+        self.seen.append((subject, tap.layer, len(value)))
+        self.sums.append(value.double().sum().item())
+
+    def end_batch(self, batch):
+        self.seen.append(("end", batch.start, batch.stop))
+
+
+def study_of(models, images, **settings):
+    options = Settings(references=False, batch_size=20, **settings)
+    return prepare(models, images, None, (), (), options, torch.device("cpu"))
+
+
+def test_one_pass_feeds_every_accumulator(make_model, digit_images):
+    model = make_model("vit", "v")
+    calls = []
+    model.module.register_forward_hook(lambda *_: calls.append(1))
+    first, second = Watching("blocks.0"), Watching("blocks.0")
+    study = study_of([model], digit_images[0])
+    calls.clear()
+    run_pass(study, [first, second])
+    assert len(calls) == 3
+    assert first.seen == second.seen
+    assert first.seen[:3] == [(0, "blocks.0", 20), ("end", 0, 20), (0, "blocks.0", 20)]
+    assert first.sums == second.sums
+
+
+def test_each_model_gets_the_images_its_own_way(make_model, digit_images):
+    small = make_model("vit", "small")
+    large = make_model("vit", "large", image_size=32, mean=[0.5] * 3, std=[0.5] * 3)
+    study = study_of([small, large], digit_images[0])
+    assert (study.subjects[0].grid.height, study.subjects[1].grid.height) == (4, 8)
+    watching = Watching("head")
+    run_pass(study, [watching])
+    expected = large(digit_images[0][:20]).double().sum().item()
+    assert watching.sums[1] == pytest.approx(expected, rel=1e-5)
+
+
+class Headed(nn.Module):
+    """A backbone, which other networks may have too, and a head."""
+
+    def __init__(self, backbone, outputs):
+        super().__init__()
+        self.backbone, self.out = backbone, nn.Linear(10, outputs)
+
+    def forward(self, x):
+        return self.out(self.backbone(x))
+
+
+def test_networks_that_share_a_backbone_are_measured_as_alone(make_model, digit_images):
+    backbone = make_model("vit").module
+    torch.manual_seed(0)
+    models = [
+        describe_module(Headed(backbone, 3), name="a", image_size=16),
+        describe_module(Headed(backbone, 4), name="b", image_size=16, mean=[0.5] * 3),
+    ]
+    only = ["cka", "attention-distance", "localisation", "residuals"]
+    settings = Settings(references=False, batch_size=20)
+
+    def compare(models):
+        return compare_models(models, digit_images[0], only=only, settings=settings).results
+
+    together = compare(models)
+    for model in models:
+        for name, alone in compare([model]).items():
+            for key, array in alone.arrays.items():
+                values = together[name].arrays[key].values
+                np.testing.assert_allclose(values, array.values, atol=1e-6, err_msg=key)
+
+
+def test_one_network_that_gets_its_images_in_two_ways_is_two_models(make_model, digit_images):
+    module = make_model("vit").module
+    wide = {"mean": [0.5] * 3, "std": [0.1] * 3}
+    models = [
+        describe_module(module, name=name, image_size=16, **known)
+        for name, known in {"plain": {}, "wide": wide}.items()
+    ]
+    watching = Watching("blocks.0")
+    run_pass(study_of(models, digit_images[0]), [watching])
+    assert [step[0] for step in watching.seen] == [0, 1, "end"] * 3
+    for s, model in enumerate(models):
+        alone = Watching("blocks.0")
+        run_pass(study_of([model], digit_images[0]), [alone])
+        assert watching.sums[s::2] == alone.sums
+
+
+class Giving(nn.Module):
+    """Gives its logits among other things."""
+
+    def __init__(self, form):
+        super().__init__()
+        self.body, self.form = nn.Linear(768, 3), form
+
+    def forward(self, x):
+        return self.form(self.body(x.flatten(1)))
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda y: {"features": 1 - y, "logits": y},
+        lambda y: {"loss": None, "out": y},
+        lambda y: (y, 2 * y),
+        lambda y: [{"logits": y}],
+    ],
+)
+def test_logits_are_found_in_what_a_network_gives(digit_images, form):
+    images, labels = digit_images
+    names = ("a", "b", "c")
+    torch.manual_seed(0)
+    module = Giving(form)
+    plain = Giving(lambda y: y)
+    plain.load_state_dict(module.state_dict())
+    models = [
+        describe_module(m, name=name, image_size=16, class_names=list(names))
+        for name, m in {"of": module, "plain": plain}.items()
+    ]
+    assert torch.equal(models[0](images), models[1](images))
+    result = compare_models(models, images, labels % 3, class_names=names, only=["accuracy"])
+    found = result.results["accuracy"].arrays
+    assert np.array_equal(found["predicted/of"].values, found["predicted/plain"].values)
+
+
+def test_a_network_that_gives_no_tensor_is_named(digit_images):
+    model = describe_module(Giving(lambda y: {"logits": None}), name="m", image_size=16)
+    with pytest.raises(UserError, match="its output holds no tensor, it is dict"):
+        compare_models([model], digit_images[0], only=["cka"])
+
+
+def test_every_layer_of_windowed_attention_can_be_compared(digit_images):
+    torch.manual_seed(0)
+    sizes = {"img_size": 32, "embed_dim": 8, "depths": (2,), "num_heads": (2,), "window_size": 4}
+    module = timm.create_model("swinv2_tiny_window8_256", num_classes=3, **sizes)
+    for name, parameter in module.named_parameters():
+        if name.endswith("weight") and "norm" in name:  # zero at first: constant
+            torch.nn.init.ones_(parameter)
+    model = describe_module(module.eval(), name="m", image_size=32)
+    settings = Settings(layers="all", references=False, batch_size=20)
+    result = compare_models([model], digit_images[0], only=["cka"], settings=settings).results[
+        "cka"
+    ]
+    assert any(name.endswith("attn.proj") for name in result.labels["layer[m]"])
+    assert not any("cpb_mlp" in name for name in result.labels["layer[m]"])
+    assert result.notes == ()
+    assert np.diagonal(result.arrays["cka/m__m"].values) == pytest.approx(1)
+
+
+def test_shown_images_are_of_different_classes(make_model, digit_images):
+    images, labels = digit_images
+    found = compare_models([make_model("vit", "v")], images, labels, only=["accuracy"])
+    shown = labels[list(found.study.shown)]
+    assert len(set(shown)) == len(shown) == 6
+
+
+def test_the_untrained_references_leave_the_global_generator_alone(make_model, digit_images):
+    model = make_model("vit", "v")
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    found = compare_models([model], digit_images[0], only=["cka"])
+    assert torch.equal(torch.rand(3), expected)
+    assert [s.role for s in found.study.subjects] == ["model", "untrained"]
+
+
+def test_the_models_come_back_as_they_were(make_model, digit_images):
+    model = make_model("resnet18", "r")
+    model.module.train()
+    before = {k: v.clone() for k, v in model.module.state_dict().items()}
+    compare_models([model], digit_images[0], only=["cka"])
+    assert model.module.training
+    assert all(torch.equal(before[k], v) for k, v in model.module.state_dict().items())
+    assert not any(m._forward_hooks for m in model.module.modules())
+
+
+def test_no_model_has_the_name_of_anothers_reference(make_model, digit_images):
+    models = [make_model("vit", "v", seed=1), make_model("vit", "v untrained", seed=2)]
+    said = "'v untrained' is the name of 'v' before training in this comparison: give"
+    with pytest.raises(UserError, match=said):
+        compare_models(models, digit_images[0][:8], only=["cka"])
+    bare = Settings(references=False)
+    found = compare_models(models, digit_images[0][:8], only=["cka"], settings=bare)
+    assert found.results["cka"].models == ("v", "v untrained")
+    other = make_model("vit", "v", seed=3)
+    models[1] = dataclasses.replace(models[1], name="v seed 3")
+    with pytest.raises(UserError, match="'v seed 3' is the name of 'v' of another seed"):
+        compare_models(models, digit_images[0][:8], only=["cka"], siblings=[(0, other)])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"models": []}, "different names, got none"),
+        ({"models": ["v", "v"]}, "different names, got v, v"),
+        ({"images": np.zeros((8, 16, 16), np.uint8)}, "expected \\(n, height, width, 3\\) uint8"),
+        ({"images": np.zeros((8, 16, 16, 3), np.float32)}, "got \\(8, 16, 16, 3\\) float32"),
+        ({"images": np.zeros((3, 16, 16, 3), np.uint8)}, "expected at least 4 images, got 3"),
+        ({"labels": np.zeros(7, np.int64)}, "expected 8 labels, got 7"),
+        ({"only": ["ckaa"]}, "unknown analysis 'ckaa'; did you mean 'cka'"),
+    ],
+)
+def test_bad_input_is_named(make_model, change, message):
+    models = [make_model("vit", name) for name in change.get("models", ["v"])]
+    images = change.get("images", np.zeros((8, 16, 16, 3), np.uint8))
+    with pytest.raises(UserError, match=message):
+        compare_models(models, images, change.get("labels"), only=change.get("only", ["cka"]))

@@ -1,0 +1,179 @@
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import RidgeClassifier
+from timm.models.vision_transformer import Block
+from torch import nn
+
+from zoo.analyses.probed_layers import CLS, MEAN
+from zoo.data.subsets import Subset, load_subset
+from zoo.errors import UserError
+from zoo.experiments.probing import PIXELS, probe_model
+from zoo.experiments.probing_report import UNTRAINED, draw, rows
+from zoo.measures.ridge import fit_layers
+from zoo.models.files import describe_module
+from zoo.models.preprocess import preprocess
+
+
+@pytest.fixture(scope="module")
+def parts(digits_folder):
+    """Forty digits to fit on, and the test split."""
+    return load_subset(digits_folder / "small"), load_subset(digits_folder / "test")
+
+
+def cut(subset, count, **info):
+    return Subset(subset.images[:count], subset.labels[:count],
+                  dataclasses.replace(subset.info, count=count, **info))  # fmt: skip
+
+
+def block_output(model, images, path):
+    out = {}
+    part = model.module.get_submodule(path)
+    hook = part.register_forward_hook(lambda _, __, y: out.update(y=y))
+    with torch.no_grad():
+        model.module.eval()(preprocess(np.array(images), model.spec))
+    hook.remove()
+    return out["y"].double().numpy()
+
+
+@pytest.mark.parametrize(("arch", "path", "poolings"), [
+    ("vit", "blocks.1", {CLS: lambda x: x[:, 0], MEAN: lambda x: x[:, 1:].mean(1)}),
+    ("vit-gap", "blocks.1", {MEAN: lambda x: x.mean(1)}),
+    ("test_resnet", "layer2.0", {MEAN: lambda x: x.mean((2, 3))}),
+])  # fmt: skip
+def test_probes_are_ridge_classifiers_fitted_on_the_subset(make_model, parts, arch, path, poolings):
+    model = make_model(arch)
+    train, test = parts
+    result = probe_model(model, train, test)
+    layers = result.labels[f"layer[{model.name}]"]
+    assert set(result.labels[f"pooling[{model.name}]"]) == set(poolings)
+    for j, pooling in enumerate(result.labels[f"pooling[{model.name}]"]):
+        fit, judge = (poolings[pooling](block_output(model, p.images, path)) for p in parts)
+        i = layers.index(path)
+        penalty = result.arrays[f"penalty/{model.name}"].values[i, j]
+        unit = np.linalg.eigvalsh(np.cov(fit.T, bias=True)).mean() * len(fit)
+        expected = RidgeClassifier(alpha=penalty * unit).fit(fit, train.labels)
+        accuracy = (expected.predict(judge) == test.labels).mean()
+        assert result.arrays[f"all/{model.name}"].values[i, j] == pytest.approx(accuracy, abs=0.006)
+    assert result.arrays["images"].values.tolist() == [40, 359]
+    most = np.bincount(train.labels).argmax()
+    assert float(result.arrays["chance"].values) == (np.array(test.labels) == most).mean()
+
+
+def test_a_class_token_before_the_first_block_is_named(make_model, parts):
+    result = probe_model(make_model("vit", "vit-tiny"), *parts)
+    assert "norm_pre, class token: no probe, since features are constant" in result.notes
+    found = rows(result)
+    assert [row["layer"] for row in found[:-1:3]] == list(result.labels["layer[vit-tiny]"])
+    first = {row["pooling"]: row for row in found if row["layer"] == "norm_pre"}
+    assert list(first) == [CLS, MEAN, UNTRAINED]
+    assert first[CLS]["all"] is None
+    assert first[MEAN]["all"] > 0.2
+    assert all(math.isfinite(value) for value in result.metrics.values())
+    assert {"probe/vit-tiny/cls_last_accuracy", "probe/chance"} <= set(result.metrics)
+
+
+def test_few_shot_takes_as_many_as_asked(make_model, parts):
+    model, (train, test) = make_model("vit-gap", "m"), parts
+    whole = probe_model(model, train, test, few_shot=4)
+    # Four of each class are all of them, whatever the draw.
+    assert whole.arrays["few/m"].values == pytest.approx(whole.arrays["all/m"].values)
+    assert not any("few-shot" in note for note in whole.notes)
+    fewer = probe_model(model, train, test, few_shot=2)
+    assert (fewer.arrays["few/m"].values != fewer.arrays["all/m"].values).any()
+    assert any(
+        "fewer than 9 images" in n for n in probe_model(model, train, test, few_shot=9).notes
+    )
+
+
+def test_features_that_do_not_fit_are_fewer_and_said_so(make_model, parts, monkeypatch):
+    monkeypatch.setattr("zoo.experiments.probing.MAX_NUMBERS", 16 * 16 * 3 * 30)
+    result = probe_model(make_model("vit-gap"), *parts)
+    assert result.arrays["images"].values.tolist() == [30, 30]
+    assert "test: 30 of 359 images, at random" in result.notes
+
+
+def test_raw_pixels_and_the_untrained_network_are_baselines(make_model, parts):
+    model, (train, test) = make_model("vit", "v"), parts
+    untrained = probe_model(model, train, test, few_shot=3)
+    model.module.load_state_dict(make_model("vit", seed=1).module.state_dict())
+    result = probe_model(model, train, test, few_shot=3)
+    fit, judged = (np.array(p.images).reshape(len(p), -1) / np.float32(255) for p in parts)
+    labels, expected = np.array(train.labels), np.array(test.labels)
+    pixels = fit_layers({"": fit}, labels, {"": judged}, expected, few_shot=3)[""]
+    assert result.arrays["pixels"].values.tolist() == [pixels.all.accuracy, pixels.few_shot]
+    assert result.metrics["probe/pixels_accuracy"] == pixels.all.accuracy
+    assert result.metrics["probe/pixels_few_shot_accuracy"] == pixels.few_shot
+    for kind in ("all", "few", "penalty"):
+        bare = result.arrays[f"untrained_{kind}/v"].values
+        assert np.array_equal(bare, untrained.arrays[f"{kind}/v"].values[:, 1])
+    assert (
+        result.metrics["probe/v/untrained_last_block_mean_accuracy"]
+        == (untrained.metrics["probe/v/last_block_mean_accuracy"])
+    )
+    last = rows(result)[-1]
+    assert last == {
+        "layer": PIXELS, "depth": None, "pooling": "", "all": pixels.all.accuracy,
+        "few": pixels.few_shot, "penalty": None,
+    }  # fmt: skip
+    for axis, accuracy in zip(draw(result).axes, result.arrays["pixels"].values, strict=True):
+        lines = {line.get_label(): line for line in axis.get_lines()}
+        assert lines[PIXELS].get_ydata()[0] == accuracy
+        assert UNTRAINED in lines
+
+
+def test_images_all_alike_have_no_pixel_baseline(make_model, parts):
+    train, test = (dataclasses.replace(p, images=np.full((len(p), 4, 4, 3), 7, np.uint8))
+                   for p in parts)  # fmt: skip
+    result = probe_model(make_model("vit", "v"), train, test)
+    assert "raw pixels: no probe, since features are constant" in result.notes
+    assert not any("pixels" in name for name in (*result.metrics, *result.arrays))
+    assert rows(result)[-1]["layer"] != PIXELS
+
+
+def test_the_figure_has_both_panels(make_model, parts):
+    figure = draw(probe_model(make_model("vit"), *parts, few_shot=3), few_shot=3)
+    titles = [axis.get_title(loc="left") for axis in figure.axes]
+    assert titles == ["fitted on 40 images", "few-shot: at most 3 images a class"]
+    assert len({axis.title.get_fontsize() for axis in figure.axes}) == 1
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"few_shot": 1}, "few-shot: expected 2 or more"),
+    ({"test": lambda t: cut(t, 3)}, "4 test images; small has 40, test 3"),
+    ({"train": lambda t: cut(t, 10)}, "two or more training images each"),
+    ({"test": lambda t: cut(t, 9, class_names=list("abcdefghij"))},
+     "small and test: expected the same classes, got 0, 1, 2, 3, … and a, b, c, d, …"),
+    ({"layers": "nothing"}, "'nothing' matches none"),
+])  # fmt: skip
+def test_what_cannot_be_probed_says_so(make_model, parts, change, message):
+    change = dict(change)
+    train, test = (
+        change.pop("train", lambda t: t)(parts[0]),
+        change.pop("test", lambda t: t)(parts[1]),
+    )
+    with pytest.raises(UserError, match=message):
+        probe_model(make_model("vit"), train, test, **change)
+
+
+class Strip(nn.Module):
+    """Mixes fifteen tokens, which are no grid of 16 pixels a side."""
+
+    num_prefix_tokens = 0
+
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.Sequential(Block(8, 2), Block(8, 2))
+        self.head = nn.Linear(8, 10)
+
+    def forward(self, x):
+        return self.head(self.blocks(x.flatten(1)[:, :120].view(-1, 15, 8)).mean(dim=1))
+
+
+def test_a_model_whose_tokens_do_not_lie_over_the_image_is_refused(parts):
+    strip = describe_module(Strip(), name="strip", image_size=16)
+    with pytest.raises(UserError, match="nothing to probe: strip: layers not probed, since their"):
+        probe_model(strip, *parts)

@@ -1,0 +1,81 @@
+"""Intervals against SciPy's and against their formulas, and how often they hold the truth."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest, t, ttest_1samp
+
+from zoo.measures.intervals import (
+    jackknife_interval,
+    mean_interval,
+    paired_difference,
+    wilson_interval,
+)
+
+
+def test_the_interval_is_the_jackknifes_on_fishers_scale():
+    left = np.random.default_rng(0).uniform(0.2, 0.6, size=7)
+    error = np.sqrt(6 * np.mean((left - left.mean()) ** 2))
+    half = t.ppf(0.95, 6) * error / (1 - 0.4**2)  # the derivative of artanh at 0.4
+    expected = np.tanh([np.arctanh(0.4) - half, np.arctanh(0.4) + half])
+    assert jackknife_interval(0.4, left, level=0.9) == pytest.approx(expected)
+    assert jackknife_interval(1.0, np.ones(5)) == pytest.approx([1, 1])
+    assert np.isnan(jackknife_interval(0.4, [0.3, np.nan, 0.5])).all()
+
+
+def test_the_interval_of_a_mean_is_that_of_a_t_test():
+    differences = np.random.default_rng(0).normal(0.2, 1, (32, 2))
+    mean, low, high = mean_interval(differences)
+    for i, column in enumerate(differences.T):
+        expected = ttest_1samp(column, 0).confidence_interval(0.95)
+        np.testing.assert_allclose([low[i], high[i]], [expected.low, expected.high])
+        assert math.isclose(mean[i], column.mean())
+    assert np.isnan(mean_interval(differences[:1])[1:]).all()
+
+
+@pytest.mark.parametrize(("right", "n"), [(0, 5), (3, 7), (50, 60), (60, 60)])
+def test_the_interval_is_wilsons(right, n):
+    expected = binomtest(right, n).proportion_ci(method="wilson")
+    assert wilson_interval(right, n) == pytest.approx((expected.low, expected.high))
+
+
+def test_impossible_counts_are_refused():
+    with pytest.raises(ValueError, match="got 3 of 2"):
+        wilson_interval(3, 2)
+
+
+def test_the_paired_difference_and_its_interval():
+    random = np.random.default_rng(0)
+    a, b = random.random(500) < 0.9, random.random(500) < 0.7
+    difference, low, high = paired_difference(a, b)
+    assert difference == pytest.approx(a.mean() - b.mean())
+    # Near the normal interval of the differences, where there are many of them.
+    moves = a.astype(float) - b.astype(float)
+    half = 1.95996 * moves.std(ddof=1) / np.sqrt(500)
+    assert (low, high) == pytest.approx((difference - half, difference + half), abs=0.003)
+
+
+@pytest.mark.parametrize("n", [20, 64])
+@pytest.mark.parametrize("shares", [(0.9, 0.05, 0.05), (0.97, 0.03, 0.0), (0.7, 0.25, 0.05)])
+def test_the_paired_interval_holds_the_truth_also_where_models_hardly_differ(n, shares):
+    random = np.random.default_rng(0)
+    held = 0
+    for _ in range(500):
+        agree, gained, _lost = random.multinomial(n, shares)
+        a = np.arange(n) < agree + gained
+        b = (np.arange(n) < agree) | (np.arange(n) >= agree + gained)
+        _, low, high = paired_difference(a, b)
+        held += low <= shares[1] - shares[2] <= high
+    assert held / 500 > 0.95 - 3 * np.sqrt(0.95 * 0.05 / 500)
+
+
+@pytest.mark.parametrize(("gained", "lost"), [(0, 0), (7, 2), (0, 40)])
+def test_the_paired_interval_is_bonett_and_prices(gained, lost):
+    n = 40
+    a = np.arange(n) < gained
+    b = (np.arange(n) >= gained) & (np.arange(n) < gained + lost)
+    p, q = (gained + 1) / (n + 2), (lost + 1) / (n + 2)
+    half = 1.959964 * np.sqrt((p + q - (p - q) ** 2) / (n + 2))
+    expected = ((gained - lost) / n, max(-1, p - q - half), min(1, p - q + half))
+    assert paired_difference(a, b) == pytest.approx(expected, abs=1e-6)

@@ -1,0 +1,119 @@
+"""Intervals of the measures: what they leave out, how wide they are, how often they hold."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.measures.test_measures import related
+from zoo.measures.canonical import GROUPS
+from zoo.measures.intervals import jackknife_interval
+from zoo.measures.layers import compare_layers
+from zoo.measures.table import MEASURES, DegenerateError
+
+
+def recomputed(name, x, y, groups):
+    """The measure itself on the images that are left, for each group that is left out."""
+    return np.array([MEASURES[name](x[groups != g], y[groups != g]) for g in np.unique(groups)])
+
+
+def left_out(name, x, y):
+    measure = MEASURES[name]
+    return measure.leave_out(measure.prepare(x), measure.prepare(y))
+
+
+def width(left):
+    ends = jackknife_interval(left.mean(), left)
+    return ends[1] - ends[0]
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_a_layer_with_itself_has_an_interval_of_no_width(name):
+    x, _ = related(0)
+    assert MEASURES[name].interval(x, 3 * x) == pytest.approx([1, 1], abs=1e-6)
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_layers_that_differ_in_one_image_have_a_narrow_interval(name):
+    # On Fisher's scale the value without that image is infinite.
+    x, _ = related(0, n=200)
+    y = x.copy()
+    y[7] += 0.3 * x.std(axis=0)
+    low, high = MEASURES[name].interval(x, y)
+    assert 0.9 < low < MEASURES[name](x, y) < high <= 1
+
+
+def test_the_order_of_the_images_changes_no_interval_where_many_are_equally_far_apart():
+    random = np.random.default_rng(0)
+    x = random.integers(0, 2, size=(60, 6)) + np.linspace(0, 3, 6)
+    y = np.where(random.random(x.shape) < 0.2, random.integers(0, 2, size=x.shape), x)
+    order = random.permutation(60)
+    expected = MEASURES["rsa"].interval(x, y)
+    assert MEASURES["rsa"].interval(x[order], y[order]) == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("n", [12, 13, 60])
+def test_neighbours_without_an_image_are_those_of_the_other_images(n):
+    x, y = related(0, n=n)
+    for a, b in ((x, y), (y, x)):
+        expected = recomputed("mutual_knn", a, b, np.arange(n))
+        assert left_out("mutual_knn", a, b) == pytest.approx(expected)
+
+
+def test_eleven_images_have_ten_neighbours_each_but_no_interval():
+    x, y = related(0, n=11)
+    assert MEASURES["mutual_knn"](x, y) == 1
+    with pytest.raises(DegenerateError, match="more than 11 images to leave one out, got 11"):
+        MEASURES["mutual_knn"].interval(x, y)
+    found = compare_layers([MEASURES["mutual_knn"]], [x], [y])["mutual_knn"]
+    assert found.values == 1
+    assert np.isnan(found.interval).all()
+    assert found.problems == [
+        (0, 0, "no interval: needs more than 11 images to leave one out, got 11")
+    ]
+
+
+def test_where_one_image_is_all_that_varies_canonical_correlations_have_no_interval():
+    x = np.random.default_rng(0).normal(size=(20, 3))
+    lone = np.zeros((20, 2))
+    lone[3] = 1, 2
+    with pytest.raises(DegenerateError, match="has directions that only a few images have"):
+        MEASURES["svcca"].interval(x, lone)
+
+
+@pytest.mark.parametrize("name", ["rbf_cka", "rsa", "procrustes"])
+@pytest.mark.parametrize("seed", range(3))
+def test_what_is_held_hardly_changes_the_interval(name, seed):
+    x, y = related(seed, n=120)
+    expected = recomputed(name, x, y, np.arange(120))
+    found = left_out(name, x, y)
+    # Image by image the same ones move the value, and by the same amount.
+    assert np.corrcoef(found, expected)[0, 1] > 0.97
+    assert width(found) == pytest.approx(width(expected), rel=0.1)
+
+
+@pytest.mark.parametrize("name", ["svcca", "pwcca"])
+def test_canonical_correlations_leave_out_groups_of_images(name):
+    x, y = related(1, n=120)  # of so few features, all directions are kept
+    groups = np.random.default_rng(0).permutation(120) % GROUPS
+    assert left_out(name, x, y) == pytest.approx(recomputed(name, x, y, groups))
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_a_95_percent_interval_holds_the_truth_in_most_trials(name):
+    def drawn(seed, n=100):
+        random = np.random.default_rng(seed)
+        common = random.normal(size=(n, 8)) * np.geomspace(1, 0.2, 8)
+        mixing = np.random.default_rng(99).normal(size=(2, 8, 12))
+        x, y = common @ mixing + 0.5 * random.normal(size=(2, n, 12))
+        return np.maximum(x, 0), np.tanh(y)
+
+    trials = [(MEASURES[name](*drawn(s)), *MEASURES[name].interval(*drawn(s))) for s in range(100)]
+    values, low, high = np.array(trials).T
+    truth = values.mean()  # at this number of images: some measures fall as it grows
+    # 95 % of 100 trials, less three standard deviations.
+    assert np.mean((low < truth) & (truth < high)) > 0.95 - 3 * np.sqrt(0.95 * 0.05 / 100)
+    assert (low <= values).all()
+    assert (values <= high).all()
+    # And it is no wider than it must be: at most twice what the values really spread.
+    assert np.mean(high - low) < 2 * 2 * 1.96 * values.std()

@@ -1,0 +1,118 @@
+"""Networks of many families, as timm builds them: every analysis runs on each, or says why not."""
+
+import numpy as np
+import pytest
+import timm
+import torch
+
+from zoo.analyses import ANALYSES
+from zoo.analyses.engine import compare_models
+from zoo.claims import judge
+from zoo.config import Settings
+from zoo.models.build import build
+from zoo.models.files import describe_module
+
+ATTENDING = {"img_size": 16, "patch_size": 4, "embed_dim": 16, "depth": 2, "num_heads": 2}
+WINDOWS = {"img_size": 32, "embed_dim": 16, "depths": (2, 2), "num_heads": (2, 4)}
+# Settings, side of the images, family, and how many blocks `--layers blocks` finds.
+FAMILIES = {
+    "regnetx_002": ({}, 32, "cnn", 13),
+    "convnext_atto": ({}, 32, "cnn", 12),
+    "efficientnet_b0": ({}, 32, "cnn", 15),
+    "mobilenetv3_small_050": ({}, 32, "cnn", 10),
+    "densenet121": ({}, 32, "cnn", 58),
+    "poolformer_s12": ({}, 32, "cnn", 12),
+    "edgenext_xx_small": ({}, 32, "windowed", 12),
+    "mobilevit_xxs": ({}, 32, "windowed", 16),
+    "maxvit_pico_rw_256": ({"img_size": 64}, 64, "windowed", 11),
+    "pvt_v2_b0": ({}, 32, "windowed", 8),
+    "xcit_nano_12_p16_224": ({"img_size": 32}, 32, "windowed", 14),
+    "swin_tiny_patch4_window7_224": (WINDOWS | {"window_size": 4}, 32, "windowed", 4),
+    "deit_tiny_distilled_patch16_224": (ATTENDING, 16, "vit", 2),
+    "eva02_tiny_patch14_224": (ATTENDING, 16, "vit", 2),
+    "cait_xxs24_224": (ATTENDING, 16, "vit", 4),
+    "levit_128s": ({"img_size": 64}, 64, "windowed", 9),
+    "mixer_s32_224": ({"img_size": 64}, 64, "mlp", 8),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_analysis_runs_or_says_why_not(name):
+    kwargs, side, family, blocks = FAMILIES[name]
+    torch.manual_seed(0)
+    module = timm.create_model(name, num_classes=3, **kwargs).eval()
+    model = describe_module(module, name="m", image_size=side, class_names=list("abc"))
+    images = np.random.default_rng(0).integers(0, 256, (8, side, side, 3), dtype=np.uint8)
+    settings = Settings(batch_size=4, references=False, shown_images=1)
+    found = compare_models(
+        [model], images, np.arange(8) % 2, class_names=tuple("abc"), settings=settings
+    )
+    judge(found)
+    (subject,) = found.study.models
+    assert (subject.family, len(subject.trace.of_role("block"))) == (family, blocks)
+    assert set(found.results) | set(found.not_applicable) == set(ANALYSES)
+    assert all(found.not_applicable.values())
+    for result in found.results.values():
+        assert all(np.isfinite(value) for value in result.metrics.values())
+        for key, array in result.arrays.items():
+            if array.values.dtype.kind == "f" and not np.isfinite(array.values).all():
+                assert result.notes, key
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILIES)
+def test_all_layers_are_compared_and_those_without_a_value_are_named(name):
+    kwargs, side, *_ = FAMILIES[name]
+    torch.manual_seed(0)
+    module = timm.create_model(name, num_classes=3, **kwargs).eval()
+    model = describe_module(module, name="m", image_size=side)
+    images = np.random.default_rng(0).integers(0, 256, (8, side, side, 3), dtype=np.uint8)
+    settings = Settings(batch_size=4, references=False, layers="all")
+    result = compare_models([model], images, only=["cka"], settings=settings).results["cka"]
+    own = np.diagonal(result.arrays["cka/m__m"].values)
+    for layer, value in zip(result.labels["layer[m]"], own, strict=True):
+        if np.isnan(value):
+            assert any(note.startswith(f"m: layer {layer} ") for note in result.notes)
+        else:
+            assert value == pytest.approx(1)
+    assert np.isfinite(own).mean() > 0.5
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_every_analysis_runs_in_half_precision(dtype):
+    torch.manual_seed(0)
+    networks = {
+        "vit": build(
+            "vit", classes=3, image_size=16, patch_size=4, embed_dim=16, depth=2, num_heads=2
+        ),
+        "cnn": build("resnet18", classes=3, image_size=16),
+    }
+    models = [
+        describe_module(net.eval(), name=name, image_size=16, class_names=list("abc"))
+        for name, net in networks.items()
+    ]
+    images = np.random.default_rng(0).integers(0, 256, (16, 16, 16, 3), dtype=np.uint8)
+
+    def compare():
+        settings = Settings(batch_size=8, references=False, shown_images=2)
+        return compare_models(
+            models, images, np.arange(16) % 3, class_names=tuple("abc"), settings=settings
+        )
+
+    whole = compare()
+    for net in networks.values():
+        net.to(dtype)
+    found = compare()
+    assert found.not_applicable == {}
+    for name, result in found.results.items():
+        assert result.metrics.keys() == whole.results[name].metrics.keys()
+        assert all(np.isfinite(value) for value in result.metrics.values())
+        for key, array in whole.results[name].arrays.items():
+            values = result.arrays[key].values
+            assert values.shape == array.values.shape
+            if array.values.dtype.kind == "f":
+                assert np.array_equal(np.isfinite(values), np.isfinite(array.values)), key
+    for name in ("cka", "attention-distance", "residuals", "receptive-field"):
+        for key, value in whole.results[name].metrics.items():
+            assert found.results[name].metrics[key] == pytest.approx(value, rel=0.1, abs=0.1), key

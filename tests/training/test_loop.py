@@ -1,0 +1,211 @@
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from zoo.config import TrainConfig
+from zoo.data.subsets import load_subset
+from zoo.errors import UserError
+from zoo.models.build import build
+from zoo.models.spec import ModelSpec
+from zoo.training.loop import CHECKPOINT, evaluate, learning_rate_at, train
+
+CONFIG = TrainConfig(
+    epochs=4, batch_size=16, learning_rate=0.003, crop_padding=1, precision="float32"
+)
+
+
+class Recorder:
+    """A listener that keeps what it was told."""
+
+    def __init__(self, stop_after=None):
+        self.rows, self.steps, self.ended, self.state = [], [], None, None
+        self.stop_after = stop_after
+
+    def on_start(self, state):
+        self.state = state
+        state.setdefault("run_id", "abc")
+
+    def on_epoch(self, row, steps):
+        self.rows.append(row)
+        self.steps += steps
+
+    def on_end(self, ok):
+        self.ended = ok
+
+
+class Killed(BaseException):
+    """Stands for the process being ended between two epochs."""
+
+
+def run(make_model, digits_folder, config=CONFIG, seed=0, **options):
+    model = make_model("vit", seed=seed)
+    small = load_subset(digits_folder / "small")
+    validation = load_subset(digits_folder / "validation")
+    options = {"epochs": config.epochs, "seed": seed} | options
+    return train(model.module, model.spec, small, validation, config, **options)
+
+
+def weights(trained):
+    return torch.cat([p.flatten() for p in trained.module.state_dict().values()])
+
+
+def untimed(rows):
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
+
+
+def test_a_network_learns_forty_digits_by_heart(digits_folder):
+    torch.manual_seed(0)
+    size = {"embed_dim": 64, "depth": 2, "num_heads": 4}
+    dropout = {"pos_drop_rate": 0.0, "proj_drop_rate": 0.0, "attn_drop_rate": 0.0}
+    module = build("vit", classes=10, image_size=16, **size, **dropout)
+    small = load_subset(digits_folder / "small")
+    spec = ModelSpec("v", "vit", 16, small.info.class_names, small.info.mean, small.info.std)
+    config = replace(CONFIG, crop_padding=0)
+    trained = train(module, spec, small, small, config, epochs=40, seed=0)
+    assert evaluate(trained.module, spec, small)["accuracy"] > 0.9
+    assert trained.epochs[-1]["train/loss"] < trained.epochs[0]["train/loss"] / 2
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(
+    make_model, digits_folder, precision
+):
+    config = replace(CONFIG, precision=precision, epochs=2)
+    first = run(make_model, digits_folder, config)
+    torch.rand(7)  # whatever ran in between must not matter
+    assert torch.equal(weights(first), weights(run(make_model, digits_folder, config)))
+    assert first.environment["precision"] == precision
+    other = run(make_model, digits_folder, config, seed=1)
+    assert not torch.equal(weights(first), weights(other))
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_a_run_that_was_stopped_ends_with_the_same_weights(
+    make_model, digits_folder, tmp_path, optimizer
+):
+    config = replace(CONFIG, optimizer=optimizer)
+    whole = run(make_model, digits_folder, config)
+
+    class Stop(Recorder):
+        def on_epoch(self, row, steps):
+            super().on_epoch(row, steps)
+            if len(self.rows) == 3:
+                raise Killed
+
+    stopped = Stop()
+    options = {"checkpoints": tmp_path, "checkpoint_seconds": 0.0}
+    with pytest.raises(Killed):
+        run(make_model, digits_folder, config, callbacks=[stopped], **options)
+    assert stopped.ended is False
+    resumed = Recorder()
+    again = run(make_model, digits_folder, config, callbacks=[resumed], **options)
+    # The third epoch was not saved: it is done again, with its number.
+    assert [row["epoch"] for row in resumed.rows] == [3, 4]
+    assert resumed.state["run_id"] == "abc"
+    assert resumed.ended is True
+    assert torch.equal(weights(again), weights(whole))
+    assert untimed(again.epochs) == untimed(whole.epochs)
+    assert again.steps == whole.steps
+
+
+def test_a_damaged_checkpoint_is_named(make_model, digits_folder, tmp_path):
+    (tmp_path / CHECKPOINT).write_bytes(b"damaged")
+    with pytest.raises(UserError, match=r"checkpoint\.safetensors is damaged .* remove it"):
+        run(make_model, digits_folder, checkpoints=tmp_path)
+
+
+def test_metrics_come_for_every_step_and_epoch(make_model, digits_folder):
+    recorder, progress = Recorder(), []
+    run(make_model, digits_folder, callbacks=[recorder], on_progress=lambda *a: progress.append(a))
+    assert [row["step"] for row in recorder.steps] == list(range(1, 13))
+    assert [row["step"] for row in recorder.rows] == [3, 6, 9, 12]
+    assert progress[-1] == (12, 12, "steps")
+    by_epoch = np.array([s["train/step_loss"] for s in recorder.steps]).reshape(4, 3)
+    sizes = np.array([16, 16, 8])
+    expected = (by_epoch * sizes).sum(axis=1) / 40
+    assert [r["train/loss"] for r in recorder.rows] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_diverged_run_says_so(make_model, digits_folder):
+    config = replace(CONFIG, learning_rate=1e30, optimizer="sgd")
+    with pytest.raises(UserError, match="the loss is not finite in epoch"):
+        run(make_model, digits_folder, config)
+
+
+def test_a_validation_loss_that_is_not_finite_says_so(make_model, digits_folder, monkeypatch):
+    monkeypatch.setattr(
+        "zoo.training.loop.evaluate", lambda *_: {"loss": math.inf, "accuracy": 0.1}
+    )
+    with pytest.raises(UserError, match="the loss is not finite in epoch 1"):
+        run(make_model, digits_folder)
+
+
+def test_the_learning_rate_warms_up_and_falls_as_a_cosine():
+    config = replace(CONFIG, learning_rate=1.0)
+    rates = [learning_rate_at(s, config=config, steps=10, warmup=2) for s in range(10)]
+    assert rates[:3] == [0.5, 1.0, 1.0]
+    assert rates[6] == pytest.approx(0.5 * (1 + math.cos(math.pi / 2)))
+    assert rates == [*rates[:2], *sorted(rates[2:], reverse=True)]
+    constant = replace(config, schedule="constant")
+    assert learning_rate_at(9, config=constant, steps=10, warmup=2) == 1.0
+
+
+def test_evaluation_is_the_definition_and_restores_the_mode(make_model, digits_folder):
+    model = make_model("vit")
+    test = load_subset(digits_folder / "test")
+    model.module.train()
+    rated = evaluate(model.module, model.spec, test)
+    assert model.module.training
+    logits = model(np.array(test.images)).double()
+    labels = torch.tensor(np.array(test.labels))
+    loss = -logits.log_softmax(1)[range(len(labels)), labels].mean()
+    assert rated["loss"] == pytest.approx(loss.item(), rel=1e-5)
+    assert rated["accuracy"] == (logits.argmax(1) == labels).double().mean().item()
+
+
+# A checkpoint after every epoch, so that the kill lands between two of them.
+PROGRAM = """
+import functools, sys
+from pathlib import Path
+import zoo.training.variants
+from zoo.config import load_params
+zoo.training.variants.train = functools.partial(zoo.training.variants.train, checkpoint_seconds=0.0)
+root, subsets, folder = map(Path, sys.argv[1:])
+zoo.training.variants.train_variant(
+    load_params(root / "params.yaml"), zoo.training.variants.Variant("vit", "small", 0),
+    subsets=subsets, folder=root / folder, checkpoints=root / "checkpoints",
+)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_process_resumes_to_the_same_weights(digits_folder, tmp_path):
+    import yaml
+
+    params = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())
+    params["models"]["vit"]["kwargs"] = {"patch_size": 4, "embed_dim": 64, "depth": 2}
+    params["train"] |= {"epochs": 60, "threads": 1, "batch_size": 20}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    command = [sys.executable, "-c", PROGRAM, str(tmp_path), str(digits_folder)]
+    process = subprocess.Popen([*command, "killed"])
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "checkpoints").rglob(CHECKPOINT)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "killed").exists()
+    assert list((tmp_path / "checkpoints").rglob(CHECKPOINT))
+    subprocess.run([*command, "killed"], check=True)
+    subprocess.run([*command, "whole"], check=True)
+    first, second = (load_file(tmp_path / n / "model.safetensors") for n in ("killed", "whole"))
+    assert all(torch.equal(first[name], second[name]) for name in first)

@@ -1,0 +1,107 @@
+import csv
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from filelock import FileLock
+
+from tests.conftest import TINY_VIT
+from zoo.config import ModelConfig, load_params
+from zoo.data.subsets import load_subset
+from zoo.errors import UserError
+from zoo.models.files import load_model
+from zoo.training.hardware import environment
+from zoo.training.loop import evaluate
+from zoo.training.variants import Variant, input_digest, train_variant
+
+PARAMS = load_params(Path(__file__).parents[2] / "params.yaml")
+TINY = replace(
+    PARAMS,
+    models={"vit": ModelConfig("vit", TINY_VIT), "odd": ModelConfig("vitt")},
+    study=replace(PARAMS.study, models=["vit"]),
+    compare=replace(PARAMS.compare, pairs=[]),
+    train=replace(PARAMS.train, epochs=2),
+)
+VARIANT = Variant("vit", "small", 3)
+
+
+def trained(digits_folder, tmp_path, params=TINY, variant=VARIANT):
+    return train_variant(
+        params,
+        variant,
+        subsets=digits_folder,
+        folder=tmp_path / "model",
+        checkpoints=tmp_path / "checkpoints",
+    )
+
+
+def test_a_trained_variant_is_complete_and_says_what_it_is(digits_folder, tmp_path):
+    metrics = trained(digits_folder, tmp_path)
+    model = load_model(tmp_path / "model")
+    test = load_subset(digits_folder / "test")
+    assert (model.name, model.spec.seed, model.spec.subset_count) == ("vit-small", 3, 40)
+    assert model.spec.test_digest == test.info.digest
+    assert model.spec.metrics["test/accuracy"] == metrics["test"]["accuracy"]
+    assert evaluate(model.module, model.spec, test)["accuracy"] == metrics["test"]["accuracy"]
+    assert set(model.spec.environment) == {"torch", "device", "precision", "threads"}
+    rows = list(csv.DictReader((tmp_path / "model" / "epochs.csv").open()))
+    assert [float(row["epoch"]) for row in rows] == [1, 2]
+    assert not list((tmp_path / "checkpoints").iterdir())
+
+
+def test_the_same_variant_has_the_same_digest_and_no_clock_in_its_spec(digits_folder, tmp_path):
+    trained(digits_folder, tmp_path / "a")
+    trained(digits_folder, tmp_path / "b")
+    first, second = (load_model(tmp_path / part / "model") for part in "ab")
+    assert first.digest == second.digest
+    assert "seconds" not in json.dumps(first.spec.as_dict())
+
+
+def test_a_checkpoint_belongs_to_its_inputs(digits_folder, monkeypatch):
+    small, validation = (load_subset(digits_folder / n) for n in ("small", "validation"))
+    digests = {
+        input_digest(params, variant, small, validation)
+        for params, variant in [
+            (TINY, VARIANT),
+            (TINY, replace(VARIANT, seed=4)),
+            (replace(TINY, train=replace(TINY.train, batch_size=7)), VARIANT),
+            (replace(TINY, train=replace(TINY.train, threads=7)), VARIANT),
+            (replace(TINY, models={"vit": ModelConfig("vit", {"depth": 1})}), VARIANT),
+        ]
+    }
+    assert len(digests) == 5
+    monkeypatch.setattr("zoo.training.variants.use_bf16", lambda precision: "elsewhere")
+    assert input_digest(TINY, VARIANT, small, validation) not in digests
+
+
+def test_a_final_loss_that_is_not_finite_says_so(digits_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "zoo.training.variants.evaluate", lambda *_: {"loss": math.nan, "accuracy": 0.1}
+    )
+    with pytest.raises(UserError, match="the loss is not finite after the last epoch"):
+        trained(digits_folder, tmp_path)
+    assert not (tmp_path / "model").exists()
+
+
+def test_two_processes_do_not_train_the_same_variant(digits_folder, tmp_path):
+    small, validation = (load_subset(digits_folder / n) for n in ("small", "validation"))
+    own = tmp_path / "checkpoints" / input_digest(TINY, VARIANT, small, validation)
+    own.mkdir(parents=True)
+    with FileLock(own / "lock"), pytest.raises(UserError, match="vit-small-3 is being trained by"):
+        trained(digits_folder, tmp_path)
+    assert not (tmp_path / "model").exists()
+
+
+def test_an_unknown_architecture_is_named_before_anything_is_read(digits_folder, tmp_path):
+    with pytest.raises(UserError, match="unknown arch 'vitt'; did you mean 'vit'"):
+        trained(digits_folder, tmp_path, variant=Variant("odd", "small", 0))
+
+
+@pytest.mark.parametrize(("device", "named"), [("mps", "mps"), ("cpu", "cpu (")])
+def test_the_environment_names_the_device_that_was_used(device, named):
+    used = SimpleNamespace(device=torch.device(device), mixed_precision="no")
+    assert environment(used)["device"].startswith(named)

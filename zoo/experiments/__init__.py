@@ -1,0 +1,1 @@
+"""Questions over several models or subsets: data scale, effect of data, probing, transfer."""

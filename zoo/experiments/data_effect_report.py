@@ -1,0 +1,82 @@
+"""What the effect of data is shown by: a table of its curves, and a figure of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from matplotlib.artist import Artist
+from matplotlib.figure import Figure
+
+from zoo.analyses.same_layer_cka import Line, draw_lines
+from zoo.experiments.data_effect import CEILING, FLOOR, SUBSET, Curve
+from zoo.figures import style
+from zoo.files import csv_text
+from zoo.measures.linear_cka import LABEL
+
+
+def as_csv(curves: Sequence[Curve]) -> str:
+    """Return one line a layer of each curve; empty where a value is missing, with the reason."""
+    before, numbers = ("model", "subset", "role", "images"), ("cka", "low", "high")
+    after = ("band", "pairs", "same_start")
+    return csv_text(
+        [
+            {key: getattr(curve, key) for key in before}
+            | {"layer": layer, "position": i}
+            | {key: getattr(curve, key)[i] for key in numbers}
+            | {key: getattr(curve, key) for key in after}
+            | {"note": curve.notes[i]}
+            for curve in curves
+            for i, layer in enumerate(curve.layers)
+        ]
+    )
+
+
+def draw(curves: Sequence[Curve], *, title: str) -> Figure:
+    """Draw CKA with the network trained on all data, layer by layer: a panel an architecture."""
+    models = list(dict.fromkeys(curve.model for curve in curves))
+    across = min(2, len(models))
+    down = -(-len(models) // across)
+    with style.styled():
+        figure = style.new_figure(0.8 + 3.1 * across, 0.8 + 2.5 * down)
+        axes = figure.subplots(down, across, squeeze=False, sharey=True).ravel()
+        for axis in axes[len(models) :]:
+            axis.set_axis_off()
+        for axis, model in zip(axes, models, strict=False):
+            own = [curve for curve in curves if curve.model == model]
+            draw_lines(axis, own[0].layers, _lines(own), most=24)
+            axis.set_title(model, loc="left")
+        for row in range(down):
+            axes[row * across].set_ylabel(f"{LABEL}\nwith the network trained on all data")
+        figure.suptitle(title, x=0.01, ha="left", fontsize=9)
+        entries: dict[str, Artist] = {}
+        for axis in axes[: len(models)]:
+            handles, labels = axis.get_legend_handles_labels()
+            entries |= dict(zip(labels, handles, strict=True))
+        figure.legend(
+            list(entries.values()), list(entries), loc="outside lower center", ncols=3,
+            title=_legend_title(curves), title_fontsize=7,
+        )  # fmt: skip
+    return figure
+
+
+def _lines(curves: Sequence[Curve]) -> list[Line]:
+    subsets = [curve for curve in curves if curve.role == SUBSET]
+    looks = {CEILING: ("all data, another seed (ceiling)", "0.2", "--"),
+             FLOOR: ("untrained (floor)", "0.5", ":")}  # fmt: skip
+    lines = []
+    for curve in curves:
+        if curve.role == SUBSET:
+            colour = style.COLOURS[subsets.index(curve) % (len(style.COLOURS) - 1)]
+            label, line = f"{curve.subset}: {curve.images:,} images", "-"
+        else:
+            label, colour, line = looks[curve.role]
+        lines.append(Line(label, colour, line, curve.cka, curve.low, curve.high))
+    return lines
+
+
+def _legend_title(curves: Sequence[Curve]) -> str:
+    bands = sorted({curve.band for curve in curves} - {"none"})
+    said = [f"bands: {', '.join(bands)}"] if bands else []
+    if any(curve.same_start for curve in curves):
+        said.append("one seed: all networks of a panel start from the same weights")
+    return "; ".join(said)

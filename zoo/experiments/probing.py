@@ -1,0 +1,266 @@
+"""Linear probes at every layer of one model, fitted on a subset that is named.
+
+The analysis `probes` splits the images of a comparison in halves; here the probes are fitted on
+training images and tested on the test split, as in Raghu et al. 2021, Figs 11 and 13.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from zoo.analyses.engine import MIN_BATCH, run_pass, subject_of
+from zoo.analyses.probed_layers import (
+    CLS,
+    MEAN,
+    Probed,
+    layer_arrays,
+    pixel_baseline,
+    pixel_features,
+    plan,
+)
+from zoo.capture.hook_points import HookPoint
+from zoo.config import Settings
+from zoo.data.subsets import Subset
+from zoo.errors import UserError
+from zoo.measures.ridge import FEW_SHOT, LayerProbe, fit_layers
+from zoo.models.files import LoadedModel
+from zoo.models.untrained import before_training
+from zoo.progress import OnProgress, no_progress, when
+from zoo.study.accumulator import Accumulator
+from zoo.study.networks import ComparedNetwork, Study
+from zoo.study.results import Array, Result
+from zoo.study.spatial_layout import choose_images, last_block, layout_of, mean_over_places
+
+MAX_NUMBERS = 1 << 28  # features kept of one subset: 1 GB
+
+KINDS = ("all", "few", "penalty")
+PIXELS = "raw pixels, no network"
+
+Features = dict[str, dict[str, NDArray[np.float32]]]  # pooling -> layer -> (n, channels)
+Part = tuple[NDArray[np.uint8], NDArray[np.int64]]  # images and labels
+
+
+def probe_model(
+    model: LoadedModel,
+    train: Subset,
+    test: Subset,
+    *,
+    few_shot: int = FEW_SHOT,
+    layers: str = "blocks",
+    settings: Settings | None = None,
+    device: str | torch.device = "cpu",
+    on_progress: OnProgress = no_progress,
+) -> Result:
+    """Probe every layer of a model, from its class token and from the mean over places.
+
+    Two baselines say what that is worth: the images themselves, and the mean over places in the
+    same network untrained, where that is known.
+
+    Args:
+        model: any model; images are resized to its input.
+        train: fits the probes.
+        test: tests them; it has the same classes.
+        few_shot: images of a class in a few-shot probe, or all where there are fewer.
+        layers: which ones, as `zoo.capture.layers.select_layers` takes it.
+        settings: batch size and seed.
+        device: where the network runs.
+        on_progress: is told of the images of each subset in turn, then of every layer probed; and
+            of both again for the untrained network.
+
+    Returns:
+        Arrays `all/<name>`, `few/<name>` and `penalty/<name>` (layer, pooling), NaN where `notes`
+        say why there is no probe; the baselines `untrained_all/<name>` and `untrained_few/<name>`
+        (layer) and `pixels` (kind), where there are any; `depth/<name>`, `chance` and `images` (to
+        fit, to test).
+
+    Raises:
+        UserError: the two subsets have different classes, or too few images; or no layer's output
+            lies over the image.
+    """
+    _check(train, test, few_shot)
+    settings, device = settings or Settings(), torch.device(device)
+    subject = subject_of(model, replace(settings, layers=layers), device)
+    probed, notes = plan(subject, 1)
+    notes = [note for note in notes if "not probed" in note]
+    if not probed.layers:
+        raise UserError(f"nothing to probe: {'; '.join(notes)}")
+    parts = []
+    for subset in (train, test):
+        most = _most_images(subject, probed, subset)
+        chosen = choose_images(len(subset), most, settings.seed)
+        if len(chosen) < len(subset):
+            notes.append(
+                f"{subset.info.name}: {len(chosen):,} of {len(subset):,} images, at random"
+            )
+        parts.append((subset.images[chosen], np.array(subset.labels[chosen])))
+    counts = np.bincount(parts[0][1])
+    if counts[counts > 0].min() < few_shot:
+        notes.append(
+            f"few-shot probes are fitted on fewer than {few_shot} images of some classes: "
+            f"{train.info.name} has {counts[counts > 0].min()} of the rarest"
+        )
+    probing = _Probing(parts[0], parts[1], few_shot, settings, device, on_progress)
+    arrays, missing = layer_arrays(probed, probing.layers(subject, probed))
+    found = {f"{kind}/{model.name}": array for kind, array in arrays.items()}
+    baselines, more = probing.baselines(model, probed)
+    found["chance"] = Array(np.array((parts[1][1] == counts.argmax()).mean()), ())
+    found["images"] = Array(np.array([len(labels) for _, labels in parts]), ("part",))
+    labels = {f"layer[{model.name}]": probed.layers, f"pooling[{model.name}]": probed.poolings}
+    labels |= {"part": ("fit", "test"), "kind": ("all", "few")}
+    found |= baselines
+    metrics = _metrics(subject, probed, found)
+    return Result((model.name,), found, metrics, labels, (*notes, *missing, *more))
+
+
+@dataclass(frozen=True)
+class _Probing:
+    """What every probe of a call has in common: images to fit and to test on, and how."""
+
+    fit: Part
+    test: Part
+    few_shot: int
+    settings: Settings
+    device: torch.device
+    on_progress: OnProgress
+
+    def layers(self, subject: ComparedNetwork, probed: Probed) -> dict[tuple[str, str], LayerProbe]:
+        """Return a probe of each layer and pooling."""
+        taken = []
+        for images, labels in (self.fit, self.test):
+            study = Study((subject,), images, labels, (), (), self.settings, self.device)
+            pooled = _Pooled(subject, probed.layers, probed.poolings)
+            run_pass(study, [pooled], self.on_progress)
+            taken.append(pooled.features())
+        fit, test = taken
+        return {
+            (layer, pooling): probe
+            for pooling in probed.poolings
+            for layer, probe in self._fitted(fit[pooling], test[pooling]).items()
+        }
+
+    def baselines(self, model: LoadedModel, probed: Probed) -> tuple[dict[str, Array], list[str]]:
+        """Return what the images themselves and the untrained network reach, and notes."""
+        found, dims = {}, (f"layer[{model.name}]",)
+        pixels = [{PIXELS: pixel_features(images)} for images, _ in (self.fit, self.test)]
+        height, width = self.fit[0].shape[1:3]
+        accuracy, notes = pixel_baseline(self._fitted(*pixels)[PIXELS], (height, width))
+        if accuracy is not None:
+            found["pixels"] = Array(accuracy, ("kind",))
+        if untrained := before_training(model):
+            subject = subject_of(untrained, self.settings, self.device)
+            means = replace(probed, poolings=(MEAN,))
+            before = replace(self, on_progress=when(self.on_progress, "before training"))
+            arrays, missing = layer_arrays(means, before.layers(subject, means))
+            notes += [f"untrained, {note}" for note in missing]
+            for kind in KINDS:
+                found[f"untrained_{kind}/{model.name}"] = Array(arrays[kind].values[:, 0], dims)
+        return found, notes
+
+    def _fitted(
+        self, fit: dict[str, NDArray[np.float32]], test: dict[str, NDArray[np.float32]]
+    ) -> dict[str, LayerProbe]:
+        labels, judged = self.fit[1], self.test[1]
+        return fit_layers(
+            fit,
+            labels,
+            test,
+            judged,
+            few_shot=self.few_shot,
+            seed=self.settings.seed,
+            on_progress=self.on_progress,
+        )
+
+
+class _Pooled(Accumulator):
+    """Keeps every layer of one model, pooled."""
+
+    def __init__(
+        self, subject: ComparedNetwork, layers: tuple[str, ...], poolings: tuple[str, ...]
+    ) -> None:
+        self.subject, self.layers, self.poolings = subject, layers, poolings
+        self.kept: dict[tuple[str, str], list[NDArray[np.float32]]] = {}
+
+    def hook_points(self, subject: int) -> Iterable[HookPoint]:
+        return [HookPoint(name) for name in self.layers]
+
+    def observe(self, subject: int, tap: HookPoint, value: torch.Tensor) -> None:
+        value = value.float()
+        self._keep(MEAN, tap.layer, mean_over_places(value, self.subject, tap.layer))
+        if CLS in self.poolings and layout_of(self.subject, tap.layer):
+            self._keep(CLS, tap.layer, value[:, 0])
+
+    def _keep(self, pooling: str, layer: str, value: torch.Tensor) -> None:
+        self.kept.setdefault((pooling, layer), []).append(value.cpu().numpy().copy())
+
+    def features(self) -> Features:
+        """Return what was kept, in the layers' order."""
+        return {
+            pooling: {
+                layer: np.concatenate(self.kept[pooling, layer])
+                for layer in self.layers
+                if (pooling, layer) in self.kept
+            }
+            for pooling in self.poolings
+        }
+
+
+def _check(train: Subset, test: Subset, few_shot: int) -> None:
+    if train.info.class_names != test.info.class_names:
+        shown = [", ".join(part.info.class_names[:4]) for part in (train, test)]
+        raise UserError(
+            f"{train.info.name} and {test.info.name}: expected the same classes, "
+            f"got {shown[0]}, … and {shown[1]}, …"
+        )
+    if few_shot < 2:
+        raise UserError(
+            f"few-shot: expected 2 or more images a class, one of them to choose the penalty; "
+            f"got {few_shot}"
+        )
+    if (np.bincount(np.asarray(train.labels)) >= 2).sum() < 2 or len(test) < MIN_BATCH:
+        raise UserError(
+            f"expected two or more classes with two or more training images each, and "
+            f"{MIN_BATCH} test images; {train.info.name} has {len(train)}, test {len(test)}"
+        )
+
+
+def _most_images(subject: ComparedNetwork, probed: Probed, subset: Subset) -> int:
+    """Return of how many images all features fit into memory, and all pixels after them."""
+    numbers, poolings = 0, len(probed.poolings)
+    for name in probed.layers:
+        layout, shape = layout_of(subject, name), subject.trace[name].shape
+        first = layout is not None and layout.kind == "channels_first"
+        numbers += poolings * (shape[0] if first else shape[-1])
+    numbers = max(numbers, pixel_features(subset.images[:1]).size)
+    return max(MIN_BATCH, MAX_NUMBERS // numbers)
+
+
+def _metrics(
+    subject: ComparedNetwork, probed: Probed, arrays: dict[str, Array]
+) -> dict[str, float]:
+    name, layers, poolings = subject.name, probed.layers, probed.poolings
+    found = {"probe/chance": arrays["chance"].values}
+    last, middle = last_block(subject), (len(layers) - 1) // 2
+    for place, (kind, prefix) in enumerate((("all", ""), ("few", "few_shot_"))):
+        values, own = arrays[f"{kind}/{name}"].values, f"probe/{name}/{prefix}"
+        mean = values[:, poolings.index(MEAN)]
+        found[f"{own}middle_accuracy"] = mean[middle]
+        if np.isfinite(values).any():
+            found[f"{own}best_layer_accuracy"] = np.nanmax(values)
+        if last in layers:
+            found[f"{own}last_block_mean_accuracy"] = mean[layers.index(last)]
+            if CLS in poolings:
+                found[f"{own}cls_last_accuracy"] = values[layers.index(last), poolings.index(CLS)]
+        if untrained := arrays.get(f"untrained_{kind}/{name}"):
+            found[f"{own}untrained_middle_accuracy"] = untrained.values[middle]
+            if last in layers:
+                bare = untrained.values[layers.index(last)]
+                found[f"{own}untrained_last_block_mean_accuracy"] = bare
+        if pixels := arrays.get("pixels"):
+            found[f"probe/pixels_{prefix}accuracy"] = pixels.values[place]
+    return {what: float(value) for what, value in found.items() if math.isfinite(value)}

@@ -1,0 +1,1 @@
+"""How figures look: style, labels and the panels that several figures share."""

@@ -1,0 +1,1 @@
+"""Measures: pure functions of arrays; how alike are two representations, and how sure is it?"""

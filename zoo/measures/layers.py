@@ -1,0 +1,138 @@
+"""Measures applied to the layers of two models: all pairs, or each layer with its own like."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo.measures.features import DegenerateError, Measure, Prepare
+
+Prepared = list[tuple[Any, str]]  # what a measure compares, or why there is nothing to compare
+Problem = tuple[int | None, int | None, str]  # a layer of a, a layer of b, and what is wrong
+
+
+@dataclass
+class LayerSimilarities:
+    """One measure between the layers of two models.
+
+    `values` is (layers of a, layers of b) and `interval` (2, layers of a, layers of b): the ends
+    of the 95 % interval. Both are NaN where there is none. `floor` is the mean over a's layers
+    of what their best match falls to when b's images are shuffled. `problems` name the layers,
+    or pairs of layers, that are degenerate.
+    """
+
+    values: NDArray[np.float64]
+    interval: NDArray[np.float64]
+    floor: float = math.nan
+    problems: list[Problem] = field(default_factory=list)
+
+
+def compare_layers(
+    measures: Sequence[Measure], a: list[NDArray], b: list[NDArray], *, seed: int = 0
+) -> dict[str, LayerSimilarities]:
+    """Apply measures to all pairs of two models' layers.
+
+    Args:
+        measures: some of `MEASURES`; those that prepare features alike share that work.
+        a: features (n, d) of each layer of the first model.
+        b: features of each layer of the second, for the same images.
+        seed: of the permutation that gives the floor.
+
+    Returns:
+        What each measure found, by its name.
+    """
+    found: dict[str, LayerSimilarities] = {}
+    for prepare in dict.fromkeys(measure.prepare for measure in measures):
+        alike = [measure for measure in measures if measure.prepare == prepare]
+        found |= _compare_alike(prepare, alike, a, b, seed)
+    return {measure.name: found[measure.name] for measure in measures}
+
+
+def _compare_alike(
+    prepare: Prepare, measures: list[Measure], a: list[NDArray], b: list[NDArray], seed: int
+) -> dict[str, LayerSimilarities]:
+    first = _prepare(prepare, a)
+    found = {measure.name: _empty(first, len(b)) for measure in measures}
+    for j, features in enumerate(b):
+        # One layer of b at a time: what is prepared of a layer may be large.
+        ((other, broken),) = _prepare(prepare, [features])
+        for measure in measures:
+            found[measure.name].problems += [(None, j, broken)] if broken else []
+        for i, (own, wrong) in enumerate(first):
+            for measure in measures:
+                if not wrong and not broken:
+                    _fill_cell(found[measure.name], measure, own, other, (i, j))
+    order = np.random.default_rng(seed).permutation(len(b[0]))
+    shuffled: dict[int, Any] = {}
+    for measure in measures:
+        matches = _best_matches(found[measure.name].values)
+        for j in set(matches.values()) - set(shuffled):
+            shuffled[j] = prepare(b[j][order].astype(np.float64))
+        floors = [measure.compare(first[i][0], shuffled[j]) for i, j in matches.items()]
+        if floors:
+            found[measure.name].floor = float(np.mean(floors))
+    return found
+
+
+def _empty(first: Prepared, columns: int) -> LayerSimilarities:
+    return LayerSimilarities(
+        np.full((len(first), columns), np.nan),
+        np.full((2, len(first), columns), np.nan),
+        problems=[(i, None, why) for i, (_, why) in enumerate(first) if why],
+    )
+
+
+def _fill_cell(
+    found: LayerSimilarities, measure: Measure, a: Any, b: Any, cell: tuple[int, int]
+) -> None:
+    value, why = _attempt(measure.compare, a, b)
+    if why:
+        found.problems.append((*cell, why))
+        return
+    found.values[cell] = value
+    ends, why = _attempt(measure.interval_of, value, a, b)
+    found.interval[:, *cell] = ends
+    found.problems += [(*cell, f"no interval: {why}")] if why else []
+
+
+def _best_matches(values: NDArray[np.float64]) -> dict[int, int]:
+    """Return for each row with a value the column of its largest."""
+    rows = np.flatnonzero(np.isfinite(values).any(axis=1))
+    return {int(i): int(np.nanargmax(values[i])) for i in rows}
+
+
+def compare_same_layers(
+    measure: Measure, a: list[NDArray], b: list[NDArray]
+) -> tuple[float, list[Problem]]:
+    """Apply a measure to each layer of a model and the same layer of another.
+
+    Returns:
+        The mean over layers, NaN where none could be measured, and the problems.
+    """
+    values: list[float] = []
+    problems: list[Problem] = []
+    sides = zip(_prepare(measure.prepare, a), _prepare(measure.prepare, b), strict=True)
+    for i, ((own, wrong), (other, broken)) in enumerate(sides):
+        problems += [(i, None, wrong)] if wrong else []
+        problems += [(None, i, broken)] if broken else []
+        if not wrong and not broken:
+            value, why = _attempt(measure.compare, own, other)
+            problems += [(i, i, why)] if why else []
+            values += [] if why else [value]
+    return float(np.mean(values)) if values else math.nan, problems
+
+
+def _prepare(prepare: Prepare, layers: list[NDArray]) -> Prepared:
+    return [_attempt(prepare, layer.astype(np.float64)) for layer in layers]
+
+
+def _attempt(function: Callable[..., Any], *args: Any) -> tuple[Any, str]:
+    try:
+        return function(*args), ""
+    except DegenerateError as error:
+        return math.nan, str(error)

@@ -1,0 +1,286 @@
+"""What is wrong with an installation or a project, and how to mend it; nothing is changed."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+from zoo.errors import UserError, counted
+
+PACKAGE = "vision-zoo"
+SHOWN = ("torch", "torchvision", "timm", "mlflow", "dvc")
+DVC_SECONDS = 120
+DAY_SECONDS = 86_400
+# Where zoo alone writes: elsewhere a folder of such a name may be somebody's own, and the remedy
+# is to remove it. `MADE` is what `tempfile.mkdtemp` appends.
+TEMPORARY = ("models/.*", "reports/.*", "data/subsets/.*", ".comparisons.*", ".zoo/cache/*/.*")
+MADE = re.compile(r"^\..+\.[a-z0-9_]{8}$")
+LITTLE_BYTES, FULL_BYTES = 5 << 30, 500 << 20
+
+# Where the finding does not say how to mend it.
+MENDS = {"params": "correct it in params.yaml (git diff params.yaml shows what was changed)"}
+LOOK = "zoo -v doctor says where it arose"
+
+Status = Literal["ok", "warning", "wrong"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was looked at, how it is, and, where it is not well, how to mend it."""
+
+    name: str
+    status: Status
+    found: str
+    mend: str = ""
+
+
+def examine(checks: Iterable[Callable[[], Iterable[Check]]]) -> Iterator[Check]:
+    """Run checks one by one; what one raises is its finding, and the others go on."""
+    for check in checks:
+        try:
+            yield from check()
+        except UserError as error:
+            found, mend = _split(str(error))
+            yield Check(_name(check), "wrong", found, mend or MENDS.get(_name(check), LOOK))
+        except Exception as error:
+            # A broken installation raises anything; a doctor has to survive it.
+            found = " ".join(f"{type(error).__name__}: {error}".split())
+            mend = LOOK if isinstance(error, OSError) else "install zoo again: make setup"
+            yield Check(_name(check), "wrong", found[:300], mend)
+
+
+def _name(check: Callable[[], Iterable[Check]]) -> str:
+    inner = getattr(check, "func", check)
+    return str(inner.__name__).removeprefix("check_")
+
+
+def _split(message: str) -> tuple[str, str]:
+    """Part a message into what is wrong and, after the semicolon, what to do."""
+    found, _, mend = " ".join(message.split()).partition("; ")
+    return found, mend
+
+
+def check_packages() -> Iterator[Check]:
+    """Compare Python and every package that zoo needs with the versions that it asks for."""
+    from packaging.requirements import Requirement
+    from packaging.specifiers import SpecifierSet
+
+    about = metadata.metadata(PACKAGE)
+    python, asked = platform.python_version(), about["Requires-Python"]
+    if SpecifierSet(asked).contains(python):
+        yield Check("python", "ok", f"{python} ({sys.executable})")
+    else:
+        yield Check("python", "wrong", f"{python}, expected {asked}", f"use Python {asked}")
+    shown, unfit = [], False
+    for requirement in map(Requirement, metadata.requires(PACKAGE) or []):
+        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            version = metadata.version(requirement.name)
+        except metadata.PackageNotFoundError:
+            version = ""
+        if not requirement.specifier.contains(version or "0", prereleases=True) or not version:
+            unfit = True
+            found = f"{version or 'not installed'}, expected {requirement.specifier}"
+            mend = f"pip install '{requirement.name}{requirement.specifier}'"
+            yield Check(requirement.name, "wrong", found, mend)
+        elif requirement.name in SHOWN:
+            shown.append(f"{requirement.name} {version}")
+    if not unfit:
+        yield Check("packages", "ok", ", ".join(shown))
+
+
+def check_torchvision() -> Iterator[Check]:
+    """See that torchvision was built for this torch, and that both can be imported."""
+    from packaging.requirements import Requirement
+
+    torch, torchvision = metadata.version("torch"), metadata.version("torchvision")
+    wanted = [
+        requirement.specifier
+        for requirement in map(Requirement, metadata.requires("torchvision") or [])
+        if requirement.name == "torch"
+    ]
+    mend = "install both together: pip install --upgrade torch torchvision"
+    if any(not specifier.contains(torch, prereleases=True) for specifier in wanted):
+        found = f"torchvision {torchvision} wants torch {wanted[0]}, there is {torch}"
+        yield Check("torchvision", "wrong", found, mend)
+        return
+    try:
+        import torchvision as _  # noqa: F401
+    except (ImportError, RuntimeError, OSError) as error:
+        found = f"cannot be imported: {' '.join(str(error).split())[:200]}"
+        yield Check("torchvision", "wrong", found, mend)
+
+
+def check_device() -> Iterator[Check]:
+    """Say where networks will run, with how many threads, and whether bfloat16 is fast there."""
+    import torch
+
+    from zoo.device import parse_device
+    from zoo.training.hardware import use_bf16
+
+    threads = torch.get_num_threads()
+    # macOS and Windows do not say which cores a process may use.
+    allowed = getattr(os, "sched_getaffinity", None)
+    cores = len(allowed(0)) if allowed else os.cpu_count() or 1
+    device = parse_device("")
+    name = torch.cuda.get_device_name() if device == "cuda" else platform.machine()
+    precision = "bf16" if use_bf16("auto") else "float32 (bf16 would be slow here)"
+    yield Check("device", "ok", f"{device} ({name}), {threads} of {cores} cores, {precision}")
+    if threads > cores:
+        yield Check(
+            "threads",
+            "warning",
+            f"{threads} threads on {cores} cores: slower than {cores}",
+            f"export OMP_NUM_THREADS={cores}",
+        )
+    if device == "cpu" and shutil.which("nvidia-smi"):
+        yield Check(
+            "gpu",
+            "warning",
+            f"there is an NVIDIA driver, but torch {torch.__version__} finds no GPU",
+            "see https://pytorch.org/get-started for a torch that fits the driver",
+        )
+
+
+def check_disk(root: Path) -> Iterator[Check]:
+    """Say how much room is left where the project lies."""
+    free = shutil.disk_usage(root).free
+    status: Status = "wrong" if free < FULL_BYTES else "warning" if free < LITTLE_BYTES else "ok"
+    mend = (
+        "" if status == "ok" else "free some, e.g. rm -r .zoo/cache (is fetched again), dvc gc -w"
+    )
+    yield Check("disk", status, f"{free / (1 << 30):.1f} GB free in {root}", mend)
+
+
+def check_lost_params(root: Path) -> Iterator[Check]:
+    """Tell a project whose params.yaml is gone from a folder that is no project."""
+    stages = root / "dvc.yaml"
+    if stages.is_file() and "pipelines." in stages.read_text(encoding="utf-8", errors="replace"):
+        found = f"{root} has zoo's dvc.yaml but no params.yaml"
+        yield Check("project", "wrong", found, "git checkout params.yaml")
+
+
+def check_params(root: Path) -> Iterator[Check]:
+    """Read params.yaml as every stage does, and look for what it names."""
+    from zoo.analyses import check_analyses
+    from zoo.config import load_params
+    from zoo.data.sources import check_source
+    from zoo.models.build import check_arch
+
+    params = load_params(root / "params.yaml")
+    check_source(params.data.source)
+    check_analyses(params.compare)
+    for name, model in params.models.items():
+        try:
+            check_arch(model.arch)
+        except UserError as error:
+            raise UserError(f"models.{name}.arch: {error}") from None
+    yield Check("params", "ok", f"params.yaml: {counted(len(params.variants), 'variant')} to train")
+
+
+def check_data(root: Path) -> Iterator[Check]:
+    """Read every subset and compare it with its digest."""
+    from zoo.data.subsets import load_subset, verify_subset
+
+    folder = root / "data" / "subsets"
+    subsets = sorted(path.parent for path in folder.glob("*/subset.json"))
+    if not subsets:
+        yield Check("data", "warning", f"no subsets in {folder}", "dvc repro subset")
+        return
+    read = []
+    for path in subsets:
+        try:
+            subset = load_subset(path)
+            verify_subset(subset)
+            read.append(f"{path.name} {len(subset):,}")
+        except UserError as error:
+            found, mend = _split(str(error))
+            yield Check("data", "wrong", found, mend or "dvc repro --force subset")
+    if len(read) == len(subsets):
+        yield Check("data", "ok", f"{', '.join(read)} images; digests are right")
+
+
+def check_dvc(root: Path) -> Iterator[Check]:
+    """Ask DVC which stages are out of date."""
+    if not (root / ".dvc").is_dir():
+        yield Check("dvc", "wrong", f"no {root / '.dvc'}", "dvc init (or: dvc init --no-scm)")
+        return
+    command = [sys.executable, "-m", "dvc", "status", "--json"]
+    try:
+        done = subprocess.run(
+            command, cwd=root, capture_output=True, text=True, check=False, timeout=DVC_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        found = f"dvc status took longer than {DVC_SECONDS} s and was ended"
+        yield Check("dvc", "warning", found, "dvc status (takes the time that it needs)")
+        return
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+        found = lines[0].removeprefix("ERROR: ") if lines else done.stderr.strip()[:200]
+        yield Check("dvc", "wrong", found, "dvc status (says more)")
+        return
+    state = json.loads(done.stdout or "{}")
+    stale = [stage for stage, changes in state.items() if changes != ["always changed"]]
+    if not stale:
+        yield Check("dvc", "ok", "every stage is up to date")
+        return
+    named = ", ".join(stale[:3]) + (", …" if len(stale) > 3 else "")
+    yield Check(
+        "dvc", "warning", f"{counted(len(stale), 'stage')} out of date: {named}", "dvc repro"
+    )
+
+
+def check_leftovers(root: Path) -> Iterator[Check]:
+    """Look for what interrupted processes left, and for processes that are at work."""
+    from filelock import FileLock, Timeout
+
+    own, working, stopped = root / ".zoo", [], []
+    for path in sorted([*own.glob("locks/*.lock"), *own.glob("checkpoints/*/lock")]):
+        try:
+            with FileLock(path, timeout=0):
+                if (path.parent / "checkpoint.safetensors").exists():
+                    stopped.append(path.parent.name[:12])
+        except Timeout:
+            working.append(path.relative_to(own).as_posix())
+    if working:
+        yield Check("at work", "ok", f"another process holds {', '.join(working)}")
+    if stopped:
+        found = f"{counted(len(stopped), 'interrupted training run')} in {own / 'checkpoints'}"
+        mend = "dvc repro continues those that it still needs; rm -r .zoo/checkpoints forgets all"
+        yield Check("checkpoints", "warning", found, mend)
+    places = ("models", "reports", "data/subsets", "data", ".")
+    asides = [aside for place in places for aside in (root / place).glob(".*.old.????????")]
+    if asides and not working:
+        shown = ", ".join(str(path) for path in asides[:3])
+        mend = "the command that was killed, run again, puts it back or removes it"
+        yield Check("leftovers", "warning", f"half-replaced folders: {shown}", mend)
+    if not working and (forgotten := sorted(_forgotten(root))):
+        found = f"{counted(len(forgotten), 'half-written folder')} of killed processes"
+        mend = shlex.join(["rm", "-r", *map(str, forgotten)])
+        yield Check("leftovers", "warning", found, mend)
+
+
+def _forgotten(root: Path) -> Iterator[Path]:
+    """Find the temporary folders of `replacing_folder` in which nothing changed for a day."""
+    for place in TEMPORARY:
+        for path in root.glob(place):
+            ours = MADE.search(path.name) and ".old." not in path.name and path.is_dir()
+            if ours and _last_change(path) < time.time() - DAY_SECONDS:
+                yield path
+
+
+def _last_change(folder: Path) -> float:
+    return max(path.lstat().st_mtime for path in (folder, *folder.rglob("*")))

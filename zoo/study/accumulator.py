@@ -1,0 +1,52 @@
+"""What an analysis does during the one pass of the networks over the images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:  # the claims are listed without torch
+    import torch
+
+    from zoo.capture.hook_points import HookPoint
+    from zoo.study.results import Result
+
+
+class NotApplicable(Exception):  # noqa: N818 - it is no error
+    """An analysis has nothing to say of these models; the message says why. No error."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The images `start` to `stop` of a study, and each subject's logits (n, classes)."""
+
+    start: int
+    stop: int
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64] | None
+    logits: tuple[torch.Tensor, ...]
+
+
+class Accumulator:
+    """Sees what it asked for, batch by batch, and keeps only what its result needs.
+
+    Its memory must not grow with the number of images, except for per-image scalars.
+    """
+
+    def hook_points(self, subject: int) -> Iterable[HookPoint]:
+        """Return what it wants to watch of a subject."""
+        return ()
+
+    def observe(self, subject: int, tap: HookPoint, value: torch.Tensor) -> None:
+        """Take what it needs of a tensor now: later operations may overwrite it."""
+
+    def end_batch(self, batch: Batch) -> None:
+        """Use what was observed; all subjects have now seen the batch."""
+
+    def result(self) -> Result:
+        """Return what was found; gradient analyses make their own passes here."""
+        raise NotImplementedError

@@ -1,0 +1,118 @@
+"""Which models of a study attend over one grid of tokens, and which of their layers do.
+
+Shared by the analyses of attention weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from zoo.study.accumulator import NotApplicable
+from zoo.study.networks import ComparedNetwork, Grid, Study
+
+
+@dataclass(frozen=True)
+class Attending:
+    """A model's attention over one grid of tokens.
+
+    `layers` are named in execution order, all with the same number of `heads`; `class_token`
+    says whether the classifier reads a class token (the first token of `grid`'s prefix).
+    """
+
+    name: str
+    layers: tuple[str, ...]
+    heads: int
+    grid: Grid
+    class_token: bool
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens attend, prefix tokens included."""
+        return self.grid.num_prefix_tokens + self.grid.height * self.grid.width
+
+
+def attending_models(study: Study, missing: str) -> tuple[dict[int, Attending], list[str]]:
+    """Find the models whose attention can be followed over the image.
+
+    Args:
+        study: its models are looked at; references are not.
+        missing: what a note says of a model that does not suit, such as `no attention maps`.
+
+    Returns:
+        the suitable models by their index among the study's subjects, and notes on the others
+        and on layers left out.
+
+    Raises:
+        NotApplicable: no model suits.
+    """
+    found: dict[int, Attending] = {}
+    notes: list[str] = []
+    for s, subject in enumerate(study.subjects):
+        if subject.role != "model":
+            continue
+        suitable = _attending(subject)
+        if isinstance(suitable, str):
+            notes.append(f"{subject.name}: {missing}, since {suitable}")
+            continue
+        found[s] = suitable
+        left_out = [name for name in subject.trace.attention if name not in suitable.layers]
+        if left_out:
+            notes.append(
+                f"{subject.name}: left out, since not every token attends to every token there: "
+                f"{', '.join(left_out)}"
+            )
+    if not found:
+        raise NotApplicable("; ".join(notes))
+    return found, notes
+
+
+def _attending(subject: ComparedNetwork) -> Attending | str:
+    """Return a model's attention over its token grid, or why there is none."""
+    shapes = {layer.name: layer.attention for layer in subject.trace if layer.attention}
+    if not shapes:
+        return "none of its layers has softmax attention whose weights can be read"
+    if any(windows > 1 for windows, *_ in shapes.values()):
+        return (
+            "it attends within windows that shift and merge from stage to stage: its layers' "
+            "weights do not lie over one grid of tokens and cannot be multiplied"
+        )
+    if subject.grid is None:
+        return "it is not known how its tokens lie over the image"
+    if subject.grid.height * subject.grid.width == 1:
+        return "its only patch is the whole image"
+    tokens = subject.grid.num_prefix_tokens + subject.grid.height * subject.grid.width
+    whole = {name: s[1] for name, s in shapes.items() if s[0] == 1 and s[2:] == (tokens, tokens)}
+    if not whole:
+        return f"none of its layers attends over all of its {tokens} tokens"
+    heads = next(iter(whole.values()))
+    layers = tuple(name for name, count in whole.items() if count == heads)
+    return Attending(subject.name, layers, heads, subject.grid, reads_class_token(subject))
+
+
+def reads_class_token(subject: ComparedNetwork) -> bool:
+    """Say whether a model's classifier reads a class token rather than the patches' mean.
+
+    timm's networks say how they pool; of others, a prefix token is taken for a class token.
+    """
+    pool = getattr(subject.model.module, "global_pool", "token")
+    return has_class_token(subject) and pool in ("token", "")
+
+
+def has_class_token(subject: ComparedNetwork) -> bool:
+    """Say whether the first of a model's tokens is a class token rather than a register."""
+    if subject.grid is None or subject.grid.num_prefix_tokens == 0:
+        return False
+    module = subject.model.module
+    return getattr(module, "cls_token", module) is not None
+
+
+def name_images(study: Study) -> tuple[str, ...]:
+    """Return a name for each shown image: its index, with its class where that is known."""
+    if study.labels is None:
+        return tuple(f"image {i}" for i in study.shown)
+    classes = dict(enumerate(study.class_names))
+    kinds = [int(study.labels[i]) for i in study.shown]
+    return tuple(
+        f"{classes.get(kind, f'class {kind}')} (#{i})"
+        for i, kind in zip(study.shown, kinds, strict=True)
+    )

@@ -1,0 +1,144 @@
+"""The networks of a study: what kind each is, how its tokens lie over the image, what they see."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo.config import Settings
+
+if TYPE_CHECKING:  # the claims are listed without torch
+    import torch
+
+    from zoo.capture.layers import Trace
+    from zoo.models.files import LoadedModel
+
+MOST_PREFIX = 8  # class, distillation and register tokens, where their number is guessed
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How a token sequence lies over the image: `num_prefix_tokens` (CLS, registers) come first.
+
+    `patch` is the side of a token's patch in pixels of the model's input.
+    """
+
+    num_prefix_tokens: int
+    height: int
+    width: int
+    patch: float
+
+
+@dataclass(frozen=True)
+class ComparedNetwork:
+    """A model under study.
+
+    `role` is `model`, or for a reference that similarities are read against, `untrained` (the
+    same architecture before training) or `seed` (the same variant, another seed); `of` is then
+    the index of the model it belongs to. `family` is `vit` (every token attends to every token),
+    `windowed` (attention of another kind, hybrids too), `cnn`, `mlp` or `other`.
+    """
+
+    name: str
+    model: LoadedModel
+    trace: Trace
+    layers: tuple[str, ...]
+    family: str
+    grid: Grid | None = None
+    role: str = "model"
+    of: int = 0
+
+
+@dataclass(frozen=True)
+class Study:
+    """Models, the images that all of them see, and the settings.
+
+    `images` is (n, height, width, 3) uint8; `labels` (n,) or None; `shown` the indices of the
+    images that figures show. The first `len(models)` subjects are the models themselves.
+    """
+
+    subjects: tuple[ComparedNetwork, ...]
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64] | None
+    class_names: tuple[str, ...]
+    shown: tuple[int, ...]
+    settings: Settings
+    device: torch.device
+
+    @property
+    def models(self) -> tuple[ComparedNetwork, ...]:
+        """The subjects that are compared, without the references."""
+        return tuple(s for s in self.subjects if s.role == "model")
+
+
+def family_of(layers: Trace) -> str:
+    """Say what kind of network it is, from what it computes rather than from its name."""
+    names = layers.of_role("block")
+    if layers.not_batch_first and not names:
+        return "other"  # the layers around its blocks do not say what it is
+    blocks = [layer for layer in layers if layer.role == "block"] or list(layers)
+    # A CNN may pool by attention after its blocks.
+    attending = [
+        layer.attention
+        for layer in layers
+        if layer.attention and (not names or _is_inside(layer.name, names))
+    ]
+    if attending:
+        over_all = all(windows == 1 for windows, *_ in attending)
+        _, _, queries, keys = attending[0]
+        # Where tokens are merged on the way (LeViT), there is no one grid that they lie on; where
+        # a class token alone asks (CaiT), there is.
+        over_all &= len({q for _, _, q, k in attending if q == k}) == 1
+        # A hybrid that attends in some blocks hands on maps, not tokens.
+        tokens = 2 * sum(len(layer.shape) == 2 for layer in blocks) >= len(blocks)
+        return "vit" if over_all and queries == keys and tokens else "windowed"
+    if any(len(layer.shape) == 3 for layer in blocks):
+        return "cnn"
+    return "mlp" if any(len(layer.shape) == 2 for layer in blocks) else "other"
+
+
+def _is_inside(name: str, blocks: Sequence[str]) -> bool:
+    return any(name == block or name.startswith((f"{block}.", f"{block}#")) for block in blocks)
+
+
+def token_grid(model: LoadedModel, layers: Trace) -> Grid | None:
+    """Find how the tokens of a model's blocks lie over the image; None where they do not.
+
+    How many tokens come before the patches is known of timm's networks. Of others, the patches
+    are counted where they are cut: in the maps that the stem hands on. Without such maps, tokens
+    are taken for a square with few others before it, if its patches fill the image.
+    """
+    shapes = [layer.shape for layer in layers if layer.role == "block" and len(layer.shape) == 2]
+    if not shapes:
+        return None
+    tokens, size = shapes[0][0], model.spec.image_size
+    known = getattr(model.module, "num_prefix_tokens", None)
+    if known is not None:
+        # A class token that joins late (CaiT) is not among the tokens of the first block.
+        fitting = [n for n in (int(known), 0) if math.isqrt(max(0, tokens - n)) ** 2 == tokens - n]
+        height = width = math.isqrt(tokens - fitting[0]) if fitting else 0
+        fits = height > 0
+    elif places := _stem_places(layers, tokens):
+        height, width = places
+        # Inputs are square: a grid that is not has patches whose sides differ.
+        fits = height == width
+    else:
+        height = width = math.isqrt(tokens)
+        fits = tokens - height * width <= MOST_PREFIX and size % height == 0
+    return Grid(tokens - height * width, height, width, size / height) if fits else None
+
+
+def _stem_places(layers: Trace, tokens: int) -> tuple[int, int] | None:
+    """Return height and width of the largest map before the blocks with at most so many places."""
+    names = [layer.name for layer in layers]
+    stem = layers.of_role("stem")
+    before = names[: names.index(stem[-1]) + 1] if stem else []
+    maps = [layers[name].shape[1:] for name in before if len(layers[name].shape) == 3]
+    # A map of fewer places is no grid of patches but a step of something else, such as a gate.
+    fitting = [(h, w) for h, w in maps if 0 <= tokens - h * w <= max(h * w, MOST_PREFIX)]
+    return max(fitting, key=math.prod) if fitting else None

@@ -1,0 +1,195 @@
+"""Where a layer's output lies over the image, and which layers and images are looked at.
+
+Shared by the analyses of features: the same rules for CNNs, ViTs and windowed transformers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from zoo.data.sampling import even_batches
+from zoo.models.preprocess import model_input, resize_and_crop
+from zoo.study.networks import ComparedNetwork
+
+MAX_LAYERS = 32
+SMALLEST_GRID = 4  # places along a side: of fewer, hardly anything can be said
+# Fewer images, or a share nearer to 1, would call chance an order.
+SORTED_IMAGES, SORTED_SHARE = 64, 0.8
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a layer's output for one image lies over it: `height` × `width` places, row by row.
+
+    `kind` is `tokens` (prefix tokens + places, channels), `channels_first` (channels, height,
+    width) or `channels_last` (height, width, channels); `num_prefix_tokens` counts the tokens
+    before the places.
+    """
+
+    kind: str
+    height: int
+    width: int
+    num_prefix_tokens: int = 0
+
+
+def layout_of(subject: ComparedNetwork, layer: str) -> Layout | None:
+    """Say how a layer's output lies over the image; None where it does not, or cannot be told.
+
+    Inputs are square, so the two equal sides of three are height and width. Three equal sides
+    are taken for channels first in a CNN, and where all blocks that can be told put them first.
+    """
+    shape = subject.trace[layer].shape
+    if len(shape) == 2 and subject.grid:
+        grid = subject.grid
+        fits = shape[0] == grid.num_prefix_tokens + grid.height * grid.width
+        return Layout("tokens", grid.height, grid.width, grid.num_prefix_tokens) if fits else None
+    if len(shape) != 3 or subject.grid:
+        return None
+    kind = _kind(shape)
+    if kind == "either":
+        blocks = {_kind(subject.trace[name].shape) for name in subject.trace.of_role("block")}
+        first = subject.family == "cnn" or blocks - {"either"} == {"channels_first"}
+        kind = "channels_first" if first else ""
+    if kind == "channels_first":
+        return Layout(kind, shape[1], shape[2])
+    return Layout(kind, shape[0], shape[1]) if kind == "channels_last" else None
+
+
+def _kind(shape: tuple[int, ...]) -> str:
+    if len(shape) != 3 or len(set(shape)) == 3:
+        return ""
+    if len(set(shape)) == 1:
+        return "either"
+    if shape[1] == shape[2]:
+        return "channels_first"
+    return "channels_last" if shape[0] == shape[1] else ""
+
+
+def places_of(value: torch.Tensor, layout: Layout) -> torch.Tensor:
+    """Return a layer's output as (n, places, channels), without prefix tokens; no copy."""
+    if layout.kind == "tokens":
+        return value[:, layout.num_prefix_tokens :]
+    if layout.kind == "channels_first":
+        return value.flatten(2).transpose(1, 2)
+    return value.flatten(1, 2)
+
+
+def last_block(subject: ComparedNetwork) -> str | None:
+    """Return the last block whose output lies over the image.
+
+    Of a network without blocks, the last layer with more than one place; None where there is none.
+    """
+    blocks = subject.trace.of_role("block")
+    layouts = {n: layout_of(subject, n) for n in blocks or (x.name for x in subject.trace)}
+    spatial = [n for n, at in layouts.items() if at and (blocks or at.height * at.width > 1)]
+    return spatial[-1] if spatial else None
+
+
+def last_mapped_block(subject: ComparedNetwork) -> str | None:
+    """Return the last block with at least 4 × 4 places; where none has so many, the last block."""
+    layouts = {n: layout_of(subject, n) for n in subject.trace.of_role("block")}
+    large = [n for n, at in layouts.items() if at and min(at.height, at.width) >= SMALLEST_GRID]
+    return large[-1] if large else last_block(subject)
+
+
+def compared_layers(subject: ComparedNetwork, most: int = MAX_LAYERS) -> tuple[str, ...]:
+    """Return the selected layers; of more than `most`, stem, blocks and head; then evenly."""
+    layers = subject.layers
+    outer = tuple(n for n in layers if subject.trace[n].role != "inner")
+    if len(layers) > most and len(outer) > 2:  # a network without blocks has little but layers
+        layers = outer
+    return evenly(layers, most)
+
+
+def pool_activation(
+    value: torch.Tensor, pool: str, subject: ComparedNetwork, layer: str
+) -> torch.Tensor:
+    """Choose what of a layer's output is compared: (n, …) to (n, features).
+
+    Args:
+        value: the output for n images.
+        pool: `flatten` takes all of it; `gap` the mean over places; `cls` the first prefix
+            token; `tokens` all but the prefix tokens. A layer without such a token is flattened.
+        subject: the model.
+        layer: its layer.
+    """
+    layout = layout_of(subject, layer)
+    if pool == "gap":
+        return mean_over_places(value, subject, layer)
+    if pool == "cls" and layout and layout.num_prefix_tokens:
+        return value[:, 0]
+    if pool == "tokens" and layout:
+        return value[:, layout.num_prefix_tokens :].flatten(1)
+    return value.flatten(1)
+
+
+def mean_over_places(value: torch.Tensor, subject: ComparedNetwork, layer: str) -> torch.Tensor:
+    """Return a layer's output averaged over places, (n, channels); prefix tokens are left out.
+
+    Where it is not known how an output lies over the image, three dimensions are taken for
+    (n, tokens, channels) and more for (n, channels, …).
+    """
+    if layout := layout_of(subject, layer):
+        return places_of(value, layout).mean(dim=1)
+    if value.ndim < 3:
+        return value
+    return value.mean(dim=1) if value.ndim == 3 else value.flatten(2).mean(dim=2)
+
+
+def as_seen(images: NDArray[np.uint8], subject: ComparedNetwork) -> NDArray[np.uint8]:
+    """Return images as a model sees them: resized and cropped, before normalising."""
+    pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 255
+    scaled = resize_and_crop(pixels, subject.model.spec)
+    return (scaled * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def name_copies(images: NDArray[np.uint8]) -> list[str]:
+    """Return a note where images occur more than once: they make any two layers more alike."""
+    copies = len(images) - len({hash(image.tobytes()) for image in images})
+    return [f"{copies:,} of {len(images):,} images are copies of others"] if copies else []
+
+
+def name_sorted(labels: NDArray[np.int64] | None, batch_size: int) -> list[str]:
+    """Say where batches hold far fewer classes than batches drawn at random would."""
+    if labels is None or len(labels) < SORTED_IMAGES:
+        return []
+    ends = even_batches(len(labels), batch_size)
+    share = np.unique(labels, return_counts=True)[1] / len(labels)
+    held = np.mean([len(np.unique(labels[a:b])) for a, b in ends])
+    expected = np.mean([(1 - (1 - share) ** (b - a)).sum() for a, b in ends])
+    if held > SORTED_SHARE * expected:
+        return []
+    return [
+        f"the images are sorted by class: a batch holds {held:.1f} of {len(share)} classes, where "
+        f"{expected:.1f} are expected at random; estimates over batches are biased, shuffle them"
+    ]
+
+
+def choose_images(count: int, most: int, seed: int) -> NDArray[np.int64]:
+    """Return the indices of at most `most` of `count` images, drawn at random, in order."""
+    if count <= most:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(seed).choice(count, size=most, replace=False))
+
+
+def evenly(names: Sequence[str], most: int) -> tuple[str, ...]:
+    """Return at most `most` names, evenly spread, the first and the last among them.
+
+    >>> evenly("abcdefg", 3)
+    ('a', 'd', 'g')
+    """
+    if len(names) <= most:
+        return tuple(names)
+    return tuple(names[i] for i in np.linspace(0, len(names) - 1, most).round().astype(int))
+
+
+def example_input(subject: ComparedNetwork) -> torch.Tensor:
+    """Return one image of noise as a model takes it: a picture of the study may be blank."""
+    size = subject.model.spec.image_size
+    noise = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0))
+    return model_input(noise, subject.model.spec, subject.model.module)

@@ -1,0 +1,1 @@
+"""Training: the loop, the variants that it trains, and the hardware."""

@@ -1,0 +1,219 @@
+"""A variant of the zoo: one architecture, trained on one subset with one seed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+
+from zoo.config import Params, TrainConfig
+from zoo.data.subsets import Subset, load_subset, verify_subset
+from zoo.errors import UserError
+from zoo.files import csv_text, replacing_folder, write_text
+from zoo.models.build import build, check_arch, count_parameters
+from zoo.models.files import save_model
+from zoo.models.spec import ModelSpec
+from zoo.progress import OnProgress, no_progress
+from zoo.training.hardware import use_bf16
+from zoo.training.loop import Callback, Trained, diverged, evaluate, train
+
+EPOCHS, STEPS = "epochs.csv", "steps.csv"
+# The files that decide the weights: their change makes an older checkpoint unusable.
+CODE = ("config.py", "data", "mapping.py", "models", "training")
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """`name` is registered (`vit-small`), each seed is a version of it; `key` names the folder."""
+
+    model: str
+    subset: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Return the registered name."""
+        return f"{self.model}-{self.subset}"
+
+    @property
+    def key(self) -> str:
+        """Return the name with the seed."""
+        return f"{self.name}-{self.seed}"
+
+
+def train_variant(
+    params: Params,
+    variant: Variant,
+    *,
+    subsets: Path,
+    folder: Path,
+    checkpoints: Path,
+    callbacks: Callable[[str, dict[str, Any]], Sequence[Callback]] = lambda *_: (),
+    on_progress: OnProgress = no_progress,
+) -> dict[str, Any]:
+    """Train a variant and write its folder: weights, spec, `epochs.csv`, `steps.csv`.
+
+    Args:
+        params: the whole of params.yaml.
+        variant: which one.
+        subsets: folder with the subsets and the held-out splits.
+        folder: is replaced by the trained model, complete or not at all.
+        checkpoints: a run that was killed continues from its own folder in it.
+        callbacks: given the digest of the inputs and the run's settings, returns the listeners.
+        on_progress: is told of every step.
+
+    Returns:
+        Metrics: test, validation and train accuracy and loss, parameters, images seen, seconds.
+
+    Raises:
+        UserError: bad params, a damaged subset, or another process is training this variant.
+    """
+    config = params.train_config(variant.model)
+    epochs = config.epochs_on(variant.subset)
+    check_arch(params.models[variant.model].arch)
+    subset, validation, test = (
+        load_subset(subsets / name) for name in (variant.subset, "validation", "test")
+    )
+    for part in (subset, validation, test):
+        verify_subset(part)
+    inputs = input_digest(params, variant, subset, validation)
+    own = checkpoints / inputs
+    own.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(own / "lock", timeout=0):
+            # The same seed must give the same network whatever ran before in this process.
+            torch.manual_seed(variant.seed)
+            spec, module = _untrained(params, variant, subset, test)
+            settings = _settings(config, epochs, variant, spec)
+            trained = train(
+                module,
+                spec,
+                subset,
+                validation,
+                config,
+                epochs=epochs,
+                seed=variant.seed,
+                checkpoints=own,
+                callbacks=callbacks(inputs, settings),
+                on_progress=on_progress,
+            )
+            metrics = _write(folder, trained, spec, config, settings, subset, validation, test)
+    except Timeout:
+        raise UserError(
+            f"{variant.key} is being trained by another process; wait for it to end, then run "
+            "this again (it continues from where that one stopped)"
+        ) from None
+    shutil.rmtree(own, ignore_errors=True)
+    return metrics
+
+
+def input_digest(params: Params, variant: Variant, subset: Subset, validation: Subset) -> str:
+    """Return a digest of all that decides the weights: a checkpoint belongs to it alone."""
+    root = Path(__file__).parents[1]
+    code = hashlib.sha256()
+    for name in CODE:
+        path = root / name
+        for file in [path] if path.is_file() else sorted(path.rglob("*.py")):
+            code.update(file.read_bytes())
+    config = params.train_config(variant.model)
+    inputs = {
+        "train": asdict(config),
+        "model": asdict(params.models[variant.model]),
+        "seed": variant.seed,
+        "subset": subset.info.digest,
+        "validation": validation.info.digest,
+        "torch": torch.__version__,
+        "timm": version("timm"),
+        "threads": config.threads or torch.get_num_threads(),
+        "bf16": use_bf16(config.precision),
+        "device": "cuda" if torch.cuda.is_available() else "cpu",
+        "code": code.hexdigest(),
+    }
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
+
+
+def _untrained(
+    params: Params, variant: Variant, subset: Subset, test: Subset
+) -> tuple[ModelSpec, torch.nn.Module]:
+    config, model, info = (
+        params.train_config(variant.model),
+        params.models[variant.model],
+        subset.info,
+    )
+    module = build(
+        model.arch, classes=len(info.class_names), image_size=info.image_size, **model.kwargs
+    )
+    normalise = config.normalise
+    spec = ModelSpec(
+        name=variant.name,
+        arch=model.arch,
+        kwargs=model.kwargs,
+        image_size=info.image_size,
+        class_names=info.class_names,
+        # A subset of one colour has no deviation to divide by.
+        mean=info.mean if normalise else [0.0] * 3,
+        std=[max(s, 1e-3) for s in info.std] if normalise else [1.0] * 3,
+        source=info.source,
+        subset=variant.subset,
+        subset_count=info.count,
+        subset_digest=info.digest,
+        test_digest=test.info.digest,
+        test_count=test.info.count,
+        seed=variant.seed,
+        parameters=count_parameters(module),
+    )
+    return spec, module
+
+
+def _settings(
+    config: TrainConfig, epochs: int, variant: Variant, spec: ModelSpec
+) -> dict[str, Any]:
+    return asdict(config) | {
+        "epochs": epochs,
+        "images_seen": epochs * spec.subset_count,
+    }
+
+
+def _write(
+    folder: Path,
+    trained: Trained,
+    spec: ModelSpec,
+    config: TrainConfig,
+    settings: dict[str, Any],
+    subset: Subset,
+    validation: Subset,
+    test: Subset,
+) -> dict[str, Any]:
+    rated = {
+        name: evaluate(trained.module, spec, part)
+        for name, part in (("test", test), ("validation", validation), ("train", subset))
+    }
+    flat = {f"{part}/{k}": v for part, values in rated.items() for k, v in values.items()}
+    if not all(math.isfinite(value) for value in flat.values()):
+        raise diverged("after the last epoch", config)
+    full = asdict(spec) | {
+        "metrics": flat,
+        "training": settings,
+        "environment": trained.environment,
+    }
+    with replacing_folder(folder) as new:
+        save_model(new, trained.module, ModelSpec(**full))
+        write_text(new / EPOCHS, csv_text(trained.epochs))
+        write_text(new / STEPS, csv_text(trained.steps))
+    return rated | {
+        "parameters": spec.parameters,
+        "images_seen": settings["images_seen"],
+        "seconds": round(trained.seconds, 1),
+    }
