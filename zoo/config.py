@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -221,12 +222,16 @@ def check_layers(selection: str) -> str:
 
 
 def check_kwargs(arch: str, kwargs: Mapping[str, Any]) -> None:
-    """Raise `UserError` where a network's own arguments hold one that is zoo's to give."""
+    """Raise `UserError` where a network's arguments are not JSON or hold one that zoo gives."""
     if taken := sorted(RESERVED & kwargs.keys()):
         raise UserError(
             f"{arch}: kwargs hold {', '.join(taken)}, which zoo sets itself (classes and image "
             "size follow from the data, and weights from training); remove it"
         )
+    try:
+        json.dumps(kwargs, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UserError(f"{arch}: expected kwargs that JSON can hold, got {error}") from None
 
 
 def load_params(path: Path) -> Params:

@@ -13,6 +13,8 @@ from torch import nn
 
 from zoo.cli import import_
 from zoo.data.subsets import load_subset
+from zoo.errors import UserError
+from zoo.models.factories import check_trusted
 from zoo.models.files import save_model
 from zoo.registry.register import register_all
 from zoo.registry.store import open_store
@@ -144,8 +146,36 @@ def test_a_factory_that_is_not_there_is_not_trusted(project, zoo, monkeypatch, f
     monkeypatch.setattr(sys, "path", list(sys.path))
     (project / "zoo_typo_nets.py").write_text("size = 4\ndef make(): ...\n")
     assert said in zoo("import", factory, "--name", "m", status=2)
-    assert not (project / ".zoo" / "trusted-factories").exists()
+    with pytest.raises(UserError):
+        check_trusted(factory, {})
     sys.modules.pop("zoo_typo_nets", None)
+
+
+def test_importing_a_command_does_not_let_a_strangers_model_run_it(project, zoo, make_model):
+    """What `zoo import os:system` left in the project was enough to run a command later."""
+    model = make_model("vit", "stranger")
+    save_model(project / "stranger", model.module, model.spec)
+    spec = json.loads((project / "stranger" / "spec.json").read_text())
+    spec |= {"arch": "os:system", "kwargs": {"command": "touch ran"}}
+    (project / "stranger" / "spec.json").write_text(json.dumps(spec))
+    (project / ".zoo").mkdir()
+    (project / ".zoo" / "trusted-factories").write_text("os:system\n")
+    Image.new("RGB", (4, 4)).save("black.png")
+    save_file(model.module.state_dict(), "w.safetensors")
+    given = ("--weights", "w.safetensors", "--image-size", "16", "--kwarg", "command=touch ran")
+    said = [
+        zoo("import", "os:system", "--name", "q", *given, status=2),
+        zoo("predict", "./stranger", "black.png", status=2),
+    ]
+    for line in said:
+        assert line.startswith("Error: os:system is of Python's standard library (os)")
+        assert line.count("\n") == 1
+    assert not (project / "ran").exists()
+
+
+def test_an_argument_that_json_cannot_hold_is_named(zoo):
+    given = ("import", "timm:test_vit", "--name", "x", "--kwarg", "depth=2020-01-01")
+    assert "expected kwargs that JSON can hold, got Object of type date" in zoo(*given, status=2)
 
 
 @pytest.fixture

@@ -1,3 +1,4 @@
+import json
 import sys
 import types
 
@@ -25,6 +26,14 @@ def make(num_classes=3, width=4):
 
 def fail(): raise RuntimeError("no such layer")
 def other(): return "text"
+def odd(): ...
+odd.__signature__ = "none"
+
+import functools, os
+from os import system as build_net
+small = functools.partial(make, width=2)
+hidden = functools.partial(os.system)
+bound = "".join
 """
 ARCH = "zoo_test_nets:make"
 
@@ -61,7 +70,7 @@ def test_an_untrusted_factory_is_refused_by_name_and_never_imported(saved, proje
 @pytest.mark.parametrize("by", ["file", "environment"])
 def test_a_trusted_factory_builds_the_model(saved, monkeypatch, by):
     if by == "file":
-        factories.trust(ARCH)
+        factories.trust(ARCH, {})
     else:
         monkeypatch.setenv(factories.VARIABLE, f"other:make, {ARCH}")
     loaded = load_model(saved[0])
@@ -70,20 +79,92 @@ def test_a_trusted_factory_builds_the_model(saved, monkeypatch, by):
 
 
 def test_trust_in_one_factory_is_none_in_its_neighbours(project):
-    factories.trust(ARCH)
+    factories.trust(ARCH, {})
     with pytest.raises(UserError, match="zoo_test_nets:fail is code"):
         build("zoo_test_nets:fail", classes=3, image_size=4)
     assert not (project / "ran").exists()
 
 
+@pytest.mark.parametrize("kwargs", [{"width": 5}, {"width": True}, {"width": 4, "deep": 1}])
+def test_trust_in_a_factory_is_none_with_other_arguments(project, kwargs):
+    factories.trust(ARCH, {"width": 1})
+    with pytest.raises(UserError, match="have not trusted it with these arguments"):
+        build(ARCH, classes=3, image_size=4, **kwargs)
+    assert not (project / "ran").exists()
+
+
+def test_trust_does_not_come_with_files(saved, project, monkeypatch):
+    """A project that was cloned or unpacked may bring the code, a list of trust, and a model."""
+    (project / ".zoo").mkdir()
+    (project / ".zoo" / "trusted-factories").write_text(f"{ARCH}\n" + factories._call(ARCH, {}))
+    with pytest.raises(UserError, match="have not trusted it"):
+        load_model(saved[0])
+    monkeypatch.setenv("XDG_CONFIG_HOME", "settings")  # of whatever folder one is in
+    factories_file = project / "settings" / "zoo" / "trusted-factories"
+    factories_file.parent.mkdir(parents=True)
+    factories_file.write_text(f"{ARCH}\n" + factories._call(ARCH, {}) + "\n")
+    with pytest.raises(UserError, match="expected an absolute folder for your settings"):
+        load_model(saved[0])
+    assert not (project / "ran").exists()
+
+
+def test_what_one_project_trusts_is_another_ones_code(saved, project, monkeypatch):
+    factories.trust(ARCH, {})
+    stranger = project / "stranger"
+    stranger.mkdir()
+    (stranger / "zoo_test_nets.py").write_text("open('ran', 'w')")
+    monkeypatch.chdir(stranger)
+    with pytest.raises(UserError, match="in this project you have not trusted it"):
+        load_model(saved[0])
+    assert not (stranger / "ran").exists()
+
+
+def test_an_untrusted_factorys_project_stays_off_the_path(saved, project):
+    with pytest.raises(UserError, match="is code that zoo would have to run"):
+        load_model(saved[0])
+    assert str(project) not in sys.path
+
+
+@pytest.mark.parametrize("by", ["file", "environment"])
+@pytest.mark.parametrize(
+    ("factory", "kwargs"),
+    [
+        ("os:system", {"command": "touch ran-command"}),
+        ("posix:system", {"command": "touch ran-command"}),
+        ("subprocess:run", {"args": ["touch", "ran-command"]}),
+        ("builtins:exec", {"source": "open('ran-command', 'w')"}),
+        ("importlib.metadata:version", {"distribution_name": "torch"}),
+        ("zoo_test_nets:build_net", {"command": "touch ran-command"}),
+        ("zoo_test_nets:hidden", {"command": "touch ran-command"}),
+        ("zoo_test_nets:bound", {}),
+    ],
+)
+def test_the_standard_library_is_never_called(project, monkeypatch, factory, kwargs, by):
+    if by == "file":
+        factories.trust(factory, kwargs)
+    else:
+        monkeypatch.setenv(factories.VARIABLE, factory)
+    with pytest.raises(UserError, match=f"{factory} is of Python's standard library"):
+        build(factory, classes=3, image_size=4, **kwargs)
+    assert not (project / "ran-command").exists()
+
+
+def test_a_partial_of_ones_own_factory_is_ones_own():
+    factories.trust("zoo_test_nets:small", {})
+    assert build("zoo_test_nets:small", classes=3, image_size=4)[1].out_features == 2
+
+
 def test_trusting_twice_writes_one_line_and_keeps_the_others(project):
     for name in ("a:b", ARCH, "a:b"):
-        factories.trust(name)
-    assert (project / ".zoo" / "trusted-factories").read_text() == f"a:b\n{ARCH}\n"
+        factories.trust(name, {"b": 1, "a": [2.5, "é\n"]})
+    mine = [x for x in factories.trusted_file().read_text().splitlines() if str(project) in x]
+    assert [json.loads(line) for line in mine] == [
+        {"factory": name, "kwargs": {"a": [2.5, "é\n"], "b": 1}, "project": str(project)}
+        for name in ("a:b", ARCH)
+    ]
 
 
 def test_a_missing_package_is_named_with_the_version_it_had(saved, project, monkeypatch):
-    factories.trust(ARCH)
     (project / "zoo_test_nets.py").unlink()
     with pytest.raises(UserError, match=r"needs the Python package zoo_test_nets \(.* version 1.2"):
         load_model(saved[0])
@@ -102,7 +183,7 @@ def test_a_module_without_a_file_is_no_package(monkeypatch):
 
 
 def test_a_factory_gets_the_sizes_it_takes_and_the_specs_arguments():
-    factories.trust(ARCH)
+    factories.trust(ARCH, {"width": 5})
     module = build(ARCH, classes=7, image_size=4, width=5)
     assert [tuple(p.shape) for p in module.parameters()] == [(5, 48), (5,), (7, 5), (7,)]
 
@@ -114,22 +195,24 @@ def test_a_factory_gets_the_sizes_it_takes_and_the_specs_arguments():
         ("other", "expected a torch.nn.Module, got str"),
         ("nothing", "cannot import zoo_test_nets:nothing: AttributeError"),
         ("__version__", "expected a function or class, got str"),
+        ("odd", "zoo_test_nets:odd raised TypeError"),
     ],
 )
 def test_a_factory_that_gives_no_network_is_named(name, message):
-    factories.trust(f"zoo_test_nets:{name}")
+    factories.trust(f"zoo_test_nets:{name}", {})
     with pytest.raises(UserError, match=message):
         build(f"zoo_test_nets:{name}", classes=3, image_size=4)
 
 
 def test_the_version_is_that_of_the_distribution_or_the_module():
     assert factories.package_version("timm.models:resnet18")["package"] == "timm"
-    factories.trust(ARCH)
-    factories.find_factory(ARCH)
+    factories.import_factory(ARCH)
     assert factories.package_version(ARCH) == {"package": "zoo_test_nets", "version": "1.2"}
 
 
-@pytest.mark.parametrize("arch", ["os.system", "a:b:c", ":make", "a.:b", "a:b()", "a/b:c"])
+@pytest.mark.parametrize(
+    "arch", ["os.system", "a:b:c", ":make", "a.:b", "a:b()", "a/b:c", "a:b.c", "a:b\n"]
+)
 def test_what_is_no_factorys_name_is_an_unknown_arch(arch):
     assert not factories.is_factory(arch)
     with pytest.raises(UserError, match="unknown arch"):

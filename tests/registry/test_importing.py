@@ -8,6 +8,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from zoo.errors import UserError
+from zoo.models.factories import check_trusted
 from zoo.models.imported import ImportOptions
 from zoo.registry.card import CARD
 from zoo.registry.importing import import_registered
@@ -81,7 +82,7 @@ def test_version_and_run_say_where_the_weights_are_from(store, given):
 
 def test_importing_ones_own_factory_is_trust_in_it_here_alone(store, factory, root, monkeypatch):
     import_registered(store, "zoo_mine:make", "mine", factory)
-    assert (root / ".zoo" / "trusted-factories").read_text() == "zoo_mine:make\n"
+    check_trusted("zoo_mine:make", {})
     assert load("mine", store=store).module[1].out_features == 3
     (root / "other").mkdir()
     monkeypatch.chdir(root / "other")
@@ -89,10 +90,19 @@ def test_importing_ones_own_factory_is_trust_in_it_here_alone(store, factory, ro
         load("mine", store=store)
 
 
-def test_a_wrong_name_is_refused_before_anything_else(store, given, root):
+def test_a_wrong_name_is_refused_before_anything_else(store, factory):
     with pytest.raises(UserError, match="name 'a/b'"):
-        import_registered(store, "zoo_mine:make", "a/b", given)
-    assert not (root / ".zoo" / "trusted-factories").exists()
+        import_registered(store, "zoo_mine:make", "a/b", factory)
+    with pytest.raises(UserError, match="have not trusted it"):
+        check_trusted("zoo_mine:make", {})
+
+
+def test_a_factory_whose_import_failed_is_not_trusted(store, factory, root):
+    torch.save(nn.Linear(2, 2).state_dict(), root / "mine.pt")
+    with pytest.raises(UserError, match="weights do not fit"):
+        import_registered(store, "zoo_mine:make", "mine", factory)
+    with pytest.raises(UserError, match="have not trusted it"):
+        check_trusted("zoo_mine:make", {})
 
 
 def test_a_pulled_model_loads_without_mlflow(store, given, vit, root, monkeypatch):

@@ -51,8 +51,8 @@ def command(
     downloaded if the weights are given or in the local cache.
 
     Preprocessing and class names are the published ones. Your own factory gets `num_classes` and
-    `image_size` if it takes them; from then on this project trusts it
-    (.zoo/trusted-factories).
+    `image_size` if it takes them; once it has made a network, it is trusted in this project
+    with these arguments. ZOO_TRUST names those that are trusted with any.
 
     \b
     Examples:

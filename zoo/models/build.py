@@ -16,7 +16,7 @@ from torch import nn
 
 from zoo.config import check_kwargs
 from zoo.errors import UserError, unknown
-from zoo.models.factories import call_factory, find_factory, is_factory
+from zoo.models.factories import call_factory, check_trusted, is_factory
 from zoo.models.spec import NO_SKIP, ModelSpec
 
 # Of the number of classes, the image's size and the network's own arguments.
@@ -66,7 +66,7 @@ def build_spec(spec: ModelSpec) -> nn.Module:
         UserError: it cannot be built here; a missing package is named with its version.
     """
     if is_factory(spec.arch):
-        find_factory(spec.arch, spec.origin)
+        check_trusted(spec.arch, spec.kwargs, spec.origin)
     return build(
         spec.arch, classes=len(spec.class_names), image_size=spec.image_size, **spec.kwargs
     )
@@ -87,9 +87,12 @@ def _find(arch: str) -> Factory:
         return _torchvision_factory(name)
     if not is_factory(arch):
         raise unknown("arch", arch, ARCHITECTURES)
-    return lambda classes, image_size, kwargs: call_factory(
-        arch, classes=classes, image_size=image_size, **kwargs
-    )
+
+    def factory(classes: int, image_size: int, kwargs: dict[str, Any]) -> nn.Module:
+        check_trusted(arch, kwargs)
+        return call_factory(arch, kwargs, classes=classes, image_size=image_size)
+
+    return factory
 
 
 def _create(name: str, kwargs: dict[str, Any]) -> nn.Module:

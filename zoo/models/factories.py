@@ -1,15 +1,19 @@
 """Networks that a user's own code builds: `package.module:factory`, called only where trusted.
 
 A spec may come from anyone who can write to the registry. A name in it is looked up and called
-only if the user of this machine has said so, by `zoo import` or by `ZOO_TRUST`.
+only if the user of this machine has said so: by `zoo import`, which trusts the factory with these
+arguments in this project, or by `ZOO_TRUST`, which trusts it with any.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
+import importlib.machinery
 import importlib.metadata
 import importlib.util
 import inspect
+import json
 import os
 import re
 import sys
@@ -23,64 +27,84 @@ from torch import nn
 from zoo.errors import UserError
 from zoo.files import find_root, write_text
 
-NAME = re.compile(r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$")
+NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 LIBRARIES = ("timm:", "torchvision:")
 VARIABLE = "ZOO_TRUST"
 
 
 def is_factory(arch: str) -> bool:
     """Say whether a name is that of a user's own code, not of a model that a library has."""
-    return bool(NAME.match(arch)) and not arch.startswith(LIBRARIES)
+    return bool(NAME.fullmatch(arch)) and not arch.startswith(LIBRARIES)
 
 
 def trusted_file() -> Path:
-    """Return the file that names this project's trusted factories, one in a line."""
-    return find_root() / ".zoo" / "trusted-factories"
+    """Return the file of the calls that this user trusts, which lies outside any project.
+
+    A project may be a stranger's: what lies in it must not decide which of its code is run.
+
+    Raises:
+        UserError: the user has no folder of settings.
+    """
+    folder = Path(os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config"))
+    if not folder.is_absolute():  # else it would be one of the working folder
+        raise UserError(
+            f"expected an absolute folder for your settings, got {folder}: set HOME (or "
+            f"XDG_CONFIG_HOME), or name the code that you trust by {VARIABLE}"
+        )
+    return folder / "zoo" / "trusted-factories"
 
 
-def trusted_factories() -> list[str]:
-    """Return what the project's file and the environment trust."""
-    path = trusted_file()
-    lines = path.read_text().splitlines() if path.is_file() else []
-    names = [*lines, *os.environ.get(VARIABLE, "").split(",")]
-    return [name.strip() for name in names if name.strip()]
-
-
-def trust(factory: str) -> None:
-    """Write a factory into the project's file, once."""
-    known = trusted_factories()
-    if factory not in known:
+def trust(factory: str, kwargs: Mapping[str, Any]) -> None:
+    """Let this project call a factory with these arguments from now on."""
+    if not _is_trusted(factory, kwargs):
         path = trusted_file()
         before = path.read_text() if path.is_file() else ""
-        write_text(path, f"{before}{factory}\n")
+        write_text(path, f"{before}{_call(factory, kwargs)}\n")
 
 
-def find_factory(factory: str, origin: Mapping[str, str] | None = None) -> Callable[..., Any]:
-    """Import a trusted factory.
+def check_trusted(
+    factory: str, kwargs: Mapping[str, Any], origin: Mapping[str, str] | None = None
+) -> None:
+    """Raise `UserError` unless the user trusts this call; imports and runs nothing.
 
     Args:
         factory: `package.module:name`.
+        kwargs: the arguments it is to be called with.
         origin: that of the model's spec; its `version` is named where the package is missing.
-
-    Raises:
-        UserError: its package is missing, it is not trusted, or importing it fails.
     """
+    _check_own(factory, factory)
     _check_installed(factory, (origin or {}).get("version"))
-    if factory not in trusted_factories():
+    if not _is_trusted(factory, kwargs):
         raise UserError(
-            f"{factory} is code that zoo would have to run, and you have not trusted it: where you "
-            f"do, set {VARIABLE}={factory} or add it to {trusted_file()}"
+            f"{factory} is code that zoo would have to run, and in this project you have not "
+            "trusted it with these arguments: if you trust it with any, set "
+            f"{VARIABLE}={factory}; else import the model here (zoo import)"
         )
-    return import_factory(factory)
+
+
+def _is_trusted(factory: str, kwargs: Mapping[str, Any]) -> bool:
+    if factory in map(str.strip, os.environ.get(VARIABLE, "").split(",")):
+        return True
+    path = trusted_file()
+    return path.is_file() and _call(factory, kwargs) in path.read_text().splitlines()
+
+
+def _call(factory: str, kwargs: Mapping[str, Any]) -> str:
+    """Return a line for a call; another project may have other code by the same name."""
+    call = {"factory": factory, "kwargs": kwargs, "project": str(find_root().resolve())}
+    return json.dumps(call, sort_keys=True)
 
 
 def import_factory(factory: str) -> Callable[..., Any]:
     """Import a factory that the user has asked for; what it stands in is run.
 
     Raises:
-        UserError: its package is missing, or importing it fails.
+        UserError: its package is missing, importing it fails, or it is not the user's own.
     """
+    _check_own(factory, factory)
     _check_installed(factory)
+    if str(find_root()) not in sys.path:
+        sys.path.append(str(find_root()))
     module, _, name = factory.partition(":")
     try:
         found = getattr(importlib.import_module(module), name)
@@ -89,16 +113,31 @@ def import_factory(factory: str) -> Callable[..., Any]:
         raise UserError(f"cannot import {factory}: {type(error).__name__}: {error}") from None
     if not callable(found):
         raise UserError(f"{factory}: expected a function or class, got {type(found).__name__}")
+    real = found
+    while isinstance(real, functools.partial):
+        real = real.func
+    _check_own(factory, getattr(real, "__module__", None) or "builtins")
     return found
+
+
+def _check_own(factory: str, module: str) -> None:
+    """Refuse what is of Python itself, also under a name that another module gives it."""
+    package = re.split("[.:]", module)[0]
+    if package in sys.stdlib_module_names:
+        raise UserError(
+            f"{factory} is of Python's standard library ({package}), which is never called: "
+            "expected a function or class of your own that makes a torch.nn.Module"
+        )
 
 
 def _check_installed(factory: str, version: str | None = None) -> None:
     """Raise `UserError` where a factory's package is not here; runs nothing of it."""
     package = factory.split(":")[0].split(".")[0]
-    if str(find_root()) not in sys.path:
-        sys.path.append(str(find_root()))
     try:
-        found = importlib.util.find_spec(package)
+        # The project's folder is not on the path yet: nothing in it may be imported untrusted.
+        found = importlib.util.find_spec(package) or importlib.machinery.PathFinder.find_spec(
+            package, [str(find_root())]
+        )
     except ValueError:  # a module that no file stands for, such as __main__
         found = None
     if found is None:
@@ -109,17 +148,19 @@ def _check_installed(factory: str, version: str | None = None) -> None:
         )
 
 
-def call_factory(factory: str, *, classes: int, image_size: int, **kwargs: Any) -> nn.Module:
+def call_factory(
+    factory: str, kwargs: Mapping[str, Any], *, classes: int, image_size: int
+) -> nn.Module:
     """Build a network; `num_classes` and `image_size` go to a factory that takes them.
 
     Raises:
-        UserError: see `find_factory`; or it raises, or returns no network.
+        UserError: see `import_factory`; or it raises, or returns no network.
     """
-    make = find_factory(factory)
-    taken = inspect.signature(make).parameters
+    make = import_factory(factory)
     sizes = {"num_classes": classes or None, "image_size": image_size}
-    given = {name: size for name, size in sizes.items() if size and name in taken}
     try:
+        taken = inspect.signature(make).parameters
+        given = {name: size for name, size in sizes.items() if size and name in taken}
         # The meta device, on which zoo builds before it loads weights, is not every network's.
         with torch.device("cpu"):
             module = make(**given, **kwargs)

@@ -76,7 +76,7 @@ def import_model(source: str, name: str, given: ImportOptions) -> Imported:
         given: weights from a file instead of published ones, and what no source says.
 
     Raises:
-        UserError: no such model, weights that are missing or do not fit, an untrusted factory.
+        UserError: no such model, weights that are missing or do not fit.
     """
     check_kwargs(source, given.kwargs)  # before anything is downloaded
     library, _, rest = source.partition(":")
@@ -212,12 +212,12 @@ def _from_torchvision(
 def _from_factory(
     source: str, name: str, given: ImportOptions, weights: dict[str, torch.Tensor] | None
 ) -> Imported:
-    factories.find_factory(source)  # nobody should look for weights of what is not there
+    factories.import_factory(source)  # nobody should look for weights of what is not there
     if weights is None or given.image_size is None:
         raise UserError(f"{source}: expected --weights and --image-size with a factory of your own")
     names = given.class_names or ()
     size = given.image_size
-    module = build(source, classes=len(names), image_size=size, **given.kwargs)
+    module = factories.call_factory(source, given.kwargs, classes=len(names), image_size=size)
     _load(module, weights, source)
     notes = []
     if given.mean is None or given.std is None:

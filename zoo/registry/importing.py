@@ -19,7 +19,8 @@ def import_registered(
 ) -> tuple[Registered, tuple[str, ...]]:
     """Import a model and register it, unless the same one is registered under that name.
 
-    A factory of the user's own is trusted from then on, since this user has asked for it.
+    A factory of the user's own that made it is trusted from then on, in this project and with these
+    arguments, since this user has asked for it.
 
     Args:
         store: where to.
@@ -33,15 +34,14 @@ def import_registered(
     Raises:
         UserError: see `import_model` and `register`.
     """
-    from zoo.models.factories import import_factory, is_factory, trust
+    from zoo.models.factories import is_factory, trust
     from zoo.models.files import save_model
     from zoo.models.imported import import_model
 
     check_name(name)
-    if is_factory(source):
-        import_factory(source)  # what is not there cannot be trusted
-        trust(source)
     imported = import_model(source, name, given)
+    if is_factory(source):
+        trust(source, imported.spec.kwargs)
     with tempfile.TemporaryDirectory(prefix="zoo-") as temporary:
         folder = Path(temporary) / name
         save_model(folder, imported.module, imported.spec)
