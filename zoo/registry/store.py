@@ -17,6 +17,7 @@ from mlflow.exceptions import MlflowException
 
 from zoo.errors import UserError
 from zoo.files import find_root
+from zoo.registry.credentials import keep_credentials_home
 from zoo.registry.faults import UNWRITABLE, cannot_be_opened, redact, translate_mlflow_errors
 from zoo.registry.local_database import database_path, missing_artifacts, original, store_address
 
@@ -127,6 +128,7 @@ def open_store(root: Path | None = None, *, create: bool = True) -> Store:
     if path is not None and path.exists():
         _check_database(path)
         _check_not_moved(path)
+    keep_credentials_home()
     try:
         with translate_mlflow_errors(uri):
             _create_database(uri, root)
