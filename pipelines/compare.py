@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 
 from pipelines.paths import COMPARISONS, RECEIPT, stage
 from zoo.cli.progress import progress
-from zoo.comparison import PARTS
+from zoo.comparison import FOLDER, PARTS
 from zoo.config import Settings
 from zoo.errors import UserError
-from zoo.files import read_json, replacing_folder
+from zoo.files import read_json
+from zoo.folders import FolderKind, replacing_folder
 from zoo.registry.compare import compare_registered
 from zoo.registry.references import Resolved
 from zoo.registry.resolve import find_by_digest
@@ -35,7 +36,7 @@ def find_siblings(
 
 
 if __name__ == "__main__":
-    with stage() as params, replacing_folder(COMPARISONS) as new:
+    with stage() as params, replacing_folder(COMPARISONS, FolderKind(folders={"*": FOLDER})) as new:
         store, config, receipt = open_store(), params.compare, read_json(RECEIPT)
         seeds = params.study.seeds
         for names in config.pairs:

@@ -1,19 +1,16 @@
 """Stage `subset`: the source's images become nested subsets and two held-out splits."""
 
-import os.path
-from pathlib import Path
-
 from pipelines.paths import SUBSETS, stage
 from zoo.data.build import build_subsets
 from zoo.data.sources import load_source
 from zoo.errors import UserError
+from zoo.files import user_path
 
 if __name__ == "__main__":
     with stage() as params:
         data = params.data
         try:
-            root = Path(os.path.expanduser(data.root))
-            source = load_source(data.source, root, seed=data.seed)
+            source = load_source(data.source, user_path(data.root), seed=data.seed)
         except UserError as error:
             raise UserError(f"params.yaml: data: {error}") from None
         infos = build_subsets(

@@ -65,8 +65,10 @@ def test_it_is_saved_under_a_plain_name_and_never_over_foreign_files(
     assert json.loads((tmp_path / "report" / "report.json").read_text()) == report
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.tex").touch()
-    with pytest.raises(UserError, match="thesis would be replaced"):
-        compared.save("thesis")
+    with pytest.raises(UserError, match="thesis, which zoo did not write"):
+        compared.save("absent/../thesis")
+    with pytest.raises(UserError, match="no home folder is known for ~nosuch"):
+        compared.save("~nosuch/report")
     assert (tmp_path / "thesis" / "chapter.tex").exists()
 
 

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.config import Settings
-from zoo.files import check_replaceable, replacing_folder, write_json, write_text
+from zoo.files import user_path, write_json, write_text
+from zoo.folders import FolderKind, check_replaceable, replacing_folder
 from zoo.models.spec import describe_training
 from zoo.progress import OnProgress, no_progress
 
@@ -31,7 +32,15 @@ if TYPE_CHECKING:
     from zoo.study.results import Result
 
 REPORT, PAGE = "report.json", "report.html"
-BESIDE = (PAGE, "figures", "arrays")  # what a comparison's folder holds besides its report
+FOLDER = FolderKind(
+    REPORT,
+    ("zoo_version", "digest"),
+    files=(PAGE,),
+    folders={
+        "figures": FolderKind(files=("*.png", "*.svg")),
+        "arrays": FolderKind(files=("*.npz",)),
+    },
+)
 CODE = (
     "analyses",
     "capture",
@@ -160,10 +169,10 @@ class Comparison:
         from zoo.figures.saving import saving
         from zoo.report.html import render
 
-        folder = Path(folder)
-        check_replaceable(folder, REPORT, BESIDE)
+        folder = user_path(folder)
+        check_replaceable(folder, FOLDER)
         report = self.report()
-        with replacing_folder(folder) as new, _unwatched_memory():
+        with replacing_folder(folder, FOLDER) as new, _unwatched_memory():
             (new / "arrays").mkdir()
             with saving(new / "figures") as save:
                 for done, entry in enumerate(report["analyses"]):

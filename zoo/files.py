@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import csv
-import errno
-import glob
 import hashlib
 import io
 import json
-import logging
 import math
 import os
-import shutil
 import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,18 +17,13 @@ from typing import Any
 from zoo.errors import UserError
 
 CHUNK_BYTES = 1 << 20
-ASIDE = "replaced"
-LEFT_BY_VIEWERS = (".DS_Store", "Thumbs.db")  # by macOS and Windows, where a folder was looked at
-ATTEMPTS = 1000
 MEND = "fetch it again, or run again what wrote it"
-
-logger = logging.getLogger(__name__)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Replace `path` by `content` atomically (temporary file, fsync, rename)."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _naming(path):
+    with naming(path):
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -47,12 +38,12 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def _naming(path: Path) -> Iterator[None]:
+def naming(path: Path) -> Iterator[None]:
     """Let errors name the file that was to be written, not the temporary one beside it."""
     try:
         yield
     except OSError as error:
-        error.filename = str(path)
+        error.filename, error.filename2 = str(path), None
         raise
 
 
@@ -106,116 +97,38 @@ def _cell(value: object) -> object:
     return significant(value) if math.isfinite(value) else ""
 
 
-@contextmanager
-def replacing_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder that becomes `path` at the end; on an error `path` stays as it was.
-
-    A folder cannot be renamed over another, so the old one is first renamed aside. A process
-    killed just then leaves no `path`; the next call with the same `path` puts the old one back.
-    Of several processes that replace one `path` at once, the last one's folder stays, whole.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _restore(path)
-    with _naming(path):
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-    try:
-        yield temporary
-        temporary.chmod(0o755)
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                with file.open("rb") as opened:
-                    os.fsync(opened.fileno())
-        if not any(_publish(temporary, path) for _ in range(ATTEMPTS)):
-            raise UserError(f"{path} is being replaced by other processes: wait for them to end")
-        logger.info("wrote %s", path)
-    except OSError as error:
-        if error.filename:
-            error.filename = str(error.filename).replace(str(temporary), str(path), 1)
-        raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def check_replaceable(folder: Path, mark: str, beside: Collection[str]) -> None:
-    """Raise `UserError` unless `folder` may be written: absent, empty, or zoo's own.
-
-    A file's name alone proves nothing: others write a `report.json` too. All that lies in the
-    folder has to be what zoo writes there, since all of it would be gone.
+def user_path(text: str | os.PathLike[str], base: Path = Path()) -> Path:
+    """Return the path that a person means: `~` is a home, and `..` is followed now.
 
     Args:
-        folder: where something is to be written.
-        mark: the file by which zoo knows a folder that it wrote.
-        beside: what else zoo writes there.
+        text: what was given on the command line, in params.yaml or to a function of zoo's.
+        base: the folder that a relative path starts from.
+
+    Raises:
+        UserError: a home of nobody known here, or a character that no path has.
     """
-    _check_writable(folder)
-    if not os.path.lexists(folder):
-        return
-    names = (mark, *beside)
-    there = sorted(os.listdir(folder)) if folder.is_dir() else []
-    foreign = [name for name in there if name not in (*names, *LEFT_BY_VIEWERS)]
-    if folder.is_dir() and not foreign and (not there or (folder / mark).is_file()):
-        return
-    if not folder.is_dir():
-        why = "it is no folder"
-    elif foreign:
-        why = f"it holds {', '.join(foreign[:3])}{', …' if len(foreign) > 3 else ''}"
-    else:
-        why = f"it has no {mark}"
-    raise UserError(
-        f"{folder} would be replaced, but zoo did not write it: expected no such folder, an "
-        f"empty one or one of {', '.join(names)} and nothing else, but {why}; name another"
-    )
+    expanded = os.path.expanduser(text)
+    if expanded.startswith("~"):
+        name = Path(expanded).parts[0]
+        raise UserError(f"{text}: no home folder is known for {name}; write ./{name} for a name")
+    if "\0" in expanded:
+        raise UserError(f"{expanded!r}: expected a path, got one with a null character")
+    return resolve_dots(base / expanded)
 
 
-def _check_writable(folder: Path) -> None:
-    """Raise `UserError` where a folder cannot be made, before work is done that it should hold."""
-    above = folder.absolute().parent
-    lowest = next(path for path in (above, *above.parents) if os.path.lexists(path))
-    if not (os.path.isdir(lowest) and os.access(lowest, os.W_OK | os.X_OK)):
-        raise UserError(
-            f"{folder} cannot be written: {lowest} is no folder that you may write to; name another"
-        )
+def resolve_dots(path: Path) -> Path:
+    """Follow a path's `..`, so that it means the same before and after missing parents are made.
 
-
-def _publish(new: Path, path: Path) -> bool:
-    """Rename a folder to `path`; false where another process got in between: try again."""
-    if not os.path.lexists(path):
-        with _unless_taken():
-            os.replace(new, path)
-            return True
-    aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
-    try:
-        with _unless_taken():
-            os.replace(path, aside / ASIDE)
-            os.replace(new, path)
-            return True
-        return False
-    finally:
-        _put_back(aside / ASIDE, path)
-
-
-def _restore(path: Path) -> None:
-    """Put back, or remove where it is not missed, what a killed process left aside."""
-    # mkdtemp adds eight characters; a star would also find what stands beside `name.old.x`.
-    for old in path.parent.glob(f".{glob.escape(path.name)}.old.{'?' * 8}/{ASIDE}"):
-        _put_back(old, path)
-
-
-def _put_back(old: Path, path: Path) -> None:
-    if not os.path.lexists(path):
-        with _unless_taken():
-            os.replace(old, path)
-    shutil.rmtree(old.parent, ignore_errors=True)
-
-
-@contextmanager
-def _unless_taken() -> Iterator[None]:
-    """Go on where another process took away what was to be renamed, or was there first."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
-            raise
+    While `absent` is not there, `absent/../x` cannot be looked at; once it was made, it is `x`.
+    Links after the last `..` are left as they are.
+    """
+    parts = path.parts
+    fixed = max((i for i, part in enumerate(parts, 1) if part == ".."), default=0)
+    if not path.name:  # `.` is no name that a folder beside it could be renamed to
+        fixed = len(parts)
+    elif not fixed:
+        return path
+    return Path(os.path.realpath(Path(*parts[:fixed])), *parts[fixed:])
 
 
 def find_root() -> Path:

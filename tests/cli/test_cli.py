@@ -203,7 +203,7 @@ def test_the_registry_is_listed_and_shown(zoo, registered):
             ["compare", "vit-small", "vit-gap-small", "--data", "nothing"],
             "no subset in nothing",
         ),
-        (["compare", "vit-small", "vit-gap-small", "--out", "."], "zoo did not write it"),
+        (["compare", "vit-small", "vit-gap-small", "--out", "."], "which zoo did not write"),
         (["compare", "vit-small", "vit-gap-small", "--device", "bogus"], "unknown device 'bogus'"),
         (
             ["compare", "vit-small", "vit-gap-small", "--device", "cuda:99"],

@@ -70,7 +70,7 @@ def test_json_holds_what_was_measured_and_on_what(zoo, models, digits_folder):
     (["models/vit-small", "--train", "validation"], "name a subset of the training images"),
     (["models/vit-small", "--seed", str(2**32)], "a whole number from 0 to 4294967295, got 42"),
     (["models/none"], "no model in models/none"),
-    (["models/vit-small", "--out", "models"], "models would be replaced"),
+    (["models/vit-small", "--out", "models"], "models, which zoo did not write"),
     (["models/vit-small", "--device", "meta"], "'meta' is not available here"),
 ])  # fmt: skip
 def test_bad_input_is_one_line(zoo, models, arguments, message):

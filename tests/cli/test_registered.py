@@ -39,7 +39,7 @@ def compared(tmp_path, save, digits_folder, monkeypatch):
 
     class Fake:
         def __init__(self, digest):
-            self.report = {"digest": digest, "images": {"count": 4}}
+            self.report = {"zoo_version": "", "digest": digest, "images": {"count": 4}}
 
         def save(self, folder, _):
             computed.append(folder)

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from zoo.data.subsets import load_subset
+from zoo.files import user_path
 from zoo.models.files import load_model
 from zoo.models.spec import SPEC, read_spec
 
@@ -73,7 +74,7 @@ def test_only_the_classifier_may_be_trained(zoo, photos):
 @pytest.mark.parametrize(("arguments", "message"), [
     (["models/vit-small", "--source", "digitz"], "unknown source 'digitz'; did you mean 'digits'"),
     (["models/none", "--source", "digits"], "no model in models/none"),
-    (["models/vit-small", "--source", "digits", "--out", "photos"], "photos would be replaced"),
+    (["models/vit-small", "--source", "digits", "--out", "photos"], "photos, which zoo did not"),
     (["models/vit-small", "--source", "digits", "--subset", "9999"], "9999 images asked for"),
     (["models/vit-small", "--source", "digits", "--device", "bogus"], "unknown device 'bogus'"),
     (["models/vit-small", "--source", "digits", "--name", "a/b"], "name 'a/b': expected letters"),
@@ -109,7 +110,7 @@ def test_images_are_looked_for_where_params_has_the_same_source(
     edited = edited.replace("root: data/raw", "root: ~/flowers", 1)
     (project / "params.yaml").write_text(edited)
     (project / "dvc.yaml").touch()
-    name, folder = transfer._load_source(source, given and Path(given))
+    name, folder = transfer._load_source(source, given and user_path(given))
     assert (name, project / folder) == (source, project / found)
 
 

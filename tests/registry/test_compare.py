@@ -1,6 +1,5 @@
 """What a comparison may count on: its own folder whole, and siblings that are there."""
 
-import json
 import shutil
 from types import SimpleNamespace
 
@@ -32,7 +31,7 @@ def ask(store, models, tmp_path, test_split, monkeypatch):
     computed = []
 
     def compute(*arguments, **_):
-        report = {"digest": arguments[6], "images": {"count": 4}}
+        report = {"zoo_version": "", "digest": arguments[6], "images": {"count": 4}}
         computed.append(arguments[5])
 
         def save(folder, _):
@@ -73,15 +72,17 @@ def test_one_that_is_gone_in_the_registry_too_is_computed_again(ask, tmp_path):
 
 
 @pytest.mark.parametrize("content", ["[]", "7", "{", "\x00"])
-def test_a_report_that_is_none_or_damaged_is_replaced(ask, tmp_path, content):
+def test_a_report_that_is_none_of_ours_or_damaged_is_kept(ask, tmp_path, content):
     ask, computed = ask
-    first = ask().report
+    ask()
     (tmp_path / "out" / "report.json").write_text(content)
+    for force in (False, True):
+        with pytest.raises(UserError, match=r"report\.json is missing, damaged or by another"):
+            ask(force=force)
+    assert (tmp_path / "out" / "report.json").read_text() == content
+    shutil.rmtree(tmp_path / "out")
     assert ask().found
-    assert json.loads((tmp_path / "out" / "report.json").read_text()) == first
-    (tmp_path / "out" / "report.json").write_text(content)
-    assert not ask(force=True).found
-    assert len(computed) == 2
+    assert len(computed) == 1
 
 
 def test_a_sibling_whose_files_are_lost_is_left_out(ask, store, models, caplog):

@@ -125,7 +125,7 @@ def test_pulling_replaces_a_model_and_nothing_else(store, make_folder, root):
     assert resolve(None, str(root / "out")).digest != model.digest
     (root / "photos").mkdir()
     (root / "photos" / "cat.jpg").write_text("")
-    with pytest.raises(UserError, match="would be replaced, but zoo did not write it"):
+    with pytest.raises(UserError, match="photos, which zoo did not write: it contains cat"):
         pull(model, root / "photos", store=store)
     assert (root / "photos" / "cat.jpg").exists()
     with pytest.raises(UserError, match=r"lies in .* already"):
@@ -146,7 +146,7 @@ def test_pulling_over_a_model_keeps_what_lies_beside_it(store, make_folder, root
     model = resolve(store, str(make_folder()))
     pull(model, root / "out", store=store)
     (root / "out" / stranger).write_text("mine")
-    with pytest.raises(UserError, match=f"zoo did not write it.* but it holds {stranger}"):
+    with pytest.raises(UserError, match=f"which zoo did not write: it contains {stranger}"):
         pull(model, root / "out", store=store)
     assert (root / "out" / stranger).read_text() == "mine"
 

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import os.path
 from pathlib import Path
 from typing import Any
 
 import click
 
 from zoo.config import check_layers
+from zoo.files import user_path
 
 
 class UserPath(click.Path):
-    """A path; ~ is the home folder also where no shell has said so, as in `--out=~/report`."""
+    """A path, as `user_path` takes it: no shell reads the ~ of `--out=~/report`."""
 
     def __init__(self, **known: Any) -> None:
         super().__init__(path_type=Path, **known)
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         """Return the path."""
-        return super().convert(os.path.expanduser(value), param, ctx)
+        return super().convert(user_path(value), param, ctx)
 
 
 device = click.option(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os.path
 import shlex
 import sys
 from pathlib import Path
@@ -76,7 +75,10 @@ def command(
     from zoo.cli.progress import progress
     from zoo.config import TrainConfig
     from zoo.device import parse_device
-    from zoo.files import check_replaceable, find_root, replacing_folder
+    from zoo.experiments.transfer import prepare_data, transfer
+    from zoo.experiments.transfer_report import FOLDER, save
+    from zoo.files import find_root
+    from zoo.folders import check_replaceable, replacing_folder
     from zoo.registry.references import check_name
     from zoo.registry.resolve import load
 
@@ -85,19 +87,14 @@ def command(
     model = load(reference)
     name = check_name(name or f"{model.spec.name}-on-{source}")
     folder = out or find_root() / "reports" / f"transfer-{name}"
-    written = ("data", "model", "layers.csv", "transfer.png", "transfer.svg")
-    check_replaceable(folder, "report.json", written)
-
-    from zoo.experiments.transfer import prepare_data, transfer
-    from zoo.experiments.transfer_report import save
-
+    check_replaceable(folder, FOLDER)
     config = TrainConfig(
         epochs=epochs,
         batch_size=batch_size,
         learning_rate=learning_rate or (0.01 if freeze else 0.0003),
     )
     # A folder appears at the end, complete; until then all is in a hidden one beside it.
-    with replacing_folder(folder) as new, progress("transfer") as on_progress:
+    with replacing_folder(folder, FOLDER) as new, progress("transfer") as on_progress:
         size = model.spec.image_size
         prepare_data(images, new / "data", image_size=size, count=subset, seed=seed)
         done = transfer(
@@ -123,7 +120,7 @@ def _load_source(name: str, root: Path | None) -> Any:
     from zoo.data.sources import load_source
     from zoo.errors import UserError
 
-    folder = Path(os.path.expanduser(root)) if root else _usual_root(name)
+    folder = root or _usual_root(name)
     try:
         return load_source(name, folder)
     except UserError as error:
@@ -133,14 +130,14 @@ def _load_source(name: str, root: Path | None) -> Any:
 def _usual_root(source: str) -> Path:
     from zoo.config import load_params
     from zoo.errors import UserError
-    from zoo.files import find_root
+    from zoo.files import find_root, user_path
 
     root = find_root()
     try:
         data = load_params(root / "params.yaml").data
     except UserError:  # there is none, or it is another program's
         return root / "data" / "raw"
-    return root / (os.path.expanduser(data.root) if data.source == source else "data/raw")
+    return user_path(data.root, root) if data.source == source else root / "data" / "raw"
 
 
 def _print_summary(report: dict[str, Any], folder: Path) -> None:

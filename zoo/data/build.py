@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from zoo.data.sampling import balanced_order, stratified_split
 from zoo.data.sources import Source, Split
-from zoo.data.subsets import DESCRIPTION, IMAGES, LABELS, SubsetInfo, content_digest
+from zoo.data.subsets import DESCRIPTION, IMAGES, LABELS, SUBSET, SubsetInfo, content_digest
 from zoo.errors import UserError
-from zoo.files import replacing_folder, write_json
+from zoo.files import write_json
+from zoo.folders import replacing_folder
 
 HELD_OUT = ("validation", "test")
 
@@ -91,7 +92,7 @@ def _write(
     seed: int,
 ) -> SubsetInfo:
     shape = (len(indices), image_size, image_size, 3)
-    with replacing_folder(folder) as new:
+    with replacing_folder(folder, SUBSET) as new:
         images = np.lib.format.open_memmap(new / IMAGES, mode="w+", dtype=np.uint8, shape=shape)
         _reserve(new / IMAGES)
         total, squares = np.zeros(3), np.zeros(3)

@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 
 from zoo.errors import UserError
 from zoo.files import read_json
+from zoo.folders import FolderKind
 from zoo.mapping import from_mapping
 
 IMAGES, LABELS, DESCRIPTION = "images.npy", "labels.npy", "subset.json"
+SUBSET = FolderKind(DESCRIPTION, ("digest", "indices"), files=(IMAGES, LABELS))
 
 
 @dataclass(frozen=True)

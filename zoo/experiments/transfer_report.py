@@ -12,15 +12,23 @@ from matplotlib.figure import Figure
 
 from zoo.analyses.same_layer_cka import Line, draw_lines, thirds
 from zoo.claims import Verdict, judge_values
+from zoo.data.subsets import SUBSET
 from zoo.experiments.transfer import Transferred
 from zoo.figures import style
 from zoo.figures.saving import save_figure
 from zoo.files import csv_text, write_json, write_text
+from zoo.folders import FolderKind
 from zoo.measures.linear_cka import LABEL
 from zoo.models.files import save_model
-from zoo.training.variants import EPOCHS, STEPS
+from zoo.training.variants import EPOCHS, STEPS, TRAINED
 
 MODEL, REPORT, LAYERS, FIGURE = "model", "report.json", "layers.csv", "transfer"
+FOLDER = FolderKind(
+    REPORT,
+    ("zoo_version", "before", "after"),
+    files=(LAYERS, f"{FIGURE}.png", f"{FIGURE}.svg"),
+    folders={MODEL: TRAINED, "data": FolderKind(folders={"*": SUBSET})},
+)
 
 
 def save(done: Transferred, folder: Path, *, command: str = "") -> dict[str, Any]:

@@ -15,6 +15,7 @@ from zoo.files import MEND, read_json, sha256
 from zoo.mapping import from_mapping
 
 WEIGHTS, SPEC = "model.safetensors", "spec.json"
+SPEC_KEYS = ("arch", "image_size", "class_names")  # by which a spec.json is known as zoo's
 NO_SKIP = re.compile(r"^(?P<arch>.+)-noskip(?P<block>\d+)$")
 INTERPOLATIONS = ("bicubic", "bilinear", "nearest")
 

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from zoo.analyses import choose_analyses
-from zoo.comparison import BESIDE, PAGE, REPORT, comparison_digest
+from zoo.comparison import FOLDER, PAGE, REPORT, comparison_digest
 from zoo.config import Settings
 from zoo.data.subsets import Subset, load_subset, verify_subset
 from zoo.errors import UserError
-from zoo.files import check_replaceable, read_json, replacing_folder
+from zoo.files import read_json
+from zoo.folders import check_replaceable, replacing_folder
 from zoo.models.spec import SPEC, read_spec
 from zoo.progress import OnProgress, no_progress
 from zoo.registry.comparisons import (
@@ -83,7 +84,7 @@ def compare_registered(
         UserError: no images to compare on, too few of them, a damaged model, or a `folder` that
             zoo did not write.
     """
-    check_replaceable(folder, REPORT, BESIDE)
+    check_replaceable(folder, FOLDER)
     settings = settings or Settings()
     names = unique_names(models)
     images = _images(store, models, data)
@@ -201,11 +202,8 @@ def _read_local(folder: Path, digest: str) -> dict[str, Any] | None:
     """Return the report of a folder that holds this comparison; None where it does not, whole."""
     if not ((folder / REPORT).is_file() and (folder / PAGE).is_file()):
         return None
-    try:
-        report = read_json(folder / REPORT)
-    except UserError:
-        return None  # damaged: what is fetched or computed takes its place
-    return report if isinstance(report, dict) and report.get("digest") == digest else None
+    report = read_json(folder / REPORT)
+    return report if report["digest"] == digest else None
 
 
 def _writing(store: Store, folder: Path) -> AbstractContextManager[None]:
@@ -277,5 +275,5 @@ def _log_and_publish(
         ) from None
     finally:
         # Logged or not, what was computed is kept.
-        with _writing(store, folder), replacing_folder(folder) as new:
+        with _writing(store, folder), replacing_folder(folder, FOLDER) as new:
             shutil.copytree(made, new, dirs_exist_ok=True)

@@ -16,8 +16,10 @@ import mlflow
 from mlflow.entities import LoggedModelInput, Run
 from mlflow.exceptions import MlflowException
 
+from zoo.comparison import FOLDER, PAGE, REPORT
 from zoo.errors import UserError
-from zoo.files import read_json, replacing_folder
+from zoo.files import read_json
+from zoo.folders import replacing_folder
 from zoo.registry.artifacts import fetch_file, local_folder
 from zoo.registry.card import LONGEST, cell
 from zoo.registry.faults import is_unreachable
@@ -35,7 +37,6 @@ from zoo.registry.runs import (
 )
 from zoo.registry.store import COMPARE, Store
 
-REPORT, PAGE = "report.json", "report.html"
 LONGEST_METRIC = 250  # characters; MLflow's own limit
 
 
@@ -116,18 +117,26 @@ def fetch_report(store: Store, run: ComparisonRun) -> dict[str, Any]:
 def fetch_comparison(store: Store, run: ComparisonRun, folder: Path) -> Path:
     """Make a folder of everything that a comparison's run keeps, complete or not at all."""
     local = local_folder(run.artifacts)
-    with store.translate_mlflow_errors(), replacing_folder(folder) as new:
-        if local is not None:
-            if not (local / REPORT).is_file():
-                raise UserError(f"{REPORT} is missing in {local}: compare again with --force")
-            _check_no_links(local)
-            shutil.copytree(local, new, dirs_exist_ok=True)
-        else:
-            mlflow.artifacts.download_artifacts(
-                run_id=run.run_id, dst_path=str(new), tracking_uri=store.uri
+    with (
+        store.translate_mlflow_errors(),
+        replacing_folder(folder, FOLDER) as new,
+        tempfile.TemporaryDirectory() as temporary,
+    ):
+        if local is None:
+            local = Path(
+                mlflow.artifacts.download_artifacts(
+                    run_id=run.run_id, dst_path=temporary, tracking_uri=store.uri
+                )
             )
-        # MLflow's copies of the figures, for its image grid.
-        shutil.rmtree(new / "images", ignore_errors=True)
+        elif not (local / REPORT).is_file():
+            raise UserError(f"{REPORT} is missing in {local}: compare again with --force")
+        _check_no_links(local)
+        # Not what else the run holds: MLflow's copies of the figures, or files of other people.
+        for name in (REPORT, PAGE):
+            shutil.copyfile(local / name, new / name)
+        for name in FOLDER.folders:
+            if (local / name).is_dir():
+                shutil.copytree(local / name, new / name)
     return folder
 
 

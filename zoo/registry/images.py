@@ -25,7 +25,8 @@ from zoo.data.subsets import (
     verify_subset,
 )
 from zoo.errors import UserError
-from zoo.files import replacing_folder, write_json
+from zoo.files import write_json
+from zoo.folders import FolderKind, replacing_folder
 from zoo.registry.artifacts import fetch_file, missing_files
 from zoo.registry.provenance import source_tags
 from zoo.registry.references import check_digest
@@ -41,6 +42,7 @@ from zoo.registry.store import DATA, Store
 LARGEST = 2048
 FOLDER = "images"
 FILES = (IMAGES, LABELS, DESCRIPTION)
+CACHED = FolderKind(files=FILES)
 
 logger = logging.getLogger(__name__)
 
@@ -95,15 +97,13 @@ def fetch_images(store: Store, digest: str) -> Subset:
         UserError: no such images, or what came is not what was stored.
     """
     folder = store.cache / FOLDER / check_digest(digest, "digest of the test images")
-    if folder.is_dir():
-        with contextlib.suppress(UserError):
-            return _verified(folder)
-        shutil.rmtree(folder)
+    with contextlib.suppress(UserError):
+        return _verified(folder)
     with store.translate_mlflow_errors(), store.lock(f"images-{digest[:16]}"):
-        if folder.is_dir():
+        with contextlib.suppress(UserError):  # another process has fetched them meanwhile
             return _verified(folder)
         run = _find(store, digest)
-        with replacing_folder(folder) as new, tempfile.TemporaryDirectory() as temporary:
+        with replacing_folder(folder, CACHED) as new, tempfile.TemporaryDirectory() as temporary:
             for name in FILES:
                 shutil.copyfile(_fetch(store, run, name, digest, temporary), new / name)
             _check(new, run, digest)

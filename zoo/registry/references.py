@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from zoo.errors import UserError
+from zoo.files import user_path
 from zoo.models.spec import SPEC, model_digest, read_spec
 
 Kind = Literal["version", "run", "logged", "folder", "timm"]
@@ -90,7 +91,7 @@ def parse(text: str) -> Reference:
         number = None if version == "latest" else int(version)
         return Reference(text, "version", match["name"], number, "" if alias == "latest" else alias)
     # os.path's answers take any text; pathlib's raise on some.
-    folder = Path(os.path.expanduser(text))
+    folder = user_path(text)
     looks_so = text.startswith(("/", ".", "~")) or "/" in text
     if text and (os.path.isdir(folder) or (looks_so and ":" not in text)):
         return Reference(text, "folder", folder.name, folder=folder)

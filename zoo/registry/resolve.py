@@ -6,12 +6,12 @@ need no MLflow, and nothing here imports it until a registered model is asked fo
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from zoo.errors import UserError
-from zoo.files import replacing_folder
+from zoo.folders import FolderKind, replacing_folder
 from zoo.models.spec import SPEC, WEIGHTS, model_digest
 from zoo.registry.references import Resolved, parse, resolve_folder
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from zoo.registry.store import Store
 
 LARGEST_SPEC = 16 << 20  # bytes; a spec of 20,000 class names is far below
+CACHED = FolderKind(files=(SPEC, WEIGHTS))
 
 
 def resolve(store: Store | None, reference: str) -> Resolved:
@@ -124,15 +125,14 @@ def _download(store: Store, resolved: Resolved, folder: Path) -> None:
     from zoo.registry.artifacts import fetch_file
     from zoo.registry.flavor import DATA
 
-    with replacing_folder(folder) as new:
+    with replacing_folder(folder, CACHED) as new, TemporaryDirectory(dir=new) as temporary:
         for name in (SPEC, WEIGHTS):
             try:
-                path = fetch_file(store, resolved.artifacts, f"{DATA}/{name}", new)
+                path = fetch_file(store, resolved.artifacts, f"{DATA}/{name}", temporary)
             except UserError as error:
                 raise _unusable(resolved, error) from None
             _check_size(resolved, path)
             path.replace(new / name)
-        shutil.rmtree(new / DATA, ignore_errors=True)
         came = model_digest(new)
         if came != resolved.digest:
             raise _changed(resolved, came)

@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import math
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -19,15 +18,18 @@ from filelock import FileLock, Timeout
 from zoo.config import Params, TrainConfig
 from zoo.data.subsets import Subset, load_subset, verify_subset
 from zoo.errors import UserError
-from zoo.files import csv_text, replacing_folder, write_text
+from zoo.files import csv_text, write_text
+from zoo.folders import FolderKind, check_replaceable, remove_folder, replacing_folder
 from zoo.models.build import build, check_arch, count_parameters
 from zoo.models.files import save_model
-from zoo.models.spec import ModelSpec
+from zoo.models.spec import SPEC, SPEC_KEYS, WEIGHTS, ModelSpec
 from zoo.progress import OnProgress, no_progress
 from zoo.training.hardware import use_bf16
-from zoo.training.loop import Callback, Trained, diverged, evaluate, train
+from zoo.training.loop import CHECKPOINT, Callback, Trained, diverged, evaluate, train
 
 EPOCHS, STEPS = "epochs.csv", "steps.csv"
+TRAINED = FolderKind(SPEC, SPEC_KEYS, files=(WEIGHTS, EPOCHS, STEPS))
+CHECKPOINTS = FolderKind(files=("lock", CHECKPOINT, f".{CHECKPOINT}.*"))
 # The files that decide the weights: their change makes an older checkpoint unusable.
 CODE = ("config.py", "data", "mapping.py", "models", "training")
 
@@ -83,6 +85,7 @@ def train_variant(
     config = params.train_config(variant.model)
     epochs = config.epochs_on(variant.subset)
     check_arch(params.models[variant.model].arch)
+    check_replaceable(folder, TRAINED)
     subset, validation, test = (
         load_subset(subsets / name) for name in (variant.subset, "validation", "test")
     )
@@ -115,7 +118,7 @@ def train_variant(
             f"{variant.key} is being trained by another process; wait for it to end, then run "
             "this again (it continues from where that one stopped)"
         ) from None
-    shutil.rmtree(own, ignore_errors=True)
+    remove_folder(own, CHECKPOINTS)
     return metrics
 
 
@@ -208,7 +211,7 @@ def _write(
         "training": settings,
         "environment": trained.environment,
     }
-    with replacing_folder(folder) as new:
+    with replacing_folder(folder, TRAINED) as new:
         save_model(new, trained.module, ModelSpec(**full))
         write_text(new / EPOCHS, csv_text(trained.epochs))
         write_text(new / STEPS, csv_text(trained.steps))

@@ -1,0 +1,234 @@
+"""Folders that appear complete or not at all, and only in the place of what zoo wrote itself."""
+
+from __future__ import annotations
+
+import errno
+import glob
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from zoo.errors import UserError
+from zoo.files import naming, resolve_dots
+
+ASIDE = "replaced"
+LEFT_BY_VIEWERS = (".DS_Store", "Thumbs.db")  # by macOS and Windows, where a folder was looked at
+ATTEMPTS = 1000
+
+logger = logging.getLogger(__name__)
+
+Step = tuple[Callable[[str], None], str]
+
+
+@dataclass(frozen=True)
+class FolderKind:
+    """What zoo writes into a kind of folder: a folder of this and nothing else is its own.
+
+    Attributes:
+        mark: a JSON file that every folder of the kind holds. None where the place is proof
+            enough: inside another folder of zoo's, such as a report's `figures` or the cache.
+        keys: what the mark holds at its top level, since others write a `report.json` too.
+        files: names of the other files, as patterns.
+        folders: kinds of the folders in it, by patterns of their names.
+    """
+
+    mark: str = ""
+    keys: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    folders: Mapping[str, FolderKind] = field(default_factory=dict)
+
+
+@contextmanager
+def replacing_folder(path: Path, kind: FolderKind) -> Iterator[Path]:
+    """Yield an empty folder that becomes `path` at the end; on an error `path` stays as it was.
+
+    What stands at `path` is replaced only where it is empty or zoo's own (`check_replaceable`),
+    which is judged again after it was renamed aside: by then nobody else reaches it by name. If
+    somebody put another folder there meanwhile, it is put back. Nothing but a folder is ever
+    moved, and a link is neither followed nor replaced.
+
+    A folder cannot be renamed over another, so there is a moment without `path`; the next call
+    with the same `path` puts back what a process killed just then left aside. Of several
+    processes that replace one `path` at once, the last one's folder stays, whole.
+
+    Raises:
+        UserError: `path` may not be replaced.
+    """
+    path = resolve_dots(path)
+    check_replaceable(path, kind)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # mkdtemp adds eight characters; a star would also find what stands beside `name.old.x`.
+    for old in path.parent.glob(f".{glob.escape(path.name)}.old.{'?' * 8}/{ASIDE}"):
+        _put_back(old, path, kind)
+    with naming(path):
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                with file.open("rb") as opened:
+                    os.fsync(opened.fileno())
+        if not any(_publish(temporary, path, kind) for _ in range(ATTEMPTS)):
+            raise UserError(f"{path} is being replaced by other processes: wait for them to end")
+        logger.info("wrote %s", path)
+    except OSError as error:
+        if error.filename:
+            error.filename = str(error.filename).replace(str(temporary), str(path), 1)
+        raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_replaceable(path: Path, kind: FolderKind) -> None:
+    """Raise `UserError` unless a folder may be written: absent, empty, or zoo's own.
+
+    A name alone proves nothing. All that lies in the folder has to be what zoo writes into this
+    kind of folder, down to the last file, since all of it would be gone.
+    """
+    path = resolve_dots(path)
+    _check_writable(path)
+    if os.path.lexists(path):
+        _check_own(path, kind, path)
+
+
+def remove_folder(folder: Path, kind: FolderKind) -> None:
+    """Remove a folder that zoo wrote; what zoo did not write is kept, and logged."""
+    try:
+        for remove, path in _removal(folder, kind):
+            with suppress(FileNotFoundError):  # another process removes it as well
+                remove(path)
+    except FileNotFoundError:
+        pass
+    except (UserError, OSError) as error:
+        logger.warning("%s is kept: %s", folder, error)
+
+
+def _check_writable(folder: Path) -> None:
+    """Raise `UserError` where a folder cannot be made, before work is done that it should hold."""
+    above = folder.absolute().parent
+    lowest = next(path for path in (above, *above.parents) if os.path.lexists(path))
+    if not (os.path.isdir(lowest) and os.access(lowest, os.W_OK | os.X_OK)):
+        raise UserError(
+            f"{folder} cannot be written: {lowest} is no folder that you may write to; name another"
+        )
+
+
+def _check_own(folder: Path, kind: FolderKind, called: Path) -> None:
+    try:
+        _removal(folder, kind)
+    except UserError as why:
+        raise UserError(
+            f"refusing to overwrite {called}, which zoo did not write: {why}; name another folder"
+        ) from None
+
+
+def _removal(folder: Path, kind: FolderKind) -> list[Step]:
+    """Return what removes a folder of zoo's, step by step; `UserError` says why it is none."""
+    if folder.is_symlink():
+        raise UserError(f"it is a link to {folder.readlink()}")
+    if os.path.lexists(folder) and not os.path.isdir(folder):
+        raise UserError("it is not a folder")
+    if os.path.ismount(folder):
+        raise UserError("it is a mount point")
+    return _judge(folder, kind, folder)
+
+
+def _judge(folder: Path, kind: FolderKind, top: Path) -> list[Step]:
+    """Return the steps that remove a folder, all of whose contents are known.
+
+    A file that appears after it was judged is in no step, and keeps its folder. The mark goes last,
+    so that what a killed process left of a folder is still known as zoo's.
+    """
+    with os.scandir(folder) as found:
+        entries = sorted(found, key=lambda entry: (entry.name == kind.mark, entry.name))
+    names = (kind.mark, *kind.files, *LEFT_BY_VIEWERS)
+    folders = {entry.name: inner for entry in entries if (inner := _inner_kind(entry, kind))}
+    foreign = [
+        os.path.relpath(entry.path, top)
+        for entry in entries
+        if not (entry.name in folders or (_is_file(entry) and _matches(entry.name, names)))
+    ]
+    if foreign:
+        raise UserError(f"it contains {', '.join(foreign[:3])}{', …' if len(foreign) > 3 else ''}")
+    if entries and not _is_marked(folder, kind):
+        mark = os.path.relpath(folder / kind.mark, top)
+        raise UserError(f"{mark} is missing, damaged or by another program")
+    steps: list[Step] = []
+    for entry in entries:
+        if entry.name in folders:
+            steps += _judge(Path(entry.path), folders[entry.name], top)
+        else:
+            steps.append((os.unlink, entry.path))
+    return [*steps, (os.rmdir, str(folder))]
+
+
+def _inner_kind(entry: os.DirEntry[str], kind: FolderKind) -> FolderKind | None:
+    if not entry.is_dir(follow_symlinks=False) or os.path.ismount(entry.path):
+        return None
+    return next((k for name, k in kind.folders.items() if fnmatchcase(entry.name, name)), None)
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    return entry.is_file(follow_symlinks=False)
+
+
+def _matches(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _is_marked(folder: Path, kind: FolderKind) -> bool:
+    if not kind.mark:
+        return True
+    try:
+        content = json.loads((folder / kind.mark).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and content.keys() >= set(kind.keys)
+
+
+def _publish(new: Path, path: Path, kind: FolderKind) -> bool:
+    """Rename a folder to `path`; false where another process got in between: try again."""
+    check_replaceable(path, kind)
+    with naming(path):
+        aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
+    old = aside / ASIDE
+    try:
+        with _unless_taken():
+            if os.path.lexists(path):
+                with naming(path):
+                    os.rename(f"{path}/", old)  # the slash makes it fail on all but a folder
+                _check_own(old, kind, path)
+            os.rename(new, path)
+            return True
+        return False
+    finally:
+        _put_back(old, path, kind)
+
+
+def _put_back(old: Path, path: Path, kind: FolderKind) -> None:
+    """Put back what was set aside; where `path` is there again, remove it if it is zoo's own."""
+    if not os.path.lexists(path):
+        with _unless_taken():
+            os.rename(f"{old}/", path)
+    if os.path.lexists(old):
+        remove_folder(old, kind)
+    with suppress(OSError):  # not empty: the folder was kept
+        old.parent.rmdir()
+
+
+@contextmanager
+def _unless_taken() -> Iterator[None]:
+    """Go on where another process took away what was to be renamed, or was there first."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise
