@@ -1,14 +1,23 @@
+import math
 import os
 import re
 import subprocess
 import sys
+import typing
 from pathlib import Path
 
 import pytest
 import yaml
 
 from zoo.analyses import check_analyses
-from zoo.config import Settings, TrainConfig, load_params
+from zoo.config import (
+    CompareConfig,
+    DataConfig,
+    Settings,
+    StudyConfig,
+    TrainConfig,
+    load_params,
+)
 from zoo.errors import UserError
 from zoo.mapping import from_mapping
 
@@ -50,14 +59,14 @@ def test_a_models_own_settings_override_the_common_ones():
         ({"train__batch_size": None}, "train: missing key 'batch_size'"),
         ({"train__batch_size": "many"}, "train: batch_size: expected int, got str 'many'"),
         ({"train__batch_size": True}, "expected int, got bool"),
-        ({"train__batch_size": 0}, "train.batch_size: expected at least 1, got 0"),
+        ({"train__batch_size": 0}, "train.batch_size: expected 1 to 65536 images, got 0"),
         ({"train__optimizer": "adan"}, "did you mean 'adam'"),
-        ({"train__learning_rate": float("nan")}, "expected float, got float 'nan'"),
+        ({"train__learning_rate": float("nan")}, "expected float, got float nan"),
         ({"models__vit__train": {"lr": 1.0}}, r"unknown key in models.vit.train: 'lr'"),
         ({"study__models": ["vitt"]}, "unknown study.models entry .* 'vitt'; did you mean 'vit'"),
         ({"study__subsets": ["tiny"]}, "unknown study.subsets entry 'tiny'"),
-        ({"data__validation": 1.5}, "data.validation: expected between 0 and 1, got 1.5"),
-        ({"data": 3}, "expected a mapping, got int '3'"),
+        ({"data__validation": 1.5}, "data.validation: expected above 0, at most 0.99, got 1.5"),
+        ({"data": 3}, "expected a mapping, got int 3"),
         ({"train__learning_rate": "1e999"}, "expected float, got str '1e999'"),
         (
             {"study__models": ["mixr"]},
@@ -68,14 +77,14 @@ def test_a_models_own_settings_override_the_common_ones():
         ({"compare__pairs": [["vit-small", "vit-smal"]]}, "'vit-smal'; did you mean 'vit-small'"),
         ({"data__seed": -1}, "data.seed: expected 0 to 4294967295, got -1"),
         ({"data__seed": 2**32}, "data.seed: expected 0 to 4294967295, got 4294967296"),
-        ({"study__seeds": [0, 2**32]}, "study.seeds: expected each 0 to 4294967295"),
+        ({"study__seeds": [0, 2**32]}, "study.seeds: expected 0 to 4294967295, got 4294967296"),
         ({"train__label_smoothing": 1.5}, "train.label_smoothing: expected 0 to 1, got 1.5"),
         ({"train__label_smoothing": -0.1}, "train.label_smoothing: expected 0 to 1"),
-        ({"models__vit__train": {"weight_decay": -1}}, "weight_decay: expected 0 or more, got -1"),
+        ({"models__vit__train": {"weight_decay": -1}}, "weight_decay: expected 0 to 1000, got -1"),
         ({"models__a/b": {"arch": "vit"}}, "models, subsets: expected A-Z, .*, got 'a/b'"),
         ({"subsets__..": 10}, r"models, subsets: expected A-Z, .*, got '\.\.'"),
-        ({"subsets__small": 0}, "subsets.small: expected 1 or more images, or all, got 0"),
-        ({"subsets__small": "most"}, "subsets.small: expected 1 or more .* got 'most'"),
+        ({"subsets__small": 0}, "subsets: expected 1 to 2147483647 images, got 0"),
+        ({"subsets__small": "most"}, "subsets.small: expected 1 to .* or all, got 'most'"),
         ({"study__seeds": [0, 0]}, r"study.seeds: expected each of them once, got \[0, 0\]"),
         ({"study__subsets": ["small", "small"]}, "study.subsets: expected each of them once"),
         ({"study__models": ["vit", "vit"]}, "study.models: expected each of them once"),
@@ -176,8 +185,8 @@ def test_settings_are_plain_values():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"batch_size": 3}, "batch_size: expected at least 4, got 3"),
-        ({"shown_images": 0}, "shown_images: expected at least 1, got 0"),
+        ({"batch_size": 3}, "batch_size: expected 4 to 65536 images, got 3"),
+        ({"shown_images": 0}, "shown_images: expected 1 to 100 images, got 0"),
         ({"seed": -1}, "seed: expected 0 to 4294967295, got -1"),
         ({"pool": "max"}, "pool: expected one of flatten, gap, cls, tokens, got 'max'"),
         ({"layers": "["}, r"layers: expected 'blocks', 'all' or a regular expression, got '\['"),
@@ -186,3 +195,39 @@ def test_settings_are_plain_values():
 def test_settings_of_a_comparison_are_checked(wrong, message):
     with pytest.raises(UserError, match=message):
         Settings(**wrong)
+
+
+@pytest.mark.parametrize("kind", [DataConfig, TrainConfig, StudyConfig, CompareConfig, Settings])
+def test_every_number_of_the_settings_has_a_range_with_two_finite_ends(kind):
+    for name, hint in typing.get_type_hints(kind, include_extras=True).items():
+        if re.search(r"\b(int|float)\b", str(hint)):
+            (limit,) = hint.__metadata__
+            assert -math.inf < limit.low < limit.high < math.inf, name
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("train__batch_size", 10**30, "train.batch_size: expected 1 to 65536 images"),
+        ("train__epochs", {"small": 10**30}, "train.epochs: expected 1 to 100000"),
+        ("train__threads", 100_000, "train.threads: expected 0 to 1024"),
+        ("train__crop_padding", 2**40, "train.crop_padding: expected 0 to 4096 pixels"),
+        ("models__vit__train", {"warmup_epochs": 1e9}, "train.warmup_epochs: expected 0 to 100000"),
+        ("data__image_size", 10**9, "data.image_size: expected 4 to 4096 pixels"),
+        ("subsets__small", 10**30, "subsets: expected 1 to 2147483647 images"),
+        ("compare__images", 10**30, "compare.images: expected 4 to 2147483647 images"),
+    ],
+)
+def test_a_number_beyond_its_range_is_refused_in_a_short_line(tmp_path, key, value, expected):
+    with pytest.raises(UserError, match=expected) as error:
+        load_params(edited(tmp_path, **{key: value}))
+    assert len(str(error.value)) < 200
+
+
+def test_a_long_value_is_shown_without_its_middle(tmp_path):
+    with pytest.raises(UserError, match=r"got str 'aaaa.*\.\.\..*aaaa'") as error:
+        load_params(edited(tmp_path, train__batch_size="a" * 100_000))
+    assert len(str(error.value)) < 200
+    with pytest.raises(UserError, match=r"got str 'aaaa") as error:
+        load_params(edited(tmp_path, data__validation="a" * 100_000))
+    assert len(str(error.value)) < 200

@@ -8,18 +8,25 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
 
 from zoo.errors import UserError, unknown
-from zoo.mapping import from_mapping
+from zoo.mapping import Range, check_ranges, from_mapping
 
 SCHEDULES = ("cosine", "constant")
 OPTIMIZERS = ("adam", "adamw", "sgd")
 PRECISIONS = ("auto", "bf16", "float32")
 POOLS = ("flatten", "gap", "cls", "tokens")
-SEEDS = range(2**32)  # NumPy takes no others
+# What several settings and options share; the others declare theirs where they stand.
+SEED = Range(0, 2**32 - 1)  # NumPy takes no others
+SIDE = Range(4, 4096, "pixels")
+COUNT = Range(1, 2**31 - 1, "images")
+EPOCHS = Range(1, 100_000)
+BATCH = Range(1, 65_536, "images")
+COMPARED_BATCH = Range(4, 65_536, "images")  # the unbiased estimator of CKA needs four
+LEARNING_RATE = Range(0, 1000, above=True)
 # The registry's rule (zoo.registry.references); models and subsets become folders, too.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 # Arguments of a network that follow from the data, change its head, or read files or the network.
@@ -36,46 +43,34 @@ class DataConfig:
 
     source: str
     root: str
-    image_size: int
-    validation: float
-    seed: int
+    image_size: Annotated[int, SIDE]
+    validation: Annotated[float, Range(0, 0.99, above=True)]
+    seed: Annotated[int, SEED]
 
     def __post_init__(self) -> None:
-        _check("data.image_size", self.image_size >= 4, "at least 4 pixels", self.image_size)
-        _check("data.validation", 0 < self.validation < 1, "between 0 and 1", self.validation)
-        _check("data.seed", self.seed in SEEDS, "0 to 4294967295", self.seed)
+        check_ranges(self, "data.")
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """How a variant is trained; every variant can override any of it."""
 
-    epochs: int | dict[str, int]
-    batch_size: int
-    learning_rate: float
+    epochs: Annotated[int | dict[str, int], EPOCHS]
+    batch_size: Annotated[int, BATCH]
+    learning_rate: Annotated[float, LEARNING_RATE]
     optimizer: str = "adam"
-    weight_decay: float = 0.0
+    weight_decay: Annotated[float, Range(0, 1000)] = 0.0
     schedule: str = "cosine"
-    warmup_epochs: float = 0.0
-    crop_padding: int = 0
+    warmup_epochs: Annotated[float, Range(0, 100_000)] = 0.0
+    crop_padding: Annotated[int, Range(0, 4096, "pixels")] = 0
     flip: bool = False
     normalise: bool = True
-    label_smoothing: float = 0.0
+    label_smoothing: Annotated[float, Range(0, 1)] = 0.0
     precision: str = "auto"
-    threads: int = 0
+    threads: Annotated[int, Range(0, 1024, "(0: all cores)")] = 0
 
     def __post_init__(self) -> None:
-        counts = self.epochs.values() if isinstance(self.epochs, dict) else [self.epochs]
-        for count in counts:
-            _check("train.epochs", count >= 1, "at least 1", count)
-        _check("train.batch_size", self.batch_size >= 1, "at least 1", self.batch_size)
-        _check("train.learning_rate", self.learning_rate > 0, "above 0", self.learning_rate)
-        _check("train.weight_decay", self.weight_decay >= 0, "0 or more", self.weight_decay)
-        _check("train.warmup_epochs", self.warmup_epochs >= 0, "0 or more", self.warmup_epochs)
-        _check("train.crop_padding", self.crop_padding >= 0, "0 or more", self.crop_padding)
-        smooth = self.label_smoothing
-        _check("train.label_smoothing", 0 <= smooth <= 1, "0 to 1", smooth)
-        _check("train.threads", self.threads >= 0, "0 (all cores) or more", self.threads)
+        check_ranges(self, "train.")
         _check_one_of("train.optimizer", self.optimizer, OPTIMIZERS)
         _check_one_of("train.schedule", self.schedule, SCHEDULES)
         _check_one_of("train.precision", self.precision, PRECISIONS)
@@ -110,14 +105,13 @@ class StudyConfig:
 
     models: list[str]
     subsets: list[str]
-    seeds: list[int]
+    seeds: Annotated[list[int], SEED]
 
     def __post_init__(self) -> None:
         for name, values in vars(self).items():
             _check(f"study.{name}", bool(values), "one or more", values)
             _check(f"study.{name}", len(set(values)) == len(values), "each of them once", values)
-        fit = all(seed in SEEDS for seed in self.seeds)
-        _check("study.seeds", fit, "each 0 to 4294967295", self.seeds)
+        check_ranges(self, "study.")
 
 
 @dataclass(frozen=True)
@@ -125,8 +119,8 @@ class CompareConfig:
     """What the pipeline compares, and how."""
 
     pairs: list[list[str]]
-    images: int
-    batch_size: int
+    images: Annotated[int, Range(4, COUNT.high, "images")]
+    batch_size: Annotated[int, COMPARED_BATCH]
     layers: str = "blocks"
     only: list[str] = field(default_factory=list)
     skip: list[str] = field(default_factory=list)
@@ -134,8 +128,7 @@ class CompareConfig:
     def __post_init__(self) -> None:
         for pair in self.pairs:
             _check("compare.pairs", len(pair) >= 2, "two or more names in each entry", pair)
-        _check("compare.images", self.images >= 4, "at least 4", self.images)
-        _check("compare.batch_size", self.batch_size >= 4, "at least 4", self.batch_size)
+        check_ranges(self, "compare.")
         check_layers(self.layers)
 
 
@@ -147,19 +140,17 @@ class Settings:
     places), `cls` (the class token), `tokens` (all of it but class and register tokens).
     """
 
-    batch_size: int = 128
+    batch_size: Annotated[int, COMPARED_BATCH] = 128
     layers: str = "blocks"
     pool: str = "flatten"
-    shown_images: int = 6
+    shown_images: Annotated[int, Range(1, 100, "images")] = 6
     references: bool = True
-    seed: int = 0
+    seed: Annotated[int, SEED] = 0
 
     def __post_init__(self) -> None:
         check_layers(self.layers)
         _check("pool", self.pool in POOLS, f"one of {', '.join(POOLS)}", self.pool)
-        _check("batch_size", self.batch_size >= 4, "at least 4", self.batch_size)
-        _check("shown_images", self.shown_images >= 1, "at least 1", self.shown_images)
-        _check("seed", self.seed in SEEDS, "0 to 4294967295", self.seed)
+        check_ranges(self)
 
 
 @dataclass(frozen=True)
@@ -167,7 +158,7 @@ class Params:
     """The whole of params.yaml."""
 
     data: DataConfig
-    subsets: dict[str, int | str]
+    subsets: Annotated[dict[str, int | str], COUNT]
     models: dict[str, ModelConfig]
     study: StudyConfig
     train: TrainConfig
@@ -176,9 +167,10 @@ class Params:
     def __post_init__(self) -> None:
         for name in [*self.models, *self.subsets]:
             _check("models, subsets", NAME.fullmatch(name) is not None, "A-Z, a-z, 0-9, ._+-", name)
+        check_ranges(self)
         for name, size in self.subsets.items():
-            fit = size == "all" if isinstance(size, str) else size >= 1
-            _check(f"subsets.{name}", fit, "1 or more images, or all", size)
+            fit = size == "all" if isinstance(size, str) else True
+            _check(f"subsets.{name}", fit, f"{COUNT}, or all", size)
         for model in self.study.models:
             if model not in self.models:
                 raise unknown(

@@ -6,6 +6,7 @@ import difflib
 import errno
 import logging
 import os
+import reprlib
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
@@ -16,11 +17,23 @@ BAD_INPUT = 2
 INTERRUPTED = 130
 CONTINUE = "interrupted; run the same command again to continue"
 
+_brief = reprlib.Repr()
+_brief.maxstring = _brief.maxother = 80
+
 logger = logging.getLogger(__name__)
 
 
 class UserError(ValueError):
     """Bad input: the message says what was expected, what came and what to do, in one line."""
+
+
+def shown(value: object) -> str:
+    """Return a value as an error shows it: a long one without its middle.
+
+    >>> shown("vit"), shown([0] * 9)
+    ("'vit'", '[0, 0, 0, 0, 0, 0, ...]')
+    """
+    return _brief.repr(value)
 
 
 def unknown(kind: str, name: object, valid: Iterable[str]) -> UserError:
@@ -31,7 +44,7 @@ def unknown(kind: str, name: object, valid: Iterable[str]) -> UserError:
     """
     names = sorted(valid)
     return UserError(
-        f"unknown {kind} {name!r};{suggestion(name, names)} valid: {', '.join(names) or 'none'}"
+        f"unknown {kind} {shown(name)};{suggestion(name, names)} valid: {', '.join(names) or 'none'}"
     )
 
 

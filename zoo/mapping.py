@@ -6,12 +6,61 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from zoo.errors import UserError, unknown
+from zoo.errors import UserError, shown, unknown
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers that a field takes, which declares it: `batch_size: Annotated[int, Range(1, 9)]`.
+
+    Both ends belong to it; with `above`, `low` does not. There is always an upper end: without
+    one, a slip of the keyboard fills the memory or computes for ever.
+
+    >>> str(Range(1, 4096, "pixels")), str(Range(0, 1, above=True))
+    ('1 to 4096 pixels', 'above 0, at most 1')
+    """
+
+    low: float
+    high: float
+    unit: str = ""
+    above: bool = False
+
+    def __contains__(self, number: float) -> bool:
+        """Say whether a number lies within; NaN never does."""
+        return (number > self.low if self.above else number >= self.low) and number <= self.high
+
+    def __str__(self) -> str:
+        """Return the range as an error says it."""
+        ends = f"above {self.low}, at most" if self.above else f"{self.low} to"
+        return f"{ends} {self.high} {self.unit}".rstrip()
+
+
+def check_ranges(config: object, section: str = "") -> None:
+    """Raise `UserError` for the first number of a dataclass that is out of its field's `Range`.
+
+    Args:
+        config: a dataclass; in a field that is a list or a mapping, every number is checked.
+        section: what stands before the field's name in an error, for example `train.`.
+    """
+    for name, hint in typing.get_type_hints(type(config), include_extras=True).items():
+        for limit in getattr(hint, "__metadata__", ()):
+            for number in _numbers(getattr(config, name)):
+                if isinstance(limit, Range) and number not in limit:
+                    raise UserError(f"{section}{name}: expected {limit}, got {shown(number)}")
+
+
+def _numbers(value: object) -> Iterator[int | float]:
+    if isinstance(value, int | float):
+        yield value
+    elif isinstance(value, list | tuple | Mapping):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _numbers(item)
 
 
 def from_mapping(kind: type[T], content: object, where: str) -> T:
@@ -82,4 +131,4 @@ def _finite(value: float | str) -> float | None:
 
 
 def _show(value: object) -> str:
-    return f"{type(value).__name__} {str(value)[:80]!r}"
+    return f"{type(value).__name__} {shown(value)}"
