@@ -6,6 +6,7 @@ import difflib
 import errno
 import logging
 import os
+import re
 import reprlib
 import shutil
 import sys
@@ -16,6 +17,12 @@ from types import TracebackType
 BAD_INPUT = 2
 INTERRUPTED = 130
 CONTINUE = "interrupted; run the same command again to continue"
+LONGEST_LINE, LONGEST_VALUE = 900, 300  # characters of an error, and of what it quotes
+# What moves a terminal's cursor, colours it or reverses a line's direction, and what is no XML:
+# control characters other than tab and newline, bidirectional marks, lone surrogates.
+CONTROL = re.compile(
+    "[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
+)
 
 _brief = reprlib.Repr()
 _brief.maxstring = _brief.maxother = 80
@@ -25,6 +32,36 @@ logger = logging.getLogger(__name__)
 
 class UserError(ValueError):
     """Bad input: the message says what was expected, what came and what to do, in one line."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(shorten_message(message))
+
+
+def printable(text: str) -> str:
+    """Write control characters as Python does, so that they change no terminal and no SVG.
+
+    >>> printable("a\\x1b[31m\\tb\\n")
+    'a\\\\x1b[31m\\tb\\n'
+    """
+    return CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def shorten_message(message: str) -> str:
+    """Cut the middle out of long values in a message, then out of what is too long as a whole.
+
+    >>> len(shorten_message(f"expected a number, got {'9' * 5000}: give one from 1 to 10"))
+    344
+    """
+    words = re.sub(rf"\S{{{LONGEST_VALUE},}}", lambda word: _cut(word[0], LONGEST_VALUE), message)
+    return _cut(words, LONGEST_LINE)
+
+
+def _cut(text: str, most: int) -> str:
+    """Leave out the middle, where the beginning and the end say what it is and what to do."""
+    if len(text) <= most:
+        return text
+    half = (most - 1) // 2
+    return f"{text[:half]}…{text[-half:]}"
 
 
 def shown(value: object) -> str:
@@ -44,7 +81,8 @@ def unknown(kind: str, name: object, valid: Iterable[str]) -> UserError:
     """
     names = sorted(valid)
     return UserError(
-        f"unknown {kind} {shown(name)};{suggestion(name, names)} valid: {', '.join(names) or 'none'}"
+        f"unknown {kind} {shown(name)};{suggestion(name, names)} "
+        f"valid: {', '.join(names) or 'none'}"
     )
 
 
@@ -124,5 +162,6 @@ def _describe(error: OSError) -> str:
 
 
 def _end(message: str, status: int) -> None:
-    print(f"Error: {' '.join(message.split())}", file=sys.stderr)
+    line = printable(" ".join(message.split()))
+    print(f"Error: {shorten_message(line)}", file=sys.stderr)
     raise SystemExit(status)

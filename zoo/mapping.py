@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -116,6 +117,9 @@ def _convert(hint: Any, value: Any, where: str) -> Any:  # noqa: PLR0911 - one a
     elif hint is type(None) and value is None:
         return None
     elif isinstance(hint, type) and isinstance(value, hint) and (hint, type(value)) != (int, bool):
+        if isinstance(value, str) and re.search("[\ud800-\udfff]", value):
+            # JSON can spell it, but neither a file nor a figure can hold it.
+            raise UserError(f"{where}: expected text in Unicode, got half a pair {value!r}")
         return value
     expected = hint.__name__ if isinstance(hint, type) and origin is None else str(hint)
     raise UserError(f"{where}: expected {expected}, got {_show(value)}")

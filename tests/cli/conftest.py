@@ -5,14 +5,17 @@ from __future__ import annotations
 import functools
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from zoo.cli import main
 from zoo.models.files import save_model
+from zoo.registry.local_database import DATABASE
 
 ZOO = "from zoo.cli import main; main()"
 
@@ -86,6 +89,14 @@ def registered(project, registry, monkeypatch):
     monkeypatch.chdir(registry)
     yield registry
     shutil.rmtree(registry / "reports", ignore_errors=True)
+
+
+@pytest.fixture
+def kept(project, registry):
+    """A copy of the shared registry: its files stay where they are."""
+    with closing(sqlite3.connect(registry / DATABASE)) as database:
+        database.execute("VACUUM INTO ?", [str(project / DATABASE)])
+    return project
 
 
 @pytest.fixture

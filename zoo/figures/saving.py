@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from PIL import Image
 
+from zoo.errors import printable
 from zoo.figures.glyphs import missing_signs_told
 from zoo.figures.style import DPI, styled
 
@@ -51,7 +53,10 @@ def saving(folder: Path) -> Iterator[Callable[[Figure, str], tuple[Path, Path]]]
                 drawn = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
                 waiting.append(beside.submit(drawn.save, png, compress_level=2, dpi=(DPI, DPI)))
                 _fix_axis_labels(figure)
-                FigureCanvasSVG(figure).print_svg(svg, metadata={"Date": None})
+                drawing = StringIO()
+                FigureCanvasSVG(figure).print_svg(drawing, metadata={"Date": None})
+                # A name may hold what is no XML.
+                svg.write_text(printable(drawing.getvalue()), encoding="utf-8")
             return png, svg
 
         yield save
