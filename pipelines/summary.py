@@ -37,4 +37,4 @@ if __name__ == "__main__":
         }
         gap = data_scale.gaps(points, "resnet18", "vit")
         write_json(SUMMARY / "metrics.json", {"accuracy": by_model, "gap_resnet18_vit": gap})
-        print((SUMMARY / "accuracy.md").read_text())
+        print((SUMMARY / "accuracy.md").read_text(encoding="utf-8"))

@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -33,11 +34,20 @@ def test_json_has_no_nan(tmp_path):
         write_json(tmp_path / "a.json", float("nan"))
 
 
-def test_damaged_json_is_named(tmp_path):
-    (tmp_path / "a.json").write_text("{")
+@pytest.mark.parametrize(
+    "content", ["{", "[NaN]", "[-Infinity]", "[" * 100_000, "1" * 5000, "\udcff"]
+)
+def test_damaged_json_is_named(tmp_path, content):
+    (tmp_path / "a.json").write_text(content, encoding="utf-8", errors="surrogateescape")
     with pytest.raises(
         UserError, match=r"a\.json is damaged: expected JSON, got .*; fetch it again"
     ):
+        read_json(tmp_path / "a.json")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.json")
+    with pytest.raises(UserError, match=r"a\.json: expected a file, got a folder, a pipe"):
         read_json(tmp_path / "a.json")
 
 

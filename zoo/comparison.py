@@ -200,7 +200,7 @@ class Comparison:
 
         with tempfile.TemporaryDirectory() as folder:
             self.save(Path(folder) / "comparison")
-            page = (Path(folder) / "comparison" / PAGE).read_text()
+            page = (Path(folder) / "comparison" / PAGE).read_text(encoding="utf-8")
         return (
             f'<iframe srcdoc="{html.escape(page)}" title="zoo comparison" '
             'sandbox="allow-scripts allow-popups allow-popups-to-escape-sandbox" '

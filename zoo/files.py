@@ -57,14 +57,30 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
+def read_text(path: Path) -> str:
+    """Read a text file in UTF-8; from a pipe or a device, which might never end, a `UserError`."""
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path}: expected a file, got a folder, a pipe or a device")
+    return path.read_text(encoding="utf-8")
+
+
 def read_json(path: Path, *, mend: str = MEND) -> Any:
-    """Read a JSON file; a missing or damaged one is a `UserError` that says how to mend it."""
+    """Read a JSON file; a missing or damaged one is a `UserError` that says how to mend it.
+
+    NaN and infinity, which JSON has not and zoo never writes, are damage.
+    """
     try:
-        return json.loads(path.read_text())
+        return json.loads(read_text(path), parse_constant=_refuse)
     except FileNotFoundError:
         raise UserError(f"no file {path}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except UserError:
+        raise
+    except (ValueError, RecursionError) as error:  # not JSON, not UTF-8; too deep, too many digits
         raise UserError(f"{path} is damaged: expected JSON, got {error}; {mend}") from None
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(constant)
 
 
 def csv_text(rows: Sequence[Mapping[str, object]]) -> str:

@@ -17,7 +17,9 @@ def test_a_folder_without_history_has_none(tmp_path):
     assert read_history(tmp_path).points == []
 
 
-@pytest.mark.parametrize("content", ["epoch,step\n1,x\n", "epoch,step\n1\n", "step\n1\n"])
+@pytest.mark.parametrize(
+    "content", ["epoch,step\n1,x\n", "epoch,step\n1\n", "step\n1\n", "epoch,step\ninf,1\n"]
+)
 def test_a_damaged_history_is_named(tmp_path, content):
     write_text(tmp_path / "epochs.csv", content)
     with pytest.raises(UserError, match=r"epochs\.csv is damaged"):

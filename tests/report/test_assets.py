@@ -1,6 +1,8 @@
+import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import matplotlib as mpl
@@ -43,4 +45,26 @@ def test_the_scripts_colours_are_viridis():
 def test_the_script_parses():
     script = str(HERE / "report.js")
     done = subprocess.run(["node", "--check", script], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+IN_ANY_LOCALE = r"""
+import sys
+from pathlib import Path
+from zoo.files import read_json, write_json
+from zoo.report.html import ASSETS, HERE, render
+write_json(Path(sys.argv[2]), "\u2212")
+assert read_json(Path(sys.argv[2])) == "\u2212"
+page = render(Path(sys.argv[1]))
+assert all((HERE / name).read_text(encoding="utf-8") in page for name in ASSETS)
+"""
+
+
+@pytest.mark.parametrize("locale", ["C", "en_US.ISO-8859-1"])
+def test_the_page_is_the_same_in_any_locale(saved_comparison, tmp_path, locale):
+    done = subprocess.run(
+        [sys.executable, "-X", "utf8=0", "-c", IN_ANY_LOCALE, saved_comparison, tmp_path / "a"],
+        env={**os.environ, "LC_ALL": locale, "PYTHONCOERCECLOCALE": "0"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr

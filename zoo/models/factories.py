@@ -58,7 +58,7 @@ def trust(factory: str, kwargs: Mapping[str, Any]) -> None:
     """Let this project call a factory with these arguments from now on."""
     if not _is_trusted(factory, kwargs):
         path = trusted_file()
-        before = path.read_text() if path.is_file() else ""
+        before = path.read_text(encoding="utf-8") if path.is_file() else ""
         write_text(path, f"{before}{_call(factory, kwargs)}\n")
 
 
@@ -86,7 +86,9 @@ def _is_trusted(factory: str, kwargs: Mapping[str, Any]) -> bool:
     if factory in map(str.strip, os.environ.get(VARIABLE, "").split(",")):
         return True
     path = trusted_file()
-    return path.is_file() and _call(factory, kwargs) in path.read_text().splitlines()
+    return (
+        path.is_file() and _call(factory, kwargs) in path.read_text(encoding="utf-8").splitlines()
+    )
 
 
 def _call(factory: str, kwargs: Mapping[str, Any]) -> str:

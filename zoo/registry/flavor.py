@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import platform
 import shutil
 from pathlib import Path
@@ -17,6 +16,7 @@ from mlflow.types import Schema, TensorSpec
 from numpy.typing import NDArray
 
 import zoo
+from zoo.files import write_json
 from zoo.models.spec import SPEC, WEIGHTS, ModelSpec
 from zoo.registry.zoo_pyfunc import SOURCE
 
@@ -96,16 +96,16 @@ def _write_environment(target: Path, spec: ModelSpec) -> None:
         except importlib.metadata.PackageNotFoundError:
             continue
         pinned.append(f"{name}=={version}\n")
-    (target / "requirements.txt").write_text("".join(pinned))
+    (target / "requirements.txt").write_text("".join(pinned), encoding="utf-8")
     environment = {"python": platform.python_version(), "dependencies": ["-r requirements.txt"]}
     # JSON is YAML too.
-    (target / "python_env.yaml").write_text(json.dumps(environment, indent=2) + "\n")
+    write_json(target / "python_env.yaml", environment)
 
 
 def read_flavors(path: Path) -> dict[str, dict[str, Any]]:
     """Return what an MLmodel file says of each flavor; empty where it cannot be read."""
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):
         return {}
     flavors = content.get("flavors") if isinstance(content, dict) else None

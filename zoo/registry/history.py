@@ -94,11 +94,11 @@ def _read(path: Path, position: str) -> tuple[Row, ...]:
     if not path.is_file():
         return ()
     try:
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             rows = tuple({k: float(v) for k, v in row.items()} for row in csv.DictReader(file))
         for row in rows:
             int(row[position])
-    except (ValueError, TypeError, KeyError, csv.Error) as error:
+    except (ValueError, OverflowError, TypeError, KeyError, csv.Error) as error:
         raise UserError(
             f"{path} is damaged ({type(error).__name__}: {error}): expected a table of numbers "
             f"with a column {position!r}; train the model again"

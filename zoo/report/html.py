@@ -38,6 +38,7 @@ from zoo.report.viewer_data import (
 )
 
 HERE = Path(__file__).parent
+ASSETS = ("report.js", "report.css")
 SCREEN_DPI = 128  # figures are lettered for paper; on a screen they are drawn a third larger
 MOST_ROWS = 25  # of a table that is shown at full length
 SVG_LIMIT = 400_000  # bytes; of larger ones the png is taken, where that is smaller
@@ -74,7 +75,7 @@ def render(folder: Path) -> str:
         UserError: a file of the comparison is missing or damaged.
     """
     report = read_json(folder / "report.json")
-    script, sheet = (HERE / "report.js").read_text(), (HERE / "report.css").read_text()
+    script, sheet = ((HERE / name).read_text(encoding="utf-8") for name in ASSETS)
     try:
         models = [model["name"] for model in report["models"]]
         sections = [_section(analysis, folder, models) for analysis in report["analyses"]]
