@@ -13,7 +13,8 @@ from typing import Annotated, Any
 import yaml
 
 from zoo.errors import UserError, unknown
-from zoo.mapping import Range, check_ranges, from_mapping
+from zoo.files import read_text
+from zoo.mapping import Range, check_ranges, from_mapping, parse_yaml
 
 SCHEDULES = ("cosine", "constant")
 OPTIMIZERS = ("adam", "adamw", "sgd")
@@ -229,7 +230,7 @@ def check_kwargs(arch: str, kwargs: Mapping[str, Any]) -> None:
 def load_params(path: Path) -> Params:
     """Read and check params.yaml; raise `UserError` with the key that is wrong."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = parse_yaml(read_text(path))
     except FileNotFoundError:
         raise UserError(f"no {path}: run this in the project's root") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

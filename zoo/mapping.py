@@ -7,13 +7,79 @@ import math
 import re
 import types
 import typing
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import yaml
+
 from zoo.errors import UserError, shown, unknown
 
 T = TypeVar("T")
+MOST_LEVELS, MOST_VALUES = 20, 10_000  # of a YAML file, its aliases written out
+
+
+def parse_yaml(text: str) -> Any:
+    """Return what YAML says, as JSON has it: mappings, lists, text, numbers, true, false, null.
+
+    What looks like a date is text. Aliases are written out, up to 10,000 values in all.
+
+    Raises:
+        yaml.YAMLError: not YAML, too large, nested too deeply, a number of thousands of digits,
+            or a key that stands twice.
+    """
+    return yaml.load(text, _Loader)
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML would take a small file that stands for billions of values, and the last of two keys.
+
+    It composes nodes before it makes values of them, so that is where they are counted.
+    """
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - as PyYAML has it
+        first: [(tag, form) for tag, form in known if tag != "tag:yaml.org,2002:timestamp"]
+        for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self.level = 0
+        self.sizes: dict[int, int] = {}  # values in each node, by its identity
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Compose a node; refuse a large or deep one."""
+        mark, is_alias = self.peek_event().start_mark, self.check_event(yaml.AliasEvent)
+        self.level += 1
+        if self.level > MOST_LEVELS:
+            raise _error(f"expected at most {MOST_LEVELS} levels", mark)
+        node = super().compose_node(parent, index)
+        self.level -= 1
+        if is_alias and id(node) not in self.sizes:
+            raise _error("an alias stands in what it stands for", mark)
+        if isinstance(node, yaml.MappingNode):
+            keys = Counter(str(key.value) for key, _ in node.value)
+            if twice := [key for key, count in keys.items() if count > 1]:
+                raise _error(f"the key {shown(twice[0])} stands twice", mark)
+            children = [child for pair in node.value for child in pair]
+        else:
+            children = node.value if isinstance(node, yaml.SequenceNode) else []
+        self.sizes[id(node)] = 1 + sum(self.sizes[id(child)] for child in children)
+        if max(self.sizes[id(node)], len(self.sizes)) > MOST_VALUES:
+            raise _error(f"expected at most {MOST_VALUES:,} values", mark)
+        return node
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        """Make a value; one that Python cannot hold is an error of the file."""
+        try:
+            return super().construct_object(node, deep)
+        except ValueError as error:
+            raise _error(f"{shown(node.value)}: {error}".split(";")[0], node.start_mark) from None
+
+
+def _error(problem: str, mark: yaml.Mark) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
 
 
 @dataclass(frozen=True)
@@ -101,12 +167,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:  # noqa: PLR0911 - one a
     if dataclasses.is_dataclass(hint):
         return from_mapping(typing.cast(type, hint), value, where)
     if origin in (typing.Union, types.UnionType):
-        for option in arguments:
-            try:
-                return _convert(option, value, where)
-            except UserError:
-                continue
-    elif origin is dict and isinstance(value, Mapping):
+        return _convert_to_one(hint, value, where)
+    if origin is dict and isinstance(value, Mapping):
         return {str(k): _convert(arguments[1], v, f"{where}.{k}") for k, v in value.items()}
     elif origin in (list, tuple) and isinstance(value, list | tuple):
         items = [_convert(arguments[0], v, f"{where}[{i}]") for i, v in enumerate(value)]
@@ -123,6 +185,18 @@ def _convert(hint: Any, value: Any, where: str) -> Any:  # noqa: PLR0911 - one a
         return value
     expected = hint.__name__ if isinstance(hint, type) and origin is None else str(hint)
     raise UserError(f"{where}: expected {expected}, got {_show(value)}")
+
+
+def _convert_to_one(union: Any, value: Any, where: str) -> Any:
+    within: UserError | None = None
+    for kind in typing.get_args(union):
+        try:
+            return _convert(kind, value, where)
+        except UserError as error:
+            if not str(error).startswith(f"{where}: "):
+                within = error
+    # Where the value is of one of these kinds, something in it is wrong.
+    raise within or UserError(f"{where}: expected {union}, got {_show(value)}")
 
 
 def _finite(value: float | str) -> float | None:

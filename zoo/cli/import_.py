@@ -122,11 +122,12 @@ def _kwargs(given: tuple[str, ...]) -> dict[str, Any]:
     import yaml
 
     from zoo.errors import UserError
+    from zoo.mapping import parse_yaml
 
     pairs = [text.partition("=") for text in given]
     if wrong := [key for key, sign, _ in pairs if not (sign and key.isidentifier())]:
         raise UserError(f"--kwarg: expected KEY=VALUE; got {wrong[0]!r}")
     try:
-        return {key: yaml.safe_load(value) for key, _, value in pairs}
+        return {key: parse_yaml(value) for key, _, value in pairs}
     except yaml.YAMLError as error:
         raise UserError(f"--kwarg: {error}") from None
