@@ -64,6 +64,8 @@ def test_what_is_given_stands_in_the_spec(imported, zoo):
     assert spec["class_names"] == ["cat", "dog", "owl"]
     assert (spec["mean"], spec["image_size"]) == ([0.1, 0.2, 0.3], 32)
     assert spec["kwargs"] == {"depth": 2}
+    shown = zoo("show", "other").splitlines()
+    assert not [line for line in shown if line.startswith(("trained on", "seed"))]
 
 
 def test_an_imported_model_compares_on_the_other_models_images(imported, zoo):

@@ -1,5 +1,6 @@
 import json
 import pickle
+import re
 import sys
 
 import pytest
@@ -133,6 +134,31 @@ def test_googlenets_classifiers_for_training_are_left_out(folder):
     x = torch.randn(1, 3, 224, 224)
     assert torch.equal(imported.module(x), module.eval()(x))
     assert not any(name.startswith("aux") for name, _ in imported.module.named_modules())
+
+
+def test_weights_with_nan_are_refused(vit, folder):
+    broken = {name: t.clone() for name, t in vit.state_dict().items()}
+    broken["blocks.1.mlp.fc1.weight"][3, 2] = float("nan")
+    save_file(broken, folder / "nan.safetensors")
+    with pytest.raises(UserError, match=r"timm:test_vit: 'blocks.1.mlp.fc1.weight' holds NaN"):
+        import_model("timm:test_vit", "v", ImportOptions(weights=folder / "nan.safetensors"))
+
+
+def test_of_weights_that_do_not_fit_both_sides_are_named(vit, folder):
+    save_file({f"trunk.{k}": t for k, t in vit.state_dict().items()}, folder / "w.safetensors")
+    torch.save({f"net.{k}": t for k, t in vit.state_dict().items()}, folder / "w.pth")
+    for source, file in (("timm:test_vit", "w.safetensors"), ("torchvision:resnet18", "w.pth")):
+        with pytest.raises(UserError, match="weights do not fit") as raised:
+            import_model(source, "v", ImportOptions(weights=folder / file))
+        assert re.search(r"Missing key.*Unexpected key.*"(trunk|net)\.", str(raised.value))
+        assert len(str(raised.value)) < 500
+
+
+def test_a_folder_of_another_librarys_is_named(folder):
+    (folder / "vit").mkdir()
+    (folder / "vit" / "config.json").write_text('{"architectures": ["ViTForImageClassification"]}')
+    with pytest.raises(UserError, match=r"its config\.json names no `architecture`; name the"):
+        import_model("local-dir:vit", "v", ImportOptions())
 
 
 @pytest.fixture

@@ -2,9 +2,10 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 
 from zoo.errors import UserError
-from zoo.models.files import LoadedModel
+from zoo.models.files import LoadedModel, load_model, save_model
 from zoo.models.predict import BATCH, probabilities
 
 
@@ -37,3 +38,20 @@ def test_a_model_without_a_classifier_says_so(make_model):
     spec = dataclasses.replace(model.spec, class_names=[])
     with pytest.raises(UserError, match="vit-0 has no classifier"):
         probabilities(LoadedModel("vit-0", model.module, spec), np.zeros((1, 16, 16, 3), np.uint8))
+
+
+@pytest.mark.parametrize("bad", ["weights", "numbers"])
+def test_nan_is_refused_not_printed(make_model, tmp_path, bad):
+    """NaN among a version's weights names itself when it is loaded, also by `zoo verify`."""
+    model = make_model("vit", "broken")
+    images = np.zeros((3, 16, 16, 3), np.uint8)
+    with torch.no_grad():
+        head = model.module.head.weight
+        head[1] = float("nan") if bad == "weights" else float("inf")
+    save_model(tmp_path / "broken", model.module, model.spec)
+    if bad == "weights":
+        with pytest.raises(UserError, match=r"safetensors: 'head.weight' holds NaN, as after a"):
+            load_model(tmp_path / "broken")
+    else:
+        with pytest.raises(UserError, match="broken gives NaN for 3 of 3 images, so it names no"):
+            probabilities(load_model(tmp_path / "broken"), images)

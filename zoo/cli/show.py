@@ -39,6 +39,11 @@ def command(reference: str, as_json: bool) -> None:
         print_json(known | {"aliases": aliases, "tags": model.tags, "spec": spec.as_dict()})
         return
     classes = counted(len(spec.class_names), "class", "classes")
+    # Of what zoo did not train, neither is known.
+    trained = {
+        "trained on": f"{spec.source} {spec.subset}, {counted(spec.subset_count, 'image')}",
+        "seed": spec.seed,
+    }
     facts = {
         "model": model.label,
         "aliases": ", ".join(aliases),
@@ -47,8 +52,7 @@ def command(reference: str, as_json: bool) -> None:
         "architecture": " ".join([spec.arch, *(f"{k}={v}" for k, v in spec.kwargs.items())]),
         "parameters": f"{spec.parameters:,}",
         "input": f"{spec.image_size} × {spec.image_size} pixels, {classes}",
-        "trained on": f"{spec.source} {spec.subset}, {counted(spec.subset_count, 'image')}",
-        "seed": spec.seed,
+        **({} if spec.origin else trained),
         **{f"origin {name}": value for name, value in spec.origin.items()},
         **{name.replace("/", " "): f"{value:.4f}" for name, value in spec.metrics.items()},
         **{name.replace("_", " "): value for name, value in spec.training.items()},

@@ -78,9 +78,25 @@ def load_model(folder: Path, *, name: str = "", uri: str = "") -> LoadedModel:
         weights = {name: t.clone() for name, t in load_file(folder / WEIGHTS).items()}
     except (SafetensorError, ValueError, OSError) as error:
         raise UserError(f"{folder / WEIGHTS} is damaged: {error}; {MEND}") from None
+    check_no_nan(weights, str(folder / WEIGHTS))
     module = _build_with(weights, spec, folder)
     module.eval()
     return LoadedModel(name or spec.name, module, spec, digest, uri or str(folder))
+
+
+def check_no_nan(weights: Mapping[str, torch.Tensor], what: str) -> None:
+    """Raise `UserError` where weights hold NaN: every output would be NaN, and no number says so.
+
+    Args:
+        weights: by name.
+        what: where they are from, for the message.
+    """
+    for name, tensor in weights.items():
+        if tensor.is_floating_point() and tensor.float().isnan().any():
+            raise UserError(
+                f"{what}: {name!r} holds NaN, as after a training that diverged: expected numbers; "
+                "take the weights of an earlier epoch, or train again"
+            )
 
 
 def describe_module(module: nn.Module, *, name: str, image_size: int, **known: Any) -> LoadedModel:

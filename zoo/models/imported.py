@@ -18,6 +18,7 @@ from zoo.errors import UserError
 from zoo.files import read_json, sha256
 from zoo.models import factories
 from zoo.models.build import build, count_parameters
+from zoo.models.files import check_no_nan
 from zoo.models.pretrained import (
     FOLDER,
     TORCHVISION_KWARGS,
@@ -89,6 +90,7 @@ def import_model(source: str, name: str, given: ImportOptions) -> Imported:
         imported = _from_factory(source, name, given, weights)
     else:
         raise UserError(f"expected a source as {FORMS}; got {source!r}")
+    check_no_nan(imported.module.state_dict(), source)
     _check_outputs(imported, source)
     return imported
 

@@ -25,7 +25,7 @@ def probabilities(
         images: (n, height, width, 3) uint8, or a list of (height, width, 3) of any sizes.
 
     Raises:
-        UserError: the model has no classifier.
+        UserError: the model has no classifier, or gives NaN.
     """
     classes = len(model.spec.class_names)
     if not classes:
@@ -38,4 +38,10 @@ def probabilities(
         else:
             batch = torch.cat([preprocess(image[None], model.spec) for image in some])
         parts.append(torch.softmax(model(batch).float(), dim=1).cpu().numpy())
-    return np.concatenate(parts)
+    rows = np.concatenate(parts)
+    if lost := int(np.isnan(rows).any(axis=1).sum()):
+        raise UserError(
+            f"{model.name} gives NaN for {lost} of {len(rows)} images, so it names no class: its "
+            "numbers overflow; train it again, or at a higher precision"
+        )
+    return rows

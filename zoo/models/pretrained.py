@@ -6,18 +6,20 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from zoo.errors import UserError, counted, unknown
+from zoo.files import read_json
 from zoo.models.build import count_parameters, nearest
 from zoo.models.files import LoadedModel
 from zoo.models.spec import INTERPOLATIONS, ModelSpec
 
 FOLDER = "local-dir:"
-LONGEST = 300  # characters of an error of somebody else's
+LONGEST, LONGEST_PART = 330, 120  # characters of an error of somebody else's, and of its lines
 HUB = "https://huggingface.co/"
 # What torchvision's pretrained builders set beside the weights.
 TORCHVISION_KWARGS = {
@@ -62,6 +64,13 @@ def create_timm(
             known = list(dict.fromkeys(full.split(".")[0] for full in known))
         if name not in known:
             raise unknown("timm model", name, nearest(name, known))
+    elif (config := Path(name.removeprefix(FOLDER), "config.json")).is_file():
+        content = read_json(config)
+        if not isinstance(content, dict) or "architecture" not in content:
+            raise UserError(
+                f"{name}: expected a folder that timm saved, but its config.json names no "
+                "`architecture`; name the network, and the folder's file by --weights"
+            )
     overlay: dict[str, Any] = {}
     if weights is not None:
         overlay["state_dict"] = dict(weights)
@@ -218,7 +227,9 @@ def only_tensors() -> Iterator[None]:
 
 def brief(error: Exception) -> str:
     """Return what a library raised in one line: some list every layer of a network."""
-    text = " ".join(str(error).split())
+    lines = filter(None, (" ".join(line.split()) for line in str(error).splitlines()))
+    # Torch has a line of the keys that a file lacks, and one of those that it has instead.
+    text = " ".join(x if len(x) <= LONGEST_PART else f"{x[:LONGEST_PART]}…" for x in lines)
     return f"{type(error).__name__}: {text[:LONGEST]}{'…' if len(text) > LONGEST else ''}"
 
 
