@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from zoo.capture import HookPoint, observe, trace
 from zoo.capture.attention import AttentionRecorder, multihead_weights
+from zoo.models.build import build as build_arch
 
 SMALL = {"img_size": 16, "patch_size": 4, "embed_dim": 16, "depth": 2, "num_heads": 2}
 SWIN = {"img_size": 32, "patch_size": 4, "embed_dim": 16, "depths": (2, 2), "window_size": 4}
@@ -28,6 +29,11 @@ def torchvision_vit() -> nn.Module:
     )
 
 
+def zoo_vit(**changes) -> nn.Module:
+    sizes = {name: size for name, size in SMALL.items() if name != "img_size"}
+    return build_arch("vit", classes=3, image_size=SMALL["img_size"], **sizes, **changes)
+
+
 MODELS = {
     "cls": lambda: timm_model(VIT, **SMALL),
     "gap": lambda: timm_model(VIT, **SMALL, class_token=False, global_pool="avg"),
@@ -39,6 +45,8 @@ MODELS = {
     "swin": lambda: timm_model("swin_tiny_patch4_window7_224", **SWIN),
     "swinv2": lambda: timm_model("swinv2_tiny_window8_256", **SWIN),
     "torchvision": torchvision_vit,
+    "local": lambda: zoo_vit(attention="local"),
+    "cct": lambda: zoo_vit(stem="tokenizer", global_pool="sequence"),
 }
 # Swin v2 has no fused path, and nn.MultiheadAttention chooses its own.
 CASES = [(name, fused) for name in MODELS for fused in (True, False)]

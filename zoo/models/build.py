@@ -18,6 +18,7 @@ from zoo.config import check_kwargs
 from zoo.errors import UserError, unknown
 from zoo.models.factories import call_factory, check_trusted, is_factory
 from zoo.models.spec import NO_SKIP, ModelSpec
+from zoo.models.vit import cct, vit, vit_gap
 
 # Of the number of classes, the image's size and the network's own arguments.
 Factory = Callable[[int, int, dict[str, Any]], nn.Module]
@@ -101,29 +102,6 @@ def _create(name: str, kwargs: dict[str, Any]) -> nn.Module:
     return timm.create_model(name, **kwargs)
 
 
-def _vit(classes: int, image_size: int, kwargs: dict[str, Any]) -> nn.Module:
-    """Build the ViT of Zhu et al.: 9,523,722 parameters at 32 px, patch 4 and 10 classes."""
-    sizes = {
-        "patch_size": 4,
-        "embed_dim": 512,
-        "depth": 6,
-        "num_heads": 8,
-        "mlp_ratio": 1.0,
-        "qkv_bias": False,
-        "pos_drop_rate": 0.1,
-        "proj_drop_rate": 0.1,
-        "attn_drop_rate": 0.1,
-    }
-    fixed = {"num_classes": classes, "img_size": image_size}
-    return _create("vit_small_patch16_224", sizes | kwargs | fixed)
-
-
-def _vit_gap(classes: int, image_size: int, kwargs: dict[str, Any]) -> nn.Module:
-    """Build the same ViT pooled by the mean of its tokens, with no class token."""
-    pooling = {"class_token": False, "global_pool": "avg", "fc_norm": False}
-    return _vit(classes, image_size, pooling | kwargs)
-
-
 def _resnet18(classes: int, image_size: int, kwargs: dict[str, Any]) -> nn.Module:
     """Build ResNet-18; under 64 px with a 3×3 stem and no max-pool (11,173,962 parameters)."""
     model = _create("resnet18", {"zero_init_last": False} | kwargs | {"num_classes": classes})
@@ -187,8 +165,9 @@ def nearest(name: str, known: Sequence[str]) -> list[str]:
 
 
 ARCHITECTURES: dict[str, Factory] = {
-    "vit": _vit,
-    "vit-gap": _vit_gap,
+    "vit": vit,
+    "vit-gap": vit_gap,
+    "cct": cct,
     "resnet18": _resnet18,
     "mixer": _mixer,
 }
