@@ -38,6 +38,8 @@ def find_siblings(
 if __name__ == "__main__":
     with stage() as params, replacing_folder(COMPARISONS, FolderKind(folders={"*": FOLDER})) as new:
         store, config, receipt = open_store(), params.compare, read_json(RECEIPT)
+        # Kept where the server went away: the next run logs it. `reports` is the command line's.
+        kept = store.cache / "comparisons"
         seeds = params.study.seeds
         for names in config.pairs:
             label = "__".join(names)
@@ -46,7 +48,7 @@ if __name__ == "__main__":
                 done = compare_registered(
                     store,
                     models,
-                    store.root / "reports" / label,
+                    kept / label,
                     count=config.images,
                     only=config.only,
                     skip=config.skip,

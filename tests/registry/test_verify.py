@@ -8,14 +8,16 @@ import pytest
 
 from tests.registry.conftest import Server
 from tests.registry.test_removal import PARAMS
+from zoo.config import load_params
 from zoo.data.subsets import load_subset
 from zoo.errors import UserError
 from zoo.files import write_json
 from zoo.models.spec import read_spec
 from zoo.registry import verify as verify_module
+from zoo.registry.aliases import set_alias
 from zoo.registry.artifacts import local_folder
 from zoo.registry.listing import list_versions
-from zoo.registry.register import register, register_all
+from zoo.registry.register import register, register_all, register_study
 from zoo.registry.removal import plan_removal, remove
 from zoo.registry.resolve import load, resolve
 from zoo.registry.runs import search_runs
@@ -31,7 +33,8 @@ def filled(store, root, make_folder, test_split):
     for seed in range(2):
         folder = root / "models" / f"vit-small-{seed}"
         shutil.copytree(make_folder(seed, test_digest=own), folder)
-        register_all([folder], test_folder=test_split, store=store)
+    params = load_params(root / "params.yaml")
+    register_study(store, params, root / "models", test_folder=test_split)
     return store
 
 
@@ -135,6 +138,32 @@ def test_outputs_that_are_not_registered_are_missing(filled, root):
         ("missing", "models/vit-small-0", "not registered; `zoo register` does it"),
         ("missing", "models/vit-small-1", "not there; `dvc repro` or `dvc pull`"),
     ]
+
+
+def test_a_name_that_means_another_model_than_the_studys_differs(filled):
+    set_alias(filled, "vit-small", "current", "2")
+    why = "version 1, but vit-small means 2; `zoo register` corrects it"
+    assert found(filled) == [("differs", "models/vit-small-0", why)]
+
+
+def test_a_receipt_of_other_models_differs(filled, root):
+    digests = {f"vit-small-{seed}": resolve(filled, f"vit-small/{seed + 1}").digest
+               for seed in range(2)}  # fmt: skip
+    write_json(root / "registered.json", digests)
+    assert found(filled) == []
+    write_json(root / "registered.json", digests | {"vit-small-1": "0" * 64})
+    why = "registered.json names another model; `dvc repro` corrects it"
+    assert found(filled) == [("differs", "models/vit-small-1", why)]
+
+
+def test_models_of_an_experiment_that_is_neither_kept_nor_undone_differ(filled, root, make_folder):
+    folder = root / "models" / "vit-small-0"
+    shutil.rmtree(folder)
+    shutil.copytree(make_folder(0, validation=0.9), folder)
+    register(filled, folder, experiment="brave-eel")
+    kind, what, why = found(filled)[-1]
+    assert (kind, what) == ("differs", "models/vit-small-0")
+    assert why.startswith("of the experiment brave-eel; `dvc repro` keeps it")
 
 
 def test_a_few_versions_can_be_verified_alone(filled):

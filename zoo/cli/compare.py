@@ -13,6 +13,8 @@ import click
 from zoo.cli import options
 from zoo.config import POOLS, Settings
 
+SHOWN = 3  # newer versions that are named
+
 
 @click.command()
 @click.argument("references", nargs=-1, required=True)
@@ -61,7 +63,7 @@ def command(
     """Compare models: accuracy, similarity of layers, attention, features, the papers' claims.
 
     \b
-    REFERENCES are two or more of: NAME (the latest version), NAME/3, NAME@alias, runs:/…,
+    REFERENCES are two or more of: NAME (its current version), NAME/3, NAME@alias, runs:/…,
     models:/…, timm:NAME (published weights) or a folder.
 
     The report is written into a folder and logged to MLflow. Asking for the same comparison
@@ -102,6 +104,7 @@ def command(
     store = open_store(create=not any(parse(reference).is_registered for reference in references))
     warn_of_copy(store)
     models = [resolve(store, reference) for reference in references]
+    _tell_newer(store, models)
     folder = out or store.root / "reports" / file_name("__".join(unique_names(models)))
     before = _report_in(folder)
     with progress("compare", PARTS) as on_progress:
@@ -135,6 +138,26 @@ def command(
         click.echo(folder / "report.html")
     else:
         _print_summary(done, store, models)
+
+
+def _tell_newer(store: Any, models: Any) -> None:
+    """Say where a name alone does not mean its newest version."""
+    from zoo.registry.listing import newer_versions
+    from zoo.registry.references import parse
+
+    for model in models:
+        if not parse(model.reference).is_name:
+            continue
+        newer = [
+            f"{model.name}/{version}" + f" (experiment {experiment})" * bool(experiment)
+            for version, experiment in newer_versions(store, model).items()
+        ]
+        if newer:
+            click.echo(
+                f"Note: {model.label} is version {model.version}, the current one; newer: "
+                f"{', '.join(newer[-SHOWN:])}",
+                err=True,
+            )
 
 
 def _report_in(folder: Path) -> dict[str, Any] | None:
@@ -172,7 +195,9 @@ def _print_summary(done: Any, store: Any, models: Any) -> None:
     for name, reason in report["not_applicable"].items():
         click.echo(f"{name} did not apply: {reason}")
     links = ui_links(store, comparison=done.run.run_id, models=models)
-    click.echo(f"\nreport   {done.folder / 'report.html'}")
+    taken = ", ".join(model.uri.removeprefix("models:/") for model in models)
+    click.echo(f"\nmodels   {taken}")
+    click.echo(f"report   {done.folder / 'report.html'}")
     click.echo(f"MLflow   {links.comparison}")
     click.echo(f"runs     {links.side_by_side}")
     if not store.is_server:

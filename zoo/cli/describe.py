@@ -19,7 +19,7 @@ import click
 def command(reference: str, text: str | None, file: TextIO | None, clear: bool) -> None:
     """Show a version's description, or set it (Markdown).
 
-    REFERENCE is NAME (the latest version), NAME/3 or NAME@alias. At first the description is
+    REFERENCE is NAME (its current version), NAME/3 or NAME@alias. At first the description is
     the model card, which also stays in README.md among the version's files.
 
     \b

@@ -8,6 +8,8 @@ import click
 
 from zoo.cli import options
 
+COLUMNS = ("arch", "data", "seed", "parameters", "test accuracy")
+
 
 @click.command()
 @click.option("--filter", "query", default="", help="Only versions that match; see above.")
@@ -21,14 +23,14 @@ def command(query: str, sort: str, reverse: bool, limit: int | None, as_json: bo
     """List the registered models: every version, its aliases, data, seed and accuracy.
 
     A filter is one or more comparisons (= != < <= > >=) joined by and/or; `and` binds tighter.
-    Fields are model, arch, source, subset, alias, digest, version, seed, parameters, accuracy
-    (on the test split), validation, and each tag that `zoo tag` has set.
+    Fields are model, arch, source, subset, alias, digest, experiment, version, seed, parameters,
+    accuracy (on the test split), validation, and each tag that `zoo tag` has set.
 
     \b
     Examples:
       zoo list
       zoo list --filter 'arch=vit and accuracy>0.9' --sort accuracy --limit 5
-      zoo list --filter 'alias=best or stage="in review"'
+      zoo list --filter 'alias=current or stage="in review"'
       zoo list --json | jq '.[] | select(.test_accuracy > 0.9) | .name'
     """
     # A registry of thousands is many small objects that live to the end: looking for garbage
@@ -60,7 +62,8 @@ def _list(query: str, sort: str, reverse: bool, limit: int | None, as_json: bool
     if not chosen:
         click.echo(f"None of {counted(len(rows), 'version')} passes the filter.")
         return
-    columns = ("model", "version", "alias", "arch", "data", "seed", "parameters", "test accuracy")
+    tried = any(row.experiment for row in shown)
+    columns = ("model", "version", "alias", *["experiment"] * tried, *COLUMNS)
     print_table(
         columns,
         [
@@ -68,6 +71,7 @@ def _list(query: str, sort: str, reverse: bool, limit: int | None, as_json: bool
                 row.name,
                 row.version,
                 ", ".join(row.aliases),
+                *[row.experiment] * tried,
                 row.arch,
                 f"{row.source} {row.subset}".strip(),
                 row.seed,

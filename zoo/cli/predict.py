@@ -30,7 +30,7 @@ def command(reference: str, images: tuple[Path, ...], top: int, device: str, as_
     """Classify images, given as files or folders.
 
     \b
-    REFERENCE is NAME (the latest version), NAME/3, NAME@alias, runs:/…, models:/…, timm:NAME
+    REFERENCE is NAME (its current version), NAME/3, NAME@alias, runs:/…, models:/…, timm:NAME
     or a folder.
 
     An image that cannot be read is named on stderr and the exit status is 2; the others are

@@ -57,7 +57,7 @@ def command(
     """Fit a linear probe at every layer of a model and test it on the test split.
 
     \b
-    REFERENCE is NAME (the latest version), NAME/3, NAME@alias, runs:/…, models:/…, timm:NAME
+    REFERENCE is NAME (its current version), NAME/3, NAME@alias, runs:/…, models:/…, timm:NAME
     or a folder.
 
     A probe is a linear classifier (ridge least squares) on a layer's output: its class token, and

@@ -15,7 +15,7 @@ import click
 def command(reference: str, alias: str) -> None:
     """Point an alias at a version, and say which version it pointed at before.
 
-    REFERENCE is NAME (the latest version), NAME/3 or NAME@alias.
+    REFERENCE is NAME (its current version), NAME/3 or NAME@alias.
 
     \b
     Examples:
@@ -29,6 +29,7 @@ def command(reference: str, alias: str) -> None:
 
     from zoo.registry.aliases import BEST  # imports MLflow: what is mistyped is told before
     from zoo.registry.annotations import promote
+    from zoo.registry.lookup import CURRENT
     from zoo.registry.store import open_store
 
     version, before = promote(open_store(create=False), reference, alias)
@@ -38,5 +39,11 @@ def command(reference: str, alias: str) -> None:
     if alias == BEST:
         click.echo(
             f"`zoo register` puts {BEST} back on the version with the highest validation accuracy.",
+            err=True,
+        )
+    elif alias == CURRENT:
+        click.echo(
+            f"{version.name} alone means version {after} now. `dvc repro` and `zoo register` put "
+            f"{CURRENT} back on what the study holds.",
             err=True,
         )

@@ -16,7 +16,7 @@ def command(reference: str, folder: Path) -> None:
     """Write a registered model into a folder: weights, spec and model card.
 
     \b
-    REFERENCE is NAME (the latest version), NAME/3, NAME@alias, runs:/…, models:/… or a folder.
+    REFERENCE is NAME (its current version), NAME/3, NAME@alias, runs:/…, models:/… or a folder.
 
     The folder loads with `zoo.load("./FOLDER")`, even without an MLflow server. A model already
     in it is replaced; a folder with anything else in it is left alone.

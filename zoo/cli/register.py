@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from zoo.cli import options
 
-# By whether a version was created, and whether files that were lost came back.
-DONE = {
-    (True, False): "registered",
-    (True, True): "registered",
-    (False, True): "restored",
-    (False, False): "was there",
-}
+if TYPE_CHECKING:
+    from zoo.registry.register import Registered
 
 
 @click.command()
@@ -29,8 +25,9 @@ DONE = {
 def command(folders: tuple[Path, ...], test_folder: Path | None, as_json: bool) -> None:
     """Register trained models; those already registered are left as they are.
 
-    FOLDERS hold model.safetensors and spec.json; the default is all variants of the pipeline.
-    Run it after a server was unreachable, or to fill a new registry: nothing is trained.
+    FOLDERS hold model.safetensors and spec.json; the default is all variants of params.yaml,
+    whose names then mean what lies in models/. Run it after a server was unreachable, after
+    `dvc checkout`, or to fill a new registry: nothing is trained.
 
     \b
     Examples:
@@ -44,11 +41,10 @@ def command(folders: tuple[Path, ...], test_folder: Path | None, as_json: bool) 
     from zoo.config import load_params
     from zoo.errors import UserError
     from zoo.files import find_root
-    from zoo.registry.register import register_all
+    from zoo.registry.register import register, register_study
     from zoo.registry.store import open_store
 
-    root = find_root()
-    chosen = list(folders)
+    root, params, chosen = find_root(), None, list(folders)
     if not chosen:
         params = load_params(root / "params.yaml")
         chosen = [root / "models" / f"{m}-{s}-{seed}" for m, s, seed in params.variants]
@@ -60,13 +56,24 @@ def command(folders: tuple[Path, ...], test_folder: Path | None, as_json: bool) 
     store, registered = open_store(), []
     warn_of_copy(store)
     with progress("register") as on_progress:
-        for i, folder in enumerate(chosen):
-            registered += register_all([folder], test_folder=test, store=store)
-            on_progress(i + 1, len(chosen), "models")
+        if params:
+            registered = register_study(
+                store, params, root / "models", test_folder=test, on_progress=on_progress
+            )
+        for i, folder in enumerate(folders):
+            registered.append(register(store, folder, test_folder=test))
+            on_progress(i + 1, len(folders), "models")
     if as_json:
         print_json([dataclasses.asdict(entry) for entry in registered])
         return
     print_table(
         ("model", "version", "digest", ""),
-        [(r.name, r.version, r.digest[:12], DONE[r.created, r.restored]) for r in registered],
+        [(r.name, r.version, r.digest[:12], _outcome(r)) for r in registered],
     )
+    if any(entry.experiment for entry in registered):
+        click.echo("Experiments stay so; `dvc repro` keeps what is in models/.", err=True)
+
+
+def _outcome(entry: Registered) -> str:
+    done = "registered" if entry.created else "restored" if entry.restored else "was there"
+    return f"{done} (experiment {entry.experiment})" if entry.experiment else done

@@ -12,7 +12,7 @@ def command(reference: str, as_json: bool) -> None:
     """Show one model: what it is, how it was trained, and how good it is.
 
     \b
-    REFERENCE is NAME (the latest version), NAME/3, NAME@alias, runs:/…, models:/… or a folder.
+    REFERENCE is NAME (its current version), NAME/3, NAME@alias, runs:/…, models:/… or a folder.
 
     \b
     Examples:
@@ -24,6 +24,7 @@ def command(reference: str, as_json: bool) -> None:
     from zoo.models.spec import SPEC, read_spec
     from zoo.registry.links import version_link
     from zoo.registry.listing import aliases_of, own_tags
+    from zoo.registry.lookup import EXPERIMENT
     from zoo.registry.references import parse
     from zoo.registry.resolve import fetch_model, resolve
     from zoo.registry.store import open_store
@@ -47,6 +48,7 @@ def command(reference: str, as_json: bool) -> None:
     facts = {
         "model": model.label,
         "aliases": ", ".join(aliases),
+        "experiment": model.tags.get(EXPERIMENT, ""),
         "tags": ", ".join(f"{key}={value}" for key, value in own_tags(model.tags).items()),
         "address": model.uri,
         "architecture": " ".join([spec.arch, *(f"{k}={v}" for k, v in spec.kwargs.items())]),

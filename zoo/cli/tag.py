@@ -12,7 +12,7 @@ import click
 def command(reference: str, values: tuple[str, ...], remove: tuple[str, ...]) -> None:
     """Set and remove tags of a version, and print those it then has.
 
-    REFERENCE is NAME (the latest version), NAME/3 or NAME@alias. All tags are checked before
+    REFERENCE is NAME (its current version), NAME/3 or NAME@alias. All tags are checked before
     the first is set.
 
     \b

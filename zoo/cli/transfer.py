@@ -59,7 +59,7 @@ def command(
     """Train a model on another source: how good does it get, and what does it keep?
 
     \b
-    REFERENCE is NAME (the latest version), NAME/3, NAME@alias, runs:/…, models:/…, timm:NAME
+    REFERENCE is NAME (its current version), NAME/3, NAME@alias, runs:/…, models:/…, timm:NAME
     or a folder.
 
     Its classifier is replaced and the network is trained further. The report has the accuracy of

@@ -15,14 +15,15 @@ NOT_WELL = 3
 def command(references: tuple[str, ...], as_json: bool) -> None:
     """Check every version: its files, their digest, its lineage, and that it loads.
 
-    REFERENCES are NAME (the latest version), NAME/3 or NAME@alias. Without any, all versions
-    are checked, and whether every variant of params.yaml is registered. Every byte is read
-    again, even from a server. Nothing is changed.
+    REFERENCES are NAME (its current version), NAME/3 or NAME@alias. Without any, all versions
+    are checked, and whether every variant of params.yaml is registered and what its name means.
+    Every byte is read again, even from a server. Nothing is changed.
 
     \b
     missing   files of a version, or a variant of params.yaml, are not there
     orphaned  the run, its training data or the test images cannot be found
     damaged   files or tags are not the ones that were registered, or do not load
+    differs   models/ holds an experiment's models, or others than their names mean
 
     \b
     Exit status: 0 all is well, 3 a problem was found (2 bad input, 1 a bug in zoo).

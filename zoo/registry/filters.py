@@ -29,6 +29,7 @@ TEXTS = {
     "subset": "subset",
     "alias": "aliases",
     "digest": "digest",
+    "experiment": "experiment",
 }
 FIELDS = (*TEXTS, *NUMBERS)
 ORDER: dict[str, Callable[[Any, Any], bool]] = {

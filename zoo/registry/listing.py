@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from zoo.registry.lookup import DIGEST, all_names, all_versions
+from zoo.registry.lookup import DIGEST, EXPERIMENT, all_names, all_versions
 from zoo.registry.references import Resolved
+from zoo.registry.runs import quoted
 from zoo.registry.store import Store
 
 N = TypeVar("N", int, float)
@@ -19,6 +20,8 @@ RESERVED = ("zoo.", "mlflow.")
 @dataclass(frozen=True)
 class VersionRow:
     """A registered version of zoo's flavor; None where a number was not recorded.
+
+    `experiment` is DVC's name for the experiment that made it; empty for the study's own.
 
     `tags` are those that people set, without zoo's and MLflow's own.
     """
@@ -37,6 +40,7 @@ class VersionRow:
     created: datetime
     run_id: str
     tags: dict[str, str]
+    experiment: str = ""
 
 
 def list_versions(store: Store) -> list[VersionRow]:
@@ -71,6 +75,7 @@ def list_versions(store: Store) -> list[VersionRow]:
                 created=datetime.fromtimestamp(version.creation_timestamp / 1000, UTC),
                 run_id=version.run_id or "",
                 tags=own_tags(tags),
+                experiment=tags.get(EXPERIMENT, ""),
             )
         )
     return sorted(rows, key=lambda row: (row.name, row.version))
@@ -85,9 +90,21 @@ def aliases_of(store: Store, model: Resolved) -> list[str]:
     return sorted(alias for alias, number in aliases.items() if int(number) == model.version)
 
 
+def newer_versions(store: Store, model: Resolved) -> dict[int, str]:
+    """Return the versions after a model's, each with the experiment that made it, if any."""
+    with store.translate_mlflow_errors():
+        versions = all_versions(store, f"name = {quoted(model.name)}")
+    numbered = {int(version.version): version.tags.get(EXPERIMENT, "") for version in versions}
+    return {n: numbered[n] for n in sorted(numbered) if model.version and n > model.version}
+
+
 def own_tags(tags: Mapping[str, str]) -> dict[str, str]:
     """Return the tags that people set: neither zoo's nor MLflow's own."""
-    return {key: value for key, value in tags.items() if not key.startswith(RESERVED)}
+    return {
+        key: value
+        for key, value in tags.items()
+        if not key.startswith(RESERVED) and key != EXPERIMENT
+    }
 
 
 def _number(kind: type[N], text: str | None) -> N | None:

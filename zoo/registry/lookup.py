@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlflow.entities.model_registry import ModelVersion
@@ -13,12 +13,14 @@ from zoo.errors import UserError, suggestion
 from zoo.registry.artifacts import fetch_file
 from zoo.registry.faults import is_missing
 from zoo.registry.flavor import FLAVOR, read_flavors
-from zoo.registry.references import Reference, Resolved, check_digest
+from zoo.registry.references import LATEST, Reference, Resolved, check_digest
 from zoo.registry.runs import quoted
 from zoo.registry.store import Store, show_uri
 
 DIGEST = "zoo.sha256"
 MODEL_ID = "zoo.model_id"
+CURRENT = "current"  # the alias on the version that a name alone means
+EXPERIMENT = "experiment"  # the tag of what `dvc exp run` made; its value is DVC's name for it
 PAGE = 1000
 SHOWN = 10
 LARGEST_VERSION = 2**31 - 1  # of what a database holds as a number
@@ -29,8 +31,8 @@ def look_up(store: Store, reference: Reference) -> Resolved:
     with store.translate_mlflow_errors():
         if reference.kind == "version":
             version = get_version(store, reference)
-            exact = reference.version is not None or reference.alias
-            label = f"{version.name}-v{version.version}" if exact else version.name
+            named = reference.is_name or reference.alias == LATEST
+            label = version.name if named else f"{version.name}-v{version.version}"
             return _resolved(store, version, reference.text, label)
         model_id = reference.id if reference.kind == "logged" else _model_of_run(store, reference)
         return _logged(store, reference, model_id)
@@ -83,27 +85,40 @@ def _pages(ask: Any) -> list[Any]:
 
 
 def get_version(store: Store, reference: Reference) -> ModelVersion:
-    """Return the version that a reference names; `UserError` says what is there instead."""
+    """Return the version that a reference names; `UserError` says what is there instead.
+
+    A name alone means the version with the alias `current`; without one the latest that is no
+    experiment.
+    """
     name, client = reference.name, store.client
     if (reference.version or 0) > LARGEST_VERSION:
         raise _not_there(store, reference)
     try:
-        if reference.alias:
-            return client.get_model_version_by_alias(name, reference.alias)
         if reference.version is not None:
             return client.get_model_version(name, str(reference.version))
+        if reference.alias != LATEST:
+            return client.get_model_version_by_alias(name, reference.alias or CURRENT)
     except MlflowException as error:
-        if is_missing(error):
+        if not is_missing(error):
+            raise
+        if not reference.is_name:
             raise _not_there(store, reference) from None
-        raise
     versions = all_versions(store, f"name = {quoted(name)}")
-    if not versions:
-        raise _not_there(store, reference)
-    return max(versions, key=lambda version: int(version.version))
+    tried = [v for v in versions if EXPERIMENT in v.tags and reference.is_name]
+    meant = [version for version in versions if version not in tried]
+    if not meant:
+        raise _not_there(store, reference, tried)
+    return max(meant, key=lambda version: int(version.version))
 
 
-def _not_there(store: Store, reference: Reference) -> UserError:
+def _not_there(store: Store, reference: Reference, tried: Sequence[ModelVersion] = ()) -> UserError:
     name = reference.name
+    if tried:
+        number = max(int(version.version) for version in tried)
+        return UserError(
+            f"{name} has experiments alone, which its name does not mean: expected one of its "
+            f"versions, such as {name}/{number}"
+        )
     names = {model.name: model for model in all_names(store)}
     where = show_uri(store)
     if name not in names:

@@ -16,6 +16,7 @@ Kind = Literal["version", "run", "logged", "folder", "timm"]
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9._+-]*"
 ALIAS = r"[A-Za-z0-9_-]+"
+LATEST = "latest"  # the newest version, an experiment or not, as everywhere in MLflow
 _REGISTERED = re.compile(
     rf"^(?:models:/)?(?P<name>{NAME})(?:/(?P<version>\d+|latest)|@(?P<alias>{ALIAS}))?$"
 )
@@ -27,7 +28,7 @@ FORMS = "NAME, NAME/3, NAME@alias, runs:/ID/model, models:/NAME/3, timm:NAME or 
 
 @dataclass(frozen=True)
 class Reference:
-    """A reference taken apart. `version` is None for the latest one."""
+    """A reference taken apart; a name without `version` and `alias` means its current version."""
 
     text: str
     kind: Kind
@@ -41,6 +42,11 @@ class Reference:
     def is_registered(self) -> bool:
         """Whether it is looked up in a registry, and not in a folder or at timm."""
         return self.kind not in {"folder", "timm"}
+
+    @property
+    def is_name(self) -> bool:
+        """Whether it is the name of a registered model alone: which version is left open."""
+        return self.kind == "version" and self.version is None and not self.alias
 
 
 @dataclass(frozen=True)
@@ -87,9 +93,10 @@ def parse(text: str) -> Reference:
     if match := _RUN.match(text):
         return Reference(text, "run", match["path"] or "model", id=match["id"])
     if match := _REGISTERED.match(text):
-        version, alias = match["version"] or "latest", match["alias"] or ""
-        number = None if version == "latest" else int(version)
-        return Reference(text, "version", match["name"], number, "" if alias == "latest" else alias)
+        version, alias = match["version"] or "", match["alias"] or ""
+        if version == LATEST:
+            version, alias = "", LATEST
+        return Reference(text, "version", match["name"], int(version) if version else None, alias)
     # os.path's answers take any text; pathlib's raise on some.
     folder = user_path(text)
     looks_so = text.startswith(("/", ".", "~")) or "/" in text
@@ -135,7 +142,7 @@ def check_digest(digest: str, where: str) -> str:
 
 def check_alias(alias: str) -> str:
     """Return an alias, or raise `UserError` where MLflow would refuse or reserve it."""
-    if not re.fullmatch(ALIAS, alias) or alias == "latest" or re.fullmatch(r"[vV]\d+", alias):
+    if not re.fullmatch(ALIAS, alias) or alias == LATEST or re.fullmatch(r"[vV]\d+", alias):
         raise UserError(
             f"alias {alias!r}: expected letters, digits, _ and -, neither 'latest' nor like 'v3'"
         )

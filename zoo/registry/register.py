@@ -16,13 +16,15 @@ from typing import Any
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
+from zoo.config import Params
 from zoo.data.subsets import load_subset
 from zoo.models.spec import SPEC, ModelSpec, model_digest, read_spec
-from zoo.registry.aliases import point_best
+from zoo.progress import OnProgress, no_progress
+from zoo.registry.aliases import point_best, point_current
 from zoo.registry.card import model_card, name_card
 from zoo.registry.history import EPOCHS, STEPS, History, read_history
 from zoo.registry.images import store_images
-from zoo.registry.lookup import MODEL_ID, find_version
+from zoo.registry.lookup import EXPERIMENT, MODEL_ID, find_version
 from zoo.registry.provenance import source_tags
 from zoo.registry.references import check_name
 from zoo.registry.runs import (
@@ -51,13 +53,17 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Registered:
-    """A registered version: `created` just now, or its lost files `restored`, or neither."""
+    """A registered version: `created` just now, or its lost files `restored`, or neither.
+
+    `experiment` is DVC's name for the experiment that made it; empty for the study's own.
+    """
 
     name: str
     version: int
     digest: str
     created: bool
     restored: bool = False
+    experiment: str = ""
 
 
 def register_all(
@@ -68,7 +74,59 @@ def register_all(
     return [register(store, folder, test_folder=test_folder) for folder in folders]
 
 
-def register(store: Store, folder: Path, *, test_folder: Path | None = None) -> Registered:
+def register_study(
+    store: Store,
+    params: Params,
+    models: Path,
+    *,
+    test_folder: Path | None = None,
+    experiment: str = "",
+    keep: bool = False,
+    on_progress: OnProgress = no_progress,
+) -> list[Registered]:
+    """Register every variant of a study; each name then means its variant of the first seed.
+
+    An experiment's are registered beside them: it moves no alias.
+
+    Args:
+        store: where to.
+        params: the study's.
+        models: the folder of its trained models, as `vit-small-0`.
+        test_folder: see `register`.
+        experiment: DVC's name for the experiment that trained them; empty for the study's own.
+        keep: what an experiment registered is the study's own from now on; without it, an
+            experiment's version stays one and its name goes on meaning what it meant.
+        on_progress: is told of every model.
+
+    Raises:
+        UserError: see `register`.
+    """
+    registered = []
+    for done, (model, subset, seed) in enumerate(params.variants):
+        on_progress(done, len(params.variants), "models")
+        entry = register(
+            store,
+            models / f"{model}-{subset}-{seed}",
+            test_folder=test_folder,
+            experiment=experiment,
+            keep=keep,
+        )
+        if not experiment and not entry.experiment and seed == params.study.seeds[0]:
+            with store.translate_mlflow_errors():
+                point_current(store, entry.name, entry.version)
+        registered.append(entry)
+    on_progress(len(registered), len(registered), "models")
+    return registered
+
+
+def register(
+    store: Store,
+    folder: Path,
+    *,
+    test_folder: Path | None = None,
+    experiment: str = "",
+    keep: bool = False,
+) -> Registered:
     """Make a trained model a version of its name, unless it is one already.
 
     A new one is loaded first: a version that no one can load must not become the latest.
@@ -79,6 +137,9 @@ def register(store: Store, folder: Path, *, test_folder: Path | None = None) -> 
             `steps.csv`.
         test_folder: the test split; an image of it becomes the example, its size stands on the
             card.
+        experiment: DVC's name for the experiment that trained it, which a new version is tagged
+            with; empty for none.
+        keep: take that tag from a version that has it.
 
     Raises:
         UserError: a folder that does not load, a name that MLflow does not take, or MLflow does
@@ -105,7 +166,8 @@ def register(store: Store, folder: Path, *, test_folder: Path | None = None) -> 
         if test_folder is not None:
             store_images(store, test_folder)
         if version is None:
-            version = _create(store, folder, spec, digest, history, test_folder)
+            extra = {EXPERIMENT: experiment} if experiment else {}
+            version = _create(store, folder, spec, digest, history, test_folder, extra)
         # Of a new version too: its model may have been logged before, and lost its files since.
         restored = not has_files(store, version)
         if restored:
@@ -120,8 +182,12 @@ def register(store: Store, folder: Path, *, test_folder: Path | None = None) -> 
             # Begun here and killed, and registered from another place since.
             begun = search_runs(store, TRAIN, sha256=digest)
             delete_unfinished(store, [r for r in begun if r.info.run_id != version.run_id])
+        made_by = version.tags.get(EXPERIMENT, "")
+        if made_by and keep:
+            store.client.delete_model_version_tag(name, version.version, EXPERIMENT)
+            made_by = ""
         point_best(store, name)
-    return Registered(name, int(version.version), digest, created, restored)
+    return Registered(name, int(version.version), digest, created, restored, made_by)
 
 
 def _create(
@@ -131,6 +197,7 @@ def _create(
     digest: str,
     history: History,
     test_folder: Path | None,
+    extra: dict[str, str],
 ) -> ModelVersion:
     from zoo.registry.pictures import log_learning_curve  # matplotlib, which most calls need not
 
@@ -155,7 +222,7 @@ def _create(
     client.set_terminated(run_id, FINISHED)
     _ensure_name(store, spec)
     version = client.create_model_version(
-        name, artifacts, run_id, tags={**tags, MODEL_ID: model_id}, description=card,
+        name, artifacts, run_id, tags={**tags, **extra, MODEL_ID: model_id}, description=card,
         model_id=model_id,
     )  # fmt: skip
     version = _only_one(store, version, digest)

@@ -50,10 +50,11 @@ def plan_removal(store: Store, reference: str, *, whole: bool = False) -> Remova
     Raises:
         UserError: no such version, or a reference that is not as exact as that.
     """
-    version = find_registered(store, reference)
-    parsed, name, number = parse(reference), version.name, int(version.version)
-    exact = parsed.version is not None or bool(parsed.alias)
-    if exact == whole:
+    parsed = parse(reference)
+    # A model may have experiments alone, which its name does not mean.
+    version = find_registered(store, f"{reference}/latest" if parsed.is_name else reference)
+    name, number = version.name, int(version.version)
+    if parsed.is_name != whole:
         raise UserError(
             f"{reference} is one version: leave out --all, or name the model alone ({name})"
             if whole

@@ -28,7 +28,7 @@ def resolve(store: Store | None, reference: str) -> Resolved:
 
     Args:
         store: where registered models are looked up; None opens the project's when needed.
-        reference: a name (its latest version), `NAME/3`, `NAME@alias`, `runs:/…`, `models:/…`,
+        reference: a name (its current version), `NAME/3`, `NAME@alias`, `runs:/…`, `models:/…`,
             `timm:NAME` (built by timm when it is loaded) or a folder.
 
     Raises:

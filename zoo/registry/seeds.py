@@ -11,7 +11,7 @@ from mlflow.entities.model_registry import ModelVersion
 from zoo.errors import UserError
 from zoo.models.spec import SPEC, read_spec
 from zoo.registry.faults import is_unreachable
-from zoo.registry.lookup import DIGEST, all_versions
+from zoo.registry.lookup import DIGEST, EXPERIMENT, all_versions
 from zoo.registry.references import Resolved
 from zoo.registry.resolve import fetch_model, find_by_digest
 from zoo.registry.runs import quoted
@@ -24,8 +24,9 @@ def other_seeds(store: Store, models: Sequence[Resolved]) -> list[tuple[int, Res
     """Find, for each model, one version of the same recipe that was trained with another seed.
 
     The recipe is the subset, the network and the training settings: all but the seed. Its
-    likeness to the model is the ceiling against which a cross-model value is read. A version
-    whose files are lost or damaged is passed over with a warning: nobody asked for it.
+    likeness to the model is the ceiling against which a cross-model value is read. An experiment
+    is no seed of the study's models, nor of another experiment's. A version whose files are lost
+    or damaged is passed over with a warning: nobody asked for it.
 
     Raises:
         UserError: one of `models` itself is damaged, or MLflow does not answer.
@@ -51,7 +52,8 @@ def _is_other_seed(version: ModelVersion, model: Resolved, compared: set[str]) -
     tags = version.tags
     same = tags.get("zoo.subset_digest") == model.tags.get("zoo.subset_digest")
     other = tags.get("zoo.seed") != model.tags.get("zoo.seed")
-    return same and other and DIGEST in tags and tags[DIGEST] not in compared
+    together = tags.get(EXPERIMENT) == model.tags.get(EXPERIMENT)
+    return same and other and together and DIGEST in tags and tags[DIGEST] not in compared
 
 
 def _sibling(store: Store, version: ModelVersion, recipe: tuple[Any, ...]) -> Resolved | None:

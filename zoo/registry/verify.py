@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import itertools
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -16,13 +16,14 @@ from mlflow.exceptions import MlflowException
 
 from zoo.config import load_params
 from zoo.errors import UserError
+from zoo.files import read_json
 from zoo.models.spec import model_digest
 from zoo.progress import OnProgress, no_progress
 from zoo.registry.annotations import find_registered
 from zoo.registry.artifacts import missing_files
 from zoo.registry.faults import is_missing, is_unreachable, redact
 from zoo.registry.images import fetch_images
-from zoo.registry.lookup import DIGEST, all_versions
+from zoo.registry.lookup import DIGEST, EXPERIMENT, all_versions
 from zoo.registry.resolve import load_resolved, resolve
 from zoo.registry.runs import is_finished, search_runs
 from zoo.registry.store import DATA as IMAGES
@@ -32,7 +33,11 @@ from zoo.registry.uploads import DATASET_DIGEST, NEEDED, model_tags
 if TYPE_CHECKING:
     from zoo.models.files import LoadedModel
 
-Kind = Literal["missing", "orphaned", "damaged"]
+Kind = Literal["missing", "orphaned", "damaged", "differs"]
+RECEIPT = "registered.json"  # by which the pipeline's stages find the models
+KEEP_OR_DROP = (
+    "`dvc repro` keeps it; `git checkout params.yaml dvc.lock` and `dvc checkout` go back"
+)
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,8 @@ class Finding:
     """One thing that is not as it should be.
 
     `missing`: files or a registration that should be there are not. `orphaned`: a version whose
-    lineage does not resolve. `damaged`: there, but not what was registered.
+    lineage does not resolve. `damaged`: there, but not what was registered. `differs`: the
+    registry, the receipt and models/ do not mean the same model.
     """
 
     kind: Kind
@@ -65,7 +71,8 @@ def verify(
 
     Of a version: its files are there, their digest is that of the tag, tags and spec agree, it
     loads strictly, its run exists and names its training data, its test images are whole. Of
-    the project: every variant of params.yaml is there and registered.
+    the project: every variant of params.yaml is there and registered, its name means it, and the
+    receipt names it.
 
     Args:
         store: what to check.
@@ -101,7 +108,7 @@ def verify(
             tempfile.TemporaryDirectory(prefix="zoo-") as temporary,
         ):
             findings += check(dataclasses.replace(store, root=Path(temporary)))
-    findings += _check_outputs(outputs, {version.tags.get(DIGEST) for version in versions})
+    findings += _check_outputs(store, outputs, versions)
     on_progress(total, total, "checks")
     return Verified(len(versions), len(images), len(outputs), tuple(findings))
 
@@ -183,12 +190,44 @@ def _check_images(store: Store, digest: str, users: Sequence[str]) -> Iterator[F
         yield Finding("damaged", what, f"{error}; {who}")
 
 
-def _check_outputs(outputs: dict[str, Path], registered: set[str | None]) -> Iterator[Finding]:
+def _check_outputs(
+    store: Store, outputs: Mapping[str, Path], versions: Sequence[ModelVersion]
+) -> Iterator[Finding]:
+    """Compare models/ with the registry, with the receipt, and with what names mean."""
+    registered = {version.tags.get(DIGEST, ""): version for version in versions}
+    receipt = _receipt(store.root)
+    named: set[str] = set()
     for key, folder in outputs.items():
+        what, name = f"models/{key}", key.rpartition("-")[0]
+        is_first_seed = name not in named
+        named.add(name)
         try:
             if not folder.is_dir():
-                yield Finding("missing", f"models/{key}", "not there; `dvc repro` or `dvc pull`")
-            elif model_digest(folder) not in registered:
-                yield Finding("missing", f"models/{key}", "not registered; `zoo register` does it")
+                yield Finding("missing", what, "not there; `dvc repro` or `dvc pull`")
+                continue
+            digest = model_digest(folder)
+            version = registered.get(digest)
+            if version is None:
+                yield Finding("missing", what, "not registered; `zoo register` does it")
+            elif experiment := version.tags.get(EXPERIMENT):
+                yield Finding("differs", what, f"of the experiment {experiment}; {KEEP_OR_DROP}")
+            elif (
+                is_first_seed
+                and (meant := find_registered(store, version.name))
+                and (meant.tags.get(DIGEST) != digest)
+            ):
+                why = f"version {version.version}, but {version.name} means {meant.version}"
+                yield Finding("differs", what, f"{why}; `zoo register` corrects it")
+            elif receipt and receipt.get(key) != digest:
+                why = f"{RECEIPT} names another model; `dvc repro` corrects it"
+                yield Finding("differs", what, why)
         except (UserError, OSError) as error:
-            yield Finding("damaged", f"models/{key}", str(error))
+            yield Finding("damaged", what, str(error))
+
+
+def _receipt(root: Path) -> dict[str, str]:
+    """Return the digests that the pipeline registered last; none where it never did."""
+    if not (root / RECEIPT).is_file():
+        return {}
+    receipt = read_json(root / RECEIPT, mend="`dvc repro` writes it again")
+    return receipt if isinstance(receipt, dict) else {}
