@@ -1,5 +1,8 @@
 """Measures between layers: the same numbers as by hand, with floors and named gaps."""
 
+import dataclasses
+from itertools import combinations
+
 import numpy as np
 import pytest
 import torch
@@ -142,3 +145,19 @@ def test_the_figure_has_a_panel_a_measure_on_its_own_scale(pair, digit_images):
     for panel, measure in zip(panels, MEASURES.values(), strict=True):
         assert panel.get_title(loc="left").startswith(measure.title)
         assert panel.get_images()[0].get_clim() == (measure.low, measure.high)
+
+
+@pytest.mark.parametrize("count", [6, 7, 9])
+def test_every_panel_lies_on_the_page_and_beside_the_others(pair, digit_images, monkeypatch, count):
+    for i in range(len(MEASURES), count):
+        more = dataclasses.replace(MEASURES["rsa"], name=f"more{i}", title=f"More {i}")
+        monkeypatch.setitem(MEASURES, more.name, more)
+    figure = similarity.draw(run(pair, digit_images[0]).results["similarity"])["similarity-a__b"]
+    panels = [axis for axis in figure.axes if axis.get_title(loc="left")]
+    assert len(panels) == count
+    boxes = [axis.get_position() for axis in panels]
+    assert all(0 < box.x0 < box.x1 < 1 and 0 < box.y0 < box.y1 < 1 for box in boxes)
+    assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
+    # The layers of the second model are named under the lowest panel of each column.
+    named = [axis for axis in panels if axis.get_xlabel()]
+    assert named == panels[-similarity.COLUMNS :]

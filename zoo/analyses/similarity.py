@@ -57,6 +57,7 @@ ABOUT = About(
 
 MAX_IMAGES = 1024
 PANEL = 1.4  # inches: the side of a heat map
+COLUMNS = 3  # of heat maps in a figure
 
 
 def start(study: Study) -> Accumulator:
@@ -200,19 +201,21 @@ def _panels(result: Result, a: str, b: str) -> Figure:
     rows, columns = (result.labels[f"layer[{name}]"] for name in (a, b))
     left = 0.25 + style.widest_label(rows, PANEL)
     below = 0.25 + style.widest_label(columns, PANEL)
-    pitch = (style.WIDTH - left) / 3, PANEL + 0.45
+    pitch = (style.WIDTH - left) / COLUMNS, PANEL + 0.45
+    lines = math.ceil(len(MEASURES) / COLUMNS)
     with style.styled():
-        figure = Figure(figsize=(style.WIDTH, below + 2 * pitch[1]))
+        figure = Figure(figsize=(style.WIDTH, below + lines * pitch[1]))
         for i, measure in enumerate(MEASURES.values()):
-            row, column = divmod(i, 3)
-            corner = (left + column * pitch[0], below + (1 - row) * pitch[1])
+            row, column = divmod(i, COLUMNS)
+            lowest = i + COLUMNS >= len(MEASURES)
+            corner = (left + column * pitch[0], below + (lines - 1 - row) * pitch[1])
             axis = style.axes_at(figure, corner, (PANEL, PANEL))
             panel = style.HeatMap(
                 values=result.arrays[f"{measure.name}/{pair}"].values,
                 rows=rows if column == 0 else (),
-                columns=columns if row == 1 else (),
+                columns=columns if lowest else (),
                 row_title=style.shorten(a, 20) if column == 0 else "",
-                column_title=style.shorten(b, 20) if row == 1 else "",
+                column_title=style.shorten(b, 20) if lowest else "",
             )
             ends = result.scales[measure.name].ends
             image = style.heat_map(axis, panel, low=ends[0], high=ends[1])
