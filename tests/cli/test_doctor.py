@@ -182,7 +182,7 @@ def test_wrong_params_are_named(of_project):
     ("section", "key", "value", "found"),
     [
         ("data", "source", "digitz", "unknown source 'digitz'"),
-        ("subsets", "small", 0, "subsets.small: expected 1 or more images"),
+        ("subsets", "small", 0, "subsets.small: expected 1 to 2147483647 images"),
         ("compare", "only", ["ckaa"], "compare: unknown analysis 'ckaa'"),
         ("train", "epochs", {"smal": 20}, "no entry for the subset 'small'"),
         ("models", "vit", {"arch": "vitt"}, "models.vit.arch: unknown arch 'vitt'"),
@@ -288,12 +288,12 @@ def test_interrupted_runs_and_processes_at_work_are_told_apart(project):
     run, locks = project / ".zoo" / "checkpoints" / ("a" * 64), project / ".zoo" / "locks"
     for folder in (run, locks, project / "models" / ".vit-small-0.old.abcdefgh"):
         folder.mkdir(parents=True)
-    (run / "lock").touch()
+    run.with_suffix(".lock").touch()
     (run / "checkpoint.safetensors").touch()
     (locks / "free.lock").touch()
     stopped, half = check_leftovers(project)
     assert stopped.found.startswith("1 interrupted training run in ")
     assert ".vit-small-0.old.abcdefgh" in half.found
-    with FileLock(run / "lock"):
+    with FileLock(run.with_suffix(".lock")):
         (busy,) = check_leftovers(project)
     assert (busy.status, busy.name) == ("ok", "at work")

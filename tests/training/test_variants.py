@@ -1,18 +1,20 @@
 import csv
 import json
 import math
+import threading
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from tests.conftest import TINY_VIT
 from zoo.config import ModelConfig, load_params
 from zoo.data.subsets import load_subset
 from zoo.errors import UserError
+from zoo.folders import remove_folder
 from zoo.models.files import load_model
 from zoo.training.hardware import environment
 from zoo.training.loop import evaluate
@@ -50,7 +52,7 @@ def test_a_trained_variant_is_complete_and_says_what_it_is(digits_folder, tmp_pa
     assert set(model.spec.environment) == {"torch", "device", "precision", "threads"}
     rows = list(csv.DictReader((tmp_path / "model" / "epochs.csv").open()))
     assert [float(row["epoch"]) for row in rows] == [1, 2]
-    assert not list((tmp_path / "checkpoints").iterdir())
+    assert [path.suffix for path in (tmp_path / "checkpoints").iterdir()] == [".lock"]
 
 
 def test_the_same_variant_has_the_same_digest_and_no_clock_in_its_spec(digits_folder, tmp_path):
@@ -90,10 +92,39 @@ def test_a_final_loss_that_is_not_finite_says_so(digits_folder, tmp_path, monkey
 def test_two_processes_do_not_train_the_same_variant(digits_folder, tmp_path):
     small, validation = (load_subset(digits_folder / n) for n in ("small", "validation"))
     own = tmp_path / "checkpoints" / input_digest(TINY, VARIANT, small, validation)
-    own.mkdir(parents=True)
-    with FileLock(own / "lock"), pytest.raises(UserError, match="vit-small-3 is being trained by"):
+    own.parent.mkdir(parents=True)
+    with FileLock(f"{own}.lock"), pytest.raises(UserError, match="vit-small-3 is being trained by"):
         trained(digits_folder, tmp_path)
     assert not (tmp_path / "model").exists()
+
+
+def test_a_look_at_the_lock_does_not_end_a_training_run(digits_folder, tmp_path):
+    small, validation = (load_subset(digits_folder / n) for n in ("small", "validation"))
+    lock = tmp_path / "checkpoints" / f"{input_digest(TINY, VARIANT, small, validation)}.lock"
+    lock.parent.mkdir(parents=True)
+    looked = FileLock(lock, thread_local=False)
+    looked.acquire()
+    threading.Timer(0.2, looked.release).start()
+    trained(digits_folder, tmp_path)
+    assert (tmp_path / "model").is_dir()
+
+
+def test_the_lock_is_held_until_the_checkpoint_is_gone(digits_folder, tmp_path, monkeypatch):
+    def removed(folder, kind):
+        with pytest.raises(Timeout):
+            FileLock(f"{folder}.lock", timeout=0).acquire()
+        remove_folder(folder, kind)
+
+    monkeypatch.setattr("zoo.training.variants.remove_folder", removed)
+    trained(digits_folder, tmp_path)
+    assert not [path for path in (tmp_path / "checkpoints").iterdir() if path.is_dir()]
+
+
+def test_a_variant_that_cannot_be_built_leaves_nothing(digits_folder, tmp_path):
+    bad = replace(TINY, models={"vit": ModelConfig("vit", {"num_heads": 7})})
+    with pytest.raises(UserError, match="cannot build vit"):
+        trained(digits_folder, tmp_path, params=bad)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_unknown_architecture_is_named_before_anything_is_read(digits_folder, tmp_path):

@@ -248,11 +248,12 @@ def check_leftovers(root: Path) -> Iterator[Check]:
     from filelock import FileLock, Timeout
 
     own, working, stopped = root / ".zoo", [], []
-    for path in sorted([*own.glob("locks/*.lock"), *own.glob("checkpoints/*/lock")]):
+    for path in sorted([*own.glob("locks/*.lock"), *own.glob("checkpoints/*.lock")]):
         try:
+            # Only for a moment: whoever needs a lock waits at least a second for it.
             with FileLock(path, timeout=0):
-                if (path.parent / "checkpoint.safetensors").exists():
-                    stopped.append(path.parent.name[:12])
+                if (path.with_suffix("") / "checkpoint.safetensors").exists():
+                    stopped.append(path.stem[:12])
         except Timeout:
             working.append(path.relative_to(own).as_posix())
     if working:

@@ -29,7 +29,8 @@ from zoo.training.loop import CHECKPOINT, Callback, Trained, diverged, evaluate,
 
 EPOCHS, STEPS = "epochs.csv", "steps.csv"
 TRAINED = FolderKind(SPEC, SPEC_KEYS, files=(WEIGHTS, EPOCHS, STEPS))
-CHECKPOINTS = FolderKind(files=("lock", CHECKPOINT, f".{CHECKPOINT}.*"))
+CHECKPOINTS = FolderKind(files=(CHECKPOINT, f".{CHECKPOINT}.*"))
+LOCK_SECONDS = 1  # longer than `zoo doctor` needs to see whether a lock is free
 # The files that decide the weights: their change makes an older checkpoint unusable.
 CODE = ("config.py", "data", "mapping.py", "models", "training")
 
@@ -92,13 +93,14 @@ def train_variant(
     for part in (subset, validation, test):
         verify_subset(part)
     inputs = input_digest(params, variant, subset, validation)
+    # The same seed must give the same network whatever ran before in this process.
+    torch.manual_seed(variant.seed)
+    spec, module = _untrained(params, variant, subset, test)
     own = checkpoints / inputs
-    own.mkdir(parents=True, exist_ok=True)
+    checkpoints.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(own / "lock", timeout=0):
-            # The same seed must give the same network whatever ran before in this process.
-            torch.manual_seed(variant.seed)
-            spec, module = _untrained(params, variant, subset, test)
+        # The lock lies beside the folder: in it, it would be removed after another process took it.
+        with FileLock(checkpoints / f"{inputs}.lock", timeout=LOCK_SECONDS):
             settings = _settings(config, epochs, variant, spec)
             trained = train(
                 module,
@@ -113,12 +115,12 @@ def train_variant(
                 on_progress=on_progress,
             )
             metrics = _write(folder, trained, spec, config, settings, subset, validation, test)
+            remove_folder(own, CHECKPOINTS)
     except Timeout:
         raise UserError(
             f"{variant.key} is being trained by another process; wait for it to end, then run "
             "this again (it continues from where that one stopped)"
         ) from None
-    remove_folder(own, CHECKPOINTS)
     return metrics
 
 
