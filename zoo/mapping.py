@@ -117,17 +117,20 @@ def check_ranges(config: object, section: str = "") -> None:
     """
     for name, hint in typing.get_type_hints(type(config), include_extras=True).items():
         for limit in getattr(hint, "__metadata__", ()):
-            for number in _numbers(getattr(config, name)):
+            for where, number in _numbers(getattr(config, name), f"{section}{name}"):
                 if isinstance(limit, Range) and number not in limit:
-                    raise UserError(f"{section}{name}: expected {limit}, got {shown(number)}")
+                    raise UserError(f"{where}: expected {limit}, got {shown(number)}")
 
 
-def _numbers(value: object) -> Iterator[int | float]:
+def _numbers(value: object, where: str) -> Iterator[tuple[str, int | float]]:
     if isinstance(value, int | float):
-        yield value
-    elif isinstance(value, list | tuple | Mapping):
-        for item in value.values() if isinstance(value, Mapping) else value:
-            yield from _numbers(item)
+        yield where, value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _numbers(item, f"{where}.{key}")
+    elif isinstance(value, list | tuple):
+        for i, item in enumerate(value):
+            yield from _numbers(item, f"{where}[{i}]")
 
 
 def from_mapping(kind: type[T], content: object, where: str) -> T:
