@@ -38,8 +38,6 @@ def find_siblings(
 if __name__ == "__main__":
     with stage() as params, replacing_folder(COMPARISONS, FolderKind(folders={"*": FOLDER})) as new:
         store, config, receipt = open_store(), params.compare, read_json(RECEIPT)
-        # Kept where the server went away: the next run logs it. `reports` is the command line's.
-        kept = store.cache / "comparisons"
         seeds = params.study.seeds
         for names in config.pairs:
             label = "__".join(names)
@@ -48,7 +46,7 @@ if __name__ == "__main__":
                 done = compare_registered(
                     store,
                     models,
-                    kept / label,
+                    store.cache / "comparisons" / label,  # `reports` is the command line's
                     count=config.images,
                     only=config.only,
                     skip=config.skip,
