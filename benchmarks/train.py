@@ -62,7 +62,9 @@ def zoo_seconds(arch: str, data: Subset, config: TrainConfig, spec: ModelSpec) -
         times.append(time.perf_counter())
 
     tiny = Subset(data.images[:4], data.labels[:4], data.info)
-    train(model, spec, data, tiny, config, epochs=1, seed=0, on_progress=on_progress)
+    train(
+        model, spec, data, tiny, config, steps=len(data) // BATCH, seed=0, on_progress=on_progress
+    )
     # From the end of the first step to that of the last, over as many steps as the bare loop.
     return (times[-1] - times[1]) * (len(times) - 1) / (len(times) - 2)
 
@@ -79,7 +81,7 @@ def main() -> None:
     spec = ModelSpec(
         "m", options.arch, options.image_size, data.info.class_names, [0.5] * 3, [0.3] * 3
     )
-    config = TrainConfig(1, BATCH, 1e-4, schedule="constant", precision=options.precision)
+    config = TrainConfig(BATCH, 1e-4, epochs=1, schedule="constant", precision=options.precision)
     bare_seconds(options.arch, data, config, spec)
     ratios = []
     for _ in range(options.repeats):

@@ -96,6 +96,23 @@ def test_a_models_own_settings_override_the_common_ones():
             {"models__vit__train": {"epochs": {"full": 2}}},
             "train.epochs has no entry for the subset 'small'",
         ),
+        (
+            {"train__steps": 100},
+            "train: expected either epochs or steps .* got epochs {.* steps 100",
+        ),
+        ({"train__epochs": None}, "train: expected either epochs or steps .* None and steps 0"),
+        (
+            {"train__steps": -1, "train__epochs": None},
+            "train.steps: expected 0 to 100000000 steps, got -1",
+        ),
+        ({"train__mixup": -0.1}, "train.mixup: expected 0 to 1000, got -0.1"),
+        ({"train__random_erasing": 2}, "train.random_erasing: expected 0 to 1, got 2"),
+        ({"train__ema": 1.0}, "train.ema: expected 0 to 0.999999, got 1.0"),
+        ({"train__keep": "bets"}, "train.keep 'bets'; did you mean 'best'"),
+        (
+            {"train__warmup_epochs": 1.0, "train__warmup_steps": 5},
+            "warmup_epochs or warmup_steps, one of them 0",
+        ),
         ({"models__vit__kwargs": {"num_classes": 3}}, "vit: kwargs hold num_classes, which zoo"),
     ],
 )
@@ -179,6 +196,20 @@ def test_epochs_are_one_number_or_one_for_each_subset():
     assert config.epochs_on("small") == 5
     with pytest.raises(UserError, match="no entry for the subset 'full'"):
         config.epochs_on("full")
+
+
+def test_steps_are_the_same_on_every_subset():
+    config = TrainConfig(batch_size=20, learning_rate=0.1, steps=70)
+    assert config.steps_on("small", 10) == config.steps_on("full", 9999) == 70
+    assert TrainConfig(batch_size=20, learning_rate=0.1, epochs=3).steps_on("any", 41) == 9
+
+
+def test_a_models_own_length_replaces_the_common_one(tmp_path):
+    own = {"steps": 70, "warmup_steps": 7}
+    params = load_params(edited(tmp_path, models__vit__train=own, train__warmup_epochs=1.0))
+    vit, other = params.train_config("vit"), params.train_config("resnet18")
+    assert (vit.epochs, vit.steps, vit.warmup_epochs, vit.warmup_steps) == (None, 70, 0.0, 7)
+    assert (other.steps, other.warmup_epochs, other.warmup_steps) == (0, 1.0, 0)
 
 
 def test_settings_are_plain_values():

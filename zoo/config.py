@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from zoo.mapping import Range, check_ranges, from_mapping, parse_yaml
 
 SCHEDULES = ("cosine", "constant")
 OPTIMIZERS = ("adam", "adamw", "sgd")
+KEEP = ("last", "best")
 PRECISIONS = ("auto", "bf16", "float32")
 POOLS = ("flatten", "gap", "cls", "tokens")
 # What several settings and options share; the others declare theirs where they stand.
@@ -25,6 +27,7 @@ SEED = Range(0, 2**32 - 1)  # NumPy takes no others
 SIDE = Range(4, 4096, "pixels")
 COUNT = Range(1, 2**31 - 1, "images")
 EPOCHS = Range(1, 100_000)
+STEPS = Range(0, 100_000_000, "steps")
 BATCH = Range(1, 65_536, "images")
 COMPARED_BATCH = Range(4, 65_536, "images")  # the unbiased estimator of CKA needs four
 LEARNING_RATE = Range(0, 1000, above=True)
@@ -54,38 +57,66 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How a variant is trained; every variant can override any of it."""
+    """How a variant is trained; every variant can override any of it.
 
-    epochs: Annotated[int | dict[str, int], EPOCHS]
+    Its length is either `epochs` (passes over the subset) or `steps` (of the optimizer, the same
+    on every subset). `mixup` and `cutmix` are the alphas of their Beta distributions, `augment` a
+    policy of timm (`rand-m9-mstd0.5-inc1`, `original`), `random_erasing` a probability, `ema` a
+    decay and `clip_norm` the largest norm of the gradient; 0 or "" leaves each of them out.
+    """
+
     batch_size: Annotated[int, BATCH]
     learning_rate: Annotated[float, LEARNING_RATE]
+    epochs: Annotated[int | dict[str, int] | None, EPOCHS] = None
+    steps: Annotated[int, STEPS] = 0
     optimizer: str = "adam"
     weight_decay: Annotated[float, Range(0, 1000)] = 0.0
     schedule: str = "cosine"
     warmup_epochs: Annotated[float, Range(0, 100_000)] = 0.0
+    warmup_steps: Annotated[int, STEPS] = 0
     crop_padding: Annotated[int, Range(0, 4096, "pixels")] = 0
     flip: bool = False
+    augment: str = ""
+    random_erasing: Annotated[float, Range(0, 1)] = 0.0
+    mixup: Annotated[float, Range(0, 1000)] = 0.0
+    cutmix: Annotated[float, Range(0, 1000)] = 0.0
     normalise: bool = True
     label_smoothing: Annotated[float, Range(0, 1)] = 0.0
+    ema: Annotated[float, Range(0, 0.999999)] = 0.0
+    clip_norm: Annotated[float, Range(0, 1e6)] = 0.0
+    validate_steps: Annotated[int, STEPS] = 0
+    keep: str = "last"
     precision: str = "auto"
     threads: Annotated[int, Range(0, 1024, "(0: all cores)")] = 0
 
     def __post_init__(self) -> None:
+        if (self.epochs is None) == (self.steps == 0):
+            raise UserError(
+                "train: expected either epochs or steps (above 0), "
+                f"got epochs {self.epochs} and steps {self.steps}"
+            )
         check_ranges(self, "train.")
+        both = self.warmup_epochs and self.warmup_steps
+        _check("train", not both, "warmup_epochs or warmup_steps, one of them 0", "both above 0")
         _check_one_of("train.optimizer", self.optimizer, OPTIMIZERS)
         _check_one_of("train.schedule", self.schedule, SCHEDULES)
+        _check_one_of("train.keep", self.keep, KEEP)
         _check_one_of("train.precision", self.precision, PRECISIONS)
 
     def epochs_on(self, subset: str) -> int:
-        """Return how many passes to make over a subset."""
-        if isinstance(self.epochs, int):
-            return self.epochs
+        """Return how many passes to make over a subset; 0 where `steps` decide."""
+        if not isinstance(self.epochs, dict):
+            return self.epochs or 0
         if subset not in self.epochs:
             raise UserError(
                 f"train.epochs has no entry for the subset {subset!r}: "
                 f"give one number for all subsets or add it (there: {', '.join(self.epochs)})"
             )
         return self.epochs[subset]
+
+    def steps_on(self, subset: str, images: int) -> int:
+        """Return how many steps the optimizer makes on a subset of so many images."""
+        return self.steps or self.epochs_on(subset) * math.ceil(images / self.batch_size)
 
 
 @dataclass(frozen=True)
@@ -199,7 +230,11 @@ class Params:
         """Return the training settings of one model: its own laid over the common ones."""
         if model not in self.models:
             raise unknown("model (no entry under `models` in params.yaml)", model, self.models)
-        settings = dataclasses.asdict(self.train) | self.models[model].train
+        own, common = self.models[model].train, dataclasses.asdict(self.train)
+        # Two ways to say one thing: a model's own way replaces the common one.
+        for one, other, absent in (("epochs", "steps", None), ("warmup_epochs", "warmup_steps", 0)):
+            common |= ({one: absent} if other in own else {}) | ({other: 0} if one in own else {})
+        settings = common | own
         return from_mapping(TrainConfig, settings, f"models.{model}.train")
 
 

@@ -60,7 +60,7 @@ def test_an_empty_subset_is_named(make_model):
     model = make_model("vit", "vit-small")
     config = TrainConfig(epochs=1, batch_size=4, learning_rate=0.1)
     with pytest.raises(UserError, match="expected images to train on, got an empty subset"):
-        train(model.module, model.spec, [], [], config, epochs=1, seed=0)
+        train(model.module, model.spec, [], [], config, steps=1, seed=0)
 
 
 def test_leaving_out_all_that_was_asked_for_is_named(zoo):

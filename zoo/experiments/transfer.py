@@ -29,6 +29,7 @@ from zoo.models.files import LoadedModel
 from zoo.models.untrained import untrained_network
 from zoo.progress import OnProgress, no_progress
 from zoo.training.loop import Row, Trained, evaluate, train
+from zoo.training.variants import describe_run
 
 PARTS = ("train", "validation", "test")
 MAX_TEST = 2048
@@ -186,10 +187,8 @@ def _learn(
     """Train a copy with a new classifier; return it, the classifier's path and the history."""
     subset, validation, test = parts
     module, path = with_new_classifier(model, len(subset.info.class_names), seed)
-    epochs = config.epochs_on(subset.info.name)
-    settings = {
-        "epochs": epochs,
-        "images_seen": epochs * len(subset),
+    steps = config.steps_on(subset.info.name, len(subset))
+    settings = describe_run(config, steps, len(subset)) | {
         "freeze": freeze,
         "transferred_from": model.uri or model.name,
         "transferred_from_digest": model.digest,
@@ -207,7 +206,7 @@ def _learn(
         seed=seed,
         parameters=count_parameters(module),
         metrics={},
-        training=dataclasses.asdict(config) | settings,
+        training=settings,
     )
     learner = ClassifierAlone(module, path) if freeze else module
     trained = train(
@@ -216,7 +215,7 @@ def _learn(
         subset,
         validation,
         config,
-        epochs=epochs,
+        steps=steps,
         seed=seed,
         device=str(device),
         on_progress=on_progress,

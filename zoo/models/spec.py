@@ -95,8 +95,10 @@ def describe_training(spec: ModelSpec) -> str:
     counts = all(type(n) is int and n > 0 for n in (epochs, batch))
     if not (counts and isinstance(rate, int | float) and 0 < rate < math.inf):
         return ""
-    steps = epochs * math.ceil(spec.subset_count / batch)
-    changed = ("crop_padding", "flip", "label_smoothing")
+    steps = known.get("steps")
+    if type(steps) is not int or steps <= 0:  # older specs hold none
+        steps = epochs * math.ceil(spec.subset_count / batch)
+    changed = ("crop_padding", "flip", "augment", "mixup", "cutmix", "label_smoothing", "ema")
     said = [
         counted(epochs, "epoch") + (f" ({counted(steps, 'step')})" if steps else ""),
         f"batches of {batch}",

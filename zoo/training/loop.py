@@ -1,43 +1,47 @@
 """The training loop: seeded, resumable, and silent about who is listening.
 
 Every epoch draws its order, augmentation and dropout from a seed of its own, and the learning
-rate is a function of the step. So a checkpoint holds weights and the optimizer's state, and a
-run that was killed ends with the same weights as one that was not.
+rate is a function of the step. So a checkpoint holds weights (their moving average and the best
+so far, where the recipe has them) and the optimizer's state, and a run that was killed ends with
+the same weights as one that was not.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from timm.utils import ModelEmaV3
 from torch import nn
 from torch.nn import functional
 
 from zoo.config import TrainConfig
-from zoo.data.augment import random_crop_flip
+from zoo.data.augment import Augmentation, random_crop_flip
 from zoo.data.subsets import Subset
 from zoo.errors import UserError
-from zoo.files import write_bytes
 from zoo.models.modes import eval_mode
 from zoo.models.preprocess import preprocess
 from zoo.models.spec import ModelSpec
 from zoo.progress import OnProgress, no_progress
+from zoo.training.checkpoint import (
+    Progress,
+    Row,
+    Tensors,
+    load_checkpoint,
+    optimizer_tensors,
+    restore_optimizer,
+    save_checkpoint,
+)
 from zoo.training.hardware import accelerator_for, environment
+from zoo.training.recipe import learning_rate_at, make_optimizer, warmup_steps
 
 EVALUATION_BATCH = 500
-SGD_MOMENTUM = 0.9
-CHECKPOINT = "checkpoint.safetensors"
-Row = dict[str, float]
 
 
 class Callback(Protocol):
@@ -51,15 +55,6 @@ class Callback(Protocol):
 
     def on_end(self, ok: bool) -> None:
         """Learn that training is over, and whether it came to its end."""
-
-
-@dataclass
-class Progress:
-    """What a checkpoint keeps beside weights and the optimizer's state."""
-
-    epochs: list[Row] = field(default_factory=list)
-    steps: list[Row] = field(default_factory=list)
-    state: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -80,7 +75,7 @@ def train(
     validation: Subset,
     config: TrainConfig,
     *,
-    epochs: int,
+    steps: int,
     seed: int,
     device: str = "",
     checkpoints: Path | None = None,
@@ -94,9 +89,9 @@ def train(
         module: the untrained network.
         spec: says how images become its input.
         subset: images to train on.
-        validation: images to watch; nothing is decided by them here.
+        validation: images to watch; they choose the weights where `config.keep` is `best`.
         config: optimizer, schedule, augmentation, precision, threads.
-        epochs: passes over the subset.
+        steps: of the optimizer; the last pass over the subset ends where they do.
         seed: of order, augmentation and dropout.
         device: as `zoo.device.parse_device` returns it; a GPU where there is one for none.
         checkpoints: folder of the checkpoint; it must belong to this run alone.
@@ -110,19 +105,20 @@ def train(
     if not len(subset):
         raise UserError("expected images to train on, got an empty subset")
     with accelerator_for(config, device) as accelerator:
-        run = _Run(module, spec, subset, config, epochs, seed, accelerator)
+        run = _Run(module, spec, subset, config, steps, seed, accelerator)
         progress = run.restore(checkpoints) if checkpoints else Progress()
         for callback in callbacks:
             callback.on_start(progress.state)
         ok = False
         try:
             saved = time.monotonic()
-            for epoch in range(len(progress.epochs), epochs):
-                row, steps = run.epoch(epoch, validation, on_progress)
+            for epochs in run.rounds(progress):
+                row, step_rows = run.round(epochs, validation, on_progress)
                 progress.epochs.append(row)
-                progress.steps.extend(steps)
+                progress.steps.extend(step_rows)
+                run.keep(progress)
                 for callback in callbacks:
-                    callback.on_epoch(row, steps)
+                    callback.on_epoch(row, step_rows)
                 if checkpoints and time.monotonic() - saved >= checkpoint_seconds:
                     run.save(checkpoints, progress)
                     saved = time.monotonic()
@@ -130,6 +126,7 @@ def train(
         finally:
             for callback in callbacks:
                 callback.on_end(ok)
+        run.module.load_state_dict(run.kept())
         trained = accelerator.unwrap_model(run.module, keep_fp32_wrapper=False).eval()
         where = environment(accelerator)
     seconds = sum(row["seconds"] for row in progress.epochs)
@@ -158,16 +155,6 @@ def diverged(where: str, config: TrainConfig) -> UserError:
     )
 
 
-def learning_rate_at(step: int, *, config: TrainConfig, steps: int, warmup: int) -> float:
-    """Return the learning rate of a step (from 0): linear warm-up, then cosine or constant."""
-    if step < warmup:
-        return config.learning_rate * (step + 1) / warmup
-    if config.schedule == "constant":
-        return config.learning_rate
-    share = (step - warmup) / max(1, steps - warmup)
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
-
-
 class _Run:
     """One training run: the prepared network and optimizer, and a step at a time."""
 
@@ -177,42 +164,58 @@ class _Run:
         spec: ModelSpec,
         subset: Subset,
         config: TrainConfig,
-        epochs: int,
+        steps: int,
         seed: int,
         accelerator: Accelerator,
     ) -> None:
         self.spec, self.subset, self.config, self.seed = spec, subset, config, seed
-        self.accelerator = accelerator
+        self.accelerator, self.steps = accelerator, steps
         self.steps_per_epoch = math.ceil(len(subset) / config.batch_size)
-        self.steps = self.steps_per_epoch * epochs
-        self.warmup = round(config.warmup_epochs * self.steps_per_epoch)
-        self.module, self.optimizer = accelerator.prepare(module, _optimizer(module, config))
+        self.warmup = warmup_steps(config, self.steps_per_epoch)
+        self.augmentation = Augmentation(
+            config,
+            classes=len(spec.class_names),
+            mean=spec.mean,
+            image_size=subset.info.image_size,
+            seed=seed,
+        )
+        self.average = None
+        if config.ema:
+            module = module.to(accelerator.device)
+            self.average = ModelEmaV3(module, config.ema, use_warmup=True)
+        self.module, self.optimizer = accelerator.prepare(module, make_optimizer(module, config))
+        self.best: Tensors = {}
 
-    def epoch(
-        self, epoch: int, validation: Subset, on_progress: OnProgress
+    def rounds(self, progress: Progress) -> Iterator[range]:
+        """Yield the epochs between one validation and the next, after those already done."""
+        each = max(1, math.ceil(self.config.validate_steps / self.steps_per_epoch))
+        done = int(progress.epochs[-1]["epoch"]) if progress.epochs else 0
+        epochs = math.ceil(self.steps / self.steps_per_epoch)
+        for first in range(done, epochs, each):
+            yield range(first, min(first + each, epochs))
+
+    def round(
+        self, epochs: range, validation: Subset, on_progress: OnProgress
     ) -> tuple[Row, list[Row]]:
         began = time.perf_counter()
-        torch.manual_seed(self.seed * 1_000_003 + epoch)
-        self.module.train()
-        order = torch.randperm(len(self.subset))
-        losses, correct = [], []
-        for i, indices in enumerate(order.split(self.config.batch_size)):
-            loss, right = self.step(epoch * self.steps_per_epoch + i, indices)
+        first = epochs.start * self.steps_per_epoch
+        losses, correct, counts = [], [], []
+        for step, indices in self.batches(epochs):
+            loss, right = self.step(step, indices)
             losses.append(loss)
             correct.append(right)
-            on_progress(epoch * self.steps_per_epoch + i + 1, self.steps, "steps")
-        values = torch.stack(losses).float().cpu()
-        first = epoch * self.steps_per_epoch
-        sizes = torch.tensor([len(chunk) for chunk in order.split(self.config.batch_size)])
+            counts.append(len(indices))
+            on_progress(step + 1, self.steps, "steps")
+        values, sizes = torch.stack(losses).float().cpu(), torch.tensor(counts)
         with self.accelerator.autocast():
-            watched = evaluate(self.module, self.spec, validation)
+            watched = evaluate(self.evaluated(), self.spec, validation)
         if not (torch.isfinite(values).all() and math.isfinite(watched["loss"])):
-            raise diverged(f"in epoch {epoch + 1}", self.config)
+            raise diverged(f"in epoch {epochs.stop}", self.config)
         row = {
-            "epoch": epoch + 1,
+            "epoch": epochs.stop,
             "step": first + len(losses),
             "train/loss": float((values * sizes).sum() / sizes.sum()),
-            "train/accuracy": float(torch.stack(correct).sum()) / len(self.subset),
+            "train/accuracy": float(torch.stack(correct).sum()) / sum(counts),
             "validation/loss": watched["loss"],
             "validation/accuracy": watched["accuracy"],
             "learning_rate": self.learning_rate(first + len(losses) - 1),
@@ -228,60 +231,74 @@ class _Run:
         ]
         return row, steps
 
+    def batches(self, epochs: range) -> Iterator[tuple[int, torch.Tensor]]:
+        """Yield each step's number and the indices of its images, until the steps are used up."""
+        for epoch in epochs:
+            torch.manual_seed(self.seed * 1_000_003 + epoch)
+            self.module.train()
+            order = torch.randperm(len(self.subset))
+            first = epoch * self.steps_per_epoch
+            yield from enumerate(order.split(self.config.batch_size)[: self.steps - first], first)
+
     def step(self, step: int, indices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         config, device = self.config, self.accelerator.device
         images, labels = _take(self.subset, indices.sort().values.numpy())
         images = random_crop_flip(images, padding=config.crop_padding, flip=config.flip)
-        images, labels = preprocess(images.to(device), self.spec), labels.to(device)
+        images = self.augmentation.change_pixels(images, step)
+        x, labels = preprocess(images.to(device), self.spec), labels.to(device)
+        x, labels = self.augmentation.change_input(x, labels, step)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(step)
-        logits = self.module(images)
+        logits = self.module(x)
         loss = functional.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
         self.optimizer.zero_grad()
         self.accelerator.backward(loss)
+        if config.clip_norm:
+            self.accelerator.clip_grad_norm_(self.module.parameters(), config.clip_norm)
         self.optimizer.step()
-        return loss.detach(), (logits.detach().argmax(dim=1) == labels).sum()
+        if self.average is not None:
+            self.average.update(self.module, step=step + 1)
+        # Of mixed images, the class that most of the image is from.
+        classes = labels if labels.ndim == 1 else labels.argmax(dim=1)
+        return loss.detach(), (logits.detach().argmax(dim=1) == classes).sum()
 
     def learning_rate(self, step: int) -> float:
         return learning_rate_at(step, config=self.config, steps=self.steps, warmup=self.warmup)
 
+    def evaluated(self) -> nn.Module:
+        """Return the network that is judged and kept: the moving average where there is one."""
+        return self.module if self.average is None else self.average.module
+
+    def keep(self, progress: Progress) -> None:
+        """Copy the weights where the latest validation is the best so far and those are kept."""
+        rows = [(r["validation/accuracy"], -r["validation/loss"]) for r in progress.epochs]
+        if self.config.keep == "best" and rows[-1] > max(rows[:-1], default=(-1.0, 0.0)):
+            self.best = {k: v.detach().clone() for k, v in self.evaluated().state_dict().items()}
+
+    def kept(self) -> Tensors:
+        """Return the weights that the run ends with."""
+        return self.best or self.evaluated().state_dict()
+
     def save(self, folder: Path, progress: Progress) -> None:
-        tensors = {f"model.{k}": v for k, v in self.module.state_dict().items()}
-        for index, entry in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{k}": v for k, v in entry.items() if v is not None}
-        tensors = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
-        metadata = {"progress": json.dumps(dataclasses.asdict(progress))}
-        write_bytes(folder / CHECKPOINT, save(tensors, metadata=metadata))
+        groups = {
+            "model": self.module.state_dict(),
+            "average": self.average.module.state_dict() if self.average is not None else {},
+            "best": self.best,
+            "optimizer": optimizer_tensors(self.optimizer),
+        }
+        save_checkpoint(folder, groups, progress)
 
     def restore(self, folder: Path) -> Progress:
-        path = folder / CHECKPOINT
-        if not path.exists():
+        found = load_checkpoint(folder)
+        if found is None:
             return Progress()
-        try:
-            with safe_open(path, framework="pt") as file:
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-                progress = Progress(**json.loads((file.metadata() or {})["progress"]))
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{path} is damaged ({error}); remove it to train anew") from None
-        weights = {k.removeprefix("model."): v for k, v in tensors.items() if k[:6] == "model."}
-        self.module.load_state_dict(weights)
-        state: dict[int, dict[str, torch.Tensor]] = {}
-        for key, value in tensors.items():
-            if key.startswith("optimizer."):
-                _, index, entry = key.split(".", 2)
-                state.setdefault(int(index), {})[entry] = value
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        groups, progress = found
+        self.module.load_state_dict(groups["model"])
+        if self.average is not None:
+            self.average.module.load_state_dict(groups["average"])
+        self.best = groups.get("best", {})
+        restore_optimizer(self.optimizer, groups.get("optimizer", {}))
         return progress
-
-
-def _optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    common: dict[str, Any] = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(module.parameters(), momentum=SGD_MOMENTUM, **common)
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
-    # One kernel over all parameters: the optimizer's step takes half the time.
-    return kind(module.parameters(), fused=True, **common)
 
 
 def _take(subset: Subset, which: Any) -> tuple[torch.Tensor, torch.Tensor]:

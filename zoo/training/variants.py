@@ -24,8 +24,9 @@ from zoo.models.build import build, check_arch, count_parameters
 from zoo.models.files import save_model
 from zoo.models.spec import SPEC, SPEC_KEYS, WEIGHTS, ModelSpec
 from zoo.progress import OnProgress, no_progress
+from zoo.training.checkpoint import CHECKPOINT
 from zoo.training.hardware import use_bf16
-from zoo.training.loop import CHECKPOINT, Callback, Trained, diverged, evaluate, train
+from zoo.training.loop import Callback, Trained, diverged, evaluate, train
 
 EPOCHS, STEPS = "epochs.csv", "steps.csv"
 TRAINED = FolderKind(SPEC, SPEC_KEYS, files=(WEIGHTS, EPOCHS, STEPS))
@@ -84,7 +85,6 @@ def train_variant(
         UserError: bad params, a damaged subset, or another process is training this variant.
     """
     config = params.train_config(variant.model)
-    epochs = config.epochs_on(variant.subset)
     check_arch(params.models[variant.model].arch)
     check_replaceable(folder, TRAINED)
     subset, validation, test = (
@@ -92,6 +92,7 @@ def train_variant(
     )
     for part in (subset, validation, test):
         verify_subset(part)
+    steps = config.steps_on(variant.subset, len(subset))
     inputs = input_digest(params, variant, subset, validation)
     # The same seed must give the same network whatever ran before in this process.
     torch.manual_seed(variant.seed)
@@ -101,14 +102,14 @@ def train_variant(
     try:
         # The lock lies beside the folder: in it, it would be removed after another process took it.
         with FileLock(checkpoints / f"{inputs}.lock", timeout=LOCK_SECONDS):
-            settings = _settings(config, epochs, variant, spec)
+            settings = describe_run(config, steps, len(subset))
             trained = train(
                 module,
                 spec,
                 subset,
                 validation,
                 config,
-                epochs=epochs,
+                steps=steps,
                 seed=variant.seed,
                 checkpoints=own,
                 callbacks=callbacks(inputs, settings),
@@ -182,12 +183,13 @@ def _untrained(
     return spec, module
 
 
-def _settings(
-    config: TrainConfig, epochs: int, variant: Variant, spec: ModelSpec
-) -> dict[str, Any]:
+def describe_run(config: TrainConfig, steps: int, images: int) -> dict[str, Any]:
+    """Return a run's settings, its length in steps and passes, and how many images it sees."""
+    passes, rest = divmod(steps, math.ceil(images / config.batch_size))
     return asdict(config) | {
-        "epochs": epochs,
-        "images_seen": epochs * spec.subset_count,
+        "epochs": passes + bool(rest),
+        "steps": steps,
+        "images_seen": passes * images + rest * config.batch_size,
     }
 
 
@@ -219,6 +221,7 @@ def _write(
         write_text(new / STEPS, csv_text(trained.steps))
     return rated | {
         "parameters": spec.parameters,
+        "steps": settings["steps"],
         "images_seen": settings["images_seen"],
         "seconds": round(trained.seconds, 1),
     }
