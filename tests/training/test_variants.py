@@ -55,6 +55,18 @@ def test_a_trained_variant_is_complete_and_says_what_it_is(digits_folder, tmp_pa
     assert [path.suffix for path in (tmp_path / "checkpoints").iterdir()] == [".lock"]
 
 
+def test_files_of_others_are_named_before_anything_is_trained(digits_folder, tmp_path):
+    trained(digits_folder, tmp_path)
+    (tmp_path / "model" / ".gitignore").write_text("/spec.json")  # by DVC
+    trained(digits_folder, tmp_path)
+    assert not (tmp_path / "model" / ".gitignore").exists()
+    (tmp_path / "model" / "notes.md").touch()
+    with pytest.raises(UserError, match="model, which zoo did not write: it contains notes"):
+        train_variant(
+            TINY, VARIANT, subsets=tmp_path, folder=tmp_path / "model", checkpoints=tmp_path
+        )
+
+
 def test_the_same_variant_has_the_same_digest_and_no_clock_in_its_spec(digits_folder, tmp_path):
     trained(digits_folder, tmp_path / "a")
     trained(digits_folder, tmp_path / "b")

@@ -29,7 +29,8 @@ from zoo.training.hardware import use_bf16
 from zoo.training.loop import Callback, Trained, diverged, evaluate, train
 
 EPOCHS, STEPS = "epochs.csv", "steps.csv"
-TRAINED = FolderKind(SPEC, SPEC_KEYS, files=(WEIGHTS, EPOCHS, STEPS))
+# DVC lists its outputs in a .gitignore beside them, where the project's own does not.
+TRAINED = FolderKind(SPEC, SPEC_KEYS, files=(WEIGHTS, EPOCHS, STEPS, ".gitignore"))
 CHECKPOINTS = FolderKind(files=(CHECKPOINT, f".{CHECKPOINT}.*"))
 LOCK_SECONDS = 1  # longer than `zoo doctor` needs to see whether a lock is free
 # The files that decide the weights: their change makes an older checkpoint unusable.
