@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pipelines.paths import COMPARISONS, RECEIPT, stage
 from zoo.cli.progress import progress
 from zoo.comparison import FOLDER, PARTS
-from zoo.config import Settings
+from zoo.config import Settings, variant_key
 from zoo.errors import UserError
 from zoo.files import read_json
 from zoo.folders import FolderKind, replacing_folder
@@ -18,7 +18,7 @@ from zoo.registry.store import Store, open_store
 
 def find_variant(store: Store, receipt: Mapping[str, str], name: str, seed: int) -> Resolved:
     """Find a variant by its digest: the registry may hold newer models of a name."""
-    key = f"{name}-{seed}"
+    key = variant_key(name, seed)
     if key not in receipt:
         raise UserError(f"{RECEIPT} has no {key}: run dvc repro register")
     return find_by_digest(store, name, receipt[key])

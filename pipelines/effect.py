@@ -1,11 +1,11 @@
 """Stage `effect`: how like each layer is to that of the network trained on all data."""
 
 import numpy as np
-import torch
 
 from pipelines.paths import EFFECT, RECEIPT, stage
 from zoo.cli.progress import progress
-from zoo.config import Settings
+from zoo.config import Settings, Variant
+from zoo.device import parse_device
 from zoo.experiments import data_effect
 from zoo.experiments.data_effect_report import as_csv, draw
 from zoo.figures.saving import save_figure
@@ -17,14 +17,13 @@ from zoo.registry.store import open_store
 if __name__ == "__main__":
     with stage() as params:
         store, config, receipt = open_store(), params.compare, read_json(RECEIPT)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
         curves = []
         for model in params.study.models:
             trained = []
             for subset in params.study.subsets:
                 for seed in params.study.seeds:
-                    digest = receipt[f"{model}-{subset}-{seed}"]
-                    found = find_by_digest(store, f"{model}-{subset}", digest)
+                    variant = Variant(model, subset, seed)
+                    found = find_by_digest(store, variant.name, receipt[variant.key])
                     network = load_resolved(store, found)
                     count = network.spec.subset_count
                     trained.append(data_effect.Trained(model, subset, seed, count, network))
@@ -35,7 +34,7 @@ if __name__ == "__main__":
                     trained,
                     images,
                     settings=Settings(batch_size=config.batch_size),
-                    device=device,
+                    device=parse_device(""),
                     on_progress=on_progress,
                 )
         title = f"Same layers, trained on a part of the data and on all: {len(images)} test images"

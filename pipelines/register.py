@@ -31,6 +31,6 @@ if __name__ == "__main__":
             if entry.created:
                 kind = f" (experiment {experiment})" if experiment else ""
                 print(f"registered {entry.name} version {entry.version}{kind}")
-        keys = [f"{model}-{subset}-{seed}" for model, subset, seed in params.variants]
+        keys = [variant.key for variant in params.variants]
         receipt = {key: entry.digest for key, entry in zip(keys, registered, strict=True)}
         write_json(Path(RECEIPT), receipt)

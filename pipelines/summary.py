@@ -12,8 +12,9 @@ if __name__ == "__main__":
             for name in [*params.study.subsets, "test"]
         }
         trials = []
-        for model, subset, seed in params.variants:
-            metrics = read_json(TRAIN_METRICS / f"{model}-{subset}-{seed}.json")
+        for variant in params.variants:
+            model, subset, seed = variant
+            metrics = read_json(TRAIN_METRICS / f"{variant.key}.json")
             trials.append(
                 data_scale.Trial(
                     model=model,

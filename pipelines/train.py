@@ -6,10 +6,11 @@ from typing import Any
 
 from pipelines.paths import MODELS, SUBSETS, TRAIN_METRICS, stage
 from zoo.cli.progress import progress
+from zoo.config import Variant
 from zoo.errors import UserError
 from zoo.files import write_json
 from zoo.registry.tracking import TrackingCallback
-from zoo.training.variants import Variant, train_variant
+from zoo.training.variants import train_variant
 
 CHECKPOINTS = Path(".zoo/checkpoints")
 

@@ -43,6 +43,7 @@ def edited(tmp_path: Path, **changes: object) -> Path:
 def test_the_shipped_params_are_valid_and_list_the_default_variants():
     params = load_params(PARAMS)
     assert params.variants[0] == ("vit", "small", 0)
+    assert (params.variants[0].name, params.variants[0].key) == ("vit-small", "vit-small-0")
     assert len(params.variants) == 6
 
 

@@ -8,8 +8,9 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import yaml
 
@@ -185,6 +186,36 @@ class Settings:
         check_ranges(self)
 
 
+class Variant(NamedTuple):
+    """One architecture, trained on one subset with one seed.
+
+    `name` is registered (`vit-small`), each seed is a version of it; `key` names its folder.
+    """
+
+    model: str
+    subset: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Return the registered name."""
+        return f"{self.model}-{self.subset}"
+
+    @property
+    def key(self) -> str:
+        """Return the name with the seed."""
+        return variant_key(self.name, self.seed)
+
+
+def variant_key(name: str, seed: int) -> str:
+    """Return what the folder, the training run and the receipt's entry of a variant are called.
+
+    >>> variant_key("vit-small", 0)
+    'vit-small-0'
+    """
+    return f"{name}-{seed}"
+
+
 @dataclass(frozen=True)
 class Params:
     """The whole of params.yaml."""
@@ -211,7 +242,7 @@ class Params:
         for subset in self.study.subsets:
             if subset not in self.subsets:
                 raise unknown("study.subsets entry", subset, self.subsets)
-        trained = {f"{model}-{subset}" for model, subset, _ in self.variants}
+        trained = {variant.name for variant in self.variants}
         for name in (name for pair in self.compare.pairs for name in pair):
             if name not in trained:
                 raise unknown("compare.pairs entry (no variant of `study`)", name, trained)
@@ -221,10 +252,10 @@ class Params:
                 config.epochs_on(subset)
 
     @property
-    def variants(self) -> list[tuple[str, str, int]]:
-        """Every (model, subset, seed) that the pipeline trains, in its order."""
+    def variants(self) -> list[Variant]:
+        """Every variant that the pipeline trains, in its order."""
         study = self.study
-        return [(m, s, seed) for m in study.models for s in study.subsets for seed in study.seeds]
+        return list(map(Variant._make, product(study.models, study.subsets, study.seeds)))
 
     def train_config(self, model: str) -> TrainConfig:
         """Return the training settings of one model: its own laid over the common ones."""

@@ -82,12 +82,12 @@ def project(
     base: str,
 ) -> Project:
     """Train a tiny ViT and a ResNet-18 for two epochs, register and compare them."""
-    from zoo.config import ModelConfig, load_params
+    from zoo.config import ModelConfig, Variant, load_params
     from zoo.registry.links import version_link
     from zoo.registry.resolve import resolve
     from zoo.registry.store import open_store
     from zoo.registry.tracking import TrackingCallback
-    from zoo.training.variants import Variant, train_variant
+    from zoo.training.variants import train_variant
 
     root = tmp_path_factory.mktemp("project")
     known = load_params(ROOT / "params.yaml")

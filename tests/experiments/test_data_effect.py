@@ -134,7 +134,7 @@ def test_the_floor_is_where_training_starts(digits_folder, tmp_path, monkeypatch
     with pytest.raises(Started):
         zoo.training.variants.train_variant(
             from_mapping(Params, params, "params"),
-            zoo.training.variants.Variant("vit", "small", 3),
+            zoo.config.Variant("vit", "small", 3),
             subsets=digits_folder, folder=tmp_path / "m", checkpoints=tmp_path / "c",
         )  # fmt: skip
     before = torch.random.get_rng_state()

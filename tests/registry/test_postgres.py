@@ -34,7 +34,8 @@ from zoo.cli import cli
 from zoo.config import Params
 from zoo.mapping import from_mapping
 from zoo.registry.tracking import TrackingCallback
-from zoo.training.variants import Variant, train_variant
+from zoo.config import Variant
+from zoo.training.variants import train_variant
 
 seed, subsets, shared, params = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], eval(sys.argv[4])
 folder = Path("models") / f"vit-small-{seed}"

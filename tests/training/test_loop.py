@@ -228,7 +228,7 @@ from zoo.config import load_params
 zoo.training.variants.train = functools.partial(zoo.training.variants.train, checkpoint_seconds=0.0)
 root, subsets, folder = map(Path, sys.argv[1:])
 zoo.training.variants.train_variant(
-    load_params(root / "params.yaml"), zoo.training.variants.Variant("vit", "small", 0),
+    load_params(root / "params.yaml"), zoo.config.Variant("vit", "small", 0),
     subsets=subsets, folder=root / folder, checkpoints=root / "checkpoints",
 )
 """

@@ -47,7 +47,7 @@ def command(folders: tuple[Path, ...], test_folder: Path | None, as_json: bool) 
     root, params, chosen = find_root(), None, list(folders)
     if not chosen:
         params = load_params(root / "params.yaml")
-        chosen = [root / "models" / f"{m}-{s}-{seed}" for m, s, seed in params.variants]
+        chosen = [root / "models" / variant.key for variant in params.variants]
     missing = [str(folder) for folder in chosen if not (folder / "spec.json").is_file()]
     if missing:
         raise UserError(f"no trained model in {', '.join(missing)}; `dvc repro` trains them")

@@ -16,6 +16,7 @@ from zoo.analyses import choose_analyses
 from zoo.comparison import FOLDER, PAGE, REPORT, comparison_digest
 from zoo.config import Settings
 from zoo.data.subsets import Subset, load_subset, verify_subset
+from zoo.device import parse_device
 from zoo.errors import UserError
 from zoo.files import read_json
 from zoo.folders import check_replaceable, replacing_folder
@@ -228,13 +229,10 @@ def _compute(
     command: str,
     on_progress: OnProgress,
 ) -> Any:
-    import torch
-
     from zoo.analyses.engine import compare_models
     from zoo.claims import judge
     from zoo.comparison import Comparison
 
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     findings = compare_models(
         [load_resolved(store, model, name=name) for model, name in zip(models, names, strict=True)],
         images.images[:count],
@@ -244,7 +242,7 @@ def _compute(
         skip=skip,
         siblings=[(i, load_resolved(store, model, name=names[i])) for i, model in siblings],
         settings=settings,
-        device=device,
+        device=parse_device(device),
         on_progress=on_progress,
     )
     return Comparison(

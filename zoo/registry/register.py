@@ -16,7 +16,7 @@ from typing import Any
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from zoo.config import Params
+from zoo.config import Params, variant_key
 from zoo.data.subsets import load_subset
 from zoo.models.spec import SPEC, ModelSpec, model_digest, read_spec
 from zoo.progress import OnProgress, no_progress
@@ -102,16 +102,16 @@ def register_study(
         UserError: see `register`.
     """
     registered = []
-    for done, (model, subset, seed) in enumerate(params.variants):
+    for done, variant in enumerate(params.variants):
         on_progress(done, len(params.variants), "models")
         entry = register(
             store,
-            models / f"{model}-{subset}-{seed}",
+            models / variant.key,
             test_folder=test_folder,
             experiment=experiment,
             keep=keep,
         )
-        if not experiment and not entry.experiment and seed == params.study.seeds[0]:
+        if not experiment and not entry.experiment and variant.seed == params.study.seeds[0]:
             with store.translate_mlflow_errors():
                 point_current(store, entry.name, entry.version)
         registered.append(entry)
@@ -204,7 +204,7 @@ def _create(
     client, name, tags = store.client, spec.name, model_tags(spec, digest)
     run = find_run(store, spec, digest, history) or client.create_run(
         store.experiment_id(TRAIN),
-        run_name=f"{name}-{spec.seed}",
+        run_name=variant_key(name, spec.seed),
         tags={PLACE: store.place, **source_tags(store.root, "zoo register"), **tags},
     )
     run_id = run.info.run_id

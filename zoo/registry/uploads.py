@@ -19,6 +19,7 @@ from mlflow.entities import (
 )
 from mlflow.entities.model_registry import ModelVersion
 
+from zoo.config import variant_key
 from zoo.data.subsets import load_subset
 from zoo.errors import UserError
 from zoo.files import write_text
@@ -97,7 +98,7 @@ def _is_empty_run_of(store: Store, run: Run, spec: ModelSpec, settings: dict[str
     return (
         HISTORY not in run.data.tags
         and not is_finished(run)
-        and run.info.run_name == f"{spec.name}-{spec.seed}"
+        and run.info.run_name == variant_key(spec.name, spec.seed)
         and all(settings.get(key, value) == value for key, value in run.data.params.items())
     )
 

@@ -118,7 +118,7 @@ def pipeline_models(root: Path) -> dict[str, Path]:
     if not (root / "params.yaml").is_file():
         return {}
     variants = load_params(root / "params.yaml").variants
-    return {f"{m}-{s}-{seed}": root / "models" / f"{m}-{s}-{seed}" for m, s, seed in variants}
+    return {variant.key: root / "models" / variant.key for variant in variants}
 
 
 def _is_ours(version: ModelVersion) -> bool:

@@ -7,7 +7,7 @@ import json
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,9 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-from zoo.config import Params, TrainConfig
+from zoo.config import Params, TrainConfig, Variant
 from zoo.data.subsets import Subset, load_subset, verify_subset
+from zoo.device import parse_device
 from zoo.errors import UserError
 from zoo.files import csv_text, write_text
 from zoo.folders import FolderKind, check_replaceable, remove_folder, replacing_folder
@@ -37,25 +38,6 @@ LOCK_SECONDS = 1  # longer than `zoo doctor` needs to see whether a lock is free
 CODE = ("config.py", "data", "mapping.py", "models", "training")
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Variant:
-    """`name` is registered (`vit-small`), each seed is a version of it; `key` names the folder."""
-
-    model: str
-    subset: str
-    seed: int
-
-    @property
-    def name(self) -> str:
-        """Return the registered name."""
-        return f"{self.model}-{self.subset}"
-
-    @property
-    def key(self) -> str:
-        """Return the name with the seed."""
-        return f"{self.name}-{self.seed}"
 
 
 def train_variant(
@@ -145,7 +127,7 @@ def input_digest(params: Params, variant: Variant, subset: Subset, validation: S
         "timm": version("timm"),
         "threads": config.threads or torch.get_num_threads(),
         "bf16": use_bf16(config.precision),
-        "device": "cuda" if torch.cuda.is_available() else "cpu",
+        "device": parse_device(""),
         "code": code.hexdigest(),
     }
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
