@@ -37,7 +37,7 @@ def names(query="", **known):
     [
         ("", ["vit-small/1", "vit-small/2", "cnn/1", "cnn/2"]),
         ("arch=vit and accuracy>0.9", ["vit-small/1"]),
-        ("arch==vit AND accuracy<=.8", ["vit-small/2"]),
+        ("arch=vit AND accuracy<=.8", ["vit-small/2"]),
         ("alias=paper", ["vit-small/1"]),
         ("alias!=paper", ["vit-small/2", "cnn/1", "cnn/2"]),
         ("seed=1 or subset=full", ["vit-small/2", "cnn/1"]),
@@ -64,6 +64,8 @@ def test_a_query_lets_through_what_it_says(query, expected):
         ("stgae=x", "did you mean 'stage'"),
         ("accuracy>high", "accuracy>…: expected a number, got 'high'"),
         ("accuracy>nan", "expected a number"),
+        ("accuracy>1_0", "accuracy>…: expected a number, got '1_0'"),
+        ("arch==vit", "cannot read 'arch = ="),
         ("rank>high", "rank>…: expected a number"),
         ("arch>vit", "arch is text: expected arch=… or arch!=…, got >"),
         ("arch", "cannot read 'arch'"),

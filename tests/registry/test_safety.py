@@ -149,7 +149,17 @@ def test_a_listing_that_leads_out_of_its_folder_writes_nothing(tmp_path, monkeyp
 
 @pytest.mark.parametrize(
     "reference",
-    ["vit' or name like '%", "vit@a' b", "a b", "runs:/x/../y", "models:/m 1", "vit/3/../4", ""],
+    [
+        "vit' or name like '%",
+        "vit@a' b",
+        "a b",
+        "runs:/x/../y",
+        "models:/m 1",
+        "vit/3/../4",
+        "",
+        "vit\n",
+        "timm:vit\n",
+    ],
 )
 def test_a_reference_is_checked_before_anything_is_sent(store, reference):
     unsent = dataclasses.replace(store, client=None)

@@ -11,6 +11,7 @@ import pytest
 
 from zoo.errors import UserError
 from zoo.registry.faults import redact
+from zoo.registry.health import check_store
 from zoo.registry.register import register
 from zoo.registry.store import COMPARE, DATA, TRAIN, _check_database, find_root, open_store
 
@@ -236,6 +237,19 @@ def test_a_folder_for_files_that_somebody_chose_may_be_empty_yet(tmp_path, datab
     assert open_store(tmp_path / "project").experiment_id(TRAIN) == experiment
 
 
+@pytest.mark.parametrize("cut", [0, 4096, 100_000])
+def test_what_only_reads_makes_no_tables_in_a_database_that_is_no_registry(tmp_path, database, cut):
+    (tmp_path / "mlflow.db").write_bytes(database.read_bytes()[:cut])
+    before = (tmp_path / "mlflow.db").read_bytes()
+    with pytest.raises(
+        UserError, match=r"mlflow\.db is no (registry: it is empty|SQLite database)"
+    ):
+        open_store(tmp_path, create=False)
+    with pytest.raises(UserError, match=r"is no "):
+        list(check_store(tmp_path))
+    assert (tmp_path / "mlflow.db").read_bytes() == before
+
+
 def test_a_store_that_is_no_database_is_named(tmp_path):
     (tmp_path / "mlflow.db").write_text("no database")
     with pytest.raises(UserError, match=r"mlflow\.db is no SQLite database: .* move it away"):
@@ -249,7 +263,7 @@ def test_looking_at_a_database_leaves_the_locks_on_it(tmp_path):
     with closing(sqlite3.connect(database)) as held:
         held.execute("CREATE TABLE runs (id)")
         held.execute("BEGIN IMMEDIATE")
-        _check_database(database)
+        _check_database(database, create=True)
         other = subprocess.run(
             [sys.executable, "-c", write, database], capture_output=True, text=True, check=False
         )

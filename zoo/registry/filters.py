@@ -40,7 +40,7 @@ ORDER: dict[str, Callable[[Any, Any], bool]] = {
 }
 EXAMPLE = "arch=vit and accuracy>0.9"
 _TOKEN = re.compile(
-    r"""\s*(?:(?P<sign>==|!=|<=|>=|=|<|>)|'(?P<single>[^']*)'|"(?P<double>[^"]*)"|"""
+    r"""\s*(?:(?P<sign>!=|<=|>=|=|<|>)|'(?P<single>[^']*)'|"(?P<double>[^"]*)"|"""
     r"""(?P<word>[^\s=!<>'"()]+))\s*"""
 )
 
@@ -130,7 +130,7 @@ def _comparison(field: str, sign: str, value: str, *, tags: set[str]) -> Compari
         raise UserError(f"filter: {field} is text: expected {field}=… or {field}!=…, got {sign}")
     if number is None and (field in NUMBERS or sign in ORDER):
         raise UserError(f"filter: {field}{sign}…: expected a number, got {value!r}")
-    return Comparison(field, "=" if sign == "==" else sign, value, number)
+    return Comparison(field, sign, value, number)
 
 
 def _known(field: str, tags: set[str]) -> str:
@@ -159,6 +159,8 @@ def _sorted(rows: list[Any], field: str, reverse: bool) -> list[Any]:
 
 
 def _as_number(value: object) -> float | None:
+    if isinstance(value, str) and "_" in value:  # Python's own way to set digits apart
+        return None
     try:
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):

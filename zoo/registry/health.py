@@ -23,7 +23,7 @@ def check_store(root: Path) -> Iterator[Check]:
     from zoo.registry.listing import list_versions
     from zoo.registry.store import open_store, shared_store_warning, show_uri
 
-    store = open_store(root)
+    store = open_store(root, create=False)
     rows = list_versions(store)
     if told := shared_store_warning(store):
         yield Check("store", "warning", *told)

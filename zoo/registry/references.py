@@ -86,13 +86,13 @@ def parse(text: str) -> Reference:
     >>> parse("vit-small@best").alias
     'best'
     """
-    if match := _TIMM.match(text):
+    if match := _TIMM.fullmatch(text):
         return Reference(text, "timm", match["name"])
-    if match := _LOGGED.match(text):
+    if match := _LOGGED.fullmatch(text):
         return Reference(text, "logged", id=match["id"])
-    if match := _RUN.match(text):
+    if match := _RUN.fullmatch(text):
         return Reference(text, "run", match["path"] or "model", id=match["id"])
-    if match := _REGISTERED.match(text):
+    if match := _REGISTERED.fullmatch(text):
         version, alias = match["version"] or "", match["alias"] or ""
         if version == LATEST:
             version, alias = "", LATEST

@@ -126,7 +126,7 @@ def open_store(root: Path | None = None, *, create: bool = True) -> Store:
             "register` makes its registry) or set MLFLOW_TRACKING_URI to that of a server"
         )
     if path is not None and path.exists():
-        _check_database(path)
+        _check_database(path, create)
         _check_not_moved(path)
     keep_credentials_home()
     try:
@@ -159,12 +159,18 @@ def show_uri(store: Store) -> str:
     return redact(store.uri)
 
 
-def _check_database(path: Path) -> None:
+def _check_database(path: Path, create: bool) -> None:
     # Asked of SQLite, not of the file: to close a file that SQLite has open in this process ends
     # SQLite's locks on it, and two processes that write at once then destroy it.
     try:
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
-            database.execute("PRAGMA schema_version")
+            query = "SELECT count(*) FROM sqlite_master WHERE name = 'registered_models'"
+            (tables,) = database.execute(query).fetchone()
+        if not (tables or create):  # MLflow would make its tables in it
+            raise UserError(
+                f"{path} is no registry: it is empty, or a database of something else; move it "
+                "away and run `zoo register`, or correct MLFLOW_TRACKING_URI"
+            )
     except sqlite3.OperationalError as error:
         # MLflow would try again and again, for two minutes.
         if path.is_dir() or UNWRITABLE.search(str(error)):
