@@ -92,6 +92,16 @@ def test_a_network_learns_forty_digits_by_heart(digits_folder):
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_validation_is_in_float32_whatever_the_precision_of_training(
+    make_model, digits_folder, precision
+):
+    trained = run(make_model, digits_folder, replace(CONFIG, epochs=1, precision=precision))
+    spec, validation = make_model("vit").spec, load_subset(digits_folder / "validation")
+    alone = evaluate(trained.module, spec, validation)
+    assert alone == {key: trained.epochs[-1][f"validation/{key}"] for key in alone}
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(
     make_model, digits_folder, precision
 ):

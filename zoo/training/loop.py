@@ -127,10 +127,9 @@ def train(
             for callback in callbacks:
                 callback.on_end(ok)
         run.module.load_state_dict(run.kept())
-        trained = accelerator.unwrap_model(run.module, keep_fp32_wrapper=False).eval()
         where = environment(accelerator)
     seconds = sum(row["seconds"] for row in progress.epochs)
-    return Trained(trained, progress.epochs, progress.steps, where, seconds)
+    return Trained(run.module.eval(), progress.epochs, progress.steps, where, seconds)
 
 
 def evaluate(module: nn.Module, spec: ModelSpec, subset: Subset) -> Row:
@@ -179,11 +178,10 @@ class _Run:
             image_size=subset.info.image_size,
             seed=seed,
         )
-        self.average = None
-        if config.ema:
-            module = module.to(accelerator.device)
-            self.average = ModelEmaV3(module, config.ema, use_warmup=True)
-        self.module, self.optimizer = accelerator.prepare(module, make_optimizer(module, config))
+        # Not prepared by Accelerate: it would validate in the precision of training, too.
+        self.module = module.to(accelerator.device)
+        self.average = ModelEmaV3(module, config.ema, use_warmup=True) if config.ema else None
+        self.optimizer = accelerator.prepare(make_optimizer(module, config))
         self.best: Tensors = {}
 
     def rounds(self, progress: Progress) -> Iterator[range]:
@@ -207,8 +205,7 @@ class _Run:
             counts.append(len(indices))
             on_progress(step + 1, self.steps, "steps")
         values, sizes = torch.stack(losses).float().cpu(), torch.tensor(counts)
-        with self.accelerator.autocast():
-            watched = evaluate(self.evaluated(), self.spec, validation)
+        watched = evaluate(self.evaluated(), self.spec, validation)
         if not (torch.isfinite(values).all() and math.isfinite(watched["loss"])):
             raise diverged(f"in epoch {epochs.stop}", self.config)
         row = {
@@ -249,7 +246,8 @@ class _Run:
         x, labels = self.augmentation.change_input(x, labels, step)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(step)
-        logits = self.module(x)
+        with self.accelerator.autocast():
+            logits = self.module(x).float()
         loss = functional.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
         self.optimizer.zero_grad()
         self.accelerator.backward(loss)
