@@ -117,3 +117,11 @@ def test_images_are_looked_for_where_params_has_the_same_source(
 def test_params_of_another_program_are_no_obstacle(project, monkeypatch):
     (project / "params.yaml").write_text("prepare: {split: 0.2}")
     assert transfer._usual_root("imagefolder") == project / "data" / "raw"
+
+
+def test_broken_params_of_the_project_are_told(zoo, project):
+    (project / "params.yaml").write_text("data: [")
+    (project / "dvc.yaml").touch()
+    error = zoo("transfer", "models/vit-small", "--source", "digits", status=2)
+    assert "params.yaml is not valid YAML" in error
+    assert "by --root" in error

@@ -130,13 +130,15 @@ def _load_source(name: str, root: Path | None) -> Any:
 def _usual_root(source: str) -> Path:
     from zoo.config import load_params
     from zoo.errors import UserError
-    from zoo.files import find_root, user_path
+    from zoo.files import find_root, is_project, user_path
 
     root = find_root()
+    if not is_project(root):
+        return root / "data" / "raw"
     try:
         data = load_params(root / "params.yaml").data
-    except UserError:  # there is none, or it is another program's
-        return root / "data" / "raw"
+    except UserError as error:
+        raise UserError(f"{error}; correct it, or say where the images are by --root") from None
     return user_path(data.root, root) if data.source == source else root / "data" / "raw"
 
 
