@@ -232,8 +232,10 @@ def test_what_is_far_away_is_fetched_once_and_verified(registered, monkeypatch):
     assert {path.name for path in folder.iterdir()} == {"spec.json", "model.safetensors"}
     assert fetch_model(registered, resolved) == folder
     assert len(fetched) == 2
-    # A damaged copy is fetched again; a damaged original is refused and leaves no copy.
+    # A damaged or partial copy is fetched again; a damaged original is refused and leaves no copy.
     (folder / "spec.json").write_text("{}")
+    assert module.model_digest(fetch_model(registered, resolved)) == resolved.digest
+    (folder / "model.safetensors").unlink()
     assert module.model_digest(fetch_model(registered, resolved)) == resolved.digest
     shutil.rmtree(folder)
     (files_of(resolved) / "spec.json").write_text("{}")

@@ -144,7 +144,10 @@ def _check_size(resolved: Resolved, path: Path) -> None:
 
 
 def _is_intact(folder: Path, digest: str) -> bool:
-    return folder.is_dir() and model_digest(folder) == digest
+    try:
+        return model_digest(folder) == digest
+    except UserError:  # a file is missing, in a cache that somebody cleaned
+        return False
 
 
 def _changed(resolved: Resolved, came: str) -> UserError:
