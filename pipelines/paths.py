@@ -10,6 +10,9 @@ from pathlib import Path
 from zoo.analyses import check_analyses
 from zoo.config import Params, load_params
 from zoo.errors import one_line_errors
+from zoo.registry import configure_mlflow
+
+configure_mlflow()  # here, since every stage imports this before MLflow
 
 PARAMS = Path("params.yaml")
 SUBSETS = Path("data/subsets")

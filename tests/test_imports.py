@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -142,3 +143,13 @@ def test_what_decides_the_numbers_is_part_of_their_identity(module):
         if imported.startswith("zoo.")
     }
     assert {module for module in used - changing_no_number if not covered(module)} == set()
+
+
+def test_importing_changes_no_setting_of_the_process():
+    code = (
+        "import os; before = dict(os.environ)\n"
+        "import zoo.registry; assert os.environ == before\n"
+        "import zoo.registry.store; assert not zoo.registry._ENVIRONMENT.keys() & os.environ.keys()"
+    )
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "GIT_PYTHON"))}
+    subprocess.run([sys.executable, "-c", code], env=kept, check=True)

@@ -21,8 +21,11 @@ from zoo.files import write_json, write_text
 from zoo.models.build import build, count_parameters
 from zoo.models.files import save_model
 from zoo.models.spec import ModelSpec
+from zoo.registry import configure_mlflow
 from zoo.registry.local_database import DATABASE
 from zoo.registry.store import Store, open_store
+
+configure_mlflow()  # as every program of zoo does
 
 SIZE, CLASSES = 16, ["a", "b", "c"]
 TINY = {"embed_dim": 16, "depth": 2, "num_heads": 2}

@@ -144,6 +144,9 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line."""
+    from zoo.registry import configure_mlflow
+
+    configure_mlflow()
     _mend_streams()
     cli(prog_name="zoo")
 

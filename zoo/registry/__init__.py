@@ -2,7 +2,8 @@
 
 What a model is stays in its folder (`model.safetensors`, `spec.json`); MLflow holds a view of
 it that can be filled again at any time. Importing this package loads neither MLflow nor torch,
-and resolving, listing and registering what is there already load no torch either.
+and resolving, listing and registering what is there already load no torch either. A program calls
+`configure_mlflow` before MLflow is imported; importing alone changes no setting of the process.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-__all__ = ["load"]
+__all__ = ["configure_mlflow", "load"]
 
 if TYPE_CHECKING:
     from zoo.models.files import LoadedModel
@@ -31,12 +32,17 @@ _ENVIRONMENT = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "GIT_PYTHON_REFRESH": "quiet",
 }
-for _name, _value in _ENVIRONMENT.items():
-    os.environ.setdefault(_name, _value)
+
+
+def configure_mlflow() -> None:
+    """Keep MLflow quiet in this process and let it give up soon on a server that is away."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
 
 
 def load(reference: str) -> LoadedModel:
     """Load a model by its reference; see `zoo.registry.resolve.load`."""
+    configure_mlflow()
     from zoo.registry import resolve
 
     return resolve.load(reference)
