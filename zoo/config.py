@@ -166,6 +166,49 @@ class CompareConfig:
 
 
 @dataclass(frozen=True)
+class GapConfig:
+    """The gap study: which networks stand at its ends, and how learning rates are tuned.
+
+    `baseline` is the ViT that falls behind. The CNN it falls behind is the one of `references`
+    that is best by validation. Each key of `tuned` has its learning rate chosen among
+    `learning_rates` by validation, on a draw of images of its own (`tuning_seed`); the models that
+    stand beside it take the same one.
+    """
+
+    baseline: str
+    references: list[str]
+    learning_rates: Annotated[list[float], LEARNING_RATE]
+    tuned: dict[str, list[str]]
+    tuning_subset: str
+    tuning_seed: Annotated[int, SEED]
+    test_images: Annotated[int, COUNT]
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "gap.")
+        for name in ("references", "learning_rates", "tuned"):
+            _check(f"gap.{name}", bool(getattr(self, name)), "one or more", getattr(self, name))
+
+    def tuned_as(self, model: str) -> str:
+        """Return the model whose learning rate a model takes."""
+        for leader, others in self.tuned.items():
+            if model == leader or model in others:
+                return leader
+        raise UserError(f"gap.tuned: {model!r} is neither tuned nor beside one that is; add it")
+
+    def check(self, study: StudyConfig) -> None:
+        """Raise `UserError` for a name that the study does not train."""
+        for model in [self.baseline, *self.references, *self.tuned]:
+            if model not in study.models:
+                raise unknown("gap entry (not in study.models)", model, study.models)
+        for model in study.models:
+            self.tuned_as(model)
+        if self.tuning_subset not in study.subsets:
+            raise unknown("gap.tuning_subset", self.tuning_subset, study.subsets)
+        fresh = self.tuning_seed not in study.seeds
+        _check("gap.tuning_seed", fresh, "none of study.seeds", self.tuning_seed)
+
+
+@dataclass(frozen=True)
 class Settings:
     """How a comparison is made: everything here decides its numbers and enters its digest.
 
@@ -226,6 +269,7 @@ class Params:
     study: StudyConfig
     train: TrainConfig
     compare: CompareConfig
+    gap: GapConfig | None = None
 
     def __post_init__(self) -> None:
         for name in [*self.models, *self.subsets]:
@@ -250,6 +294,8 @@ class Params:
             config = self.train_config(model)
             for subset in self.study.subsets if model in self.study.models else ():
                 config.epochs_on(subset)
+        if self.gap:
+            self.gap.check(self.study)
 
     @property
     def variants(self) -> list[Variant]:

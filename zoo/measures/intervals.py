@@ -66,6 +66,38 @@ def mean_interval(values: NDArray) -> NDArray[np.float64]:
     return np.stack([mean, mean - half, mean + half])
 
 
+def ratio_of_means(above: NDArray[np.float64], below: NDArray[np.float64]) -> Estimate:
+    """Return the mean of `above` over the mean of `below`, pair by pair, with its 95 % interval.
+
+    Args:
+        above: (n,) values.
+        below: (n,) the values that they are a share of, in the same order.
+
+    Returns:
+        Ratio, lower end, upper end. Where the mean of `below` cannot be told from 0, any ratio is
+        possible and the ends are infinite; a single pair has no interval (NaN).
+
+    Source: Fieller 1954, "Some problems in interval estimation".
+
+    >>> ratio_of_means(np.array([1.0, 1.2, 0.8]), np.array([2.0, 2.2, 2.1]))[0].round(3)
+    0.476
+    """
+    if len(above) != len(below) or not len(above):
+        raise ValueError(f"expected as many values as divisors, got {len(above)} and {len(below)}")
+    n, top, bottom = len(above), float(np.mean(above)), float(np.mean(below))
+    ratio = top / bottom if bottom else math.nan
+    if n < 2:
+        return ratio, math.nan, math.nan
+    t2 = _student(n - 1, 0.975) ** 2
+    (top_var, both), (_, bottom_var) = np.cov(above, below) / n
+    # The ratios r for which the mean of `above - r below` is not told from 0.
+    a, b, c = bottom**2 - t2 * bottom_var, top * bottom - t2 * both, top**2 - t2 * top_var
+    if a <= 0:
+        return ratio, -math.inf, math.inf
+    half = math.sqrt(max(0.0, b * b - a * c))
+    return ratio, float((b - half) / a), float((b + half) / a)
+
+
 def wilson_interval(right: int, n: int) -> tuple[float, float]:
     """Return the 95 % interval of a share, `right` out of `n` (Wilson 1927).
 

@@ -1,0 +1,46 @@
+"""The gap study in the working folder: trains what is missing, one variant after another.
+
+    python -m pipelines.gap
+
+A study that was stopped continues. Table and figure in `summary` are written again after every
+model, so that they show what there is so far.
+"""
+
+from pathlib import Path
+
+from pipelines.paths import SUMMARY, stage
+from zoo.config import GapConfig
+from zoo.data.sources import load_source
+from zoo.errors import UserError
+from zoo.experiments.gap import Run, run_study
+from zoo.experiments.gap_summary import as_csv, as_markdown, draw, summarise
+from zoo.figures.saving import save_figure
+from zoo.files import user_path, write_text
+
+
+def write_summary(runs: list[Run], gap: GapConfig, source: str) -> None:
+    """Write what is known so far."""
+    rows = summarise(runs, gap)
+    write_text(SUMMARY / "gap.csv", as_csv(rows))
+    write_text(SUMMARY / "gap.md", as_markdown(rows, gap.test_images))
+    title = f"{source}: {gap.test_images:,} test images"
+    save_figure(draw(rows, baseline=gap.baseline, title=title), SUMMARY, "gap")
+
+
+if __name__ == "__main__":
+    with stage() as params:
+        if params.gap is None:
+            raise UserError("params.yaml has no section `gap`; studies/gap.yaml shows one")
+        data = params.data
+        source = load_source(data.source, user_path(data.root), seed=data.seed)
+        runs: list[Run] = []
+        for run in run_study(params, params.gap, source, Path()):
+            runs.append(run)
+            print(
+                f"{run.model}-{run.subset}-{run.seed}: test {run.test:.3f}, validation "
+                f"{run.validation:.3f}, rate {run.learning_rate:g}, {run.steps} steps, "
+                f"{run.seconds:.0f} s",
+                flush=True,
+            )
+            if run.seed == params.study.seeds[-1]:
+                write_summary(runs, params.gap, data.source)

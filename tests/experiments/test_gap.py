@@ -1,0 +1,160 @@
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from scipy import stats
+
+from zoo.config import load_params
+from zoo.data.sources import load_source
+from zoo.errors import UserError
+from zoo.experiments.gap import Run, run_study
+from zoo.experiments.gap_summary import as_csv, as_markdown, draw, summarise
+from zoo.measures.intervals import ratio_of_means
+
+STUDY = Path(__file__).parents[2] / "studies" / "gap.yaml"
+GAP = load_params(STUDY).gap
+
+
+def made(model, seed, test, *, images=500, validation=0.5):
+    return Run(model, f"n{images}", seed, images, 500, 0.001, 1000, test, validation, 1.0)
+
+
+def test_a_ratios_interval_is_what_a_t_test_does_not_reject():
+    rng = np.random.default_rng(0)
+    below = rng.normal(0.2, 0.02, 5)
+    above = 0.5 * below + rng.normal(0, 0.02, 5)
+    ratio, low, high = ratio_of_means(above, below)
+    assert ratio == pytest.approx(above.mean() / below.mean())
+    for end, inside in ((low, 1e-4), (high, -1e-4)):
+        assert stats.ttest_1samp(above - end * below, 0).pvalue == pytest.approx(0.05)
+        assert stats.ttest_1samp(above - (end + inside) * below, 0).pvalue > 0.05
+
+
+def test_a_ratio_to_what_may_be_zero_has_no_ends_and_one_pair_no_interval():
+    _, low, high = ratio_of_means(np.array([0.1, 0.2, 0.1]), np.array([0.1, -0.2, 0.15]))
+    assert (low, high) == (-math.inf, math.inf)
+    assert all(map(math.isnan, ratio_of_means(np.array([1.0]), np.array([2.0]))[1:]))
+    with pytest.raises(ValueError, match="expected as many values as divisors, got 2 and 1"):
+        ratio_of_means(np.ones(2), np.ones(1))
+
+
+def test_the_share_is_of_the_gap_to_the_cnn_that_validation_prefers():
+    runs = [
+        *(made("vit", seed, 0.30 + 0.01 * seed) for seed in range(3)),
+        *(made("cnn", seed, 0.60, validation=0.4) for seed in range(3)),
+        *(made("cnn-recipe", seed, 0.50 + 0.01 * seed, validation=0.6) for seed in range(3)),
+        *(made("vit-cct", seed, 0.40 + 0.01 * seed) for seed in range(2)),
+        made("vit-stem", 7, 0.99),  # a seed without the ends of the gap
+        made("vit", 0, 0.1, images=1000),  # no CNN yet
+    ]
+    rows = {row.model: row for row in summarise(runs, GAP)}
+    assert set(rows) == {"vit", "cnn", "cnn-recipe", "vit-cct"}
+    assert {row.reference for row in rows.values()} == {"cnn-recipe"}
+    assert rows["vit"].share == 0
+    assert rows["cnn-recipe"].share == pytest.approx(1)
+    assert rows["vit-cct"].share == pytest.approx(0.5)
+    assert rows["vit-cct"].seeds == 2
+    assert rows["vit"].gap == pytest.approx(0.2)
+    # The test images choose no reference: the other CNN has the better accuracy on them.
+    assert rows["cnn"].share > 1
+
+
+def test_the_table_names_what_has_no_interval():
+    one = summarise([made("vit", 0, 0.3), made("cnn", 0, 0.5), made("cnn-recipe", 0, 0.4)], GAP)
+    assert (
+        "| 500 | vit | 1 | 0.300 (no interval) | 0% (no interval) | 500 | 0.001 |"
+        in as_markdown(one, 2000)
+    )
+    assert as_csv(one).startswith("model,images,seeds,accuracy")
+    level = [made(m, s, 0.3 + 0.01 * s * (m == "cnn")) for m in ("vit", "cnn", "cnn-recipe")
+             for s in (-1, 0, 1)]  # fmt: skip
+    assert "(the gap is not clear)" in as_markdown(summarise(level, GAP), 2000)
+
+
+def test_the_figure_has_a_mark_for_each_change_and_size():
+    runs = [
+        made(model, seed, accuracy + 0.01 * seed, images=images)
+        for images in (500, 1000)
+        for seed in (0, 1)
+        for model, accuracy in (("vit", 0.3), ("cnn", 0.5), ("cnn-recipe", 0.4), ("vit-cct", 0.4))
+    ]
+    axis = draw(summarise(runs, GAP), baseline="vit", title="t").axes[0]
+    assert [t.get_text() for t in axis.get_yticklabels()] == ["cnn", "cnn-recipe", "vit-cct"]
+    marks = [c.lines[0].get_xdata() for c in axis.containers]
+    assert len(marks) == 2
+    np.testing.assert_allclose(marks[0], [1.0, 0.5, 0.5], atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def params(tmp_path_factory):
+    """The study of the repository on digits, tiny and with few models."""
+    content = yaml.safe_load(STUDY.read_text())
+    content["data"] |= {"source": "digits", "image_size": 16}
+    content["subsets"] = {"n500": 40}
+    content["models"] = {
+        "vit": {"arch": "vit", "kwargs": {"patch_size": 4, "embed_dim": 16, "depth": 1}},
+        "cnn": {"arch": "resnet18", "kwargs": {"channels": [8, 8, 8, 8]}},
+    }
+    content["study"] = {"models": ["vit", "cnn"], "subsets": ["n500"], "seeds": [0, 1]}
+    content["train"] |= {"steps": 3, "validate_steps": 3}
+    content["gap"] |= {"references": ["cnn"], "tuned": {"vit": [], "cnn": []}, "test_images": 50,
+                       "learning_rates": [0.001, 0.01]}  # fmt: skip
+    content["compare"] |= {"pairs": [["vit-n500", "cnn-n500"]]}
+    file = tmp_path_factory.mktemp("gap") / "params.yaml"
+    file.write_text(yaml.safe_dump(content))
+    return load_params(file)
+
+
+def test_each_seed_draws_its_own_images_and_a_study_continues(params, tmp_path):
+    digits = load_source("digits", Path())
+    runs = list(run_study(params, params.gap, digits, tmp_path))
+    assert [(r.model, r.seed) for r in runs] == [("vit", 0), ("vit", 1), ("cnn", 0), ("cnn", 1)]
+    assert {r.steps for r in runs} == {3}
+    infos = [
+        json.loads((tmp_path / "subsets" / seed / name / "subset.json").read_text())
+        for seed in ("0", "1", "100") for name in ("n500", "test")
+    ]  # fmt: skip
+    assert len({info["digest"] for info in infos if info["name"] == "n500"}) == 3
+    tested = [sorted(info["indices"]) for info in infos if info["name"] == "test"]
+    assert tested == [list(range(50))] * 3  # all that the test split was cut to
+    # The rate is the one of the better validation on the tuning seed.
+    for model in ("vit", "cnn"):
+        tried = {
+            rate: json.loads(
+                (tmp_path / f"tuning/{rate:g}/metrics/{model}-n500-100.json").read_text()
+            )["validation"]
+            for rate in (0.001, 0.01)
+        }
+        used = {r.learning_rate for r in runs if r.model == model}
+        assert used == {max(tried, key=lambda rate: tried[rate])}
+    # What is recorded is not trained again; what is not, is, with the same result.
+    (tmp_path / "metrics" / "vit-n500-1.json").unlink()
+    kept = (tmp_path / "models" / "cnn-n500-0" / "model.safetensors").stat().st_mtime_ns
+    again = list(run_study(params, params.gap, digits, tmp_path))
+    assert [dataclasses.replace(r, seconds=0) for r in again] == [
+        dataclasses.replace(r, seconds=0) for r in runs
+    ]
+    assert (tmp_path / "models" / "cnn-n500-0" / "model.safetensors").stat().st_mtime_ns == kept
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"baseline": "vitt"}, r"gap entry \(not in study.models\) 'vitt'; did you mean 'vit'"),
+        ({"tuned": {"vit": []}}, "gap.tuned: 'cnn' is neither tuned nor beside one that is"),
+        ({"tuning_seed": 0}, "gap.tuning_seed: expected none of study.seeds, got 0"),
+        ({"tuning_subset": "n50"}, "unknown gap.tuning_subset 'n50'"),
+        ({"learning_rates": []}, "gap.learning_rates: expected one or more"),
+        ({"learning_rates": [0]}, "gap.learning_rates.*: expected above 0"),
+    ],
+)
+def test_a_gap_that_the_study_does_not_have_is_named(tmp_path, changes, message):
+    content = yaml.safe_load(STUDY.read_text())
+    content["gap"] |= changes
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(UserError, match=message):
+        load_params(tmp_path / "params.yaml")

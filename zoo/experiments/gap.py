@@ -1,0 +1,115 @@
+"""The gap study: what closes the gap between a ViT and a CNN that learn from few images.
+
+Every variant is trained for the same number of steps. A seed decides a network's first weights,
+the order of its images and which images are drawn; all seeds share the test images, at which no
+choice looks. Learning rates are chosen by validation, with the same budget for all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from zoo.config import GapConfig, Params
+from zoo.data.build import build_subsets
+from zoo.data.sampling import balanced_order
+from zoo.data.sources import Source
+from zoo.files import read_json, write_json
+from zoo.mapping import from_mapping
+from zoo.training.variants import Variant, train_variant
+
+TEST_SEED = 0
+
+
+@dataclass(frozen=True)
+class Run:
+    """One trained variant: accuracies (0 to 1) after `steps` steps on `images` images."""
+
+    model: str
+    subset: str
+    seed: int
+    images: int
+    steps: int
+    learning_rate: float
+    parameters: int
+    test: float
+    validation: float
+    seconds: float
+
+
+def run_study(params: Params, gap: GapConfig, source: Source, folder: Path) -> Iterator[Run]:
+    """Train every variant that is not yet trained, and yield all of them in order.
+
+    Args:
+        params: `study` gives the variants, in the order in which they are trained.
+        gap: how learning rates are tuned.
+        source: the images.
+        folder: takes `subsets/<seed>`, `models`, `tuning` and `metrics`. A study that was killed
+            continues in it.
+
+    Raises:
+        UserError: the source has too few images, or a training diverged.
+    """
+    chosen = source.test.take(balanced_order(source.test.labels, TEST_SEED)[: gap.test_images])
+    source = dataclasses.replace(source, test=chosen)
+    for subset in params.study.subsets:
+        for model in params.study.models:
+            rate = _tuned_rate(params, gap, source, folder, gap.tuned_as(model))
+            for seed in params.study.seeds:
+                yield _train(params, source, folder, folder, Variant(model, subset, seed), rate)
+
+
+def _tuned_rate(params: Params, gap: GapConfig, source: Source, folder: Path, leader: str) -> float:
+    """Return the learning rate that is best by validation; of equal ones the first."""
+    variant = Variant(leader, gap.tuning_subset, gap.tuning_seed)
+    tried = {
+        rate: _train(params, source, folder, folder / "tuning" / f"{rate:g}", variant, rate)
+        for rate in gap.learning_rates
+    }
+    return max(tried, key=lambda rate: tried[rate].validation)
+
+
+def _train(
+    params: Params, source: Source, folder: Path, to: Path, variant: Variant, rate: float
+) -> Run:
+    record = to / "metrics" / f"{variant.key}.json"
+    if not record.is_file():
+        draw = folder / "subsets" / str(variant.seed)
+        if not (draw / "test").is_dir():  # the last one that is written
+            _draw_images(params, source, draw, variant.seed)
+        entry = params.models[variant.model]
+        entry = dataclasses.replace(entry, train=entry.train | {"learning_rate": rate})
+        metrics = train_variant(
+            dataclasses.replace(params, models=params.models | {variant.model: entry}),
+            variant,
+            subsets=draw,
+            folder=to / "models" / variant.key,
+            checkpoints=folder / "checkpoints",
+        )
+        run = Run(
+            model=variant.model,
+            subset=variant.subset,
+            seed=variant.seed,
+            images=read_json(draw / variant.subset / "subset.json")["count"],
+            steps=metrics["steps"],
+            learning_rate=rate,
+            parameters=metrics["parameters"],
+            test=metrics["test"]["accuracy"],
+            validation=metrics["validation"]["accuracy"],
+            seconds=metrics["seconds"],
+        )
+        write_json(record, dataclasses.asdict(run))
+    return from_mapping(Run, read_json(record), str(record))
+
+
+def _draw_images(params: Params, source: Source, folder: Path, seed: int) -> None:
+    build_subsets(
+        source,
+        {name: params.subsets[name] for name in params.study.subsets},
+        folder,
+        image_size=params.data.image_size,
+        validation=params.data.validation,
+        seed=seed,
+    )

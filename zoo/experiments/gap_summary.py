@@ -1,0 +1,168 @@
+"""The gap study's result: the share of the gap that each change closes, as table and figure."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from zoo.config import GapConfig
+from zoo.experiments.gap import Run
+from zoo.figures import style
+from zoo.files import csv_text
+from zoo.measures.intervals import mean_interval, ratio_of_means
+
+
+@dataclass(frozen=True)
+class Share:
+    """A model on `images` images over `seeds` seeds, and the share of the gap that it closes.
+
+    `accuracy` is the mean over seeds, with its 95 % interval. `share` is 0 for the baseline and 1
+    for the reference; its interval is over the seeds, pair by pair.
+    """
+
+    model: str
+    images: int
+    seeds: int
+    accuracy: float
+    accuracy_low: float
+    accuracy_high: float
+    share: float
+    share_low: float
+    share_high: float
+    reference: str
+    gap: float
+    learning_rate: float
+    steps: int
+    parameters: int
+
+
+def summarise(runs: Sequence[Run], gap: GapConfig) -> list[Share]:
+    """Return a row for each model and number of images that has a baseline and a reference.
+
+    Of the references, the one that counts at a number of images has the best mean validation
+    accuracy there. Seeds that lack one end of the gap are left out.
+    """
+    found: dict[int, dict[str, dict[int, Run]]] = {}
+    for run in runs:
+        found.setdefault(run.images, {}).setdefault(run.model, {})[run.seed] = run
+    rows = []
+    for images, models in sorted(found.items()):
+        ends = [name for name in (gap.baseline, *gap.references) if name in models]
+        if len(ends) < 2 or ends[0] != gap.baseline:
+            continue
+        common = set.intersection(*(set(models[name]) for name in ends))
+        if not common:
+            continue
+        reference = max(
+            ends[1:],
+            key=lambda name: statistics.mean(models[name][seed].validation for seed in common),
+        )
+        for model, by_seed in models.items():
+            if seeds := sorted(common & set(by_seed)):
+                rows.append(_share(models, model, seeds, gap.baseline, reference, images))
+    return rows
+
+
+def _share(
+    models: dict[str, dict[int, Run]],
+    model: str,
+    seeds: list[int],
+    baseline: str,
+    reference: str,
+    images: int,
+) -> Share:
+    own, base, best = (
+        np.array([models[name][seed].test for seed in seeds])
+        for name in (model, baseline, reference)
+    )
+    accuracy, low, high = mean_interval(own).tolist()
+    share, share_low, share_high = ratio_of_means(own - base, best - base)
+    first = models[model][seeds[0]]
+    return Share(
+        model=model,
+        images=images,
+        seeds=len(seeds),
+        accuracy=accuracy,
+        accuracy_low=low,
+        accuracy_high=high,
+        share=share,
+        share_low=share_low,
+        share_high=share_high,
+        reference=reference,
+        gap=float((best - base).mean()),
+        learning_rate=first.learning_rate,
+        steps=first.steps,
+        parameters=first.parameters,
+    )
+
+
+def as_csv(rows: Sequence[Share]) -> str:
+    """Return one line a row, with all its numbers."""
+    return csv_text([dataclasses.asdict(row) for row in rows])
+
+
+def as_markdown(rows: Sequence[Share], test_images: int) -> str:
+    """Return a table a person can read."""
+    lines = [
+        f"Accuracy on {test_images:,} test images, and the share of the gap closed: means over "
+        "seeds, with 95 % intervals.",
+        "",
+        "| images | model | seeds | accuracy | share of the gap closed | steps | learning rate |",
+        "|---:|---|---:|---:|---:|---:|---:|",
+    ]
+    for r in rows:
+        accuracy = _interval(r.accuracy, r.accuracy_low, r.accuracy_high, "{:.3f}")
+        share = _interval(r.share, r.share_low, r.share_high, "{:.0%}")
+        lines.append(
+            f"| {r.images:,} | {r.model} | {r.seeds} | {accuracy} | {share} | {r.steps:,} "
+            f"| {r.learning_rate:g} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _interval(value: float, low: float, high: float, form: str) -> str:
+    if math.isinf(low) or math.isinf(high):
+        return f"{form.format(value)} (the gap is not clear)"
+    if math.isnan(low):
+        return f"{form.format(value)} (no interval)"
+    return f"{form.format(value)} ({form.format(low)} to {form.format(high)})"
+
+
+def draw(rows: Sequence[Share], *, baseline: str, title: str) -> Figure:
+    """Draw the share of the gap closed by each change: a colour and a mark a number of images."""
+    models = [m for m in dict.fromkeys(row.model for row in rows) if m != baseline]
+    sizes = sorted({row.images for row in rows})
+    with style.styled():
+        figure = style.new_figure(width=5.6, height=1.1 + 0.3 * len(models))
+        axis = figure.subplots()
+        for i, images in enumerate(sizes):
+            own = [row for row in rows if row.images == images and row.model in models]
+            x = np.array([row.share for row in own])
+            # Of one seed, or of no clear gap, the mark alone is drawn.
+            ends = np.array([[r.share - r.share_low, r.share_high - r.share] for r in own]).T
+            ends[~np.isfinite(ends)] = 0
+            y = [models.index(row.model) + 0.5 * ((i + 0.5) / len(sizes) - 0.5) for row in own]
+            axis.errorbar(
+                x,
+                y,
+                xerr=ends,
+                fmt="osD^v"[i % 5],
+                markersize=4,
+                linewidth=1,
+                color=style.COLOURS[i % len(style.COLOURS)],
+                label=f"{images:,} images",
+            )
+        for place in (0, 1):
+            axis.axvline(place, color="0.6", linewidth=0.8, zorder=0)
+        axis.set_yticks(range(len(models)), models)
+        axis.invert_yaxis()
+        axis.set_xlabel(f"share of the gap closed (0: {baseline}, 1: the better CNN)")
+        axis.set_title(title, loc="left")
+        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=len(sizes))
+    return figure
