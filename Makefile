@@ -16,7 +16,7 @@ export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 unexport PYTHONHOME
 unexport PYTHONPATH
 
-.PHONY: setup repro test lint docs lock clean help
+.PHONY: setup repro study test lint docs lock clean help
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /  make \1 — /'
@@ -34,6 +34,9 @@ $(READY): requirements.lock pyproject.toml
 repro: $(READY)  ## build the subsets, train, register and compare (only what is out of date)
 	$(BIN)/dvc repro
 	@echo "Next: .venv/bin/zoo compare vit-small resnet18-small"
+
+study: $(READY)  ## run one of studies/ in studies/runs/NAME: make study NAME=digits [ROOT=IMAGES]
+	$(BIN)/python -m pipelines.study "$(NAME)" "$(ROOT)"
 
 test: $(READY)  ## run the test suite, a process a core
 	$(BIN)/pytest -n auto --dist loadfile

@@ -1,0 +1,109 @@
+"""The studies of `studies/`: complete, honest about what was measured, and runnable."""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import TINY_VIT
+from zoo.config import load_params
+from zoo.models.build import build
+
+ROOT = Path(__file__).parent.parent
+STUDIES = sorted((ROOT / "studies").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("study", STUDIES, ids=lambda path: path.stem)
+def test_a_study_is_complete_and_says_time_disk_and_result(study):
+    params = load_params(study)
+    for model in params.study.models:
+        entry = params.models[model]
+        build(entry.arch, classes=10, image_size=params.data.image_size, **entry.kwargs)
+        assert params.train_config(model).steps_on(params.study.subsets[0], 500) > 0
+    head = study.read_text().split("\ndata:")[0]
+    assert f"make study NAME={study.stem}" in head
+    for word in ("Time: ", "isk: ", "Result"):
+        assert word in head, word
+
+
+def test_the_default_study_is_the_shipped_params():
+    default, study = (
+        yaml.safe_load(path.read_text())
+        for path in (ROOT / "params.yaml", ROOT / "studies" / "digits.yaml")
+    )
+    assert study == default
+
+
+@pytest.fixture
+def home(tmp_path):
+    """A copy of the project with one tiny study on a folder of images."""
+    home = tmp_path / "home"
+    for part in ("zoo", "pipelines"):
+        shutil.copytree(ROOT / part, home / part, ignore=shutil.ignore_patterns("__pycache__"))
+    for part in ("dvc.yaml", "params.yaml", "Makefile"):
+        shutil.copyfile(ROOT / part, home / part)
+    content = yaml.safe_load((ROOT / "studies" / "digits.yaml").read_text())
+    content["subsets"] = {"small": 40}
+    content["models"] = {"vit": {"arch": "vit", "kwargs": TINY_VIT},
+                         "mixer": {"arch": "mixer", "kwargs": {"patch_size": 4, "embed_dim": 16,
+                                                               "num_blocks": 2}}}  # fmt: skip
+    content["study"] = {"models": ["vit", "mixer"], "subsets": ["small"], "seeds": [0]}
+    content["train"] |= {"epochs": 1, "threads": 1}
+    content["compare"] |= {"pairs": [["vit-small", "mixer-small"]], "images": 40, "batch_size": 20,
+                           "only": ["accuracy"]}  # fmt: skip
+    (home / "studies").mkdir()
+    (home / "studies" / "tiny.yaml").write_text(yaml.safe_dump(content))
+    # This environment, which `make` is not to set up again: it is newer than what it is made of.
+    (home / ".venv").symlink_to(ROOT / ".venv")
+    for name in ("requirements.lock", "pyproject.toml"):
+        (home / name).touch()
+        os.utime(home / name, (0, 0))
+    return home
+
+
+def make_study(home, *arguments):
+    inherited = {
+        k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "DVC_", "MAKE"))
+    }
+    return subprocess.run(
+        ["make", "study", *arguments], cwd=home, env=inherited, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (ROOT / ".venv" / "bin" / "dvc").exists(), reason="no .venv here")
+def test_a_study_runs_in_a_folder_of_its_own_and_continues(home):
+    before = (home / "params.yaml").read_bytes()
+    done = make_study(home, "NAME=tiny")
+    assert done.returncode == 0, done.stdout + done.stderr
+    folder = home / "studies" / "runs" / "tiny"
+    assert sorted(json.loads((folder / "registered.json").read_text())) == [
+        "mixer-small-0",
+        "vit-small-0",
+    ]
+    assert (folder / "comparisons" / "vit-small__mixer-small" / "report.html").is_file()
+    assert (folder / "mlflow.db").is_file()
+    assert not any((home / name).exists() for name in ("models", "mlflow.db", "data", "dvc.lock"))
+    assert (home / "params.yaml").read_bytes() == before
+    again = make_study(home, "NAME=tiny")
+    assert "Stage 'train@vit-small-0' didn't change, skipping" in again.stdout, again.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (ROOT / ".venv" / "bin" / "dvc").exists(), reason="no .venv here")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["NAME=tny"], "Error: unknown study 'tny'; did you mean 'tiny'?"),
+        (["NAME=tiny", "ROOT=/nowhere"], "Error: ROOT: expected a folder of images, found none at"),
+    ],
+)
+def test_a_study_that_cannot_begin_says_so(home, arguments, message):
+    done = make_study(home, *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
