@@ -85,8 +85,8 @@ def test_a_models_own_settings_override_the_common_ones():
         ({"train__label_smoothing": 1.5}, "train.label_smoothing: expected 0 to 1, got 1.5"),
         ({"train__label_smoothing": -0.1}, "train.label_smoothing: expected 0 to 1"),
         ({"models__vit__train": {"weight_decay": -1}}, "weight_decay: expected 0 to 1000, got -1"),
-        ({"models__a/b": {"arch": "vit"}}, "models, subsets: expected A-Z, .*, got 'a/b'"),
-        ({"subsets__..": 10}, r"models, subsets: expected A-Z, .*, got '\.\.'"),
+        ({"models__a/b": {"arch": "vit"}}, "models: expected at most 64 of A-Z, .*, got 'a/b'"),
+        ({"subsets__..": 10}, r"subsets: expected at most 64 of A-Z, .*, got '\.\.'"),
         ({"subsets__small": 0}, "subsets.small: expected 1 to 2147483647 images, got 0"),
         ({"subsets__small": "most"}, "subsets.small: expected 1 to .* or all, got 'most'"),
         ({"study__seeds": [0, 0]}, r"study.seeds: expected each of them once, got \[0, 0\]"),
@@ -266,3 +266,35 @@ def test_a_long_value_is_shown_without_its_middle(tmp_path):
     with pytest.raises(UserError, match=r"got str 'aaaa") as error:
         load_params(edited(tmp_path, data__validation="a" * 100_000))
     assert len(str(error.value)) < 200
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"study__name": "a.b"},
+            "study.name: expected at most 64 of A-Z, a-z, 0-9, _ -, got 'a.b'",
+        ),
+        ({"models__a.b": {"arch": "vit"}}, "models: expected at most 64 of .* got 'a.b'"),
+        ({"models__" + "x" * 65: {"arch": "vit"}}, "models: expected at most 64 of"),
+        ({"models__Vit": {"arch": "vit"}}, "'Vit-full' and 'vit-full' would share a folder"),
+        ({"subsets__Small": 50}, "'Small' and 'small' would share a folder"),
+        ({"subsets__Test": 50}, "'test' and 'Test' would share a folder"),
+        ({"models__vit-x": {"arch": "vit"}, "subsets__x-small": 9}, "'vit-x-small' and 'vit-x-s"),
+        ({"compare__pairs": [["vit-small", "vit-full"]] * 2}, "'vit-small__vit-full' and 'vit-"),
+    ],
+)
+def test_names_that_would_not_hold_are_refused(tmp_path, changes, message):
+    content = yaml.safe_load(PARAMS.read_text())
+    for key, value in changes.items():
+        section, _, name = key.partition("__")
+        content[section][name] = value
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(UserError, match=message):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_a_named_study_registers_its_models_under_its_name(tmp_path):
+    assert load_params(PARAMS).registered_names["vit-small"] == "vit-small"
+    params = load_params(edited(tmp_path, study__name="flowers"))
+    assert params.registered_names["mixer-full"] == "flowers.mixer-full"

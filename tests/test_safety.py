@@ -186,7 +186,7 @@ def test_every_name_is_text_on_the_card():
         kwargs={EVIL: EVIL}, source=f"{EVIL}|`[a](javascript:b)`", subset=EVIL, subset_count=1,
         environment={EVIL: EVIL, "torch": "a\n# b"},
     )  # fmt: skip
-    for card in (model_card(spec, EVIL), name_card(spec)):
+    for card in (model_card(spec, EVIL), name_card(spec, spec.name)):
         assert "<" not in card
         assert "&lt;script&gt;" in card
         # No markup that a name brought: what Markdown would read is escaped.

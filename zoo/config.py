@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -32,8 +32,12 @@ STEPS = Range(0, 100_000_000, "steps")
 BATCH = Range(1, 65_536, "images")
 COMPARED_BATCH = Range(4, 65_536, "images")  # the unbiased estimator of CKA needs four
 LEARNING_RATE = Range(0, 1000, above=True)
-# The registry's rule (zoo.registry.references); models and subsets become folders, too.
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+# The registry's rule (zoo.registry.references); models and subsets become folders, too, whose names
+# may not be longer than 255 characters. A dot in a key such as models.vit is DVC's next level.
+STUDY, MODEL, SUBSET = (
+    re.compile(rf"[A-Za-z0-9][A-Za-z0-9{others}-]{{0,63}}") for others in ("_", "_+", "._+")
+)
+FEW = "at most 64 of A-Z, a-z, 0-9,"
 # Arguments of a network that follow from the data, change its head, or read files or the network.
 RESERVED = {
     *("arch", "classes", "image_size", "img_size", "in_chans", "num_classes"),
@@ -134,14 +138,22 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class StudyConfig:
-    """What the pipeline trains: every model on every subset with every seed."""
+    """What the pipeline trains: every model on every subset with every seed.
+
+    `name` keeps studies on one server apart: `vit-small` of the study `flowers` is registered as
+    `flowers.vit-small`; without a name as `vit-small`.
+    """
 
     models: list[str]
     subsets: list[str]
     seeds: Annotated[list[int], SEED]
+    name: str = ""
 
     def __post_init__(self) -> None:
-        for name, values in vars(self).items():
+        if self.name:
+            _check("study.name", STUDY.fullmatch(self.name) is not None, f"{FEW} _ -", self.name)
+        for name in ("models", "subsets", "seeds"):
+            values = getattr(self, name)
             _check(f"study.{name}", bool(values), "one or more", values)
             _check(f"study.{name}", len(set(values)) == len(values), "each of them once", values)
         check_ranges(self, "study.")
@@ -272,8 +284,13 @@ class Params:
     gap: GapConfig | None = None
 
     def __post_init__(self) -> None:
-        for name in [*self.models, *self.subsets]:
-            _check("models, subsets", NAME.fullmatch(name) is not None, "A-Z, a-z, 0-9, ._+-", name)
+        for name in self.models:
+            _check("models", MODEL.fullmatch(name) is not None, f"{FEW} _ + -", name)
+        for name in self.subsets:
+            _check("subsets", SUBSET.fullmatch(name) is not None, f"{FEW} . _ + -", name)
+        _check_apart("subsets", ["validation", "test", *self.subsets])
+        _check_apart("models and subsets", [f"{m}-{s}" for m in self.models for s in self.subsets])
+        _check_apart("compare.pairs", ["__".join(pair) for pair in self.compare.pairs])
         check_ranges(self)
         for name, size in self.subsets.items():
             fit = size == "all" if isinstance(size, str) else True
@@ -302,6 +319,13 @@ class Params:
         """Every variant that the pipeline trains, in its order."""
         study = self.study
         return list(map(Variant._make, product(study.models, study.subsets, study.seeds)))
+
+    @property
+    def registered_names(self) -> dict[str, str]:
+        """Return the names in the registry of all that the study may train, by its own names."""
+        prefix = f"{self.study.name}." if self.study.name else ""
+        names = [f"{model}-{subset}" for model in self.models for subset in self.subsets]
+        return {name: f"{prefix}{name}" for name in names}
 
     def train_config(self, model: str) -> TrainConfig:
         """Return the training settings of one model: its own laid over the common ones."""
@@ -353,6 +377,18 @@ def load_params(path: Path) -> Params:
 def _check(where: str, holds: bool, expected: str, value: object) -> None:
     if not holds:
         raise UserError(f"{where}: expected {expected}, got {value!r}")
+
+
+def _check_apart(where: str, names: Sequence[str]) -> None:
+    """Raise `UserError` where two names are one on a disk that does not tell cases apart."""
+    seen: dict[str, str] = {}
+    for name in names:
+        if name.lower() in seen:
+            raise UserError(
+                f"{where}: {seen[name.lower()]!r} and {name!r} would share a folder: expected "
+                "names that differ by more than case; rename one"
+            )
+        seen[name.lower()] = name
 
 
 def _check_one_of(where: str, value: str, valid: tuple[str, ...]) -> None:

@@ -78,7 +78,7 @@ EVIL = "<script>alert(1)</script>|`**x**"
 )
 def test_what_comes_from_outside_shows_as_text(make_folder, known):
     spec = read_spec(make_folder(**known) / "spec.json")
-    for text in (model_card(spec, "f" * 64), name_card(spec)):
+    for text in (model_card(spec, "f" * 64), name_card(spec, spec.name)):
         table = text.split("```")[0]
         assert "<" not in table
         assert "**x" not in table
@@ -89,7 +89,7 @@ def test_what_comes_from_outside_shows_as_text(make_folder, known):
 def test_a_name_does_not_end_the_block_of_code(make_folder):
     spec = read_spec(make_folder(name="a```\n<b>") / "spec.json")
     assert "<b>" not in model_card(spec, "f" * 64)
-    assert 'zoo.load("NAME")' in name_card(spec)
+    assert 'zoo.load("NAME")' in name_card(spec, spec.name)
 
 
 def test_the_card_is_the_description_and_among_the_files(store, make_folder, test_split):
@@ -104,4 +104,4 @@ def test_the_card_is_the_description_and_among_the_files(store, make_folder, tes
 def test_cards_fit_mlflow_s_column(make_folder):
     spec = read_spec(make_folder(environment={"note": "x" * 9000}) / "spec.json")
     assert len(model_card(spec, "f" * 64)) <= LONGEST
-    assert "trained on **digits / small**" in name_card(spec)
+    assert "trained on **digits / small**" in name_card(spec, spec.name)

@@ -1,5 +1,6 @@
 """What is tried stands beside the study's models and changes nothing that a name means."""
 
+import dataclasses
 import shutil
 
 import pytest
@@ -11,7 +12,7 @@ from zoo.registry.aliases import set_alias
 from zoo.registry.listing import list_versions, newer_versions
 from zoo.registry.register import register, register_study
 from zoo.registry.removal import plan_removal
-from zoo.registry.resolve import resolve
+from zoo.registry.resolve import find_by_digest, resolve
 from zoo.registry.seeds import other_seeds
 
 
@@ -108,3 +109,34 @@ def test_seeds_of_an_experiment_are_no_seeds_of_the_study(store, study):
 
     assert second_seed("vit-small") == [2]
     assert second_seed("vit-small/3") == [4]
+
+
+def test_two_studies_on_one_server_keep_apart(store, root, study):
+    study(0.5)
+    before = meaning(store)
+    (root / "params.yaml").write_text(
+        PARAMS.replace("models: [vit]", "name: flowers, models: [vit]")
+    )
+    flowers = dataclasses.replace(store)  # as another process would open it
+    params = load_params(root / "params.yaml")
+    done = register_study(flowers, params, root / "models")
+    assert [(entry.name, entry.version) for entry in done] == [
+        ("flowers.vit-small", 1),
+        ("flowers.vit-small", 2),
+    ]
+    assert meaning(store) == before
+    found = resolve(flowers, "vit-small")
+    assert (found.name, found.version, found.label) == ("flowers.vit-small", 1, "vit-small")
+    assert resolve(flowers, "vit-small/2").name == "flowers.vit-small"
+    assert resolve(store, "flowers.vit-small/2").digest == resolve(flowers, "vit-small/2").digest
+    assert find_by_digest(flowers, "vit-small", found.digest).name == "flowers.vit-small"
+    with pytest.raises(UserError, match=r"flowers\.vit-small has no version 9"):
+        resolve(flowers, "vit-small/9")
+
+
+def test_names_of_models_that_are_hard_to_tell_apart_are_registered_as_they_are(store, make_folder):
+    names = ["a__b-small", "a-b__small", "A__b-small", "a+b-s.1", "x" * 200]
+    for name in names:
+        register(store, make_folder(name=name))
+    assert sorted({row.name for row in list_versions(store)}) == sorted(names)
+    assert [resolve(store, name).name for name in names] == names

@@ -47,13 +47,14 @@ def model_card(spec: ModelSpec, digest: str) -> str:
     return f"{title}| | |\n|---|---|\n{table}\n\n{_how_to_load(spec.name)}"[:LONGEST]
 
 
-def name_card(spec: ModelSpec) -> str:
+def name_card(spec: ModelSpec, name: str) -> str:
     """Return the description of a registered name, which all of its versions share."""
     data = f"{spec.source} / {spec.subset}" if spec.subset else spec.source or "data not known"
     return (
         f"**{cell(_short(spec.arch))}** trained on **{cell(_short(data))}**. Each seed or "
-        "training is a version; the alias `best` stands on the one with the highest validation "
-        f"accuracy.\n\n{_how_to_load(spec.name)}"
+        "training is a version; the alias `current` stands on the one that the name alone means, "
+        "`best` on the one with the highest validation accuracy.\n\n"
+        f"{_how_to_load(name)}"
     )[:LONGEST]
 
 

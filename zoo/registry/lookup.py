@@ -32,7 +32,7 @@ def look_up(store: Store, reference: Reference) -> Resolved:
         if reference.kind == "version":
             version = get_version(store, reference)
             named = reference.is_name or reference.alias == LATEST
-            label = version.name if named else f"{version.name}-v{version.version}"
+            label = reference.name if named else f"{reference.name}-v{version.version}"
             return _resolved(store, version, reference.text, label)
         model_id = reference.id if reference.kind == "logged" else _model_of_run(store, reference)
         return _logged(store, reference, model_id)
@@ -41,13 +41,14 @@ def look_up(store: Store, reference: Reference) -> Resolved:
 def look_up_digest(store: Store, name: str, digest: str) -> Resolved:
     """Find the version with a digest; `UserError` where the name has none."""
     with store.translate_mlflow_errors():
-        version = find_version(store, name, digest)
+        registered = store.registered_name(name)
+        version = find_version(store, registered, digest)
         if version is None:
             raise UserError(
-                f"{name}: no version with sha256 {digest[:12]} in {show_uri(store)}; run "
+                f"{registered}: no version with sha256 {digest[:12]} in {show_uri(store)}; run "
                 "`zoo register`"
             )
-        return _resolved(store, version, f"{name}/{version.version}", name)
+        return _resolved(store, version, f"{registered}/{version.version}", name)
 
 
 def find_version(store: Store, name: str, digest: str) -> ModelVersion | None:
@@ -90,7 +91,7 @@ def get_version(store: Store, reference: Reference) -> ModelVersion:
     A name alone means the version with the alias `current`; without one the latest that is no
     experiment.
     """
-    name, client = reference.name, store.client
+    name, client = store.registered_name(reference.name), store.client
     if (reference.version or 0) > LARGEST_VERSION:
         raise _not_there(store, reference)
     try:
@@ -112,7 +113,7 @@ def get_version(store: Store, reference: Reference) -> ModelVersion:
 
 
 def _not_there(store: Store, reference: Reference, tried: Sequence[ModelVersion] = ()) -> UserError:
-    name = reference.name
+    name = store.registered_name(reference.name)
     if tried:
         number = max(int(version.version) for version in tried)
         return UserError(

@@ -146,7 +146,7 @@ def register(
             not answer.
     """
     spec = read_spec(folder / SPEC)
-    name, digest = check_name(spec.name), model_digest(folder)
+    name, digest = check_name(store.registered_name(spec.name)), model_digest(folder)
     history = read_history(folder)
     if test_folder is not None and not _is_test_of(test_folder, folder):
         logger.warning(
@@ -167,7 +167,7 @@ def register(
             store_images(store, test_folder)
         if version is None:
             extra = {EXPERIMENT: experiment} if experiment else {}
-            version = _create(store, folder, spec, digest, history, test_folder, extra)
+            version = _create(store, folder, name, spec, digest, history, test_folder, extra)
         # Of a new version too: its model may have been logged before, and lost its files since.
         restored = not has_files(store, version)
         if restored:
@@ -193,6 +193,7 @@ def register(
 def _create(
     store: Store,
     folder: Path,
+    name: str,
     spec: ModelSpec,
     digest: str,
     history: History,
@@ -201,10 +202,10 @@ def _create(
 ) -> ModelVersion:
     from zoo.registry.pictures import log_learning_curve  # matplotlib, which most calls need not
 
-    client, name, tags = store.client, spec.name, model_tags(spec, digest)
+    client, tags = store.client, model_tags(spec, digest)
     run = find_run(store, spec, digest, history) or client.create_run(
         store.experiment_id(TRAIN),
-        run_name=variant_key(name, spec.seed),
+        run_name=variant_key(spec.name, spec.seed),
         tags={PLACE: store.place, **source_tags(store.root, "zoo register"), **tags},
     )
     run_id = run.info.run_id
@@ -220,7 +221,7 @@ def _create(
     model_id, artifacts = log_model(store, run, folder, spec, digest, test_folder)
     log_final(store, run_id, model_id, spec, history)
     client.set_terminated(run_id, FINISHED)
-    _ensure_name(store, spec)
+    _ensure_name(store, name, spec)
     version = client.create_model_version(
         name, artifacts, run_id, tags={**tags, **extra, MODEL_ID: model_id}, description=card,
         model_id=model_id,
@@ -244,12 +245,12 @@ def _params(spec: ModelSpec) -> dict[str, Any]:
     }
 
 
-def _ensure_name(store: Store, spec: ModelSpec) -> None:
+def _ensure_name(store: Store, name: str, spec: ModelSpec) -> None:
     try:
         store.client.create_registered_model(
-            spec.name,
+            name,
             {"zoo.arch": spec.arch, "zoo.subset": spec.subset or "none"},
-            name_card(spec),
+            name_card(spec, name),
         )
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":

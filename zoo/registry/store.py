@@ -9,12 +9,14 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from zoo.config import load_params
 from zoo.errors import UserError
 from zoo.files import find_root
 from zoo.registry.credentials import keep_credentials_home
@@ -51,6 +53,15 @@ class Store:
     def place(self) -> str:
         """A name for this project on this machine: whoever holds its lock owns what bears it."""
         return hashlib.sha256(f"{socket.gethostname()}:{self.root}".encode()).hexdigest()[:16]
+
+    def registered_name(self, name: str) -> str:
+        """Return the name in the registry of one of the study's models; any other name as it is."""
+        return self._study.get(name, name)
+
+    @cached_property
+    def _study(self) -> dict[str, str]:
+        params = self.root / "params.yaml"
+        return load_params(params).registered_names if params.is_file() else {}
 
     def experiment_id(self, name: str) -> str:
         """Return the id of an experiment, which is created where it does not exist."""
