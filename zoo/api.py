@@ -20,8 +20,8 @@ from zoo.config import Settings, from_mapping
 from zoo.data.subsets import content_digest
 from zoo.device import parse_device
 from zoo.errors import UserError, unknown
+from zoo.models.build import network_errors
 from zoo.models.files import LoadedModel, describe_module, digest_in_memory
-from zoo.models.pretrained import brief
 from zoo.models.spec import ModelSpec
 from zoo.progress import OnProgress, no_progress
 
@@ -191,15 +191,8 @@ def _whole_numbers(labels: ArrayLike) -> NDArray[np.int64]:
 def _check_outputs(model: LoadedModel) -> None:
     """Raise `UserError` unless a model takes an image and has an output for each named class."""
     names, side = model.spec.class_names, model.spec.image_size
-    try:
+    with network_errors(f"{model.name} does not take an image of {side} px"):
         outputs = model(np.zeros((1, side, side, 3), np.uint8)).shape[-1]
-    except UserError:
-        raise
-    except Exception as error:
-        # A network may raise anything.
-        raise UserError(
-            f"{model.name} does not take an image of {side} px ({brief(error)})"
-        ) from error
     if not names:
         return
     if outputs != len(names):

@@ -14,9 +14,9 @@ from typing import Annotated, Any, NamedTuple
 
 import yaml
 
-from zoo.errors import UserError, unknown
+from zoo.errors import UserError, shown, unknown
 from zoo.files import read_text
-from zoo.mapping import Range, check_ranges, from_mapping, parse_yaml
+from zoo.mapping import Range, check_ranges, from_mapping, numbers_in, parse_yaml
 
 SCHEDULES = ("cosine", "constant")
 OPTIMIZERS = ("adam", "adamw", "sgd")
@@ -30,7 +30,10 @@ COUNT = Range(1, 2**31 - 1, "images")
 EPOCHS = Range(1, 100_000)
 STEPS = Range(0, 100_000_000, "steps")
 BATCH = Range(1, 65_536, "images")
+COMPARED_COUNT = Range(4, COUNT.high, "images")
 COMPARED_BATCH = Range(4, 65_536, "images")  # the unbiased estimator of CKA needs four
+CLASSES = Range(0, 100_000)
+ARGUMENT, MOST_ARGUMENTS = Range(-100_000, 100_000), 1000  # numbers among a network's kwargs
 LEARNING_RATE = Range(0, 1000, above=True)
 # The registry's rule (zoo.registry.references); models and subsets become folders, too, whose names
 # may not be longer than 255 characters. A dot in a key such as models.vit is DVC's next level.
@@ -164,7 +167,7 @@ class CompareConfig:
     """What the pipeline compares, and how."""
 
     pairs: list[list[str]]
-    images: Annotated[int, Range(4, COUNT.high, "images")]
+    images: Annotated[int, COMPARED_COUNT]
     batch_size: Annotated[int, COMPARED_BATCH]
     layers: str = "blocks"
     only: list[str] = field(default_factory=list)
@@ -361,6 +364,9 @@ def check_kwargs(arch: str, kwargs: Mapping[str, Any]) -> None:
         json.dumps(kwargs, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise UserError(f"{arch}: expected kwargs that JSON can hold, got {error}") from None
+    for count, (where, number) in enumerate(numbers_in(kwargs, f"{arch}: kwargs")):
+        _check(where, number in ARGUMENT, str(ARGUMENT), number)
+        _check(where, count < MOST_ARGUMENTS, f"at most {MOST_ARGUMENTS} numbers", "more")
 
 
 def load_params(path: Path) -> Params:
@@ -376,7 +382,7 @@ def load_params(path: Path) -> Params:
 
 def _check(where: str, holds: bool, expected: str, value: object) -> None:
     if not holds:
-        raise UserError(f"{where}: expected {expected}, got {value!r}")
+        raise UserError(f"{where}: expected {expected}, got {shown(value)}")
 
 
 def _check_apart(where: str, names: Sequence[str]) -> None:

@@ -17,6 +17,7 @@ from types import TracebackType
 BAD_INPUT = 2
 INTERRUPTED = 130
 CONTINUE = "interrupted; run the same command again to continue"
+LONGEST, LONGEST_PART = 330, 120  # characters of an error of a library's, and of its lines
 LONGEST_LINE, LONGEST_VALUE = 900, 300  # characters of an error, and of what it quotes
 # What moves a terminal's cursor, colours it or reverses a line's direction, and what is no XML:
 # control characters other than tab and newline, bidirectional marks, lone surrogates.
@@ -99,6 +100,14 @@ def suggestion(name: object, valid: Iterable[str]) -> str:
         by_lower[lower] for lower in difflib.get_close_matches(given, by_lower, n=1)
     ]
     return f" did you mean {' or '.join(map(repr, near))}?" if near else ""
+
+
+def brief(error: Exception) -> str:
+    """Return what a library raised in one line: some list every layer of a network."""
+    lines = filter(None, (" ".join(line.split()) for line in str(error).splitlines()))
+    # Torch has a line of the keys that a file lacks, and one of those that it has instead.
+    text = " ".join(x if len(x) <= LONGEST_PART else f"{x[:LONGEST_PART]}…" for x in lines)
+    return f"{type(error).__name__}: {text[:LONGEST]}{'…' if len(text) > LONGEST else ''}"
 
 
 def counted(count: int, noun: str, plural: str = "") -> str:

@@ -117,20 +117,21 @@ def check_ranges(config: object, section: str = "") -> None:
     """
     for name, hint in typing.get_type_hints(type(config), include_extras=True).items():
         for limit in getattr(hint, "__metadata__", ()):
-            for where, number in _numbers(getattr(config, name), f"{section}{name}"):
+            for where, number in numbers_in(getattr(config, name), f"{section}{name}"):
                 if isinstance(limit, Range) and number not in limit:
                     raise UserError(f"{where}: expected {limit}, got {shown(number)}")
 
 
-def _numbers(value: object, where: str) -> Iterator[tuple[str, int | float]]:
+def numbers_in(value: object, where: str) -> Iterator[tuple[str, int | float]]:
+    """Yield every number of a value, of lists and mappings in it too, and where it stands."""
     if isinstance(value, int | float):
         yield where, value
     elif isinstance(value, Mapping):
         for key, item in value.items():
-            yield from _numbers(item, f"{where}.{key}")
+            yield from numbers_in(item, f"{where}.{key}")
     elif isinstance(value, list | tuple):
         for i, item in enumerate(value):
-            yield from _numbers(item, f"{where}[{i}]")
+            yield from numbers_in(item, f"{where}[{i}]")
 
 
 def from_mapping(kind: type[T], content: object, where: str) -> T:

@@ -265,3 +265,12 @@ def test_a_killed_process_resumes_to_the_same_weights(digits_folder, tmp_path):
     subprocess.run([*command, "whole"], check=True)
     first, second = (load_file(tmp_path / n / "model.safetensors") for n in ("killed", "whole"))
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_what_a_network_raises_in_training_alone_is_one_line(make_model, digits_folder):
+    config = replace(CONFIG, batch_size=13)  # of 40 images, the last batch has one
+    model = make_model("resnet18", image_size=16)
+    model.module.maxpool = torch.nn.MaxPool2d(2)
+    small = load_subset(digits_folder / "small")
+    with pytest.raises(UserError, match="cannot be trained on 1 images of 16 px .*more than 1 val"):
+        train(model.module, model.spec, small, small, config, steps=4, seed=0)

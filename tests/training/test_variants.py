@@ -135,9 +135,20 @@ def test_the_lock_is_held_until_the_checkpoint_is_gone(digits_folder, tmp_path, 
     assert not [path for path in (tmp_path / "checkpoints").iterdir() if path.is_dir()]
 
 
-def test_a_variant_that_cannot_be_built_leaves_nothing(digits_folder, tmp_path):
-    bad = replace(TINY, models={"vit": ModelConfig("vit", {"num_heads": 7})})
-    with pytest.raises(UserError, match="cannot build vit"):
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"num_heads": 7}, "^vit-small-3: cannot build vit at 16 px with .*num_heads"),
+        ({"patch_size": True}, "^vit-small-3: (cannot build vit|vit does not take an image of 16)"),
+        ({"patch_size": 64}, "^vit-small-3: (cannot build vit|vit does not take an image of 16)"),
+        ({"global_pool": ""}, r"^vit-small-3: vit: expected an output \(1, classes\)"),
+    ],
+)
+def test_a_variant_that_cannot_be_built_or_run_leaves_nothing(
+    digits_folder, tmp_path, kwargs, message
+):
+    bad = replace(TINY, models={"vit": ModelConfig("vit", TINY_VIT | kwargs)})
+    with pytest.raises(UserError, match=message):
         trained(digits_folder, tmp_path, params=bad)
     assert list(tmp_path.iterdir()) == []
 

@@ -110,9 +110,9 @@ def _expected(kind: click.ParamType) -> str:
     if not isinstance(kind, click.IntRange | click.FloatRange):
         return ""
     number = "a whole number" if isinstance(kind, click.IntRange) else "a number"
-    if kind.max is not None:
-        return f"{number} from {kind.min} to {kind.max}"
-    return f"{number} above {kind.min}" if kind.min_open else f"{number} of {kind.min} or more"
+    if kind.min_open:
+        return f"{number} above {kind.min}, at most {kind.max}"
+    return f"{number} from {kind.min} to {kind.max}"
 
 
 @click.group(

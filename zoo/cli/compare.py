@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from zoo.cli import options
-from zoo.config import POOLS, Settings
+from zoo.config import COMPARED_COUNT, POOLS, Settings
 
 SHOWN = 3  # newer versions that are named
 
@@ -24,7 +24,7 @@ SHOWN = 3  # newer versions that are named
 @click.option("--skip", default="", help="Leave these analyses out.")
 @click.option(
     "--images",
-    type=click.IntRange(min=4),
+    type=options.within(COMPARED_COUNT),
     help="How many images [default: all that travel with the models, at most 2,048; "
     "--data data/subsets/test takes the whole split].",
 )

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from zoo.cli import options
+from zoo.config import CLASSES, SIDE
 
 
 @click.command("import")
@@ -19,7 +20,7 @@ from zoo.cli import options
     help="A file of weights (.safetensors, .pth, .pt, .bin) instead of the published ones.",
 )
 @click.option(
-    "--image-size", type=click.IntRange(min=1), help="Pixels a side [default: as the source says]."
+    "--image-size", type=options.within(SIDE), help="Pixels a side [default: as the source says]."
 )
 @click.option("--classes", help="How many, or a file with one name per line; 0: no classifier.")
 @click.option("--mean", help="Per channel, for pixels from 0 to 1, such as 0.485,0.456,0.406.")
@@ -96,6 +97,8 @@ def _class_names(given: str | None) -> list[str] | None:
     if given is None:
         return None
     if given.isdecimal():
+        if len(given) > 9 or int(given) not in CLASSES:
+            raise UserError(f"--classes: expected {CLASSES}, got {given}")
         return numbered(int(given))
     if not Path(given).is_file():
         raise UserError(f"--classes: expected a number or a file of names; got {given!r}")

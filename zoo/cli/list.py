@@ -7,6 +7,7 @@ import gc
 import click
 
 from zoo.cli import options
+from zoo.config import COUNT
 
 COLUMNS = ("arch", "data", "seed", "parameters", "test accuracy")
 
@@ -17,7 +18,7 @@ COLUMNS = ("arch", "data", "seed", "parameters", "test accuracy")
     "--sort", default="", help="Sort by a field, numbers from the highest [default: by model]."
 )
 @click.option("--reverse", is_flag=True, help="Reverse the order.")
-@click.option("--limit", type=click.IntRange(min=1), help="Print at most so many.")
+@click.option("--limit", type=options.within(COUNT), help="Print at most so many.")
 @options.as_json
 def command(query: str, sort: str, reverse: bool, limit: int | None, as_json: bool) -> None:
     """List the registered models: every version, its aliases, data, seed and accuracy.

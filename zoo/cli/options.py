@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from zoo.config import check_layers
+from zoo.config import COMPARED_BATCH, SEED, check_layers
 from zoo.files import user_path
+from zoo.mapping import Range
 
 
 class UserPath(click.Path):
@@ -22,6 +23,11 @@ class UserPath(click.Path):
         return super().convert(user_path(value), param, ctx)
 
 
+def within(limit: Range) -> click.IntRange:
+    """Return the type of a whole number in a range."""
+    return click.IntRange(int(limit.low), int(limit.high))
+
+
 device = click.option(
     "--device", default="", help="cpu, cuda, cuda:1 [default: a GPU where there is one]."
 )
@@ -33,7 +39,7 @@ layers = click.option(
     help="blocks, all, or a regular expression.",
 )
 batch_size = click.option(
-    "--batch-size", type=click.IntRange(min=4), help="Images in a batch [default: 128]."
+    "--batch-size", type=within(COMPARED_BATCH), help="Images in a batch [default: 128]."
 )
-seed = click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
+seed = click.option("--seed", type=within(SEED), default=0, show_default=True)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zoo.cli import options
+from zoo.config import CLASSES
+from zoo.mapping import Range
 
 if TYPE_CHECKING:
     from zoo.models.files import LoadedModel
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 @click.argument("images", nargs=-1, required=True, type=options.UserPath())
 @click.option(
     "--top",
-    type=click.IntRange(min=1),
+    type=options.within(Range(1, CLASSES.high)),
     default=5,
     show_default=True,
     help="How many classes to name, most likely first.",

@@ -8,7 +8,9 @@ from typing import Any
 import click
 
 from zoo.cli import options
+from zoo.config import COUNT
 from zoo.folders import FolderKind
+from zoo.mapping import Range
 
 PROBE = FolderKind(
     "probe.json", ("model", "few_shot"), files=("probe.csv", "probe.png", "probe.svg")
@@ -27,7 +29,7 @@ PROBE = FolderKind(
 )
 @click.option(
     "--few-shot",
-    type=click.IntRange(min=2),
+    type=options.within(Range(2, COUNT.high)),
     default=10,
     show_default=True,
     help="Images per class in the few-shot probes.",

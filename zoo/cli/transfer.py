@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from zoo.cli import options
+from zoo.config import BATCH, COUNT, EPOCHS, LEARNING_RATE
 
 
 @click.command()
@@ -22,15 +23,15 @@ from zoo.cli import options
     "where data.source is the same, else data/raw].",
 )
 @click.option(
-    "--subset", type=click.IntRange(min=1), help="How many images to train on [default: all]."
+    "--subset", type=options.within(COUNT), help="How many images to train on [default: all]."
 )
-@click.option("--epochs", type=click.IntRange(min=1), default=10, show_default=True)
+@click.option("--epochs", type=options.within(EPOCHS), default=10, show_default=True)
 @click.option("--freeze", is_flag=True, help="Train only the new classifier.")
 @click.option("--name", help="Name of the new model [default: NAME-on-SOURCE].")
-@click.option("--batch-size", type=click.IntRange(min=1), default=50, show_default=True)
+@click.option("--batch-size", type=options.within(BATCH), default=50, show_default=True)
 @click.option(
     "--learning-rate",
-    type=click.FloatRange(min=0, min_open=True),
+    type=click.FloatRange(0, LEARNING_RATE.high, min_open=True),
     help="Adam's, with cosine decay [default: 0.0003; 0.01 with --freeze].",
 )
 @options.seed

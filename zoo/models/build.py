@@ -8,15 +8,23 @@ Imported models are timm's, torchvision's or built by a user's own factory.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import psutil
 import torch
 from torch import nn
+from torch.nn.modules.module import (
+    register_module_module_registration_hook,
+    register_module_parameter_registration_hook,
+)
+from torch.nn.parameter import is_lazy
 
 from zoo.config import check_kwargs
-from zoo.errors import UserError, unknown
+from zoo.errors import UserError, brief, shown, unknown
 from zoo.models.factories import call_factory, check_trusted, is_factory
+from zoo.models.modes import eval_mode
 from zoo.models.spec import NO_SKIP, ModelSpec
 from zoo.models.vit import cct, vit, vit_gap
 
@@ -24,6 +32,7 @@ from zoo.models.vit import cct, vit, vit_gap
 Factory = Callable[[int, int, dict[str, Any]], nn.Module]
 
 SMALL_IMAGE = 64
+MOST_PARTS = 20_000  # the deepest of timm's has a fifth of them
 
 
 def build(arch: str, *, classes: int, image_size: int, **kwargs: Any) -> nn.Module:
@@ -45,13 +54,70 @@ def build(arch: str, *, classes: int, image_size: int, **kwargs: Any) -> nn.Modu
         model = build(match["arch"], classes=classes, image_size=image_size, **kwargs)
         return _without_skips(model, int(match["block"]), arch)
     factory = _find(arch)
-    try:
+    what = f"cannot build {arch} at {image_size} px with {shown(kwargs)}"
+    with network_errors(what), _within_memory(arch):
         return factory(classes, image_size, kwargs)
+
+
+@contextmanager
+def network_errors(what: str) -> Iterator[None]:
+    """Turn whatever a network raises while it is built or run into a `UserError` of one line.
+
+    timm, torchvision and torch check arguments and inputs in many ways or not at all.
+    """
+    try:
+        yield
     except UserError:
         raise
-    except (TypeError, AssertionError, ValueError, RuntimeError) as error:
-        # timm checks its arguments in many ways; all of them are the caller's to mend.
-        raise UserError(f"cannot build {arch} at {image_size} px with {kwargs}: {error}") from None
+    except Exception as error:
+        raise UserError(f"{what} ({brief(error)})") from error
+
+
+def count_outputs(module: nn.Module, image_size: int, what: str) -> int:
+    """Run a network on an image, and return how many numbers it gives: its classes.
+
+    Raises:
+        UserError: it does not take such an image, or gives something else.
+    """
+    refused = network_errors(f"{what} does not take an image of {image_size} px")
+    with refused, torch.inference_mode(), eval_mode(module):
+        given = module(torch.zeros(1, 3, image_size, image_size))
+    if not isinstance(given, torch.Tensor) or given.ndim != 2 or len(given) != 1:
+        shape = tuple(given.shape) if isinstance(given, torch.Tensor) else type(given).__name__
+        raise UserError(f"{what}: expected an output (1, classes) of one image, got {shape}")
+    return given.shape[1]
+
+
+@contextmanager
+def _within_memory(arch: str) -> Iterator[None]:
+    """Stop building a network that has very many parts, or whose weights do not fit in memory."""
+    parts, weights = 0, 0
+    most = psutil.virtual_memory().total // 2  # training needs four times the weights
+
+    def on_part(*_: Any) -> None:
+        nonlocal parts
+        parts += 1
+        if parts > MOST_PARTS:
+            raise UserError(f"{arch}: expected a network of at most {MOST_PARTS:,} parts, got more")
+
+    def on_weights(_module: nn.Module, _name: str, given: torch.Tensor | None) -> None:
+        nonlocal weights
+        if given is None or given.is_meta or is_lazy(given):
+            return
+        weights += given.numel() * given.element_size()
+        if weights > most:
+            raise UserError(
+                f"{arch}: expected weights of at most {most / 2**30:.1f} GB, half of the memory "
+                "here, got more: ask for a smaller network"
+            )
+
+    with ExitStack() as stack:
+        for hook in (
+            register_module_module_registration_hook(on_part),
+            register_module_parameter_registration_hook(on_weights),
+        ):
+            stack.callback(hook.remove)
+        yield
 
 
 def check_arch(arch: str) -> None:

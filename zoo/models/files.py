@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +25,7 @@ from zoo.models.spec import SPEC, WEIGHTS, ModelSpec, model_digest, read_spec
 
 # What a stranger's spec may ask for; the largest of timm's own ask for less than half of it.
 LARGEST_IMAGE = 4096  # pixels a side
-LARGEST_NUMBER = 100_000
 LONGEST_NAME = 200  # characters
-MOST_ARGUMENTS = 1000
 MEND = "fetch or train it again (dvc pull, dvc repro, zoo pull)"
 LARGEST_HEADER = 16 << 20  # bytes; 100,000 tensors need less
 
@@ -152,19 +150,6 @@ def _check_modest(spec: ModelSpec, folder: Path) -> None:
         raise _too_much(folder, f"images of {resized:.3g} px", f"{LARGEST_IMAGE} px")
     if len(spec.arch) > LONGEST_NAME:
         raise _too_much(folder, f"arch of {len(spec.arch)} characters", str(LONGEST_NAME))
-    count = 0
-    waiting: list[Any] = [spec.kwargs]
-    while waiting:
-        value = waiting.pop()
-        count += 1
-        if isinstance(value, Mapping):
-            waiting += value.values()
-        elif isinstance(value, Sequence) and not isinstance(value, str):
-            waiting += value
-        elif isinstance(value, int | float) and not abs(value) <= LARGEST_NUMBER:
-            raise _too_much(folder, f"{value:.3g} in kwargs", f"{LARGEST_NUMBER}")
-        if count > MOST_ARGUMENTS:
-            raise _too_much(folder, "more kwargs", f"{MOST_ARGUMENTS}")
 
 
 def _too_much(folder: Path, asked: str, most: str) -> UserError:

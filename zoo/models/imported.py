@@ -14,15 +14,14 @@ import torch
 from torch import nn
 
 from zoo.config import check_kwargs
-from zoo.errors import UserError
+from zoo.errors import UserError, brief
 from zoo.files import read_json, sha256
 from zoo.models import factories
-from zoo.models.build import build, count_parameters
+from zoo.models.build import build, count_outputs, count_parameters
 from zoo.models.files import check_no_nan
 from zoo.models.pretrained import (
     FOLDER,
     TORCHVISION_KWARGS,
-    brief,
     check_names,
     create_timm,
     create_torchvision,
@@ -225,7 +224,7 @@ def _from_factory(
     if given.mean is None or given.std is None:
         notes.append("pixels are scaled to 0..1 alone where no --mean or --std is given")
     if given.class_names is None:
-        names = numbered(_outputs(module.eval(), size, source))
+        names = numbered(count_outputs(module, size, source))
     known = {"mean": [0.0] * 3, "std": [1.0] * 3} | given.fields() | {"class_names": list(names)}
     spec = ModelSpec(
         name=name,
@@ -251,19 +250,4 @@ def _digest(given: ImportOptions) -> dict[str, str]:
 
 def _check_outputs(imported: Imported, source: str) -> None:
     spec = imported.spec
-    check_names(spec.class_names, _outputs(imported.module, spec.image_size, source), source)
-
-
-def _outputs(module: nn.Module, image_size: int, what: str) -> int:
-    """Return how many numbers a network gives for an image; `UserError` where it gives others."""
-    try:
-        with torch.inference_mode():
-            given = module(torch.zeros(1, 3, image_size, image_size))
-    except Exception as error:
-        raise UserError(
-            f"{what} does not take an image of {image_size} px ({brief(error)})"
-        ) from None
-    if not isinstance(given, torch.Tensor) or given.ndim != 2 or len(given) != 1:
-        shape = tuple(given.shape) if isinstance(given, torch.Tensor) else type(given).__name__
-        raise UserError(f"{what}: expected an output (1, classes) of one image, got {shape}")
-    return given.shape[1]
+    check_names(spec.class_names, count_outputs(imported.module, spec.image_size, source), source)

@@ -12,14 +12,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from zoo.errors import UserError, counted, unknown
+from zoo.errors import UserError, brief, counted, unknown
 from zoo.files import read_json
 from zoo.models.build import count_parameters, nearest
 from zoo.models.files import LoadedModel
 from zoo.models.spec import INTERPOLATIONS, ModelSpec
 
 FOLDER = "local-dir:"
-LONGEST, LONGEST_PART = 330, 120  # characters of an error of somebody else's, and of its lines
 HUB = "https://huggingface.co/"
 # What torchvision's pretrained builders set beside the weights.
 TORCHVISION_KWARGS = {
@@ -223,14 +222,6 @@ def only_tensors() -> Iterator[None]:
             del os.environ[name]
         else:
             os.environ[name] = before
-
-
-def brief(error: Exception) -> str:
-    """Return what a library raised in one line: some list every layer of a network."""
-    lines = filter(None, (" ".join(line.split()) for line in str(error).splitlines()))
-    # Torch has a line of the keys that a file lacks, and one of those that it has instead.
-    text = " ".join(x if len(x) <= LONGEST_PART else f"{x[:LONGEST_PART]}…" for x in lines)
-    return f"{type(error).__name__}: {text[:LONGEST]}{'…' if len(text) > LONGEST else ''}"
 
 
 def numbered(count: int) -> list[str]:

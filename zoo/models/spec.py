@@ -7,12 +7,12 @@ import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from zoo.config import check_kwargs
+from zoo.config import SIDE, check_kwargs
 from zoo.errors import UserError, counted
 from zoo.files import read_json, sha256
-from zoo.mapping import from_mapping
+from zoo.mapping import Range, check_ranges, from_mapping
 
 WEIGHTS, SPEC = "model.safetensors", "spec.json"
 SPEC_KEYS = ("arch", "image_size", "class_names")  # by which a spec.json is known as zoo's
@@ -32,13 +32,13 @@ class ModelSpec:
 
     name: str
     arch: str
-    image_size: int
+    image_size: Annotated[int, Range(1, SIDE.high, "pixels")]
     class_names: list[str]
     mean: list[float]
     std: list[float]
     kwargs: dict[str, Any] = field(default_factory=dict)
     interpolation: str = "bicubic"
-    crop_fraction: float = 1.0
+    crop_fraction: Annotated[float, Range(0, 1, above=True)] = 1.0
     source: str = ""
     subset: str = ""
     subset_count: int = 0
@@ -64,11 +64,7 @@ class ModelSpec:
                 f"spec of {self.name!r}: expected interpolation in {INTERPOLATIONS}, "
                 f"got {self.interpolation!r}"
             )
-        if self.image_size < 1 or not 0 < self.crop_fraction <= 1:
-            raise UserError(
-                f"spec of {self.name!r}: expected image_size >= 1 and crop_fraction in (0, 1], "
-                f"got {self.image_size} and {self.crop_fraction}"
-            )
+        check_ranges(self, f"spec of {self.name!r}: ")
 
     def as_dict(self) -> dict[str, Any]:
         """Return the spec as plain JSON values."""

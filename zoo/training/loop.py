@@ -25,6 +25,7 @@ from zoo.config import TrainConfig
 from zoo.data.augment import Augmentation, random_crop_flip
 from zoo.data.subsets import Subset
 from zoo.errors import UserError
+from zoo.models.build import network_errors
 from zoo.models.modes import eval_mode
 from zoo.models.preprocess import preprocess
 from zoo.models.spec import ModelSpec
@@ -246,7 +247,8 @@ class _Run:
         x, labels = self.augmentation.change_input(x, labels, step)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(step)
-        with self.accelerator.autocast():
+        what = f"{self.spec.name} cannot be trained on {len(x)} images of {x.shape[-1]} px"
+        with network_errors(what), self.accelerator.autocast():
             logits = self.module(x).float()
         loss = functional.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
         self.optimizer.zero_grad()

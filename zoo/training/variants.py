@@ -21,7 +21,7 @@ from zoo.device import parse_device
 from zoo.errors import UserError
 from zoo.files import csv_text, write_text
 from zoo.folders import FolderKind, check_replaceable, remove_folder, replacing_folder
-from zoo.models.build import build, check_arch, count_parameters
+from zoo.models.build import build, check_arch, count_outputs, count_parameters
 from zoo.models.files import save_model
 from zoo.models.spec import SPEC, SPEC_KEYS, WEIGHTS, ModelSpec
 from zoo.progress import OnProgress, no_progress
@@ -141,9 +141,14 @@ def _untrained(
         params.models[variant.model],
         subset.info,
     )
-    module = build(
-        model.arch, classes=len(info.class_names), image_size=info.image_size, **model.kwargs
-    )
+    classes, size = len(info.class_names), info.image_size
+    try:
+        module = build(model.arch, classes=classes, image_size=size, **model.kwargs)
+        outputs = count_outputs(module, size, model.arch)
+    except UserError as error:
+        raise UserError(f"{variant.key}: {error}") from error
+    if outputs != classes:
+        raise UserError(f"{variant.key}: expected outputs for {classes} classes, got {outputs}")
     normalise = config.normalise
     spec = ModelSpec(
         name=variant.name,
