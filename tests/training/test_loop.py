@@ -272,5 +272,7 @@ def test_what_a_network_raises_in_training_alone_is_one_line(make_model, digits_
     model = make_model("resnet18", image_size=16)
     model.module.maxpool = torch.nn.MaxPool2d(2)
     small = load_subset(digits_folder / "small")
-    with pytest.raises(UserError, match="cannot be trained on 1 images of 16 px .*more than 1 val"):
+    with pytest.raises(
+        UserError, match=r"cannot be trained on 1 images of 16 px .*more than 1 val"
+    ):
         train(model.module, model.spec, small, small, config, steps=4, seed=0)
