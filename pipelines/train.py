@@ -9,6 +9,7 @@ from zoo.cli.progress import progress
 from zoo.config import Variant
 from zoo.errors import UserError
 from zoo.files import write_json
+from zoo.registry import load
 from zoo.registry.tracking import TrackingCallback
 from zoo.training.variants import train_variant
 
@@ -41,6 +42,7 @@ if __name__ == "__main__":
                 subsets=SUBSETS,
                 folder=MODELS / variant.key,
                 checkpoints=CHECKPOINTS,
+                load=load,
                 callbacks=callbacks,
                 on_progress=on_progress,
             )

@@ -129,14 +129,26 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """One architecture of the zoo: its name, its arguments and its own training settings."""
+    """One architecture of the zoo: its name, its arguments and its own training settings.
+
+    `start` is a model (a folder, or a registered one) whose weights training starts from, `teacher`
+    one whose answers or features it imitates (docs/variants.md). In both, `{subset}` and `{seed}`
+    stand for those of the variant.
+    """
 
     arch: str
     kwargs: dict[str, Any] = field(default_factory=dict)
     train: dict[str, Any] = field(default_factory=dict)
+    start: str = ""
+    teacher: str = ""
 
     def __post_init__(self) -> None:
         check_kwargs(self.arch, self.kwargs)
+
+    def ancestors(self) -> dict[str, str]:
+        """Return the other models that its training needs, by their role."""
+        roles = {"start": self.start, "teacher": self.teacher}
+        return {role: reference for role, reference in roles.items() if reference}
 
 
 @dataclass(frozen=True)
@@ -263,6 +275,14 @@ class Variant(NamedTuple):
     def key(self) -> str:
         """Return the name with the seed."""
         return variant_key(self.name, self.seed)
+
+    def fill(self, reference: str) -> str:
+        """Return a reference to a model with this variant's subset and seed in their places.
+
+        >>> Variant("vit", "small", 3).fill("models/resnet18-{subset}-{seed}")
+        'models/resnet18-small-3'
+        """
+        return reference.replace("{subset}", self.subset).replace("{seed}", str(self.seed))
 
 
 def variant_key(name: str, seed: int) -> str:

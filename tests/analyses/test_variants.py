@@ -13,9 +13,10 @@ from zoo.study.attention_layers import reads_class_token
 def test_a_changed_vit_is_a_vit_with_its_grid(name, digit_images):
     subject = study_of([make(name)], digit_images[0]).subjects[0]
     pooled = CHANGES[name][0] == "cct" or name == "sequence"
+    prefix = {"distilled": 2}.get(name, 0 if pooled else 1)
     grid = subject.grid
     assert subject.family == "vit"
-    assert (grid.num_prefix_tokens, grid.width, grid.patch) == (0 if pooled else 1, 4, 4.0)
+    assert (grid.num_prefix_tokens, grid.width, grid.patch) == (prefix, 4, 4.0)
     assert reads_class_token(subject) == (not pooled)
     assert subject.trace.attention == ("blocks.0.attn", "blocks.1.attn")
     assert subject.trace.of_role("block") == ("blocks.0", "blocks.1")

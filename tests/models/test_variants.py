@@ -26,6 +26,7 @@ CHANGES = {
     "mimetic": ("vit", {"init": "mimetic"}),
     "sequence": ("vit", {"global_pool": "sequence"}),
     "cct": ("cct", {}),
+    "distilled": ("vit-distilled", {}),
     "all": ("cct", {"attention": "local", "init": "mimetic"}),
 }
 
@@ -70,7 +71,7 @@ def test_changes_add_the_parameters_that_the_page_says():
         key, value = change.replace("<i>", "1").split(": ")
         arch, kwargs = (value, {}) if key == "arch" else ("vit", {key: value})
         found[change] = count(arch, **(base | kwargs)) - count("vit", **base)
-    assert len(found) == 9
+    assert len(found) == 10
     assert found == {change: int(said.replace(",", "")) for change, said in rows}
 
 

@@ -58,6 +58,7 @@ def command(reference: str, as_json: bool) -> None:
         **{f"origin {name}": value for name, value in spec.origin.items()},
         **{name.replace("/", " "): f"{value:.4f}" for name, value in spec.metrics.items()},
         **{name.replace("_", " "): value for name, value in spec.training.items()},
+        **{name.replace("_", " "): value for name, value in spec.lineage.items()},
         **spec.environment,
         "digest": model.digest,
         "page": link,

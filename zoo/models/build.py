@@ -26,7 +26,7 @@ from zoo.errors import UserError, brief, shown, unknown
 from zoo.models.factories import call_factory, check_trusted, is_factory
 from zoo.models.modes import eval_mode
 from zoo.models.spec import NO_SKIP, ModelSpec
-from zoo.models.vit import cct, vit, vit_gap
+from zoo.models.vit import cct, vit, vit_distilled, vit_gap
 
 # Of the number of classes, the image's size and the network's own arguments.
 Factory = Callable[[int, int, dict[str, Any]], nn.Module]
@@ -233,6 +233,7 @@ def nearest(name: str, known: Sequence[str]) -> list[str]:
 ARCHITECTURES: dict[str, Factory] = {
     "vit": vit,
     "vit-gap": vit_gap,
+    "vit-distilled": vit_distilled,
     "cct": cct,
     "resnet18": _resnet18,
     "mixer": _mixer,

@@ -27,7 +27,8 @@ class ModelSpec:
     `mean` and `std` are a channel's, for pixels scaled to 0..1. `crop_fraction` is the side of
     the centre crop over the side of the resized image (1.0: nothing is cropped away). `origin`
     says where an imported model is from: `source`, and where known `url`, `licence`,
-    `weights_sha256`, `package` and its `version`.
+    `weights_sha256`, `package` and its `version`. `lineage` names the models that its training
+    started from (`start`) and learnt from (`teacher`), each with the digest of its files.
     """
 
     name: str
@@ -51,6 +52,7 @@ class ModelSpec:
     training: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
     origin: dict[str, str] = field(default_factory=dict)
+    lineage: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_kwargs(self.arch, self.kwargs)

@@ -21,8 +21,9 @@ def vit(classes: int, image_size: int, kwargs: Mapping[str, Any]) -> nn.Module:
         classes: outputs of the classifier.
         image_size: pixels a side of the square input.
         kwargs: timm's, laid over the paper's sizes, and `stem` (`patches`, `convolutions`,
-            `tokenizer`, `shifted`), `attention` (`plain`, `local`), `init` (`timm`, `mimetic`);
-            `global_pool` may also be `sequence`.
+            `tokenizer`, `shifted`), `attention` (`plain`, `local`), `init` (`timm`, `mimetic`),
+            `distilled` (a second token and classifier, for a teacher's answers); `global_pool`
+            may also be `sequence`.
 
     Raises:
         UserError: there is no stem, attention or init of such a name.
@@ -48,6 +49,7 @@ def vit(classes: int, image_size: int, kwargs: Mapping[str, Any]) -> nn.Module:
         "stem": "patches",
         "attention": "plain",
         "init": "timm",
+        "distilled": False,
     }
     given = sizes | dict(kwargs)
     given["embed_layer"] = _choose("stem", given.pop("stem"), STEMS)
@@ -58,7 +60,9 @@ def vit(classes: int, image_size: int, kwargs: Mapping[str, Any]) -> nn.Module:
     if by_sequence:
         given |= {"global_pool": "", "class_token": False}
     fixed = {"num_classes": classes, "img_size": image_size}
-    model: Any = timm.create_model("vit_small_patch16_224", **(given | fixed))
+    distilled = given.pop("distilled")
+    name = "deit_small_distilled_patch16_224" if distilled else "vit_small_patch16_224"
+    model: Any = timm.create_model(name, **(given | fixed))
     if init:
         init(model)
     if by_sequence:
@@ -71,6 +75,11 @@ def vit_gap(classes: int, image_size: int, kwargs: Mapping[str, Any]) -> nn.Modu
     """Build the same ViT pooled by the mean of its tokens, with no class token."""
     pooling = {"class_token": False, "global_pool": "avg", "fc_norm": False}
     return vit(classes, image_size, {**pooling, **kwargs})
+
+
+def vit_distilled(classes: int, image_size: int, kwargs: Mapping[str, Any]) -> nn.Module:
+    """Build the same ViT with DeiT's distillation token (Touvron et al. 2021, 2012.12877)."""
+    return vit(classes, image_size, {"distilled": True, **kwargs})
 
 
 def cct(classes: int, image_size: int, kwargs: Mapping[str, Any]) -> nn.Module:

@@ -35,6 +35,7 @@ def model_card(spec: ModelSpec, digest: str) -> str:
         *_origin(spec),
         ("trained on", _data(spec)),
         ("training", describe_training(spec) or "not known"),
+        *((role.replace("_", " "), value) for role, value in spec.lineage.items()),
         ("training accuracy", _accuracy(spec, "train", "")),
         ("test accuracy", _accuracy(spec, "test", tested)),
         ("validation accuracy", _accuracy(spec, "validation", "")),

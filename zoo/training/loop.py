@@ -26,6 +26,7 @@ from zoo.data.augment import Augmentation, random_crop_flip
 from zoo.data.subsets import Subset
 from zoo.errors import UserError
 from zoo.models.build import network_errors
+from zoo.models.files import LoadedModel
 from zoo.models.modes import eval_mode
 from zoo.models.preprocess import preprocess
 from zoo.models.spec import ModelSpec
@@ -39,6 +40,7 @@ from zoo.training.checkpoint import (
     restore_optimizer,
     save_checkpoint,
 )
+from zoo.training.distillation import end_objective, make_objective
 from zoo.training.hardware import accelerator_for, environment
 from zoo.training.recipe import learning_rate_at, make_optimizer, warmup_steps
 
@@ -78,6 +80,7 @@ def train(
     *,
     steps: int,
     seed: int,
+    teacher: LoadedModel | None = None,
     device: str = "",
     checkpoints: Path | None = None,
     checkpoint_seconds: float = 10.0,
@@ -94,6 +97,7 @@ def train(
         config: optimizer, schedule, augmentation, precision, threads.
         steps: of the optimizer; the last pass over the subset ends where they do.
         seed: of order, augmentation and dropout.
+        teacher: a trained network to imitate; see `zoo.training.distillation`.
         device: as `zoo.device.parse_device` returns it; a GPU where there is one for none.
         checkpoints: folder of the checkpoint; it must belong to this run alone.
         checkpoint_seconds: a finished epoch is saved when the last save is older than this.
@@ -101,12 +105,13 @@ def train(
         on_progress: is told of every step.
 
     Raises:
-        UserError: the loss is no longer finite, or the checkpoint is damaged.
+        UserError: the loss is no longer finite, the checkpoint is damaged, or the teacher cannot
+            teach this network.
     """
     if not len(subset):
         raise UserError("expected images to train on, got an empty subset")
     with accelerator_for(config, device) as accelerator:
-        run = _Run(module, spec, subset, config, steps, seed, accelerator)
+        run = _Run(module, spec, subset, config, steps, seed, accelerator, teacher)
         progress = run.restore(checkpoints) if checkpoints else Progress()
         for callback in callbacks:
             callback.on_start(progress.state)
@@ -128,6 +133,7 @@ def train(
             for callback in callbacks:
                 callback.on_end(ok)
         run.module.load_state_dict(run.kept())
+        end_objective(run.module)
         where = environment(accelerator)
     seconds = sum(row["seconds"] for row in progress.epochs)
     return Trained(run.module.eval(), progress.epochs, progress.steps, where, seconds)
@@ -167,6 +173,7 @@ class _Run:
         steps: int,
         seed: int,
         accelerator: Accelerator,
+        teacher: LoadedModel | None,
     ) -> None:
         self.spec, self.subset, self.config, self.seed = spec, subset, config, seed
         self.accelerator, self.steps = accelerator, steps
@@ -179,6 +186,7 @@ class _Run:
             image_size=subset.info.image_size,
             seed=seed,
         )
+        self.objective = make_objective(teacher, module, spec, accelerator.device)
         # Not prepared by Accelerate: it would validate in the precision of training, too.
         self.module = module.to(accelerator.device)
         self.average = ModelEmaV3(module, config.ema, use_warmup=True) if config.ema else None
@@ -249,8 +257,13 @@ class _Run:
             group["lr"] = self.learning_rate(step)
         what = f"{self.spec.name} cannot be trained on {len(x)} images of {x.shape[-1]} px"
         with network_errors(what), self.accelerator.autocast():
-            logits = self.module(x).float()
-        loss = functional.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
+            logits, loss = self.objective(
+                self.module,
+                x,
+                lambda logits: functional.cross_entropy(
+                    logits.float(), labels, label_smoothing=config.label_smoothing
+                ),
+            )
         self.optimizer.zero_grad()
         self.accelerator.backward(loss)
         if config.clip_norm:

@@ -6,10 +6,11 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -22,8 +23,9 @@ from zoo.errors import UserError
 from zoo.files import csv_text, write_text
 from zoo.folders import FolderKind, check_replaceable, remove_folder, replacing_folder
 from zoo.models.build import build, check_arch, count_outputs, count_parameters
-from zoo.models.files import save_model
+from zoo.models.files import LoadedModel, load_model, save_model
 from zoo.models.spec import SPEC, SPEC_KEYS, WEIGHTS, ModelSpec
+from zoo.models.start import start_from
 from zoo.progress import OnProgress, no_progress
 from zoo.training.checkpoint import CHECKPOINT
 from zoo.training.hardware import use_bf16
@@ -40,6 +42,11 @@ CODE = ("config.py", "data", "mapping.py", "models", "training")
 logger = logging.getLogger(__name__)
 
 
+def load_folder(reference: str) -> LoadedModel:
+    """Load a model that lies in a folder."""
+    return load_model(Path(reference))
+
+
 def train_variant(
     params: Params,
     variant: Variant,
@@ -47,6 +54,7 @@ def train_variant(
     subsets: Path,
     folder: Path,
     checkpoints: Path,
+    load: Callable[[str], LoadedModel] = load_folder,
     callbacks: Callable[[str, dict[str, Any]], Sequence[Callback]] = lambda *_: (),
     on_progress: OnProgress = no_progress,
 ) -> dict[str, Any]:
@@ -58,6 +66,7 @@ def train_variant(
         subsets: folder with the subsets and the held-out splits.
         folder: is replaced by the trained model, complete or not at all.
         checkpoints: a run that was killed continues from its own folder in it.
+        load: loads the model that a reference of the params stands for.
         callbacks: given the digest of the inputs and the run's settings, returns the listeners.
         on_progress: is told of every step.
 
@@ -76,16 +85,18 @@ def train_variant(
     for part in (subset, validation, test):
         verify_subset(part)
     steps = config.steps_on(variant.subset, len(subset))
-    inputs = input_digest(params, variant, subset, validation)
+    named = params.models[variant.model].ancestors()
+    ancestors = {role: load(variant.fill(reference)) for role, reference in named.items()}
+    inputs = input_digest(params, variant, subset, validation, ancestors)
     # The same seed must give the same network whatever ran before in this process.
     torch.manual_seed(variant.seed)
-    spec, module = _untrained(params, variant, subset, test)
+    spec, module = _untrained(params, variant, subset, test, ancestors)
     own = checkpoints / inputs
     checkpoints.mkdir(parents=True, exist_ok=True)
     try:
         # The lock lies beside the folder: in it, it would be removed after another process took it.
         with FileLock(checkpoints / f"{inputs}.lock", timeout=LOCK_SECONDS):
-            settings = describe_run(config, steps, len(subset))
+            settings = describe_run(config, steps, len(subset)) | named
             trained = train(
                 module,
                 spec,
@@ -94,6 +105,7 @@ def train_variant(
                 config,
                 steps=steps,
                 seed=variant.seed,
+                teacher=ancestors.get("teacher"),
                 checkpoints=own,
                 callbacks=callbacks(inputs, settings),
                 on_progress=on_progress,
@@ -108,7 +120,13 @@ def train_variant(
     return metrics
 
 
-def input_digest(params: Params, variant: Variant, subset: Subset, validation: Subset) -> str:
+def input_digest(
+    params: Params,
+    variant: Variant,
+    subset: Subset,
+    validation: Subset,
+    ancestors: Mapping[str, LoadedModel] = MappingProxyType({}),
+) -> str:
     """Return a digest of all that decides the weights: a checkpoint belongs to it alone."""
     root = Path(__file__).parents[1]
     code = hashlib.sha256()
@@ -129,12 +147,23 @@ def input_digest(params: Params, variant: Variant, subset: Subset, validation: S
         "bf16": use_bf16(config.precision),
         "device": parse_device(""),
         "code": code.hexdigest(),
+        "ancestors": _lineage(ancestors),
     }
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
 
+def _lineage(ancestors: Mapping[str, LoadedModel]) -> dict[str, str]:
+    """Say which models took part in a training, and by their digests which weights they had."""
+    known = {role: model.uri for role, model in ancestors.items()}
+    return known | {f"{role}_sha256": model.digest for role, model in ancestors.items()}
+
+
 def _untrained(
-    params: Params, variant: Variant, subset: Subset, test: Subset
+    params: Params,
+    variant: Variant,
+    subset: Subset,
+    test: Subset,
+    ancestors: Mapping[str, LoadedModel],
 ) -> tuple[ModelSpec, torch.nn.Module]:
     config, model, info = (
         params.train_config(variant.model),
@@ -149,16 +178,22 @@ def _untrained(
         raise UserError(f"{variant.key}: {error}") from error
     if outputs != classes:
         raise UserError(f"{variant.key}: expected outputs for {classes} classes, got {outputs}")
-    normalise = config.normalise
+    # A subset of one colour has no deviation to divide by.
+    mean, std = info.mean, [max(s, 1e-3) for s in info.std]
+    if not config.normalise:
+        mean, std = [0.0] * 3, [1.0] * 3
+    if "start" in ancestors:
+        start = ancestors["start"]
+        start_from(module, start)
+        mean, std = start.spec.mean, start.spec.std  # its weights expect pixels of this scale
     spec = ModelSpec(
         name=variant.name,
         arch=model.arch,
         kwargs=model.kwargs,
         image_size=info.image_size,
         class_names=info.class_names,
-        # A subset of one colour has no deviation to divide by.
-        mean=info.mean if normalise else [0.0] * 3,
-        std=[max(s, 1e-3) for s in info.std] if normalise else [1.0] * 3,
+        mean=mean,
+        std=std,
         source=info.source,
         subset=variant.subset,
         subset_count=info.count,
@@ -167,6 +202,7 @@ def _untrained(
         test_count=test.info.count,
         seed=variant.seed,
         parameters=count_parameters(module),
+        lineage=_lineage(ancestors),
     )
     return spec, module
 
