@@ -79,7 +79,7 @@ class Cut(nn.Module):
         (nn.Conv2d(3, 4, 4, 4), 4, 1, Grid(1, 4, 4, 4.0)),
         # As many tokens as a square has, though not all of them are patches.
         (nn.Conv2d(3, 4, 4, 4), 4, 9, Grid(9, 4, 4, 4.0)),
-        (nn.Conv2d(3, 4, (2, 4), (2, 4)), 4, 0, None),
+        (nn.Conv2d(3, 4, (2, 4), (2, 4)), 4, 0, Grid(0, 8, 4, 4.0)),
         (Cut(4, 4), 48, 1, Grid(1, 4, 4, 4.0)),
         (Cut(2, 4), 24, 0, None),
         (Cut(4, 4), 48, 13, None),

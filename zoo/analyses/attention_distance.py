@@ -54,7 +54,9 @@ LOOKS: dict[str, tuple[dict[str, Any], ...]] = {
 }
 
 
-def patch_distances(grid_height: int, grid_width: int, patch: float) -> torch.Tensor:
+def patch_distances(
+    grid_height: int, grid_width: int, patch: float | tuple[float, float]
+) -> torch.Tensor:
     """Return the distances in pixels between patch centres, (patches, patches), row by row.
 
     >>> patch_distances(1, 3, 4.0)[0].tolist()
@@ -65,7 +67,8 @@ def patch_distances(grid_height: int, grid_width: int, patch: float) -> torch.Te
         torch.arange(grid_width, dtype=torch.float64),
         indexing="ij",
     )
-    centres = torch.stack([rows.flatten(), columns.flatten()], dim=1) * patch
+    centres = torch.stack([rows.flatten(), columns.flatten()], dim=1)
+    centres *= torch.tensor(patch, dtype=torch.float64)
     return torch.linalg.vector_norm(centres[:, None] - centres[None, :], dim=-1)
 
 
@@ -73,7 +76,7 @@ def attention_distance(
     weights: torch.Tensor,
     grid_height: int,
     grid_width: int,
-    patch: float,
+    patch: float | tuple[float, float],
     prefix: int = 0,
     *,
     renormalise: bool = True,
@@ -85,7 +88,7 @@ def attention_distance(
             distribution over keys.
         grid_height: patches from top to bottom.
         grid_width: patches from left to right.
-        patch: side of a patch in pixels of the model's input.
+        patch: side of a patch in pixels of the model's input, or its height and width.
         prefix: class and register tokens before the patches; their rows and columns are dropped.
         renormalise: whether what a query gives to the patches is made to sum to 1; otherwise a
             head that attends to the class token counts as local.
@@ -118,7 +121,9 @@ def attention_distance(
     return sums.mean(dim=-1)
 
 
-def uniform_distance(grid_height: int, grid_width: int, patch: float) -> float:
+def uniform_distance(
+    grid_height: int, grid_width: int, patch: float | tuple[float, float]
+) -> float:
     """Return the distance in pixels of attention spread evenly over the patches.
 
     >>> uniform_distance(1, 2, 4.0)  # half of it stays, half goes 4 pixels
@@ -148,7 +153,7 @@ class DistanceSum:
         """Add the weights (n, heads, T, T) of a batch of images."""
         grid = self.grid
         each = attention_distance(
-            weights, grid.height, grid.width, grid.patch, grid.num_prefix_tokens
+            weights, grid.height, grid.width, grid.patch_sides, grid.num_prefix_tokens
         )
         values = each.double().cpu().numpy()
         defined = np.isfinite(values)
@@ -186,7 +191,7 @@ class _Distances(Accumulator):
         for s, model in self.models.items():
             name, grid = model.name, model.grid
             distances = np.stack([total.mean() for total in self.sums[s].values()])
-            uniform = uniform_distance(grid.height, grid.width, grid.patch)
+            uniform = uniform_distance(grid.height, grid.width, grid.patch_sides)
             dims = (f"layer[{name}]", f"head[{name}]")
             arrays[f"distance/{name}"] = Array(distances, dims, "pixels")
             arrays[f"uniform/{name}"] = Array(np.array(uniform), (), "pixels")

@@ -25,13 +25,19 @@ MOST_PREFIX = 8  # class, distillation and register tokens, where their number i
 class Grid:
     """How a token sequence lies over the image: `num_prefix_tokens` (CLS, registers) come first.
 
-    `patch` is the side of a token's patch in pixels of the model's input.
+    `patch` is the side of a token's patch in pixels of the model's input, the longer one of two.
     """
 
     num_prefix_tokens: int
     height: int
     width: int
     patch: float
+
+    @property
+    def patch_sides(self) -> tuple[float, float]:
+        """Height and width of a patch in pixels; the input that all of them fill is square."""
+        size = self.patch * min(self.height, self.width)
+        return size / self.height, size / self.width
 
 
 @dataclass(frozen=True)
@@ -109,28 +115,29 @@ def _is_inside(name: str, blocks: Sequence[str]) -> bool:
 def token_grid(model: LoadedModel, layers: Trace) -> Grid | None:
     """Find how the tokens of a model's blocks lie over the image; None where they do not.
 
-    How many tokens come before the patches is known of timm's networks. Of others, the patches
-    are counted where they are cut: in the maps that the stem hands on. Without such maps, tokens
-    are taken for a square with few others before it, if its patches fill the image.
+    timm's networks state their grid, or how many tokens come before a square one. Of others, the
+    patches are counted where they are cut: in the maps that the stem hands on. Without such maps,
+    tokens are taken for a square with few others before it, if its patches fill the image.
     """
     shapes = [layer.shape for layer in layers if layer.role == "block" and len(layer.shape) == 2]
     if not shapes:
         return None
     tokens, size = shapes[0][0], model.spec.image_size
     known = getattr(model.module, "num_prefix_tokens", None)
-    if known is not None:
+    stated = getattr(getattr(model.module, "patch_embed", None), "grid_size", None)
+    if stated and tokens - math.prod(stated) in (0, known):
+        (height, width), fits = stated, True
+    elif known is not None:
         # A class token that joins late (CaiT) is not among the tokens of the first block.
         fitting = [n for n in (int(known), 0) if math.isqrt(max(0, tokens - n)) ** 2 == tokens - n]
         height = width = math.isqrt(tokens - fitting[0]) if fitting else 0
         fits = height > 0
     elif places := _stem_places(layers, tokens):
-        height, width = places
-        # Inputs are square: a grid that is not has patches whose sides differ.
-        fits = height == width
+        (height, width), fits = places, True
     else:
         height = width = math.isqrt(tokens)
         fits = tokens - height * width <= MOST_PREFIX and size % height == 0
-    return Grid(tokens - height * width, height, width, size / height) if fits else None
+    return Grid(tokens - height * width, height, width, size / min(height, width)) if fits else None
 
 
 def _stem_places(layers: Trace, tokens: int) -> tuple[int, int] | None:
