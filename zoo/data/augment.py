@@ -111,9 +111,16 @@ def _policy(name: str, mean: Sequence[float], image_size: int) -> Policy:
     from timm.data.auto_augment import auto_augment_transform, rand_augment_transform
 
     make = rand_augment_transform if name.startswith("rand") else auto_augment_transform
-    colour = tuple(round(255 * channel) for channel in mean)
+    options = {
+        "translate_const": int(0.45 * image_size),
+        "img_mean": tuple(round(255 * channel) for channel in mean),
+        # At 10, and in the policies refused here, timm keeps 0 bits of a channel; Pillow raises.
+        "magnitude_max": 9.99,
+    }
     try:
-        return make(name, {"translate_const": int(0.45 * image_size), "img_mean": colour})
+        if name == "v0" or (make is rand_augment_transform and "-inc1" not in name):
+            raise ValueError("v0r and rand-...-inc1 are the ones to use")
+        return make(name, options)
     except (AssertionError, KeyError, ValueError) as error:
         raise UserError(
             "train.augment: expected a policy of timm, such as rand-m9-mstd0.5-inc1 "
