@@ -32,3 +32,12 @@ def test_a_closed_output_is_no_defect(project, closed):
         assert done.returncode == status, done.stderr
         assert "Traceback" not in done.stderr
         assert not (done.stdout and status), "what is said on stderr went to stdout"
+
+
+def test_nobody_answers_where_the_input_is_closed(project):
+    code = "import click; from zoo.cli import _mend_streams; _mend_streams(); click.confirm('?')"
+    done = subprocess.run(
+        ["sh", "-c", '"$0" -c "$1" <&-', sys.executable, code],
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stderr.strip().endswith("Abort"), done.stderr

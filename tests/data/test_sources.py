@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import os
 import pickle
 import struct
 import tarfile
@@ -13,7 +14,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from zoo.data.sampling import stratified_split
-from zoo.data.sources import load_source
+from zoo.data.sources import find_images, load_source
 from zoo.errors import UserError
 
 RANDOM = np.random.RandomState(0)
@@ -115,6 +116,19 @@ def test_a_lone_image_folder_is_split_with_every_class_in_both_parts(tmp_path):
     source = load_source("imagefolder", tmp_path, seed=1)
     assert source.test.labels.tolist() == [0, 1]
     assert source.train.labels.tolist() == [0] * 3 + [1] * 3
+
+
+def test_a_pipe_among_images_is_left_out_and_a_name_of_another_encoding_is_told(tmp_path):
+    write_folder(tmp_path, ".", ["a", "b"])
+    os.mkfifo(tmp_path / "a" / "pipe.png")
+    assert len(find_images(tmp_path / "a")) == 4
+    odd = os.fsdecode(b"caf\xe9.png")
+    (tmp_path / "a" / "0.png").rename(tmp_path / "a" / odd)
+    with pytest.raises(UserError, match=r"a: expected names in UTF-8, got 'caf\\udce9.png': ren"):
+        load_source("imagefolder", tmp_path)
+    (tmp_path / "b").rename(tmp_path / os.fsdecode(b"caf\xe9"))
+    with pytest.raises(UserError, match=r"expected names in UTF-8, got 'caf\\udce9': rename"):
+        load_source("imagefolder", tmp_path)
 
 
 def test_bad_image_folders_are_named(tmp_path):

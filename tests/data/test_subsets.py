@@ -111,6 +111,22 @@ def test_a_full_disk_is_an_error_before_any_image_is_written(tmp_path, monkeypat
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("file", ["images.npy", "labels.npy"])
+def test_a_flipped_bit_of_an_array_is_named(tmp_path, file):
+    build(tmp_path, {"small": 20})
+    path = tmp_path / "small" / file
+    whole, refused = path.read_bytes(), 0
+    for i in range(128):  # NumPy's header
+        for flip in (0x01, 0x20, 0x80):
+            path.write_bytes(whole[:i] + bytes([whole[i] ^ flip]) + whole[i + 1 :])
+            try:
+                verify_subset(load_subset(tmp_path / "small"))
+            except UserError as error:
+                refused += 1
+                assert len(str(error)) < 1000  # noqa: PT017
+    assert refused > 200  # others change a blank of the header, and no number
+
+
 @pytest.mark.parametrize("file", ["images.npy", "labels.npy", "subset.json"])
 def test_damaged_subset_files_are_named(tmp_path, file):
     build(tmp_path, {"small": 20})

@@ -13,6 +13,7 @@ import pytest
 import requests
 from mlflow.entities import LoggedModelStatus
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 from sqlalchemy.exc import OperationalError
 
 from zoo.data.subsets import load_subset
@@ -271,3 +272,14 @@ def test_credentials_stand_in_no_error_and_no_printed_store(root, monkeypatch):
     assert raised.value.__suppress_context__
     for secret in ("cr%40et", "pass-word-2", "a:b"):
         assert secret not in str(raised.value)
+
+
+def test_a_full_disk_of_the_database_is_told_as_one(tmp_path):
+    cause = OperationalError("INSERT", {}, sqlite3.OperationalError("database or disk is full"))
+    wrapped = MlflowException(str(cause), error_code=TEMPORARILY_UNAVAILABLE)
+    for error in (cause, wrapped):
+        with (
+            pytest.raises(UserError, match=r"^disk full \(sqlite:///.*\): free some space there"),
+            translate_mlflow_errors(f"sqlite:///{tmp_path}/mlflow.db"),
+        ):
+            raise error

@@ -153,6 +153,8 @@ def main() -> None:
 
 def _mend_streams() -> None:
     """Let no command fail on a sign that the output cannot show, or print a control character."""
+    if sys.stdin is None:  # as after `zoo rm NAME <&-`: nobody answers
+        sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # as after `zoo list >&-`

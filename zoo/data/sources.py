@@ -6,7 +6,7 @@ that no large dataset is ever held in memory by zoo itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,6 +104,7 @@ def _imagefolder(root: Path, seed: int) -> Source:
 
 def _class_folders(root: Path) -> tuple[str, ...]:
     names = tuple(sorted(p.name for p in root.iterdir() if p.is_dir() and _is_shown(p.name)))
+    _check_utf8(names, root)
     if len(names) < 2:
         raise UserError(f"{root}: expected a folder for each of two or more classes, got {names}")
     return names
@@ -133,6 +134,13 @@ def _is_shown(name: str) -> bool:
     return not name.startswith(".") and name != "__MACOSX"
 
 
+def _check_utf8(names: Iterable[str], folder: Path) -> None:
+    """Raise `UserError` for a name in another encoding, which no report or JSON could hold."""
+    for name in names:
+        if name != name.encode(errors="replace").decode():
+            raise UserError(f"{folder}: expected names in UTF-8, got {name!a}: rename it")
+
+
 def _folder_split(root: Path, class_names: Sequence[str]) -> Split:
     files: list[Path] = []
     labels: list[int] = []
@@ -158,8 +166,11 @@ def find_images(path: Path) -> list[Path]:
     found = sorted(
         p
         for p in path.rglob("*")
-        if p.suffix.lower() in IMAGE_SUFFIXES and all(map(_is_shown, p.relative_to(path).parts))
+        if p.suffix.lower() in IMAGE_SUFFIXES
+        and all(map(_is_shown, p.relative_to(path).parts))
+        and p.is_file()  # not a pipe, which would be waited for
     )
+    _check_utf8((p.name for p in found), path)
     if not found:
         raise UserError(f"{path}: no images; expected {', '.join(IMAGE_SUFFIXES)}")
     return found

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.errors import UserError
+from zoo.errors import UserError, brief
 from zoo.files import read_json
 from zoo.folders import FolderKind
 from zoo.mapping import from_mapping
@@ -66,7 +66,7 @@ def load_subset(folder: Path) -> Subset:
     if images.shape != expected or labels.shape != expected[:1]:
         raise UserError(
             f"{folder} is damaged: expected images {expected}, got {images.shape} "
-            f"and {labels.shape[0]} labels; build it again with: dvc repro --force subset"
+            f"and labels {labels.shape}; build it again with: dvc repro --force subset"
         )
     return Subset(images, labels, info)
 
@@ -97,9 +97,12 @@ def _open_array(path: Path, dtype: type) -> NDArray[Any]:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise UserError(f"no file {path}; build it with: dvc repro subset") from None
-    except (ValueError, EOFError) as error:
+    except OSError:
+        raise
+    except Exception as error:
+        # NumPy reads the header as Python: a flipped bit in it can raise anything.
         raise UserError(
-            f"{path} is damaged ({error}); build it again with: dvc repro --force subset"
+            f"{path} is damaged ({brief(error)}); build it again with: dvc repro --force subset"
         ) from None
     if array.dtype != dtype:
         raise UserError(f"{path}: expected {np.dtype(dtype)}, got {array.dtype}")

@@ -10,6 +10,10 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 import requests
+from mlflow.environment_variables import (
+    MLFLOW_HTTP_REQUEST_MAX_RETRIES,
+    MLFLOW_HTTP_REQUEST_TIMEOUT,
+)
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -20,14 +24,17 @@ AWAY = ("TEMPORARILY_UNAVAILABLE",)
 REFUSED = ("UNAUTHENTICATED", "PERMISSION_DENIED")
 BROKEN = (requests.ConnectionError, requests.Timeout, requests.exceptions.RetryError)
 UNWRITABLE = re.compile("unable to open database file|attempt to write a readonly database")
+FULL = re.compile("database or disk is full|No space left on device")
 LONGEST = 300
 LOCAL = ("file", "sqlite")
 SECRETS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 
 T = TypeVar("T")
 
-# urllib3 announces every retry; the one line at the end says it all.
+# urllib3 announces every retry, and MLflow prints the traceback of what its database raised; the
+# one line at the end says it all.
 logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
 def redact(uri: str) -> str:
@@ -97,14 +104,16 @@ def _cause(error: BaseException) -> BaseException | None:
 
 def _explain(error: Exception, uri: str) -> str:
     shown, code = redact(uri), getattr(error, "error_code", "")
+    if FULL.search(str(error)):
+        return f"disk full ({shown}): free some space there and run the same command again"
     if isinstance(_cause(error), requests.exceptions.RetryError):
         return (
             f"the tracking server {shown} fails on its side, try after try: look into its log, "
             "and run the same command again"
         )
     if is_unreachable(error):
-        tries = 1 + int(os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"])
-        seconds = os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"]
+        tries = 1 + MLFLOW_HTTP_REQUEST_MAX_RETRIES.get()
+        seconds = MLFLOW_HTTP_REQUEST_TIMEOUT.get()
         return (
             f"no answer from the tracking server {shown} ({tries} tries of {seconds} s at most): "
             "start it, or correct MLFLOW_TRACKING_URI, and run the same command again"
