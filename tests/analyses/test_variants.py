@@ -28,5 +28,3 @@ def test_what_applies_to_the_plain_vit_applies_to_all_of_them(digit_images, make
     plain = zoo.compare([make_model("vit")], *digit_images, settings=settings)
     changed = zoo.compare([make(name) for name in CHANGES], *digit_images, settings=settings)
     assert set(plain.results) <= set(changed.results)
-    for name in CHANGES:
-        assert 0 < changed.metrics[f"attention-distance/{name}/lowest_layer_mean"] < 16

@@ -30,6 +30,15 @@ def test_what_is_not_known_is_said_to_be_so(make_folder):
     assert "| trained on | not known |" in card
 
 
+def test_the_card_names_the_models_that_it_learnt_from(make_folder):
+    lineage = {"teacher": "models/resnet18-small-0", "teacher_sha256": "a" * 64, "<b>": "c"}
+    card = model_card(read_spec(make_folder(lineage=lineage) / "spec.json"), "f" * 64)
+    assert "| teacher | models/resnet18-small-0 |" in card
+    assert f"| sha256 of the teacher | {'a' * 64} |" in card
+    assert "<b>" not in card
+    assert "started from" not in card
+
+
 def test_the_card_says_how_it_was_trained(make_folder):
     training = {"epochs": 20, "batch_size": 30, "optimizer": "adam", "learning_rate": 0.0003}
     folder = make_folder(training=training | {"flip": True}, metrics={"train/accuracy": 0.75})

@@ -17,6 +17,12 @@ ORIGIN = {
     "licence": "licence",
     "weights_sha256": "sha256 of the weights' file",
 }
+LINEAGE = {
+    "start": "started from",
+    "start_sha256": "sha256 of what it started from",
+    "teacher": "teacher",
+    "teacher_sha256": "sha256 of the teacher",
+}
 
 
 def model_card(spec: ModelSpec, digest: str) -> str:
@@ -35,7 +41,7 @@ def model_card(spec: ModelSpec, digest: str) -> str:
         *_origin(spec),
         ("trained on", _data(spec)),
         ("training", describe_training(spec) or "not known"),
-        *((role.replace("_", " "), value) for role, value in spec.lineage.items()),
+        *((title, spec.lineage[key]) for key, title in LINEAGE.items() if key in spec.lineage),
         ("training accuracy", _accuracy(spec, "train", "")),
         ("test accuracy", _accuracy(spec, "test", tested)),
         ("validation accuracy", _accuracy(spec, "validation", "")),
