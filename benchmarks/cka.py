@@ -31,6 +31,7 @@ from zoo.measures.linear_cka import centred_gram, cka_from_hsic, pairwise_hsic
 from zoo.models.build import build
 from zoo.models.files import LoadedModel, describe_module
 from zoo.models.preprocess import preprocess
+from zoo.study.results import select
 
 BATCH = 128
 
@@ -64,7 +65,8 @@ def forward(both: list[LoadedModel], images: np.ndarray) -> None:
 def compare(both: list[LoadedModel], images: np.ndarray, pattern: str) -> np.ndarray:
     settings = Settings(batch_size=BATCH, layers=pattern, references=False)
     found = compare_models(both, images, only=["cka"], settings=settings)
-    return found.results["cka"].arrays[f"cka/{both[0].name}__{both[1].name}"].values
+    values: np.ndarray = select(found.results["cka"].data["cka"], *(m.name for m in both)).values
+    return values
 
 
 def peer(both: list[LoadedModel], images: np.ndarray, pattern: str) -> Callable[[], None] | None:

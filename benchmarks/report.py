@@ -78,7 +78,7 @@ def main() -> None:
     analysed = time.perf_counter() - began
     print(
         f"{date.today()}, torch {torch.__version__}, {torch.get_num_threads()} threads: "
-        f"{len(comparison.results)} analyses of {options.images} images in {analysed:.1f} s"
+        f"{len(comparison.results.results)} analyses of {options.images} images in {analysed:.1f} s"
     )
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "report" / PAGE

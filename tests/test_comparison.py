@@ -5,9 +5,16 @@ import json
 
 import numpy as np
 import pytest
+import xarray as xr
 
 import zoo
-from zoo.comparison import Comparison, comparison_digest, file_name
+from zoo.comparison import (
+    Comparison,
+    comparison_digest,
+    file_name,
+    open_results,
+    redraw,
+)
 from zoo.config import Settings
 from zoo.errors import UserError
 
@@ -36,24 +43,100 @@ def compared(digits_folder):
 
 def test_the_python_way_needs_no_pipeline_and_no_server(compared):
     assert isinstance(compared, Comparison)
-    assert set(compared.results) == set(ONLY)
-    assert 0 < compared.metrics["cka/a__<b>/mean"] <= 1
-    assert len(compared.digest) == 64
+    assert set(compared.results.results) == set(ONLY)
+    assert 0 < compared.results.results["cka"].metric("mean_all_pairs", "a", "<b>") <= 1
+    assert len(compared.report()["digest"]) == 64
 
 
-def test_the_folder_holds_page_report_arrays_and_figures(compared, tmp_path):
+def test_the_folder_holds_page_report_results_and_figures(compared, tmp_path):
     report = compared.save(tmp_path / "out")
     assert json.loads((tmp_path / "out" / "report.json").read_text()) == report
+    names = {p.name for p in (tmp_path / "out").iterdir()}
+    assert names == {"report.html", "report.json", "results.nc", "figures"}
     for entry in report["analyses"]:
-        result = compared.results[entry["name"]]
-        with np.load(tmp_path / "out" / entry["arrays"], allow_pickle=False) as arrays:
-            assert set(arrays) == set(result.arrays) == set(entry["dims"])
-        for name in entry["figures"]:
-            assert (tmp_path / "out" / "figures" / f"{name}.png").stat().st_size > 1000
-            assert (tmp_path / "out" / "figures" / f"{name}.svg").is_file()
+        assert {figure["file"] for figure in entry["figures"]} == set(compared.plot(entry["name"]))
+        for figure in entry["figures"]:
+            assert (tmp_path / "out" / "figures" / f"{figure['file']}.png").stat().st_size > 1000
+            assert (tmp_path / "out" / "figures" / f"{figure['file']}.svg").is_file()
     page = (tmp_path / "out" / "report.html").read_text()
     assert "<b>" not in page
     assert "&lt;b&gt;" in page
+
+
+def test_saved_results_are_the_same_when_they_are_opened(compared, tmp_path):
+    compared.save(tmp_path / "out")
+    for path in (tmp_path / "out", tmp_path / "out" / "results.nc"):
+        opened = open_results(path)
+        xr.testing.assert_identical(opened.tree, compared.tree)
+        assert opened.to_frame().equals(compared.to_frame())
+        assert opened.verdicts == compared.verdicts
+        assert opened.report() == compared.report()
+    assert opened.results.networks == compared.results.networks
+    for name, result in compared.results.results.items():
+        # As text, since one NaN is not another; a count stays an int.
+        assert repr(opened.results.results[name].metrics) == repr(result.metrics)
+        assert opened.results.results[name].notes == result.notes
+
+
+def test_what_was_saved_is_drawn_again_without_a_network(compared, tmp_path, monkeypatch):
+    compared.save(tmp_path / "out")
+    files = [p for p in (tmp_path / "out").rglob("*") if p.is_file()]
+    kept = {p: p.read_bytes() for p in files if p.suffix != ".nc"}
+    (tmp_path / "out" / "report.html").unlink()
+
+    def run(*_):
+        raise AssertionError("a network was run")
+
+    monkeypatch.setattr("zoo.analyses.engine.run_pass", run)
+    monkeypatch.setattr("torch.nn.Module.__call__", run)
+    redraw(tmp_path / "out")
+    assert {p: p.read_bytes() for p in kept} == kept
+
+
+def test_names_that_contain_each_other_are_kept_apart(make_model, digit_images, tmp_path):
+    names, images = ["a", "b", "a__b", "a/b"], digit_images[0][:20]
+    models = [make_model("vit", name, seed=i) for i, name in enumerate(names)]
+    settings = Settings(batch_size=10, references=False)
+    whole = zoo.compare(models, images, only="cka", settings=settings)
+    report = whole.save(tmp_path / "out")
+    for i, j in ((0, 1), (0, 2), (2, 3), (1, 3)):
+        two = zoo.compare([models[i], models[j]], images, only="cka", settings=settings)
+        of = names[i], names[j]
+        for result in (whole, open_results(tmp_path / "out")):
+            assert zoo.select(result["cka"]["cka"], *of).values == pytest.approx(
+                zoo.select(two["cka"]["cka"], *of).values, abs=1e-9
+            )
+            assert result.results.results["cka"].metric("mean_all_pairs", *of) == pytest.approx(
+                two.results.results["cka"].metric("mean_all_pairs", *of), abs=1e-9
+            )
+    (entry,) = report["analyses"]
+    files = [figure["file"] for figure in entry["figures"]]
+    assert len(set(files)) == len(files) == 1 + 6
+    contents = {(tmp_path / "out" / "figures" / f"{file}.png").read_bytes() for file in files}
+    assert len(contents) == len(files)
+
+
+def test_one_selection_gives_a_block_of_one_network_with_all_of_another(make_model, digit_images):
+    models = [make_model("vit", "v"), make_model("resnet18", "c")]
+    settings = Settings(batch_size=30, references=False)
+    cka = zoo.compare(models, digit_images[0], only="cka", settings=settings)["cka"]["cka"]
+    row = zoo.select(cka, "v", "c", name="blocks.1")
+    blocks = cka["name_b"].values[cka["network_b"].values == "c"]
+    assert row["name"].values.tolist() == ["blocks.1"]
+    assert row["name_b"].values.tolist() == blocks.tolist()
+    whole = zoo.select(cka, "v", "c")
+    assert np.array_equal(row.values[0], whole.values[whole["name"].values == "blocks.1"][0])
+
+
+def test_results_that_are_none_are_named(tmp_path):
+    with pytest.raises(UserError, match=r"no file .*results\.nc: zoo compare writes one"):
+        open_results(tmp_path)
+    (tmp_path / "results.nc").write_bytes(b"no")
+    with pytest.raises(UserError, match=r"results\.nc holds no comparison .*compare again"):
+        open_results(tmp_path)
+    xr.Dataset({"x": 1}).to_netcdf(tmp_path / "results.nc", engine="h5netcdf")
+    with pytest.raises(UserError, match=r"results\.nc holds no comparison .*compare again"):
+        open_results(tmp_path)
 
 
 def test_it_is_saved_under_a_plain_name_and_never_over_foreign_files(

@@ -23,14 +23,18 @@ _WHERE = {
     "compare": "zoo.api",
     "linear_cka": "zoo.measures.linear_cka",
     "load": "zoo.api",
+    "open_results": "zoo.comparison",
+    "select": "zoo.study.results",
     "wrap": "zoo.api",
 }
 
-__all__ = ["__version__", "compare", "linear_cka", "load", "wrap"]
+__all__ = ["__version__", "compare", "linear_cka", "load", "open_results", "select", "wrap"]
 
 if TYPE_CHECKING:
     from zoo.api import compare, load, wrap
+    from zoo.comparison import open_results
     from zoo.measures.linear_cka import linear_cka
+    from zoo.study.results import select
 
 
 def __getattr__(name: str) -> Any:

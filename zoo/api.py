@@ -13,9 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
 from zoo.analyses import choose_analyses
-from zoo.analyses.engine import compare_models
-from zoo.claims import judge
-from zoo.comparison import Comparison, comparison_digest
+from zoo.analyses.engine import analyse
+from zoo.comparison import Comparison, comparison_digest, provenance
 from zoo.config import Settings, from_mapping
 from zoo.data.subsets import content_digest
 from zoo.device import parse_device
@@ -24,6 +23,7 @@ from zoo.models.build import network_errors
 from zoo.models.files import LoadedModel, describe_module, digest_in_memory
 from zoo.models.spec import ModelSpec
 from zoo.progress import OnProgress, no_progress
+from zoo.study.prepare import prepare_study
 
 FIELDS = {field.name for field in dataclasses.fields(ModelSpec)} - {"name", "image_size"}
 
@@ -93,12 +93,12 @@ def compare(
         skip: analyses to leave out, likewise.
         settings: batch size, layers, pooling and so on.
         device: where the networks run: the CPU unless told otherwise, such as by `"cuda"`.
-        on_progress: is called with (done, in all, what is counted): images, analyses, and both
-            again for the networks before training.
+        on_progress: is called with (done, in all, what is counted): images, then analyses.
 
     Returns:
-        The comparison, with `.results`, `.metrics`, `.verdicts` and `.save(folder)`. In a notebook
-        it shows its report.
+        The comparison: `result["cka"]` holds the labelled variables of an analysis,
+        `result.to_frame()` every scalar, `result.plot("cka")` its figures, `result.verdicts` the
+        claims; `result.save(folder)` keeps all of it. In a notebook it shows its report.
 
     Raises:
         UserError: an argument of another kind, models with the same name or with other than one
@@ -128,26 +128,14 @@ def compare(
             f"labels: expected class indices from 0 to {len(names) - 1}, "
             f"got {known.min()} to {known.max()}"
         )
-    findings = compare_models(
-        loaded,
-        pixels,
-        known,
-        class_names=names,
-        only=asked.only,
-        skip=asked.skip,
-        settings=settings,
-        device=device,
-        on_progress=on_progress,
-    )
+    chosen = choose_analyses(asked.only, asked.skip)
+    study = prepare_study(loaded, pixels, known, names, (), settings, device)
+    results = analyse(study, chosen, on_progress)
     seen = content_digest(pixels, np.zeros(0, np.int64) if known is None else known, list(names))
-    digest = comparison_digest(
-        [(model.name, model.digest or digest_in_memory(model)) for model in loaded],
-        seen,
-        len(pixels),
-        choose_analyses(asked.only, asked.skip),
-        settings,
-    )
-    return Comparison(findings, tuple(judge(findings, on_progress)), digest, seen)
+    identities = [(model.name, model.digest or digest_in_memory(model)) for model in loaded]
+    digest = comparison_digest(identities, seen, len(pixels), chosen, settings)
+    known_of_it = provenance(loaded, study, digest=digest, images_digest=seen)
+    return Comparison(dataclasses.replace(results, provenance=known_of_it))
 
 
 @dataclass(frozen=True)

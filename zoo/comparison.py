@@ -1,7 +1,8 @@
 """A finished comparison: its identity, its summary in words, and its folder.
 
-The identity is a digest over everything that decides the numbers: the models, the images, the
-settings, zoo's own code, torch and timm. Computing it needs neither torch nor the models' weights.
+The identity of its numbers is a digest over everything that decides them: the models, the images,
+the settings, the device, zoo's measuring code, torch and timm. Computing it needs neither torch nor
+the models' weights. How the numbers are told has an identity of its own, `looks`.
 """
 
 from __future__ import annotations
@@ -15,49 +16,56 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.config import Settings
-from zoo.files import user_path, write_json, write_text
+from zoo.errors import UserError, unknown
+from zoo.files import code_digest, user_path, write_json, write_text
 from zoo.folders import FolderKind, check_replaceable, replacing_folder
 from zoo.models.spec import describe_training
 from zoo.progress import OnProgress, no_progress
+from zoo.study.results import ComparisonResults
 
 if TYPE_CHECKING:
-    from zoo.analyses.engine import ComparisonResults
-    from zoo.claims import Verdict
-    from zoo.study.results import Result
+    import xarray as xr
+    from matplotlib.figure import Figure
 
-REPORT, PAGE = "report.json", "report.html"
+    from zoo.analyses.about import Drawing
+    from zoo.claims import Verdict
+    from zoo.models.files import LoadedModel
+    from zoo.study.networks import ComparedNetwork, Study
+    from zoo.study.results import Metric, Result
+
+FILES = REPORT, PAGE, RESULTS = "report.json", "report.html", "results.nc"
 FOLDER = FolderKind(
     REPORT,
     ("zoo_version", "digest"),
-    files=(PAGE,),
+    files=(PAGE, RESULTS),
     folders={
         "figures": FolderKind(files=("*.png", "*.svg")),
-        "arrays": FolderKind(files=("*.npz",)),
+        "arrays": FolderKind(files=("*.npz",)),  # of zoo 0.1
     },
 )
-CODE = (
+# The code that decides a comparison's numbers, and the code that decides how they are told: a
+# change of the latter draws a saved comparison again, and runs no network.
+DRAWING = "_figures.py"
+NUMBERS = (
     "analyses",
     "capture",
-    "claims",
-    "comparison.py",
     "config.py",
     "data/sampling.py",
-    "figures",
     "mapping.py",
     "measures",
     "models",
-    "report",
     "study",
 )
-# What a comparison counts, in order; without references nothing is measured before training.
+LOOKS = ("analyses", "claims", "comparison.py", "figures", "report")
+# What a comparison counts, in order.
 DRAWN = "analyses drawn"
-PARTS = ("images", "analyses", "images before training", "analyses before training", DRAWN)
+PARTS = ("images", "analyses", DRAWN)
 LIBRARIES = ("numpy", "scipy", "timm", "torch", "torchvision")
 
 
@@ -68,8 +76,9 @@ def comparison_digest(
     analyses: Sequence[str],
     settings: Settings,
     siblings: Sequence[str] = (),
+    device: str = "",
 ) -> str:
-    """Return the identity of a comparison before it is made.
+    """Return the identity of a comparison's numbers before it is made.
 
     Args:
         models: (name, digest) of each, in order.
@@ -78,6 +87,7 @@ def comparison_digest(
         analyses: names of the analyses.
         settings: everything else that decides the numbers.
         siblings: digests of other seeds that serve as references.
+        device: where the networks run, as it was asked for.
     """
     identity = {
         "models": [list(model) for model in models],
@@ -86,86 +96,93 @@ def comparison_digest(
         "analyses": list(analyses),
         "settings": dataclasses.asdict(settings),
         "siblings": list(siblings),
-        "code": code_digest(),
+        "device": device,
+        "code": _numbers_code(),
         "libraries": {name: version(name) for name in LIBRARIES},
     }
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
 @cache
-def code_digest() -> str:
-    """Return the digest of the code that decides a comparison's numbers and looks."""
-    digest = hashlib.sha256()
-    root = Path(__file__).parent
-    for name in CODE:
-        path = root / name
-        files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-        for file in files:
-            if file.suffix != ".pyc":
-                digest.update(str(file.relative_to(root)).encode())
-                digest.update(file.read_bytes())
-    return digest.hexdigest()
+def _numbers_code() -> str:
+    return code_digest(NUMBERS, without=DRAWING)
+
+
+@cache
+def looks() -> str:
+    """Return the identity of how results are told: claims, figures, texts and the page."""
+    return code_digest(LOOKS)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a comparison found; shows itself in a notebook, and saves itself into a folder."""
+    """A comparison's results; shows itself in a notebook, and saves itself into a folder.
 
-    findings: ComparisonResults
-    verdicts: tuple[Verdict, ...]
-    digest: str = ""
-    images_digest: str = ""
-    source: str = ""
-    command: str = ""
-    links: tuple[str, ...] = ()
-    created: str = dataclasses.field(
-        default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds")
-    )
+    `comparison["cka"]` holds the labelled variables of an analysis, `maps("attention-maps", NAME)`
+    those of one network, `to_frame()` every scalar.
+    """
 
-    @property
-    def results(self) -> dict[str, Result]:
-        """Results by the name of the analysis."""
-        return self.findings.results
+    results: ComparisonResults
 
-    @property
-    def metrics(self) -> dict[str, float]:
-        """Every scalar of every analysis."""
-        return {k: v for result in self.results.values() for k, v in result.metrics.items()}
+    def __getitem__(self, analysis: str) -> xr.Dataset:
+        """Return the labelled variables of an analysis."""
+        return self._result(analysis).data
+
+    def maps(self, analysis: str, network: str, layer: str = "", network_b: str = "") -> xr.Dataset:
+        """Return what is a network's own, one of its layers', or a pair's, such as its maps."""
+        return self._result(analysis).part(network, layer, network_b)
+
+    def _result(self, analysis: str) -> Result:
+        if analysis not in self.results.results:
+            raise unknown("analysis in this comparison:", analysis, self.results.results)
+        return self.results.results[analysis]
+
+    @cached_property
+    def tree(self) -> xr.DataTree:
+        """Everything that was found, as one labelled tree: a group an analysis."""
+        return self.results.to_tree()
+
+    @cached_property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """The papers' claims, each tested on these results."""
+        from zoo.claims import judge
+
+        return tuple(judge(self.results))
+
+    def to_frame(self) -> Any:
+        """Return every scalar as a `pandas.DataFrame`, a row each, with its interval and n."""
+        return self.results.to_frame()
+
+    def plot(self, analysis: str) -> dict[str, Figure]:
+        """Return the figures of an analysis by name, as the report shows them."""
+        self._result(analysis)
+        drawn = _draw(self.results, analysis)
+        return dict(zip(figure_names(drawn), (drawing.figure for drawing in drawn), strict=True))
 
     def summary(self) -> str:
         """Return the finding in one paragraph, made of measured numbers."""
         from zoo.report.finding import describe_finding
 
-        return describe_finding(self.findings, self.verdicts)
+        return describe_finding(self.results, self.verdicts)
 
     def report(self) -> dict[str, Any]:
-        """Return everything but arrays and figures, as JSON values."""
-        from zoo import __version__
-
+        """Return everything but variables and figures, as JSON values."""
         return {
-            "zoo_version": __version__,
-            "digest": self.digest,
-            "created": self.created,
-            "command": self.command,
-            "models": [self._model(i) for i in range(len(self.findings.study.models))],
-            "images": self._images(),
-            "settings": dataclasses.asdict(self.findings.study.settings),
-            "environment": _environment(self.findings.study.device),
+            **self.results.provenance,
+            "looks": looks(),
             "summary": self.summary(),
-            "analyses": [self._analysis(name) for name in self.results],
-            "not_applicable": self.findings.not_applicable,
+            "analyses": [self._analysis(name) for name in self.results.results],
+            "not_applicable": dict(self.results.not_applicable),
             "claims": [verdict.as_dict() for verdict in self.verdicts],
+            "metrics": [self._metric(name, metric) for name, metric in self.results.metrics()],
         }
 
     def save(self, folder: Path | str, on_progress: OnProgress = no_progress) -> dict[str, Any]:
-        """Write report.html, report.json, figures/ and arrays/; return the report.
+        """Write report.html, report.json, figures/ and results.nc; return the report.
 
         The folder appears complete or not at all. One that was saved before is replaced; any
         other that is not empty is a `UserError`. `on_progress` is told of every analysis drawn.
         """
-        import numpy as np
-
-        from zoo.analyses import load_analysis
         from zoo.figures.saving import saving
         from zoo.report.html import render
 
@@ -173,25 +190,29 @@ class Comparison:
         check_replaceable(folder, FOLDER)
         report = self.report()
         with replacing_folder(folder, FOLDER) as new, _unwatched_memory():
-            (new / "arrays").mkdir()
+            self.tree.to_netcdf(new / RESULTS, engine="h5netcdf")
             with saving(new / "figures") as save:
                 for done, entry in enumerate(report["analyses"]):
                     on_progress(done, len(report["analyses"]), DRAWN)
-                    result = self.results[entry["name"]]
-                    arrays: Any = {name: array.values for name, array in result.arrays.items()}
-                    np.savez_compressed(new / entry["arrays"], **arrays)
-                    figures = load_analysis(entry["name"]).draw(result)
-                    for name, figure in figures.items():
-                        save(figure, file_name(name))
-                    entry["figures"] = [file_name(name) for name in figures]
+                    drawn = _draw(self.results, entry["name"])
+                    names = figure_names(drawn)
+                    for name, drawing in zip(names, drawn, strict=True):
+                        save(drawing.figure, name)
+                        entry["figures"].append(
+                            {
+                                "file": name,
+                                "of": list(drawing.of),
+                                "caption": _caption(entry["name"], drawing),
+                            }
+                        )
             on_progress(len(report["analyses"]), len(report["analyses"]), DRAWN)
             write_json(new / REPORT, report)
-            write_text(new / PAGE, render(new))
+            write_text(new / PAGE, render(report, self.results, new / "figures"))
         return report
 
     def __repr__(self) -> str:
         """Say what was found, instead of every array."""
-        return f"Comparison: {self.summary() or ', '.join(self.results)}"
+        return f"Comparison: {self.summary() or ', '.join(self.results.results)}"
 
     def _repr_html_(self) -> str:
         """Show the report in a notebook."""
@@ -207,41 +228,10 @@ class Comparison:
             'style="width:100%;height:80vh;border:1px solid #8888"></iframe>'
         )
 
-    def _model(self, i: int) -> dict[str, Any]:
-        subject = self.findings.study.models[i]
-        spec = subject.model.spec
-        return {
-            "name": subject.name,
-            "uri": subject.model.uri,
-            "link": self.links[i] if i < len(self.links) else "",
-            "digest": subject.model.digest,
-            "arch": spec.arch,
-            "family": subject.family,
-            "parameters": spec.parameters,
-            "image_size": spec.image_size,
-            "source": spec.source,
-            "subset": spec.subset,
-            "subset_count": spec.subset_count,
-            "seed": spec.seed,
-            "training": describe_training(spec),
-            "metrics": spec.metrics,
-            "layers": list(subject.layers),
-        }
-
-    def _images(self) -> dict[str, Any]:
-        study = self.findings.study
-        return {
-            "count": len(study.images),
-            "digest": self.images_digest,
-            "source": self.source,
-            "class_names": list(study.class_names),
-            "shown": list(study.shown),
-        }
-
     def _analysis(self, name: str) -> dict[str, Any]:
         from zoo.analyses import load_analysis
 
-        result, about = self.results[name], load_analysis(name).ABOUT
+        result, about = self.results.results[name], load_analysis(name).ABOUT
         return {
             "name": name,
             "title": about.title,
@@ -249,17 +239,132 @@ class Comparison:
             "reading": about.reading,
             "source": about.source,
             "settings": list(about.settings),
-            "captions": dict(about.captions),
-            "images": result.images or len(self.findings.study.images),
-            "metrics": {k: v for k, v in result.metrics.items() if math.isfinite(v)},
+            "images": result.images or self.results.images,
             "notes": list(result.notes),
             "figures": [],
-            "arrays": f"arrays/{name}.npz",
-            "dims": {k: list(a.dims) for k, a in result.arrays.items()},
-            "units": {k: a.unit for k, a in result.arrays.items() if a.unit},
-            "labels": {k: list(v) for k, v in result.labels.items()},
-            "scales": {k: dataclasses.asdict(v) for k, v in result.scales.items()},
         }
+
+    def _metric(self, analysis: str, metric: Metric) -> dict[str, Any]:
+        from zoo.analyses import load_analysis
+
+        known = load_analysis(analysis).ABOUT.metrics
+        ends = {"low": metric.low, "high": metric.high}
+        return {
+            "analysis": analysis,
+            "measure": metric.measure,
+            "label": known.get(metric.measure, metric.measure.replace("_", " ")),
+            "network": metric.network,
+            "network_b": metric.network_b,
+            "value": metric.value,
+            "directed": metric.pair == "directed",
+            **{end: value for end, value in ends.items() if math.isfinite(value)},
+        }
+
+
+def open_results(path: Path | str) -> Comparison:
+    """Open a saved comparison: its `results.nc`, or the folder that holds it.
+
+    Raises:
+        UserError: there is no such file, or it is damaged.
+    """
+    import xarray as xr
+
+    path = Path(path)
+    file = path / RESULTS if path.is_dir() else path
+    if not file.is_file():
+        raise UserError(f"no file {file}: zoo compare writes one, and Comparison.save")
+    try:
+        with xr.open_datatree(file, engine="h5netcdf") as tree:
+            return Comparison(ComparisonResults.from_tree(tree.load()))
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        why = f"{type(error).__name__}: {error}"
+        raise UserError(f"{file} holds no comparison ({why}); compare again") from None
+
+
+def redraw(folder: Path, on_progress: OnProgress = no_progress) -> dict[str, Any]:
+    """Draw a saved comparison's figures and page again from its results; no network runs."""
+    return open_results(folder).save(folder, on_progress)
+
+
+def provenance(
+    models: Sequence[LoadedModel],
+    study: Study,
+    *,
+    digest: str,
+    images_digest: str,
+    source: str = "",
+    command: str = "",
+    links: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Return what a comparison's numbers come from, as JSON values."""
+    from zoo import __version__
+
+    return {
+        "zoo_version": __version__,
+        "digest": digest,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": command,
+        "models": [
+            _model(model, network, links[i] if i < len(links) else "")
+            for i, (model, network) in enumerate(zip(models, study.compared, strict=True))
+        ],
+        "images": {
+            "count": len(study.images),
+            "digest": images_digest,
+            "source": source,
+            "class_names": list(study.class_names),
+            "shown": list(study.shown),
+        },
+        "settings": dataclasses.asdict(study.settings),
+        "environment": _environment(study.device),
+    }
+
+
+def _model(model: LoadedModel, network: ComparedNetwork, link: str) -> dict[str, Any]:
+    spec = model.spec
+    return {
+        "name": network.name,
+        "uri": model.uri,
+        "link": link,
+        "digest": model.digest,
+        "arch": spec.arch,
+        "family": network.family,
+        "parameters": spec.parameters,
+        "image_size": spec.image_size,
+        "source": spec.source,
+        "subset": spec.subset,
+        "subset_count": spec.subset_count,
+        "seed": spec.seed,
+        "training": describe_training(spec),
+        "metrics": spec.metrics,
+        "layers": list(network.layers),
+    }
+
+
+def _draw(results: ComparisonResults, analysis: str) -> list[Drawing]:
+    from zoo.analyses import load_analysis
+
+    names = [network.name for network in results.compared]
+    drawn: list[Drawing] = load_analysis(analysis).draw(results.results[analysis], names)
+    return drawn
+
+
+def figure_names(drawn: Sequence[Drawing]) -> list[str]:
+    """Return a file name for each drawing, all different, whatever the networks are called."""
+    names: list[str] = []
+    for drawing in drawn:
+        name = file_name(drawing.kind.format("__".join(drawing.of)))
+        while name in names:
+            name += "-"
+        names.append(name)
+    return names
+
+
+def _caption(analysis: str, drawing: Drawing) -> str:
+    from zoo.analyses import load_analysis
+
+    text: str = load_analysis(analysis).ABOUT.captions[drawing.kind]
+    return text.format(" and ".join(drawing.of))
 
 
 @contextmanager

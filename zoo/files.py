@@ -171,3 +171,21 @@ def sha256(*paths: Path) -> str:
             while chunk := file.read(CHUNK_BYTES):
                 digest.update(chunk)
     return digest.hexdigest()
+
+
+def code_digest(names: Sequence[str], *, without: str = "") -> str:
+    """Return the digest of a part of zoo's own code: what an identity of results rests on.
+
+    Args:
+        names: files and folders of the package, from its root.
+        without: the end of the names of files that are left out.
+    """
+    digest, root = hashlib.sha256(), Path(__file__).parent
+    for name in names:
+        path = root / name
+        files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+        for file in files:
+            if file.suffix != ".pyc" and not (without and file.name.endswith(without)):
+                digest.update(str(file.relative_to(root)).encode())
+                digest.update(file.read_bytes())
+    return digest.hexdigest()

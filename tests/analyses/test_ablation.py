@@ -3,6 +3,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.labelled import figures, values
 from zoo.analyses import ablation
 from zoo.analyses.engine import compare_models
 from zoo.config import Settings
@@ -79,16 +80,15 @@ def test_zeroing_a_part_costs_what_it_carries(sign_images):
     images, labels = sign_images
     model = described(Sign(), "sign", class_names=["dark", "bright"])
     result = compare([model], images, labels, classes=["dark", "bright"], batch_size=16)
-    assert result.metrics["ablation/sign/accuracy_intact"] == 1
-    drops = dict(
-        zip(result.labels["part"], result.arrays["accuracy_drop/sign"].values[..., 0], strict=True)
-    )
+    assert result.metric("accuracy_intact", "sign") == 1
+    parts = result.data["part"].values
+    drops = dict(zip(parts, values(result, "accuracy_drop", "sign"), strict=True))
     # Without the first branch nothing is written: every image looks dark. Without the second
     # skip, what was written is lost. The other two parts carry nothing that is read.
     assert drops["branch"].tolist() == [0.5, 0]
     assert drops["skip"].tolist() == [0, 0.5]
-    assert result.metrics["ablation/sign/worst_drop_without_branch"] == 0.5
-    assert result.metrics["ablation/sign/worst_drop_without_skip"] == 0.5
+    assert result.metric("worst_drop_without_branch", "sign") == 0.5
+    assert result.metric("worst_drop_without_skip", "sign") == 0.5
     assert (result.images, result.notes) == (40, ())
 
 
@@ -105,7 +105,8 @@ def test_all_models_see_the_same_images_as_many_as_the_deepest_has_time_for(
     result = compare(models, images, labels, classes=["dark", "bright"])
     assert result.images == 20  # 160 passes over 8 ablations; the shallow one has time for 40
     assert result.notes[0].startswith("measured on 20 of 40 images, drawn at random to save time")
-    titles = [axis.get_title(loc="left") for axis in ablation.draw(result)["ablation"].axes]
+    drawn = figures(ablation.draw(result, ["deep", "shallow"]))
+    titles = [axis.get_title(loc="left") for axis in drawn["ablation"].axes]
     assert titles == ["deep: 100.0 % intact, 20 images", "shallow: 100.0 % intact, 20 images"]
 
 
@@ -120,10 +121,9 @@ def test_a_model_of_other_classes_is_named(make_model, digit_images):
     images, labels = digit_images
     other = make_model("vit", "other", class_names=list("abcdefghij"))
     result = compare([make_model("vit", "v"), other], images, labels, classes=CLASSES)
-    assert "accuracy_drop/v" in result.arrays
-    assert "accuracy_drop/other" not in result.arrays
     assert any(note.startswith("other: not ablated") for note in result.notes)
-    assert result.models == ("v",)
+    assert result.networks == ("v",)
+    assert {metric.network for metric in result.metrics} == {"v"}
 
 
 def test_without_labels_or_a_model_that_knows_them_it_does_not_apply(make_model, digit_images):
@@ -145,10 +145,10 @@ def test_blocks_and_models_without_sums_are_named(sign_images):
     plain_model = described(plain, "plain", **names)
     result = compare([model, plain_model], images, labels, classes=["dark", "bright"])
     assert "half: found no residual sum in blocks.1" in result.notes
-    drops = result.arrays["accuracy_drop/half"].values
+    drops = values(result, "accuracy_drop", "half")
     assert np.isfinite(drops[:, 0]).all()
     assert np.isnan(drops[:, 1]).all()
-    assert result.models == ("half",)
+    assert result.networks == ("half",)
     assert any(note.startswith("plain: not ablated: no residual sum") for note in result.notes)
 
 
@@ -156,15 +156,16 @@ def test_the_figure_is_drawn_from_the_result_alone(make_model, digit_images):
     images, labels = digit_images
     models = [make_model("vit", "v"), make_model("vit-gap", "g")]
     result = compare(models, images, labels, classes=CLASSES)
-    (figure,) = ablation.draw(result).values()
-    assert list(ablation.draw(result)) == ["ablation"]
+    drawn = figures(ablation.draw(result, ["v", "g"]))
+    assert list(drawn) == ["ablation"]
+    figure = drawn["ablation"]
     titles = [axis.get_title(loc="left") for axis in figure.axes]
-    intact = result.metrics["ablation/v/accuracy_intact"]
+    intact = result.metric("accuracy_intact", "v")
     assert titles[0] == f"v: {100 * intact:.1f} % intact, 60 images"
     assert [len(axis.patches) for axis in figure.axes] == [2 * 2, 2 * 2]
     shades = {bar.get_facecolor() for bar in figure.axes[0].patches}
     assert len(shades) == 2
     assert all(red == green == blue for red, green, blue, _ in shades)
     heights = [bar.get_height() for bar in figure.axes[0].patches]
-    expected = 100 * result.arrays["accuracy_drop/v"].values[..., 0].ravel()
+    expected = 100 * values(result, "accuracy_drop", "v").ravel()
     np.testing.assert_allclose(heights, expected)

@@ -26,11 +26,11 @@ def test_in_a_comparison_accuracy_is_the_share_of_right_answers(make_model, digi
     result = found.results["accuracy"]
     for model in models:
         right = model(images).argmax(dim=1).numpy() == labels
-        assert result.metrics[f"accuracy/{model.name}"] == right.mean()
-        by_class = result.arrays[f"class_accuracy/{model.name}"].values
-        assert by_class[0, 3] == right[labels == 3].mean()
-    figure = accuracy.draw(result)["accuracy-by-class"]
-    assert "60 images" in figure.axes[0].get_title(loc="left")
+        assert result.metric("accuracy", model.name) == right.mean()
+        by_class = result.data["class_accuracy"].sel({"network": model.name, "class": "3"})
+        assert by_class == right[labels == 3].mean()
+    (drawing,) = accuracy.draw(result, ["v", "r"])
+    assert "60 images" in drawing.figure.axes[0].get_title(loc="left")
 
 
 def test_the_difference_of_a_pair_stands_with_its_interval(make_model, digit_images):
@@ -39,11 +39,13 @@ def test_the_difference_of_a_pair_stands_with_its_interval(make_model, digit_ima
     result = compare_models(models, images, labels, class_names=CLASSES, only=["accuracy"]).results[
         "accuracy"
     ]
-    v, w = (result.arrays[f"predicted/{name}"].values == labels for name in "vw")
-    assert result.arrays["difference/v__w"].values.tolist() == list(paired_difference(v, w))
-    assert result.labels["end"] == ("value", "low", "high")
-    assert not any(name.endswith(("_low", "_high")) for name in result.metrics)
-    legend = accuracy.draw(result)["accuracy-by-class"].legends[0].get_title().get_text()
+    v, w = (result.data["predicted"].sel(network=name).values == labels for name in "vw")
+    found = result.find("difference", "v", "w")
+    assert (found.value, found.low, found.high) == paired_difference(v, w)
+    turned = result.find("difference", "w", "v")
+    assert (turned.value, turned.low, turned.high) == (-found.value, -found.high, -found.low)
+    (drawing,) = accuracy.draw(result, ["v", "w"])
+    legend = drawing.figure.legends[0].get_title().get_text()
     points = [f"{100 * x:+.1f}".replace("-", "−") for x in paired_difference(v, w)]
     assert legend == f"v minus w: {points[0]} percentage points ({points[1]} to {points[2]})"
 
@@ -57,7 +59,7 @@ def test_outputs_that_are_no_numbers_are_wrong_and_named(make_model, digit_image
     result = compare_models([model], images, zeros, class_names=CLASSES, only=["accuracy"]).results[
         "accuracy"
     ]
-    assert result.metrics["accuracy/v"] == 0
+    assert result.metric("accuracy", "v") == 0
     assert "v: on 60 of 60 images its outputs are not numbers; they count as wrong" in result.notes
 
 
@@ -65,7 +67,7 @@ def test_other_classes_are_not_rated_and_no_labels_do_not_apply(make_model, digi
     images, labels = digit_images
     models = [make_model("vit", "v"), make_model("vit", "w", class_names=list("abcdefghij"))]
     found = compare_models(models, images, labels, class_names=CLASSES, only=["accuracy"])
-    assert "accuracy/w" not in found.results["accuracy"].metrics
+    assert found.results["accuracy"].metric("accuracy", "w") is None
     assert found.results["accuracy"].notes[0].startswith("w: trained on other classes")
     found = compare_models(models, images, only=["accuracy"])
     assert found.not_applicable == {"accuracy": "the images have no labels"}

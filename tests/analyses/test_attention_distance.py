@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import timm
 import torch
+import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.labelled import figures, layers, values
 from zoo.analyses import attention_distance as module
 from zoo.analyses.attention_distance import (
     attention_distance,
@@ -23,7 +25,7 @@ from zoo.capture import HookPoint, observe
 from zoo.config import Settings
 from zoo.figures import style
 from zoo.models.files import LoadedModel, describe_module
-from zoo.study.results import Array, Result
+from zoo.study.results import Metric, Result, variable
 
 SMALL = {"img_size": 16, "patch_size": 4, "embed_dim": 16, "depth": 3, "num_heads": 2}
 
@@ -188,12 +190,12 @@ def test_a_models_distances_are_the_means_over_all_images(kwargs, prefix):
         [np.mean([by_loops(w[head], 4, 4, 4.0, prefix, True) for w in layer]) for head in range(2)]
         for layer in weights
     ]
-    found = result.arrays["distance/vit"]
-    assert found.unit == "pixels"
-    np.testing.assert_allclose(found.values, expected, atol=1e-4)
-    for what, value in summary(found.values, uniform_by_offsets(4, 4, 4.0)).items():
-        assert result.metrics[f"attention-distance/vit/{what}"] == pytest.approx(value)
-    assert result.labels["layer[vit]"] == tuple(f"blocks.{i}.attn" for i in range(3))
+    assert result.data["distance"].attrs["units"] == "pixels"
+    found = values(result, "distance", "vit")
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    for what, value in summary(found, uniform_by_offsets(4, 4, 4.0)).items():
+        assert result.metric(what, "vit") == pytest.approx(value)
+    assert layers(result, "vit") == tuple(f"blocks.{i}.attn" for i in range(3))
     assert result.notes == ()
 
 
@@ -201,7 +203,7 @@ def test_models_that_do_not_attend_are_noted_or_make_it_not_applicable():
     resnet = timm.create_model("resnet10t", num_classes=3)
     resnet = describe_module(resnet, name="resnet", image_size=16)
     result = run(make(), resnet).results["attention-distance"]
-    assert result.models == ("vit",)
+    assert result.networks == ("vit",)
     assert "resnet: no attention distance" in result.notes[0]
     assert "resnet: no attention distance" in run(resnet).not_applicable["attention-distance"]
 
@@ -216,10 +218,10 @@ def test_heads_without_a_distance_are_named_and_leave_no_metric():
     assert any(
         "blocks.1.attn head 2 has no distance on 11 of 11 images" in note for note in result.notes
     )
-    assert "attention-distance/vit/low_layers_spread" not in result.metrics
-    assert result.metrics["attention-distance/vit/highest_layer_mean"] > 0
-    assert np.isnan(result.arrays["distance/vit"].values).sum() == 1
-    assert module.draw(result)
+    assert result.metric("low_layers_spread", "vit") is None
+    assert result.metric("highest_layer_mean", "vit") > 0
+    assert np.isnan(values(result, "distance", "vit")).sum() == 1
+    assert module.draw(result, ["vit"])
 
 
 def blind_to_patches(attention: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
@@ -240,21 +242,19 @@ def blind_to_patches(attention: torch.nn.Module, x: torch.Tensor) -> torch.Tenso
 )
 def test_figures_sort_heads_and_colour_the_lowest_and_highest_layers(depth, coloured):
     random = np.random.default_rng(0)
-    arrays = {}
-    for name in "ab":
-        dims = (f"layer[{name}]", f"head[{name}]")
-        arrays[f"distance/{name}"] = Array(random.uniform(0, 9, (depth, 4)), dims, "pixels")
-        arrays[f"uniform/{name}"] = Array(np.array(6.0), (), "pixels")
-    result = Result(("a", "b"), arrays)
-    figures = module.draw(result)
-    assert set(figures) == {"attention-distance-a", "attention-distance-b"}
-    left, right = figures["attention-distance-a"].axes
+    distances = variable(("layer", "head"), random.uniform(0, 9, (2 * depth, 4)), unit="pixels")
+    of = {"network": ("layer", ["a"] * depth + ["b"] * depth)}
+    uniform = tuple(Metric("uniform", 6.0, name) for name in "ab")
+    result = Result(xr.Dataset({"distance": distances}, of), metrics=uniform)
+    found = figures(module.draw(result, ["a", "b"]))
+    assert set(found) == {"attention-distance-a", "attention-distance-b"}
+    left, right = found["attention-distance-a"].axes
     texts = [text.get_text() for text in left.get_legend().get_texts()]
     assert texts == [*coloured, "even attention"]
     np.testing.assert_allclose(
-        left.lines[0].get_ydata(), np.sort(result.arrays["distance/a"].values[0])
+        left.lines[0].get_ydata(), np.sort(values(result, "distance", "a")[0])
     )
-    assert left.get_ylim() == right.get_ylim() == figures["attention-distance-b"].axes[0].get_ylim()
+    assert left.get_ylim() == right.get_ylim() == found["attention-distance-b"].axes[0].get_ylim()
     lines = left.lines[:depth]
     looks = {(line.get_color(), line.get_linestyle(), line.get_marker()) for line in lines}
     assert len(looks) == min(depth, 5)

@@ -3,34 +3,32 @@
 from __future__ import annotations
 
 import numpy as np
+import xarray as xr
 from matplotlib.colors import LogNorm
 
 from tests.analyses.cells import cell, column_labels
+from tests.labelled import figures, values
 from zoo.analyses import attention_maps
 from zoo.analyses.attention_figures import colour_range, enlarge, overlay, relative_share
-from zoo.study.results import Array, Result, Scale
+from zoo.study.results import Part, Result, Scale, column, variable
 
 
 def found(*names: str, layers: int = 3, images: int = 2) -> Result:
     """A result with random maps of 4×4 patches and two heads."""
     random = np.random.default_rng(0)
-    arrays, labels = {}, {"image": tuple(f"image {i}" for i in range(images))}
+    shares = {"layer": Scale("", 0.25, 2.5, log=True), "head": Scale("", 0.5, 4.0, log=True)}
+    parts = []
     for name in names:
         pixels = random.integers(256, size=(images, 16, 16, 3), dtype=np.uint8)
-        entropy = random.uniform(0.2, 1, (layers, 2))
-        arrays |= {
-            f"images/{name}": Array(pixels, ("image", "y", "x", "channel")),
-            f"rollout/{name}": Array(
-                random.uniform(size=(images, layers, 4, 4)), ("image", "layer", "row", "column")
-            ),
-            f"heads/{name}": Array(
-                random.uniform(size=(images, 2, 4, 4)), ("image", "head", "row", "column")
-            ),
-            f"normalised_entropy/{name}": Array(entropy, ("layer", "head")),
-        }
-        labels[f"layer[{name}]"] = tuple(f"blocks.{i}.attn" for i in range(layers))
-    shares = {"rollout": Scale("", 0.25, 2.5, log=True), "heads": Scale("", 0.5, 4.0, log=True)}
-    return Result(names, arrays, {}, labels, scales=shares)
+        variables = {"images": variable(("image", "pixel_row", "pixel_column", "colour"), pixels)}
+        for what, along, count in (("rollout", "layer", layers), ("heads", "head", 2)):
+            maps = random.uniform(size=(images, count, 4, 4))
+            variables[what] = variable(("image", along, "row", "column"), maps, scale=shares[along])
+        labels = {"image": column([f"image {i}" for i in range(images)])}
+        parts.append(Part(name, xr.Dataset(variables, labels)))
+    entropy = variable(("layer", "head"), random.uniform(0.2, 1, (layers * len(names), 2)))
+    of = {"network": ("layer", np.repeat(names, layers))}
+    return Result(xr.Dataset({"normalised_entropy": entropy}, of), tuple(parts))
 
 
 def test_relative_share_is_one_for_even_maps_and_keeps_zeros():
@@ -65,28 +63,30 @@ def test_an_overlay_is_bright_where_the_map_is_and_follows_the_image():
 
 def test_figures_are_drawn_from_the_arrays_alone():
     result = found("a", "b")
-    figures = attention_maps.draw(result)
-    assert set(figures) == {
+    drawn = figures(attention_maps.draw(result, ["a", "b"]))
+    assert set(drawn) == {
         "attention-maps-a",
         "attention-maps-a-heads",
         "attention-maps-b",
         "attention-maps-b-heads",
         "attention-maps-entropy",
     }
-    assert column_labels(figures["attention-maps-a"]) == ["input", "layer 1", "layer 2", "layer 3"]
-    assert column_labels(figures["attention-maps-a-heads"]) == ["input", "head 1", "head 2"]
-    shares, scale = result.arrays["rollout/a"].values, LogNorm(0.25, 2.5, clip=True)
-    expected = overlay(result.arrays["images/a"].values[1], shares[1, 2], scale)
-    drawn = cell(figures["attention-maps-a"], 1, 3)
+    assert column_labels(drawn["attention-maps-a"]) == ["input", "layer 1", "layer 2", "layer 3"]
+    assert column_labels(drawn["attention-maps-a-heads"]) == ["input", "head 1", "head 2"]
+    shares, scale = values(result, "rollout", "a"), LogNorm(0.25, 2.5, clip=True)
+    expected = overlay(values(result, "images", "a")[1], shares[1, 2], scale)
+    found_cell = cell(drawn["attention-maps-a"], 1, 3)
     # A cell is a little smaller than the map that it shows.
-    assert np.abs(drawn[::16, ::16, :3].astype(int) - expected[4::17, 4::17][:8, :8]).mean() < 30
-    lines = figures["attention-maps-entropy"].axes[0].lines
-    entropy = result.arrays["normalised_entropy/b"].values
+    assert (
+        np.abs(found_cell[::16, ::16, :3].astype(int) - expected[4::17, 4::17][:8, :8]).mean() < 30
+    )
+    lines = drawn["attention-maps-entropy"].axes[0].lines
+    entropy = values(result, "normalised_entropy", "b")
     np.testing.assert_allclose(lines[1].get_ydata(), entropy.mean(axis=1))
 
 
 def test_deep_networks_are_drawn_with_twelve_of_their_layers():
-    figure = attention_maps.draw(found("a", layers=15))["attention-maps-a"]
+    figure = figures(attention_maps.draw(found("a", layers=15), ["a"]))["attention-maps-a"]
     assert len(column_labels(figure)) == 13
     assert column_labels(figure)[1] == "layer 1"
     assert column_labels(figure)[-1] == "layer 15"

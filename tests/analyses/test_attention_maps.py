@@ -12,12 +12,15 @@ import torch
 from scipy.stats import entropy, pearsonr
 
 from tests.analyses.test_rollout import random_weights, rollout_by_loops
+from tests.labelled import values
 from zoo.analyses import attention_maps
 from zoo.analyses.attention_maps import attention_entropy, map_correlation
-from zoo.analyses.engine import compare_models, run_pass
+from zoo.analyses.engine import compare_models
 from zoo.capture import HookPoint, observe
 from zoo.config import Settings
 from zoo.models.files import LoadedModel, describe_module
+from zoo.study.one_pass import run_pass
+from zoo.study.prepare import prepare_study
 
 VIT = "vit_small_patch16_224"
 SMALL = {"img_size": 16, "patch_size": 4, "embed_dim": 16, "depth": 3, "num_heads": 2}
@@ -117,7 +120,7 @@ def test_a_models_maps_and_entropy_are_those_of_its_own_weights(kind):
     result, _ = run(model)
     weights = weights_of(model, images)
     rows = [0] if class_token else list(range(prefix, prefix + 16))
-    maps, heads = result.arrays[f"rollout/{kind}"].values, result.arrays[f"heads/{kind}"].values
+    maps, heads = values(result, "rollout", kind), values(result, "heads", kind)
     assert maps.shape == (11, 3, 4, 4)
     for i in (0, 5, 10):  # in the first, a middle and the last batch
         rollout = rollout_by_loops([layer[i] for layer in weights])
@@ -129,41 +132,38 @@ def test_a_models_maps_and_entropy_are_those_of_its_own_weights(kind):
         expected /= expected.mean(axis=(1, 2), keepdims=True)
         np.testing.assert_allclose(heads[i], expected, rtol=1e-4)
     expected = np.stack([entropy(layer, axis=-1).mean(axis=(0, 2)) for layer in weights])
-    found = result.arrays[f"entropy/{kind}"].values
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(values(result, "entropy", kind), expected, atol=1e-5)
     relative = expected / math.log(prefix + 16)
-    assert result.metrics[f"attention-maps/{kind}/entropy"] == pytest.approx(relative.mean())
-    last = result.metrics[f"attention-maps/{kind}/entropy_last"]
-    assert last == pytest.approx(relative[-1].mean())
+    np.testing.assert_allclose(values(result, "normalised_entropy", kind), relative, atol=1e-5)
+    assert result.metric("entropy", kind) == pytest.approx(relative.mean())
+    assert result.metric("entropy_last", kind) == pytest.approx(relative[-1].mean())
     assert any("reads no class token" in note for note in result.notes) is not class_token
 
 
 def test_maps_of_two_models_are_correlated_image_by_image():
     models = (make("cls"), make("registers-gap", seed=1))
     result, _ = run(*models)
-    pair = "cls__registers-gap"
-    finals = [result.arrays[f"rollout/{m.name}"].values[:, -1].reshape(11, 16) for m in models]
+    finals = [values(result, "rollout", m.name)[:, -1].reshape(11, 16) for m in models]
     expected = [pearsonr(a, b).statistic for a, b in zip(*finals, strict=True)]
-    np.testing.assert_allclose(result.arrays[f"correlation/{pair}"].values, expected, atol=1e-4)
-    found = result.metrics[f"attention-maps/{pair}/map_correlation"]
+    found = result.metric("map_correlation", "cls", "registers-gap")
     assert found == pytest.approx(np.mean(expected), abs=1e-4)
     # Two batches, since three would leave one of 3 images; each in a random order of its own.
     random = np.random.default_rng(0)
     others = [*random.permutation(6), *(6 + random.permutation(5))]
     expected = [pearsonr(finals[0][i], finals[1][j]).statistic for i, j in enumerate(others)]
-    found = result.metrics[f"attention-maps/{pair}/permuted_images"]
+    found = result.metric("permuted_images", "cls", "registers-gap")
     assert found == pytest.approx(np.mean(expected), abs=1e-4)
 
 
 def test_a_model_agrees_with_itself_and_not_with_other_images():
     result, _ = run(make("cls", "a"), make("cls", "b"))
-    assert result.metrics["attention-maps/a__b/map_correlation"] == pytest.approx(1, abs=1e-6)
-    assert result.metrics["attention-maps/a__b/permuted_images"] < 0.9
+    assert result.metric("map_correlation", "a", "b") == pytest.approx(1, abs=1e-6)
+    assert result.metric("permuted_images", "a", "b") < 0.9
 
 
 def test_different_grids_are_not_correlated_but_noted():
     result, _ = run(make("cls"), make("gap", patch_size=8))
-    assert not any(name.startswith("correlation/") for name in result.arrays)
+    assert {metric.measure for metric in result.metrics} == {"entropy", "entropy_last"}
     assert any("grids differ (4×4, 2×2)" in note for note in result.notes)
 
 
@@ -173,19 +173,19 @@ def test_even_attention_gives_no_correlation_and_says_so():
         block.attn.qkv.weight.data.zero_()
         block.attn.qkv.bias.data.zero_()
     result, _ = run(blind, make("gap"))
-    assert result.metrics["attention-maps/blind/entropy"] == pytest.approx(1, abs=1e-6)
-    assert not any("correlation" in name or "permuted" in name for name in result.metrics)
+    assert result.metric("entropy", "blind") == pytest.approx(1, abs=1e-6)
+    assert {metric.measure for metric in result.metrics} == {"entropy", "entropy_last"}
     assert any("on 11 of 11 images a map is constant" in note for note in result.notes)
-    assert any("map_correlation is not defined" in note for note in result.notes)
+    assert any("blind and gap: map_correlation is not defined" in n for n in result.notes)
 
 
 def test_a_network_that_gives_nan_has_no_metrics_but_notes():
     broken = make("cls", "broken")
     broken.module.blocks[1].attn.qkv.weight.data.fill_(math.nan)
     result, _ = run(broken, images=some_images(4))
-    assert result.metrics == {}
-    assert any("broken/entropy is not defined" in note for note in result.notes)
-    assert attention_maps.draw(result)
+    assert result.metrics == ()
+    assert any("broken: entropy is not defined" in note for note in result.notes)
+    assert attention_maps.draw(result, ["broken"])
 
 
 def test_images_are_kept_as_the_model_sees_them():
@@ -193,7 +193,7 @@ def test_images_are_kept_as_the_model_sees_them():
     spec = dataclasses.replace(model.spec, crop_fraction=0.5, interpolation="nearest")
     images = some_images(side=32)
     result, _ = run(dataclasses.replace(model, spec=spec), images=images)
-    kept = result.arrays["images/cls"].values
+    kept = values(result, "images", "cls")
     assert kept.dtype == np.uint8
     np.testing.assert_array_equal(kept, images[:, 8:24, 8:24])
 
@@ -203,7 +203,7 @@ def test_more_images_take_no_more_memory_than_two_numbers_each():
     for count in (8, 80):
         known = Settings(batch_size=4, shown_images=3, references=False)
         models = (make("cls"), make("gap"))
-        study = compare_models(models, some_images(count), only=["accuracy"], settings=known).study
+        study = prepare_study(models, some_images(count), None, (), (), known, "cpu")
         accumulator = attention_maps.start(study)
         run_pass(study, [accumulator])
         kept.append(sum(sizes(value) for value in vars(accumulator).values()))

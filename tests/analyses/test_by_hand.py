@@ -11,11 +11,13 @@ from sklearn.linear_model import Ridge
 from timm.models.resnet import BasicBlock, ResNet
 from torch import nn
 
+from tests.labelled import values
 from zoo.analyses.engine import compare_models
 from zoo.config import Settings
 from zoo.data.sampling import stratified_split
 from zoo.models.build import build
 from zoo.models.files import describe_module
+from zoo.study.results import select
 
 SIDE, PATCH, GRID, HEADS, DEPTH, N, BATCH = 16, 4, 4, 4, 3, 48, 16
 MEAN, STD = np.array([0.4, 0.5, 0.6]), np.array([0.2, 0.25, 0.3])
@@ -57,7 +59,7 @@ def results(models):
     settings = Settings(batch_size=BATCH, references=False, shown_images=5)
     found = compare_models(described, IMAGES, LABELS, class_names=tuple("abc"), settings=settings)
     assert found.not_applicable == {}
-    assert found.study.shown == (0, 1, 2, 3, 4)
+    assert found.shown == (0, 1, 2, 3, 4)
     return found.results
 
 
@@ -130,8 +132,8 @@ def cka(x, y):
     return hsic(x, y) / np.sqrt(hsic(x, x) * hsic(y, y))
 
 
-def array(results, analysis, name):
-    return results[analysis].arrays[name].values
+def found(results, analysis, what, *of, layer=""):
+    return values(results[analysis], what, *of, layer=layer)
 
 
 def close(found, expected, tolerance=1e-5):
@@ -140,18 +142,22 @@ def close(found, expected, tolerance=1e-5):
 
 def test_accuracy(results, vit):
     right = vit.logits.argmax(axis=1) == LABELS
-    assert results["accuracy"].metrics["accuracy/v"] == right.mean()
-    other = array(results, "accuracy", "predicted/c") == LABELS
-    value, low, high = array(results, "accuracy", "difference/v__c")
-    assert value == results["accuracy"].metrics["accuracy/v__c/difference"]
-    assert value == pytest.approx(right.mean() - other.mean())
-    assert low <= value <= high
+    assert results["accuracy"].metric("accuracy", "v") == right.mean()
+    other = results["accuracy"].data["predicted"].sel(network="c").values == LABELS
+    gap = results["accuracy"].find("difference", "v", "c")
+    assert gap.value == pytest.approx(right.mean() - other.mean())
+    assert gap.low <= gap.value <= gap.high
 
 
 def test_cka(results, vit, maps):
     tokens = [vit.stem, *vit.blocks]
-    close(array(results, "cka", "cka/v__c")[:4, :5], [[cka(a, b) for b in maps] for a in tokens])
-    close(array(results, "cka", "cka/v__v")[:4, :4], [[cka(a, b) for b in tokens] for a in tokens])
+    close(
+        found(results, "cka", "cka", "v", "c")[:4, :5], [[cka(a, b) for b in maps] for a in tokens]
+    )
+    close(
+        found(results, "cka", "cka", "v", "v")[:4, :4],
+        [[cka(a, b) for b in tokens] for a in tokens],
+    )
 
 
 def test_another_measure_of_similarity(results, vit, maps):
@@ -163,7 +169,7 @@ def test_another_measure_of_similarity(results, vit, maps):
     rows = [z[:, 1:].mean(axis=1) for z in vit.blocks]
     columns = [value.mean(axis=(2, 3)) for value in maps]
     expected = [[procrustes(a, b) for b in columns] for a in rows]
-    close(array(results, "similarity", "procrustes/v__c")[1:4, :5], expected)
+    close(found(results, "similarity", "procrustes", "v", "c")[1:4, :5], expected)
 
 
 def distances(vit):
@@ -174,7 +180,7 @@ def distances(vit):
 
 
 def test_attention_distance(results, vit):
-    close(array(results, "attention-distance", "distance/v"), distances(vit))
+    close(found(results, "attention-distance", "distance", "v"), distances(vit))
 
 
 def test_attention_maps_and_entropy(results, vit):
@@ -184,35 +190,36 @@ def test_attention_maps_and_entropy(results, vit):
         rollout = mixed / mixed.sum(-1, keepdims=True) @ rollout
         read = rollout[:5, 0, 1:].reshape(5, GRID, GRID)
         steps.append(read / read.mean(axis=(1, 2), keepdims=True))
-    close(array(results, "attention-maps", "rollout/v"), np.stack(steps, axis=1))
+    close(found(results, "attention-maps", "rollout", "v"), np.stack(steps, axis=1))
     entropy = [-(a * np.log(a)).sum(-1).mean(axis=(0, 2)) for a in vit.weights]
-    close(array(results, "attention-maps", "entropy/v"), entropy)
+    close(found(results, "attention-maps", "entropy", "v"), entropy)
 
 
 def test_local_heads(results, vit, maps):
     order, first = np.argsort(distances(vit)[0]), vit.heads[0]
     halves = [first[:, :, order[i : i + 2]] for i in range(3)]
     expected = [[cka(half, value) for value in maps[:3]] for half in halves]
-    close(array(results, "local-heads", "cka/v__c"), expected)
+    close(found(results, "local-heads", "cka", "v"), expected)
 
 
 def test_feature_maps(results, maps):
     for layer, value in zip(CNN_LAYERS, maps, strict=True):
-        close(array(results, "feature-maps", f"mean/c/{layer}"), value[:5].mean(axis=1))
-    sparsity = results["feature-maps"].metrics["feature-maps/c/sparsity_last"]
+        close(found(results, "feature-maps", "mean", "c", layer=layer), value[:5].mean(axis=1))
+    sparsity = results["feature-maps"].metric("sparsity_last", "c")
     assert sparsity == pytest.approx((maps[-1] == 0).mean(), abs=1e-3)
 
 
 def test_residuals(results, vit):
     for kind, sums in vit.sums.items():
         norms = [[np.linalg.norm(part, axis=-1) for part in pair] for pair in sums]
-        close(array(results, "residuals", f"ratio_{kind}/v"), [(z / f).mean(0) for z, f in norms])
+        ratio = results["residuals"].part("v")["ratio"].sel(branch=kind)
+        close(ratio, [(z / f).mean(0) for z, f in norms])
     before = [z for z, _ in vit.sums["attention"]]
     cosine = [
         ((z * y).sum(-1) / np.linalg.norm(z, axis=-1) / np.linalg.norm(y, axis=-1)).mean(axis=0)
         for z, y in zip(before, vit.blocks, strict=True)
     ]
-    close(array(results, "residuals", "cosine/v"), cosine)
+    close(found(results, "residuals", "cosine", "v"), cosine)
 
 
 def test_ablation(models, results, vit):
@@ -220,7 +227,7 @@ def test_ablation(models, results, vit):
         return (Vit(models[0], zeroed).logits.argmax(axis=1) == LABELS).mean()
 
     expected = [[accuracy(part, block) for block in range(DEPTH)] for part in ("branch", "skip")]
-    drops = array(results, "ablation", "accuracy_drop/v")[..., 0]
+    drops = found(results, "ablation", "accuracy_drop", "v")
     intact = (vit.logits.argmax(axis=1) == LABELS).mean()
     close(drops, intact - np.array(expected), 1e-12)
     assert np.ptp(drops) > 0.05
@@ -231,8 +238,9 @@ def test_localisation(results, vit):
     patches = [cut[:, i // GRID, :, i % GRID] for i in range(GRID**2)]
     tokens = vit.blocks[-1][:, 1:].swapaxes(0, 1)
     expected = np.array([[cka(token, patch) for patch in patches] for token in tokens])
-    close(array(results, "localisation", "last_block/v"), expected)
-    score = results["localisation"].metrics["localisation/v/score_last_block"]
+    cka_of_tokens = found(results, "localisation", "cka", "v", layer="blocks.2")
+    close(cka_of_tokens.reshape(expected.shape), expected)
+    score = results["localisation"].metric("score_last_block", "v")
     assert score == (expected.argmax(axis=1) == np.arange(GRID**2)).mean()
 
 
@@ -248,16 +256,15 @@ def test_probes(results, vit):
         return (ridge.predict(features[judged]).argmax(axis=1) == LABELS[judged]).mean()
 
     best = max(10.0 ** np.arange(-6, 5), key=lambda p: (accuracy(p, fit, judge), p))
-    found = results["probes"]
-    cell = found.labels["layer[v]"].index("blocks.1"), 0
-    assert found.labels["pooling[v]"][0] == "class token"
-    assert array(results, "probes", "all/v")[cell] == accuracy(best, train, test)
-    assert array(results, "probes", "penalty/v")[cell] == pytest.approx(best)
+    probe = select(results["probes"].data["accuracy"], "v", name="blocks.1")
+    assert probe.sel(pooling="class token") == accuracy(best, train, test)
+    penalty = select(results["probes"].data["penalty"], "v", name="blocks.1")
+    assert penalty.sel(pooling="class token") == pytest.approx(best)
 
 
 def test_receptive_field(models, results, vit):
     """Against finite differences of the hand-written network at single pixels."""
-    field = array(results, "receptive-field", "map/v")[2]
+    field = results["receptive-field"].part("v")["map"].sel(path="sum").values[2]
     rows = np.sort(np.random.default_rng(0).choice(N, size=32, replace=False))
     centre, step = 1 + 2 * GRID + 2, 1e-5
     for y, x in ((9, 9), (2, 13)):
@@ -274,12 +281,12 @@ def test_grad_cam_and_deletion(models, results, maps):
     """At the last block with 4 × 4 places, its gradient taken through the parts after it."""
     cnn = models[1]
     weight, bias = (getattr(cnn.fc, part).detach().double().numpy() for part in ("weight", "bias"))
-    indices = array(results, "grad-cam", "image_index")
+    indices = results["grad-cam"].part("c")["tested_image"].values
     logits = maps[-1].mean(axis=(2, 3)) @ weight.T + bias
     places = torch.tensor(maps[3]).float().requires_grad_()
     after = cnn.fc(cnn.layer4(places).mean(dim=(2, 3)))
     for kind, classes in (("predicted", logits.argmax(axis=1)), ("true", LABELS)):
-        shown = array(results, "grad-cam", f"{kind}/c")
+        shown = found(results, "grad-cam", kind, "c")
         of_class = after[torch.arange(N), torch.tensor(classes)].sum()
         (slope,) = torch.autograd.grad(of_class, places, retain_graph=True)
         chosen = slope.double().numpy().mean(axis=(2, 3))
@@ -287,4 +294,5 @@ def test_grad_cam_and_deletion(models, results, maps):
         close(shown, np.maximum(cam, 0))
     assert (cam < -0.01).any()
     probability = softmax(logits, axis=1).max(axis=1)[indices]
-    close(array(results, "grad-cam", "deletion_predicted/c")[:, 0], probability)
+    curves = results["grad-cam"].part("c")["deletion"].sel(order="predicted")
+    close(curves.values[:, 0], probability)

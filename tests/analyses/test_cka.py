@@ -5,14 +5,15 @@ import pytest
 import torch
 from torch import nn
 
+from tests.labelled import ends, values
 from tests.measures.test_linear_cka import reference_cka
 from zoo.analyses import cka
-from zoo.analyses.engine import _prepare as prepare
 from zoo.analyses.engine import compare_models
 from zoo.config import Settings
 from zoo.errors import UserError
 from zoo.models.files import describe_module
 from zoo.models.preprocess import preprocess
+from zoo.study.prepare import prepare_study as prepare
 
 
 class Two(nn.Module):
@@ -62,8 +63,8 @@ def test_the_engines_cka_is_the_minibatch_formula_for_all_pairs_of_layers():
         for j, second in enumerate("ab"):
             x, y = activations(a, IMAGES, first), activations(b, IMAGES, second)
             expected = reference_cka([x[p] for p in parts], [y[p] for p in parts])
-            assert result.arrays["cka/x__yy"].values[i, j] == pytest.approx(expected, abs=1e-6)
-    assert np.diagonal(result.arrays["cka/x__x"].values) == pytest.approx([1, 1])
+            assert values(result, "cka", "x", "yy")[i, j] == pytest.approx(expected, abs=1e-6)
+    assert np.diagonal(values(result, "cka", "x", "x")) == pytest.approx([1, 1])
 
 
 class InInferenceMode(nn.Sequential):
@@ -91,24 +92,24 @@ def test_a_layer_that_hands_on_its_input_costs_nothing_unless_changed_in_place(
         linear = parts[1](preprocess(IMAGES, model.spec).flatten(1))
         outputs = [linear, linear, linear.relu(), linear.relu()]
     expected = [[reference_cka([x.numpy()], [y.numpy()]) for x in outputs] for y in outputs]
-    assert np.allclose(result.arrays["cka/m__m"].values, expected, atol=1e-6)
+    assert np.allclose(values(result, "cka", "m", "m"), expected, atol=1e-6)
     assert len(counted) == products
 
 
 def test_swapping_the_models_transposes_the_values():
     a, b = two("x"), two("yy")
-    forward = compared([a, b], IMAGES).arrays["cka/x__yy"].values
-    backward = compared([b, a], IMAGES).arrays["cka/yy__x"].values
+    forward = values(compared([a, b], IMAGES), "cka", "x", "yy")
+    backward = values(compared([b, a], IMAGES), "cka", "yy", "x")
     assert np.allclose(forward, backward.T, atol=1e-12)
 
 
 def test_a_constant_layer_is_named_and_its_cells_are_empty():
     a, b = two("x"), two("yy", weight=0.0, offset=3.0)
     result = compared([a, b], IMAGES)
-    assert np.isnan(result.arrays["cka/x__yy"].values).all()
+    assert np.isnan(values(result, "cka", "x", "yy")).all()
     assert "yy: layer a is constant" in result.notes
     assert "yy: layer b is constant" in result.notes
-    assert all(np.isfinite(value) for value in result.metrics.values())
+    assert all(np.isfinite(metric.value) for metric in result.metrics)
 
 
 def test_a_layer_that_is_not_finite_is_named_and_the_others_are_kept():
@@ -117,18 +118,18 @@ def test_a_layer_that_is_not_finite_is_named_and_the_others_are_kept():
         b.module.b.bias[0] = float("nan")
     result = compared([a, b], IMAGES)
     assert result.notes == ("yy: layer b is not finite",)
-    assert np.isfinite(result.arrays["cka/x__yy"].values[:, 0]).all()
+    assert np.isfinite(values(result, "cka", "x", "yy")[:, 0]).all()
 
 
 def test_intervals_hold_the_value_and_need_two_batches():
     a, b = two("x"), two("yy")
     result = compared([a, b], IMAGES, batch_size=5)
-    low, value, high = (result.arrays[f"{k}/x__yy"].values for k in ("low", "cka", "high"))
+    value, (low, high) = values(result, "cka", "x", "yy"), ends(result, "cka", "x", "yy")
     assert (low <= value + 0.02).all()
     assert (value - 0.02 <= high).all()
     assert (high - low > 1e-4).all()
     single = compared([a, b], IMAGES, batch_size=50)
-    assert "low/x__yy" not in single.arrays
+    assert "cka_ci" not in single.data
     assert any("there is only one" in note for note in single.notes)
 
 
@@ -138,7 +139,7 @@ def test_of_references_no_batch_is_kept(make_model, digit_images):
         prepare([model], digit_images[0], None, (), (), Settings(references=r), torch.device("cpu"))
         for r in (True, False)
     ]
-    assert [len(study.subjects) for study in studies] == [2, 1]
+    assert [len(study.networks) for study in studies] == [2, 1]
     alone, beside = (cka.start(study).hsic.shape for study in studies)
     assert alone == beside
 
@@ -146,7 +147,7 @@ def test_of_references_no_batch_is_kept(make_model, digit_images):
 def test_a_batch_in_which_a_layer_is_constant_does_not_lose_the_layer():
     images = np.concatenate([IMAGES, np.zeros_like(IMAGES)])
     found = compared([two("x"), two("yy")], images, batch_size=len(IMAGES))
-    assert np.isfinite(found.arrays["cka/x__yy"].values).all()
+    assert np.isfinite(values(found, "cka", "x", "yy")).all()
     assert not [note for note in found.notes if "constant" in note]
     blank = compared([two("x"), two("yy")], np.zeros_like(images), batch_size=len(IMAGES))
     assert [note for note in blank.notes if "is constant" in note]
@@ -162,12 +163,18 @@ def test_permuted_images_and_untrained_networks_are_the_floor(make_model, digit_
         siblings=[(0, sibling)],
         settings=Settings(batch_size=20),
     )
-    metrics = findings.results["cka"].metrics
-    assert abs(metrics["cka/v__w/permuted_images"]) < 0.2
-    assert 0 < metrics["cka/v__w/untrained_mean"] <= 1
-    assert 0 < metrics["cka/v/other_seed_same_layer"] <= 1
-    assert set(findings.results["cka"].labels) >= {"layer[v]", "layer[w]"}
-    assert findings.results["cka"].models == ("v", "w")
+    result = findings.results["cka"]
+    assert abs(result.metric("mean_permuted_images", "v", "w")) < 0.2
+    assert 0 < result.metric("mean_all_pairs", "v untrained", "w") <= 1
+    assert 0 < result.metric("mean_same_layer", "v", "v seed 2") <= 1
+    assert result.networks == ("v", "w", "v untrained", "w untrained", "v seed 2")
+    assert [(n.model, n.state, n.seed, n.compared) for n in findings.networks] == [
+        ("v", "trained", 0, True),
+        ("w", "trained", 1, True),
+        ("v", "initial", 0, False),
+        ("w", "initial", 1, False),
+        ("v", "trained", 2, False),
+    ]
 
 
 def test_the_floor_does_not_hang_on_the_order_of_the_images():
@@ -177,8 +184,8 @@ def test_the_floor_does_not_hang_on_the_order_of_the_images():
     noise = generator.integers(0, 100, (160, 8, 8, 3))
     images = (bright[:, None, None, None] + noise).astype(np.uint8)
     result = compared([two("x"), two("yy")], images)
-    assert result.metrics["cka/x__yy/mean"] > 0.5
-    assert abs(result.metrics["cka/x__yy/permuted_images"]) < 0.2
+    assert result.metric("mean_all_pairs", "x", "yy") > 0.5
+    assert abs(result.metric("mean_permuted_images", "x", "yy")) < 0.2
 
 
 def test_an_unknown_pooling_is_named():

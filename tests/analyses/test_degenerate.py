@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.labelled import values
 from zoo.analyses import ANALYSES, load_analysis
 from zoo.analyses.engine import compare_models
 from zoo.claims import judge
@@ -16,6 +17,7 @@ from zoo.config import Settings
 from zoo.errors import UserError
 from zoo.models.build import build
 from zoo.models.files import describe_module
+from zoo.study.results import select
 
 SIDE, CLASSES = 16, ("zero", "one", "two")
 VIT = {"patch_size": 4, "embed_dim": 16, "depth": 3, "num_heads": 2}
@@ -161,8 +163,8 @@ SAID = {
         "ablation": "cnn: on 16 of 16 images its outputs are not numbers; they count as wrong",
         "cka": "vit: layer blocks.1 is not finite",
         "similarity": "cnn: layer layer2.0 is not finite (all measures)",
-        "attention-maps": "attention-maps/vit/entropy is not defined",
-        "attention-distance": "attention-distance/vit/local_heads is not defined",
+        "attention-maps": "vit: entropy is not defined",
+        "attention-distance": "vit: local_heads is not defined",
         "local-heads": "cnn: layer2.0 is not finite in a batch",
         "feature-maps": "cnn: layer2.0 is not finite",
         "receptive-field": "vit: blocks.2 has gradients that are not finite",
@@ -242,6 +244,25 @@ def findings(case):
     return found
 
 
+def _own(result, network, compared):
+    """Yield the floats of a network, and of which networks they are; no intervals."""
+    for key, variable in result.data.data_vars.items():
+        if variable.dtype.kind != "f" or key.endswith("_ci"):
+            continue
+        if "network_b" in variable.coords:
+            for other in set(compared) - {network}:
+                yield values(result, key, network, other), {network, other}
+        elif "path" in variable.dims:  # not every block has every kind of branch
+            yield select(variable.sel(path="sum"), network).values, {network}
+        else:
+            yield values(result, key, network), {network}
+    for part in result.parts:
+        if part.network == network:
+            data = part.data.sel(path="sum") if "path" in part.data.dims else part.data
+            of = {network, part.network_b} if part.network_b else {network}
+            yield from ((v.values, of) for v in data.data_vars.values() if v.dtype.kind == "f")
+
+
 @pytest.mark.parametrize("name", ANALYSES)
 @pytest.mark.parametrize("case", CASES)
 def test_what_is_degenerate_is_named(case, name):
@@ -249,15 +270,17 @@ def test_what_is_degenerate_is_named(case, name):
     said = [found.not_applicable[name]] if name in found.not_applicable else []
     if result := found.results.get(name):
         said += result.notes
-        assert all(np.isfinite(value) for value in result.metrics.values())
-        compared = {model.name for model in found.study.models}
-        for key, array in result.arrays.items():
-            if array.values.dtype.kind == "f" and not np.isfinite(array.values).all():
-                # A note that names no model speaks of all of them.
-                others = {model for model in compared if model not in key}
-                assert any(not any(model in note for model in others) for note in said), key
-        for model in compared - set(result.models):
-            assert any(model in note for note in said)
+        assert all(np.isfinite(metric.value) for metric in result.metrics)
+        compared = [network.name for network in found.compared]
+        for model in compared:
+            if model not in result.networks:
+                assert any(model in note for note in said)
+                continue
+            for numbers, of in _own(result, model, compared):
+                if not np.isfinite(numbers).all():
+                    # A note that names no model speaks of all of them.
+                    others = set(compared) - of
+                    assert any(not any(other in note for other in others) for note in said), of
     assert said or result
     expected = SAID[case].get(name, "")
     assert any(expected in note for note in said) or not expected, said
@@ -267,9 +290,10 @@ def test_what_is_degenerate_is_named(case, name):
 @pytest.mark.parametrize("case", ["constant layers", "not a number", "one token", "no blocks"])
 def test_what_is_degenerate_is_drawn(case):
     for name, result in findings(case).results.items():
-        for figure in load_analysis(name).draw(result).values():
-            figure.canvas.draw()
-            plt.close(figure)
+        compared = [network.name for network in findings(case).compared]
+        for drawing in load_analysis(name).draw(result, compared):
+            drawing.figure.canvas.draw()
+            plt.close(drawing.figure)
 
 
 @pytest.mark.parametrize("name", ANALYSES)

@@ -6,13 +6,15 @@ import timm
 import torch
 from torch import nn
 
-from zoo.analyses.engine import _prepare as prepare
-from zoo.analyses.engine import compare_models, run_pass
+from tests.labelled import layers, values
+from zoo.analyses.engine import compare_models
 from zoo.capture import HookPoint
 from zoo.config import Settings
 from zoo.errors import UserError
 from zoo.models.files import describe_module
 from zoo.study.accumulator import Accumulator
+from zoo.study.one_pass import run_pass
+from zoo.study.prepare import prepare_study as prepare
 
 
 class Watching(Accumulator):
@@ -53,7 +55,7 @@ def test_each_model_gets_the_images_its_own_way(make_model, digit_images):
     small = make_model("vit", "small")
     large = make_model("vit", "large", image_size=32, mean=[0.5] * 3, std=[0.5] * 3)
     study = study_of([small, large], digit_images[0])
-    assert (study.subjects[0].grid.height, study.subjects[1].grid.height) == (4, 8)
+    assert (study.networks[0].grid.height, study.networks[1].grid.height) == (4, 8)
     watching = Watching("head")
     run_pass(study, [watching])
     expected = large(digit_images[0][:20]).double().sum().item()
@@ -87,9 +89,14 @@ def test_networks_that_share_a_backbone_are_measured_as_alone(make_model, digit_
     together = compare(models)
     for model in models:
         for name, alone in compare([model]).items():
-            for key, array in alone.arrays.items():
-                values = together[name].arrays[key].values
-                np.testing.assert_allclose(values, array.values, atol=1e-6, err_msg=key)
+            for key in alone.data.data_vars:
+                expected = values(alone, key, model.name, model.name if name == "cka" else "")
+                own = values(together[name], key, model.name, model.name if name == "cka" else "")
+                np.testing.assert_allclose(own, expected, atol=1e-6, err_msg=key)
+            for part in alone.parts:
+                own = together[name].part(part.network, part.layer)
+                for key, expected in part.data.data_vars.items():
+                    np.testing.assert_allclose(own[key], expected, atol=1e-6, err_msg=key)
 
 
 def test_one_network_that_gets_its_images_in_two_ways_is_two_models(make_model, digit_images):
@@ -141,8 +148,8 @@ def test_logits_are_found_in_what_a_network_gives(digit_images, form):
     ]
     assert torch.equal(models[0](images), models[1](images))
     result = compare_models(models, images, labels % 3, class_names=names, only=["accuracy"])
-    found = result.results["accuracy"].arrays
-    assert np.array_equal(found["predicted/of"].values, found["predicted/plain"].values)
+    found = result.results["accuracy"].data["predicted"]
+    assert np.array_equal(found.sel(network="of"), found.sel(network="plain"))
 
 
 def test_a_network_that_gives_no_tensor_is_named(digit_images):
@@ -163,16 +170,16 @@ def test_every_layer_of_windowed_attention_can_be_compared(digit_images):
     result = compare_models([model], digit_images[0], only=["cka"], settings=settings).results[
         "cka"
     ]
-    assert any(name.endswith("attn.proj") for name in result.labels["layer[m]"])
-    assert not any("cpb_mlp" in name for name in result.labels["layer[m]"])
+    assert any(name.endswith("attn.proj") for name in layers(result, "m"))
+    assert not any("cpb_mlp" in name for name in layers(result, "m"))
     assert result.notes == ()
-    assert np.diagonal(result.arrays["cka/m__m"].values) == pytest.approx(1)
+    assert np.diagonal(values(result, "cka", "m", "m")) == pytest.approx(1)
 
 
 def test_shown_images_are_of_different_classes(make_model, digit_images):
     images, labels = digit_images
     found = compare_models([make_model("vit", "v")], images, labels, only=["accuracy"])
-    shown = labels[list(found.study.shown)]
+    shown = labels[list(found.shown)]
     assert len(set(shown)) == len(shown) == 6
 
 
@@ -183,7 +190,7 @@ def test_the_untrained_references_leave_the_global_generator_alone(make_model, d
     torch.manual_seed(5)
     found = compare_models([model], digit_images[0], only=["cka"])
     assert torch.equal(torch.rand(3), expected)
-    assert [s.role for s in found.study.subjects] == ["model", "untrained"]
+    assert [network.state for network in found.networks] == ["trained", "initial"]
 
 
 def test_the_models_come_back_as_they_were(make_model, digit_images):
@@ -203,7 +210,7 @@ def test_no_model_has_the_name_of_anothers_reference(make_model, digit_images):
         compare_models(models, digit_images[0][:8], only=["cka"])
     bare = Settings(references=False)
     found = compare_models(models, digit_images[0][:8], only=["cka"], settings=bare)
-    assert found.results["cka"].models == ("v", "v untrained")
+    assert found.results["cka"].networks == ("v", "v untrained")
     other = make_model("vit", "v", seed=3)
     models[1] = dataclasses.replace(models[1], name="v seed 3")
     with pytest.raises(UserError, match="'v seed 3' is the name of 'v' of another seed"):

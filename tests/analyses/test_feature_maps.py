@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from tests.analyses.cells import cell, column_labels, row_labels
+from tests.labelled import values
 from zoo.analyses import feature_maps
 from zoo.analyses.engine import compare_models
 from zoo.config import Settings
@@ -74,14 +75,14 @@ def test_maps_are_the_blocks_outputs_of_the_real_forward_pass(model, digit_image
     by_class = np.argsort(labels, kind="stable")
     digit_images = images[by_class], labels[by_class]
     found = run([model], digit_images)
-    result, shown = found.results["feature-maps"], list(found.study.shown)
+    result, shown = found.results["feature-maps"], list(found.shown)
     assert max(shown) > 16  # some of them are not in the first batch
     expected = expected_outputs(model, digit_images[0])
-    assert result.labels["layer[net]"] == tuple(expected)
+    assert [part.layer for part in result.parts] == ["", *expected]
     for layer, value in expected.items():
-        drawn = result.arrays[f"mean/net/{layer}"].values
+        drawn = result.part("net", layer)["mean"].values
         assert np.allclose(drawn, value[shown].mean(axis=1), atol=1e-5)
-    images = result.arrays["images/net"].values
+    images = values(result, "images", "net")
     assert images.dtype == np.uint8
     assert np.array_equal(images, digit_images[0][shown])
 
@@ -94,55 +95,52 @@ def test_maps_lie_over_the_images_as_each_model_sees_them(digit_images):
         describe_module(SmallNet(), name="middle", image_size=8, crop_fraction=0.5, **known),
     ]
     found = run(models, digit_images)
-    result, shown = found.results["feature-maps"], list(found.study.shown)
+    result, shown = found.results["feature-maps"], list(found.shown)
     images = digit_images[0][shown]
-    assert np.array_equal(result.arrays["images/whole"].values, images)
-    assert np.array_equal(result.arrays["images/middle"].values, images[:, 4:12, 4:12])
-    island = image_data(
-        {"title": "", "labels": result.labels, "units": {}, "scales": {}},
-        {name: (array.values, array.dims) for name, array in result.arrays.items()},
-        result.models,
-    )
+    assert np.array_equal(values(result, "images", "whole"), images)
+    assert np.array_equal(values(result, "images", "middle"), images[:, 4:12, 4:12])
+    island = image_data(result, "", ["whole", "middle"])
     assert {entry["label"]: entry["images"] for entry in island["sets"]} == {
         "whole": "whole",
         "middle": "middle",
     }
-    drawn = cell(feature_maps.draw(result)["feature-maps-middle"], 1, 0)
+    drawn = cell(feature_maps.draw(result, ["middle"])[0].figure, 1, 0)
     places = [((np.arange(8) + 0.5) * side / 8).astype(int) for side in drawn.shape[:2]]
     assert np.array_equal(drawn[np.ix_(*places)][..., :3], images[1, 4:12, 4:12])
 
 
 def test_the_strongest_channels_of_each_stage_are_kept_strongest_first(model, digit_images):
     found = run([model], digit_images)
-    result, shown = found.results["feature-maps"], list(found.study.shown)
-    assert result.labels["stage[net]"] == ("blocks.1", "blocks.3")
-    for layer in result.labels["stage[net]"]:
+    result, shown = found.results["feature-maps"], list(found.shown)
+    stages = [part.layer for part in result.parts if "strongest" in part.data]
+    assert stages == ["blocks.1", "blocks.3"]
+    for layer in stages:
         value = expected_outputs(model, digit_images[0])[layer][shown]
         means = [value[:, c].mean() for c in range(value.shape[1])]
         order = sorted(range(len(means)), key=lambda c: -means[c])[:4]
-        assert result.arrays[f"channel/net/{layer}"].values.tolist() == order
-        kept = result.arrays[f"strongest/net/{layer}"].values
+        kept = result.part("net", layer)["strongest"]
+        assert kept["channel"].values.tolist() == [f"#{channel}" for channel in order]
         assert np.allclose(kept, value[:, order], atol=1e-5)
 
 
 def test_sparsity_counts_the_zeros_of_all_images(model, digit_images):
-    metrics = run([model], digit_images).results["feature-maps"].metrics
+    result = run([model], digit_images).results["feature-maps"]
     last = expected_outputs(model, digit_images[0])["blocks.3"]
-    share = metrics["feature-maps/net/sparsity_last"]
+    share = result.metric("sparsity_last", "net")
     assert 0 < share < 1
     assert share == pytest.approx((last == 0).mean(), abs=1e-4)
-    assert metrics["feature-maps/net/resolution_last"] == 8
+    assert result.metric("resolution_last", "net") == 8
 
 
 def test_figures_are_drawn_from_the_result_alone(model, digit_images):
     result = run([model], digit_images).results["feature-maps"]
-    figures = feature_maps.draw(result)
-    assert list(figures) == ["feature-maps-net", "feature-maps-net-strongest"]
-    means = figures["feature-maps-net"]
+    drawn = feature_maps.draw(result, ["net"])
+    assert [d.kind for d in drawn] == ["feature-maps-{}", "feature-maps-{}-strongest"]
+    means, strongest = (d.figure for d in drawn)
     assert len(row_labels(means)) == 5
     assert len(column_labels(means)) == 1 + 5  # input, stem, four blocks
-    assert len(column_labels(figures["feature-maps-net-strongest"])) == 1 + 2 * 4
-    values = result.arrays["mean/net/blocks.0"].values[1]
+    assert len(column_labels(strongest)) == 1 + 2 * 4
+    values = result.part("net", "blocks.0")["mean"].values[1]
     drawn = cell(means, 1, 2)  # the second image's second map
     sides = zip(values.shape, drawn.shape, strict=False)
     places = [((np.arange(n) + 0.5) * side / n).astype(int) for n, side in sides]
@@ -153,7 +151,7 @@ def test_figures_are_drawn_from_the_result_alone(model, digit_images):
 def test_a_vit_is_noted_and_alone_does_not_apply(model, make_model, digit_images):
     vit = make_model("vit", "v")
     result = run([model, vit], digit_images, labelled=False).results["feature-maps"]
-    assert result.models == ("net",)
+    assert result.networks == ("net",)
     assert result.notes == ("v: no feature maps, since it is no convolutional network",)
     found = run([vit], digit_images)
     assert "feature-maps" not in found.results
@@ -167,7 +165,7 @@ def test_values_that_are_not_finite_are_named(digit_images):
     found = run([describe_module(net, name="net", image_size=16)], digit_images)
     notes = found.results["feature-maps"].notes
     assert "net: blocks.2 is not finite" in notes
-    assert "feature-maps/net/sparsity_last" not in found.results["feature-maps"].metrics
+    assert found.results["feature-maps"].metric("sparsity_last", "net") is None
     assert not any("blocks.1" in note for note in notes)
 
 

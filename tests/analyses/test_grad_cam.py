@@ -1,5 +1,7 @@
 """Grad-CAM against closed forms, and what a comparison makes of it."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -18,6 +20,7 @@ from zoo.models.build import build
 from zoo.models.files import describe_module
 from zoo.models.preprocess import preprocess
 from zoo.study.networks import Grid, Study
+from zoo.study.prepare import prepare_study
 
 CLASSES = tuple(str(i) for i in range(10))
 
@@ -44,10 +47,16 @@ class CamNet(nn.Module):
         return self.fc(self.blocks(x).mean(dim=(2, 3)))
 
 
+ALONE = Settings(references=False, batch_size=16)
+
+
 def study_of(models, images, labels=None, **known):
-    """Prepare a study as the engine does, with a run of no analysis that needs the pass."""
-    settings = Settings(references=False, batch_size=16)
-    return compare_models(models, images, labels, only=["grad-cam"], settings=settings, **known)
+    """Run the one analysis."""
+    return compare_models(models, images, labels, only=["grad-cam"], settings=ALONE, **known)
+
+
+def prepared(models, images):
+    return prepare_study(models, images, None, (), (), ALONE, "cpu")
 
 
 @pytest.fixture
@@ -69,7 +78,7 @@ def twelve():
 
 
 def test_after_a_mean_over_places_it_is_the_class_weights_times_the_features(cam_model, twelve):
-    subject = study_of([cam_model], twelve).study.subjects[0]
+    subject = prepared([cam_model], twelve).networks[0]
     pixels = preprocess(twelve, cam_model.spec)
     classes = torch.arange(12) % 4
     maps, place = class_maps(subject, pixels, classes)
@@ -99,7 +108,7 @@ def test_the_formula_written_out_in_loops():
 def test_a_class_token_models_map_is_taken_at_the_last_blocks_input(make_model, digit_images):
     images = digit_images[0][:12]
     model = make_model("vit", "v")
-    subject = study_of([model], images).study.subjects[0]
+    subject = prepared([model], images).networks[0]
     pixels, classes = preprocess(images, model.spec), torch.arange(12) % 10
     maps, place = class_maps(subject, pixels, classes)
     net = model.module.eval()
@@ -119,7 +128,7 @@ def test_a_class_token_models_map_is_taken_at_the_last_blocks_input(make_model, 
 def test_a_model_that_pools_its_tokens_is_explained_at_the_output(make_model, digit_images):
     images = digit_images[0][:12]
     for model in (make_model("vit-gap", "g"), make_mixer()):
-        subject = study_of([model], images).study.subjects[0]
+        subject = prepared([model], images).networks[0]
         pixels = preprocess(images, model.spec)
         maps, place = class_maps(subject, pixels, torch.zeros(12, dtype=torch.long))
         assert place == "output"
@@ -141,8 +150,8 @@ def test_explaining_leaves_the_model_as_it_was(cam_model, twelve):
 def test_the_rollout_is_that_of_attention_maps(make_model, digit_images):
     images = digit_images[0][:12]
     model = make_model("vit", "v")
-    subject = study_of([model], images).study.subjects[0]
-    attending = analysis.attending_models(study_of([model], images).study, "none")[0][0]
+    subject = prepared([model], images).networks[0]
+    attending = analysis.attending_models(prepared([model], images), "none")[0][0]
     pixels = preprocess(images, model.spec)
     weights = []
     hook_points = [HookPoint(name, "attention") for name in attending.layers]
@@ -176,30 +185,31 @@ def test_a_comparison_scores_maps_beside_random_ones_and_rollout(make_model, dig
     models = [make_model("vit", "v"), make_model("vit-gap", "g")]
     found = study_of(models, images, labels, class_names=CLASSES)
     result = found.results["grad-cam"]
-    assert result.models == ("v", "g")
-    for name in result.models:
-        for kind, end in (("predicted", ""), ("rollout", "_rollout"), ("random", "_random")):
-            curves = result.arrays[f"deletion_{kind}/{name}"].values
+    assert result.networks == ("v", "g")
+    for name in result.networks:
+        for kind in ("predicted", "rollout", "random"):
+            curves = result.part(name)["deletion"].sel(order=kind).values
             assert curves.shape == (32, 11)
             area = np.trapezoid(curves, np.linspace(0, 1, 11), axis=1).mean()
-            assert result.metrics[f"grad-cam/{name}/deletion_auc{end}"] == pytest.approx(area)
-    shown = list(found.study.shown)
-    indices = result.arrays["image_index"].values
+            assert result.metric(f"deletion_area_{kind}", name) == pytest.approx(area)
+    shown = list(found.shown)
+    of_v = result.part("v")
+    indices = of_v["tested_image"].values
     assert indices[: len(shown)].tolist() == shown
     assert len(set(indices.tolist())) == 32
     logits = models[0](images[indices])
     assert np.allclose(
-        result.arrays["deletion_predicted/v"].values[:, 0], logits.softmax(1).amax(1), atol=1e-5
+        of_v["deletion"].sel(order="predicted").values[:, 0], logits.softmax(1).amax(1), atol=1e-5
     )
     predicted = logits.argmax(dim=1)[: len(shown)]
-    assert result.labels["predicted[v]"] == tuple(str(int(p)) for p in predicted)
-    assert result.labels["true[v]"] == tuple(str(labels[i]) for i in shown)
+    assert of_v["predicted_class"].values.tolist() == [str(int(p)) for p in predicted]
+    assert of_v["true_class"].values.tolist() == [str(labels[i]) for i in shown]
     assert any("input of its last block" in note for note in result.notes if note[0] == "v")
     assert not any("input of its last block" in note for note in result.notes if note[0] == "g")
 
 
 def test_the_map_of_an_image_does_not_depend_on_the_others(cam_model, twelve):
-    subject = study_of([cam_model], twelve).study.subjects[0]
+    subject = prepared([cam_model], twelve).networks[0]
     pixels, classes = preprocess(twelve, cam_model.spec), torch.arange(12) % 4
     together, _ = class_maps(subject, pixels, classes)
     alone, _ = class_maps(subject, pixels[9:10], classes[9:10])
@@ -210,9 +220,9 @@ def test_figures_are_drawn_from_the_result_alone(make_model, digit_images):
     images, labels = digit_images
     models = [make_model("vit", "v"), make_mixer(), make_model("vit-gap", "g")]
     result = study_of(models, images, labels, class_names=CLASSES).results["grad-cam"]
-    figures = analysis.draw(result)
-    assert list(figures) == ["grad-cam-maps-v__m", "grad-cam-maps-g", "grad-cam-deletion"]
-    assert column_labels(figures["grad-cam-maps-v__m"]) == [
+    first, second, deletion = analysis.draw(result, ["v", "m", "g"])
+    assert [d.of for d in (first, second, deletion)] == [("v", "m"), ("g",), ()]
+    assert column_labels(first.figure) == [
         "input",
         "v\npredicted class",
         "v\ntrue class",
@@ -220,7 +230,7 @@ def test_figures_are_drawn_from_the_result_alone(make_model, digit_images):
         "m\npredicted class",
         "m\ntrue class",
     ]
-    axes = figures["grad-cam-deletion"].axes
+    axes = deletion.figure.axes
     assert len(axes) == 3
     for axis, colour in zip(axes, style.COLOURS, strict=False):
         *own, random = [(line.get_color(), line.get_linestyle()) for line in axis.lines]
@@ -234,16 +244,20 @@ def test_a_map_not_told_apart_from_random_is_noted(make_model, digit_images):
     result = study_of([make_model("vit", "v")], images, labels, class_names=CLASSES).results[
         "grad-cam"
     ]
-    gain = result.arrays["area_minus_random_predicted/v"].values
-    curves = [result.arrays[f"deletion_{kind}/v"].values for kind in ("predicted", "random")]
-    areas = [np.trapezoid(curve, dx=0.1, axis=1) for curve in curves]
-    assert gain[0] == pytest.approx((areas[0] - areas[1]).mean(), abs=1e-6)
+    gain = result.find("area_minus_random_predicted", "v")
+    curves = result.part("v")["deletion"]
+    areas = [np.trapezoid(curves.sel(order=k), dx=0.1, axis=1) for k in ("predicted", "random")]
+    assert gain.value == pytest.approx((areas[0] - areas[1]).mean(), abs=1e-6)
     said = [note for note in result.notes if note.startswith("v: Grad-CAM: not told apart")]
-    assert len(said) == (gain[2] >= 0)
+    assert len(said) == (gain.high >= 0)
     for values, words in (((-0.1, -0.2, 0.05), "not told apart from random"),
                           ((-0.1, -0.15, -0.05), "lower than random by 0.05 to 0.15")):  # fmt: skip
-        gain[:] = values
-        (text,) = analysis.draw(result)["grad-cam-deletion"].axes[0].texts
+        changed = dataclasses.replace(
+            gain, **dict(zip(("value", "low", "high"), values, strict=True))
+        )
+        others = [metric for metric in result.metrics if metric != gain]
+        drawn = analysis.draw(dataclasses.replace(result, metrics=(*others, changed)), ["v"])
+        (text,) = drawn[-1].figure.axes[0].texts
         line = next(x for x in text.get_text().splitlines() if x.startswith("Grad-CAM"))
         assert line.endswith(words)
 
@@ -253,7 +267,7 @@ def test_models_without_a_map_are_noted_and_alone_do_not_apply(cam_model, twelve
     flat = nn.Sequential(nn.Flatten(), nn.Linear(768, 8), nn.ReLU(), nn.Linear(8, 4))
     flat = describe_module(flat, name="flat", image_size=16)
     found = study_of([cam_model, flat], twelve)
-    assert found.results["grad-cam"].models == ("c",)
+    assert found.results["grad-cam"].networks == ("c",)
     assert "flat: no map, since no block's output lies over the image" in (
         found.results["grad-cam"].notes
     )

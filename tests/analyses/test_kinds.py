@@ -18,7 +18,7 @@ from zoo.study.networks import Grid, family_of
 def test_a_models_family_and_grid_come_from_what_it_computes(
     make_model, digit_images, arch, family, prefix
 ):
-    subject = study_of([make_model(arch, "m")], digit_images[0]).subjects[0]
+    subject = study_of([make_model(arch, "m")], digit_images[0]).networks[0]
     assert subject.family == family
     if prefix is None:
         assert subject.grid is None
@@ -87,7 +87,7 @@ class Cut(nn.Module):
 )
 def test_where_tokens_lie_is_told_or_not_known(digit_images, stem, width, prefix, grid):
     model = describe_module(Encoder(stem, width, prefix), name="m", image_size=16)
-    assert study_of([model], digit_images[0]).subjects[0].grid == grid
+    assert study_of([model], digit_images[0]).networks[0].grid == grid
 
 
 def test_attention_that_pools_after_the_blocks_leaves_a_cnn_a_cnn():
@@ -100,7 +100,7 @@ def test_attention_that_pools_after_the_blocks_leaves_a_cnn_a_cnn():
 def test_blocks_with_tokens_on_the_first_axis_are_named_and_make_no_cnn(digit_images, caplog):
     module = Encoder(nn.Conv2d(3, 4, 4, 4), 4, tokens_first=True)
     model = describe_module(module, name="m", image_size=16)
-    subject = study_of([model], digit_images[0]).subjects[0]
+    subject = study_of([model], digit_images[0]).networks[0]
     assert subject.trace.not_batch_first == ("layers.0", "layers.1")
     assert (subject.family, subject.grid) == ("other", None)
     said = "m: 2 blocks are left out: their outputs do not have the images on the first axis"
@@ -111,7 +111,7 @@ def test_blocks_that_never_run_are_not_left_out_aloud(digit_images, caplog):
     module = Encoder(nn.Conv2d(3, 4, 4, 4), 4)
     module.spare = nn.Sequential(nn.TransformerEncoderLayer(4, 2), nn.TransformerEncoderLayer(4, 2))
     model = describe_module(module, name="m", image_size=16)
-    assert study_of([model], digit_images[0]).subjects[0].family == "vit"
+    assert study_of([model], digit_images[0]).networks[0].family == "vit"
     assert caplog.messages == []
 
 

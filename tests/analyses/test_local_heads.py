@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
+from tests.labelled import ends, figures, values
 from zoo.analyses import local_heads
 from zoo.analyses.attention_distance import attention_distance
 from zoo.analyses.engine import compare_models
@@ -22,6 +23,8 @@ from zoo.capture import HookPoint, observe
 from zoo.config import Settings
 from zoo.measures.linear_cka import centred_gram, linear_cka, pairwise_hsic
 from zoo.models.files import LoadedModel, describe_module
+from zoo.study.prepare import prepare_study
+from zoo.study.results import ComparisonResults, Part, Result
 
 SMALL = {"img_size": 16, "patch_size": 4, "embed_dim": 24, "depth": 2, "num_heads": 6}
 
@@ -125,7 +128,8 @@ def test_cka_is_that_of_the_chosen_heads_outputs_with_early_cnn_layers():
     of_cnn = activations(cnn, images, *(HookPoint(layer) for layer in layers))
     weights = torch.tensor(of_vit[attention])
     distances = attention_distance(weights, 4, 4, 4.0, 1).mean(dim=0).numpy()
-    np.testing.assert_allclose(result.arrays["distance/vit"].values, distances, atol=1e-4)
+    found = values(result, "head_distance", "vit", "cnn")
+    np.testing.assert_allclose(found, distances, atol=1e-4)
     order = np.argsort(distances)
     heads = of_vit[outputs].reshape(10, 17, 6, 4)
     expected = np.array(
@@ -137,17 +141,16 @@ def test_cka_is_that_of_the_chosen_heads_outputs_with_early_cnn_layers():
             for i in range(4)
         ]
     )
-    assert result.labels["layer[cnn]"] == layers
-    np.testing.assert_allclose(result.arrays["cka/vit__cnn"].values, expected, atol=1e-5)
+    assert tuple(result.part("vit", network_b="cnn")["name"].values) == layers
+    np.testing.assert_allclose(values(result, "cka", "vit", "cnn"), expected, atol=1e-5)
     means = [distances[order[i : i + 3]].mean() for i in range(4)]
-    np.testing.assert_allclose(result.arrays["subset_distance/vit__cnn"].values, means, atol=1e-4)
+    np.testing.assert_allclose(values(result, "distance", "vit", "cnn"), means, atol=1e-4)
     ranks = [spearmanr(means, column).statistic for column in expected.T]
-    assert result.metrics["local-heads/vit__cnn/spearman"] == pytest.approx(np.mean(ranks))
+    np.testing.assert_allclose(values(result, "spearman", "vit", "cnn"), ranks)
+    assert result.metric("spearman", "vit", "cnn") == pytest.approx(np.mean(ranks))
     change = (expected[0] - expected[-1]).mean()
-    assert result.metrics["local-heads/vit__cnn/local_minus_global"] == pytest.approx(
-        change, abs=1e-5
-    )
-    spread = result.metrics["local-heads/vit__cnn/distance_range"]
+    assert result.metric("local_minus_global", "vit", "cnn") == pytest.approx(change, abs=1e-5)
+    spread = result.metric("distance_range", "vit", "cnn")
     assert spread == pytest.approx(means[-1] - means[0], abs=1e-4)
     assert any("no intervals" in note for note in result.notes)
 
@@ -155,7 +158,7 @@ def test_cka_is_that_of_the_chosen_heads_outputs_with_early_cnn_layers():
 def test_hsic_is_averaged_over_batches_before_the_ratio():
     vit, cnn = make_vit(), make_cnn()
     result, _ = run(vit, cnn, count=12, batch_size=6)
-    subsets = result.arrays["subsets/vit__cnn"].values
+    subsets = values(result, "heads", "vit", "cnn")
     sums = np.zeros((3,))
     for first in (0, 6):
         images = some_images(12)[first : first + 6]
@@ -167,33 +170,40 @@ def test_hsic_is_averaged_over_batches_before_the_ratio():
         hsic = pairwise_hsic(torch.stack(grams), 6).numpy()
         sums += [hsic[0, 1], hsic[0, 0], hsic[1, 1]]
     expected = sums[0] / math.sqrt(sums[1] * sums[2])
-    assert result.arrays["cka/vit__cnn"].values[0, 1] == pytest.approx(expected, abs=1e-5)
-    low, high = (result.arrays[f"{end}/vit__cnn"].values for end in ("low", "high"))
+    assert values(result, "cka", "vit", "cnn")[0, 1] == pytest.approx(expected, abs=1e-5)
+    low, high = ends(result, "cka", "vit", "cnn")
     assert (low <= high).all()
     assert (low < high).any()
 
 
 def test_every_vit_is_compared_with_every_cnn_whatever_their_order():
     result, _ = run(make_cnn("c1"), make_vit("v1"), make_cnn("c2"), make_vit("v2", depth=3))
-    pairs = {name.removeprefix("cka/") for name in result.arrays if name.startswith("cka/")}
-    assert pairs == {"v1__c1", "v1__c2", "v2__c1", "v2__c2"}
-    figures = local_heads.draw(result)
-    assert set(figures) == {f"local-heads-{pair}" for pair in pairs}
-    axis = figures["local-heads-v1__c1"].axes[0]
+    pairs = [(part.network, part.network_b) for part in result.parts]
+    assert set(pairs) == {("v1", "c1"), ("v1", "c2"), ("v2", "c1"), ("v2", "c2")}
+    drawn = figures(local_heads.draw(result, ["c1", "v1", "c2", "v2"]))
+    assert set(drawn) == {f"local-heads-{vit}__{cnn}" for vit, cnn in pairs}
+    assert set(figures(local_heads.draw(result, ["v1", "c2"]))) == {"local-heads-v1__c2"}
+    axis = drawn["local-heads-v1__c1"].axes[0]
     assert axis.get_legend().get_title().get_text() == "layers of c1"
     assert "v1" in axis.get_xlabel()
-    np.testing.assert_allclose(axis.lines[2].get_ydata(), result.arrays["cka/v1__c1"].values[:, 2])
+    np.testing.assert_allclose(axis.lines[2].get_ydata(), values(result, "cka", "v1", "c1")[:, 2])
     assert axis.get_ylim()[1] == 1
+    kept = ComparisonResults((), {"local-heads": result}, {}, 12).to_tree()
+    again = ComparisonResults.from_tree(kept).results["local-heads"]
+    for part in result.parts:
+        assert again.part(part.network, network_b=part.network_b).identical(part.data)
 
 
 @pytest.mark.parametrize("factor", [0.49, 1.01])
 def test_heads_that_look_equally_far_are_said_to_and_drawn_close(factor: float):
     result, _ = run(make_cnn(), make_vit())
-    means = result.arrays["subset_distance/vit__cnn"].values
-    least = LEAST_RANGE * float(result.arrays["patch/vit"].values)
+    least = LEAST_RANGE * result.metric("patch", "vit")
     assert least == 2  # half of a patch of 4 pixels
-    means[:] = np.linspace(8, 8 + factor * least, len(means))
-    (figure,) = local_heads.draw(result).values()
+    data = result.part("vit", network_b="cnn")
+    means = np.linspace(8, 8 + factor * least, data.sizes["subset"])
+    data = data.assign_coords(distance=("subset", means))
+    changed = Result(parts=(Part("vit", data, network_b="cnn"),))
+    ((_, figure),) = figures(local_heads.draw(changed, ["cnn", "vit"])).items()
     axis = figure.axes[0]
     if factor < 1:
         assert "equally far: 0.98 pixels apart" in axis.get_title(loc="left")
@@ -221,14 +231,14 @@ def test_torchvisions_attention_hides_its_heads_and_is_named():
     assert "tv: skipped" in reason
     assert "self_attention never calls its output projection" in reason
     result, _ = run(hidden, make_vit(), make_cnn())
-    assert result.models == ("vit", "cnn")
+    assert result.networks == ("vit", "cnn")
     assert any("tv: skipped" in note for note in result.notes)
 
 
 def test_two_heads_are_too_few_to_rank():
     result, _ = run(make_vit(num_heads=2), make_cnn())
-    assert "local-heads/vit__cnn/spearman" not in result.metrics
-    assert "local-heads/vit__cnn/local_minus_global" in result.metrics
+    assert result.metric("spearman", "vit", "cnn") is None
+    assert result.metric("local_minus_global", "vit", "cnn") is not None
     assert any("no spearman" in note and "there are 2" in note for note in result.notes)
 
 
@@ -237,9 +247,9 @@ def test_a_constant_cnn_layer_is_named_and_leaves_no_metric():
     cnn.module.layer1[0].register_forward_hook(lambda part, args, output: torch.ones_like(output))
     result, _ = run(make_vit(), cnn)
     assert any("cnn: layer1.0 is constant" in note for note in result.notes)
-    assert np.isnan(result.arrays["cka/vit__cnn"].values[:, 1]).all()
-    assert set(result.metrics) == {"local-heads/vit__cnn/distance_range"}
-    assert local_heads.draw(result)
+    assert np.isnan(values(result, "cka", "vit", "cnn")[:, 1]).all()
+    assert {metric.measure for metric in result.metrics} == {"patch", "distance_range"}
+    assert local_heads.draw(result, ["vit", "cnn"])
 
 
 def test_a_constant_head_is_named_and_the_others_still_count():
@@ -250,17 +260,14 @@ def test_a_constant_head_is_named_and_the_others_still_count():
     attention.qkv.bias.data[rows] = 1
     result, _ = run(vit, make_cnn())
     assert any("blocks.0.attn head 2 is constant" in note for note in result.notes)
-    assert np.isfinite(result.arrays["cka/vit__cnn"].values).all()
+    assert np.isfinite(values(result, "cka", "vit", "cnn")).all()
 
 
 def test_early_layers_are_the_stem_and_the_first_third_of_the_blocks():
-    study = compare_models(
-        [make_cnn(), make_cnn("shallow", "resnet10t")],
-        some_images(4),
-        only=["accuracy"],
-        settings=Settings(references=False),
-    ).study
-    resnet, shallow = study.models
+    models = [make_cnn(), make_cnn("shallow", "resnet10t")]
+    known = Settings(references=False)
+    study = prepare_study(models, some_images(4), None, (), (), known, "cpu")
+    resnet, shallow = study.compared
     assert early_layers(resnet) == ("maxpool", "layer1.0", "layer1.1", "layer2.0")
     assert early_layers(shallow) == ("maxpool", "layer1.0", "layer2.0")
 
@@ -278,11 +285,11 @@ def test_what_is_not_finite_in_one_batch_has_no_cka_and_leaves_the_others_theirs
     cnn.module.layer1[1].register_forward_pre_hook(lambda part, args: args[0].nan_to_num())
     result, _ = run(vit, cnn)
     assert "cnn: layer1.0 is not finite in a batch" in result.notes
-    for key in ("cka", "low", "high"):
-        assert np.isnan(result.arrays[f"{key}/vit__cnn"].values[:, 1]).all()
-        assert np.isfinite(np.delete(result.arrays[f"{key}/vit__cnn"].values, 1, axis=1)).all()
-    stem = result.arrays["cka/vit__cnn"].values[:, 0]
-    np.testing.assert_allclose(stem, plain.arrays["cka/vit__cnn"].values[:, 0])
+    for table in (values(result, "cka", "vit", "cnn"), *ends(result, "cka", "vit", "cnn")):
+        assert np.isnan(table[:, 1]).all()
+        assert np.isfinite(np.delete(table, 1, axis=1)).all()
+    stem = values(result, "cka", "vit", "cnn")[:, 0]
+    np.testing.assert_allclose(stem, values(plain, "cka", "vit", "cnn")[:, 0])
 
 
 def test_a_head_that_is_not_a_number_spoils_its_own_subsets_alone():

@@ -164,13 +164,19 @@ def test_places_are_spread_over_the_grid_and_never_too_many(height, width, most)
         assert places.tolist() == list(range(height * width))
 
 
+def maps(result, which):
+    """CKA (tokens, patches) of a block."""
+    (part,) = [part for part in result.parts if part.data.attrs["which"] == which]
+    return part.data["cka"].values.reshape(part.data.sizes["token"], -1)
+
+
 @pytest.mark.parametrize("batch_size", [10, 40])
 def test_a_network_that_hands_its_tokens_on_is_perfectly_localised(batch_size):
     result = compare(identity_net(), noise(), batch_size)
-    assert result.metrics["localisation/m/score_last_block"] == 1
-    assert result.metrics["localisation/m/score_last_but_one_block"] == 1
-    assert result.metrics["localisation/m/chance"] == 1 / 16
-    cka = result.arrays["last_block/m"].values
+    assert result.metric("score_last_block", "m") == 1
+    assert result.metric("score_last_but_one_block", "m") == 1
+    assert result.metric("chance", "m") == 1 / 16
+    cka = maps(result, "last_block")
     np.testing.assert_allclose(np.diagonal(cka), 1, atol=1e-5)
     assert not result.notes
 
@@ -179,9 +185,9 @@ def test_a_network_that_permutes_its_tokens_is_not_and_the_map_shows_where_they_
     order = [(5 * i + 3) % 16 for i in range(16)]
     result = compare(identity_net(order), noise())
     moved = sum(i != place for i, place in enumerate(order))
-    assert result.metrics["localisation/m/score_last_block"] == 1 - moved / 16 < 0.2
-    assert result.metrics["localisation/m/score_last_but_one_block"] == 1
-    assert result.arrays["last_block/m"].values.argmax(axis=1).tolist() == order
+    assert result.metric("score_last_block", "m") == 1 - moved / 16 < 0.2
+    assert result.metric("score_last_but_one_block", "m") == 1
+    assert maps(result, "last_block").argmax(axis=1).tolist() == order
 
 
 def test_constant_patches_are_named_once_and_hatched():
@@ -189,16 +195,16 @@ def test_constant_patches_are_named_once_and_hatched():
     images[:, :4, :4] = 0
     images[:, 12:, 12:] = 200
     result = compare(identity_net(), images)
-    cka = result.arrays["last_block/m"].values
+    cka = maps(result, "last_block")
     assert np.isnan(cka[:, [0, 15]]).all()
     assert np.isfinite(cka[1:15, 1:15]).all()
-    assert result.metrics["localisation/m/score_last_block"] == 1
-    assert result.metrics["localisation/m/chance"] == 1 / 14
+    assert result.metric("score_last_block", "m") == 1
+    assert result.metric("chance", "m") == 1 / 14
     patches = [note for note in result.notes if "patches" in note]
     assert len(patches) == 1
     assert "2 of 16 patches" in patches[0]
     assert patches[0].endswith("(0,0) (3,3)")
-    shown = cell(localisation.draw(result)["localisation-m"], 0, 1)
+    shown = cell(localisation.draw(result, ["m"])[0].figure, 0, 1)
     side = shown.shape[0] // 4
     clear = shown[side // 2 :: side, side // 2 :: side, 3] == 0
     assert clear[:4, :4].ravel().nonzero()[0].tolist() == [0, 15]
@@ -208,25 +214,27 @@ def test_a_patch_that_varies_in_some_batches_only_is_still_compared():
     images = noise()
     images[:20, :4, :4] = 0
     result = compare(identity_net(), images, batch_size=10)
-    assert result.arrays["last_block/m"].values[0, 0] == pytest.approx(1, abs=1e-5)
+    assert maps(result, "last_block")[0, 0] == pytest.approx(1, abs=1e-5)
     assert not result.notes
 
 
 def test_a_cnns_small_last_grid_is_passed_over_and_said_so():
     result = compare(narrowing_net(1, 2, 2, 2), noise())
-    assert result.labels["last_block[m]"] == ("1.2",)
-    assert result.labels["last_but_one_block[m]"] == ("1.1",)
-    assert result.arrays["last_block/m"].values.shape == (16, 16)
-    assert result.arrays["last_but_one_block/m"].values.shape == (64, 64)
+    assert [(part.data.attrs["which"], part.layer) for part in result.parts] == [
+        ("last_block", "1.2"),
+        ("last_but_one_block", "1.1"),
+    ]
+    assert maps(result, "last_block").shape == (16, 16)
+    assert maps(result, "last_but_one_block").shape == (64, 64)
     assert "1.2 (4 × 4) is taken instead" in result.notes[0]
 
 
 def test_a_large_grid_is_looked_at_on_a_regular_grid_and_said_so():
     result = compare(narrowing_net(1, 1), noise())
-    assert result.arrays["last_block/m"].values.shape == (14 * 14, 16 * 16)
+    assert maps(result, "last_block").shape == (14 * 14, 16 * 16)
     assert "at most 196 tokens" in result.notes[0]
-    tokens = result.labels["token[m last_block]"]
-    assert (tokens[0], tokens[-1]) == ("0,0", "15,15")
+    places = [result.parts[0].data[f"token_{axis}"].values for axis in ("row", "column")]
+    assert [(place[0], place[-1]) for place in places] == [(0, 15), (0, 15)]
 
 
 def test_a_cnn_that_only_filters_is_localised_by_location():
@@ -238,7 +246,7 @@ def test_a_cnn_that_only_filters_is_localised_by_location():
     nn.init.dirac_(module[0].weight)
     nn.init.zeros_(module[0].bias)
     result = compare(module, noise())
-    assert result.metrics["localisation/m/score_last_block"] == 1
+    assert result.metric("score_last_block", "m") == 1
 
 
 def test_models_without_enough_places_do_not_apply():
@@ -252,12 +260,16 @@ def test_models_without_enough_places_do_not_apply():
 def test_figures_show_three_tokens_of_two_blocks(make_model, digit_images):
     models = [make_model("vit", "v"), describe_module(identity_net(), name="k", image_size=SIDE)]
     found = compare_models(models, digit_images[0], only=["localisation"])
-    figures = localisation.draw(found.results["localisation"])
-    assert set(figures) == {"localisation-v", "localisation-k", "localisation-score"}
-    grid = figures["localisation-v"]
+    drawn = localisation.draw(found.results["localisation"], ["v", "k"])
+    assert [(d.kind, d.of) for d in drawn] == [
+        ("localisation-{}", ("v",)),
+        ("localisation-{}", ("k",)),
+        ("localisation-score", ()),
+    ]
+    grid = drawn[0].figure
     assert column_labels(grid) == ["corner token", "edge token", "centre token"]
     assert row_labels(grid) == ["blocks.1", "blocks.0"]
-    axis = figures["localisation-score"].axes[0]
+    axis = drawn[2].figure.axes[0]
     assert axis.get_yticklabels()[1].get_text() == "k"
     bars = [bar.get_facecolor() for bar in axis.patches]
     assert [to_hex(colour) for colour in bars] == [to_hex(style.COLOURS[i]) for i in (0, 0, 1, 1)]
@@ -273,9 +285,9 @@ def test_a_token_that_is_not_finite_once_is_named_and_has_no_cka(batch_size):
         lambda part, args, output: torch.where(output == 0, torch.nan, output)
     )
     result = compare(module, images, batch_size)
-    cka = result.arrays["last_block/m"].values
+    cka = maps(result, "last_block")
     assert np.isnan(cka[0]).all()
     np.testing.assert_allclose(np.diagonal(cka)[1:], 1, atol=1e-5)
-    assert result.metrics["localisation/m/score_last_block"] == 1
+    assert result.metric("score_last_block", "m") == 1
     said = "m: 1 of 16 tokens of 1.2 are constant or not finite and left out of the score: (0,0)"
     assert said in result.notes

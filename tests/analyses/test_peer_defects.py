@@ -6,6 +6,7 @@ import timm
 import torch
 from torch import nn
 
+from tests.labelled import layers, values
 from tests.measures.test_linear_cka import reference_cka
 from zoo.analyses.engine import compare_models
 from zoo.config import Settings
@@ -67,15 +68,15 @@ def parts():
 
 def test_labels_stand_beside_the_values_of_their_own_layers(parts):
     result = compared([parts])
-    values = parts.module.values(scaled())
-    names = result.labels["layer[m]"]
+    outputs = parts.module.values(scaled())
+    names = layers(result, "m")
     assert names == ("body.0", "body.1", "body.2", "body", "neck", "head")
     ends = [slice(0, 11), slice(11, 23), slice(23, 34)]
     expected = [
-        [reference_cka([values[a][e] for e in ends], [values[b][e] for e in ends]) for b in names]
+        [reference_cka([outputs[a][e] for e in ends], [outputs[b][e] for e in ends]) for b in names]
         for a in names
     ]
-    found = result.arrays["cka/m__m"].values
+    found = values(result, "cka", "m", "m")
     np.testing.assert_allclose(found, expected, atol=1e-5)
     # A norm is not what the ReLU after it makes of it in place.
     assert found[1, 2] < 0.99
@@ -84,8 +85,8 @@ def test_labels_stand_beside_the_values_of_their_own_layers(parts):
 
 def test_a_module_that_never_runs_is_no_layer_and_no_error(parts):
     result = compared([parts])
-    assert "never" not in result.labels["layer[m]"]
-    assert np.isfinite(result.arrays["cka/m__m"].values).all()
+    assert "never" not in layers(result, "m")
+    assert np.isfinite(values(result, "cka", "m", "m")).all()
 
 
 def test_dropout_inside_fused_attention_never_runs_and_leaves_no_gap():
@@ -95,33 +96,32 @@ def test_dropout_inside_fused_attention_never_runs_and_leaves_no_gap():
     assert module.blocks[0].attn.fused_attn
     model = named(module)
     result = compared([model])
-    assert "blocks.0.attn" in result.labels["layer[m]"]
-    assert "blocks.0.attn.attn_drop" not in result.labels["layer[m]"]
-    assert np.isfinite(result.arrays["cka/m__m"].values).all()
+    assert "blocks.0.attn" in layers(result, "m")
+    assert "blocks.0.attn.attn_drop" not in layers(result, "m")
+    assert np.isfinite(values(result, "cka", "m", "m")).all()
     found = compare_models([model], IMAGES, only=["attention-distance", "attention-maps"])
     assert found.not_applicable == {}
     for name, result in found.results.items():
-        layers = [label.split(": ")[-1] for label in result.labels["layer[m]"]]
-        assert layers == ["blocks.0.attn", "blocks.1.attn"], name
+        assert layers(result, "m") == ("blocks.0.attn", "blocks.1.attn"), name
 
 
 @pytest.mark.parametrize("count", [33, 34, 35])
 def test_no_ragged_last_batch_is_left(parts, count):
     images = np.random.default_rng(1).integers(0, 256, (count, SIDE, SIDE, 3), dtype=np.uint8)
     result = compared([parts], images)
-    assert np.isfinite(result.arrays["cka/m__m"].values).all()
-    assert result.metrics["cka/batches"] == 3
+    assert np.isfinite(values(result, "cka", "m", "m")).all()
+    assert result.metric("batches") == 3
 
 
 def test_every_batch_counts_and_the_number_of_layers_does_not(parts):
-    one = compared([parts], batch_size=34).arrays["cka/m__m"].values
+    one = values(compared([parts], batch_size=34), "cka", "m", "m")
     halves = compared([parts], np.concatenate([IMAGES, IMAGES]), batch_size=34)
-    np.testing.assert_allclose(halves.arrays["cka/m__m"].values, one, atol=1e-6)
+    np.testing.assert_allclose(values(halves, "cka", "m", "m"), one, atol=1e-6)
     other = np.random.default_rng(2).integers(0, 256, IMAGES.shape, dtype=np.uint8)
     first, second = compared([parts], np.concatenate([IMAGES, other]), batch_size=34), one
-    assert np.abs(first.arrays["cka/m__m"].values - second).max() > 1e-3
-    few = compared([parts], layers="^(body|neck)$").arrays["cka/m__m"].values
-    np.testing.assert_allclose(few, compared([parts]).arrays["cka/m__m"].values[3:5, 3:5])
+    assert np.abs(values(first, "cka", "m", "m") - second).max() > 1e-3
+    few = values(compared([parts], layers="^(body|neck)$"), "cka", "m", "m")
+    np.testing.assert_allclose(few, values(compared([parts]), "cka", "m", "m")[3:5, 3:5])
 
 
 def test_a_zero_initialised_norm_is_named_and_the_sum_after_it_measured():
@@ -129,9 +129,9 @@ def test_a_zero_initialised_norm_is_named_and_the_sum_after_it_measured():
     module = timm.create_model("resnet18", num_classes=3)
     result = compared([named(module)], layers=r"layer4\.1(\.bn2)?$")
     assert result.notes == ("m: layer layer4.1.bn2 is constant",)
-    values = result.arrays["cka/m__m"].values
-    assert np.isnan(values[0]).all()
-    assert values[1, 1] == pytest.approx(1)
+    found = values(result, "cka", "m", "m")
+    assert np.isnan(found[0]).all()
+    assert found[1, 1] == pytest.approx(1)
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1e-6, 1e3])
@@ -141,19 +141,19 @@ def test_small_and_large_activations_are_alike_to_themselves(parts, scale):
         module.body[0].weight *= scale
         module.body[0].bias *= scale
     result = compared([parts], layers="^body.0$")
-    assert result.arrays["cka/m__m"].values[0, 0] == pytest.approx(1, abs=1e-9)
+    assert values(result, "cka", "m", "m")[0, 0] == pytest.approx(1, abs=1e-9)
 
 
 @pytest.mark.parametrize("ratio", [27, 91])
 def test_a_large_mean_is_no_loss_in_a_comparison(parts, ratio):
-    plain = compared([parts], layers="^body.0$|neck").arrays["cka/m__m"].values
+    plain = values(compared([parts], layers="^body.0$|neck"), "cka", "m", "m")
     module = parts.module
     with torch.no_grad():
         spread = module.values(scaled())["body.0"].std()
         shift = float(ratio * spread)
         module.body[0].bias += shift
         module.body[1].running_mean += shift
-    found = compared([parts], layers="^body.0$|neck").arrays["cka/m__m"].values
+    found = values(compared([parts], layers="^body.0$|neck"), "cka", "m", "m")
     np.testing.assert_allclose(found, plain, atol=1e-4)
 
 
@@ -181,11 +181,11 @@ def test_feature_maps_are_the_networks_own_after_norm_relu_and_skip():
     torch.manual_seed(0)
     module = timm.create_model("resnet18", num_classes=3, zero_init_last=False).eval()
     found = compare_models([named(module)], IMAGES, only=["feature-maps"])
-    shown = found.results["feature-maps"].arrays["mean/m/layer1.0"].values
+    shown = found.results["feature-maps"].part("m", "layer1.0")["mean"].values
     with torch.no_grad():
         x = module.maxpool(module.act1(module.bn1(module.conv1(scaled()))))
-        expected = module.layer1[0](x)[list(found.study.shown)].mean(dim=1)
+        expected = module.layer1[0](x)[list(found.shown)].mean(dim=1)
         block = module.layer1[0]
-        chained = block.conv2(block.conv1(x))[list(found.study.shown)].mean(dim=1)
+        chained = block.conv2(block.conv1(x))[list(found.shown)].mean(dim=1)
     np.testing.assert_allclose(shown, expected.numpy(), atol=1e-5)
     assert np.abs(shown - chained.numpy()).max() > 0.05

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tests.labelled import values
 from zoo.analyses import probes
 from zoo.analyses.engine import compare_models
 from zoo.analyses.probed_layers import pixel_features
@@ -26,31 +27,29 @@ def test_raw_pixels_and_the_untrained_network_are_baselines(make_model, digits_f
     untrained = run([model], images, labels).results["probes"]
     model.module.load_state_dict(make_model("vit", seed=1).module.state_dict())
     found = run([model], images, labels, references=True).results["probes"]
-    for kind in ("all", "few"):
-        drawn = found.arrays[f"untrained_{kind}/v"].values
-        assert np.array_equal(drawn, untrained.arrays[f"{kind}/v"].values[:, 1])
-        assert not np.array_equal(drawn, found.arrays[f"{kind}/v"].values[:, 1])
-        assert f"untrained_{kind}/v" not in untrained.arrays
-    middle, last = (found.arrays["untrained_all/v"].values[i] for i in (1, 2))
-    assert found.metrics["probes/v/untrained_middle_accuracy"] == middle
-    assert found.metrics["probes/v/untrained_last_block_mean_accuracy"] == last
+    for kind in ("accuracy", "few_shot"):
+        drawn = values(found, kind, "v untrained")
+        assert np.array_equal(drawn, values(untrained, kind, "v"), equal_nan=True)
+        assert not np.array_equal(drawn, values(found, kind, "v"), equal_nan=True)
+    assert untrained.networks == ("v",)
+    middle, last = (values(found, "accuracy", "v untrained")[i, 1] for i in (1, 2))
+    assert found.metric("middle_accuracy", "v untrained") == middle
+    assert found.metric("last_block_mean_accuracy", "v untrained") == last
 
     chosen = choose_images(len(images), 150, seed=0)
     x, y = images[chosen].reshape(150, -1) / np.float32(255), labels[chosen]
     train, test = stratified_split(y, 0.5, seed=0)
     expected = fit_layers({"": x[train]}, y[train], {"": x[test]}, y[test])[""]
-    pixels = found.arrays["pixels"].values
-    assert pixels.tolist() == [expected.all.accuracy, expected.few_shot]
-    assert found.metrics["probes/pixels_accuracy"] == pixels[0]
-    assert found.metrics["probes/pixels_few_shot_accuracy"] == pixels[1]
+    pixels = [found.metric("pixels_accuracy"), found.metric("pixels_few_shot_accuracy")]
+    assert pixels == [expected.all.accuracy, expected.few_shot]
 
-    axes = probes.draw(found)["probes-layers"].axes
-    for axis, kind, accuracy in zip(axes, ("all", "few"), pixels, strict=True):
+    axes = probes.draw(found, ["v"])[0].figure.axes
+    for axis, kind, accuracy in zip(axes, ("accuracy", "few_shot"), pixels, strict=True):
         lines = {line.get_label(): line for line in axis.get_lines()}
         assert lines["raw pixels, no network"].get_ydata()[0] == accuracy
         assert "untrained, mean over places" in lines
         dotted = [line.get_ydata() for line in axis.get_lines() if line.get_linestyle() == ":"]
-        assert any(np.array_equal(y, found.arrays[f"untrained_{kind}/v"].values) for y in dotted)
+        assert any(np.array_equal(y, values(found, kind, "v untrained")[:, 1]) for y in dotted)
 
 
 def test_large_images_are_averaged_and_said_so(make_model, digit_images):
@@ -71,5 +70,5 @@ def test_constant_images_have_no_pixel_baseline(make_model):
     images = np.full((40, 16, 16, 3), 7, np.uint8)
     result = run([make_model("vit", "v")], images, np.arange(40) % 2).results["probes"]
     assert "raw pixels: no probe, since features are constant" in result.notes
-    assert not any("pixels" in name for name in (*result.metrics, *result.arrays))
-    probes.draw(result)
+    assert not any("pixels" in metric.measure for metric in result.metrics)
+    probes.draw(result, ["v"])

@@ -9,6 +9,7 @@ from scipy.stats import ortho_group
 from sklearn.linear_model import Ridge
 from torch import nn
 
+from tests.labelled import values
 from zoo.analyses import probed_layers, probes
 from zoo.analyses.engine import compare_models
 from zoo.analyses.probed_layers import regular_places
@@ -190,7 +191,7 @@ def test_a_comparison_probes_class_token_mean_and_single_tokens(make_model, digi
     labels = labels % 3
     model = make_model("vit", "v")
     result = run([model], images, labels).results["probes"]
-    assert result.labels["pooling[v]"] == ("class token", "mean over places")
+    assert result.data["pooling"].values.tolist() == ["class token", "mean over places"]
     train, test = stratified_split(labels, 0.5, seed=0)
     with torch.no_grad():
         kept = {}
@@ -204,14 +205,14 @@ def test_a_comparison_probes_class_token_mean_and_single_tokens(make_model, digi
         return ridge_probe(x[train], labels[train], x[test], labels[test]).accuracy
 
     last = kept["last"]
-    assert result.metrics["probes/v/cls_last_accuracy"] == accuracy(last[:, 0])
-    assert result.metrics["probes/v/last_block_mean_accuracy"] == accuracy(last[:, 1:].mean(axis=1))
+    assert result.metric("cls_last_accuracy", "v") == accuracy(last[:, 0])
+    assert result.metric("last_block_mean_accuracy", "v") == accuracy(last[:, 1:].mean(axis=1))
     single = np.array([accuracy(last[:, 1 + t]) for t in range(16)]).reshape(4, 4)
-    assert np.array_equal(result.arrays["tokens/v"].values, single)
-    assert result.metrics["probes/v/single_token_last_mean"] == pytest.approx(single.mean())
-    every = result.arrays["all/v"].values
-    assert result.metrics["probes/v/best_layer_accuracy"] == np.nanmax(every)
-    assert result.metrics["probes/v/middle_accuracy"] == every[1, 1]
+    assert np.array_equal(result.part("v")["token_accuracy"].values, single)
+    assert result.metric("single_token_last_mean", "v") == pytest.approx(single.mean())
+    every = values(result, "accuracy", "v")
+    assert result.metric("best_layer_accuracy", "v") == np.nanmax(every)
+    assert result.metric("middle_accuracy", "v") == every[1, 1]
     assert np.isnan(every[0, 0])
     assert "v: norm_pre, class token: no probe, since features are constant" in result.notes
     fewest = np.bincount(labels[train]).min()
@@ -241,15 +242,15 @@ def test_single_places_of_a_cnn_show_where_the_class_is():
     model = describe_module(ColourNet(), name="c", image_size=16)
     found = run([model], images, labels)
     result = found.results["probes"]
-    tokens = result.arrays["tokens/c"].values
+    tokens = result.part("c")["token_accuracy"].values
     assert tokens.shape == (2, 2)
     assert np.array_equal(tokens[:, 0], [1, 1])
     assert (tokens[:, 1] < 0.6).all()
-    assert result.metrics["probes/c/best_layer_accuracy"] == 1
-    assert "probes/c/cls_last_accuracy" not in result.metrics
-    assert result.metrics["probes/chance"] == 0.25
+    assert result.metric("best_layer_accuracy", "c") == 1
+    assert result.metric("cls_last_accuracy", "c") is None
+    assert result.metric("chance") == 0.25
     # Four places are no map.
-    assert list(probes.draw(result)) == ["probes-layers"]
+    assert [drawing.kind for drawing in probes.draw(result, ["c"])] == ["probes-layers"]
     assert result.notes == (
         "c: no map of single tokens, since only 2 × 2 places of the last block are probed",
     )
@@ -261,13 +262,15 @@ def test_figures_are_drawn_from_the_result_alone(make_model, digit_images):
     mixer = build("mixer", classes=10, image_size=16, embed_dim=16, num_blocks=2)
     models = [make_model("vit", "v"), describe_module(mixer, name="m", image_size=16)]
     result = run(models, images, labels % 3)
-    figures = probes.draw(result.results["probes"])
-    assert list(figures) == ["probes-layers", "probes-tokens"]
-    drawn = [line.get_label() for line in figures["probes-layers"].axes[0].get_lines()]
+    layers, tokens = probes.draw(result.results["probes"], ["v", "m"])
+    assert (layers.kind, tokens.kind) == ("probes-layers", "probes-tokens")
+    drawn = [line.get_label() for line in layers.figure.axes[0].get_lines()]
     assert drawn[:3] == ["v, class token", "v, mean over places", "m, mean over places"]
-    map_of_v = figures["probes-tokens"].axes[0].get_images()[0].get_array()
+    map_of_v = tokens.figure.axes[0].get_images()[0].get_array()
     # The picture's origin is below, the grid's first row above.
-    assert np.array_equal(map_of_v[::-1], result.results["probes"].arrays["tokens/v"].values)
+    assert np.array_equal(
+        map_of_v[::-1], result.results["probes"].part("v")["token_accuracy"].values
+    )
 
 
 def test_without_labels_or_enough_images_of_two_classes_it_does_not_apply(make_model, digit_images):
@@ -290,5 +293,5 @@ def test_small_classes_and_too_many_images_are_left_out_and_noted(
     assert "probed on 50 of 60 images, drawn at random" in result.notes
     assert "classes left out, since they have fewer than 4 images: 1 of 3" in result.notes
     assert "v: 4 of 16 places of the last block are probed, evenly spread" in result.notes
-    assert result.arrays["tokens/v"].values.shape == (2, 2)
-    assert result.arrays["images"].values.sum() <= 50
+    assert result.part("v")["token_accuracy"].values.shape == (2, 2)
+    assert result.data.attrs["fit_images"] + result.data.attrs["test_images"] <= 50

@@ -3,18 +3,20 @@ import math
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 from torch import nn
 
 from tests.analyses.cells import cell
 from tests.figures.test_style import assert_legible
+from tests.labelled import figures, layers
 from zoo.analyses import receptive_field
 from zoo.analyses.engine import compare_models
 from zoo.analyses.receptive_field import gradient_map, receptive_fields
-from zoo.analyses.receptive_field_figures import draw_maps
+from zoo.analyses.receptive_field_figures import SUM, draw_maps
 from zoo.capture import HookPoint
 from zoo.config import Settings
 from zoo.models.files import describe_module
-from zoo.study.results import Array, Result
+from zoo.study.results import select, variable
 
 SIDE = 16
 
@@ -167,6 +169,13 @@ def test_opposite_signs_cancel_only_where_images_are_averaged_first():
         gradient_map(gradients, absolute="never")
 
 
+def of_path(result, what, network, path=SUM):
+    """A network's maps or radii after the residual sum, or on a kind of branch."""
+    if what == "map":
+        return result.part(network)["map"].sel(path=path).values
+    return select(result.data[what].sel(path=path), network).values
+
+
 @pytest.fixture
 def found(make_model, digit_images):
     torch.manual_seed(0)
@@ -181,47 +190,52 @@ def found(make_model, digit_images):
 
 def test_in_a_comparison_the_vits_stem_sees_one_patch_and_the_cnn_widens_its_view(found):
     result = found.results["receptive-field"]
-    assert result.models == ("v", "cnn")
-    stem = result.arrays["map/v"].values[0]
+    assert result.networks == ("v", "cnn")
+    stem = of_path(result, "map", "v")[0]
     rows, columns = np.nonzero(stem)
     # The centre token of a 4 × 4 grid is (2, 2), with the pixels 8 to 11.
     assert {rows.min(), rows.max(), columns.min(), columns.max()} == {8, 11}
-    radii = result.arrays["radius90/cnn"].values
+    radii = of_path(result, "radius90", "cnn")
     assert (np.diff(radii) > 0).all()
-    np.testing.assert_allclose(result.arrays["depth/cnn"].values, [0, 1 / 3, 2 / 3, 1])
+    np.testing.assert_allclose(select(result.data["depth"], "cnn"), [0, 1 / 3, 2 / 3, 1])
     share = radii / math.hypot(SIDE, SIDE) * 2
-    np.testing.assert_allclose(result.arrays["radius90_share/cnn"].values, share)
-    assert result.metrics["receptive-field/cnn/radius90_first_block"] == share[1]
-    assert result.metrics["receptive-field/cnn/radius90_last_block"] == share[-1]
-    assert result.metrics["receptive-field/cnn/radius90_first_to_last"] == share[1] / share[-1]
+    np.testing.assert_allclose(of_path(result, "radius90_share", "cnn"), share)
+    assert result.metric("radius90_first_block", "cnn") == share[1]
+    assert result.metric("radius90_last_block", "cnn") == share[-1]
+    assert result.metric("radius90_first_to_last", "cnn") == share[1] / share[-1]
 
 
 def test_a_branch_is_mapped_without_the_skip_around_it(found):
     result = found.results["receptive-field"]
-    labels = result.labels["branch[v]"]
-    assert labels[:2] == ("blocks.0 attention", "blocks.0 mlp")
-    assert result.labels["branch[cnn]"] == tuple(f"blocks.{i} residual" for i in range(3))
+    assert layers(result, "v")[1:] == ("blocks.0", "blocks.1")
+    assert result.part("v")["path"].values.tolist() == [SUM, "attention", "mlp"]
+    assert result.part("cnn")["path"].values.tolist() == [SUM, "residual"]
+    for network, kinds in (("v", ("attention", "mlp")), ("cnn", ("residual",))):
+        for kind in ("attention", "mlp", "residual"):
+            measured = np.isfinite(of_path(result, "radius50", network, kind))
+            assert measured[1:].all() if kind in kinds else not measured[1:].any()
+            assert not measured[0]  # the stem has no branch
     # Two 3×3 convolutions after the stem's see 7 × 7 pixels, with or without the skip.
-    first = result.arrays["branch_map/cnn"].values[0]
+    first = of_path(result, "map", "cnn", "residual")[1]
     assert first.shape == (SIDE, SIDE)
     assert {np.nonzero(first)[0].min(), np.nonzero(first)[0].max()} == {5, 11}
-    summed = result.arrays["map/cnn"].values[1]
+    summed = of_path(result, "map", "cnn")[1]
     assert summed[8, 8] / summed.sum() > first[8, 8] / first.sum()
 
 
 def test_figures_and_notes_name_what_was_measured(found):
     result = found.results["receptive-field"]
     assert any(note.startswith("flat:") for note in result.notes)
-    figures = receptive_field.draw(result)
-    assert set(figures) == {
+    drawn = figures(receptive_field.draw(result, ["v", "cnn", "flat"]))
+    assert set(drawn) == {
         "receptive-field-v",
         "receptive-field-cnn",
         "receptive-field-radius",
     }
-    axis = figures["receptive-field-radius"].axes[0]
+    axis = drawn["receptive-field-radius"].axes[0]
     lines = {line.get_label(): line for line in axis.get_lines()}
     np.testing.assert_array_equal(
-        lines["cnn"].get_ydata(), result.arrays["radius50_share/cnn"].values
+        lines["cnn"].get_ydata(), of_path(result, "radius50_share", "cnn")
     )
 
 
@@ -229,11 +243,10 @@ def test_maps_show_a_faint_rest_and_say_how_many_layers_are_left_out():
     faint = np.full((16, 16), 0.01)
     faint[8, 8] = 1.0
     maps = np.stack([faint, *[np.eye(16)] * 8])
-    layers = tuple(f"blocks.{i}" for i in range(9))
-    result = Result(
-        ("v",), {"map/v": Array(maps, ("layer[v]", "y", "x"))}, {}, {"layer[v]": layers}
+    names = {"path": [SUM], "name": ("layer", [f"blocks.{i}" for i in range(9)])}
+    figure = draw_maps(
+        xr.Dataset({"map": variable(("path", "layer", "y", "x"), maps[None])}, names)
     )
-    figure = draw_maps(result, "v")
     rest, nothing = cell(figure, 0, 0)[2, 2], cell(figure, 0, 1)[2, -3]
     assert np.abs(rest[:3].astype(int) - nothing[:3]).max() > 40
     (foot,) = (t.get_text() for t in figure.axes[0].texts if "input" in t.get_text())
@@ -276,13 +289,19 @@ def test_a_network_that_works_in_place_on_its_input_is_measured_as_one_that_does
     )  # fmt: skip
     assert set(own) == {"receptive-field", "residuals", "grad-cam"}
     for name, result in own.items():
-        assert result.labels.keys() == other[name].labels.keys()
-        scale = 2 if name == "receptive-field" else 1  # its gradients are of pixels before that
-        for key, array in result.arrays.items():
-            if array.values.dtype.kind == "f":
-                factor = scale if "map/" in key else 1
-                expected = factor * other[name].arrays[key].values
-                np.testing.assert_allclose(array.values, expected, atol=1e-5, err_msg=key)
+        compared = [(result.data, other[name].data)]
+        assert [p.layer for p in result.parts] == [p.layer for p in other[name].parts]
+        compared += [(p.data, q.data) for p, q in zip(result.parts, other[name].parts, strict=True)]
+        for data, plain_data in compared:
+            assert data.variables.keys() == plain_data.variables.keys()
+            for key, value in data.variables.items():
+                if value.dtype.kind != "f":
+                    np.testing.assert_array_equal(value, plain_data[key], err_msg=key)
+                    continue
+                # Its gradients are of the pixels before the network shifts them.
+                factor = 2 if (name, key) == ("receptive-field", "map") else 1
+                expected = factor * plain_data[key].values
+                np.testing.assert_allclose(value.values, expected, atol=1e-5, err_msg=key)
 
 
 def test_half_precision_overflows_no_sum(make_model):
@@ -297,5 +316,6 @@ def test_half_precision_overflows_no_sum(make_model):
         result = compare_models([model], images, only=["receptive-field"]).results[
             "receptive-field"
         ]
-        found[kind] = result.labels["layer[v]"], result.notes
+        measured = {key: np.isfinite(v).values for key, v in result.data.data_vars.items()}
+        found[kind] = layers(result, "v"), result.notes, {k: v.all() for k, v in measured.items()}
     assert found[torch.float16] == found[torch.float32]

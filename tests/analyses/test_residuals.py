@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from tests.labelled import figures, layers, values
 from zoo.analyses import residuals
 from zoo.analyses.engine import compare_models
 from zoo.analyses.residuals import norm_ratio, token_cosine
@@ -63,6 +64,12 @@ def compare(models, images, batch_size=128):
     return compare_models(models, images, only=["residuals"], settings=made).results["residuals"]
 
 
+def of_tokens(result, what, network):
+    """A network's table (blocks, tokens): `cosine`, or the ratio of a kind of branch."""
+    part = result.part(network)
+    return (part["cosine"] if what == "cosine" else part["ratio"].sel(branch=what)).values
+
+
 def described(module, name, **known):
     return describe_module(module, name=name, image_size=SIDE, **known)
 
@@ -97,23 +104,22 @@ def test_a_network_whose_branches_are_known_multiples_has_the_known_ratios(digit
     model = described(ScaledNet(0.5, 0.1, -3.0), "known")
     images = digit_images[0] // 2 + 60  # no token is zero
     result = compare([model], images)
-    np.testing.assert_allclose(
-        result.arrays["mean_ratio_residual/known"].values, [2, 10, 1 / 3], rtol=1e-6
-    )
+    (ratios,) = values(result, "mean_ratio", "known").T
+    np.testing.assert_allclose(ratios, [2, 10, 1 / 3], rtol=1e-6)
     # 1 − 3 = −2: the third block turns every token round.
-    np.testing.assert_allclose(result.arrays["mean_cosine/known"].values, [1, 1, -1], rtol=1e-6)
+    np.testing.assert_allclose(values(result, "mean_cosine", "known"), [1, 1, -1], rtol=1e-6)
     mean = (2 + 10 + 1 / 3) / 3
-    assert result.metrics["residuals/known/mean_ratio"] == pytest.approx(mean)
+    assert result.metric("mean_ratio", "known") == pytest.approx(mean)
     # The middle one of three blocks is in neither half.
-    assert result.metrics["residuals/known/patch_ratio_first_half"] == pytest.approx(2)
-    assert result.metrics["residuals/known/patch_ratio_second_half"] == pytest.approx(1 / 3)
+    assert result.metric("patch_ratio_first_half", "known") == pytest.approx(2)
+    assert result.metric("patch_ratio_second_half", "known") == pytest.approx(1 / 3)
 
 
 def test_a_vits_maps_are_means_over_all_images_whatever_the_batch(make_model, digit_images):
     images, _ = digit_images
     model = make_model("vit", "v")
     result = compare([model], images, batch_size=16)
-    retry_on_conflict = compare([make_model("vit", "v")], images, batch_size=60)
+    at_once = compare([make_model("vit", "v")], images, batch_size=60)
     block = model.module.blocks[1]
     seen = []
     block.register_forward_pre_hook(lambda _, args: seen.append(args[0].clone()))
@@ -124,34 +130,49 @@ def test_a_vits_maps_are_means_over_all_images_whatever_the_batch(make_model, di
         middle = x + attended
         added = block.mlp(block.norm2(middle))
     expected = {
-        "ratio_attention": x.norm(dim=-1) / attended.norm(dim=-1),
-        "ratio_mlp": middle.norm(dim=-1) / added.norm(dim=-1),
+        "attention": x.norm(dim=-1) / attended.norm(dim=-1),
+        "mlp": middle.norm(dim=-1) / added.norm(dim=-1),
         "cosine": nn.functional.cosine_similarity(x, middle + added, dim=-1),
     }
-    for name, values in expected.items():
-        row = result.arrays[f"{name}/v"].values[1]
-        np.testing.assert_allclose(row, values.mean(dim=0).numpy(), rtol=1e-4)
-        table = result.arrays[f"{name}/v"].values
-        np.testing.assert_allclose(table, retry_on_conflict.arrays[f"{name}/v"].values, rtol=1e-5)
+    for name, means in expected.items():
+        table, other = of_tokens(result, name, "v"), of_tokens(at_once, name, "v")
+        np.testing.assert_allclose(table[1], means.mean(dim=0).numpy(), rtol=1e-4)
+        np.testing.assert_allclose(table, other, rtol=1e-5)
 
 
 def test_cls_and_patches_are_rated_apart(make_model, digit_images):
     result = compare([make_model("vit", "v")], digit_images[0])
-    tokens = result.labels["token[v]"]
-    assert tokens[:2] == ("CLS", "0,0")
+    tokens = result.part("v")["token"].values.tolist()
+    assert tokens[:2] == ["CLS", "0,0"]
     assert len(tokens) == 17
-    ratios = [result.arrays[f"ratio_{kind}/v"].values for kind in ("attention", "mlp")]
+    assert layers(result, "v") == ("blocks.0", "blocks.1")
+    ratios = [of_tokens(result, kind, "v") for kind in ("attention", "mlp")]
     for half, block in (("first", 0), ("second", 1)):
         cls = np.mean([r[block, 0] for r in ratios])
         patch = np.mean([r[block, 1:].mean() for r in ratios])
-        assert result.metrics[f"residuals/v/cls_ratio_{half}_half"] == pytest.approx(cls)
-        assert result.metrics[f"residuals/v/patch_ratio_{half}_half"] == pytest.approx(patch)
+        assert result.metric(f"cls_ratio_{half}_half", "v") == pytest.approx(cls)
+        assert result.metric(f"patch_ratio_{half}_half", "v") == pytest.approx(patch)
 
 
 def test_a_model_without_a_class_token_has_no_cls_ratio(make_model, digit_images):
     result = compare([make_model("vit-gap", "g")], digit_images[0])
-    assert "residuals/g/patch_ratio_first_half" in result.metrics
-    assert "residuals/g/cls_ratio_first_half" not in result.metrics
+    assert result.metric("patch_ratio_first_half", "g") > 0
+    assert result.metric("cls_ratio_first_half", "g") is None
+
+
+def test_a_models_ratios_do_not_depend_on_the_branches_of_the_models_before_it(
+    make_model, digit_images
+):
+    models = [described(ScaledNet(0.5, 0.1), "k"), make_model("vit", "v")]
+    result = compare(models, digit_images[0] // 2 + 60)
+    alone = compare(models[1:], digit_images[0] // 2 + 60)
+    ratios = {kind: of_tokens(result, kind, "v") for kind in ("attention", "mlp")}
+    for kind, table in ratios.items():
+        assert result.metric(f"mean_ratio_{kind}", "v") == pytest.approx(table.mean())
+    assert result.metric("mean_ratio", "v") == pytest.approx(np.mean(list(ratios.values())))
+    assert result.metric("mean_ratio_residual", "v") is None
+    assert result.metric("mean_ratio_residual", "k") == pytest.approx((2 + 10) / 2)
+    assert [m for m in result.metrics if m.network == "v"] == list(alone.metrics)
 
 
 class Location(nn.Module):
@@ -187,7 +208,7 @@ def test_a_cnns_skip_is_taken_after_its_projection_and_both_before_the_sum(digit
             f = block.second(block.first(x).tanh())
             x = (z + f).relu()
             norms = [(v.double() ** 2).sum(dim=1).sqrt().numpy() for v in (z, f, x)]
-            ratio = result.arrays["mean_ratio_residual/c"].values[i]
+            (ratio,) = values(result, "mean_ratio", "c")[i]
             assert ratio == pytest.approx((norms[0] / norms[1]).mean(), rel=1e-5)
             dot = (z.double() * x.double()).sum(dim=1).numpy()
             alive = norms[2] > 0
@@ -196,29 +217,29 @@ def test_a_cnns_skip_is_taken_after_its_projection_and_both_before_the_sum(digit
                 for y, c in np.ndindex(SIDE, SIDE)
                 if alive[:, y, c].any()
             ]
-            assert result.arrays["mean_cosine/c"].values[i] == pytest.approx(
+            assert values(result, "mean_cosine", "c")[i] == pytest.approx(
                 np.mean(by_place), rel=1e-5
             )
-    assert "ratio_residual/c" not in result.arrays  # locations have no rows in a token map
+    assert result.parts == ()  # locations have no rows in a token map
 
 
 def test_what_is_undefined_is_left_out_and_named(digit_images):
     model = described(ScaledNet(0.5, 0.0), "dead")
     images = digit_images[0] // 2 + 60
     result = compare([model], images)
-    ratios = result.arrays["mean_ratio_residual/dead"].values
+    (ratios,) = values(result, "mean_ratio", "dead").T
     assert ratios[0] == pytest.approx(2)
     assert np.isnan(ratios[1])
     (note,) = [n for n in result.notes if "zero or not finite" in n]
     assert note.endswith("blocks.1 100.00 %")
-    assert "residuals/dead/patch_ratio_second_half" not in result.metrics
+    assert result.metric("patch_ratio_second_half", "dead") is None
 
 
 def test_models_without_sums_are_named_or_do_not_apply(make_model, digit_images):
     plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 14 * 14, 10))
     plain_model = described(plain, "plain")
     result = compare([make_model("vit", "v"), plain_model], digit_images[0])
-    assert result.models == ("v",)
+    assert result.networks == ("v",)
     assert any(note.startswith("plain:") for note in result.notes)
     found = compare_models([plain_model], digit_images[0], only=["residuals"])
     assert "residual" in found.not_applicable["residuals"]
@@ -227,15 +248,15 @@ def test_models_without_sums_are_named_or_do_not_apply(make_model, digit_images)
 def test_figures_are_drawn_from_the_result(make_model, digit_images):
     model = make_model("vit", "v")
     result = compare([model, described(ScaledNet(0.5, 0.1), "k")], digit_images[0])
-    figures = residuals.draw(result)
-    assert set(figures) == {
+    drawn = figures(residuals.draw(result, ["v", "k"]))
+    assert set(drawn) == {
         "residuals-tokens-v",
         "residuals-tokens-k",
         "residuals-depth",
     }
-    prefix = figures["residuals-tokens-v"].axes[1]
+    prefix = drawn["residuals-tokens-v"].axes[1]
     assert [t.get_text() for t in prefix.get_yticklabels()] == ["CLS"]
-    labels_shown = [t.get_text() for t in figures["residuals-depth"].legends[0].get_texts()]
+    labels_shown = [t.get_text() for t in drawn["residuals-depth"].legends[0].get_texts()]
     assert labels_shown == ["v, attention", "v, mlp", "k, residual"]
 
 
@@ -247,10 +268,10 @@ def test_the_colours_of_cosines_show_how_most_tokens_differ(
     make_model, digit_images, usual, odd, lowest, extend
 ):
     result = compare([make_model("vit", "v")], digit_images[0])
-    cosines = result.arrays["cosine/v"].values
+    cosines = values(result, "cosine", "v")
     cosines[:] = usual
     cosines[0, 0] = odd
-    figure = residuals.draw(result)["residuals-tokens-v"]
+    figure = figures(residuals.draw(result, ["v"]))["residuals-tokens-v"]
     *_, bar = figure.axes
     assert bar.get_ylabel() == "cosine of block input and output"
     assert bar.get_ylim() == pytest.approx((lowest, 1))
@@ -262,4 +283,8 @@ def test_a_blank_first_image_hides_no_residual_sum(make_model):
     images[0] = 0  # without biases, all of an untrained ResNet's activations are 0 there
     found = compare_models([make_model("resnet18", "r")], images, only=["residuals"])
     assert not found.not_applicable
-    assert "residuals/r/mean_ratio" in found.results["residuals"].metrics
+    result = found.results["residuals"]
+    assert result.networks == ("r", "r untrained")
+    for name in result.networks:
+        assert np.isfinite(values(result, "mean_ratio", name)).all()
+        assert result.metric("mean_ratio", name) > 0

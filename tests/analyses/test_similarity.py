@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from tests.labelled import ends as interval
+from tests.labelled import values as cells
 from zoo.analyses import similarity
 from zoo.analyses.engine import compare_models
 from zoo.config import Settings
@@ -47,7 +49,7 @@ def test_every_cell_is_the_measure_of_the_two_layers_features(pair, digit_images
     result = run(pair, images).results["similarity"]
     a, b = (features(model, images) for model in pair)
     for name, measure in MEASURES.items():
-        values = result.arrays[f"{name}/a__b"].values
+        values = cells(result, name, "a", "b")
         assert values.shape == (4, 4)
         for i, x in enumerate(a):
             for j, y in enumerate(b):
@@ -56,20 +58,19 @@ def test_every_cell_is_the_measure_of_the_two_layers_features(pair, digit_images
                 except DegenerateError:
                     expected = np.nan
                 assert values[i, j] == pytest.approx(expected, abs=1e-4, nan_ok=True)
-        ends = [result.arrays[f"{end}/{name}/a__b"].values for end in ("low", "high")]
+        ends = interval(result, name, "a", "b")
         assert np.array(ends)[:, 1, 2] == pytest.approx(measure.interval(a[1], b[2]), abs=1e-3)
         assert ((ends[0] <= values) & (values <= ends[1]))[np.isfinite(values)].all()
         best = np.mean([row[np.isfinite(row)].max() for row in values])
-        key = f"similarity/a__b/{name}"
-        assert result.metrics[f"{key}_best_match_mean"] == pytest.approx(best)
-        assert result.metrics[f"{key}_permuted_images"] < best
+        assert result.metric(f"{name}_mean_best_match", "a", "b") == pytest.approx(best)
+        assert result.metric(f"{name}_permuted_images", "a", "b") < best
 
 
 def test_batches_change_nothing(pair, digit_images):
     images = digit_images[0]
     small, large = (run(pair, images, batch_size=n).results["similarity"] for n in (7, 60))
-    for name, array in small.arrays.items():
-        assert np.allclose(array.values, large.arrays[name].values, atol=1e-4, equal_nan=True)
+    for name, variable in small.data.data_vars.items():
+        assert np.allclose(variable, large.data[name], atol=1e-4, equal_nan=True)
 
 
 def test_the_floor_shuffles_the_images_of_one_side():
@@ -87,8 +88,8 @@ def test_degenerate_layers_and_pairs_are_left_out_and_named(pair, digit_images):
     with torch.no_grad():
         pair[0].module.blocks[1].register_forward_hook(lambda m, a, out: out * 0 + 1)
     result = run(pair, digit_images[0][:6]).results["similarity"]
-    assert np.isnan(result.arrays["rbf_cka/a__b"].values[2]).all()
-    assert np.isfinite(result.arrays["rbf_cka/a__b"].values[[0, 1]]).all()
+    assert np.isnan(cells(result, "rbf_cka", "a", "b")[2]).all()
+    assert np.isfinite(cells(result, "rbf_cka", "a", "b")[[0, 1]]).all()
     assert (
         "a: layer blocks.1 is constant (RBF-kernel CKA, SVCCA, PWCCA, Procrustes, RSA)"
         in result.notes
@@ -97,10 +98,10 @@ def test_degenerate_layers_and_pairs_are_left_out_and_named(pair, digit_images):
     assert few[0].startswith("a: layer ")
     assert few[0].endswith("(SVCCA, PWCCA)")
     # Six images have no ten neighbours: no number at all, rather than a wrong one.
-    assert np.isnan(result.arrays["mutual_knn/a__b"].values).all()
-    assert "similarity/a__b/mutual_knn_best_match_mean" not in result.metrics
-    assert all(np.isfinite(value) for value in result.metrics.values())
-    similarity.draw(result)["similarity-a__b"].canvas.draw()
+    assert np.isnan(cells(result, "mutual_knn", "a", "b")).all()
+    assert result.metric("mutual_knn_mean_best_match", "a", "b") is None
+    assert all(np.isfinite(metric.value) for metric in result.metrics)
+    similarity.draw(result, ["a", "b"])[0].figure.canvas.draw()
 
 
 def test_at_most_the_stated_number_of_images_is_used_and_noted(pair, digit_images, monkeypatch):
@@ -111,7 +112,7 @@ def test_at_most_the_stated_number_of_images_is_used_and_noted(pair, digit_image
     chosen = spatial_layout.choose_images(60, 40, seed=0)
     x, y = (features(model, images[chosen])[1] for model in pair)
     expected = MEASURES["procrustes"](x, y)
-    assert result.arrays["procrustes/a__b"].values[1, 1] == pytest.approx(expected, abs=1e-4)
+    assert cells(result, "procrustes", "a", "b")[1, 1] == pytest.approx(expected, abs=1e-4)
 
 
 def test_another_seed_of_a_model_is_its_ceiling(pair, make_model, digit_images):
@@ -120,13 +121,12 @@ def test_another_seed_of_a_model_is_its_ceiling(pair, make_model, digit_images):
     found = compare_models(
         pair, images, only=["similarity"], siblings=[(0, seed)], settings=Settings(batch_size=16)
     )
-    metrics = found.results["similarity"].metrics
+    result = found.results["similarity"]
     x, y = features(pair[0], images), features(seed, images)
     for name in ("procrustes", "mutual_knn"):
         expected = np.mean([MEASURES[name](a, b) for a, b in zip(x, y, strict=True)])
-        assert metrics[f"similarity/a/{name}_other_seed_same_layer"] == pytest.approx(
-            expected, abs=1e-4
-        )
+        same = result.metric(f"{name}_same_layer", "a", "a seed 7")
+        assert same == pytest.approx(expected, abs=1e-4)
     with torch.no_grad():
         seed.module.head.weight.zero_()
     noted = compare_models(pair, images, only=["similarity"], siblings=[(0, seed)])
@@ -139,7 +139,8 @@ def test_one_model_alone_does_not_apply(pair, digit_images):
 
 
 def test_the_figure_has_a_panel_a_measure_on_its_own_scale(pair, digit_images):
-    figure = similarity.draw(run(pair, digit_images[0]).results["similarity"])["similarity-a__b"]
+    result = run(pair, digit_images[0]).results["similarity"]
+    figure = similarity.draw(result, ["a", "b"])[0].figure
     panels = [axis for axis in figure.axes if axis.get_title(loc="left")]
     assert len(panels) == len(MEASURES)
     for panel, measure in zip(panels, MEASURES.values(), strict=True):
@@ -152,7 +153,8 @@ def test_every_panel_lies_on_the_page_and_beside_the_others(pair, digit_images, 
     for i in range(len(MEASURES), count):
         more = dataclasses.replace(MEASURES["rsa"], name=f"more{i}", title=f"More {i}")
         monkeypatch.setitem(MEASURES, more.name, more)
-    figure = similarity.draw(run(pair, digit_images[0]).results["similarity"])["similarity-a__b"]
+    result = run(pair, digit_images[0]).results["similarity"]
+    figure = similarity.draw(result, ["a", "b"])[0].figure
     panels = [axis for axis in figure.axes if axis.get_title(loc="left")]
     assert len(panels) == count
     boxes = [axis.get_position() for axis in panels]

@@ -6,12 +6,12 @@ import zoo
 from tests.analyses.test_engine import study_of
 from tests.models.test_variants import CHANGES, make
 from zoo.config import Settings
-from zoo.study.attention_layers import reads_class_token
+from zoo.study.networks import reads_class_token
 
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_changed_vit_is_a_vit_with_its_grid(name, digit_images):
-    subject = study_of([make(name)], digit_images[0]).subjects[0]
+    subject = study_of([make(name)], digit_images[0]).networks[0]
     pooled = CHANGES[name][0] == "cct" or name == "sequence"
     prefix = {"distilled": 2}.get(name, 0 if pooled else 1)
     grid = subject.grid
@@ -27,4 +27,4 @@ def test_what_applies_to_the_plain_vit_applies_to_all_of_them(digit_images, make
     settings = Settings(batch_size=20)
     plain = zoo.compare([make_model("vit")], *digit_images, settings=settings)
     changed = zoo.compare([make(name) for name in CHANGES], *digit_images, settings=settings)
-    assert set(plain.results) <= set(changed.results)
+    assert set(plain.results.results) <= set(changed.results.results)

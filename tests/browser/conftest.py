@@ -206,5 +206,5 @@ def picture(page, screenshots: Path) -> Callable[..., None]:
 
 @pytest.fixture
 def report_file(project: Project, tmp_path: Path) -> Path:
-    """The report alone, without the figures and arrays beside it."""
+    """The report alone, without the figures and results beside it."""
     return Path(shutil.copy(project.report, tmp_path / "alone.html"))

@@ -1,59 +1,87 @@
-"""Models and results written by hand, and what the claims make of them."""
+"""Networks and results written by hand, and what the claims make of them."""
 
-from types import SimpleNamespace
+from collections.abc import Mapping
 
 import numpy as np
+import xarray as xr
 
 from zoo.claims import judge
-from zoo.config import Settings
-from zoo.study.networks import Grid
-from zoo.study.results import Array, Result
+from zoo.study.results import (
+    TRAINED,
+    ComparisonResults,
+    Metric,
+    Network,
+    Result,
+    column,
+    variable,
+)
 
 LAYERS = ("stem", "b.0", "b.1", "b.2", "b.3", "b.4", "head")
-ROLES = dict(zip(LAYERS, ["stem", *["block"] * 5, "head"], strict=True))
+ROLES = ("stem", *["block"] * 5, "head")
+BLOCKS = (-1, 0, 1, 2, 3, 4, -1)
 
 
-class Roles(dict):
-    def __getitem__(self, name):
-        return SimpleNamespace(role=super().__getitem__(name))
+def network(name, family, subset="s", count=100, **known):
+    """A network that was trained on `count` images; a ViT reads a class token."""
+    defaults = {
+        "model": name, "state": TRAINED, "compared": True, "seed": 0, "arch": family,
+        "kwargs": "{}", "family": family, "parameters": 10**7, "image_size": 16,
+        "source": "digits", "subset": subset, "subset_digest": subset, "images": count,
+        "class_token": family == "vit",
+    }  # fmt: skip
+    return Network(name, **(defaults | known))
 
 
-def subject(name, family, subset="s", count=100, *, arch="", pools="token", parameters=10**7):
-    """A model; a ViT has 4 × 4 patches of 4 pixels and reads what `pools` says."""
-    spec = SimpleNamespace(
-        arch=arch or family, kwargs={}, image_size=16, source="digits", subset=subset,
-        subset_digest=subset, subset_count=count, parameters=parameters, seed=0,
-    )  # fmt: skip
-    module = SimpleNamespace(global_pool=pools)
-    grid = Grid(1 if pools == "token" else 0, 4, 4, 4.0) if family == "vit" else None
-    return SimpleNamespace(
-        name=name, family=family, role="model", layers=LAYERS, trace=Roles(ROLES), grid=grid,
-        model=SimpleNamespace(spec=spec, module=module),
-    )  # fmt: skip
-
-
-VIT, CNN = subject("v", "vit"), subject("c", "cnn")
+VIT, CNN = network("v", "vit"), network("c", "cnn")
 # Names in the order of the claims' groups: ViT on less and on more, CNN on less and on more.
-LESS_AND_MORE = [VIT, subject("w", "vit", "t", 400), CNN, subject("d", "cnn", "t", 400)]
-GAP = subject("g", "vit", arch="vit-gap", pools="avg")
+LESS_AND_MORE = [VIT, network("w", "vit", "t", 400), CNN, network("d", "cnn", "t", 400)]
+GAP = network("g", "vit", arch="vit-gap", class_token=False)
 
 
-def verdicts(models, **results):
-    """Return verdicts by (claim, names of the models); an analysis' dashes are underscores."""
-    settings = Settings(references=False)
-    study = SimpleNamespace(models=tuple(models), images=np.zeros((50, 1)), settings=settings)
+def found(networks, images=50, **results):
+    """Results of a comparison; an analysis' dashes are underscores."""
     named = {name.replace("_", "-"): result for name, result in results.items()}
-    findings = SimpleNamespace(study=study, results=named, not_applicable={})
-    return {(v.claim.id, v.models): v for v in judge(findings)}
+    return ComparisonResults(tuple(networks), named, {}, images)
 
 
-def metrics(values, **arrays):
-    """A result of metrics, and of arrays by name."""
-    dims = {name: tuple("abc"[: np.ndim(a)]) for name, a in arrays.items()}
-    made = {name: Array(np.asarray(a, float), dims[name]) for name, a in arrays.items()}
-    return Result((), made, values)
+def verdicts(networks, **results):
+    """Return verdicts by (claim, names of the networks)."""
+    return {(v.claim.id, v.models): v for v in judge(found(networks, **results))}
 
 
-def arrays(**values):
-    """A result of arrays: `distance__v` stands for `distance/v`."""
-    return metrics({}, **{name.replace("__", "/", 1): value for name, value in values.items()})
+def metrics(**measures):
+    """A result of metrics by network, or by pair of them: `difference={("c", "v"): 0.2}`.
+
+    Three numbers are a value and the ends of its interval. Differences change sign when turned.
+    """
+    made = []
+    for measure, by_network in measures.items():
+        pair = "signed" if measure == "difference" else "symmetric"
+        for of, numbers in by_network.items():
+            a, b = of if isinstance(of, tuple) else (of, "")
+            value, *ends = numbers if isinstance(numbers, list) else [numbers]
+            made.append(Metric(measure, value, a, b, *ends, pair=pair))
+    return Result(metrics=tuple(made))
+
+
+def layers(names, axis="layer", count=None):
+    """Coordinates of an axis of the first so many layers of each network, or of all."""
+    end = axis.removeprefix("layer")
+    columns = {"name": LAYERS, "role": ROLES, "block": BLOCKS}
+    made = {key: column([*whole[:count]] * len(names)) for key, whole in columns.items()}
+    made["network"] = column([name for name in names for _ in LAYERS[:count]])
+    return {f"{key}{end}": (axis, values) for key, values in made.items()}
+
+
+def cka(maps: Mapping[tuple[str, str], np.ndarray], measured: Mapping[str, Mapping] | None = None):
+    """A result of CKA (seven layers each) of pairs of networks, symmetric, and of metrics."""
+    names = list(dict.fromkeys(name for pair in maps for name in pair))
+    at = {name: slice(i * len(LAYERS), (i + 1) * len(LAYERS)) for i, name in enumerate(names)}
+    values = np.full((len(names) * len(LAYERS),) * 2, np.nan)
+    for (a, b), cells in maps.items():
+        values[at[a], at[b]] = cells
+        values[at[b], at[a]] = np.transpose(cells)
+    data = xr.Dataset(
+        {"cka": variable(("layer", "layer_b"), values)}, layers(names) | layers(names, "layer_b")
+    )
+    return Result(data, metrics=metrics(**(measured or {})).metrics)

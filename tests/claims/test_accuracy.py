@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 
-from tests.claims.made import CNN, LESS_AND_MORE, VIT, arrays, subject, verdicts
+from tests.claims.made import CNN, LESS_AND_MORE, VIT, metrics, network, verdicts
 from zoo.measures.intervals import independent_difference, paired_difference
 
 
 def accuracy(**changed):
     """A result that holds differences of accuracy: value, low, high."""
-    return arrays(**{f"difference__{pair}": ends for pair, ends in changed.items()})
+    return metrics(difference={tuple(pair.split("__")): ends for pair, ends in changed.items()})
 
 
 @pytest.mark.parametrize(("low", "verdict"), [(0.01, "supported"), (-0.01, "not supported")])
@@ -26,13 +26,13 @@ def test_the_sign_does_not_depend_on_the_order_of_the_models():
 
 def test_models_of_other_data_are_not_held_against_each_other():
     result = accuracy(c__v=[0.2, 0.1, 0.3])
-    found = verdicts([VIT, subject("c", "cnn", subset="t")], accuracy=result)
+    found = verdicts([VIT, network("c", "cnn", subset="t")], accuracy=result)
     assert found["Z-accuracy", ()].verdict == "not applicable"
     assert found["Z-accuracy", ()].detail.startswith("needs a ViT and a CNN that were trained")
 
 
 def test_a_network_of_another_size_is_not_held_against_another():
-    small = subject("c", "cnn", parameters=4 * 10**6)
+    small = network("c", "cnn", parameters=4 * 10**6)
     found = verdicts([VIT, small], accuracy=accuracy(c__v=[0.2, 0.1, 0.3]))["Z-accuracy", ()]
     assert found.verdict == "not applicable"
 
@@ -58,7 +58,7 @@ def test_a_gap_that_does_not_change_is_seldom_found_to_narrow():
     assert narrows / 300 < 0.05
 
 
-WHOLE, WITHOUT = subject("v", "vit"), subject("n", "vit", arch="vit-noskip2")
+WHOLE, WITHOUT = network("v", "vit"), network("n", "vit", arch="vit-noskip2")
 
 
 @pytest.mark.parametrize(("low", "verdict"), [(0.01, "supported"), (-0.01, "not supported")])
@@ -70,9 +70,9 @@ def test_a_middle_blocks_skips_cost_accuracy_or_do_not(low, verdict):
 
 def test_skips_are_weighed_against_the_same_network_on_the_same_images():
     for other in (
-        subject("v", "vit", subset="t"),
-        subject("v", "vit", arch="vit-gap"),
-        subject("v", "vit", subset=""),
+        network("v", "vit", subset="t"),
+        network("v", "vit", arch="vit-gap"),
+        network("v", "vit", subset=""),
     ):
         found = verdicts([WITHOUT, other], accuracy=accuracy())["R-noskip-cost", ()]
         assert found.verdict == "not applicable"

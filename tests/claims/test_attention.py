@@ -1,22 +1,33 @@
 import numpy as np
 import pytest
+import xarray as xr
 
-from tests.claims.made import CNN, LESS_AND_MORE, VIT, arrays, metrics, subject, verdicts
+from tests.claims.made import CNN, LESS_AND_MORE, VIT, layers, metrics, network, verdicts
+from zoo.study.results import Result, variable
 
 
 @pytest.mark.parametrize(("more", "verdict"), [(0.5, "supported"), (0.9, "not supported")])
 def test_attention_settles_or_does_not(more, verdict):
-    values = {"attention-maps/v/entropy": 0.8, "attention-maps/w/entropy": more}
-    found = verdicts(LESS_AND_MORE[:2], attention_maps=metrics(values))
+    result = metrics(entropy={"v": 0.8, "w": more})
+    found = verdicts(LESS_AND_MORE[:2], attention_maps=result)
     assert found["Z-attention", ("v", "w")].verdict == verdict
 
 
-FEWER = subject("u", "vit", "t", 10)  # the same ViT as `VIT`, trained on fewer images
+FEWER = network("u", "vit", "t", 10)  # the same ViT as `VIT`, trained on fewer images
 
 
-def distances(*layers, uniform=10.0):
-    """Attention distances of four layers of four heads; 5 pixels are where local ends."""
-    return arrays(distance__v=np.array(layers), uniform__v=np.array(uniform))
+def distances(*rows, **measured):
+    """Attention distances of layers of four heads; 5 pixels are where local ends.
+
+    Another network stands beside it, which has six heads.
+    """
+    values = np.full((len(rows) + 1, 6), np.nan)
+    values[:-1, :4], values[-1] = rows, 1.0
+    axis = layers(["v"], count=len(rows))
+    other = layers(["o"], count=1)
+    both = {key: ("layer", np.concatenate([axis[key][1], other[key][1]])) for key in axis}
+    data = xr.Dataset({"distance": variable(("layer", "head"), values)}, both)
+    return Result(data, metrics=metrics(uniform={"v": 10.0}, **measured).metrics)
 
 
 MIXED, WIDE, NEAR = [1, 2, 8, 10], [8, 9, 9, 10], [1, 2, 3, 4]
@@ -66,7 +77,7 @@ def test_three_layers_are_too_few_to_tell_low_from_high():
 
 
 def test_what_needs_much_data_is_asked_of_the_vit_trained_on_most_alone():
-    other = subject("o", "vit", arch="deit")
+    other = network("o", "vit", arch="deit")
     found = verdicts([*LESS_AND_MORE, other], attention_distance=distances(MIXED, *[WIDE] * 3))
     assert {models for claim, models in found if claim == "R-local-low"} == {("w",)}
     alone = verdicts([VIT], attention_distance=distances(MIXED, *[WIDE] * 3))
@@ -77,15 +88,16 @@ def test_what_needs_much_data_is_asked_of_the_vit_trained_on_most_alone():
     ("less", "verdict"), [(1, "supported"), (4, "not supported"), (5, "not supported")]
 )
 def test_low_layers_learn_to_be_local_with_data_or_did_so_before(less, verdict):
-    name = "attention-distance/{}/low_layers_local_heads"
-    result = metrics({name.format("v"): less, name.format("w"): 4})
+    result = distances(*[WIDE] * 4, low_layers_local_heads={"v": less, "w": 4})
     found = verdicts(LESS_AND_MORE[:2], attention_distance=result)["R-local-data", ("v", "w")]
     assert (found.verdict, found.value) == (verdict, less - 4)
 
 
 def heads(reach, difference):
-    name = "local-heads/v__c"
-    return metrics({f"{name}/distance_range": reach, f"{name}/local_minus_global": difference})
+    pair = ("v", "c")
+    return metrics(
+        distance_range={pair: reach}, local_minus_global={pair: difference}, patch={"v": 4.0}
+    )
 
 
 @pytest.mark.parametrize(("difference", "verdict"), [(0.1, "supported"), (-0.1, "not supported")])

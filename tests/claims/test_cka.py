@@ -1,14 +1,14 @@
 import numpy as np
 import pytest
 
-from tests.claims.made import CNN, LESS_AND_MORE, VIT, arrays, metrics, subject, verdicts
+from tests.claims.made import CNN, LESS_AND_MORE, VIT, cka, network, verdicts
 
 
 @pytest.mark.parametrize(("vit", "verdict"), [(0.8, "supported"), (0.4, "not supported")])
 def test_a_vits_layers_are_more_alike_or_not(vit, verdict):
-    values = {"cka/v/off_diagonal_mean": vit, "cka/c/off_diagonal_mean": 0.5}
-    values |= {"cka/v/first_last_quarter": vit, "cka/c/first_last_quarter": 0.5}
-    found = verdicts([VIT, CNN], cka=metrics(values))
+    values = {"v": vit, "c": 0.5}
+    measured = {"mean_off_diagonal": values, "first_last_quarter": values}
+    found = verdicts([VIT, CNN], cka=cka({("v", "c"): np.eye(7)}, measured))
     assert found["R-uniform", ("v", "c")].verdict == verdict
     assert found["R-ends", ("v", "c")].value == pytest.approx(vit - 0.5)
 
@@ -16,13 +16,13 @@ def test_a_vits_layers_are_more_alike_or_not(vit, verdict):
 def test_where_a_cnns_lower_half_finds_its_match():
     low = np.full((7, 7), 0.1)
     low[0, :6] = 0.9
-    found = verdicts([VIT, CNN], cka=arrays(cka__v__c=low))
+    found = verdicts([VIT, CNN], cka=cka({("v", "c"): low}))
     assert found["R-lower-half", ("v", "c")].verdict == "supported"
     assert found["R-top", ("v", "c")].verdict == "supported"
     assert found["R-top", ("v", "c")].value == pytest.approx(0.1 / 0.5)
     high = np.full((7, 7), 0.1)
     high[5, :6] = 0.9
-    found = verdicts([VIT, CNN], cka=arrays(cka__v__c=high))
+    found = verdicts([VIT, CNN], cka=cka({("v", "c"): high}))
     assert found["R-lower-half", ("v", "c")].verdict == "not supported"
     assert found["R-top", ("v", "c")].verdict == "not supported"
 
@@ -30,28 +30,28 @@ def test_where_a_cnns_lower_half_finds_its_match():
 def test_cells_that_could_not_be_measured_give_no_verdict():
     values = np.full((7, 7), 0.5)
     values[2, 3] = np.nan
-    found = verdicts([VIT, CNN], cka=arrays(cka__v__c=values))["R-top", ("v", "c")]
+    found = verdicts([VIT, CNN], cka=cka({("v", "c"): values}))["R-top", ("v", "c")]
     assert (found.verdict, found.value) == ("not applicable", None)
 
 
 @pytest.mark.parametrize(("vit", "verdict"), [(0.3, "supported"), (0.9, "not supported")])
 def test_a_vit_on_little_data_is_farther_off_or_not(vit, verdict):
-    result = arrays(cka__v__w=np.eye(7) * vit, cka__c__d=np.eye(7) * 0.6)
+    result = cka({("v", "w"): np.eye(7) * vit, ("c", "d"): np.eye(7) * 0.6})
     found = verdicts(LESS_AND_MORE, cka=result)
     assert found["Z-far", ("v", "w", "c", "d")].verdict == verdict
     assert found["Z-far", ("v", "w", "c", "d")].value == pytest.approx(vit - 0.6)
 
 
 @pytest.mark.parametrize(("higher", "verdict"), [(0.3, "supported"), (0.9, "not supported")])
-@pytest.mark.parametrize("name", ["cka__v__w", "cka__w__v"])
-def test_lower_blocks_agree_across_data_or_do_not(name, higher, verdict):
+@pytest.mark.parametrize("pair", [("v", "w"), ("w", "v")])
+def test_lower_blocks_agree_across_data_or_do_not(pair, higher, verdict):
     # Stem and head do not count, nor does the middle one of five blocks.
     same = np.diag([0, 0.8, 0.8, 0, higher, higher, 0])
-    found = verdicts(LESS_AND_MORE[:2], cka=arrays(**{name: same}))["R-low-agree", ("v", "w")]
+    found = verdicts(LESS_AND_MORE[:2], cka=cka({pair: same}))["R-low-agree", ("v", "w")]
     assert (found.verdict, found.value) == (verdict, pytest.approx(0.8 - higher))
 
 
-WHOLE, WITHOUT = subject("v", "vit"), subject("n", "vit", arch="vit-noskip2")
+WHOLE, WITHOUT = network("v", "vit"), network("n", "vit", arch="vit-noskip2")
 
 
 def map_of(across):
@@ -63,27 +63,27 @@ def map_of(across):
 
 @pytest.mark.parametrize(("across", "verdict"), [(0.2, "supported"), (0.7, "not supported")])
 def test_a_map_splits_at_the_block_without_skips_or_does_not(across, verdict):
-    result = arrays(cka__n__n=map_of(across), cka__v__v=map_of(0.6))
+    result = cka({("n", "n"): map_of(across), ("v", "v"): map_of(0.6)})
     found = verdicts([WHOLE, WITHOUT], cka=result)["R-noskip-split", ("n", "v")]
     assert (found.verdict, found.value) == (verdict, pytest.approx(across - 0.6))
 
 
 @pytest.mark.parametrize("block", [0, 4])
 def test_the_first_and_the_last_block_split_nothing(block):
-    without = subject("n", "vit", arch=f"vit-noskip{block}")
-    result = arrays(cka__n__n=map_of(0.2), cka__v__v=map_of(0.6))
+    without = network("n", "vit", arch=f"vit-noskip{block}")
+    result = cka({("n", "n"): map_of(0.2), ("v", "v"): map_of(0.6)})
     found = verdicts([VIT, without], cka=result)["R-noskip-split", ("n", "v")]
     assert (found.verdict, found.value) == ("not applicable", None)
     assert found.detail == f"block {block} of n has no compared blocks on both its sides"
 
 
-MIXER = subject("m", "mlp")
+MIXER = network("m", "mlp")
 
 
 @pytest.mark.parametrize(("vit", "verdict"), [(0.6, "supported"), (0.3, "not supported")])
 def test_a_mixer_is_more_like_a_vit_or_is_not(vit, verdict):
     with_vit, with_cnn = np.full((7, 7), vit), np.full((7, 7), 0.5)
     with_vit[-1] = with_cnn[:, -1] = 0  # heads do not count
-    result = arrays(cka__v__m=with_vit, cka__m__c=with_cnn)
+    result = cka({("v", "m"): with_vit, ("m", "c"): with_cnn})
     found = verdicts([VIT, CNN, MIXER], cka=result)["R-mixer", ("m", "v", "c")]
     assert (found.verdict, found.value) == (verdict, pytest.approx(vit - 0.5))

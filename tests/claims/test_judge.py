@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from tests.capture.networks import Residual
-from tests.claims.made import CNN, VIT, metrics, subject, verdicts
+from tests.claims.made import CNN, VIT, metrics, network, verdicts
 from tests.test_imports import ROOT
 from zoo.analyses import ANALYSES
 from zoo.analyses.engine import compare_models
@@ -25,7 +25,7 @@ def test_what_was_left_out_is_said():
 
 
 def test_what_could_not_be_measured_is_said():
-    found = verdicts([VIT], residuals=metrics({}))["R-skip-cls", ("v",)]
+    found = verdicts([VIT], residuals=metrics())["R-skip-cls", ("v",)]
     assert found.verdict == "not applicable"
     assert found.detail == "residuals could not measure it for these models (see its notes)"
 
@@ -52,7 +52,7 @@ def test_a_claim_that_no_comparison_tests_says_what_does():
 
 
 def test_a_vit_without_skips_is_a_control_and_no_vit():
-    found = verdicts([subject("n", "vit", arch="vit-noskip1"), CNN], residuals=metrics({}))
+    found = verdicts([network("n", "vit", arch="vit-noskip1"), CNN], residuals=metrics())
     assert found["R-skip-cls", ()].detail == "needs a ViT with a class token"
     assert ("R-skip-cnn", ("n", "c")) not in found
 

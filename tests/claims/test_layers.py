@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from zoo.analyses.same_layer_cka import thirds
 from zoo.claims import judge_values
+from zoo.measures.depth import thirds
 
 
 def curve(*cka):

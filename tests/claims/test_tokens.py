@@ -2,14 +2,23 @@
 
 import numpy as np
 import pytest
+import xarray as xr
 
-from tests.claims.made import CNN, GAP, LESS_AND_MORE, VIT, arrays, metrics, subject, verdicts
+from tests.claims.made import CNN, GAP, LESS_AND_MORE, VIT, layers, metrics, network, verdicts
+from zoo.study.results import Result, column, variable
+
+
+def fields(radius, **measured):
+    """Radii of the field of a CNN's stem and blocks; along the skips alone it is 1 throughout."""
+    values = np.stack([np.ones(len(radius)), radius], axis=-1)
+    axes = layers(["c"], count=len(radius)) | {"path": column(["skip", "sum"])}
+    data = xr.Dataset({"radius90": variable(("layer", "path"), values)}, axes)
+    return Result(data, metrics=metrics(**measured).metrics)
 
 
 @pytest.mark.parametrize(("vit", "verdict"), [(0.6, "supported"), (0.1, "not supported")])
 def test_a_vits_first_block_sees_farther_or_does_not(vit, verdict):
-    name = "receptive-field/{}/radius90_first_block"
-    result = metrics({name.format("v"): vit, name.format("c"): 0.2})
+    result = fields([1, 2], radius90_first_block={"v": vit, "c": 0.2})
     found = verdicts([VIT, CNN], receptive_field=result)["R-reach", ("v", "c")]
     assert (found.verdict, found.value) == (verdict, pytest.approx(vit - 0.2))
 
@@ -23,13 +32,12 @@ def test_a_vits_first_block_sees_farther_or_does_not(vit, verdict):
     ],
 )
 def test_a_cnns_field_grows_step_by_step_or_at_once(radius, value, verdict):
-    found = verdicts([VIT, CNN], receptive_field=arrays(radius90__c=radius))["R-grow", ("c",)]
+    found = verdicts([VIT, CNN], receptive_field=fields(radius))["R-grow", ("c",)]
     assert (found.verdict, found.value) == (verdict, value)
 
 
 def test_a_layer_without_a_field_gives_no_verdict():
-    result = arrays(radius90__c=[1, np.nan, 3])
-    found = verdicts([CNN], receptive_field=result)["R-grow", ("c",)]
+    found = verdicts([CNN], receptive_field=fields([1, np.nan, 3]))["R-grow", ("c",)]
     assert (found.verdict, found.value) == ("not applicable", None)
 
 
@@ -43,15 +51,15 @@ def test_a_layer_without_a_field_gives_no_verdict():
     ],
 )
 def test_skips_carry_cls_first_and_patches_later_or_do_not(half, cls, claim, verdict):
-    name = "residuals/v/{}_ratio_" + half + "_half"
-    result = metrics({name.format("cls"): cls, name.format("patch"): 4})
+    ratios = {f"cls_ratio_{half}_half": {"v": cls}, f"patch_ratio_{half}_half": {"v": 4}}
+    result = metrics(**ratios)
     found = verdicts([VIT], residuals=result)[claim, ("v",)]
     assert (found.verdict, found.value) == (verdict, cls / 4)
 
 
 @pytest.mark.parametrize(("vit", "verdict"), [(9, "supported"), (1, "not supported")])
 def test_a_vits_skips_carry_more_than_a_cnns_or_do_not(vit, verdict):
-    result = metrics({"residuals/v/mean_ratio": vit, "residuals/c/mean_ratio": 3})
+    result = metrics(mean_ratio={"v": vit, "c": 3})
     found = verdicts([CNN, VIT], residuals=result)["R-skip-cnn", ("v", "c")]
     assert (found.verdict, found.value) == (verdict, vit / 3)
 
@@ -59,8 +67,7 @@ def test_a_vits_skips_carry_more_than_a_cnns_or_do_not(vit, verdict):
 def places(**scores):
     """Scores of the last block and their chance: 1 of 16 in a ViT, 1 of 4 in a CNN."""
     chance = {"v": 1 / 16, "g": 1 / 16, "c": 1 / 4}
-    values = {f"localisation/{m}/score_last_block": score for m, score in scores.items()}
-    return metrics(values | {f"localisation/{m}/chance": chance[m] for m in scores})
+    return metrics(score_last_block=scores, chance={name: chance[name] for name in scores})
 
 
 @pytest.mark.parametrize(("score", "verdict"), [(0.6, "supported"), (0.5, "not supported")])
@@ -89,44 +96,46 @@ def test_tokens_of_a_pooling_vit_keep_their_place_less_or_do_not(gap, verdict):
     assert (found.verdict, found.value) == (verdict, pytest.approx((0.5 - gap) * 16 / 15))
 
 
-def known(**single):
+def known(single, *, last_block_mean=0.8):
     """Probes of single tokens; what the classifiers read gives 0.8, and chance is 0.1."""
-    read = {m: "cls_last" if m == "v" else "last_block_mean" for m in single}
-    values = {f"probes/{m}/single_token_last_mean": value for m, value in single.items()}
-    values |= {f"probes/{m}/{read[m]}_accuracy": 0.8 for m in single}
-    # What the ViT does not read must not count.
-    return {"probes/v/last_block_mean_accuracy": 0.2, "probes/chance": 0.1} | values
+    means = {name: last_block_mean for name in single if name != "v"}
+    return metrics(
+        single_token_last_mean=single,
+        cls_last_accuracy={"v": 0.8},
+        last_block_mean_accuracy=means | {"v": 0.2},  # what the ViT does not read must not count
+        chance={"": 0.1},
+    )
 
 
 @pytest.mark.parametrize(("claim", "other"), [("R-token-cnn", "c"), ("R-token-gap", "g")])
 @pytest.mark.parametrize(("single", "verdict"), [(0.3, "supported"), (0.7, "not supported")])
 def test_single_patch_tokens_know_less_or_do_not(claim, other, single, verdict):
-    result = metrics(known(v=single, **{other: 0.5}))
+    result = known({"v": single, other: 0.5})
     found = verdicts([GAP, VIT, CNN], probes=result)[claim, ("v", other)]
     assert (found.verdict, found.value) == (verdict, pytest.approx((single - 0.5) / 0.7))
 
 
 def test_tokens_are_told_beside_what_their_own_model_knows():
-    values = known(v=0.3, c=0.35) | {"probes/c/last_block_mean_accuracy": 0.4}
-    found = verdicts([VIT, CNN], probes=metrics(values))["R-token-cnn", ("v", "c")]
+    result = known({"v": 0.3, "c": 0.35}, last_block_mean=0.4)
+    found = verdicts([VIT, CNN], probes=result)["R-token-cnn", ("v", "c")]
     assert found.value == pytest.approx(0.2 / 0.7 - 0.25 / 0.3)
 
 
 def test_a_model_that_knows_nothing_gives_no_verdict():
-    values = known(v=0.3, c=0.1) | {"probes/c/last_block_mean_accuracy": 0.1}
-    found = verdicts([VIT, CNN], probes=metrics(values))["R-token-cnn", ("v", "c")]
+    result = known({"v": 0.3, "c": 0.1}, last_block_mean=0.1)
+    found = verdicts([VIT, CNN], probes=result)["R-token-cnn", ("v", "c")]
     assert (found.verdict, found.value) == ("not applicable", None)
     assert found.detail.startswith("c: a probe of all that its classifier reads")
 
 
 @pytest.mark.parametrize(("more", "verdict"), [(0.7, "supported"), (0.4, "not supported")])
 def test_middle_layers_grow_stronger_with_data_or_do_not(more, verdict):
-    result = metrics({"probes/v/middle_accuracy": 0.5, "probes/w/middle_accuracy": more})
+    result = metrics(middle_accuracy={"v": 0.5, "w": more})
     found = verdicts(LESS_AND_MORE[:2], probes=result)["R-middle-data", ("v", "w")]
     assert (found.verdict, found.value) == (verdict, pytest.approx(more - 0.5))
 
 
 def test_class_token_and_mean_are_compared_on_the_same_images_only():
-    elsewhere = subject("g", "vit", "t", arch="vit-gap", pools="avg")
-    found = verdicts([VIT, elsewhere], probes=metrics({}), localisation=metrics({}))
+    elsewhere = network("g", "vit", "t", arch="vit-gap", class_token=False)
+    found = verdicts([VIT, elsewhere], probes=metrics(), localisation=metrics())
     assert found["R-place-gap", ()].verdict == found["R-token-gap", ()].verdict == "not applicable"

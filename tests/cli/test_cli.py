@@ -9,12 +9,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import click
-import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from zoo.cli import COMMANDS, cli
 from zoo.cli.output import is_quiet, is_verbose
+from zoo.comparison import open_results
+from zoo.study.results import select
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -242,7 +243,7 @@ def test_a_comparison_leaves_a_report_and_is_then_found(zoo, registered):
     assert {
         "report.html",
         "report.json",
-        "arrays/cka.npz",
+        "results.nc",
         "figures/accuracy-by-class.svg",
     } <= names
     assert "R-uniform" in first
@@ -252,8 +253,8 @@ def test_a_comparison_leaves_a_report_and_is_then_found(zoo, registered):
     assert report["command"].endswith(
         "compare vit-small vit-gap-small --images 40 --only accuracy,cka"
     )
-    arrays = np.load(folder / "arrays" / "cka.npz", allow_pickle=False)
-    assert arrays["cka/vit-small__vit-gap-small"].shape == (4, 4)
+    cka = open_results(folder)["cka"]["cka"]
+    assert select(cka, "vit-small", "vit-gap-small").shape == (4, 4)
     assert zoo(*arguments).startswith("Found: compared on ")
     assert json.loads(zoo(*arguments, "--json")) == report
     assert zoo(*arguments, "--quiet").strip() == str(folder / "report.html")

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 import zoo.training.variants
 from tests.conftest import TINY_VIT
 from tests.test_imports import ROOT
-from zoo.analyses.same_layer_cka import same_layers, thirds
+from zoo.analyses.same_layer_cka import same_layers
 from zoo.config import Params, Settings
 from zoo.errors import UserError
 from zoo.experiments.data_effect import (
@@ -27,10 +28,11 @@ from zoo.experiments.data_effect import (
 )
 from zoo.experiments.data_effect_report import as_csv, draw
 from zoo.mapping import from_mapping
+from zoo.measures.depth import thirds
 from zoo.measures.linear_cka import linear_cka
 from zoo.models.preprocess import preprocess
 from zoo.models.untrained import untrained_network
-from zoo.study.results import Array, Result
+from zoo.study.results import Result, column, interval, variable
 
 BLOCKS = ("blocks.0", "blocks.1")
 
@@ -201,14 +203,26 @@ def test_thirds_have_closed_values():
 
 
 def test_either_order_of_a_pair_is_read_and_other_layers_are_refused():
-    values = np.array([[0.9, 0.1], [0.2, 0.8]])
-    labels = {f"layer[{name}]": ("p", "q") for name in "ab"}
-    result = Result(("a", "b"), {"cka/a__b": Array(values, ("layer[a]", "layer[b]"))}, {}, labels)
+    def found(*names):
+        networks, dims = ("layer", column([*"aabb"])), ("layer", "layer_b")
+        axis = {"network": networks, "name": ("layer", column(names)),
+                "role": ("layer", column(["block"] * 4))}  # fmt: skip
+        other = {f"{key}_b": ("layer_b", values) for key, (_, values) in axis.items()}
+        across = np.array([[0.9, 0.1], [0.2, 0.8]])
+        cka = np.block([[np.eye(2), across], [across.T, np.eye(2)]])
+        ends = interval(dims, cka - 0.1, cka + 0.1, kind="jackknife")
+        return Result(xr.Dataset({"cka": variable(dims, cka), "cka_ci": ends}, axis | other))
+
     for pair in (("a", "b"), ("b", "a")):
-        assert same_layers(result, *pair).cka.tolist() == [0.9, 0.8]
-    other = Result(("a", "b"), result.arrays, {}, labels | {"layer[b]": ("q", "p")})
+        same = same_layers(found("p", "q", "p", "q"), *pair)
+        assert same.cka.tolist() == [0.9, 0.8]
+        assert (same.low.tolist(), same.high.tolist()) == (
+            pytest.approx([0.8, 0.7]),
+            pytest.approx([1.0, 0.9]),
+        )
+        assert (same.layers, same.blocks) == (("p", "q"), (0, 1))
     with pytest.raises(ValueError, match="expected the same layers in a and b"):
-        same_layers(other, "a", "b")
+        same_layers(found("p", "q", "q", "p"), "a", "b")
 
 
 def test_one_panel_an_architecture_and_one_line_a_subset(network, digit_images):

@@ -8,6 +8,7 @@ from sklearn.linear_model import RidgeClassifier
 from timm.models.vision_transformer import Block
 from torch import nn
 
+from tests.labelled import layers, values
 from zoo.analyses.probed_layers import CLS, MEAN
 from zoo.data.subsets import Subset, load_subset
 from zoo.errors import UserError
@@ -16,6 +17,7 @@ from zoo.experiments.probing_report import UNTRAINED, draw, rows
 from zoo.measures.ridge import fit_layers
 from zoo.models.files import describe_module
 from zoo.models.preprocess import preprocess
+from zoo.study.results import INITIAL, select
 
 
 @pytest.fixture(scope="module")
@@ -48,42 +50,43 @@ def test_probes_are_ridge_classifiers_fitted_on_the_subset(make_model, parts, ar
     model = make_model(arch)
     train, test = parts
     result = probe_model(model, train, test)
-    layers = result.labels[f"layer[{model.name}]"]
-    assert set(result.labels[f"pooling[{model.name}]"]) == set(poolings)
-    for j, pooling in enumerate(result.labels[f"pooling[{model.name}]"]):
+    known = select(result.data["accuracy"], model.name).dropna("pooling", how="all")
+    assert set(known["pooling"].values) == set(poolings)
+    for j, pooling in enumerate(known["pooling"].values):
         fit, judge = (poolings[pooling](block_output(model, p.images, path)) for p in parts)
-        i = layers.index(path)
-        penalty = result.arrays[f"penalty/{model.name}"].values[i, j]
+        i = layers(result, model.name, "accuracy").index(path)
+        penalty = values(result, "penalty", model.name)[i, j]
         unit = np.linalg.eigvalsh(np.cov(fit.T, bias=True)).mean() * len(fit)
         expected = RidgeClassifier(alpha=penalty * unit).fit(fit, train.labels)
         accuracy = (expected.predict(judge) == test.labels).mean()
-        assert result.arrays[f"all/{model.name}"].values[i, j] == pytest.approx(accuracy, abs=0.006)
-    assert result.arrays["images"].values.tolist() == [40, 359]
+        assert known.values[i, j] == pytest.approx(accuracy, abs=0.006)
+    assert (result.data.attrs["fit_images"], result.data.attrs["test_images"]) == (40, 359)
     most = np.bincount(train.labels).argmax()
-    assert float(result.arrays["chance"].values) == (np.array(test.labels) == most).mean()
+    assert result.metric("chance") == (np.array(test.labels) == most).mean()
 
 
 def test_a_class_token_before_the_first_block_is_named(make_model, parts):
     result = probe_model(make_model("vit", "vit-tiny"), *parts)
-    assert "norm_pre, class token: no probe, since features are constant" in result.notes
+    assert "vit-tiny: norm_pre, class token: no probe, since features are constant" in result.notes
     found = rows(result)
-    assert [row["layer"] for row in found[:-1:3]] == list(result.labels["layer[vit-tiny]"])
+    assert [row["layer"] for row in found[:-1:3]] == list(layers(result, "vit-tiny", "accuracy"))
     first = {row["pooling"]: row for row in found if row["layer"] == "norm_pre"}
     assert list(first) == [CLS, MEAN, UNTRAINED]
     assert first[CLS]["all"] is None
     assert first[MEAN]["all"] > 0.2
-    assert all(math.isfinite(value) for value in result.metrics.values())
-    assert {"probe/vit-tiny/cls_last_accuracy", "probe/chance"} <= set(result.metrics)
+    assert all(math.isfinite(metric.value) for metric in result.metrics)
+    named = {(metric.measure, metric.network) for metric in result.metrics}
+    assert {("cls_last_accuracy", "vit-tiny"), ("chance", "")} <= named
 
 
 def test_few_shot_takes_as_many_as_asked(make_model, parts):
     model, (train, test) = make_model("vit-gap", "m"), parts
     whole = probe_model(model, train, test, few_shot=4)
     # Four of each class are all of them, whatever the draw.
-    assert whole.arrays["few/m"].values == pytest.approx(whole.arrays["all/m"].values)
+    assert values(whole, "few_shot", "m") == pytest.approx(values(whole, "accuracy", "m"))
     assert not any("few-shot" in note for note in whole.notes)
     fewer = probe_model(model, train, test, few_shot=2)
-    assert (fewer.arrays["few/m"].values != fewer.arrays["all/m"].values).any()
+    assert (values(fewer, "few_shot", "m") != values(fewer, "accuracy", "m")).any()
     assert any(
         "fewer than 9 images" in n for n in probe_model(model, train, test, few_shot=9).notes
     )
@@ -92,7 +95,7 @@ def test_few_shot_takes_as_many_as_asked(make_model, parts):
 def test_features_that_do_not_fit_are_fewer_and_said_so(make_model, parts, monkeypatch):
     monkeypatch.setattr("zoo.experiments.probing.MAX_NUMBERS", 16 * 16 * 3 * 30)
     result = probe_model(make_model("vit-gap"), *parts)
-    assert result.arrays["images"].values.tolist() == [30, 30]
+    assert (result.data.attrs["fit_images"], result.data.attrs["test_images"]) == (30, 30)
     assert "test: 30 of 359 images, at random" in result.notes
 
 
@@ -104,22 +107,24 @@ def test_raw_pixels_and_the_untrained_network_are_baselines(make_model, parts):
     fit, judged = (np.array(p.images).reshape(len(p), -1) / np.float32(255) for p in parts)
     labels, expected = np.array(train.labels), np.array(test.labels)
     pixels = fit_layers({"": fit}, labels, {"": judged}, expected, few_shot=3)[""]
-    assert result.arrays["pixels"].values.tolist() == [pixels.all.accuracy, pixels.few_shot]
-    assert result.metrics["probe/pixels_accuracy"] == pixels.all.accuracy
-    assert result.metrics["probe/pixels_few_shot_accuracy"] == pixels.few_shot
-    for kind in ("all", "few", "penalty"):
-        bare = result.arrays[f"untrained_{kind}/v"].values
-        assert np.array_equal(bare, untrained.arrays[f"{kind}/v"].values[:, 1])
-    assert (
-        result.metrics["probe/v/untrained_last_block_mean_accuracy"]
-        == (untrained.metrics["probe/v/last_block_mean_accuracy"])
-    )
+    assert result.metric("pixels_accuracy") == pixels.all.accuracy
+    assert result.metric("pixels_few_shot_accuracy") == pixels.few_shot
+    for kind in ("accuracy", "few_shot", "penalty"):
+        before = select(result.data[kind], model="v", state=INITIAL)
+        own = select(untrained.data[kind], "v")
+        assert np.array_equal(before.sel(pooling=MEAN).values, own.sel(pooling=MEAN).values)
+        assert np.isnan(before.sel(pooling=CLS).values).all()
+    (name,) = np.unique(before["network"].values)
+    for measure in ("last_block_mean_accuracy", "few_shot_last_block_mean_accuracy"):
+        assert result.metric(measure, name) == untrained.metric(measure, "v")
+        assert result.metric(measure, name) != result.metric(measure, "v")
     last = rows(result)[-1]
     assert last == {
         "layer": PIXELS, "depth": None, "pooling": "", "all": pixels.all.accuracy,
         "few": pixels.few_shot, "penalty": None,
     }  # fmt: skip
-    for axis, accuracy in zip(draw(result).axes, result.arrays["pixels"].values, strict=True):
+    shown = (pixels.all.accuracy, pixels.few_shot)
+    for axis, accuracy in zip(draw(result).axes, shown, strict=True):
         lines = {line.get_label(): line for line in axis.get_lines()}
         assert lines[PIXELS].get_ydata()[0] == accuracy
         assert UNTRAINED in lines
@@ -130,7 +135,7 @@ def test_images_all_alike_have_no_pixel_baseline(make_model, parts):
                    for p in parts)  # fmt: skip
     result = probe_model(make_model("vit", "v"), train, test)
     assert "raw pixels: no probe, since features are constant" in result.notes
-    assert not any("pixels" in name for name in (*result.metrics, *result.arrays))
+    assert not any("pixels" in metric.measure for metric in result.metrics)
     assert rows(result)[-1]["layer"] != PIXELS
 
 

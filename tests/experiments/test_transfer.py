@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import nn
 
-from zoo.analyses.same_layer_cka import thirds
 from zoo.config import TrainConfig
 from zoo.data.sources import Source, Split, load_source
 from zoo.data.subsets import load_subset
@@ -16,6 +15,7 @@ from zoo.errors import UserError
 from zoo.experiments.classifiers import classifier_inputs, classifier_path, with_new_classifier
 from zoo.experiments.transfer import MAX_TEST, prepare_data, transfer
 from zoo.experiments.transfer_report import draw, layer_rows, save, verdicts
+from zoo.measures.depth import thirds
 from zoo.measures.linear_cka import linear_cka
 from zoo.models.files import describe_module, load_model
 from zoo.models.preprocess import preprocess
@@ -107,7 +107,7 @@ def test_a_frozen_body_stays_bit_for_bit(make_model, digits, arch):
         # Batch statistics are among these: they must not have moved either.
         assert torch.equal(tensor, before[name]) != name.startswith(f"{head}."), name
     assert all(parameter.requires_grad for parameter in done.model.module.parameters())
-    blocks = done.kept.cka[list(done.blocks)]
+    blocks = done.kept.cka[list(done.kept.blocks)]
     assert blocks == pytest.approx(np.ones(len(blocks)), abs=1e-9)
     assert done.accuracies.probe_before == done.accuracies.probe_after
     assert done.model.spec.training["freeze"]
@@ -153,7 +153,7 @@ def test_what_is_kept_is_linear_cka_of_before_and_after(letters, tmp_path, monke
             model.module.eval()(preprocess(images, model.spec))
         values.append(out["y"].flatten(1).numpy())
     i = done.kept.layers.index("blocks.1")
-    assert i in done.blocks
+    assert i in done.kept.blocks
     assert done.kept.cka[i] == pytest.approx(linear_cka(*values), abs=1e-6)
     assert done.kept.cka[i] < 0.9999
 
@@ -174,7 +174,7 @@ def test_a_transfer_is_saved_as_a_model_that_loads(letters, digits, digit_images
     (claim,) = report["claims"]
     assert (claim["id"], claim["models"], claim["n"]) == ("R-transfer", ["vit-digits"], 359)
     assert claim["value"] == report["metrics"]["transfer/vit-digits/kept/low_minus_high"]
-    floor = thirds(done.floor.cka, done.blocks)["low_minus_high"]
+    floor = thirds(done.floor.cka, done.kept.blocks)["low_minus_high"]
     assert claim["untrained"]["value"] == pytest.approx(floor)
     assert report["images"] == {"train": 40, "validation": 40, "test": 359}
     assert (tmp_path / "transfer.svg").is_file()

@@ -31,12 +31,14 @@ def ask(store, models, tmp_path, test_split, monkeypatch):
     computed = []
 
     def compute(*arguments, **_):
-        report = {"zoo_version": "", "digest": arguments[6], "images": {"count": 4}}
+        known = {"zoo_version": "", "digest": arguments[6], "images": {"count": 4}}
+        report = known | {"models": []}
         computed.append(arguments[5])
 
         def save(folder, _):
             write_json(folder / "report.json", report)
             write_text(folder / "report.html", "<p>report</p>")
+            write_text(folder / "results.nc", "results")
             (folder / "figures").mkdir()
             return report
 
@@ -50,13 +52,16 @@ def ask(store, models, tmp_path, test_split, monkeypatch):
     return ask, computed
 
 
-def test_a_comparison_whose_page_is_gone_is_fetched_again(ask, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "content"), [("report.html", "<p>report</p>"), ("results.nc", "results")]
+)
+def test_a_comparison_of_which_a_file_is_gone_is_fetched_again(ask, tmp_path, name, content):
     ask, computed = ask
     assert not ask().found
-    (tmp_path / "out" / "report.html").unlink()
-    retry_on_conflict = ask()
-    assert retry_on_conflict.found
-    assert (retry_on_conflict.folder / "report.html").read_text() == "<p>report</p>"
+    (tmp_path / "out" / name).unlink()
+    again = ask()
+    assert again.found
+    assert (again.folder / name).read_text() == content
     assert len(computed) == 1
 
 
@@ -65,9 +70,9 @@ def test_one_that_is_gone_in_the_registry_too_is_computed_again(ask, tmp_path):
     kept = local_folder(ask().run.artifacts)
     for folder in (kept, tmp_path / "out"):
         (folder / "report.html").unlink()
-    retry_on_conflict = ask()
-    assert not retry_on_conflict.found
-    assert (retry_on_conflict.folder / "report.html").is_file()
+    again = ask()
+    assert not again.found
+    assert (again.folder / "report.html").is_file()
     assert len(computed) == 2
 
 

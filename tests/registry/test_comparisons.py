@@ -11,7 +11,6 @@ from zoo.registry.comparisons import (
     fetch_report,
     find_comparison,
     log_comparison,
-    metric_name,
 )
 from zoo.registry.register import register
 from zoo.registry.resolve import resolve
@@ -19,6 +18,14 @@ from zoo.registry.runs import search_runs
 from zoo.registry.store import COMPARE
 
 DIGEST = "c" * 64
+
+
+def metric(analysis, measure, *networks, value, directed=False):
+    a, b = (*networks, "", "")[:2]
+    return {
+        "analysis": analysis, "measure": measure, "label": measure, "network": a, "network_b": b,
+        "value": value, "directed": directed,
+    }  # fmt: skip
 
 
 @pytest.fixture
@@ -34,9 +41,11 @@ def report() -> dict:
         "digest": DIGEST,
         "settings": {"batch_size": 60, "layers": "blocks"},
         "images": {"count": 12, "digest": "d" * 64},
-        "analyses": [
-            {"name": "cka", "metrics": {"cka/vit-small__vit-full/mean": 0.5}},
-            {"name": "accuracy", "metrics": {"accuracy/vit-small": 0.25}},
+        "models": [{"name": "vit-small"}, {"name": "vit-full"}],
+        "analyses": [{"name": "cka"}, {"name": "accuracy"}],
+        "metrics": [
+            metric("cka", "mean_all_pairs", "vit-small", "vit-full", value=0.5),
+            metric("accuracy", "accuracy", "vit-small", value=0.25),
         ],
         "summary": "They <b>differ</b> | a lot.",
         "claims": [
@@ -65,6 +74,7 @@ def folder(tmp_path, report) -> Path:
     folder = tmp_path / "comparison"
     write_json(folder / "report.json", report)
     write_text(folder / "report.html", "<p>report</p>")
+    write_text(folder / "results.nc", "results")
     write_text(folder / "figures" / "cka.svg", "<svg/>")
     return folder
 
@@ -81,10 +91,10 @@ def test_a_comparison_is_found_again_with_everything_in_it(store, folder, report
     assert run.data.params["layers"] == "blocks"
     assert run.data.params["model.0"] == "models:/vit-small/1"
     assert run.data.metrics == {
-        "cka/vit-small__vit-full/mean": 0.5,
-        "accuracy/vit-small": 0.25,
-        "claims/R-uniform/vit-small": 0.2,
-        "claims/R-uniform/vit-small/untrained": 0.3,
+        "cka/mean_all_pairs": 0.5,
+        "accuracy/accuracy/a": 0.25,
+        "claims/R-uniform/a": 0.2,
+        "claims/R-uniform/a/untrained": 0.3,
     }
     tags = run.data.tags
     assert (tags["zoo.model.1.name"], tags["zoo.model.1.version"]) == ("vit-full", "1")
@@ -100,16 +110,54 @@ def test_its_description_shows_text_as_text(store, folder, report, models):
     assert "Mixer" not in note
 
 
-@pytest.mark.parametrize("name", ["a+b", "", "..", "../../c", "a//b", "x\ny\0", "ü 模", "x" * 240])
-def test_any_name_of_a_model_can_be_logged(store, folder, report, models, name):
-    report["analyses"][0]["metrics"] = {
-        f"cka/{name}__vit-full/mean": 0.5, f"cka/{name}__vit-full/best_match_mean": 0.75,
-        f"accuracy/{name}": 1.0,
+def rows_of(names):
+    """Every kind of metric, of networks with these names: a number of their positions each."""
+    rows = [metric("cka", "batches", value=0.0)]
+    for i, a in enumerate(names, 1):
+        rows.append(metric("accuracy", "accuracy", a, value=float(i)))
+        rows.append(metric("cka", "mean_all_pairs", a, f"{a} untrained", value=float(100 + i)))
+        for j, b in enumerate(names, 1):
+            if i < j:
+                rows.append(metric("cka", "mean_all_pairs", a, b, value=float(10 * i + j)))
+            if i != j:
+                best = metric(
+                    "cka", "mean_best_match", a, b, value=float(10 * i + j), directed=True
+                )
+                rows.append(best)
+    return rows
+
+
+NAMES = ["a", "b", "a__b", "a/b", "a+b", "..", "../../c", "a//b", "x\ny\0", "ü 模", "x" * 240]
+
+
+def test_metrics_are_named_by_position_whatever_the_networks_are_called(
+    store, folder, report, models
+):
+    logged = {}
+    for names in ([f"m{i}" for i in range(len(NAMES))], NAMES):
+        report["models"] = [{"name": name} for name in names]
+        report["metrics"], report["claims"] = rows_of(names), []
+        found = log_comparison(store, folder, report, models, force=True)
+        logged[names[0]] = store.client.get_run(found.run_id).data.metrics
+    assert logged["a"] == logged["m0"]
+    assert logged["a"]["accuracy/accuracy/d"] == 4
+    assert logged["a"]["cka/mean_all_pairs/b-k"] == 2 * 10 + 11
+    assert logged["a"]["cka/mean_best_match/d-b"] == 42
+    assert logged["a"]["cka/batches"] == 0
+    # Every metric but those of untrained networks, which are no compared ones.
+    assert len(logged["a"]) == 1 + 11 + 55 + 110
+
+
+def test_what_two_networks_have_together_has_one_name_and_each_direction_its_own(
+    store, folder, report, models
+):
+    report["metrics"], report["claims"] = rows_of(["vit-small", "vit-full"]), []
+    logged = store.client.get_run(log_comparison(store, folder, report, models).run_id).data.metrics
+    assert logged == {
+        "cka/batches": 0, "cka/mean_all_pairs": 12,
+        "cka/mean_best_match/a-b": 12, "cka/mean_best_match/b-a": 21,
+        "accuracy/accuracy/a": 1, "accuracy/accuracy/b": 2,
     }  # fmt: skip
-    found = log_comparison(store, folder, report, models)
-    logged = store.client.get_run(found.run_id).data.metrics
-    assert {0.5, 0.75, 1.0} <= set(logged.values())
-    assert all(metric_name(key) == key for key in logged)
 
 
 def test_logged_again_it_is_the_same_run(store, folder, report, models):
@@ -154,8 +202,13 @@ def test_an_error_while_logging_leaves_no_run(store, folder, report, models, mon
     assert search_runs(store, COMPARE) == []
 
 
-def test_one_whose_report_is_gone_is_not_found(store, folder, report, models):
+def test_one_whose_report_or_results_are_gone_is_not_found(store, folder, report, models):
     found = log_comparison(store, folder, report, models)
+    results = local_folder(found.artifacts) / "results.nc"
+    kept = results.rename(results.with_name("elsewhere"))
+    assert find_comparison(store, DIGEST) is None
+    kept.rename(results)
+    assert find_comparison(store, DIGEST) == found
     (local_folder(found.artifacts) / "report.json").unlink()
     assert find_comparison(store, DIGEST) is None
     with pytest.raises(UserError, match=r"report\.json is missing"):
@@ -168,6 +221,7 @@ def test_one_whose_report_is_gone_is_not_found(store, folder, report, models):
 def test_the_whole_folder_comes_back(store, folder, report, models):
     copy = fetch_comparison(store, log_comparison(store, folder, report, models), folder / "copy")
     assert json.loads((copy / "report.json").read_text()) == report
+    assert (copy / "results.nc").read_text() == "results"
     assert (copy / "figures" / "cka.svg").read_text() == "<svg/>"
 
 

@@ -62,9 +62,10 @@ def test_each_figure_of_an_analysis_is_a_step(store, run_id, tmp_path):
     (tmp_path / "figures").mkdir()
     for name in ("cka-a__b", "cka-a__c", "accuracy-by-class"):
         Image.new("RGB", (8, 8)).save(tmp_path / "figures" / f"{name}.png")
+    figures = {"cka": ["cka-a__b", "cka-a__c", "gone"], "accuracy": ["accuracy-by-class"]}
     analyses = [
-        {"name": "cka", "figures": ["cka-a__b", "cka-a__c", "gone"]},
-        {"name": "accuracy", "figures": ["accuracy-by-class"]},
+        {"name": name, "figures": [{"file": file} for file in files]}
+        for name, files in figures.items()
     ]
     log_figures(store, run_id, tmp_path, {"analyses": analyses})
     assert images(store, run_id) == {("cka", "1"), ("cka", "2")}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,15 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from tests.report.page import Page
-from zoo.analyses import load_analysis
-from zoo.analyses.engine import compare_models
-from zoo.comparison import Comparison, file_name
+from tests.report.page import Page, render_folder
+from zoo.analyses.engine import analyse
+from zoo.comparison import Comparison, provenance
 from zoo.config import Settings
-from zoo.figures.saving import save_figure
 from zoo.files import write_json
 from zoo.models.build import build, count_parameters
 from zoo.models.files import LoadedModel
 from zoo.models.spec import ModelSpec
-from zoo.report.html import render
+from zoo.study.prepare import prepare_study
 
 ANALYSES = ("cka", "attention-maps", "feature-maps")
 TINY_VIT = {"embed_dim": 32, "depth": 3, "num_heads": 2}
@@ -106,36 +105,22 @@ def save_comparison(
     names: tuple[str, str] = ("vit-small", "resnet18-small"),
     analyses: tuple[str, ...] = ANALYSES,
 ) -> Path:
-    """Compare a ViT and a ResNet, and save everything but the page."""
-    vit = tiny_model("vit", names[0], **TINY_VIT)
-    resnet = tiny_model("resnet18", names[1])
+    """Compare a ViT and a ResNet, and save it with claims and a reason that are made up."""
+    models = [tiny_model("vit", names[0], **TINY_VIT), tiny_model("resnet18", names[1])]
     images, labels = digit_images(64)
-    findings = compare_models(
-        [vit, resnet],
-        images,
-        labels,
-        class_names=vit.spec.class_names,
-        only=analyses,
-        settings=Settings(batch_size=32, references=False, shown_images=2),
-    )
-    comparison = Comparison(
-        findings,
-        (),
+    settings = Settings(batch_size=32, references=False, shown_images=2)
+    classes = models[0].spec.class_names
+    study = prepare_study(models, images, labels, classes, (), settings, torch.device("cpu"))
+    known = provenance(
+        models,
+        study,
         digest="fedcba9876543210" * 4,
+        images_digest="89abcdef" * 8,
         source="digits",
         command=f"zoo compare {' '.join(names)}",
-        created="2026-11-20T14:03:00+00:00",
         links=("https://mlflow.example/#/models/vit-small/versions/3", ""),
-    )
-    report = comparison.report()
-    (folder / "arrays").mkdir(parents=True)
-    for entry in report["analyses"]:
-        result = comparison.results[entry["name"]]
-        arrays = {name: array.values for name, array in result.arrays.items()}
-        np.savez_compressed(folder / entry["arrays"], **arrays)
-        for name, figure in load_analysis(entry["name"]).draw(result).items():
-            save_figure(figure, folder / "figures", file_name(name))
-            entry["figures"].append(file_name(name))
+    ) | {"created": "2026-11-20T14:03:00+00:00"}
+    report = Comparison(replace(analyse(study, analyses), provenance=known)).save(folder)
     report["claims"] = CLAIMS
     report["not_applicable"]["grad-cam"] = "needs the images' labels"
     write_json(folder / "report.json", report)
@@ -151,7 +136,7 @@ def saved_comparison(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def text(saved_comparison: Path) -> str:
     """The page of a comparison."""
-    return render(saved_comparison)
+    return render_folder(saved_comparison)
 
 
 @pytest.fixture(scope="session")

@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from html.parser import HTMLParser
+from pathlib import Path
+
+from zoo.comparison import open_results
+from zoo.report.html import render
+from zoo.study.results import ComparisonResults
 
 VOID = {"meta", "img", "br", "input", "link"}
+
+
+def render_folder(
+    folder: Path, change: Callable[[ComparisonResults], ComparisonResults] = lambda r: r
+) -> str:
+    """Return the page of a saved comparison, of what its files hold, or of changed results."""
+    report = json.loads((folder / "report.json").read_text())
+    return render(report, change(open_results(folder).results), folder / "figures")
 
 
 class Page(HTMLParser):

@@ -52,10 +52,12 @@ IN_ANY_LOCALE = r"""
 import sys
 from pathlib import Path
 from zoo.files import read_json, write_json
+from zoo.comparison import open_results
 from zoo.report.html import ASSETS, HERE, render
 write_json(Path(sys.argv[2]), "\u2212")
 assert read_json(Path(sys.argv[2])) == "\u2212"
-page = render(Path(sys.argv[1]))
+folder = Path(sys.argv[1])
+page = render(read_json(folder / "report.json"), open_results(folder).results, folder / "figures")
 assert all((HERE / name).read_text(encoding="utf-8") in page for name in ASSETS)
 """
 

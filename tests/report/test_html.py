@@ -4,16 +4,17 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.report.page import Page
+from tests.report.page import Page, render_folder
+from zoo.comparison import open_results
 from zoo.errors import UserError
 from zoo.report import html
-from zoo.report.html import caption_of, render
 
 PNG = "figures/cka-vit-small__resnet18-small.png"
 Change = Callable[[Callable[[dict], None]], Path]
@@ -56,12 +57,12 @@ def test_every_figure_is_embedded_with_a_text_that_says_what_it_shows(
     report = json.loads((saved_comparison / "report.json").read_text())
     images = iter(page.all("img"))
     for analysis in report["analyses"]:
-        for name in analysis["figures"]:
+        for figure in analysis["figures"]:
             image = next(images)
-            assert image["alt"].startswith(f"{analysis['title']}: ")
+            assert image["alt"] == f"{analysis['title']}: {figure['caption']}"
             kind, content = image["src"].split(";base64,")
             suffix = {"data:image/svg+xml": "svg", "data:image/png": "png"}[kind]
-            saved = saved_comparison / "figures" / f"{name}.{suffix}"
+            saved = saved_comparison / "figures" / f"{figure['file']}.{suffix}"
             assert base64.b64decode(content) == saved.read_bytes()
             assert int(image["width"]) > 200
     assert next(images, None) is None
@@ -71,17 +72,10 @@ def test_every_figure_is_embedded_with_a_text_that_says_what_it_shows(
     assert "What each head of vit-small's last layer attends to." in page.text("figcaption")
 
 
-def test_a_figure_without_a_caption_goes_by_its_name():
-    about = {"name": "far", "title": "How far", "captions": {"far-{}": "Seen by {}."}}
-    names = ("far-a", "far-a__b", "far-a-heads", "far")
-    found = [caption_of(name, about, ["a", "b"]) for name in names]
-    assert found == ["Seen by a.", "Seen by a and b.", "a-heads", "How far"]
-
-
 def test_a_large_svg_gives_way_to_a_smaller_png(comparison: Path):
     svg = comparison / "figures/cka-vit-small__resnet18-small.svg"
     svg.write_bytes(svg.read_bytes() + b" " * html.SVG_LIMIT)
-    kinds = {a["alt"]: a["src"].split(";")[0] for a in Page(render(comparison)).all("img")}
+    kinds = {a["alt"]: a["src"].split(";")[0] for a in Page(render_folder(comparison)).all("img")}
     assert {kind for alt, kind in kinds.items() if "(CKA)" in alt} == {"data:image/png"}
     assert "data:image/svg+xml" in kinds.values()
 
@@ -117,7 +111,7 @@ def test_the_same_comparison_gives_the_same_page_and_stays_untouched(
     saved_comparison: Path, text: str
 ):
     before = {p: p.stat().st_mtime_ns for p in saved_comparison.rglob("*")}
-    assert render(saved_comparison) == text
+    assert render_folder(saved_comparison) == text
     assert {p: p.stat().st_mtime_ns for p in saved_comparison.rglob("*")} == before
 
 
@@ -129,28 +123,37 @@ def test_interactive_parts_stand_where_their_arrays_are(page: Page):
 
 
 def test_every_map_is_drawn_on_a_scale_that_its_analysis_names(page: Page, saved_comparison: Path):
-    report = json.loads((saved_comparison / "report.json").read_text())
-    named = {scale["label"] for a in report["analyses"] for scale in a["scales"].values()}
-    viewer_data = page.viewer_data().values()
-    assert {m["measure"] for i in viewer_data for m in i.get("maps", i.get("sets"))} == named
+    results = open_results(saved_comparison).results.results.values()
+    datasets = [data for r in results for data in (r.data, *(part.data for part in r.parts))]
+    named = {v.attrs.get("long_name") for data in datasets for v in data.data_vars.values()}
+    drawn = {
+        entry["measure"]
+        for island in page.viewer_data().values()
+        for entry in island.get("maps", island.get("sets"))
+    }
+    assert "CKA" in drawn
+    assert drawn <= named
 
 
-def test_only_figures_that_the_heat_map_shows_too_are_folded(page: Page, change_report: Change):
-    def keep_one_measure(report: dict) -> None:
-        for analysis in report["analyses"]:
-            analysis["dims"].pop("normalised_entropy/vit-small", None)
+def test_only_figures_that_the_heat_map_shows_too_are_folded(page: Page, saved_comparison: Path):
+    def folded(shown: Page) -> list:
+        return [a for a in shown.all("details") if a.get("class") == "saved"]
 
-    for shown in (page, Page(render(change_report(keep_one_measure)))):
-        folded = [a for a in shown.all("details") if a.get("class") == "saved"]
-        assert folded == [{"class": "saved", "open": ""}]
+    def add_what_no_map_shows(results):
+        cka = results.results["cka"]
+        data = cka.data.assign(rank=("layer", np.ones(cka.data.sizes["layer"])))
+        return replace(results, results={**results.results, "cka": replace(cka, data=data)})
+
+    assert folded(page) == [{"class": "saved", "open": ""}]
+    assert folded(Page(render_folder(saved_comparison, add_what_no_map_shows))) == []
 
 
 def test_a_comparison_without_analyses_or_claims_still_has_a_page(change_report: Change):
     def empty(report: dict) -> None:
-        report.update(analyses=[], claims=[], not_applicable={}, summary="", command="")
+        report.update(analyses=[], metrics=[], claims=[], not_applicable={}, summary="", command="")
         report.update(models=report["models"][:1], created="yesterday")
 
-    page = Page(render(change_report(empty)))
+    page = Page(render_folder(change_report(empty)))
     assert page.open == []
     assert page.text("title").startswith("vit-small ·")
     assert page.text("time") == "yesterday"
@@ -161,18 +164,16 @@ def test_a_comparison_without_analyses_or_claims_still_has_a_page(change_report:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda f: (f / "report.json").unlink(), "no file .*report.json"),
-        (lambda f: (f / "report.json").write_text("{}"), "report.json is damaged.*again"),
         (lambda f: shutil.rmtree(f / "figures"), "no file .*svg; run the comparison again"),
-        (lambda f: (f / "arrays/cka.npz").unlink(), "no file .*cka.npz; run the comparison again"),
-        (lambda f: (f / "arrays/cka.npz").write_bytes(b"no"), "cka.npz is damaged .*again"),
+        (lambda f: (f / "results.nc").unlink(), "no file .*results.nc: zoo compare writes one"),
+        (lambda f: (f / "results.nc").write_bytes(b"no"), "results.nc holds no comparison .*again"),
         (lambda f: (f / PNG).write_bytes(b""), "small.png is damaged; run the comparison again"),
     ],
 )
 def test_a_damaged_comparison_is_named_in_one_line(comparison: Path, damage, message: str):
     damage(comparison)
     with pytest.raises(UserError, match=message) as caught:
-        render(comparison)
+        render_folder(comparison)
     assert "\n" not in str(caught.value)
 
 
@@ -193,9 +194,13 @@ def test_each_analysis_names_the_settings_that_it_uses_and_no_others(text: str):
 
 def test_long_tables_alone_scroll_and_say_so(change_report: Change):
     def lengthen(report: dict) -> None:
-        report["analyses"][0]["metrics"] = {f"cka/vit-small/m{i}": i / 30 for i in range(30)}
+        row = report["metrics"][0]
+        assert row["analysis"] == "cka"
+        report["metrics"] = [m for m in report["metrics"] if m["analysis"] != "cka"] + [
+            row | {"label": f"m{i}", "value": i / 30} for i in range(30)
+        ]
 
-    page = Page(render(change_report(lengthen)))
+    page = Page(render_folder(change_report(lengthen)))
     scrolled = [a["class"] for a in page.all("div") if "scroll" in a.get("class", "")]
     assert scrolled == ["scroll long", "scroll", "scroll"]
     assert "30 rows: scroll for the rest" in page.text()

@@ -4,8 +4,7 @@ import json
 import re
 from pathlib import Path
 
-from tests.report.page import Page
-from zoo.report.html import render
+from tests.report.page import Page, render_folder
 
 
 def test_claims_carry_a_mark_and_words_besides_colour(
@@ -30,14 +29,14 @@ def test_claims_stand_beside_what_untrained_networks_give(page: Page, comparison
     for claim in report["claims"]:
         claim["untrained"] = None
     (comparison / "report.json").write_text(json.dumps(report))
-    assert "Before training" not in Page(render(comparison)).text()
+    assert "Before training" not in Page(render_folder(comparison)).text()
 
 
 def test_claims_that_were_tested_come_first(change_report):
     def mix(report: dict) -> None:
         report["claims"] = report["claims"][::-1]
 
-    text = render(change_report(mix))
+    text = render_folder(change_report(mix))
     assert re.findall(r'<tr id="claim-([A-Z]-[a-z]+)', text) == ["Z-accuracy", "R-uniform"]
     idle = text[text.index('<details class="saved idle" open>') :]
     assert idle.index("1 not applicable here") < idle.index("needs an MLP-Mixer")

@@ -6,9 +6,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.report.page import Page
+from tests.report.page import Page, render_folder
 from zoo.report import html
-from zoo.report.html import render
 
 HERE = Path(html.__file__).parent
 Change = Callable[[Callable[[dict], None]], Path]
@@ -19,7 +18,7 @@ def test_only_web_addresses_become_links(page: Page, change_report: Change):
     assert [a["href"] for a in outward] == ["https://mlflow.example/#/models/vit-small/versions/3"]
     assert all("noopener" in a["rel"] for a in outward)
     folder = change_report(lambda r: r["models"][0].update(link="javascript:alert(1)"))
-    assert all(a["href"].startswith("#") for a in Page(render(folder)).all("a"))
+    assert all(a["href"].startswith("#") for a in Page(render_folder(folder)).all("a"))
 
 
 def test_the_page_loads_nothing(text: str, page: Page):
@@ -47,7 +46,7 @@ def test_names_that_look_like_markup_stay_text(
     write_comparison: Callable[..., Path], tmp_path: Path
 ):
     names = ("<script>alert(1)</script>", "res\"net' & </script><!--<b>")
-    evil = Page(render(write_comparison(tmp_path, names, ("cka",))))
+    evil = Page(render_folder(write_comparison(tmp_path, names, ("cka",))))
     assert [a.get("id") for a in evil.all("script")] == ["heat-cka", None]
     assert evil.all("b") == evil.open == []
     assert "<script>alert(1)</script>" in evil.text("h3")

@@ -1,27 +1,36 @@
 """How the page lays out metrics."""
 
 from zoo.report.filters import format_number
-from zoo.report.html import pivot_metrics
+from zoo.report.html import Table, pivot_metrics
 
 
-def test_metrics_are_laid_out_by_model():
-    metrics = {
-        "cka/a/mean": 1.0,
-        "cka/a/b/mean": 2.0,
-        "cka/a__a/b/mean": 3.0,
-        "cka/a__a/b/low/first_half": 4.0,
-        "cka/chance": 5.0,
-    }
-    table = pivot_metrics(metrics, "cka", ["a", "a/b"])
-    assert table.columns == ("a", "a/b", "a × a/b", "all")
+def pivot(*rows, compared) -> Table:
+    """Lay out rows of (label, network, network_b, value)."""
+    keys = ("label", "network", "network_b", "value")
+    return pivot_metrics([dict(zip(keys, row, strict=True)) for row in rows], compared)
+
+
+def test_metrics_are_laid_out_by_network_whatever_these_are_called():
+    table = pivot(
+        ("chance", "", "", 5.0),
+        ("mean CKA", "a/b", "", 2.0),
+        ("mean CKA", "a", "a/b", 3.0),
+        ("mean CKA", "a__a/b", "", 6.0),
+        ("mean CKA", "a", "", 1.0),
+        ("best match", "a", "a/b", 4.0),
+        ("best match", "a/b", "a", 4.5),
+        ("best match", "a", "a untrained", 7.0),
+        compared=["a", "a/b", "a__a/b"],
+    )
+    pairs = ("a × a/b", "a × a untrained", "a/b × a")
+    assert table.columns == ("a", "a/b", "a__a/b", *pairs, "all")
     assert dict(table.rows) == {
-        "mean CKA over all pairs of layers": (1.0, 2.0, 3.0, None),
-        "low · first half": (None, None, 4.0, None),
-        "chance": (None, None, None, 5.0),
+        "chance": (None,) * 6 + (5.0,),
+        "mean CKA": (1.0, 2.0, 6.0, 3.0, None, None, None),
+        "best match": (None, None, None, 4.0, 7.0, 4.5, None),
     }
 
 
 def test_counts_are_whole_numbers_and_other_numbers_keep_their_decimals():
-    metrics = {"attention-distance/v/local_heads": 3, "attention-distance/v/uniform": 8.0}
-    rows = dict(pivot_metrics(metrics, "attention-distance", ["v"]).rows)
-    assert [format_number(value) for (value,) in rows.values()] == ["3", "8.000"]
+    table = pivot(("local heads", "v", "", 3), ("even attention", "v", "", 8.0), compared=["v"])
+    assert [format_number(value) for _, (value,) in table.rows] == ["3", "8.000"]

@@ -2,35 +2,45 @@
 
 import re
 import shutil
+from dataclasses import replace
 
-from zoo.report.html import render
+from tests.report.page import render_folder
+
+NAMES = ("vit-small", "resnet18-small", "a third")
+PAIRS = [(NAMES[0], NAMES[1]), (NAMES[0], NAMES[2]), (NAMES[1], NAMES[2])]
 
 
 def test_of_three_models_all_are_shown_at_a_glance_and_then_each_pair(comparison, change_report):
     figures = comparison / "figures"
-    pairs = ["vit-small__resnet18-small", "vit-small__a-third", "resnet18-small__a-third"]
-    for name in ("models", *pairs[1:]):
+    files = ["cka-" + "__".join(pair).replace(" ", "-") for pair in PAIRS]
+    for name in ("cka-models", *files[1:]):
         for kind in ("png", "svg"):
-            shutil.copy(figures / f"cka-{pairs[0]}.{kind}", figures / f"cka-{name}.{kind}")
+            shutil.copy(figures / f"{files[0]}.{kind}", figures / f"{name}.{kind}")
 
-    def add_a_third(report: dict) -> None:
-        report["models"].append(report["models"][0] | {"name": "a third"})
+    def show_a_third(report: dict) -> None:
+        report["models"].append(report["models"][0] | {"name": NAMES[2]})
         entry = next(a for a in report["analyses"] if a["name"] == "cka")
-        entry["figures"] = ["cka-models", *(f"cka-{pair}" for pair in pairs)]
+        entry["figures"] = [{"file": "cka-models", "of": [], "caption": "All."}] + [
+            {"file": file, "of": list(pair), "caption": "Two."}
+            for file, pair in zip(files, PAIRS, strict=True)
+        ]
 
-    page = render(change_report(add_a_third))
+    def add_a_third(results):
+        third = replace(results.networks[0], name=NAMES[2], model=NAMES[2])
+        return replace(results, networks=(*results.networks, third))
+
+    page = render_folder(change_report(show_a_third), add_a_third)
     headings = re.findall(r'<h3 id="(pair-[^"]+)">([^<]+)</h3>', page)
     assert headings == [
-        (f"pair-cka-{pair}", pair.replace("__", " × ").replace("-third", " third"))
-        for pair in pairs
+        (f"pair-{file}", " × ".join(pair)) for file, pair in zip(files, PAIRS, strict=True)
     ]
     for place, _ in headings:
         assert f'href="#{place}"' in page
     order = [page.index(f'id="{name}"') for name in
-             ("figure-cka-models", "heat-cka", f"figure-cka-{pairs[0]}")]  # fmt: skip
+             ("figure-cka-models", "heat-cka", f"figure-{files[0]}")]  # fmt: skip
     assert order == sorted(order)
     assert "The same as a figure, for print" not in page  # nothing that matters is folded
 
 
-def test_two_models_have_no_list_of_pairs(saved_comparison):
-    assert "Pair by pair" not in render(saved_comparison)
+def test_two_models_have_no_list_of_pairs(text):
+    assert "Pair by pair" not in text

@@ -1,18 +1,20 @@
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 import numpy as np
 import pytest
+import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from zoo.report.viewer_data import heat_map_data, image_data, pack, split_name
-from zoo.study.results import Scale
+from zoo.report.viewer_data import heat_map_data, image_data, pack
+from zoo.study.results import Part, Result, Scale, column, interval, variable
 
-LABELS = {"layer[a]": ["stem", "blocks.0", "head"], "layer[b]": ["conv", "fc"]}
+LAYERS = {"a": ["stem", "blocks.0", "head"], "b": ["conv", "fc"]}
+OVER = ("image", "row", "column")
 
 
 def unpack(packed: dict, shape: Sequence[int], bits: int = 16) -> np.ndarray:
@@ -23,11 +25,30 @@ def unpack(packed: dict, shape: Sequence[int], bits: int = 16) -> np.ndarray:
     return np.where(codes == most + 1, np.nan, values)
 
 
-def analysis(
-    labels: dict | None = None, units: dict | None = None, scales: dict | None = None
-) -> dict:
-    found = {name: asdict(scale) for name, scale in (scales or {}).items()}
-    return {"title": "Likeness", "labels": labels or {}, "units": units or {}, "scales": found}
+def layers(names: Mapping[str, Sequence[str]], axis: str = "layer") -> dict:
+    """Coordinates of an axis of the layers of several networks."""
+    end = axis.removeprefix("layer")
+    rows = [(network, layer) for network, own in names.items() for layer in own]
+    columns = {"network": [network for network, _ in rows], "name": [layer for _, layer in rows]}
+    return {f"{key}{end}": (axis, column(values)) for key, values in columns.items()}
+
+
+def over_layers(names: Mapping[str, Sequence[str]], **variables) -> Result:
+    """A result of variables over the layers of several networks."""
+    paired = any("layer_b" in dims for dims, *_ in variables.values())
+    axes = layers(names) | (layers(names, "layer_b") if paired else {})
+    return Result(xr.Dataset(variables, axes))
+
+
+def heat(result: Result, *networks: str) -> list[dict]:
+    island = heat_map_data(result, "Likeness", networks or ("a",))
+    return island["maps"] if island else []
+
+
+def pictures(size: int = 8) -> tuple:
+    """Two black pictures, as a part holds them."""
+    dims = ("image", "pixel_row", "pixel_column", "channel")
+    return variable(dims, np.zeros((2, size, size, 3), dtype=np.uint8))
 
 
 @given(
@@ -50,186 +71,210 @@ def test_equal_numbers_and_none_at_all_are_packed():
     assert np.isnan(unpack(pack(np.full(2, np.nan)), (2,))).all()
 
 
-@pytest.mark.parametrize(
-    ("name", "parts"),
-    [
-        ("cka/a__b", ("cka", "a × b", "")),
-        ("mean/a/layer1.0", ("mean", "a", "layer1.0")),
-        ("mean/a/2/layer1.0", ("mean", "a/2", "layer1.0")),
-        ("cka/a/2__b", ("cka", "a/2 × b", "")),
-        ("images", ("images", "", "")),
-        ("mean/other/x", ("mean", "", "other/x")),
-        ("mean/ab", ("mean", "", "ab")),
-    ],
-)
-def test_names_are_split_by_the_models_that_are_known(name: str, parts: tuple):
-    assert split_name(name, ["a", "a/2", "b"]) == parts
+def test_networks_are_told_apart_by_their_names_whatever_these_are():
+    names = {name: ["x", "y"] for name in ("a", "b", "a__b", "a/b", "a × b")}
+    values = np.arange(100.0).reshape(10, 10)
+    result = over_layers(names, cka=variable(("layer", "layer_b"), values))
+    maps = heat(result, *names)
+    assert len(maps) == 5 + 10
+    for entry in maps:
+        i, j = (list(names).index(entry[side]["model"]) for side in ("rows", "columns"))
+        cells = values[2 * i : 2 * i + 2, 2 * j : 2 * j + 2]
+        np.testing.assert_allclose(unpack(entry["value"], (2, 2)), cells, atol=1e-3)
 
 
 def test_maps_of_one_kind_are_drawn_on_the_range_that_the_analysis_names():
-    dims = ("layer[a]", "head[a]")
-    arrays = {"distance/a": (np.array([[2.0, 3.0], [4.0, 5.0]]), dims)}
-    arrays["distance/b"] = (np.array([[1.0, 3.0], [4.0, np.nan]]), dims)
-    arrays["share/a"] = (np.array([[0.4, 0.6], [0.4, 0.6]]), dims)
-    known = {"share": Scale("share of a head", 0.25, 4, log=True), "distance": Scale("far", 0)}
-    island = heat_map_data(analysis(scales=known), arrays, ["a", "b"])
-    assert island is not None
-    # In the order of the scales; the highest value of all maps of its kind where none is named.
-    ends = [(m["measure"], m["scale"]["low"], m["scale"]["high"]) for m in island["maps"]]
+    names = {"a": ["x", "y"], "b": ["x", "y"], "a untrained": ["x", "y"]}
+    dims = ("layer", "head")
+    far = np.array([[2.0, 3.0], [4.0, 5.0], [1.0, 3.0], [4.0, np.nan], [9.0, 9.0], [0.5, 9.0]])
+    share = np.array([[0.4, 0.6], [0.4, 0.6], *[[np.nan] * 2] * 4])
+    named = over_layers(
+        names,
+        share=variable(dims, share, scale=Scale("share of a head", 0.25, 4, log=True)),
+        distance=variable(dims, far, scale=Scale("far", 0)),
+    )
+    maps = heat(named, "a", "b")
+    # The highest value of all maps of its kind where none is named; what is not shown aside.
+    ends = [(m["measure"], m["scale"]["low"], m["scale"]["high"]) for m in maps]
     assert ends == [("share of a head", 0.25, 4), ("far", 0, 5), ("far", 0, 5)]
-    assert [m["scale"]["log"] for m in island["maps"]] == [True, False, False]
-    island = heat_map_data(analysis(), arrays, ["a", "b"])
-    assert island is not None
-    ranges = {m["measure"]: (m["scale"]["low"], m["scale"]["high"]) for m in island["maps"]}
+    assert [m["scale"]["log"] for m in maps] == [True, False, False]
+    plain = over_layers(names, share=variable(dims, share), distance=variable(dims, far))
+    ranges = {m["measure"]: (m["scale"]["low"], m["scale"]["high"]) for m in heat(plain, "a", "b")}
     assert ranges == {"distance": (1, 5), "share": (0.4, 0.6)}
 
 
 def test_maps_over_images_say_what_they_are_of_and_what_one_steps_through():
-    images = (np.zeros((2, 8, 8, 3), dtype=np.uint8), ("image", "row", "column", "channel"))
-    one, dims = np.ones((2, 4, 4)), ("image", "row", "column")
-    heads = (np.ones((2, 3, 4, 4)), ("image", "head[a]", "row", "column"))
-    arrays = {"images": images, "predicted/a": (one, dims), "true/a": (one, dims)}
-    labels = {"predicted[a]": ["cat", "dog"], "true[a]": ["cat", "cat"]}
-    known = {"predicted": Scale("predicted class", 0, empty="nothing")}
-    island = image_data(analysis(labels, scales=known), arrays | {"heads/a": heads}, ["a"])
+    one = np.ones((2, 4, 4))
+    scale = Scale("predicted class", 0, empty="nothing")
+    data = xr.Dataset(
+        {
+            "images": pictures(),
+            "predicted_map": variable(OVER, one, scale=scale),
+            "true_map": variable(OVER, one),
+            "heads": variable(("image", "head", "row", "column"), np.ones((2, 3, 4, 4))),
+        },
+        {
+            "image": column(["first", "second"]),
+            "predicted": ("image", column(["cat", "dog"])),
+            "true": ("image", column(["cat", "cat"])),
+        },
+    )
+    island = image_data(Result(parts=(Part("a", data),)), "Likeness", ["a"])
     assert island is not None
+    assert island["labels"] == ["first", "second"]
     sets = {s["measure"]: s for s in island["sets"]}
-    assert list(sets) == ["predicted class", "true", "heads"]
+    assert list(sets) == ["predicted class", "true map", "heads"]
     for entry in sets.values():
         assert entry["captions"] == ["predicted: cat, true: cat", "predicted: dog, true: cat"]
-    assert sets["predicted class"]["scale"] == asdict(known["predicted"])
+    assert sets["predicted class"]["scale"] == asdict(scale)
     assert sets["predicted class"]["steps"][0]["name"] == "predicted class"
     assert sets["heads"]["scale"]["high"] is None
     assert sets["heads"]["along"] == "Head"
     assert [step["name"] for step in sets["heads"]["steps"]] == ["head 1", "head 2", "head 3"]
-    assert sets["true"]["along"] == "Depth, from input to output"
+    assert sets["true map"]["along"] == "Depth, from input to output"
 
 
 def test_a_heat_map_carries_names_values_and_intervals():
-    random = np.random.default_rng(0)
-    across, dims = random.random((3, 2)), ("layer[a]", "layer[b]")
-    across[1, 0] = np.nan
-    arrays = {
-        "cka/a__b": (across, dims),
-        "low/a__b": (across - 0.1, dims),
-        "high/a__b": (across + 0.1, dims),
-        "cka/a__a": (random.random((3, 3)), ("layer[a]", "layer[a]")),
-    }
-    island = heat_map_data(analysis(LABELS, {"cka/a__b": "nats"}), arrays, ["a", "b"])
-    assert island is not None
-    first, second = island["maps"]
-    assert (first["measure"], first["label"], first["unit"]) == ("cka", "a × b", "nats")
-    assert first["rows"] == {"what": "layer", "model": "a", "names": LABELS["layer[a]"]}
-    assert first["columns"]["names"] == ["conv", "fc"]
-    assert first["scale"] == second["scale"]
-    np.testing.assert_allclose(unpack(first["value"], (3, 2)), across, atol=1e-5)
-    for end, shift in zip(first["interval"], (-0.1, 0.1), strict=True):
-        np.testing.assert_allclose(unpack(end, (3, 2)), across + shift, atol=1e-5)
-    assert second["interval"] == []
+    dims = ("layer", "layer_b")
+    values = np.random.default_rng(0).random((5, 5))
+    values[1, 3] = np.nan  # the first of b's layers
+    low = np.where(np.arange(5)[:, None] < 3, values - 0.1, np.nan)
+    low[:, :3] = np.nan  # of the pair of a and b alone
+    result = over_layers(
+        LAYERS,
+        cka=variable(dims, values, unit="nats"),
+        cka_ci=interval(dims, low, low + 0.2, kind="jackknife"),
+    )
+    whole, _, across = heat(result, "a", "b")
+    assert (across["measure"], across["label"], across["unit"]) == ("cka", "a × b", "nats")
+    assert across["rows"] == {"what": "layer", "model": "a", "names": LAYERS["a"]}
+    assert across["columns"] == {"what": "layer", "model": "b", "names": LAYERS["b"]}
+    assert across["scale"] == whole["scale"]
+    np.testing.assert_allclose(unpack(across["value"], (3, 2)), values[:3, 3:], atol=1e-5)
+    for end, shift in zip(across["interval"], (-0.1, 0.1), strict=True):
+        np.testing.assert_allclose(unpack(end, (3, 2)), values[:3, 3:] + shift, atol=1e-5)
+    assert (whole["label"], whole["interval"]) == ("a", [])
 
 
 def test_intervals_of_several_measures_are_kept_apart():
-    values, dims = np.random.default_rng(0).random((3, 2)), ("layer[a]", "layer[b]")
-    arrays = dict.fromkeys(("cka/a__b", "rsa/a__b", "low/a__b", "high/a__b"), (values, dims))
-    island = heat_map_data(analysis(), arrays, ["a", "b"])
-    assert island is not None
-    assert [m["interval"] for m in island["maps"]] == [[], []]
-    arrays |= dict.fromkeys(("low/rsa/a__b", "high/rsa/a__b"), (values, dims))
-    island = heat_map_data(analysis(), arrays, ["a", "b"])
-    assert island is not None
-    assert [len(m["interval"]) for m in island["maps"]] == [0, 2]
+    dims, values = ("layer", "layer_b"), np.random.default_rng(0).random((3, 3))
+    names = {"a": LAYERS["a"]}
+    known = {"cka": variable(dims, values), "rsa": variable(dims, values)}
+    assert [m["interval"] for m in heat(over_layers(names, **known))] == [[], []]
+    known["rsa_ci"] = interval(dims, values - 1, values + 1, kind="jackknife")
+    assert [len(m["interval"]) for m in heat(over_layers(names, **known))] == [0, 2]
 
 
 @pytest.mark.parametrize(
     ("shape", "dims", "shown"),
     [
-        ((3, 2), ("layer[a]", "head[a]"), True),
-        ((3, 9), ("layer[a]", "token[a]"), True),
-        ((3, 2), ("layer[a]", "pooling[a]"), False),
-        ((3, 999), ("layer[a]", "image"), False),
-        ((3, 9), ("image", "layer[a]"), False),
-        ((3, 9, 2), ("layer[a]", "head[a]", "end"), False),
-        ((1, 9), ("layer[a]", "head[a]"), False),
+        ((3, 2), ("layer", "head"), True),
+        ((3, 9), ("layer", "token"), True),
+        ((3, 2), ("layer", "pooling"), False),
+        ((3, 999), ("layer", "image"), False),
+        ((9, 3), ("image", "layer"), False),
+        ((3, 9, 2), ("layer", "head", "end"), False),
+        ((1, 9), ("layer", "head"), False),
     ],
 )
 def test_only_matrices_over_layers_become_heat_maps(shape, dims, shown: bool):
-    island = heat_map_data(analysis(), {"distance/a": (np.zeros(shape), dims)}, ["a"])
-    assert (island is not None) == shown
+    names = {"a": LAYERS["a"][: shape[dims.index("layer")]]}
+    values = variable(dims, np.zeros(shape))
+    assert bool(heat(over_layers(names, distance=values))) == shown
+    part = Part("a", xr.Dataset({"distance": values}, {"name": ("layer", column(names["a"]))}))
+    assert bool(heat(Result(parts=(part,)))) == shown
 
 
 def test_positions_without_names_are_counted():
-    island = heat_map_data(
-        analysis(), {"distance/a": (np.ones((2, 3)), ("layer[a]", "head[a]"))}, ["a"]
-    )
-    assert island is not None
-    assert island["maps"][0]["columns"]["names"] == ["head 1", "head 2", "head 3"]
+    (entry,) = heat(over_layers({"a": LAYERS["a"]}, distance=(("layer", "head"), np.ones((3, 4)))))
+    assert entry["columns"]["names"] == ["head 1", "head 2", "head 3", "head 4"]
+
+
+def test_heads_that_a_network_does_not_have_are_no_columns_of_its_map():
+    values = np.ones((5, 4))
+    values[:3, 2:] = np.nan
+    maps = heat(over_layers(LAYERS, distance=(("layer", "head"), values)), "a", "b")
+    assert [len(m["columns"]["names"]) for m in maps] == [2, 4]
 
 
 def test_layers_are_counted_beside_heads_and_called_by_name_beside_layers():
     for across, names in (
-        ("head[a]", ["layer 1: stem", "layer 2: blocks.0", "layer 3: head"]),
-        ("layer[b]", LABELS["layer[a]"]),
+        ("head", ["layer 1: stem", "layer 2: blocks.0", "layer 3: head"]),
+        ("layer_b", LAYERS["a"]),
     ):
-        arrays = {"distance/a": (np.ones((3, 2)), ("layer[a]", across))}
-        island = heat_map_data(analysis(LABELS), arrays, ["a"])
-        assert island is not None
-        assert island["maps"][0]["rows"]["names"] == names
+        result = over_layers({"a": LAYERS["a"]}, distance=(("layer", across), np.ones((3, 3))))
+        assert heat(result)[0]["rows"]["names"] == names
 
 
 def test_maps_lie_over_their_own_models_images():
     random = np.random.default_rng(0)
-    pictures = {n: random.integers(255, size=(2, 4, 4, 3), dtype=np.uint8) for n in ("a", "b")}
+    seen = {n: random.integers(255, size=(2, 4, 4, 3), dtype=np.uint8) for n in ("a", "b")}
     maps = {"a": random.random((2, 3, 4, 4)), "b": random.random((2, 2, 2, 2)).astype(np.float32)}
     maps["b"][1, 0, 1, 1] = np.nan
-    arrays = {}
-    for name in ("a", "b"):
-        dims = ("image", f"layer[{name}]", "row", "column")
-        arrays[f"images/{name}"] = (pictures[name], ("image", "row", "column", "channel"))
-        arrays[f"rollout/{name}"] = (maps[name], dims)
-    island = image_data(analysis(LABELS | {"image": ["cat", "dog"]}), arrays, ["a", "b"])
+    parts = tuple(
+        Part(
+            name,
+            xr.Dataset(
+                {
+                    "images": (("image", "pixel_row", "pixel_column", "channel"), seen[name]),
+                    "rollout": (("image", "layer", "row", "column"), maps[name]),
+                },
+                {"image": column(["cat", "dog"]), "name": ("layer", column(LAYERS[name]))},
+            ),
+        )
+        for name in ("a", "b")
+    )
+    island = image_data(Result(parts=parts), "Likeness", ["a", "b"])
     assert island is not None
     assert island["labels"] == ["cat", "dog"]
     assert [s["label"] for s in island["sets"]] == ["a", "b"]
     for entry in island["sets"]:
         name = entry["images"]
-        layers = [f"layer {i}: {layer}" for i, layer in enumerate(LABELS[f"layer[{name}]"], 1)]
-        assert [step["name"] for step in entry["steps"]] == layers
-        for source, picture in zip(island["images"][name], pictures[name], strict=True):
+        names = [f"layer {i}: {layer}" for i, layer in enumerate(LAYERS[name], 1)]
+        assert [step["name"] for step in entry["steps"]] == names
+        for source, picture in zip(island["images"][name], seen[name], strict=True):
             content = base64.b64decode(source.removeprefix("data:image/png;base64,"))
             assert (np.asarray(Image.open(io.BytesIO(content))) == picture).all()
         for k, step in enumerate(entry["steps"]):
             shape = (step["height"], step["width"])
             for packed, expected in zip(step["maps"], maps[name][:, k], strict=True):
                 np.testing.assert_allclose(unpack(packed, shape, 8), expected, atol=0.003)
+    only = image_data(Result(parts=parts), "Likeness", ["b"])
+    assert only is not None
+    assert [s["label"] for s in only["sets"]] == list(only["images"]) == ["b"]
 
 
-def test_arrays_of_single_layers_become_steps_over_the_shared_images():
-    images = np.zeros((2, 8, 8, 3), dtype=np.uint8)
-    arrays = {
-        "images": (images, ("image", "row", "column", "colour")),
-        "mean/a/stem": (np.ones((2, 8, 8)), ("image", "row[a.stem]", "column[a.stem]")),
-        "mean/a/head": (np.ones((2, 4, 4)), ("image", "row[a.head]", "column[a.head]")),
-        "strongest/a/head": (np.ones((2, 2, 4, 4)), ("image", "rank[a.head]", "row", "column")),
-        "predicted/a": (np.ones((2, 4, 4)), ("image", "row", "column")),
-    }
-    island = image_data(analysis({"rank[a.head]": ["#7", "#2"]}), arrays, ["a"])
+def test_maps_of_single_layers_become_steps_over_their_networks_images():
+    dims, ranked = ("image", "row", "column"), ("image", "channel", "row", "column")
+    head = {"mean": (dims, np.ones((2, 4, 4))), "strongest": (ranked, np.ones((2, 2, 4, 4)))}
+    parts = (
+        Part("a", xr.Dataset({"images": pictures(), "predicted": (dims, np.ones((2, 4, 4)))})),
+        Part("a", xr.Dataset({"mean": (dims, np.ones((2, 8, 8)))}), "stem"),
+        Part("a", xr.Dataset(head, {"channel": column(["#7", "#2"])}), "head"),
+    )
+    island = image_data(Result(parts=parts), "Likeness", ["a"])
     assert island is not None
     steps = {s["measure"]: [step["name"] for step in s["steps"]] for s in island["sets"]}
     assert steps == {
+        "predicted": ["predicted"],
         "mean": ["stem", "head"],
         "strongest": ["head #7", "head #2"],
-        "predicted": ["predicted"],
     }
-    assert island["sets"][0]["images"] == ""
-    assert [step["height"] for step in island["sets"][0]["steps"]] == [8, 4]
+    assert {s["images"] for s in island["sets"]} == {"a"}
+    (mean,) = (s for s in island["sets"] if s["measure"] == "mean")
+    assert [step["height"] for step in mean["steps"]] == [8, 4]
 
 
 def test_there_is_no_picker_without_images_or_without_maps():
-    images = (np.zeros((2, 8, 8, 3), dtype=np.uint8), ("image", "row", "column", "channel"))
-    maps = (np.zeros((2, 3, 4, 4)), ("image", "layer[a]", "row", "column"))
-    others = (np.zeros((5, 3, 4, 4)), ("image", "layer[a]", "row", "column"))
-    assert image_data(analysis(), {"images": images}, ["a"]) is None
-    assert image_data(analysis(), {"rollout/a": maps}, ["a"]) is None
-    assert image_data(analysis(), {"images": images, "rollout/a": others}, ["a"]) is None
-    counts = (np.array([10, 20]), ("part",))
-    assert image_data(analysis(), {"images": counts, "rollout/a": maps}, ["a"]) is None
+    maps = ("image", "layer", "row", "column"), np.zeros((2, 3, 4, 4))
+    others = ("other", "layer", "row", "column"), np.zeros((5, 3, 4, 4))
+
+    def shown(**variables):
+        return image_data(Result(parts=(Part("a", xr.Dataset(variables)),)), "Likeness", ["a"])
+
+    assert shown(images=pictures(), rollout=maps) is not None
+    assert shown(images=pictures()) is None
+    assert shown(rollout=maps) is None
+    assert shown(images=pictures(), rollout=others) is None
+    counts = ("image", np.array([10.0, 20.0]))
+    assert shown(images=pictures(), counts=counts) is None

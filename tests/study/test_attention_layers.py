@@ -11,12 +11,13 @@ import torch
 import torchvision
 from torch import nn
 
-from zoo.analyses.engine import compare_models
 from zoo.config import Settings
 from zoo.models.files import describe_module
 from zoo.study.accumulator import NotApplicable
 from zoo.study.attention_layers import attending_models, name_images
 from zoo.study.networks import Study
+from zoo.study.prepare import prepare_study
+from zoo.study.results import INITIAL
 
 VIT = "vit_small_patch16_224"
 SMALL = {"img_size": 16, "patch_size": 4, "embed_dim": 16, "depth": 2, "num_heads": 2}
@@ -29,7 +30,7 @@ def study_of(**networks: nn.Module) -> Study:
         for name, net in networks.items()
     ]
     known = Settings(references=False)
-    return compare_models(models, images, only=["accuracy"], settings=known).study
+    return prepare_study(models, images, None, (), (), known, "cpu")
 
 
 def vit(arch: str = VIT, **kwargs) -> nn.Module:
@@ -95,23 +96,24 @@ def test_a_pooling_layer_that_attends_is_left_out_by_name():
 
 def test_attention_over_fewer_tokens_than_the_grid_has_is_refused():
     study = study_of(vit=vit())
-    (subject,) = study.subjects
+    (subject,) = study.networks
     for grid, reason in (
         (None, "not known"),
         (dataclasses.replace(subject.grid, num_prefix_tokens=2), "18"),
     ):
-        wrong = dataclasses.replace(study, subjects=(dataclasses.replace(subject, grid=grid),))
+        wrong = dataclasses.replace(study, networks=(dataclasses.replace(subject, grid=grid),))
         with pytest.raises(NotApplicable, match=reason):
             attending_models(wrong, "nothing")
 
 
-def test_references_are_not_looked_at():
-    study = study_of(a=vit(), b=vit())
-    first, second = study.subjects
-    study = dataclasses.replace(
-        study, subjects=(first, dataclasses.replace(second, role="seed", of=0))
-    )
-    assert list(attending_models(study, "nothing")[0]) == [0]
+def test_the_same_before_training_is_looked_at_without_a_note_and_other_seeds_are_not():
+    study = study_of(a=vit(), b=vit(), c=timm.create_model("resnet10t", num_classes=3), d=vit())
+    a, b, c, d = study.networks
+    b, c = (dataclasses.replace(n, state=INITIAL, compared=False, of="a") for n in (b, c))
+    d = dataclasses.replace(d, compared=False, of="a")
+    found, notes = attending_models(dataclasses.replace(study, networks=(a, b, c, d)), "nothing")
+    assert {s: model.name for s, model in found.items()} == {0: "a", 1: "b"}
+    assert notes == []
 
 
 def test_images_are_named_by_class_and_index():

@@ -5,12 +5,15 @@ import pytest
 import timm
 import torch
 
+from tests.labelled import layers
 from zoo.analyses import ANALYSES
 from zoo.analyses.engine import compare_models
 from zoo.claims import judge
 from zoo.config import Settings
 from zoo.models.build import build
 from zoo.models.files import describe_module
+from zoo.study.prepare import prepare_study
+from zoo.study.results import select
 
 ATTENDING = {"img_size": 16, "patch_size": 4, "embed_dim": 16, "depth": 2, "num_heads": 2}
 WINDOWS = {"img_size": 32, "embed_dim": 16, "depths": (2, 2), "num_heads": (2, 4)}
@@ -36,6 +39,20 @@ FAMILIES = {
 }
 
 
+def floats(result):
+    """Every measured variable of a result and of its parts, by what it is of."""
+    found = {(str(key), "", ""): values for key, values in result.data.data_vars.items()}
+    for part in result.parts:
+        of = part.network + part.network_b, part.layer
+        found |= {(str(key), *of): values for key, values in part.data.data_vars.items()}
+    return {key: values for key, values in found.items() if values.dtype.kind == "f"}
+
+
+def numbers(result):
+    """Every metric by what it is of."""
+    return {(m.measure, m.network, m.network_b): m.value for m in result.metrics}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_analysis_runs_or_says_why_not(name):
@@ -49,14 +66,17 @@ def test_every_analysis_runs_or_says_why_not(name):
         [model], images, np.arange(8) % 2, class_names=tuple("abc"), settings=settings
     )
     judge(found)
-    (subject,) = found.study.models
-    assert (subject.family, len(subject.trace.of_role("block"))) == (family, blocks)
+    assert [network.family for network in found.networks] == [family]
+    (subject,) = prepare_study([model], images, None, (), (), settings, "cpu").networks
+    assert len(subject.trace.of_role("block")) == blocks
     assert set(found.results) | set(found.not_applicable) == set(ANALYSES)
     assert all(found.not_applicable.values())
     for result in found.results.values():
-        assert all(np.isfinite(value) for value in result.metrics.values())
-        for key, array in result.arrays.items():
-            if array.values.dtype.kind == "f" and not np.isfinite(array.values).all():
+        assert all(np.isfinite(metric.value) for metric in result.metrics)
+        for key, values in floats(result).items():
+            # Not every layer has a branch of each kind.
+            measured = values.sel(path="sum") if "path" in values.dims else values
+            if not np.isfinite(measured).all():
                 assert result.notes, key
 
 
@@ -70,8 +90,8 @@ def test_all_layers_are_compared_and_those_without_a_value_are_named(name):
     images = np.random.default_rng(0).integers(0, 256, (8, side, side, 3), dtype=np.uint8)
     settings = Settings(batch_size=4, references=False, layers="all")
     result = compare_models([model], images, only=["cka"], settings=settings).results["cka"]
-    own = np.diagonal(result.arrays["cka/m__m"].values)
-    for layer, value in zip(result.labels["layer[m]"], own, strict=True):
+    own = np.diagonal(select(result.data["cka"], "m", "m").values)
+    for layer, value in zip(layers(result, "m"), own, strict=True):
         if np.isnan(value):
             assert any(note.startswith(f"m: layer {layer} ") for note in result.notes)
         else:
@@ -106,13 +126,14 @@ def test_every_analysis_runs_in_half_precision(dtype):
     found = compare()
     assert found.not_applicable == {}
     for name, result in found.results.items():
-        assert result.metrics.keys() == whole.results[name].metrics.keys()
-        assert all(np.isfinite(value) for value in result.metrics.values())
-        for key, array in whole.results[name].arrays.items():
-            values = result.arrays[key].values
-            assert values.shape == array.values.shape
-            if array.values.dtype.kind == "f":
-                assert np.array_equal(np.isfinite(values), np.isfinite(array.values)), key
+        assert numbers(result).keys() == numbers(whole.results[name]).keys()
+        assert np.isfinite(list(numbers(result).values())).all()
+        expected = floats(whole.results[name])
+        assert floats(result).keys() == expected.keys()
+        for key, values in floats(result).items():
+            assert values.shape == expected[key].shape
+            assert np.array_equal(np.isfinite(values), np.isfinite(expected[key])), key
     for name in ("cka", "attention-distance", "residuals", "receptive-field"):
-        for key, value in whole.results[name].metrics.items():
-            assert found.results[name].metrics[key] == pytest.approx(value, rel=0.1, abs=0.1), key
+        half = numbers(found.results[name])
+        for key, value in numbers(whole.results[name]).items():
+            assert half[key] == pytest.approx(value, rel=0.1, abs=0.1), key

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
+import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from zoo.analyses.about import About
+from zoo.analyses.about import About, Drawing
 from zoo.analyses.accuracy import name_undecided, predictions
 from zoo.capture.ablate import PARTS, ablated
 from zoo.capture.branches import Branch, find_branches
@@ -20,7 +20,7 @@ from zoo.models.modes import eval_mode
 from zoo.models.preprocess import logits_of, model_input
 from zoo.study.accumulator import Accumulator, NotApplicable
 from zoo.study.networks import ComparedNetwork, Study
-from zoo.study.results import Array, Result
+from zoo.study.results import Metric, Result, column, interval, layer_axis, select, variable
 from zoo.study.spatial_layout import choose_images, example_input
 
 ABOUT = About(
@@ -41,6 +41,11 @@ ABOUT = About(
     captions={
         "ablation": "Accuracy lost without the branches, and without the skips, of each block.",
     },
+    metrics={
+        "accuracy_intact": "accuracy of the whole network on these images",
+        "worst_drop_without_branch": "largest drop of accuracy without a block's branches",
+        "worst_drop_without_skip": "largest drop of accuracy without a block's skips",
+    },
 )
 
 IMAGES = 128
@@ -60,7 +65,7 @@ def start(study: Study) -> Accumulator:
         raise NotApplicable("the images have no labels")
     found: dict[int, tuple[Branch, ...]] = {}
     notes = []
-    for s, subject in enumerate(study.models):
+    for s, subject in enumerate(study.compared):
         if tuple(subject.model.spec.class_names) != study.class_names:
             notes.append(f"{subject.name}: not ablated, since it was trained on other classes")
             continue
@@ -85,7 +90,7 @@ class _Ablation(Accumulator):
         notes: list[str],
     ) -> None:
         self.study, self.branches, self.notes = study, branches, notes
-        deepest = max(len(study.models[s].trace.of_role("block")) for s in branches)
+        deepest = max(len(study.compared[s].trace.of_role("block")) for s in branches)
         most = min(IMAGES, max(FEWEST, ABLATED_PASSES // (len(PARTS) * deepest)))
         rows = choose_images(len(study.images), most, study.settings.seed)
         self.images, self.classes = study.images[rows], classes[rows]
@@ -94,43 +99,52 @@ class _Ablation(Accumulator):
                 f"measured on {len(rows)} of {len(study.images):,} images, drawn at random to save "
                 "time; the accuracies on them differ from those on all images"
             )
-        self.arrays = {"images": Array(np.array(len(rows)), ())}
-        self.metrics: dict[str, float] = {}
-        self.labels: dict[str, tuple[str, ...]] = {
-            "part": PARTS,
-            "end": ("drop", "low", "high"),
-        }
+        self.metrics: list[Metric] = []
 
     def result(self) -> Result:
-        subjects = {s: self.study.models[s] for s in self.branches}
-        for s, subject in subjects.items():
-            self._ablate(subject, self.branches[s])
-        names = tuple(subject.name for subject in subjects.values())
-        notes, count = tuple(self.notes), len(self.images)
-        return Result(names, self.arrays, self.metrics, self.labels, notes, count)
+        networks = [self.study.compared[s] for s in self.branches]
+        drops = np.concatenate([self._drops(n, self.branches[s]) for s, n in self._networks()], 1)
+        dims = ("part", "layer")
+        variables = {
+            "accuracy_drop": variable(dims, drops[..., 0]),
+            "accuracy_drop_ci": interval(
+                dims, drops[..., 1], drops[..., 2], kind="paired over images"
+            ),
+        }
+        rows = [
+            (network, block) for network in networks for block in network.trace.of_role("block")
+        ]
+        data = xr.Dataset(variables, layer_axis(rows) | {"part": column(PARTS)})
+        return Result(data, (), tuple(self.metrics), tuple(self.notes), len(self.images))
 
-    def _ablate(self, subject: ComparedNetwork, branches: Sequence[Branch]) -> None:
-        """Measure the accuracy that is lost without each block's branches, and its skips."""
-        name, blocks = subject.name, subject.trace.of_role("block")
+    def _networks(self) -> Iterator[tuple[int, ComparedNetwork]]:
+        for s in self.branches:
+            yield s, self.study.compared[s]
+
+    def _drops(self, network: ComparedNetwork, branches: Sequence[Branch]) -> NDArray[np.float64]:
+        """Return the accuracy lost (part, block, 3) without a block's branches, and its skips.
+
+        The last axis is the loss and its 95 % interval.
+        """
+        name, blocks = network.name, network.trace.of_role("block")
         sums = {block: [b for b in branches if b.block == block] for block in blocks}
-        predicted = self._predict(subject)
+        predicted = self._predict(network)
         self.notes += name_undecided(name, predicted)
         intact = predicted == self.classes
         drops = np.full((len(PARTS), len(blocks), 3), np.nan)
         for p, part in enumerate(PARTS):
             for i, block in enumerate(blocks):
                 if sums[block]:
-                    with ablated(subject.model.module, sums[block], part):
-                        right = self._predict(subject) == self.classes
+                    with ablated(network.model.module, sums[block], part):
+                        right = self._predict(network) == self.classes
                     drops[p, i] = paired_difference(intact, right)
             worst = float(np.nanmax(drops[p, :, 0]))
-            self.metrics[f"ablation/{name}/worst_drop_without_{part}"] = worst
+            self.metrics.append(Metric(f"worst_drop_without_{part}", worst, name))
         empty = [block for block in blocks if not sums[block]]
         if empty:
             self.notes.append(f"{name}: found no residual sum in {', '.join(empty)}")
-        self.metrics[f"ablation/{name}/accuracy_intact"] = float(intact.mean())
-        self.labels[f"block[{name}]"] = blocks
-        self.arrays[f"accuracy_drop/{name}"] = Array(drops, ("part", f"block[{name}]", "end"))
+        self.metrics.append(Metric("accuracy_intact", float(intact.mean()), name))
+        return drops
 
     def _predict(self, subject: ComparedNetwork) -> NDArray[np.int64]:
         predicted = []
@@ -143,27 +157,30 @@ class _Ablation(Accumulator):
         return np.concatenate(predicted)
 
 
-def draw(result: Result) -> dict[str, Figure]:
+def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:
     """Draw the accuracy lost without each block's branches or skips, with 95 % intervals."""
-    count = int(result.arrays["images"].values)
+    names = [name for name in compared if name in result.networks]
     with style.styled():
-        figure = style.new_figure(height=0.6 + 1.8 * len(result.models))
-        axes = figure.subplots(len(result.models), 1, squeeze=False, sharey=True)[:, 0]
-        for axis, name in zip(axes, result.models, strict=True):
-            blocks = result.labels[f"block[{name}]"]
-            for p, part in enumerate(result.labels["part"]):
-                drops = 100 * result.arrays[f"accuracy_drop/{name}"].values[p].T
-                _draw_part(axis, drops, p, f"without its {part}")
+        figure = style.new_figure(height=0.6 + 1.8 * len(names))
+        axes = figure.subplots(len(names), 1, squeeze=False, sharey=True)[:, 0]
+        for axis, name in zip(axes, names, strict=True):
+            drops, ends = (
+                select(result.data[v], name) for v in ("accuracy_drop", "accuracy_drop_ci")
+            )
+            blocks = [str(block) for block in drops["name"].values]
+            for p, part in enumerate(PARTS):
+                lost = np.stack([drops.values[p], *np.moveaxis(ends.values[p], -1, 0)])
+                _draw_part(axis, 100 * lost, p, f"without its {part}")
             axis.axhline(0, color="0.3", linewidth=0.6)
-            ticks, names = style.choose_labels(blocks, style.MOST_MARKERS)
+            ticks, shown = style.choose_labels(blocks, style.MOST_MARKERS)
             # Upright names shorten the panel that they stand under.
-            names = [style.shorten(block, 14) for block in names]
-            axis.set_xticks(ticks, names, rotation=90 if len(blocks) > 9 else 0)
-            accuracy = result.metrics[f"ablation/{name}/accuracy_intact"]
-            axis.set_title(f"{name}: {100 * accuracy:.1f} % intact, {count} images", loc="left")
+            shown = [style.shorten(block, 14) for block in shown]
+            axis.set_xticks(ticks, shown, rotation=90 if len(blocks) > 9 else 0)
+            accuracy = 100 * (result.metric("accuracy_intact", name) or 0)
+            axis.set_title(f"{name}: {accuracy:.1f} % intact, {result.images} images", loc="left")
         figure.supylabel("accuracy lost (percentage points)", fontsize=8)
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
-    return {"ablation": figure}
+    return [Drawing("ablation", figure)]
 
 
 def _draw_part(axis: Axes, drops: NDArray[np.float64], part: int, label: str) -> None:

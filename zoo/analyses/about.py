@@ -4,7 +4,8 @@ An analysis is a module in this package with
 
 - `ABOUT`, an `About`: what it is, for people;
 - `start(study) -> Accumulator`: raises `NotApplicable` where no model of the study suits it;
-- `draw(result) -> {name: Figure}`: figures from the arrays alone;
+- `draw(result, compared) -> [Drawing, ...]`: figures from the result alone, of the networks with
+  these names;
 - its measures as pure functions (arrays in, arrays out), usable without any of the above.
 
 The engine (`zoo.analyses.engine`) shows each accumulator what it asked to see, in one pass of each
@@ -15,6 +16,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,8 @@ class About:
     `shows` says in a sentence or two what it shows; `reading` how to read the figure; `needs`
     is `outputs`, `activations`, `attention` or `gradients`; `source` names paper and figures.
     `settings` are the fields of `Settings` that decide its numbers or figures. `captions` say
-    what a figure shows, by its name, where {} stands for the model or pair that it is of.
+    what a figure shows, by its kind, where {} stands for the network or pair that it is of;
+    `metrics` say what a metric is, with its unit.
     """
 
     name: str
@@ -35,3 +41,16 @@ class About:
     source: str
     settings: tuple[str, ...] = ()
     captions: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure of an analysis: of which kind it is, and of which networks.
+
+    `kind` is a key of the analysis' captions, such as `cka-{}`, where {} stands for the names.
+    """
+
+    kind: str
+    figure: Figure
+    of: tuple[str, ...] = ()

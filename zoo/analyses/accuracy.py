@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
+from itertools import combinations
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
+import xarray as xr
 from numpy.typing import NDArray
 
-from zoo.analyses.about import About
+from zoo.analyses.about import About, Drawing
 from zoo.figures import style
 from zoo.measures.intervals import paired_difference, wilson_interval
 from zoo.study.accumulator import Accumulator, Batch, NotApplicable
 from zoo.study.networks import Study
-from zoo.study.results import Array, Result, pair_name
+from zoo.study.results import Metric, Result, column, interval, variable
 
 ABOUT = About(
     name="accuracy",
@@ -36,6 +38,12 @@ ABOUT = About(
     ),
     captions={
         "accuracy-by-class": "Accuracy on the images of each class, with 95 % intervals.",
+    },
+    metrics={
+        "accuracy": "accuracy",
+        "difference": "accuracy of the first minus the second",
+        "same_prediction": "share of images with the same prediction",
+        "error_consistency": "error consistency (κ: 0 independent, 1 the same)",
     },
 )
 
@@ -76,19 +84,19 @@ def start(study: Study) -> Accumulator:
         raise NotApplicable("the images have no labels")
     if not study.class_names or int(np.max(study.labels)) >= len(study.class_names):
         raise NotApplicable("the labels' classes have no names")
-    if not any(_knows(study, s) for s in range(len(study.models))):
+    if not any(_knows(study, s) for s in range(len(study.compared))):
         raise NotApplicable("no model was trained on the classes of these images")
     return _Accuracy(study)
 
 
 def _knows(study: Study, s: int) -> bool:
-    return tuple(study.models[s].model.spec.class_names) == study.class_names
+    return tuple(study.compared[s].model.spec.class_names) == study.class_names
 
 
 class _Accuracy(Accumulator):
     def __init__(self, study: Study) -> None:
         self.study = study
-        self.rated = [s for s in range(len(study.models)) if _knows(study, s)]
+        self.rated = [s for s in range(len(study.compared)) if _knows(study, s)]
         self.predicted: dict[int, list[NDArray[np.int64]]] = {s: [] for s in self.rated}
 
     def end_batch(self, batch: Batch) -> None:
@@ -96,42 +104,57 @@ class _Accuracy(Accumulator):
             self.predicted[s].append(predictions(batch.logits[s]))
 
     def result(self) -> Result:
-        models, classes = self.study.models, self.study.class_names
+        networks, classes = self.study.compared, self.study.class_names
         labels = np.asarray(self.study.labels)
-        arrays = {"labels": Array(labels, ("image",))}
-        metrics: dict[str, float] = {}
         notes = [
-            f"{subject.name}: trained on other classes than these images show, so not rated"
-            for s, subject in enumerate(models)
+            f"{network.name}: trained on other classes than these images show, so not rated"
+            for s, network in enumerate(networks)
             if s not in self.rated
         ]
         if absent := [name for i, name in enumerate(classes) if i not in labels]:
             shown = ", ".join(absent[:8]) + (" …" if len(absent) > 8 else "")
             notes.append(f"{len(absent)} of {len(classes)} classes have no image: {shown}")
-        right: dict[str, NDArray[np.bool_]] = {}
-        for s in self.rated:
-            name, predicted = models[s].name, np.concatenate(self.predicted[s])
-            right[name] = predicted == labels
-            arrays[f"predicted/{name}"] = Array(predicted, ("image",))
-            arrays[f"class_accuracy/{name}"] = Array(
-                _by_class(right[name], labels, len(classes)), ("end", "class")
-            )
-            metrics[f"accuracy/{name}"] = float(right[name].mean())
-            notes += name_undecided(name, predicted)
-        names = list(right)
-        for i, a in enumerate(names):
-            for b in names[i + 1 :]:
-                pair = pair_name(a, b)
-                found = paired_difference(right[a], right[b])
-                metrics[f"accuracy/{pair}/difference"] = found[0]
-                arrays[f"difference/{pair}"] = Array(np.array(found), ("end",))
-                same = arrays[f"predicted/{a}"].values == arrays[f"predicted/{b}"].values
-                metrics[f"accuracy/{pair}/same_prediction"] = float(same.mean())
-                kappa = error_consistency(right[a], right[b])
-                if math.isfinite(kappa):
-                    metrics[f"accuracy/{pair}/error_consistency"] = kappa
-        dims = {"class": classes, "end": ("value", "low", "high")}
-        return Result(tuple(names), arrays, metrics, dims, tuple(notes))
+        names = [networks[s].name for s in self.rated]
+        predicted = np.stack([np.concatenate(self.predicted[s]) for s in self.rated])
+        right = predicted == labels
+        for name, row in zip(names, predicted, strict=True):
+            notes += name_undecided(name, row)
+        by_class = np.stack([_by_class(row, labels, len(classes)) for row in right])
+        dims = ("network", "class")
+        data = xr.Dataset(
+            {
+                "predicted": variable(("network", "image"), predicted),
+                "class_accuracy": variable(dims, by_class[:, 0]),
+                "class_accuracy_ci": interval(
+                    dims, by_class[:, 1], by_class[:, 2], kind="Wilson over images"
+                ),
+            },
+            {"network": column(names), "label": ("image", labels), "class": column(classes)},
+        )
+        metrics = [
+            *(_accuracy(name, row) for name, row in zip(names, right, strict=True)),
+            *_pairs(names, right, predicted),
+        ]
+        return Result(data, metrics=tuple(metrics), notes=tuple(notes))
+
+
+def _accuracy(name: str, right: NDArray[np.bool_]) -> Metric:
+    hits, n = int(right.sum()), len(right)
+    return Metric("accuracy", hits / n, name, "", *wilson_interval(hits, n))
+
+
+def _pairs(
+    names: Sequence[str], right: NDArray[np.bool_], predicted: NDArray[np.int64]
+) -> Iterator[Metric]:
+    """Yield what two networks' answers have in common, and how far apart they are."""
+    for i, j in combinations(range(len(names)), 2):
+        a, b = names[i], names[j]
+        value, low, high = paired_difference(right[i], right[j])
+        yield Metric("difference", value, a, b, low, high, pair="signed")
+        yield Metric("same_prediction", float((predicted[i] == predicted[j]).mean()), a, b)
+        kappa = error_consistency(right[i], right[j])
+        if math.isfinite(kappa):
+            yield Metric("error_consistency", kappa, a, b)
 
 
 def _by_class(
@@ -146,20 +169,23 @@ def _by_class(
     return values
 
 
-def draw(result: Result) -> dict[str, Figure]:
+def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:
     """Draw every model's accuracy for each class, with intervals."""
-    classes = result.labels["class"]
+    rated = [name for name in compared if name in result.networks]
+    classes = [str(name) for name in result.data["class"].values]
     shown = range(min(len(classes), 20))
     with style.styled():
-        difference = _difference(result)
-        rows = math.ceil(len(result.models) / 2) + bool(difference)
+        difference = _difference(result, rated)
+        rows = math.ceil(len(rated) / 2) + bool(difference)
         figure, (axis,) = style.line_panels(
             size=(style.WIDTH - 0.65, 1.9), above=0.34 + style.LEGEND_ROW * rows
         )
-        width = 0.7 / max(1, len(result.models))
-        for i, name in enumerate(result.models):
-            accuracy, low, high = result.arrays[f"class_accuracy/{name}"].values[:, list(shown)]
-            positions = np.arange(len(shown)) + (i - (len(result.models) - 1) / 2) * width
+        width = 0.7 / max(1, len(rated))
+        for i, name in enumerate(rated):
+            of_network = result.data.sel(network=name).isel({"class": list(shown)})
+            accuracy, ends = of_network["class_accuracy"], of_network["class_accuracy_ci"]
+            low, high = (ends.isel(ci_bound=end) for end in (0, 1))
+            positions = np.arange(len(shown)) + (i - (len(rated) - 1) / 2) * width
             axis.errorbar(
                 positions,
                 accuracy,
@@ -168,9 +194,9 @@ def draw(result: Result) -> dict[str, Figure]:
                 markersize=3.5,
                 linewidth=1,
                 color=style.COLOURS[i % len(style.COLOURS)],
-                label=f"{name} ({100 * result.metrics[f'accuracy/{name}']:.1f} % in all)",
+                label=f"{name} ({100 * (result.metric('accuracy', name) or 0):.1f} % in all)",
             )
-        n = len(result.arrays["labels"].values)
+        n = result.data.sizes["image"]
         axis.set_xticks(list(shown), [style.shorten(classes[i], 12) for i in shown])
         axis.set_xlabel(
             "class" + (f" (the first 20 of {len(classes)})" if len(classes) > 20 else "")
@@ -180,14 +206,18 @@ def draw(result: Result) -> dict[str, Figure]:
         axis.set_title(f"test accuracy by class, 95 % intervals, {n} images", loc="left")
         handles, labels = axis.get_legend_handles_labels()
         figure.legend(handles, labels, loc="upper center", ncols=2, title=difference)
-    return {"accuracy-by-class": figure}
+    return [Drawing("accuracy-by-class", figure)]
 
 
-def _difference(result: Result) -> str:
+def _difference(result: Result, rated: Sequence[str]) -> str:
     """Write the paired difference of two models; of more, it stands in the table."""
-    if len(result.models) != 2:
+    if len(rated) != 2:
         return ""
-    found = result.arrays[f"difference/{pair_name(*result.models)}"].values
-    points, low, high = (f"{100 * value:+.1f}".replace("-", "−") for value in found)
-    a, b = (style.shorten(name, 24) for name in result.models)
+    found = result.find("difference", *rated)
+    if found is None:
+        return ""
+    points, low, high = (
+        f"{100 * value:+.1f}".replace("-", "−") for value in (found.value, found.low, found.high)
+    )
+    a, b = (style.shorten(name, 24) for name in rated)
     return f"{a} minus {b}: {points} percentage points ({low} to {high})"

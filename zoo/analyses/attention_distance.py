@@ -6,22 +6,23 @@ Raghu et al. 2021, Figs 3, 4, C.5, C.6.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
+import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from zoo.analyses.about import About
+from zoo.analyses.about import About, Drawing
 from zoo.capture.hook_points import HookPoint
 from zoo.figures import style
 from zoo.study.accumulator import Accumulator, Batch
 from zoo.study.attention_layers import Attending, attending_models
 from zoo.study.networks import Study
-from zoo.study.results import Array, Result, Scale
+from zoo.study.results import Metric, Result, Scale, layer_axis, select, variable
 
 ABOUT = About(
     name="attention-distance",
@@ -42,6 +43,15 @@ ABOUT = About(
     source="Raghu et al. 2021, Figs 3, 4, C.5, C.6",
     captions={
         "attention-distance-{}": "How far the heads of {} look: sorted, and layer by layer.",
+    },
+    metrics={
+        "lowest_layer_mean": "mean distance, lowest layer (pixels)",
+        "highest_layer_mean": "mean distance, highest layer (pixels)",
+        "low_layers_nearest_head": "nearest head of the two lowest layers (pixels)",
+        "low_layers_spread": "farthest minus nearest head, two lowest layers (pixels)",
+        "local_heads": "local heads (number)",
+        "low_layers_local_heads": "local heads in the two lowest layers (number)",
+        "uniform": "distance of even attention (pixels)",
     },
 )
 
@@ -172,7 +182,7 @@ class _Distances(Accumulator):
     """Keeps one sum a head."""
 
     def __init__(self, study: Study, models: dict[int, Attending], notes: list[str]) -> None:
-        self.models, self.notes = models, notes
+        self.networks, self.models, self.notes = study.networks, models, notes
         self.sums = {s: {name: DistanceSum(m) for name in m.layers} for s, m in models.items()}
 
     def hook_points(self, subject: int) -> list[HookPoint]:
@@ -185,29 +195,30 @@ class _Distances(Accumulator):
         pass
 
     def result(self) -> Result:
-        arrays: dict[str, Array] = {}
-        metrics: dict[str, float] = {}
-        labels: dict[str, tuple[str, ...]] = {}
+        rows = [(self.networks[s], layer) for s, m in self.models.items() for layer in m.layers]
+        most = max(model.heads for model in self.models.values())
+        distances = np.full((len(rows), most), np.nan)
+        metrics: list[Metric] = []
+        done = 0
         for s, model in self.models.items():
-            name, grid = model.name, model.grid
-            distances = np.stack([total.mean() for total in self.sums[s].values()])
-            uniform = uniform_distance(grid.height, grid.width, grid.patch_sides)
-            dims = (f"layer[{name}]", f"head[{name}]")
-            arrays[f"distance/{name}"] = Array(distances, dims, "pixels")
-            arrays[f"uniform/{name}"] = Array(np.array(uniform), (), "pixels")
-            labels[f"layer[{name}]"] = model.layers
-            metrics |= {
-                f"attention-distance/{name}/{what}": value
-                for what, value in summary(distances, uniform).items()
-            }
-            self._note_lost(s, model)
-        for key in [key for key, value in metrics.items() if not math.isfinite(value)]:
-            del metrics[key]
-            self.notes.append(f"{key} is not defined: a head's distance is not defined")
-        names = tuple(model.name for model in self.models.values())
-        farthest = max(float(np.nanmax(a.values, initial=0)) for a in arrays.values())
-        scales = {"distance": Scale("mean attention distance", 0, farthest)}
-        return Result(names, arrays, metrics, labels, tuple(self.notes), scales=scales)
+            own = np.stack([total.mean() for total in self.sums[s].values()])
+            distances[done : done + len(own), : model.heads] = own
+            done += len(own)
+            uniform = uniform_distance(model.grid.height, model.grid.width, model.grid.patch_sides)
+            found = summary(own, uniform)
+            metrics += [Metric(what, value, model.name) for what, value in found.items()]
+            if self.networks[s].compared:
+                self._note_lost(s, model)
+                self.notes += [
+                    f"{model.name}: {what} is not defined: a head's distance is not defined"
+                    for what, value in found.items()
+                    if not math.isfinite(value)
+                ]
+        scale = Scale("mean attention distance", 0, float(np.nanmax(distances, initial=0)))
+        variables = {"distance": variable(("layer", "head"), distances, unit="pixels", scale=scale)}
+        data = xr.Dataset(variables, layer_axis(rows))
+        finite = tuple(metric for metric in metrics if math.isfinite(metric.value))
+        return Result(data, metrics=finite, notes=tuple(self.notes))
 
     def _note_lost(self, s: int, model: Attending) -> None:
         for layer, total in self.sums[s].items():
@@ -249,15 +260,16 @@ def summary(distances: NDArray[np.float64], uniform: float) -> dict[str, float]:
     }
 
 
-def draw(result: Result) -> dict[str, Figure]:
+def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:
     """Draw each model's heads in order of distance, and layer by layer."""
-    figures = {}
-    for name in result.models:
-        distances = result.arrays[f"distance/{name}"].values
-        uniform = float(result.arrays[f"uniform/{name}"].values)
+    names = [name for name in compared if name in result.networks]
+    heads = {name: heads_of(result, name) for name in names}
+    drawn = []
+    for name in names:
+        distances, uniform = heads[name], result.metric("uniform", name) or math.nan
         # Models of one input size and patch share their axis.
-        alike = [m for m in result.models if result.arrays[f"uniform/{m}"].values == uniform]
-        tallest = max(np.nanmax(result.arrays[f"distance/{m}"].values, initial=0) for m in alike)
+        alike = [other for other in names if result.metric("uniform", other) == uniform]
+        tallest = max(np.nanmax(heads[other], initial=0) for other in alike)
         with style.styled():
             figure, (left, right) = style.line_panels(2, size=(3.05, 2.1), left=0.64)
             looks = _layer_looks(len(distances))
@@ -269,8 +281,16 @@ def draw(result: Result) -> dict[str, Figure]:
                 axis.legend(loc="best")
             left.set_ylabel("mean attention distance (pixels),\nclass and register tokens left out")
             left.set_title(name, loc="left")
-        figures[f"attention-distance-{name}"] = figure
-    return figures
+        drawn.append(Drawing("attention-distance-{}", figure, (name,)))
+    return drawn
+
+
+def heads_of(result: Result, network: str) -> NDArray[np.float64]:
+    """Return a network's distances (layers, heads) in pixels, from its lowest layer up."""
+    values: NDArray[np.float64] = (
+        select(result.data["distance"], network).dropna("head", how="all").values
+    )
+    return values
 
 
 def _layer_looks(layers: int) -> dict[int, dict[str, Any]]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import matplotlib as mpl
 import numpy as np
 from matplotlib.colors import LogNorm, Normalize
@@ -11,7 +14,10 @@ from PIL import Image
 
 from zoo.figures import style
 from zoo.figures.image_grid import enlarge_map, image_grid
-from zoo.study.results import Result
+from zoo.study.results import Result, Scale, select
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 MAX_MAPS = 12  # more columns than these are too narrow to see anything in
 SIDE = 128  # pixels of a drawn map
@@ -28,18 +34,16 @@ MARKS = {
 MAP_WEIGHT = 0.7
 
 
-def draw_maps(result: Result, name: str, what: str, column: str) -> Figure:
+def draw_maps(part: xr.Dataset, what: str, column: str) -> Figure:
     """Draw a model's maps over its images: a row an image, the input first.
 
     Args:
-        result: what the analysis found.
-        name: the model.
-        what: `rollout` or `heads`, the name of the maps' array.
+        part: what the analysis found of the model.
+        what: `rollout` or `heads`, the name of the maps.
         column: what a column is, `layer` or `head`; they are counted from 1.
     """
-    images = result.arrays[f"images/{name}"].values
-    shares = result.arrays[f"{what}/{name}"].values
-    low, high = result.scales[what].ends
+    images, shares = part["images"].values, part[what].values
+    low, high = Scale.of(part[what]).ends
     chosen = np.unique(np.linspace(0, shares.shape[1] - 1, MAX_MAPS).round().astype(int))
     norm = LogNorm(low, high, clip=True)
     rows = [
@@ -50,7 +54,7 @@ def draw_maps(result: Result, name: str, what: str, column: str) -> Figure:
     marks = next(marks for ratio, marks in MARKS.items() if high / low >= ratio)
     return image_grid(
         rows,
-        row_labels=result.labels["image"],
+        row_labels=part["image"].values.tolist(),
         column_labels=["input", *(f"{column} {i + 1}" for i in chosen)],
         norm=norm,
         bar_label=f"{label}: a patch's share over an even share (1: even)",
@@ -94,12 +98,13 @@ def enlarge(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(image).resize(size, method))
 
 
-def draw_entropy(result: Result) -> Figure:
+def draw_entropy(result: Result, compared: Sequence[str]) -> Figure:
     """Draw normalised entropy against depth: a model's line is the mean over heads."""
     with style.styled():
         figure, (axis,) = style.line_panels(size=(3.9, 1.9))
-        for i, name in enumerate(result.models):
-            entropy = result.arrays[f"normalised_entropy/{name}"].values
+        for i, name in enumerate(compared):
+            entropy = select(result.data["normalised_entropy"], name)
+            entropy = entropy.dropna("head", how="all").values
             depth = (np.arange(len(entropy)) + 1) / len(entropy)
             colour = style.COLOURS[i % len(style.COLOURS)]
             size = style.marker_points(len(depth))

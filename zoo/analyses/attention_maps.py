@@ -7,22 +7,23 @@ A layer's rollout follows attention through the layers below it down to the inpu
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import combinations
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
+import xarray as xr
 from numpy.typing import NDArray
 
-from zoo.analyses.about import About
+from zoo.analyses.about import About, Drawing
 from zoo.analyses.attention_figures import colour_range, draw_entropy, draw_maps, relative_share
 from zoo.analyses.rollout import rollout_step, token_maps
 from zoo.capture.hook_points import HookPoint
 from zoo.study.accumulator import Accumulator, Batch
 from zoo.study.attention_layers import Attending, attending_models, name_images
 from zoo.study.networks import Study
-from zoo.study.results import Array, Result, Scale, pair_name
+from zoo.study.results import Metric, Part, Result, Scale, column, layer_axis, variable
 from zoo.study.spatial_layout import as_seen
 
 ABOUT = About(
@@ -48,6 +49,12 @@ ABOUT = About(
         "attention-maps-{}": "Attention rollout of {}, layer by layer.",
         "attention-maps-{}-heads": "What each head of {}'s last layer attends to.",
         "attention-maps-entropy": "How evenly attention is spread, against depth.",
+    },
+    metrics={
+        "entropy": "entropy of attention (1: even), mean over layers and heads",
+        "entropy_last": "entropy of attention (1: even), last layer",
+        "map_correlation": "correlation of the final maps, mean over images",
+        "permuted_images": "correlation of the final maps of different images",
     },
 )
 
@@ -110,19 +117,23 @@ class _Maps(Accumulator):
         self.entropy: dict[int, NDArray[np.float64]] = {}
         self.shown: dict[int, NDArray[np.float32]] = {}
         self.heads: dict[int, NDArray[np.float32]] = {}
+        # Before training, attention's entropy alone is a baseline: there are no maps to look at.
+        self.mapped = {s: m for s, m in models.items() if study.networks[s].compared}
         for s, model in models.items():
             layers, places = len(model.layers), (model.grid.height, model.grid.width)
             self.entropy[s] = np.zeros((layers, model.heads))
+            if s not in self.mapped:
+                continue
             self.shown[s] = np.zeros((len(study.shown), layers, *places), np.float32)
             self.heads[s] = np.zeros((len(study.shown), model.heads, *places), np.float32)
         self.random = np.random.default_rng(study.settings.seed)
         self.pairs: dict[tuple[int, int], list[NDArray[np.float64]]] = {}
-        for a, b in combinations(models, 2):
+        for a, b in combinations(self.mapped, 2):
             if _side(models[a]) == _side(models[b]):
                 self.pairs[a, b] = []
             else:
                 self.notes.append(
-                    f"{pair_name(models[a].name, models[b].name)}: maps are not compared, since "
+                    f"{models[a].name} and {models[b].name}: maps are not compared, since "
                     f"the token grids differ ({_side(models[a])}, {_side(models[b])})"
                 )
         self.seen = 0
@@ -136,6 +147,8 @@ class _Maps(Accumulator):
         layer = model.layers.index(tap.layer)
         read = partial(token_maps, grid=model.grid, class_token=model.class_token)
         self.entropy[subject][layer] += attention_entropy(value).double().sum(dim=0).cpu().numpy()
+        if subject not in self.mapped:
+            return
         self.rollout[subject] = rollout_step(value, self.rollout[subject] if layer else None)
         self.final[subject] = maps = read(self.rollout[subject])
         for i, image in enumerate(self.study.shown):
@@ -148,78 +161,97 @@ class _Maps(Accumulator):
     def end_batch(self, batch: Batch) -> None:
         for (a, b), kept in self.pairs.items():
             first, second = self.final[a], self.final[b]
-            # The floor: each image's map beside another's, at random.
+            # The baseline: each image's map beside another's, at random.
             order = torch.from_numpy(self.random.permutation(len(second))).to(second.device)
             both = [map_correlation(first, second), map_correlation(first, second[order])]
             kept.append(torch.stack(both).cpu().numpy())
         self.seen = batch.stop
 
     def result(self) -> Result:
-        arrays: dict[str, Array] = {}
-        metrics: dict[str, float] = {}
-        labels = {"image": name_images(self.study), "channel": ("red", "green", "blue")}
+        metrics: list[Metric] = []
         for s, model in self.models.items():
-            labels[f"layer[{model.name}]"] = model.layers
-            arrays |= self._arrays(s, model)
-            relative = arrays[f"normalised_entropy/{model.name}"].values
-            metrics[f"attention-maps/{model.name}/entropy"] = float(relative.mean())
-            metrics[f"attention-maps/{model.name}/entropy_last"] = float(relative[-1].mean())
-            if not model.class_token:
+            relative = self.entropy[s] / self.seen / math.log(model.tokens)
+            metrics.append(Metric("entropy", float(relative.mean()), model.name))
+            metrics.append(Metric("entropy_last", float(relative[-1].mean()), model.name))
+            if s in self.mapped and not model.class_token:
                 self.notes.append(
                     f"{model.name}: its classifier reads no class token, so its maps are the "
                     "mean over the rows of all patches"
                 )
         for (a, b), kept in self.pairs.items():
-            name = pair_name(self.models[a].name, self.models[b].name)
+            names = self.models[a].name, self.models[b].name
             same, permuted = np.concatenate(kept, axis=1)
-            arrays[f"correlation/{name}"] = Array(same, ("all_images",))
-            metrics[f"attention-maps/{name}/map_correlation"] = _mean_defined(same)
-            metrics[f"attention-maps/{name}/permuted_images"] = _mean_defined(permuted)
+            metrics.append(Metric("map_correlation", _mean_defined(same), *names))
+            metrics.append(Metric("permuted_images", _mean_defined(permuted), *names))
             if lost := int(np.isnan(same).sum()):
                 self.notes.append(
-                    f"{name}: on {lost} of {self.seen} images a map is constant or not finite; "
-                    "they are left out of the correlation"
+                    f"{names[0]} and {names[1]}: on {lost} of {self.seen} images a map is constant "
+                    "or not finite; they are left out of the correlation"
                 )
-        for key in [key for key, value in metrics.items() if not math.isfinite(value)]:
-            del metrics[key]
-            self.notes.append(f"{key} is not defined: the attention it rests on is not finite")
-        names = tuple(model.name for model in self.models.values())
-        notes, scales = tuple(self.notes), self._scales(arrays)
-        return Result(names, arrays, metrics, labels, notes, scales=scales)
+        compared = {model.name for model in self.mapped.values()}
+        for metric in metrics:
+            if metric.network in compared and not math.isfinite(metric.value):
+                of = " and ".join(name for name in (metric.network, metric.network_b) if name)
+                self.notes.append(
+                    f"{of}: {metric.measure} is not defined: the attention it rests on is not "
+                    "finite"
+                )
+        finite = tuple(metric for metric in metrics if math.isfinite(metric.value))
+        return Result(self._data(), tuple(self._parts()), finite, tuple(self.notes))
 
-    def _scales(self, arrays: dict[str, Array]) -> dict[str, Scale]:
-        """Return a scale for all models' rollout, one for their heads, and those of entropy."""
+    def _data(self) -> xr.Dataset:
+        """Return the entropy of every layer and head."""
+        rows = [(self.study.networks[s], n) for s, m in self.models.items() for n in m.layers]
+        most = max(model.heads for model in self.models.values())
+        entropy, relative = np.full((2, len(rows), most), np.nan)
+        done = 0
+        for s, model in self.models.items():
+            cells = slice(done, done + len(model.layers)), slice(model.heads)
+            entropy[cells] = self.entropy[s] / self.seen
+            relative[cells] = entropy[cells] / math.log(model.tokens)
+            done += len(model.layers)
+        highest = math.log(max(model.tokens for model in self.models.values()))
+        dims = ("layer", "head")
+        variables = {
+            "normalised_entropy": variable(
+                dims, relative, scale=Scale("entropy / log(tokens)", 0, 1)
+            ),
+            "entropy": variable(
+                dims, entropy, unit="nats", scale=Scale("entropy in nats", 0, highest)
+            ),
+        }
+        return xr.Dataset(variables, layer_axis(rows))
+
+    def _parts(self) -> Iterator[Part]:
+        """Yield each model's pictures and maps; all maps of a kind have one colour range."""
         titles = {"rollout": "attention rollout", "heads": "heads of the last layer"}
-        models = self.models.values()
-        most = math.log(max(model.tokens for model in models))
+        kept = {"rollout": self.shown, "heads": self.heads}
+        shares = {
+            kind: {s: relative_share(maps[s]).astype(np.float32) for s in self.mapped}
+            for kind, maps in kept.items()
+        }
         scales = {
-            "normalised_entropy": Scale("entropy / log(tokens)", 0, 1),
-            "entropy": Scale("entropy in nats", 0, most),
-        }
-        for kind, title in titles.items():
-            shares = [arrays[f"{kind}/{model.name}"].values.ravel() for model in models]
-            low, high = colour_range(np.concatenate(shares))
-            scales[kind] = Scale(title, low, high, log=True)
-        return scales
-
-    def _arrays(self, s: int, model: Attending) -> dict[str, Array]:
-        name = model.name
-        layer, head = f"layer[{name}]", f"head[{name}]"
-        places = (f"grid_row[{name}]", f"grid_column[{name}]")
-        pixels = ("image", f"pixel_row[{name}]", f"pixel_column[{name}]", "channel")
-        entropy = self.entropy[s] / self.seen
-        seen = as_seen(self.study.images[list(self.study.shown)], self.study.subjects[s])
-        return {
-            f"images/{name}": Array(seen, pixels),
-            f"rollout/{name}": _shares(self.shown[s], ("image", layer, *places)),
-            f"heads/{name}": _shares(self.heads[s], ("image", head, *places)),
-            f"entropy/{name}": Array(entropy, (layer, head), "nats"),
-            f"normalised_entropy/{name}": Array(entropy / math.log(model.tokens), (layer, head)),
-        }
-
-
-def _shares(maps: NDArray[np.float32], dims: tuple[str, ...]) -> Array:
-    return Array(relative_share(maps).astype(np.float32), dims, "× an even share")
+            kind: Scale(
+                title, *colour_range(np.concatenate([v.ravel() for v in shares[kind].values()])),
+                log=True,
+            )
+            for kind, title in titles.items()
+        }  # fmt: skip
+        images = list(self.study.shown)
+        for s, model in self.mapped.items():
+            seen = as_seen(self.study.images[images], self.study.networks[s])
+            along = {"rollout": "layer", "heads": "head"}
+            variables = {
+                kind: variable(
+                    ("image", along[kind], "row", "column"), shares[kind][s],
+                    unit="× an even share", scale=scales[kind],
+                )
+                for kind in titles
+            }  # fmt: skip
+            pictures = {"images": variable(("image", "pixel_row", "pixel_column", "colour"), seen)}
+            names = {"image": column(name_images(self.study))}
+            coordinates = names | {"name": ("layer", column(model.layers))}
+            yield Part(model.name, xr.Dataset(pictures | variables, coordinates))
 
 
 def _side(model: Attending) -> str:
@@ -231,11 +263,13 @@ def _mean_defined(values: NDArray[np.float64]) -> float:
     return float(values.mean()) if values.size else math.nan
 
 
-def draw(result: Result) -> dict[str, Figure]:
+def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:
     """Draw rollout and last-layer heads of each model, and the entropy of all of them."""
-    figures = {}
-    for name in result.models:
-        figures[f"attention-maps-{name}"] = draw_maps(result, name, "rollout", "layer")
-        figures[f"attention-maps-{name}-heads"] = draw_maps(result, name, "heads", "head")
-    figures["attention-maps-entropy"] = draw_entropy(result)
-    return figures
+    names = [name for name in compared if name in result.networks]
+    drawn = []
+    for name in names:
+        for kind, column_name in (("rollout", "layer"), ("heads", "head")):
+            figure = draw_maps(result.part(name), kind, column_name)
+            end = "" if kind == "rollout" else "-heads"
+            drawn.append(Drawing(f"attention-maps-{{}}{end}", figure, (name,)))
+    return [*drawn, Drawing("attention-maps-entropy", draw_entropy(result, names))]

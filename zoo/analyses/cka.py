@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import combinations
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
+import xarray as xr
 from numpy.typing import NDArray
 
-from zoo.analyses.about import About
-from zoo.analyses.cka_figures import INNER, draw_models, draw_pair
+from zoo.analyses.about import About, Drawing
+from zoo.analyses.cka_figures import draw_models, draw_pair
 from zoo.capture.hook_points import HookPoint
 from zoo.measures.linear_cka import (
     IS_CONSTANT,
@@ -28,8 +28,17 @@ from zoo.measures.linear_cka import (
     pairwise_hsic,
 )
 from zoo.study.accumulator import Accumulator, Batch
-from zoo.study.networks import ComparedNetwork, Study
-from zoo.study.results import Array, Result, Scale, pair_name
+from zoo.study.networks import Study
+from zoo.study.results import (
+    INITIAL,
+    Metric,
+    Result,
+    Scale,
+    interval,
+    layer_axis,
+    select,
+    variable,
+)
 from zoo.study.spatial_layout import name_copies, name_sorted, pool_activation
 
 ABOUT = About(
@@ -54,7 +63,18 @@ ABOUT = About(
         "cka-models": "Mean CKA of every two models.",
         "cka-{}": "CKA of every layer with every layer of {}.",
     },
+    metrics={
+        "batches": "batches that the intervals come from (number)",
+        "mean_all_pairs": "mean CKA over all pairs of layers",
+        "mean_best_match": "CKA of each layer's best match, mean",
+        "mean_permuted_images": "mean CKA with shuffled images (0 expected)",
+        "mean_same_layer": "mean CKA of each layer with the same layer",
+        "mean_off_diagonal": "mean CKA of different layers, stem and blocks",
+        "first_last_quarter": "mean CKA of the first with the last quarter of layers",
+    },
 )
+
+SCALE = Scale("CKA", 0, 1)
 
 
 def start(study: Study) -> Accumulator:
@@ -65,12 +85,12 @@ def start(study: Study) -> Accumulator:
 class _Pairwise(Accumulator):
     """Keeps one Gram matrix a layer for the current batch, and HSIC of all pairs.
 
-    Of pairs of the models' own layers it keeps HSIC a batch, for intervals; of the others the sum.
+    Of pairs of compared networks it keeps HSIC a batch, for intervals; of the others the sum.
     """
 
     def __init__(self, study: Study) -> None:
         self.study = study
-        self.rows = [(s, name) for s, sub in enumerate(study.subjects) for name in sub.layers]
+        self.rows = [(s, name) for s, net in enumerate(study.networks) for name in net.layers]
         self.position = {row: i for i, row in enumerate(self.rows)}
         self.grams: torch.Tensor | None = None
         self.fired: set[int] = set()
@@ -79,20 +99,20 @@ class _Pairwise(Accumulator):
         # Asked for once: small arrays kept from each batch would lie scattered between the
         # activations, and the memory of these could not be used again.
         most = math.ceil(len(study.images) / study.settings.batch_size)
-        own = sum(study.subjects[s].role == "model" for s, _ in self.rows)  # they come first
+        own = sum(study.networks[s].compared for s, _ in self.rows)  # they come first
         self.hsic = np.empty((most, own, own))
         self.total = np.zeros((len(self.rows), len(self.rows)))
-        self.floor = np.zeros((len(self.rows), len(self.rows)))
+        self.permuted = np.zeros((len(self.rows), len(self.rows)))
         self.batches = 0
         self.random = np.random.default_rng(study.settings.seed)
         self.last = _LastGram()
 
     def hook_points(self, subject: int) -> Iterable[HookPoint]:
-        return [HookPoint(name) for name in self.study.subjects[subject].layers]
+        return [HookPoint(name) for name in self.study.networks[subject].layers]
 
     def observe(self, subject: int, tap: HookPoint, value: torch.Tensor) -> None:
         if self.study.settings.pool != "flatten":
-            of = self.study.subjects[subject]
+            of = self.study.networks[subject]
             value = pool_activation(value, self.study.settings.pool, of, tap.layer)
         gram = self.last.of(value)
         if self.grams is None or self.grams.shape[1] != gram.values.numel():
@@ -115,10 +135,10 @@ class _Pairwise(Accumulator):
         self.hsic[self.batches] = hsic[:own, :own]
         self.total += hsic
         self.batches += 1
-        # The floor: the same layers, each image of one side taken for another, at random.
+        # The baseline: the same layers, each image of one side taken for another, at random.
         order = torch.from_numpy(self.random.permutation(n)).to(self.grams.device)
         shuffled = self.grams.view(-1, n, n)[:, order][:, :, order].reshape(-1, n * n)
-        self.floor += (self.grams @ shuffled.T / (n * (n - 3))).cpu().numpy()
+        self.permuted += (self.grams @ shuffled.T / (n * (n - 3))).cpu().numpy()
 
     def result(self) -> Result:
         mean = self.total / self.batches
@@ -133,11 +153,11 @@ class _Pairwise(Accumulator):
         mean[:, bad] = np.nan
         cka = cka_from_hsic(mean)
         own = np.sqrt(np.diagonal(mean))
-        floor = self.floor / self.batches / own[:, None] / own[None, :]
+        permuted = self.permuted / self.batches / own[:, None] / own[None, :]
         hsic = self.hsic[: self.batches]
         lost = [row for row in bad if row < hsic.shape[1]]
         hsic[:, lost] = np.nan
-        return _summarise(self.study, self.rows, cka, floor, hsic, self.problems)
+        return _summarise(self.study, self.rows, cka, permuted, hsic, self.problems)
 
 
 class _LastGram:
@@ -165,114 +185,103 @@ def _summarise(
     study: Study,
     rows: list[tuple[int, str]],
     cka: NDArray[np.float64],
-    floor: NDArray[np.float64],
+    permuted: NDArray[np.float64],
     hsic: NDArray[np.float64],
     problems: dict[int, str],
 ) -> Result:
-    subjects = study.subjects
-    of = {
-        s: np.array([i for i, row in enumerate(rows) if row[0] == s]) for s in range(len(subjects))
-    }
-    arrays: dict[str, Array] = {}
-    metrics: dict[str, float] = {}
-    labels = {f"layer[{sub.name}]": sub.layers for sub in subjects}
-    labels |= {f"{INNER}[{sub.name}]": _inner(sub) for sub in subjects if sub.role == "model"}
+    networks = study.networks
+    axes = [(networks[s], layer) for s, layer in rows]
+    dims = ("layer", "layer_b")
+    variables = {"cka": variable(dims, cka, scale=SCALE)}
+    metrics: list[Metric] = []
     notes = [
-        f"{subjects[rows[i][0]].name}: layer {rows[i][1]} {why}"
+        f"{networks[rows[i][0]].name}: layer {rows[i][1]} {why}"
         for i, why in sorted(problems.items())
     ]
     notes += name_copies(study.images)
     notes += name_sorted(study.labels, study.settings.batch_size)
-    ends = None
     if len(hsic) >= 2:
-        ends = cka_interval(hsic)
-        metrics["cka/batches"] = len(hsic)
+        ends = np.full((2, *cka.shape), np.nan)
+        ends[:, : hsic.shape[1], : hsic.shape[1]] = cka_interval(hsic)
+        variables["cka_ci"] = interval(dims, *ends, kind="jackknife over batches of images")
+        metrics.append(Metric("batches", len(hsic)))
     else:
         notes.append("no intervals: they come from batches, and there is only one")
-    models = [s for s, sub in enumerate(subjects) if sub.role == "model"]
-    for a in models:
-        for b in models[models.index(a) :]:
-            cells = np.ix_(of[a], of[b])
-            name = pair_name(subjects[a].name, subjects[b].name)
-            dims = (f"layer[{subjects[a].name}]", f"layer[{subjects[b].name}]")
-            arrays[f"cka/{name}"] = Array(cka[cells], dims)
-            if ends is not None:
-                arrays[f"low/{name}"] = Array(ends[0][cells], dims)
-                arrays[f"high/{name}"] = Array(ends[1][cells], dims)
-            if a != b:
-                metrics |= _across(name, cka[cells])
-                metrics[f"cka/{name}/permuted_images"] = _mean(floor[cells])
-        metrics |= _within(subjects[a], cka[np.ix_(of[a], of[a])])
-    for s, sub in enumerate(subjects):
-        if sub.role != "model":
-            metrics |= _reference(subjects, s, of, cka, models)
-    metrics = {name: value for name, value in metrics.items() if math.isfinite(value)}
-    names = tuple(sub.name for sub in study.models)
-    scales = {"cka": Scale("CKA", 0, 1)}
-    return Result(names, arrays, metrics, labels, tuple(notes), scales=scales)
+    data = xr.Dataset(variables, layer_axis(axes) | layer_axis(axes, "layer_b"))
+    lost = data["cka"].copy(data=permuted)
+    metrics += _metrics(study, data["cka"], lost)
+    finite = tuple(metric for metric in metrics if math.isfinite(metric.value))
+    return Result(data, metrics=finite, notes=tuple(notes))
 
 
-def _across(name: str, cka: NDArray[np.float64]) -> dict[str, float]:
-    return {
-        f"cka/{name}/mean": _mean(cka),
-        f"cka/{name}/best_match_mean": _mean(_best(cka)),
-    }
+def _metrics(study: Study, cka: xr.DataArray, permuted: xr.DataArray) -> Iterator[Metric]:
+    """Yield a number or two of every network and of every pair."""
+    for network in study.measured:
+        name = network.name
+        yield Metric("mean_off_diagonal", mean_off_diagonal(cka, name), name)
+        yield Metric("first_last_quarter", first_with_last_quarter(cka, name), name)
+    compared = [network.name for network in study.compared]
+    for i, a in enumerate(compared):
+        for b in compared[i + 1 :]:
+            cells = select(cka, a, b).values
+            yield Metric("mean_all_pairs", mean_defined(cells), a, b)
+            yield Metric(
+                "mean_best_match", mean_defined(best_matches(cells)), a, b, pair="directed"
+            )
+            yield Metric(
+                "mean_best_match", mean_defined(best_matches(cells.T)), b, a, pair="directed"
+            )
+            shuffled = mean_defined(select(permuted, a, b).values)
+            yield Metric("mean_permuted_images", shuffled, a, b)
+    for reference in study.networks:
+        if reference.compared:
+            continue
+        if reference.state == INITIAL:
+            for other in compared:
+                if other != reference.of:
+                    cells = select(cka, reference.name, other).values
+                    yield Metric("mean_all_pairs", mean_defined(cells), reference.name, other)
+        elif reference.layers == next(n.layers for n in study.compared if n.name == reference.of):
+            same = np.diagonal(select(cka, reference.of, reference.name).values)
+            yield Metric("mean_same_layer", mean_defined(same), reference.of, reference.name)
 
 
-def _inner(subject: ComparedNetwork) -> tuple[str, ...]:
-    """Return a model's compared layers that are its stem or a block: all but head and insides."""
-    return tuple(n for n in subject.layers if subject.trace[n].role in ("stem", "block"))
+def inner_layers(cka: xr.DataArray, network: str) -> xr.DataArray:
+    """Return CKA of a network's stem and blocks with each other: without head and insides."""
+    roles = {"role": ("stem", "block"), "role_b": ("stem", "block")}
+    return select(cka, network, network, **roles)
 
 
-def _within(subject: ComparedNetwork, cka: NDArray[np.float64]) -> dict[str, float]:
-    """Likeness of a model's blocks across depth: all pairs, and first with last quarter."""
-    blocks = [subject.layers.index(name) for name in _inner(subject)]
-    inner = cka[np.ix_(blocks, blocks)]
-    quarter = max(1, len(blocks) // 4)
-    off_diagonal = inner[~np.eye(len(blocks), dtype=bool)]
-    return {
-        f"cka/{subject.name}/off_diagonal_mean": _mean(off_diagonal),
-        f"cka/{subject.name}/first_last_quarter": _mean(inner[:quarter, -quarter:]),
-    }
+def mean_off_diagonal(cka: xr.DataArray, network: str) -> float:
+    """Return the mean CKA of different layers of a network, stem and blocks."""
+    inner = inner_layers(cka, network).values
+    return mean_defined(inner[~np.eye(len(inner), dtype=bool)])
 
 
-def _reference(
-    subjects: tuple[ComparedNetwork, ...],
-    s: int,
-    of: dict[int, NDArray],
-    cka: NDArray[np.float64],
-    models: list[int],
-) -> dict[str, float]:
-    """Ceiling: a layer with itself under another seed. Floor: with another, untrained model."""
-    reference = subjects[s]
-    own = subjects[reference.of].name
-    if reference.role == "seed" and reference.layers == subjects[reference.of].layers:
-        same = np.diagonal(cka[np.ix_(of[reference.of], of[s])])
-        return {f"cka/{own}/other_seed_same_layer": _mean(same)}
-    if reference.role == "seed":
-        return {}
-    return {
-        f"cka/{pair_name(own, subjects[m].name)}/untrained_mean": _mean(cka[np.ix_(of[s], of[m])])
-        for m in models
-        if m != reference.of
-    }
+def first_with_last_quarter(cka: xr.DataArray, network: str) -> float:
+    """Return the mean CKA of the first with the last quarter of a network's stem and blocks."""
+    inner = inner_layers(cka, network).values
+    quarter = max(1, len(inner) // 4)
+    return mean_defined(inner[:quarter, -quarter:])
 
 
-def _best(cka: NDArray[np.float64]) -> NDArray[np.float64]:
+def best_matches(cka: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the highest value of each row (rows, columns) that has one."""
     defined = ~np.isnan(cka).all(axis=1)
     return np.nanmax(cka[defined], axis=1) if defined.any() else np.array([np.nan])
 
 
-def _mean(values: NDArray[np.float64]) -> float:
+def mean_defined(values: NDArray[np.float64]) -> float:
+    """Return the mean of what is finite; NaN where nothing is."""
     values = values[np.isfinite(values)]
     return float(values.mean()) if values.size else math.nan
 
 
-def draw(result: Result) -> dict[str, Figure]:
-    """Draw all models at a glance where they are more than two, then each pair's layers."""
-    if len(result.models) == 1:
-        (name,) = result.models
-        return {f"cka-{name}": draw_pair(result, name, name)}
-    figures = {"cka-models": draw_models(result)} if len(result.models) > 2 else {}
-    pairs = combinations(result.models, 2)
-    return figures | {f"cka-{pair_name(a, b)}": draw_pair(result, a, b) for a, b in pairs}
+def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:
+    """Draw all networks at a glance where they are more than two, then each pair's layers."""
+    if len(compared) == 1:
+        (name,) = compared
+        return [Drawing("cka-{}", draw_pair(result, name, name), (name,))]
+    glance = [Drawing("cka-models", draw_models(result, compared))] if len(compared) > 2 else []
+    pairs = combinations(compared, 2)
+    return glance + [Drawing("cka-{}", draw_pair(result, a, b), (a, b)) for a, b in pairs]

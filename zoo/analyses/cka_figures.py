@@ -1,8 +1,9 @@
-"""Figures of CKA: all models at a glance, then the layers of each pair."""
+"""Figures of CKA: all networks at a glance, then the layers of each pair."""
 
 from __future__ import annotations
 
-from itertools import combinations
+from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -10,42 +11,41 @@ from numpy.typing import NDArray
 
 from zoo.figures import style
 from zoo.measures.linear_cka import LABEL
-from zoo.study.results import Result, pair_name
-
-INNER = "stem_and_blocks"  # label of the layers that a model is compared with itself by
+from zoo.study.results import Result, Scale, select
 
 
 def draw_pair(result: Result, a: str, b: str) -> Figure:
-    """Draw the layers of two models with themselves and with each other; of one, if both are it."""
+    """Draw the layers of two networks with themselves and each other; of one, if it is both."""
     panels = [(a, a)] if a == b else [(a, a), (b, b), (a, b)]
+    cells = [select(result.data["cka"], p, q) for p, q in panels]
     maps = [
         style.HeatMap(
-            values=result.arrays[f"cka/{pair_name(p, q)}"].values,
-            rows=result.labels[f"layer[{p}]"],
-            columns=result.labels[f"layer[{q}]"],
+            values=part.values,
+            rows=part["name"].values,
+            columns=part["name_b"].values,
             row_title=p,
             column_title=q,
         )
-        for p, q in panels
+        for (p, q), part in zip(panels, cells, strict=True)
     ]
-    low, high = result.scales["cka"].ends
+    low, high = Scale.of(result.data["cka"]).ends
     return style.heat_maps(maps, colour_label=LABEL, low=low, high=high)
 
 
-def draw_models(result: Result) -> Figure:
+def draw_models(result: Result, compared: Sequence[str]) -> Figure:
     """Draw models by models: the mean over all pairs of layers, and over each layer's best match.
 
     On the diagonal, a model's stem and blocks are compared, none of them with itself; elsewhere
     all layers, heads too.
     """
-    mean, best = summary_matrices(result)
+    mean, best = summary_matrices(result, compared)
     titles = {
         "mean of all pairs of layers, heads included\n(diagonal: pairs of stem and blocks)": mean,
         "mean of the row's layers, each with\nthe column's layer that it is most like": best,
     }
-    names = list(result.models)
+    names = list(compared)
     maps = [style.HeatMap(values, names, names, "", "", title) for title, values in titles.items()]
-    low, high = result.scales["cka"].ends
+    low, high = Scale.of(result.data["cka"]).ends
     figure = style.heat_maps(maps, colour_label=LABEL, low=low, high=high)
     points = max(4.0, min(8.0, 36 / len(names)))
     for axis, values in zip(figure.axes, titles.values(), strict=False):
@@ -58,25 +58,26 @@ def draw_models(result: Result) -> Figure:
     return figure
 
 
-def summary_matrices(result: Result) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def summary_matrices(
+    result: Result, compared: Sequence[str]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return (models, models) mean CKA of all pairs of layers, and of each row's best matches.
 
     On the diagonal, these are pairs of different layers among stem and blocks, as in the metric
-    `off_diagonal_mean`; of a network without blocks, among all layers.
+    `mean_off_diagonal`; of a network without blocks, among all layers.
     """
-    count = len(result.models)
-    mean, best = np.full((2, count, count), np.nan)
-    for i, a in enumerate(result.models):
-        cka = result.arrays[f"cka/{pair_name(a, a)}"].values.copy()
-        np.fill_diagonal(cka, np.nan)
-        layers = result.labels[f"layer[{a}]"]
-        inner = [layers.index(layer) for layer in result.labels.get(f"{INNER}[{a}]") or layers]
-        cka = cka[np.ix_(inner, inner)]
-        mean[i, i], best[i, i] = _summary(cka)
-    for i, j in combinations(range(count), 2):
-        cka = result.arrays[f"cka/{pair_name(result.models[i], result.models[j])}"].values
-        mean[i, j], best[i, j] = _summary(cka)
-        mean[j, i], best[j, i] = _summary(cka.T)
+    mean, best = np.full((2, len(compared), len(compared)), np.nan)
+    for (i, a), (j, b) in product(enumerate(compared), repeat=2):
+        cells = select(result.data["cka"], a, b)
+        if i == j:
+            inner = np.isin(cells["role"].values, ("stem", "block"))
+            values = cells.values.copy()
+            np.fill_diagonal(values, np.nan)
+            mean[i, j], best[i, j] = _summary(
+                values[np.ix_(inner, inner)] if inner.any() else values
+            )
+        else:
+            mean[i, j], best[i, j] = _summary(cells.values)
     return mean, best
 
 

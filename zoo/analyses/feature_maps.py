@@ -6,16 +6,17 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
+import xarray as xr
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from zoo.analyses.about import About
+from zoo.analyses.about import About, Drawing
 from zoo.capture.hook_points import HookPoint
 from zoo.figures.image_grid import image_grid
 from zoo.study.accumulator import Accumulator, Batch, NotApplicable
 from zoo.study.attention_layers import name_images
 from zoo.study.networks import ComparedNetwork, Study
-from zoo.study.results import Array, Result, Scale
+from zoo.study.results import Metric, Part, Result, Scale, column, variable
 from zoo.study.spatial_layout import as_seen, evenly, layout_of
 
 ABOUT = About(
@@ -38,7 +39,13 @@ ABOUT = About(
         "feature-maps-{}": "The mean of all channels of {}, block by block.",
         "feature-maps-{}-strongest": "The strongest channels of {} at the end of each stage.",
     },
+    metrics={
+        "sparsity_last": "share of zeros in the last block's output",
+        "resolution_last": "side of the last block's output (places)",
+    },
 )
+
+MEAN, STRONG = Scale("mean of all channels"), Scale("strongest channels")
 
 STRONGEST = 4
 MAX_COLUMNS = 19  # narrower columns than these are not legible on a page
@@ -67,8 +74,8 @@ def start(study: Study) -> Accumulator:
         NotApplicable: no model is a convolutional network.
     """
     layers = {}
-    for s, subject in enumerate(study.subjects):
-        if subject.role == "model" and (found := map_layers(subject)):
+    for s, subject in enumerate(study.networks):
+        if subject.compared and (found := map_layers(subject)):
             layers[s] = found
     if not layers:
         raise NotApplicable("no model has feature maps: they need a convolutional network")
@@ -102,7 +109,7 @@ class _Maps(Accumulator):
         self.study = study
         self.layers = layers
         self.ends = {
-            s: [names[i] for i in stage_ends([study.subjects[s].trace[n].shape for n in names])]
+            s: [names[i] for i in stage_ends([study.networks[s].trace[n].shape for n in names])]
             for s, names in layers.items()
         }
         self.seen = 0
@@ -134,91 +141,72 @@ class _Maps(Accumulator):
 
     def result(self) -> Result:
         study = self.study
-        arrays: dict[str, Array] = {}
-        labels = {"image": name_images(study), "colour": ("red", "green", "blue")}
-        metrics: dict[str, float] = {}
-        for s in self.layers:
-            arrays |= self._arrays(s)
-            labels |= self._labels(s, arrays)
-            metrics |= self._metrics(s)
-        notes = tuple(
-            f"{m.name}: no feature maps, since it is no convolutional network"
-            for s, m in enumerate(study.subjects)
-            if m.role == "model" and s not in self.layers
-        )
-        names = tuple(study.subjects[s].name for s in self.layers)
-        for name, layers in zip(names, self.layers.values(), strict=True):
-            broken = [x for x in layers if not np.isfinite(arrays[f"mean/{name}/{x}"].values).all()]
-            notes += tuple(f"{name}: {layer} is not finite" for layer in broken)
-        scales = {"mean": Scale("mean of all channels"), "strongest": Scale("strongest channels")}
-        return Result(names, arrays, metrics, labels, notes, scales=scales)
+        parts: list[Part] = []
+        metrics: list[Metric] = []
+        notes = [
+            f"{network.name}: no feature maps, since it is no convolutional network"
+            for s, network in enumerate(study.compared)
+            if s not in self.layers
+        ]
+        for s, layers in self.layers.items():
+            network = study.networks[s]
+            parts.append(self._pictures(s))
+            for layer in layers:
+                data = self._maps(s, layer)
+                parts.append(Part(network.name, data, layer))
+                if not np.isfinite(data["mean"].values).all():
+                    notes.append(f"{network.name}: {layer} is not finite")
+            if np.isfinite(share := self.zeros[s] / self.values[s]):
+                metrics.append(Metric("sparsity_last", share, network.name))
+            side = network.trace[layers[-1]].shape[1]
+            metrics.append(Metric("resolution_last", side, network.name))
+        return Result(parts=tuple(parts), metrics=tuple(metrics), notes=tuple(notes))
 
-    def _arrays(self, s: int) -> dict[str, Array]:
-        subject = self.study.subjects[s]
-        name, shown = subject.name, self.study.images[list(self.study.shown)]
-        pixels = ("image", f"pixel_row[{name}]", f"pixel_column[{name}]", "colour")
-        # Maps lie over what the network saw, which may be a part of the image.
-        arrays = {f"images/{name}": Array(as_seen(shown, subject), pixels)}
-        for layer in self.layers[s]:
-            maps = np.stack([self.means[s, layer][i] for i in self.study.shown])
-            arrays[f"mean/{name}/{layer}"] = Array(
-                maps, ("image", f"row[{name}.{layer}]", f"column[{name}.{layer}]")
-            )
-        for layer in self.ends[s]:
-            full = np.stack([self.channels[s, layer][i] for i in self.study.shown])
+    def _pictures(self, s: int) -> Part:
+        """Return the shown images as a network saw them, which may be a part of the image."""
+        network = self.study.networks[s]
+        seen = as_seen(self.study.images[list(self.study.shown)], network)
+        pictures = variable(("image", "pixel_row", "pixel_column", "colour"), seen)
+        names = {"image": column(name_images(self.study))}
+        return Part(network.name, xr.Dataset({"images": pictures}, names))
+
+    def _maps(self, s: int, layer: str) -> xr.Dataset:
+        """Return the mean map of a layer, and its strongest channels where it ends a stage."""
+        shown = self.study.shown
+        maps = np.stack([self.means[s, layer][i] for i in shown])
+        data = xr.Dataset({"mean": variable(("image", "row", "column"), maps, scale=MEAN)})
+        if layer in self.ends[s]:
+            full = np.stack([self.channels[s, layer][i] for i in shown])
             chosen = strongest_channels(full)
-            dims = (
-                "image",
-                f"rank[{name}.{layer}]",
-                f"row[{name}.{layer}]",
-                f"column[{name}.{layer}]",
-            )
-            arrays[f"strongest/{name}/{layer}"] = Array(full[:, chosen], dims)
-            arrays[f"channel/{name}/{layer}"] = Array(chosen, ("rank",))
-        return arrays
-
-    def _labels(self, s: int, arrays: dict[str, Array]) -> dict[str, tuple[str, ...]]:
-        name = self.study.subjects[s].name
-        channels = {
-            f"rank[{name}.{layer}]": tuple(
-                f"#{c}" for c in arrays[f"channel/{name}/{layer}"].values
-            )
-            for layer in self.ends[s]
-        }
-        return channels | {f"layer[{name}]": self.layers[s], f"stage[{name}]": tuple(self.ends[s])}
-
-    def _metrics(self, s: int) -> dict[str, float]:
-        subject = self.study.subjects[s]
-        known = {
-            f"feature-maps/{subject.name}/sparsity_last": self.zeros[s] / self.values[s],
-            f"feature-maps/{subject.name}/resolution_last": (
-                subject.trace[self.layers[s][-1]].shape[1]
-            ),
-        }
-        return {name: value for name, value in known.items() if np.isfinite(value)}
+            dims = ("image", "channel", "row", "column")
+            data["strongest"] = variable(dims, full[:, chosen], scale=STRONG)
+            data = data.assign_coords(channel=column([f"#{c}" for c in chosen]))
+        return data
 
 
-def draw(result: Result) -> dict[str, Figure]:
+def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:
     """Draw each model's mean maps, block by block, and the strongest channels of each stage."""
-    figures = {}
-    for name in result.models:
-        images = list(result.arrays[f"images/{name}"].values)
-        layers = evenly(result.labels[f"layer[{name}]"], MAX_COLUMNS)
-        means = [result.arrays[f"mean/{name}/{layer}"].values for layer in layers]
+    drawn = []
+    for name in (name for name in compared if name in result.networks):
+        pictures = result.part(name)["images"]
+        images, labels = list(pictures.values), pictures["image"].values.tolist()
+        maps = {p.layer: p.data for p in result.parts if p.network == name and p.layer}
+        layers = evenly(list(maps), MAX_COLUMNS)
+        means = [maps[layer]["mean"].values for layer in layers]
         rows = [[image, *(m[i] for m in means)] for i, image in enumerate(images)]
-        figures[f"feature-maps-{name}"] = _grid(result, rows, ["input", *layers])
-        stages = evenly(result.labels[f"stage[{name}]"], 5)
+        figure = _grid(rows, labels, ["input", *layers])
+        drawn.append(Drawing("feature-maps-{}", figure, (name,)))
         titles, columns = ["input"], []
-        for stage in stages:
-            channels = result.arrays[f"channel/{name}/{stage}"].values
-            titles += [f"{stage} #{channel}" for channel in channels]
-            columns += list(result.arrays[f"strongest/{name}/{stage}"].values.swapaxes(0, 1))
+        for stage in evenly([layer for layer in maps if "strongest" in maps[layer]], 5):
+            strongest = maps[stage]["strongest"]
+            titles += [f"{stage} {channel}" for channel in strongest["channel"].values]
+            columns += list(strongest.values.swapaxes(0, 1))
         rows = [[image, *(c[i] for c in columns)] for i, image in enumerate(images)]
-        figures[f"feature-maps-{name}-strongest"] = _grid(result, rows, titles)
-    return figures
+        figure = _grid(rows, labels, titles)
+        drawn.append(Drawing("feature-maps-{}-strongest", figure, (name,)))
+    return drawn
 
 
-def _grid(result: Result, rows: list[list[NDArray]], titles: list[str]) -> Figure:
+def _grid(rows: list[list[NDArray]], labels: Sequence[str], titles: list[str]) -> Figure:
     foot = "each map in its own colours: dark is its lowest value, bright its highest"
-    labels = result.labels["image"]
     return image_grid(rows, row_labels=labels, column_labels=titles, foot=foot).figure

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
+import xarray as xr
 from numpy.typing import NDArray
 
-from zoo.analyses.about import About
+from zoo.analyses.about import About, Drawing
 from zoo.analyses.class_maps import class_maps, probabilities_of, rollout_maps
-from zoo.analyses.grad_cam_figures import EMPTY, KINDS, draw_curves, draw_maps
+from zoo.analyses.grad_cam_figures import EMPTY, KINDS, MODELS_A_FIGURE, draw_curves, draw_maps
 from zoo.measures.deletion import STEPS, area_under, deletion_curve, upsample
 from zoo.measures.intervals import mean_interval
 from zoo.models.preprocess import model_input
 from zoo.study.accumulator import Accumulator, NotApplicable
 from zoo.study.attention_layers import attending_models, name_images
 from zoo.study.networks import ComparedNetwork, Study
-from zoo.study.results import Array, Result, Scale
+from zoo.study.results import Metric, Part, Result, Scale, column, variable
 from zoo.study.spatial_layout import Layout, as_seen, last_block, last_mapped_block, layout_of
 
 ABOUT = About(
@@ -41,6 +43,13 @@ ABOUT = About(
     captions={
         "grad-cam-maps-{}": "What speaks for a class, laid over the images: {}.",
         "grad-cam-deletion": "Probability of the predicted class as the marked pixels are removed.",
+    },
+    metrics={
+        "deletion_area_predicted": "area under the deletion curve, Grad-CAM (lower is better)",
+        "deletion_area_rollout": "area under the deletion curve, attention rollout",
+        "deletion_area_random": "area under the deletion curve, random order",
+        "area_minus_random_predicted": "area under the curve, Grad-CAM minus random order",
+        "area_minus_random_rollout": "area under the curve, attention rollout minus random order",
     },
 )
 
@@ -86,9 +95,7 @@ def start(study: Study) -> Accumulator:
     """
     layouts: dict[int, Layout] = {}
     notes = []
-    for s, subject in enumerate(study.subjects):
-        if subject.role != "model":
-            continue
+    for s, subject in enumerate(study.compared):
         layer = last_mapped_block(subject)
         layout = layout_of(subject, layer) if layer else None
         if layout and layout.height * layout.width > 1:
@@ -123,29 +130,26 @@ class _GradCam(Accumulator):
             self.attending = {}
 
     def result(self) -> Result:
-        arrays = {"image_index": Array(np.array(self.images), ("all_images",))}
-        arrays["removed"] = Array(np.linspace(0, 1, STEPS + 1), ("step",), "share of pixels")
-        labels = {"image": name_images(self.study)[:MAX_IMAGES], "end": ("value", "low", "high")}
-        metrics: dict[str, float] = {}
-        done = []
+        parts: list[Part] = []
+        metrics: list[Metric] = []
         for s in self.layouts:
-            name = self.study.subjects[s].name
+            network = self.study.networks[s]
             try:
                 found = self._explain(s)
             except ValueError as error:
-                self.notes.append(f"{name}: no map: {error}")
+                self.notes.append(f"{network.name}: no map: {error}")
                 continue
-            done.append(name)
-            arrays |= self._arrays(s, found)
-            labels |= self._labels(s, found)
-            metrics |= self._metrics(name, found)
-        if not done:
+            parts.append(Part(network.name, self._maps(s, found)))
+            metrics += self._metrics(network.name, found)
+        if not parts:
             raise NotApplicable("; ".join(self.notes))
         notes = tuple(self.notes)
-        return Result(tuple(done), arrays, metrics, labels, notes, len(self.images), SCALES)
+        return Result(
+            parts=tuple(parts), metrics=tuple(metrics), notes=notes, images=len(self.images)
+        )
 
     def _explain(self, s: int) -> _Explained:
-        subject, seed = self.study.subjects[s], self.study.settings.seed
+        subject, seed = self.study.networks[s], self.study.settings.seed
         images, model = self.study.images[self.images], subject.model
         pixels = model_input(images, model.spec, model.module)
         probabilities = probabilities_of(subject, pixels)
@@ -172,43 +176,37 @@ class _GradCam(Accumulator):
         }  # fmt: skip
         return _Explained(maps, classes, curves, place)
 
-    def _arrays(self, s: int, found: _Explained) -> dict[str, Array]:
-        subject = self.study.subjects[s]
-        name, shown = subject.name, len(self.study.shown[:MAX_IMAGES])
-        grid = ("image", f"row[{name}]", f"column[{name}]")
-        pixel = ("image", f"pixel_row[{name}]", f"pixel_column[{name}]", "channel")
-        seen = as_seen(self.study.images[self.images[:shown]], subject)
-        arrays = {f"images/{name}": Array(seen, pixel)}
-        for kind, maps in found.maps.items():
-            arrays[f"{kind}/{name}"] = Array(maps[:shown].cpu().numpy(), grid)
-        for kind, curve in found.curves.items():
-            dims = ("all_images", "step")
-            arrays[f"deletion_{kind}/{name}"] = Array(curve.cpu().numpy(), dims, "probability")
-            if kind != RANDOM:
-                gain = area_under(curve) - area_under(found.curves[RANDOM])
-                values = mean_interval(gain.cpu().numpy())
-                arrays[f"area_minus_random_{kind}/{name}"] = Array(values, ("end",))
-                if values[2] >= 0:
-                    self.notes.append(
-                        f"{name}: {TESTED[kind]}: not told apart from a random order here "
-                        f"({values[0]:+.3f} in area, {values[1]:+.3f} to {values[2]:+.3f}, "
-                        f"{len(gain)} images)"
-                    )
-        return arrays
-
-    def _labels(self, s: int, found: _Explained) -> dict[str, tuple[str, ...]]:
-        subject = self.study.subjects[s]
-        known = dict(enumerate(subject.model.spec.class_names or self.study.class_names))
+    def _maps(self, s: int, found: _Explained) -> xr.Dataset:
+        """Return a model's maps over the shown images, and its curves over all tested ones."""
+        network = self.study.networks[s]
         shown = len(self.study.shown[:MAX_IMAGES])
-        return {
-            f"{kind}[{subject.name}]": tuple(
+        seen = as_seen(self.study.images[self.images[:shown]], network)
+        variables: dict[str, Any] = {
+            "images": variable(("image", "pixel_row", "pixel_column", "colour"), seen)
+        }
+        for kind, maps in found.maps.items():
+            values = maps[:shown].cpu().numpy()
+            variables[kind] = variable(("image", "row", "column"), values, scale=SCALES[kind])
+        kinds = list(found.curves)
+        curves = np.stack([found.curves[kind].cpu().numpy() for kind in kinds])
+        dims = ("order", "tested_image", "step")
+        variables["deletion"] = variable(dims, curves, unit="probability")
+        coordinates: dict[str, Any] = {
+            "image": column(name_images(self.study)[:MAX_IMAGES]),
+            "order": column(kinds),
+            "tested_image": np.array(self.images),
+            "removed": ("step", np.linspace(0, 1, STEPS + 1)),
+        }
+        known = dict(enumerate(network.model.spec.class_names or self.study.class_names))
+        for kind, classes in found.classes.items():
+            names = [
                 known.get(int(c), f"class {c}") if c >= 0 else "no such class"
                 for c in classes[:shown].tolist()
-            )
-            for kind, classes in found.classes.items()
-        }
+            ]
+            coordinates[f"{kind}_class"] = ("image", column(names))
+        return xr.Dataset(variables, coordinates)
 
-    def _metrics(self, name: str, found: _Explained) -> dict[str, float]:
+    def _metrics(self, name: str, found: _Explained) -> list[Metric]:
         if found.place == "input":
             self.notes.append(
                 f"{name}: maps are taken at the input of its last block, since the classifier "
@@ -223,19 +221,30 @@ class _GradCam(Accumulator):
             self.notes.append(
                 f"{name}: some images' classes are not among its own; they have no map"
             )
-        metrics = {}
-        ends = {PREDICTED: "", RANDOM: "_random", ROLLOUT: "_rollout"}
+        metrics = []
         for kind, curve in found.curves.items():
-            area = float(area_under(curve).mean())
-            if np.isfinite(area):
-                metrics[f"grad-cam/{name}/deletion_auc{ends[kind]}"] = area
-            else:
+            areas = area_under(curve).cpu().numpy()
+            if not np.isfinite(areas.mean()):
                 self.notes.append(
                     f"{name}: {kind}: deletion is undefined, probabilities are not finite"
+                )
+                continue
+            metrics.append(Metric(f"deletion_area_{kind}", float(areas.mean()), name))
+            if kind == RANDOM:
+                continue
+            gain, low, high = mean_interval(areas - area_under(found.curves[RANDOM]).cpu().numpy())
+            metrics.append(Metric(f"area_minus_random_{kind}", gain, name, "", low, high))
+            if high >= 0:
+                self.notes.append(
+                    f"{name}: {TESTED[kind]}: not told apart from a random order here "
+                    f"({gain:+.3f} in area, {low:+.3f} to {high:+.3f}, {len(areas)} images)"
                 )
         return metrics
 
 
-def draw(result: Result) -> dict[str, Figure]:
-    """Draw the maps over the shown images, and the deletion curves."""
-    return draw_maps(result) | {"grad-cam-deletion": draw_curves(result)}
+def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:
+    """Draw the maps over the shown images, two models a figure, and the deletion curves."""
+    names = [name for name in compared if name in result.networks]
+    groups = [names[i : i + MODELS_A_FIGURE] for i in range(0, len(names), MODELS_A_FIGURE)]
+    maps = [Drawing("grad-cam-maps-{}", draw_maps(result, g), tuple(g)) for g in groups]
+    return [*maps, Drawing("grad-cam-deletion", draw_curves(result, names))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -47,33 +48,28 @@ def overlay(picture: NDArray[np.uint8], values: NDArray) -> NDArray[np.uint8]:
     return ((0.5 * grey + 0.5 * colours) * 255).round().astype(np.uint8)
 
 
-def draw_maps(result: Result) -> dict[str, Figure]:
-    """Draw the shown images with each model's maps laid over them, two models a figure."""
-    models = result.models
-    groups = [models[i : i + MODELS_A_FIGURE] for i in range(0, len(models), MODELS_A_FIGURE)]
-    return {f"grad-cam-maps-{'__'.join(group)}": _maps_of(result, group) for group in groups}
-
-
-def _maps_of(result: Result, models: tuple[str, ...]) -> Figure:
-    first = result.arrays[f"images/{models[0]}"].values
-    rows: list[list[NDArray | None]] = [[picture] for picture in first]
+def draw_maps(result: Result, models: Sequence[str]) -> Figure:
+    """Draw the shown images with the maps of a model or two laid over them."""
+    first = result.part(models[0])
+    rows: list[list[NDArray | None]] = [[picture] for picture in first["images"].values]
     titles = ["input"]
-    texts: dict[int, tuple[str, ...]] = {}
+    texts: dict[int, list[str]] = {}
     empty: list[tuple[int, int]] = []
     for name in models:
-        pictures = result.arrays[f"images/{name}"].values
+        part = result.part(name)
         for kind, words in KINDS.items():
-            if f"{kind}/{name}" not in result.arrays:
+            if kind not in part:
                 continue
-            texts[len(titles)] = result.labels.get(f"{kind}[{name}]", ())
+            if f"{kind}_class" in part.coords:
+                texts[len(titles)] = [str(text) for text in part[f"{kind}_class"].values]
             titles.append(f"{style.shorten(name, 16)}\n{words}")
-            maps = result.arrays[f"{kind}/{name}"].values
+            maps = part[kind].values
             empty += [(i, len(titles) - 1) for i, values in enumerate(maps) if not values.any()]
-            for row, picture, values in zip(rows, pictures, maps, strict=True):
+            for row, picture, values in zip(rows, part["images"].values, maps, strict=True):
                 row.append(overlay(picture, values) if np.isfinite(values).all() else None)
     grid = image_grid(
         rows,
-        row_labels=result.labels["image"],
+        row_labels=first["image"].values.tolist(),
         column_labels=titles,
         cell=0.95,
         foot="each map in its own colours: dark is 0, bright its highest value; "
@@ -92,22 +88,22 @@ def _maps_of(result: Result, models: tuple[str, ...]) -> Figure:
     return grid.figure
 
 
-def draw_curves(result: Result) -> Figure:
+def draw_curves(result: Result, compared: Sequence[str]) -> Figure:
     """Draw the mean probability of the predicted class against the share of pixels removed.
 
     Bands are 95 % intervals of the difference from the random map, laid around a map's own line:
     where the random line runs inside, the two are not told apart.
     """
-    across = min(3, len(result.models))
-    down = math.ceil(len(result.models) / across)
+    across = min(3, len(compared))
+    down = math.ceil(len(compared) / across)
     with style.styled():
         side = (style.WIDTH - 0.75) / max(2, across) - 0.3
         figure, axes = style.line_panels(
             across, down, size=(side, 1.9), left=0.65, below=0.65, gap=(0.3, 0.67)
         )
-        for axis in axes[len(result.models) :]:
+        for axis in axes[len(compared) :]:
             axis.set_axis_off()
-        for i, (axis, name) in enumerate(zip(axes, result.models, strict=False)):
+        for i, (axis, name) in enumerate(zip(axes, compared, strict=False)):
             areas = _draw_model(axis, result, name, style.COLOURS[i % len(style.COLOURS)])
             axis.set(xlim=(0, 1), ylim=(0, 1.45), yticks=np.linspace(0, 1, 5))
             axis.set_xlabel("share of pixels removed")
@@ -117,13 +113,13 @@ def draw_curves(result: Result) -> Figure:
                 1, 1, text, transform=axis.transAxes, ha="right", va="top",
                 fontsize=style.LABEL_POINTS,
             )  # fmt: skip
-        images = len(result.arrays["image_index"].values)
+        images = result.images
         for axis in axes[::across]:
             axis.set_ylabel(f"probability of the predicted\nclass, mean over {images} images")
         handles = [
             Line2D([], [], linestyle=line, color="0.4" if kind == "random" else "k", label=label)
             for kind, (label, line) in LINES.items()
-            if any(f"deletion_{kind}/{name}" in result.arrays for name in result.models)
+            if any(kind in result.part(name)["order"].values for name in compared)
         ]
         figure.legend(handles=handles, loc="lower center", ncols=3)
     return figure
@@ -131,15 +127,16 @@ def draw_curves(result: Result) -> Figure:
 
 def _draw_model(axis: Axes, result: Result, name: str, colour: str) -> list[str]:
     """Draw a model's curves, and say what area is below each."""
-    removed, areas = result.arrays["removed"].values, []
-    random = result.arrays[f"deletion_random/{name}"].values
+    curves = result.part(name)["deletion"]
+    removed, areas = curves["removed"].values, []
     for kind, (label, line) in LINES.items():
-        if (array := result.arrays.get(f"deletion_{kind}/{name}")) is None:
+        if kind not in curves["order"].values:
             continue
-        mean = array.values.mean(axis=0)
+        of_kind = curves.sel(order=kind).values
+        mean = of_kind.mean(axis=0)
         axis.plot(removed, mean, line, color="0.4" if kind == "random" else colour)
         if kind != "random":
-            gain, low, high = mean_interval(array.values - random)
+            gain, low, high = mean_interval(of_kind - curves.sel(order="random").values)
             ends = mean + low - gain, mean + high - gain
             axis.fill_between(removed, *ends, color=colour, alpha=0.12, lw=0)
         area = np.trapezoid(mean, removed)
@@ -149,9 +146,9 @@ def _draw_model(axis: Axes, result: Result, name: str, colour: str) -> list[str]
 
 def _gain(result: Result, kind: str, name: str) -> str:
     """Say by how much a map's area is lower than the random map's, if it is."""
-    if (array := result.arrays.get(f"area_minus_random_{kind}/{name}")) is None:
+    gain = result.find(f"area_minus_random_{kind}", name)
+    if gain is None:
         return ""
-    _, low, high = array.values
-    if high < 0:
-        return f", lower than random by {-high:.2f} to {-low:.2f}"
-    return ", not told apart from random" if high >= 0 else ""
+    if gain.high < 0:
+        return f", lower than random by {-gain.high:.2f} to {-gain.low:.2f}"
+    return ", not told apart from random"

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+import xarray as xr
 from numpy.typing import NDArray
 from torch import nn
 
-from zoo.analyses.about import About
+from zoo.analyses.about import About, Drawing
 from zoo.analyses.attention_distance import DistanceSum
-from zoo.analyses.local_heads_figures import draw
+from zoo.analyses.local_heads_figures import draw_pair
 from zoo.analyses.localisation import gram_or_nan
 from zoo.capture.hook_points import HookPoint
 from zoo.measures.linear_cka import (
@@ -25,19 +26,8 @@ from zoo.measures.linear_cka import (
 from zoo.study.accumulator import Accumulator, Batch, NotApplicable
 from zoo.study.attention_layers import Attending, attending_models
 from zoo.study.networks import ComparedNetwork, Study
-from zoo.study.results import Array, Result, pair_name
+from zoo.study.results import Metric, Part, Result, column, interval, variable
 from zoo.study.spatial_layout import name_copies
-
-__all__ = [
-    "ABOUT",
-    "draw",
-    "early_layers",
-    "find_projection",
-    "head_subsets",
-    "rank_correlation",
-    "start",
-    "subset_hsic",
-]
 
 ABOUT = About(
     name="local-heads",
@@ -58,6 +48,12 @@ ABOUT = About(
     settings=("batch_size",),
     captions={
         "local-heads-{}": "CKA of heads with early CNN layers, against how far the heads look: {}.",
+    },
+    metrics={
+        "patch": "side of a patch (pixels)",
+        "spearman": "rank correlation of distance and CKA, mean over layers",
+        "local_minus_global": "CKA of the most local minus the most global heads",
+        "distance_range": "distance of the most global minus the most local heads (pixels)",
     },
 )
 
@@ -145,24 +141,24 @@ def start(study: Study) -> Accumulator:
     models, notes = attending_models(study, "no local heads")
     cnns = {
         s: layers
-        for s, subject in enumerate(study.subjects)
-        if subject.role == "model" and subject.family == "cnn" and (layers := early_layers(subject))
+        for s, subject in enumerate(study.measured)
+        if subject.family == "cnn" and (layers := early_layers(subject))
     }
-    if not cnns:
+    if not any(study.networks[s].compared for s in cnns):
         raise NotApplicable("needs a CNN beside the ViT: no model here is one with blocks")
-    notes = [n for n in notes if not any(n.startswith(f"{study.subjects[s].name}:") for s in cnns)]
+    notes = [n for n in notes if not any(n.startswith(f"{study.networks[s].name}:") for s in cnns)]
     vits: dict[int, FirstHeads] = {}
     for s, model in models.items():
         first = model.layers[0]
-        projection = find_projection(study.subjects[s], first)
+        projection = find_projection(study.networks[s], first)
         if projection:
             vits[s] = FirstHeads(model, first, projection)
-        else:
+        elif study.networks[s].compared:
             notes.append(
                 f"{model.name}: skipped, since {first} never calls its output projection as a "
                 "module (nn.MultiheadAttention does not): its heads' outputs cannot be seen"
             )
-    if not vits:
+    if not any(study.networks[s].compared for s in vits):
         raise NotApplicable("; ".join(notes))
     return _Heads(study, vits, cnns, notes + name_copies(study.images))
 
@@ -193,7 +189,10 @@ class _Heads(Accumulator):
         self.grams: dict[tuple[int, int], torch.Tensor] = {}
         self.problems: dict[tuple[int, int], str] = {}
         self.hsic: dict[tuple[int, int], list[NDArray[np.float64]]] = {
-            (v, c): [] for v in vits for c in cnns
+            (v, c): []
+            for v in vits
+            for c in cnns
+            if study.networks[v].state == study.networks[c].state
         }
 
     def hook_points(self, subject: int) -> Iterable[HookPoint]:
@@ -225,60 +224,83 @@ class _Heads(Accumulator):
             kept.append(pairwise_hsic(grams, batch.stop - batch.start).cpu().numpy())
 
     def result(self) -> Result:
-        subjects = self.study.subjects
-        arrays: dict[str, Array] = {}
-        metrics: dict[str, float] = {}
-        labels = {f"layer[{subjects[c].name}]": names for c, names in self.cnns.items()}
+        networks = self.study.networks
         for (s, row), problem in self.problems.items():
-            what = self.cnns[s][row] if s in self.cnns else f"{self.vits[s].layer} head {row + 1}"
-            self.notes.append(f"{subjects[s].name}: {what} {problem} in a batch")
+            if networks[s].compared:
+                layer = self.cnns.get(s, ())
+                what = layer[row] if layer else f"{self.vits[s].layer} head {row + 1}"
+                self.notes.append(f"{networks[s].name}: {what} {problem} in a batch")
+        metrics: list[Metric] = []
+        parts: list[Part] = []
         for v, vit in self.vits.items():
             name = vit.model.name
             distances = self.distances[v].mean()
             if not np.isfinite(distances).all():
-                self.notes.append(
-                    f"{name}: skipped, since a head of {vit.layer} has no attention distance"
-                )
+                if networks[v].compared:
+                    self.notes.append(
+                        f"{name}: skipped, since a head of {vit.layer} has no attention distance"
+                    )
                 continue
-            arrays[f"distance/{name}"] = Array(distances, (f"head[{name}]",), "pixels")
-            arrays[f"patch/{name}"] = Array(np.array(vit.model.grid.patch), (), "pixels")
-            for c in self.cnns:
-                self._compare(v, c, distances, arrays, metrics)
-        names = tuple(subjects[s].name for s in sorted({*self.vits, *self.cnns}))
-        return Result(names, arrays, metrics, labels, tuple(self.notes))
+            metrics.append(Metric("patch", vit.model.grid.patch, name))
+            for of, c in self.hsic:
+                if of == v:
+                    data = self._compare(v, c, distances)
+                    metrics += self._summarise(v, c, data)
+                    if networks[v].compared:
+                        parts.append(Part(name, data, network_b=networks[c].name))
+        return Result(parts=tuple(parts), metrics=tuple(metrics), notes=tuple(self.notes))
 
-    def _compare(
-        self,
-        v: int,
-        c: int,
-        distances: NDArray[np.float64],
-        arrays: dict[str, Array],
-        metrics: dict[str, float],
-    ) -> None:
-        name = pair_name(self.vits[v].model.name, self.study.subjects[c].name)
+    def _compare(self, v: int, c: int, distances: NDArray[np.float64]) -> xr.Dataset:
+        """Return CKA of subsets of a ViT's heads with a CNN's early layers."""
         subsets = head_subsets(distances)
         means = subsets @ distances / subsets.sum(axis=1)
         hsic = subset_hsic(np.stack(self.hsic[v, c]), subsets)
         cells = (slice(None, len(subsets)), slice(len(subsets), None))
         cka = cka_from_hsic(hsic.mean(axis=0))[cells]
-        dims = (f"subset[{name}]", f"layer[{self.study.subjects[c].name}]")
-        arrays[f"subsets/{name}"] = Array(subsets, (dims[0], f"head[{self.vits[v].model.name}]"))
-        arrays[f"subset_distance/{name}"] = Array(means, dims[:1], "pixels")
-        arrays[f"cka/{name}"] = Array(cka, dims)
+        dims = ("subset", "layer")
+        variables = {
+            "cka": variable(dims, cka),
+            "heads": variable(("subset", "head"), subsets),
+            "head_distance": variable("head", distances, unit="pixels"),
+            "spearman": variable("layer", [rank_correlation(means, values) for values in cka.T]),
+        }
         if len(hsic) >= 2:
             ends = cka_interval(hsic)
-            arrays[f"low/{name}"] = Array(ends[0][cells], dims)
-            arrays[f"high/{name}"] = Array(ends[1][cells], dims)
-        else:
-            self.notes += [f"{name}: no intervals: they come from batches, of which there is one"]
-        metrics[f"local-heads/{name}/distance_range"] = float(means[-1] - means[0])
-        ranks = np.array([rank_correlation(means, column) for column in cka.T])
-        arrays[f"spearman/{name}"] = Array(ranks, dims[1:])
-        for what, values in (("spearman", ranks), ("local_minus_global", cka[0] - cka[-1])):
+            variables["cka_ci"] = interval(
+                dims, ends[0][cells], ends[1][cells], kind="jackknife over batches of images"
+            )
+        names = {
+            "distance": variable("subset", means, unit="pixels"),
+            "name": ("layer", column(self.cnns[c])),
+        }
+        return xr.Dataset(variables, names, {"patch": self.vits[v].model.grid.patch})
+
+    def _summarise(self, v: int, c: int, data: xr.Dataset) -> Iterator[Metric]:
+        """Yield how CKA falls with the heads' distance, the mean over a CNN's layers."""
+        vit, cnn = (self.study.networks[s] for s in (v, c))
+        distance, cka = data["distance"].values, data["cka"].values
+        yield Metric("distance_range", float(distance[-1] - distance[0]), vit.name, cnn.name)
+        found = {"spearman": data["spearman"].values, "local_minus_global": cka[0] - cka[-1]}
+        for what, values in found.items():
             if np.isfinite(values).all():
-                metrics[f"local-heads/{name}/{what}"] = float(values.mean())
-            else:
+                yield Metric(what, float(values.mean()), vit.name, cnn.name)
+            elif vit.compared:
                 self.notes.append(
-                    f"{name}: no {what}: it needs {FEWEST_SUBSETS} subsets of heads (there are "
-                    f"{len(subsets)}) with different distances and a CKA with every layer"
+                    f"{vit.name} and {cnn.name}: no {what}: it needs {FEWEST_SUBSETS} subsets of "
+                    f"heads (there are {len(distance)}) with different distances and a CKA with "
+                    "every layer"
                 )
+        if vit.compared and "cka_ci" not in data:
+            self.notes.append(
+                f"{vit.name} and {cnn.name}: no intervals: they come from batches, of which there "
+                "is one"
+            )
+
+
+def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:
+    """Draw, for each ViT and CNN, CKA against the heads' distance, a line a CNN layer."""
+    return [
+        Drawing("local-heads-{}", draw_pair(part), (part.network, part.network_b))
+        for part in result.parts
+        if {part.network, part.network_b} <= set(compared)
+    ]

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
+import xarray as xr
 from numpy.typing import NDArray
 
-from zoo.analyses.about import About
+from zoo.analyses.about import About, Drawing
 from zoo.analyses.localisation_figures import LAST, LAST_BUT_ONE, draw_maps, draw_scores
 from zoo.capture.hook_points import HookPoint
 from zoo.data.sampling import even_batches
@@ -23,7 +23,7 @@ from zoo.measures.linear_cka import CentredGram, centred_gram
 from zoo.models.preprocess import resize_and_crop
 from zoo.study.accumulator import Accumulator, Batch, NotApplicable
 from zoo.study.networks import ComparedNetwork, Study
-from zoo.study.results import Array, Result
+from zoo.study.results import Metric, Part, Result, Scale, variable
 from zoo.study.spatial_layout import SMALLEST_GRID, Layout, layout_of, name_copies, places_of
 
 ABOUT = About(
@@ -46,7 +46,15 @@ ABOUT = About(
         "localisation-{}": "CKA of three tokens of {} with the pixels of every patch.",
         "localisation-score": "The share of tokens that are most like their own patch.",
     },
+    metrics={
+        "score_last_block": "share of tokens most like their own patch, last block",
+        "score_last_but_one_block": "share of tokens most like their own patch, last block but one",
+        "chance": "share of tokens most like their own patch, by chance",
+        "tokens": "tokens of the last block (number)",
+    },
 )
+
+SCALE = Scale("CKA with the pixels of a patch", 0)
 
 MOST_TOKENS = 196
 # A Gram matrix has n² cells: sub-batches keep it small, and the estimator averages over them.
@@ -165,7 +173,7 @@ def start(study: Study) -> Accumulator:
     Raises:
         NotApplicable: no model has a block with enough places.
     """
-    if not any(late_blocks(subject) for subject in study.models):
+    if not any(late_blocks(subject) for subject in study.compared):
         raise NotApplicable("no model has a late block whose output lies over the image")
     return _Localisation(study)
 
@@ -186,7 +194,7 @@ class _Localisation(Accumulator):
     def __init__(self, study: Study) -> None:
         self.study = study
         self.watched: dict[tuple[int, str], _Watched] = {}
-        for s, subject in enumerate(study.models):
+        for s, subject in enumerate(study.measured):
             for which, block in zip((LAST, LAST_BUT_ONE), late_blocks(subject), strict=False):
                 if layout := layout_of(subject, block):
                     own = spread_places(layout.height, layout.width)
@@ -205,7 +213,7 @@ class _Localisation(Accumulator):
 
     def end_batch(self, batch: Batch) -> None:
         pixels = torch.as_tensor(batch.images).permute(0, 3, 1, 2).float() / 255
-        for s, subject in enumerate(self.study.models):
+        for s, subject in enumerate(self.study.measured):
             blocks = [block for (of, _), block in self.watched.items() if of == s]
             grids = {(block.layout.height, block.layout.width) for block in blocks}
             seen = resize_and_crop(pixels, subject.model.spec).to(self.study.device)
@@ -219,34 +227,43 @@ class _Localisation(Accumulator):
             block.grams = []
 
     def result(self) -> Result:
-        arrays: dict[str, Array] = {}
-        metrics: dict[str, float] = {}
-        labels: dict[str, tuple[str, ...]] = {}
+        metrics: list[Metric] = []
+        parts: list[Part] = []
         notes = name_copies(self.study.images)
-        models = self.study.models
-        for s, subject in enumerate(models):
-            notes += _passed_over(subject)
+        for s, network in enumerate(self.study.measured):
+            if network.compared:
+                notes += _passed_over(network)
             for block in (w for (of, _), w in self.watched.items() if of == s):
-                name, cka = subject.name, block.sums.cka()
-                height, width = block.layout.height, block.layout.width
-                token, patch = f"token[{name} {block.which}]", f"patch[{name} {block.which}]"
-                names = tuple(f"{y},{x}" for y in range(height) for x in range(width))
-                labels |= {patch: names, token: tuple(names[i] for i in block.own)}
-                labels[f"{block.which}[{name}]"] = (block.block,)
-                arrays[f"{block.which}/{name}"] = Array(cka, (token, patch))
+                cka, name = block.sums.cka(), network.name
+                places = [divmod(i, block.layout.width) for i in range(cka.shape[1])]
                 varied = np.greater(block.sums.patches, 0)
-                notes += _gaps(name, "patches of the images", names, varied)
-                kept = np.greater(block.sums.tokens, 0)
-                notes += _gaps(name, f"tokens of {block.block}", labels[token], kept)
+                if network.compared:
+                    parts.append(Part(name, _maps(block, cka, places), block.block))
+                    notes += _gaps(name, "patches of the images", places, varied)
+                    kept = np.greater(block.sums.tokens, 0)
+                    own = [places[i] for i in block.own]
+                    notes += _gaps(name, f"tokens of {block.block}", own, kept)
                 score = localisation_score(cka, block.own)
                 if math.isfinite(score):
-                    metrics[f"localisation/{name}/score_{block.which}"] = score
-                comparable = int(varied.sum())
-                if block.which == LAST and comparable and math.isfinite(score):
-                    metrics[f"localisation/{name}/chance"] = 1 / comparable
-        known = tuple(m.name for m in models if f"{LAST}/{m.name}" in arrays)
+                    metrics.append(Metric(f"score_{block.which}", score, name))
+                    if block.which == LAST and varied.any():
+                        metrics.append(Metric("chance", 1 / int(varied.sum()), name))
+                        metrics.append(Metric("tokens", len(places), name))
         # Two blocks with one grid see the same patches, and so the same constant ones.
-        return Result(known, arrays, metrics, labels, tuple(dict.fromkeys(notes)))
+        return Result(parts=tuple(parts), metrics=tuple(metrics), notes=tuple(dict.fromkeys(notes)))
+
+
+def _maps(
+    block: _Watched, cka: NDArray[np.float64], places: Sequence[tuple[int, int]]
+) -> xr.Dataset:
+    """Return a block's CKA of tokens with patches, each map over the image's patches."""
+    maps = cka.reshape(len(cka), block.layout.height, block.layout.width)
+    rows, columns = (np.array([places[i][side] for i in block.own]) for side in (0, 1))
+    return xr.Dataset(
+        {"cka": variable(("token", "row", "column"), maps, scale=SCALE)},
+        {"token_row": ("token", rows), "token_column": ("token", columns)},
+        {"which": block.which},
+    )
 
 
 def _passed_over(subject: ComparedNetwork) -> list[str]:
@@ -268,19 +285,28 @@ def _passed_over(subject: ComparedNetwork) -> list[str]:
     return notes
 
 
-def _gaps(name: str, what: str, names: Sequence[str], varied: NDArray[np.bool_]) -> list[str]:
+def _gaps(
+    name: str, what: str, places: Sequence[tuple[int, int]], varied: NDArray[np.bool_]
+) -> list[str]:
     """Name the tokens or patches (row, column) that never varied."""
-    bad = [f"({names[i]})" for i in np.flatnonzero(~varied).tolist()]
+    bad = [f"({places[i][0]},{places[i][1]})" for i in np.flatnonzero(~varied).tolist()]
     if not bad:
         return []
     shown = " ".join(bad[:8]) + (" …" if len(bad) > 8 else "")
     return [
-        f"{name}: {len(bad)} of {len(names)} {what} are constant or not finite and left out of "
+        f"{name}: {len(bad)} of {len(places)} {what} are constant or not finite and left out of "
         f"the score: {shown}"
     ]
 
 
-def draw(result: Result) -> dict[str, Figure]:
+def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:
     """Draw a corner, an edge and a centre token of each model, and all models' scores."""
-    drawn = {f"localisation-{name}": draw_maps(result, name) for name in result.models}
-    return drawn | {"localisation-score": draw_scores(result)}
+    names = [name for name in compared if name in result.networks]
+    # One colour range for all models of the comparison, so that figures can be compared.
+    tables = [part.data["cka"].values for part in result.parts]
+    high = max(float(table[np.isfinite(table)].max(initial=0.0)) for table in tables)
+    drawn = []
+    for name in names:
+        blocks = [part for part in result.parts if part.network == name]
+        drawn.append(Drawing("localisation-{}", draw_maps(blocks, high), (name,)))
+    return [*drawn, Drawing("localisation-score", draw_scores(result, names))]

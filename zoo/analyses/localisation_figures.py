@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.colors import Normalize, to_rgba
 from matplotlib.figure import Figure
@@ -15,38 +14,38 @@ from numpy.typing import NDArray
 
 from zoo.figures import style
 from zoo.figures.image_grid import image_grid
-from zoo.study.results import Result
+from zoo.study.results import Part, Result
 
 LAST, LAST_BUT_ONE = "last_block", "last_but_one_block"
 SHADES = {LAST: 1.0, LAST_BUT_ONE: 0.45}  # of a model's colour
 
 
-def draw_maps(result: Result, name: str) -> Figure:
-    """Draw rows: the last block and the one before it; columns: three tokens."""
-    blocks = [which for which in (LAST, LAST_BUT_ONE) if f"{which}/{name}" in result.arrays]
-    # One colour range for all models of the comparison, so that figures can be compared.
-    tables = [array.values for array in result.arrays.values()]
-    high = max(float(table[np.isfinite(table)].max(initial=0.0)) for table in tables)
+def draw_maps(blocks: Sequence[Part], high: float) -> Figure:
+    """Draw rows: the last block and the one before it; columns: three tokens.
+
+    Args:
+        blocks: what was found of a model's blocks, the last one first.
+        high: the CKA of the brightest colour.
+    """
     cells: list[list[NDArray]] = []
     places: list[list[tuple[int, int]]] = []
-    for which in blocks:
-        cka = result.arrays[f"{which}/{name}"].values
-        at = [_row_column(token) for token in result.labels[f"token[{name} {which}]"]]
-        bottom, right = _row_column(result.labels[f"patch[{name} {which}]"][-1])
-        chosen = _chosen(at)
-        cells.append([cka[token].reshape(bottom + 1, right + 1) for token in chosen.values()])
+    for block in blocks:
+        cka = block.data["cka"]
+        at = list(zip(cka["token_row"].values, cka["token_column"].values, strict=True))
+        chosen = _chosen([(int(y), int(x)) for y, x in at])
+        cells.append([cka.values[token] for token in chosen.values()])
         places.append([at[token] for token in chosen.values()])
+    height, width = cells[-1][0].shape
     grid = image_grid(
         cells,
-        row_labels=[result.labels[f"{which}[{name}]"][0] for which in blocks],
+        row_labels=[block.layer for block in blocks],
         column_labels=[f"{which} token" for which in chosen],
         cell=1.6,
         norm=Normalize(0, high or 1),
         bar_label="CKA with the pixels of a patch",
-        foot=f"each map: the {right + 1} × {bottom + 1} patches of the image; "
-        "outlined: the token's own",
+        foot=f"each map: the {width} × {height} patches of the image; outlined: the token's own",
     )
-    patch = grid.cell[1] / (right + 1), grid.cell[0] / (bottom + 1)
+    patch = grid.cell[1] / width, grid.cell[0] / height
     for i, row in enumerate(places):
         for j, (y, x) in enumerate(row):
             left, top = grid.place(i, j)
@@ -55,11 +54,6 @@ def draw_maps(result: Result, name: str) -> Figure:
                 Rectangle(corner, *patch, fill=False, edgecolor=style.COLOURS[1], lw=1.5)
             )
     return grid.figure
-
-
-def _row_column(name: str) -> tuple[int, int]:
-    y, x = name.split(",")
-    return int(y), int(x)
 
 
 def _chosen(places: Sequence[tuple[int, int]]) -> dict[str, int]:
@@ -72,28 +66,35 @@ def _chosen(places: Sequence[tuple[int, int]]) -> dict[str, int]:
     }
 
 
-def draw_scores(result: Result) -> Figure:
+def draw_scores(result: Result, compared: Sequence[str]) -> Figure:
     """Draw every model's score for both blocks, and what chance would give."""
     with style.styled():
-        names = [style.shorten(name, 30) for name in result.models]
+        names = [style.shorten(name, 30) for name in compared]
         left = 0.12 + max(style.text_width(name, 7) for name in names)
         size = (style.WIDTH - left - 0.15, 0.45 * len(names))
         figure, (axis,) = style.line_panels(size=size, left=left, right=0.15, above=0.3)
-        for i, name in enumerate(result.models):
+        for i, name in enumerate(compared):
             for j, which in enumerate((LAST, LAST_BUT_ONE)):
-                score = result.metrics.get(f"localisation/{name}/score_{which}", math.nan)
+                score = result.metric(f"score_{which}", name)
                 y = i + (j - 0.5) * 0.36
                 colour = to_rgba(style.COLOURS[i % len(style.COLOURS)], SHADES[which])
-                axis.barh(y, score, 0.34, color=colour)
-                block = result.labels.get(f"{which}[{name}]", ("",))[0]
+                axis.barh(y, math.nan if score is None else score, 0.34, color=colour)
+                block = next(
+                    (
+                        p.layer
+                        for p in result.parts
+                        if (p.network, p.data.attrs["which"]) == (name, which)
+                    ),
+                    "",
+                )
                 axis.text(
                     0.005, y, style.shorten(block), va="center", fontsize=style.LABEL_POINTS,
                     path_effects=[withStroke(linewidth=1.5, foreground="white")],
                 )  # fmt: skip
-            chance = result.metrics.get(f"localisation/{name}/chance", math.nan)
+            chance = result.metric("chance", name) or math.nan
             axis.plot([chance] * 2, [i - 0.4, i + 0.4], color="k", lw=1.2, label="chance")
         axis.set_yticks(range(len(names)), names)
-        axis.set_ylim(len(result.models) - 0.4, -0.6)
+        axis.set_ylim(len(compared) - 0.4, -0.6)
         axis.set(xlim=(0, 1), xlabel="share of tokens that are most like their own patch")
         handles: list[Artist] = [axis.lines[0]]
         handles += [

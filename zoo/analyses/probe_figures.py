@@ -3,38 +3,42 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
+from zoo.analyses.probed_layers import CLS, MEAN
 from zoo.figures import style
 from zoo.measures.intervals import wilson_interval
 from zoo.measures.ridge import FEW_SHOT
-from zoo.study.results import Result
+from zoo.study.results import INITIAL, Result, select
 
 UNTRAINED: Any = {"linestyle": ":", "linewidth": 1.0}
 LEGEND_COLUMNS = 2
+KINDS = {"accuracy": "pixels_accuracy", "few_shot": "pixels_few_shot_accuracy"}
 PIXELS: Any = {"linestyle": "-.", "linewidth": 0.9, "color": "0.25"}
 
 
-def draw_depth(result: Result, *, few_shot: int = FEW_SHOT) -> Figure:
+def draw_depth(result: Result, compared: Sequence[str], *, few_shot: int = FEW_SHOT) -> Figure:
     """Draw accuracy against relative depth: a line a model and pooling, with 95 % bands.
 
     Beside them, where they are known, raw pixels and the same networks untrained.
     """
-    fit, test = (int(n) for n in result.arrays["images"].values)
+    fit, test = (int(result.data.attrs[f"{part}_images"]) for part in ("fit", "test"))
     with style.styled():
-        lines = sum(len(result.labels[f"pooling[{name}]"]) for name in result.models)
+        lines = sum(len(_poolings(result, name)) for name in compared)
         # The baselines are two more.
         below = 0.5 + style.LEGEND_ROW * math.ceil((lines + 2) / LEGEND_COLUMNS)
         figure, axes = style.line_panels(2, size=(3.1, 2.1), below=below)
-        chance = float(result.arrays["chance"].values)
-        for place, (axis, kind) in enumerate(zip(axes, ("all", "few"), strict=True)):
-            for m, name in enumerate(result.models):
+        chance = result.metric("chance") or 0.0
+        for axis, kind in zip(axes, KINDS, strict=True):
+            for m, name in enumerate(compared):
                 _curves_of(axis, result, kind, name, style.COLOURS[m % len(style.COLOURS)])
-            _draw_baselines(axis, result, place)
+            _draw_baselines(axis, result, kind)
             axis.axhline(chance, color="0.6", lw=0.7)
             axis.set(xlabel=style.DEPTH, ylim=(0, 1.02))
         axes[0].set_ylabel(f"accuracy on {test:,} images")
@@ -49,45 +53,50 @@ def draw_depth(result: Result, *, few_shot: int = FEW_SHOT) -> Figure:
     return figure
 
 
+def _poolings(result: Result, network: str) -> list[str]:
+    accuracy = select(result.data["accuracy"], network).dropna("pooling", how="all")
+    return [str(pooling) for pooling in accuracy["pooling"].values]
+
+
 def _curves_of(axis: Axes, result: Result, kind: str, name: str, colour: str) -> None:
-    test = int(result.arrays["images"].values[1])
-    depth = result.arrays[f"depth/{name}"].values
-    for j, pooling in enumerate(result.labels[f"pooling[{name}]"]):
-        accuracy = result.arrays[f"{kind}/{name}"].values[:, j]
+    test = int(result.data.attrs["test_images"])
+    own = select(result.data[kind], name)
+    depth, size = own["depth"].values, style.marker_points(own.sizes["layer"])
+    for pooling in _poolings(result, name):
+        accuracy = own.sel(pooling=pooling).values
         ends = [
             (math.nan, math.nan) if math.isnan(a) else wilson_interval(round(a * test), test)
             for a in accuracy
         ]
-        line = "s--" if pooling == "class token" else "o-"
+        line = "s--" if pooling == CLS else "o-"
         label = f"{style.shorten(name, 24)}, {pooling}"
-        size = style.marker_points(len(depth))
         axis.plot(depth, accuracy, line, color=colour, markersize=size, linewidth=1.2, label=label)
         axis.fill_between(depth, *np.transpose(ends), color=colour, alpha=0.1, linewidth=0)
-    if untrained := result.arrays.get(f"untrained_{kind}/{name}"):
-        axis.plot(depth, untrained.values, color=colour, **UNTRAINED)
+    untrained = select(result.data[kind], model=name, state=INITIAL).sel(pooling=MEAN)
+    if untrained.size:
+        axis.plot(untrained["depth"].values, untrained.values, color=colour, **UNTRAINED)
 
 
-def _draw_baselines(axis: Axes, result: Result, place: int) -> None:
+def _draw_baselines(axis: Axes, result: Result, kind: str) -> None:
     """Draw the line of raw pixels, and name the untrained networks' lines once for all."""
-    if any(name.startswith("untrained_") for name in result.arrays):
-        label = f"untrained, {result.labels[f'pooling[{result.models[0]}]'][-1]}"
-        axis.plot([], [], color="0.25", label=label, **UNTRAINED)
-    if pixels := result.arrays.get("pixels"):
-        axis.axhline(pixels.values[place], label="raw pixels, no network", **PIXELS)
+    if INITIAL in result.data["state"].values:
+        axis.plot([], [], color="0.25", label=f"untrained, {MEAN}", **UNTRAINED)
+    pixels = result.metric(KINDS[kind])
+    if pixels is not None:
+        axis.axhline(pixels, label="raw pixels, no network", **PIXELS)
 
 
-def draw_tokens(result: Result, names: list[str]) -> Figure:
-    """Draw the accuracy of each single token of the last block, a map a model."""
-    across = min(4, len(names))
-    down = math.ceil(len(names) / across)
-    chance = float(result.arrays["chance"].values)
+def draw_tokens(result: Result, maps: Mapping[str, NDArray[np.float64]]) -> Figure:
+    """Draw the accuracy of each single token of the last block, a map (rows, columns) a model."""
+    across = min(4, len(maps))
+    down = math.ceil(len(maps) / across)
+    chance = result.metric("chance") or 0.0
     with style.styled():
         figure = style.new_figure(min(style.WIDTH, 1.2 + 2.1 * across), 0.3 + 2.1 * down)
         axes = figure.subplots(down, across, squeeze=False).ravel()
-        for axis in axes[len(names) :]:
+        for axis in axes[len(maps) :]:
             axis.set_axis_off()
-        for axis, name in zip(axes, names, strict=False):
-            values = result.arrays[f"tokens/{name}"].values
+        for axis, (name, values) in zip(axes, maps.items(), strict=False):
             panel = style.HeatMap(values[::-1], [], [], "", "")
             image = style.heat_map(axis, panel, low=chance, high=1.0)
             axis.set(xticks=[], yticks=[])
@@ -104,7 +113,7 @@ def draw_tokens(result: Result, names: list[str]) -> Figure:
 def _token_title(result: Result, name: str) -> str:
     title = [style.shorten(name, 24)]
     for what, words in (("single_token_last_mean", "tokens"), ("cls_last_accuracy", "class token")):
-        value = result.metrics.get(f"probes/{name}/{what}")
+        value = result.metric(what, name)
         if value is not None:
             title.append(f"{words}: {value:.2f}")
     return "\n".join(title)

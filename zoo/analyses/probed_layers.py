@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+import xarray as xr
 from numpy.typing import NDArray
 from torch.nn.functional import adaptive_avg_pool2d
 
 from zoo.measures.ridge import LayerProbe
-from zoo.study.attention_layers import has_class_token
-from zoo.study.networks import ComparedNetwork
-from zoo.study.results import Array
+from zoo.study.networks import ComparedNetwork, has_class_token
+from zoo.study.results import Metric, column, layer_axis, select, variable
 from zoo.study.spatial_layout import SMALLEST_GRID, compared_layers, last_block, layout_of
 
 MAX_TOKENS = 64
 TOKEN_NUMBERS = 1 << 26  # features kept of single tokens, a model: 256 MB
 PIXEL_SIDE = 32  # larger images are averaged to it: 3,072 numbers an image
 CLS, MEAN = "class token", "mean over places"
+Key = tuple[str, str, str]  # network, layer, pooling
 
 
 @dataclass(frozen=True)
@@ -81,30 +82,64 @@ def regular_places(height: int, width: int, most: int) -> tuple[range, range]:
     return range(top, height, step), range(left, width, step)
 
 
-def layer_arrays(
-    probed: Probed, probes: Mapping[tuple[str, str], LayerProbe]
-) -> tuple[dict[str, Array], list[str]]:
-    """Lay a model's probes, by (layer, pooling), out as arrays; say where there are none.
+def probe_dataset(
+    plans: Sequence[tuple[ComparedNetwork, Probed]], probes: Mapping[Key, LayerProbe]
+) -> tuple[xr.Dataset, list[str]]:
+    """Lay probes of any number of networks out on one axis of layers; say where there are none.
 
     Returns:
-        `all`, `few` and `penalty` (layer, pooling), NaN without a probe; `depth` (layer,); notes.
+        `accuracy`, `few_shot` and `penalty` (layer, pooling), NaN without a probe; notes on the
+        compared networks.
     """
-    shape = (len(probed.layers), len(probed.poolings))
-    values = {kind: np.full(shape, np.nan) for kind in ("all", "few", "penalty")}
+    rows = [(network, layer) for network, probed in plans for layer in probed.layers]
+    poolings = [p for p in (CLS, MEAN) if any(p in probed.poolings for _, probed in plans)]
+    values = {
+        kind: np.full((len(rows), len(poolings)), np.nan)
+        for kind in ("accuracy", "few_shot", "penalty")
+    }
+    own = {network.name: probed.poolings for network, probed in plans}
     notes = []
-    for i, layer in enumerate(probed.layers):
-        for j, pooling in enumerate(probed.poolings):
-            probe = probes.get((layer, pooling))
+    for i, (network, layer) in enumerate(rows):
+        for j, pooling in enumerate(poolings):
+            if pooling not in own[network.name]:
+                continue
+            probe = probes.get((network.name, layer, pooling))
             if probe is None or probe.all is None or probe.few_shot is None:
                 why = probe.problem if probe else "it has no tokens"
-                notes.append(f"{layer}, {pooling}: no probe, since {why}")
+                if network.compared:
+                    notes.append(f"{network.name}: {layer}, {pooling}: no probe, since {why}")
                 continue
-            values["all"][i, j], values["few"][i, j] = probe.all.accuracy, probe.few_shot
+            values["accuracy"][i, j], values["few_shot"][i, j] = probe.all.accuracy, probe.few_shot
             values["penalty"][i, j] = probe.all.penalty
-    dims = (f"layer[{probed.name}]", f"pooling[{probed.name}]")
-    depth = np.linspace(0, 1, len(probed.layers)) if len(probed.layers) > 1 else np.ones(1)
-    arrays = {kind: Array(v, dims) for kind, v in values.items()}
-    return arrays | {"depth": Array(depth, dims[:1])}, notes
+    variables = {kind: variable(("layer", "pooling"), v) for kind, v in values.items()}
+    return xr.Dataset(variables, layer_axis(rows) | {"pooling": column(poolings)}), notes
+
+
+def probe_metrics(
+    accuracy: xr.DataArray, network: str, last: str | None, prefix: str = ""
+) -> Iterator[Metric]:
+    """Yield what a network's probes come to: the best, at half depth, and of its last block.
+
+    Args:
+        accuracy: (layer, pooling) of all networks.
+        network: which one.
+        last: its last block, where that is probed.
+        prefix: of the measures' names.
+    """
+    own = select(accuracy, network)
+    mean = own.sel(pooling=MEAN)
+    middle = float(mean.values[int(np.abs(own["depth"].values - 0.5).argmin())])
+    found = {"middle_accuracy": middle}
+    if np.isfinite(own.values).any():
+        found["best_layer_accuracy"] = float(np.nanmax(own.values))
+    if last:
+        at = own["name"].values.tolist().index(last)
+        found["last_block_mean_accuracy"] = float(mean.values[at])
+        if CLS in own["pooling"].values:
+            found["cls_last_accuracy"] = float(own.sel(pooling=CLS).values[at])
+    for what, value in found.items():
+        if math.isfinite(value):
+            yield Metric(prefix + what, value, network)
 
 
 def pixel_baseline(

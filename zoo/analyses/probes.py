@@ -4,31 +4,32 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
+import xarray as xr
 from numpy.typing import NDArray
 
-from zoo.analyses.about import About
+from zoo.analyses.about import About, Drawing
 from zoo.analyses.probe_figures import draw_depth, draw_tokens
 from zoo.analyses.probed_layers import (
     CLS,
     MEAN,
+    Key,
     Probed,
-    layer_arrays,
     pixel_baseline,
     pixel_features,
     plan,
+    probe_dataset,
+    probe_metrics,
 )
 from zoo.capture.hook_points import HookPoint
 from zoo.data.sampling import stratified_split
 from zoo.measures.ridge import FEW_SHOT, LayerProbe, fit_layers, ridge_probe
 from zoo.study.accumulator import Accumulator, Batch, NotApplicable
-from zoo.study.networks import ComparedNetwork, Study
-from zoo.study.results import Array, Result
+from zoo.study.networks import Study
+from zoo.study.results import Metric, Part, Result, variable
 from zoo.study.spatial_layout import (
     SMALLEST_GRID,
     choose_images,
@@ -65,11 +66,20 @@ ABOUT = About(
         ),
         "probes-tokens": "Accuracy of a probe on each token of the last block, in its place.",
     },
+    metrics={
+        "chance": "accuracy of the most common class",
+        "pixels_accuracy": "probe of raw pixels: accuracy",
+        "pixels_few_shot_accuracy": "probe of raw pixels: accuracy, few-shot",
+        "best_layer_accuracy": "best probe of any layer: accuracy",
+        "middle_accuracy": "probe at half depth: accuracy",
+        "last_block_mean_accuracy": "probe of the last block, mean over places: accuracy",
+        "cls_last_accuracy": "probe of the last block's class token: accuracy",
+        "single_token_last_mean": "probes of the last block's single tokens: mean accuracy",
+    },
 )
 
 MAX_IMAGES = 2048
 MIN_OF_CLASS = 4  # two to fit (one of them chooses the penalty), two to test
-Key = tuple[int, str, str]  # subject, layer, pooling
 
 
 def start(study: Study) -> Accumulator:
@@ -108,20 +118,16 @@ class _Features(Accumulator):
         self.labels = np.asarray(study.labels)[images]
         self.split = stratified_split(self.labels, 0.5, seed=study.settings.seed)
         self.plans: dict[int, Probed] = {}
-        for s, subject in enumerate(study.subjects):
-            own = self.plans.get(subject.of)
-            if subject.role == "model":
-                probed, more = plan(subject, len(images))
+        for s, network in enumerate(study.measured):
+            probed, more = plan(network, len(images))
+            if network.compared:
                 self.notes += more
-                if probed.layers:
-                    self.plans[s] = probed
-            elif subject.role == "untrained" and own and _has_layers(subject, own):
-                # What the architecture gives away untaught: one line a model is enough.
-                self.plans[s] = replace(own, name=subject.name, poolings=(MEAN,), last=None)
-        if not self.plans:
+            if probed.layers:
+                self.plans[s] = probed
+        if not any(study.networks[s].compared for s in self.plans):
             raise NotApplicable("; ".join(self.notes))
         self.start = 0
-        self.kept: dict[Key, list[NDArray[np.float32]]] = {}
+        self.kept: dict[tuple[int, str, str], list[NDArray[np.float32]]] = {}
         self.pixels: list[NDArray[np.float32]] = []
 
     def hook_points(self, subject: int) -> Iterable[HookPoint]:
@@ -132,7 +138,7 @@ class _Features(Accumulator):
         )
 
     def observe(self, subject: int, tap: HookPoint, value: torch.Tensor) -> None:
-        model, probed = self.study.subjects[subject], self.plans[subject]
+        model, probed = self.study.networks[subject], self.plans[subject]
         value = value[torch.from_numpy(self._inside(len(value))).to(value.device)].float()
         layout = layout_of(model, tap.layer)
         self._keep(subject, tap.layer, MEAN, mean_over_places(value, model, tap.layer))
@@ -163,29 +169,28 @@ class _Features(Accumulator):
                 f"{counts.min()}"
             )
         chance = float((self.labels[test] == classes[counts.argmax()]).mean())
-        arrays = {
-            "chance": Array(np.array(chance), ()),
-            "images": Array(np.array([len(train), len(test)]), ("part",)),
-        }
-        metrics = {"probes/chance": chance}
-        names: dict[str, tuple[str, ...]] = {"part": ("fit", "test"), "kind": ("all", "few")}
-        for s, probed in self.plans.items():
-            arrays |= self._layers(s, probed)
+        metrics = [Metric("chance", chance)]
+        plans = {s: (self.study.networks[s], probed) for s, probed in self.plans.items()}
+        probes: dict[Key, LayerProbe] = {}
+        parts: list[Part] = []
+        for s, (network, probed) in plans.items():
+            probes |= {(network.name, *key): probe for key, probe in self._probes(s, probed)}
             if probed.last:
-                arrays[f"tokens/{probed.name}"] = self._tokens(s, probed)
-        models = [p for s, p in self.plans.items() if self.study.subjects[s].role == "model"]
-        for probed in models:
-            names |= {f"layer[{probed.name}]": probed.layers}
-            names |= {f"pooling[{probed.name}]": probed.poolings}
-            metrics |= _summary(probed, arrays)
+                tokens = self._tokens(s, probed)
+                if math.isfinite(mean := float(tokens.mean())):
+                    metrics.append(Metric("single_token_last_mean", mean, network.name))
+                if network.compared:
+                    parts.append(Part(network.name, _token_map(tokens)))
+        data, notes = probe_dataset(list(plans.values()), probes)
+        self.notes += notes
+        for network, probed in plans.values():
+            metrics += probe_metrics(data["accuracy"], network.name, probed.last)
         if (pixels := self._pixels()) is not None:
-            arrays["pixels"] = Array(pixels, ("kind",))
-            metrics |= {
-                "probes/pixels_accuracy": float(pixels[0]),
-                "probes/pixels_few_shot_accuracy": float(pixels[1]),
-            }
-        notes = tuple(dict.fromkeys(self.notes))
-        return Result(tuple(p.name for p in models), arrays, metrics, names, notes, len(test))
+            metrics.append(Metric("pixels_accuracy", float(pixels[0])))
+            metrics.append(Metric("pixels_few_shot_accuracy", float(pixels[1])))
+        data.attrs |= {"fit_images": len(train), "test_images": len(test)}
+        noted = tuple(dict.fromkeys(self.notes))
+        return Result(data, tuple(parts), tuple(metrics), noted, len(test))
 
     def _fit(self, features: Mapping[str, NDArray]) -> dict[str, LayerProbe]:
         train, test = self.split
@@ -197,25 +202,16 @@ class _Features(Accumulator):
             seed=self.study.settings.seed,
         )
 
-    def _layers(self, s: int, probed: Probed) -> dict[str, Array]:
-        found: dict[tuple[str, str], LayerProbe] = {}
+    def _probes(self, s: int, probed: Probed) -> Iterator[tuple[tuple[str, str], LayerProbe]]:
+        """Yield a probe of each layer and pooling of a network."""
         for pooling in probed.poolings:
             features = {
                 layer: np.concatenate(self.kept.pop((s, layer, pooling)))
                 for layer in probed.layers
                 if (s, layer, pooling) in self.kept
             }
-            found |= {(layer, pooling): probe for layer, probe in self._fit(features).items()}
-        arrays, notes = layer_arrays(probed, found)
-        self.notes += [f"{probed.name}: {note}" for note in notes]
-        subject = self.study.subjects[s]
-        if subject.role == "model":
-            return {f"{kind}/{probed.name}": array for kind, array in arrays.items()}
-        of = self.plans[subject.of].name
-        return {
-            f"untrained_{kind}/{of}": Array(arrays[kind].values[:, 0], (f"layer[{of}]",))
-            for kind in ("all", "few")
-        }
+            for layer, probe in self._fit(features).items():
+                yield (layer, pooling), probe
 
     def _pixels(self) -> NDArray[np.float64] | None:
         probe = self._fit({"pixels": np.concatenate(self.pixels)})["pixels"]
@@ -224,7 +220,8 @@ class _Features(Accumulator):
         self.notes += notes
         return accuracy
 
-    def _tokens(self, s: int, probed: Probed) -> Array:
+    def _tokens(self, s: int, probed: Probed) -> NDArray[np.float64]:
+        """Return the accuracy of a probe on each token of the last block, (rows, columns)."""
         features = np.concatenate(self.kept.pop((s, str(probed.last), "token")))
         train, test = self.split
         values = np.full(features.shape[1], np.nan)
@@ -235,50 +232,25 @@ class _Features(Accumulator):
                 values[t] = ridge_probe(*sides, seed=self.study.settings.seed).accuracy
             except ValueError as error:
                 reasons[str(error)] += 1
-        self.notes += [
-            f"{probed.name}: {n} of {len(values)} tokens of {probed.last}: no probe, since {why}"
-            for why, n in reasons.items()
-        ]
-        grid = values.reshape(len(probed.rows), len(probed.columns))
-        return Array(grid, (f"row[{probed.name}]", f"column[{probed.name}]"))
+        if self.study.networks[s].compared:
+            self.notes += [
+                f"{probed.name}: {n} of {len(values)} tokens of {probed.last}: no probe, since "
+                f"{why}"
+                for why, n in reasons.items()
+            ]
+        return values.reshape(len(probed.rows), len(probed.columns))
 
 
-def _has_layers(subject: ComparedNetwork, probed: Probed) -> bool:
-    return set(probed.layers) <= {layer.name for layer in subject.trace}
+def _token_map(accuracy: NDArray[np.float64]) -> xr.Dataset:
+    return xr.Dataset({"token_accuracy": variable(("row", "column"), accuracy)})
 
 
-def _summary(probed: Probed, arrays: dict[str, Array]) -> dict[str, float]:
-    accuracy = arrays[f"all/{probed.name}"].values
-    depth = arrays[f"depth/{probed.name}"].values
-    mean = accuracy[:, probed.poolings.index(MEAN)]
-    middle = int(np.abs(depth - 0.5).argmin())
-    untrained = arrays.get(f"untrained_all/{probed.name}")
-    found = {"middle_accuracy": mean[middle]}
-    if untrained:
-        found["untrained_middle_accuracy"] = untrained.values[middle]
-    if np.isfinite(accuracy).any():
-        found["best_layer_accuracy"] = np.nanmax(accuracy)
-    if probed.last:
-        last = probed.layers.index(probed.last)
-        tokens = arrays[f"tokens/{probed.name}"].values
-        found["last_block_mean_accuracy"] = mean[last]
-        if untrained:
-            found["untrained_last_block_mean_accuracy"] = untrained.values[last]
-        found["single_token_last_mean"] = tokens.mean()
-        if CLS in probed.poolings:
-            found["cls_last_accuracy"] = accuracy[last, probed.poolings.index(CLS)]
-    return {
-        f"probes/{probed.name}/{what}": float(value)
-        for what, value in found.items()
-        if math.isfinite(value)
-    }
-
-
-def draw(result: Result) -> dict[str, Figure]:
+def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:
     """Draw accuracy against depth for all models on one axis, and accuracy of single tokens."""
-    figures = {"probes-layers": draw_depth(result)}
-    maps = {name: result.arrays.get(f"tokens/{name}") for name in result.models}
-    shown = [name for name, m in maps.items() if m and min(m.values.shape) >= SMALLEST_GRID]
+    names = [name for name in compared if name in result.networks]
+    drawn = [Drawing("probes-layers", draw_depth(result, names))]
+    maps = {p.network: p.data["token_accuracy"] for p in result.parts if p.network in names}
+    shown = {name: m.values for name, m in maps.items() if min(m.shape) >= SMALLEST_GRID}
     if shown:
-        figures["probes-tokens"] = draw_tokens(result, shown)
-    return figures
+        drawn.append(Drawing("probes-tokens", draw_tokens(result, shown)))
+    return drawn

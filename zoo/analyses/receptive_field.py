@@ -6,23 +6,32 @@ Raghu et al. 2021, Figs 6 and C.1-C.4; the measure is that of Luo et al. 2016.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
+import xarray as xr
 from numpy.typing import NDArray
 from torch import nn
 
-from zoo.analyses.about import About
-from zoo.analyses.receptive_field_figures import SHARES, draw_maps, draw_radii
+from zoo.analyses.about import About, Drawing
+from zoo.analyses.receptive_field_figures import SHARES, SUM, draw_maps, draw_radii
 from zoo.capture.branches import find_branches
 from zoo.capture.hook_points import HookPoint, observe
 from zoo.models.modes import eval_mode
 from zoo.models.preprocess import model_input
 from zoo.study.accumulator import Accumulator, NotApplicable
 from zoo.study.networks import ComparedNetwork, Study
-from zoo.study.results import Array, Result
+from zoo.study.results import (
+    Metric,
+    Part,
+    Result,
+    column,
+    layer_axis,
+    select,
+    variable,
+)
 from zoo.study.spatial_layout import choose_images, layout_of, places_of
 
 ABOUT = About(
@@ -46,6 +55,15 @@ ABOUT = About(
     captions={
         "receptive-field-{}": "Which pixels the centre of each layer of {} depends on.",
         "receptive-field-radius": "The radius that holds 50 % and 90 % of that dependence.",
+    },
+    metrics={
+        f"{key}_{what}": f"radius of {100 * share:.0f} % of the mass, {words}"
+        for key, share in SHARES.items()
+        for what, words in {
+            "first_block": "first block (share of half the diagonal)",
+            "last_block": "last block (share of half the diagonal)",
+            "first_to_last": "first over last block (ratio)",
+        }.items()
     },
 )
 
@@ -178,7 +196,7 @@ def start(study: Study, *, absolute: str = "before") -> Accumulator:
     Raises:
         NotApplicable: no layer of any model lies over the image.
     """
-    if not any(depths(subject) for subject in study.models):
+    if not any(depths(subject) for subject in study.compared):
         raise NotApplicable("no model has layers whose outputs lie over the image")
     return _ReceptiveFields(study, absolute)
 
@@ -208,79 +226,101 @@ def centre_of(subject: ComparedNetwork, layer: str) -> Place | None:
 class _ReceptiveFields(Accumulator):
     def __init__(self, study: Study, absolute: str) -> None:
         self.study, self.absolute = study, absolute
-        self.arrays: dict[str, Array] = {}
-        self.metrics: dict[str, float] = {}
-        self.labels: dict[str, tuple[str, ...]] = {}
         self.notes: list[str] = []
 
     def result(self) -> Result:
-        for subject in self.study.models:
-            if depths(subject):
-                self._measure(subject)
-            else:
-                self.notes.append(f"{subject.name}: no layer's output lies over the image")
-        names = tuple(s.name for s in self.study.models if f"map/{s.name}" in self.arrays)
+        found: dict[str, dict[str, NDArray[np.float64]]] = {}
+        networks = [network for network in self.study.measured if depths(network)]
+        for network in self.study.measured:
+            if network in networks:
+                found[network.name] = self._fields(network)
+            elif network.compared:
+                self.notes.append(f"{network.name}: no layer's output lies over the image")
+        paths = list(dict.fromkeys(path for fields in found.values() for path in fields))
+        rows = [(network, layer) for network in networks for layer in depths(network)]
+        data = xr.Dataset(_radii(found, paths), layer_axis(rows) | {"path": column(paths)})
+        metrics = [m for network in networks for m in _ends(data, network.name)]
+        parts = [self._part(n, found[n.name]) for n in networks if n.compared]
         used = min(IMAGES, len(self.study.images))
-        return Result(names, self.arrays, self.metrics, self.labels, tuple(self.notes), used)
+        return Result(data, tuple(parts), tuple(metrics), tuple(self.notes), used)
 
-    def _measure(self, subject: ComparedNetwork) -> None:
-        name, model, layers = subject.name, subject.model, depths(subject)
+    def _fields(self, network: ComparedNetwork) -> dict[str, NDArray[np.float64]]:
+        """Return maps (layers, height, width) by path; NaN for a layer without one (see notes)."""
+        model, layers = network.model, list(depths(network))
         rows = choose_images(len(self.study.images), IMAGES, self.study.settings.seed)
         inputs = model_input(self.study.images[rows], model.spec, model.module)
-        hook_points = {layer: HookPoint(layer) for layer in layers}
-        branches = {
-            f"{branch.block} {branch.kind}": branch.output
-            for branch in find_branches(model.module, subject.trace, inputs[:1])
-            if centre_of(subject, branch.output.layer)
+        hook_points = {(SUM, layer): HookPoint(layer) for layer in layers}
+        for branch in find_branches(model.module, network.trace, inputs[:1]):
+            if centre_of(network, branch.output.layer):
+                hook_points[branch.kind, branch.block] = branch.output
+        places = {
+            tap: place for tap in hook_points.values() if (place := centre_of(network, tap.layer))
         }
-        every = (*hook_points.values(), *branches.values())
-        places = {tap: place for tap in every if (place := centre_of(subject, tap.layer))}
         batch = min(IMAGES, max(1, PIXELS_A_PASS // inputs[0, 0].numel()))
         fields, problems = receptive_fields(
             model.module, inputs, places, absolute=self.absolute, batch_size=batch
         )
-        self.notes += [f"{name}: {tap.layer} {why}" for tap, why in problems.items()]
-        self._keep(f"layer[{name}]", "", hook_points, fields, inputs.shape[-1])
-        if branches:
-            self._keep(f"branch[{name}]", "branch_", branches, fields, inputs.shape[-1])
-        depth = np.array(list(layers.values()))
-        self.arrays[f"depth/{name}"] = Array(depth, (f"layer[{name}]",))
-        for key in SHARES:
-            blocks = self.arrays[f"{key}_share/{name}"].values[depth > 0]
-            ends = {"first_block": blocks[:1], "last_block": blocks[-1:]}
-            # 1: as wide at once as at the end; near 0: it grows on the way.
-            ends["first_to_last"] = blocks[:1] / np.where(blocks[-1:] > 0, blocks[-1:], np.nan)
-            for what, value in ends.items():
-                if np.isfinite(value).any():
-                    self.metrics[f"receptive-field/{name}/{key}_{what}"] = float(value[0])
+        if network.compared:
+            self.notes += [f"{network.name}: {tap.layer} {why}" for tap, why in problems.items()]
+        paths = dict.fromkeys(path for path, _ in hook_points)
+        maps = {path: np.full((len(layers), *inputs.shape[2:]), np.nan) for path in paths}
+        for (path, layer), tap in hook_points.items():
+            if tap in fields and layer in layers:
+                maps[path][layers.index(layer)] = fields[tap]
+        return maps
 
-    def _keep(
-        self,
-        dim: str,
-        prefix: str,
-        hook_points: Mapping[str, HookPoint],
-        fields: Mapping,
-        side: int,
-    ) -> None:
-        """Keep maps and radii; NaN for a layer that has none (the notes say why)."""
-        name, empty = dim.partition("[")[2][:-1], np.full((side, side), np.nan)
-        maps = np.stack([fields.get(tap, empty) for tap in hook_points.values()])
-        self.labels[dim] = tuple(hook_points)
-        self.arrays[f"{prefix}map/{name}"] = Array(maps.astype(np.float32), (dim, "y", "x"))
-        for key, share in SHARES.items():
-            defined = np.isfinite(maps).all(axis=(1, 2))
-            radius = np.full(len(maps), np.nan)
-            radius[defined] = [mass_radius(m, share) for m in maps[defined]]
-            self.arrays[f"{prefix}{key}/{name}"] = Array(radius, (dim,), "pixels")
-            shares = radius / math.hypot(side / 2, side / 2)
-            self.arrays[f"{prefix}{key}_share/{name}"] = Array(shares, (dim,), "half-diagonals")
+    def _part(self, network: ComparedNetwork, maps: Mapping[str, NDArray]) -> Part:
+        values = np.stack(list(maps.values())).astype(np.float32)
+        names = {"path": column(list(maps)), "name": ("layer", column(list(depths(network))))}
+        fields = variable(("path", "layer", "y", "x"), values)
+        return Part(network.name, xr.Dataset({"map": fields}, names))
 
 
-def draw(result: Result) -> dict[str, Figure]:
+def _radii(
+    found: Mapping[str, Mapping[str, NDArray]], paths: Sequence[str]
+) -> dict[str, tuple[tuple[str, ...], NDArray, dict[str, Any]]]:
+    """Return the radii of all networks' maps, in pixels and over half of the image's diagonal."""
+    variables = {}
+    dims = ("layer", "path")
+    for key, share in SHARES.items():
+        pixels, shares = [], []
+        for maps in found.values():
+            layers, height, width = next(iter(maps.values())).shape
+            radius = np.full((layers, len(paths)), np.nan)
+            for path, values in maps.items():
+                for i in np.flatnonzero(np.isfinite(values).all(axis=(1, 2))):
+                    radius[i, paths.index(path)] = mass_radius(values[i], share)
+            pixels.append(radius)
+            shares.append(radius / math.hypot(height / 2, width / 2))
+        variables[key] = variable(dims, np.concatenate(pixels), unit="pixels")
+        variables[f"{key}_share"] = variable(dims, np.concatenate(shares), unit="half-diagonals")
+    return variables
+
+
+def _ends(data: xr.Dataset, network: str) -> Iterator[Metric]:
+    """Yield the radius of a network's first and last block, and the one over the other."""
+    for key in SHARES:
+        radii = select(data[f"{key}_share"].sel(path=SUM), network)
+        blocks = radii.values[radii["depth"].values > 0]
+        if not blocks.size:
+            continue
+        first, last = float(blocks[0]), float(blocks[-1])
+        # 1: as wide at once as at the end; near 0: it grows on the way.
+        ends = {"first_block": first, "last_block": last}
+        ends["first_to_last"] = first / last if last > 0 else math.nan
+        yield from (
+            Metric(f"{key}_{what}", value, network)
+            for what, value in ends.items()
+            if math.isfinite(value)
+        )
+
+
+def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:
     """Draw each model's maps at chosen depths, and all models' radii against relative depth."""
+    names = [name for name in compared if name in result.networks]
     even = {
         key: mass_radius(np.ones((128, 128)), share) / math.hypot(64, 64)
         for key, share in SHARES.items()
     }
-    figures = {f"receptive-field-{name}": draw_maps(result, name) for name in result.models}
-    return figures | {"receptive-field-radius": draw_radii(result, even)}
+    maps = [Drawing("receptive-field-{}", draw_maps(result.part(n)), (n,)) for n in names]
+    return [*maps, Drawing("receptive-field-radius", draw_radii(result, names, even))]

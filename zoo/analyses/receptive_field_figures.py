@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
+import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from zoo.figures import style
 from zoo.figures.image_grid import image_grid
-from zoo.study.results import Result
+from zoo.study.results import Result, select
 from zoo.study.spatial_layout import evenly
 
+if TYPE_CHECKING:
+    import xarray as xr
+
+SUM = "sum"  # the path of what leaves a block, after its residual sum
 SHARES = {"radius50": 0.5, "radius90": 0.9}
 COLUMNS = 6
 FLOOR = 1e-3  # of a map's maximum: what is fainter is drawn alike
 
 
-def draw_maps(result: Result, name: str) -> Figure:
+def draw_maps(part: xr.Dataset) -> Figure:
     """Draw rows: after the residual sum, then each kind of branch; columns: depth."""
-    layers = result.labels[f"layer[{name}]"]
-    rows = {"after the sum": dict(zip(layers, result.arrays[f"map/{name}"].values, strict=True))}
-    for i, label in enumerate(result.labels.get(f"branch[{name}]", ())):
-        block, kind = label.rsplit(" ", 1)
-        rows.setdefault(f"{kind} branch", {})[block] = result.arrays[f"branch_map/{name}"].values[i]
+    layers = [str(name) for name in part["name"].values]
+    rows = {
+        "after the sum" if path == SUM else f"{path} branch": dict(zip(layers, maps, strict=True))
+        for path, maps in zip(part["path"].values.tolist(), part["map"].values, strict=True)
+    }
     shown = evenly(layers, COLUMNS)
+    # A block without such a branch has no map: its cell stays empty.
     cells = [
-        [maps[x] / maps[x].max() if x in maps else None for x in shown] for maps in rows.values()
+        [None if np.isnan(maps[x]).all() and i else maps[x] / maps[x].max() for x in shown]
+        for i, maps in enumerate(rows.values())
     ]
     height, width = next(iter(rows["after the sum"].values())).shape
     foot = f"each map: the {width} × {height} pixels of the input"
@@ -46,18 +54,17 @@ def draw_maps(result: Result, name: str) -> Figure:
     ).figure
 
 
-def draw_radii(result: Result, even: Mapping[str, float]) -> Figure:
+def draw_radii(result: Result, compared: Sequence[str], even: Mapping[str, float]) -> Figure:
     """Draw all models' radii against relative depth, and those of an even field."""
     with style.styled():
-        rows = -(-(len(result.models) + 1) // 4)
+        rows = -(-(len(compared) + 1) // 4)
         figure, axes = style.line_panels(
             len(SHARES), size=(3.05, 1.95), above=0.34 + style.LEGEND_ROW * rows
         )
         for axis, (key, share) in zip(axes, SHARES.items(), strict=True):
-            for i, name in enumerate(result.models):
-                points = [
-                    result.arrays[f"{what}/{name}"].values for what in ("depth", f"{key}_share")
-                ]
+            for i, name in enumerate(compared):
+                radii = select(result.data[f"{key}_share"].sel(path=SUM), name)
+                points = radii["depth"].values, radii.values
                 colour = style.COLOURS[i % len(style.COLOURS)]
                 marks = "osD^v"[i % 5] + "-"
                 size = style.marker_points(len(points[0]))

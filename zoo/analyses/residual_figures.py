@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,7 +16,10 @@ from matplotlib.ticker import LogLocator, NullLocator
 from numpy.typing import NDArray
 
 from zoo.figures import style
-from zoo.study.results import Result
+from zoo.study.results import Result, select
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 COSINE = "cosine"
 RATIO = "‖z‖ / ‖f(z)‖"
@@ -23,12 +27,13 @@ PANEL, STRIP = 1.45, 0.14  # inches: the side of a map, and the height of a pref
 LINES = ("o-", "s--", "D:", "^-.")  # one a kind of branch
 
 
-def draw_tokens(result: Result, name: str) -> Figure:
+def draw_tokens(part: xr.Dataset) -> Figure:
     """Draw a panel a measure, with the prefix tokens as a strip above the patches."""
-    tokens, blocks = result.labels[f"token[{name}]"], result.labels[f"block[{name}]"]
-    prefix = sum("," not in token for token in tokens)
-    ratios = [f"ratio_{kind}" for kind in _kinds(result, name)]
-    tables = {key: result.arrays[f"{key}/{name}"].values.T for key in (*ratios, COSINE)}
+    tokens, blocks = ([str(v) for v in part[key].values] for key in ("token", "name"))
+    prefix = int(part.attrs["num_prefix_tokens"])
+    ratios = [str(kind) for kind in part["branch"].values]
+    tables = {kind: part["ratio"].sel(branch=kind).values.T for kind in ratios}
+    tables[COSINE] = part["cosine"].values.T
     shared = np.concatenate([tables[key].ravel() for key in ratios])
     positive = shared[shared > 0]
     # A token that is zero has the ratio 0: a log scale shows it as its lowest value.
@@ -55,7 +60,7 @@ def draw_tokens(result: Result, name: str) -> Figure:
                 _draw_table(top, table[:prefix], scale)
                 if left == lefts[0]:
                     top.set_yticks(range(prefix), tokens[:prefix])
-            top.set_title(key.removeprefix("ratio_"), loc="left")
+            top.set_title(key, loc="left")
             if left == lefts[0]:
                 patches.set_ylabel(f"{len(tokens) - prefix} patch tokens, row by row", fontsize=7)
             if key in (ratios[-1], COSINE):
@@ -99,31 +104,30 @@ def plain_log(axis: Axis) -> None:
 
 
 def _kinds(result: Result, name: str) -> list[str]:
-    """Return the kinds of branches that a model has, from the names of its arrays."""
-    start, end = "mean_ratio_", f"/{name}"
-    return [
-        k[len(start) : -len(end)] for k in result.arrays if k.startswith(start) and k.endswith(end)
-    ]
+    """Return the kinds of branches that a network has."""
+    ratios = select(result.data["mean_ratio"], name).dropna("branch", how="all")
+    return [str(kind) for kind in ratios["branch"].values]
 
 
-def draw_depth(result: Result) -> Figure:
+def draw_depth(result: Result, compared: Sequence[str]) -> Figure:
     """Draw mean ratios and cosines of all models against relative depth."""
     with style.styled():
-        kinds = sum(len(_kinds(result, name)) for name in result.models)
+        kinds = sum(len(_kinds(result, name)) for name in compared)
         figure, (left, right) = style.line_panels(
             2, size=(2.75, 2.0), gap=(0.75, 0), above=0.34 + style.LEGEND_ROW * -(-kinds // 3),
             sharey=False,
         )  # fmt: skip
-        for i, name in enumerate(result.models):
-            depth = result.arrays[f"depth/{name}"].values
+        for i, name in enumerate(compared):
+            ratios = select(result.data["mean_ratio"], name)
+            depth = ratios["depth"].values
             look: dict[str, Any] = {
                 "color": style.COLOURS[i % len(style.COLOURS)], "linewidth": 1,
                 "markersize": style.marker_points(len(depth)),
             }  # fmt: skip
             for kind, line in zip(_kinds(result, name), LINES, strict=False):
-                values = result.arrays[f"mean_ratio_{kind}/{name}"].values
+                values = ratios.sel(branch=kind).values
                 left.plot(depth, values, line, label=f"{name}, {kind}", **look)
-            values = result.arrays[f"mean_{COSINE}/{name}"].values
+            values = select(result.data["mean_cosine"], name).values
             right.plot(depth, values, LINES[0], label=name, **look)
         left.set_yscale("log")
         plain_log(left.yaxis)

@@ -6,22 +6,21 @@ Raghu et al. 2021, Figs 7, E.1, E.2.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
+import xarray as xr
 from numpy.typing import NDArray
 
-from zoo.analyses.about import About
+from zoo.analyses.about import About, Drawing
 from zoo.analyses.residual_figures import COSINE, draw_depth, draw_tokens
 from zoo.capture.branches import Branch, find_branches
 from zoo.capture.hook_points import HookPoint
 from zoo.study.accumulator import Accumulator, NotApplicable
-from zoo.study.attention_layers import has_class_token
-from zoo.study.networks import ComparedNetwork, Study
-from zoo.study.results import Array, Result
+from zoo.study.networks import ComparedNetwork, Study, has_class_token
+from zoo.study.results import Metric, Part, Result, column, layer_axis, variable
 from zoo.study.spatial_layout import example_input, layout_of
 
 ABOUT = About(
@@ -42,6 +41,16 @@ ABOUT = About(
     captions={
         "residuals-tokens-{}": "Skip against branch, for every token of {}.",
         "residuals-depth": "Skip against branch, and input against output, by depth.",
+    },
+    metrics={
+        "mean_ratio": "size of skip over branch, mean over blocks (ratio)",
+        "mean_ratio_attention": "size of skip over attention branch, mean over blocks (ratio)",
+        "mean_ratio_mlp": "size of skip over mlp branch, mean over blocks (ratio)",
+        "mean_cosine": "cosine of a block's input and output, mean over blocks",
+        "cls_ratio_first_half": "skip over branch, class token, first half of blocks (ratio)",
+        "cls_ratio_second_half": "skip over branch, class token, second half of blocks (ratio)",
+        "patch_ratio_first_half": "skip over branch, patches, first half of blocks (ratio)",
+        "patch_ratio_second_half": "skip over branch, patches, second half of blocks (ratio)",
     },
 )
 
@@ -128,7 +137,7 @@ def start(study: Study) -> Accumulator:
         NotApplicable: no model has any.
     """
     found: dict[int, tuple[Branch, ...]] = {}
-    for s, subject in enumerate(study.models):
+    for s, subject in enumerate(study.measured):
         branches = find_branches(subject.model.module, subject.trace, example_input(subject))
         found[s] = tuple(b for b in branches if layout_of(subject, b.block))
     if not any(found.values()):
@@ -141,9 +150,7 @@ class _Residuals(Accumulator):
 
     def __init__(self, study: Study, branches: dict[int, tuple[Branch, ...]]) -> None:
         self.study, self.branches = study, branches
-        self.arrays: dict[str, Array] = {}
-        self.metrics: dict[str, float] = {}
-        self.labels: dict[str, tuple[str, ...]] = {}
+        self.metrics: list[Metric] = []
         self.notes: list[str] = []
         self.means: dict[tuple[int, str, str], _Mean] = {}
         self.pairs: dict[tuple[int, HookPoint], list[tuple[str, str, HookPoint, HookPoint]]] = {}
@@ -169,7 +176,7 @@ class _Residuals(Accumulator):
                 self.waiting[tap] = value.clone()
                 continue
             z, f = (value, other) if tap == first else (other, value)
-            layout = layout_of(self.study.models[subject], block)
+            layout = layout_of(self.study.networks[subject], block)
             axis = 1 if layout and layout.kind == "channels_first" else -1
             measure = token_cosine if what == COSINE else norm_ratio
             self.means[subject, what, block].add(measure(z, f.reshape(z.shape), axis=axis))
@@ -177,39 +184,70 @@ class _Residuals(Accumulator):
             self.waiting.clear()
 
     def result(self) -> Result:
-        for s, subject in enumerate(self.study.models):
-            if self.branches[s]:
-                self._summarise(s, subject)
-            else:
-                self.notes.append(f"{subject.name}: no residual sum was found in its blocks")
-        names = tuple(m.name for s, m in enumerate(self.study.models) if self.branches[s])
-        return Result(names, self.arrays, self.metrics, self.labels, tuple(self.notes))
+        measured = {s: self.study.networks[s] for s in self.branches if self.branches[s]}
+        self.notes += [
+            f"{network.name}: no residual sum was found in its blocks"
+            for network in self.study.compared
+            if network.name not in {n.name for n in measured.values()}
+        ]
+        kinds = list(dict.fromkeys(b.kind for s in measured for b in self.branches[s]))
+        rows = [(n, block) for n in measured.values() for block in n.trace.of_role("block")]
+        ratios, cosines = np.full((len(rows), len(kinds)), np.nan), np.full(len(rows), np.nan)
+        parts, done = [], 0
+        for s, network in measured.items():
+            tables = self._tables(s, network)
+            end = done + len(network.trace.of_role("block"))
+            for what, values in tables.items():
+                means = [_mean(value) for value in values]
+                if what == COSINE:
+                    cosines[done:end] = means
+                else:
+                    ratios[done:end, kinds.index(what)] = means
+            own = {kind: ratios[done:end, kinds.index(kind)] for kind in tables if kind != COSINE}
+            self._summarise(network, own, cosines[done:end], tables)
+            if network.compared and (part := _token_part(network, tables)):
+                parts.append(part)
+            done = end
+        variables = {
+            "mean_ratio": variable(("layer", "branch"), ratios),
+            "mean_cosine": variable("layer", cosines),
+        }
+        data = xr.Dataset(variables, layer_axis(rows) | {"branch": column(kinds)})
+        finite = tuple(metric for metric in self.metrics if math.isfinite(metric.value))
+        return Result(data, tuple(parts), finite, tuple(self.notes))
 
-    def _summarise(self, s: int, subject: ComparedNetwork) -> None:
-        """Turn one model's means into arrays and metrics; a block without a sum gives NaN."""
-        name, blocks = subject.name, subject.trace.of_role("block")
-        self.labels[f"block[{name}]"] = blocks
-        depth = np.arange(1, len(blocks) + 1) / len(blocks)
-        self.arrays[f"depth/{name}"] = Array(depth, (f"block[{name}]",))
-        kinds = dict.fromkeys(branch.kind for branch in self.branches[s])
-        for what in (*kinds, COSINE):
+    def _tables(self, s: int, network: ComparedNetwork) -> dict[str, list[NDArray[np.float64]]]:
+        """Return, by kind of branch and for the cosine, the means of each block's tokens."""
+        tables = {}
+        blocks = network.trace.of_role("block")
+        for what in (*dict.fromkeys(branch.kind for branch in self.branches[s]), COSINE):
             rows = {block: self.means.get((s, what, block), _Mean()) for block in blocks}
-            self._note_gaps(name, what, rows)
-            values = [row.value for row in rows.values()]
-            key = COSINE if what == COSINE else f"ratio_{what}"
-            means = np.array([_mean(v) for v in values])
-            self.arrays[f"mean_{key}/{name}"] = Array(means, (f"block[{name}]",))
-            self._metric(name, f"mean_{key}", _mean(means))
-            tokens = _token_names(subject)
-            if tokens and all(v.shape in ((), (len(tokens),)) for v in values):
-                self.labels[f"token[{name}]"] = tokens
-                table = np.stack([np.broadcast_to(v, len(tokens)) for v in values])
-                dims = (f"block[{name}]", f"token[{name}]")
-                self.arrays[f"{key}/{name}"] = Array(table, dims)
-        ratios = [self.arrays[f"mean_ratio_{kind}/{name}"].values for kind in kinds]
-        self._metric(name, "mean_ratio", _mean(np.stack(ratios)))
-        tables = [self.arrays.get(f"ratio_{kind}/{name}") for kind in kinds]
-        self._rate_halves(name, [table.values for table in tables if table is not None])
+            if network.compared:
+                self._note_gaps(network.name, what, rows)
+            tables[what] = [row.value for row in rows.values()]
+        return tables
+
+    def _summarise(
+        self,
+        network: ComparedNetwork,
+        ratios: Mapping[str, NDArray[np.float64]],
+        cosines: NDArray[np.float64],
+        tables: Mapping[str, Sequence[NDArray[np.float64]]],
+    ) -> None:
+        """Sum up one network: means over its blocks, and over the halves of its tokens' blocks."""
+        name = network.name
+        self.metrics.append(Metric("mean_ratio", _mean(np.stack(list(ratios.values()))), name))
+        self.metrics.append(Metric("mean_cosine", _mean(cosines), name))
+        for what, means in ratios.items():
+            self.metrics.append(Metric(f"mean_ratio_{what}", _mean(means), name))
+        tokens = _token_names(network)
+        per_token = [
+            np.stack([np.broadcast_to(v, len(tokens)) for v in values])
+            for what, values in tables.items()
+            if what != COSINE and tokens and _fits(values, tokens)
+        ]
+        if per_token:
+            self._rate_halves(network, tokens, np.stack(per_token))
 
     def _note_gaps(self, name: str, what: str, rows: dict[str, _Mean]) -> None:
         missing = [block for block, row in rows.items() if np.ndim(row.count) == 0]
@@ -222,26 +260,56 @@ class _Residuals(Accumulator):
                 f"{name}: {what}: left out tokens or locations, zero or not finite: {shares}"
             )
 
-    def _rate_halves(self, name: str, tables: Sequence[NDArray[np.float64]]) -> None:
-        """Compare CLS with patches in the first and in the second half of the blocks."""
-        if not tables:
-            return
-        tokens = self.labels[f"token[{name}]"]
-        ratio = np.stack(tables)
+    def _rate_halves(
+        self, network: ComparedNetwork, tokens: Sequence[str], ratio: NDArray[np.float64]
+    ) -> None:
+        """Compare CLS with patches in the first and in the second half of the blocks.
+
+        `ratio` is (kinds of branches, blocks, tokens).
+        """
         half = ratio.shape[1] // 2
-        patches = [i for i, token in enumerate(tokens) if "," in token]
+        prefix = network.grid.num_prefix_tokens if network.grid else 0
+        patches = list(range(prefix, len(tokens)))
         groups = {"patch": patches} | ({"cls": [0]} if tokens[0] == CLS else {})
         if half == 0:
-            self.notes.append(f"{name}: one block has no halves to compare")
+            if network.compared:
+                self.notes.append(f"{network.name}: one block has no halves to compare")
             return
         # With an odd number of blocks, the middle one is in neither half.
         for what, chosen in groups.items():
-            self._metric(name, f"{what}_ratio_first_half", _mean(ratio[:, :half, chosen]))
-            self._metric(name, f"{what}_ratio_second_half", _mean(ratio[:, -half:, chosen]))
+            for which, blocks in (("first", slice(half)), ("second", slice(-half, None))):
+                value = _mean(ratio[:, blocks][:, :, chosen])
+                self.metrics.append(Metric(f"{what}_ratio_{which}_half", value, network.name))
 
-    def _metric(self, name: str, what: str, value: float) -> None:
-        if math.isfinite(value):
-            self.metrics[f"residuals/{name}/{what}"] = value
+
+def _fits(values: Sequence[NDArray[np.float64]], tokens: Sequence[str]) -> bool:
+    return all(value.shape in ((), (len(tokens),)) for value in values)
+
+
+def _token_part(
+    network: ComparedNetwork, tables: Mapping[str, Sequence[NDArray[np.float64]]]
+) -> Part | None:
+    """Return the ratios and cosines of every token, where a network has tokens."""
+    tokens = _token_names(network)
+    if not tokens or not network.grid or not _fits(tables[COSINE], tokens):
+        return None
+    full = {
+        what: np.stack([np.broadcast_to(v, len(tokens)) for v in values])
+        for what, values in tables.items()
+        if _fits(values, tokens)
+    }
+    kinds = [what for what in full if what != COSINE]
+    variables = {
+        "ratio": variable(("branch", "layer", "token"), np.stack([full[kind] for kind in kinds])),
+        "cosine": variable(("layer", "token"), full[COSINE]),
+    }
+    names = {
+        "branch": column(kinds),
+        "name": ("layer", column(network.trace.of_role("block"))),
+        "token": column(tokens),
+    }
+    data = xr.Dataset(variables, names, {"num_prefix_tokens": network.grid.num_prefix_tokens})
+    return Part(network.name, data)
 
 
 def _token_names(subject: ComparedNetwork) -> tuple[str, ...]:
@@ -261,11 +329,12 @@ def _mean(values: NDArray[np.float64]) -> float:
     return float(values.mean()) if values.size else math.nan
 
 
-def draw(result: Result) -> dict[str, Figure]:
+def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:
     """Draw token × block maps of models with tokens, and means against depth of all models."""
-    figures = {
-        f"residuals-tokens-{name}": draw_tokens(result, name)
-        for name in result.models
-        if f"{COSINE}/{name}" in result.arrays
-    }
-    return figures | {"residuals-depth": draw_depth(result)}
+    names = [name for name in compared if name in result.networks]
+    tokens = [
+        Drawing("residuals-tokens-{}", draw_tokens(part.data), (part.network,))
+        for part in result.parts
+        if part.network in names
+    ]
+    return [*tokens, Drawing("residuals-depth", draw_depth(result, names))]

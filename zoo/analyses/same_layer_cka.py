@@ -10,8 +10,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from zoo.figures import style
-from zoo.study.networks import ComparedNetwork
-from zoo.study.results import Result, pair_name
+from zoo.study.results import Result, select
 
 
 @dataclass(frozen=True)
@@ -19,7 +18,8 @@ class SameLayers:
     """CKA of each layer of a network with the layer of that name in another.
 
     `low` and `high` (layers,) are the ends of the 95 % interval over batches of images, NaN where
-    there is none; `notes` say of each layer without a value why it has none.
+    there is none; `notes` say of each layer without a value why it has none. `blocks` are the
+    positions of the blocks; of a network without any, of all layers but the head.
     """
 
     layers: tuple[str, ...]
@@ -27,6 +27,7 @@ class SameLayers:
     low: NDArray[np.float64]
     high: NDArray[np.float64]
     notes: tuple[str, ...]
+    blocks: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -45,64 +46,27 @@ def same_layers(result: Result, a: str, b: str) -> SameLayers:
     """Read the diagonal between two networks from a result of the analysis `cka`.
 
     Args:
-        result: holds `cka/<a>__<b>` or `cka/<b>__<a>`.
+        result: of CKA, with both networks.
         a: name of one network.
         b: name of another, with layers of the same names.
 
     Raises:
         ValueError: the two have different layers.
     """
-    layers, others = (result.labels[f"layer[{name}]"] for name in (a, b))
+    cka = select(result.data["cka"], a, b)
+    layers, others = (tuple(str(n) for n in cka[name].values) for name in ("name", "name_b"))
     if layers != others:
         raise ValueError(f"expected the same layers in {a} and {b}, got {layers} and {others}")
-    pair = pair_name(a, b) if f"cka/{pair_name(a, b)}" in result.arrays else pair_name(b, a)
-    cka = np.diagonal(result.arrays[f"cka/{pair}"].values).copy()
-    ends = [
-        np.diagonal(result.arrays[f"{end}/{pair}"].values).copy()
-        if f"{end}/{pair}" in result.arrays
-        else np.full(len(layers), np.nan)
-        for end in ("low", "high")
-    ]
+    ends = np.full((2, len(layers)), np.nan)
+    if "cka_ci" in result.data:
+        bounds = select(result.data["cka_ci"], a, b).values
+        ends = np.stack([np.diagonal(bounds[..., end]) for end in (0, 1)])
     starts = [tuple(f"{name}: layer {layer} " for name in (a, b)) for layer in layers]
     notes = ["; ".join(n for n in result.notes if n.startswith(start)) for start in starts]
-    return SameLayers(layers, cka, ends[0], ends[1], tuple(notes))
-
-
-def block_positions(subject: ComparedNetwork) -> tuple[int, ...]:
-    """Return where a network's blocks stand among its compared layers; without blocks, all."""
-    roles = [subject.trace[name].role for name in subject.layers]
-    blocks = tuple(i for i, role in enumerate(roles) if role == "block")
-    return blocks or tuple(i for i, role in enumerate(roles) if role != "head")
-
-
-def thirds(values: NDArray[np.float64], blocks: Sequence[int]) -> dict[str, float]:
-    """Return the mean over all blocks, over the lowest and the highest third, and low minus high.
-
-    Args:
-        values: (layers,).
-        blocks: positions of the blocks in it, in order; a third is rounded down, one at least.
-
-    Returns:
-        `mean`, `low_blocks`, `high_blocks`, `low_minus_high`; what is not finite is left out.
-
-    >>> thirds(np.array([0.0, 0.9, 0.5, 0.1]), blocks=[1, 2, 3])["low_minus_high"]
-    0.8
-    """
-    inner = values[list(blocks)]
-    third = third_of(len(inner))
-    low, high = inner[:third].mean(), inner[-third:].mean()
-    found = {
-        "mean": inner.mean(),
-        "low_blocks": low,
-        "high_blocks": high,
-        "low_minus_high": low - high,
-    }
-    return {name: float(value) for name, value in found.items() if np.isfinite(value)}
-
-
-def third_of(count: int) -> int:
-    """Return how many of so many layers are a third: one at least."""
-    return max(1, count // 3)
+    roles = cka["role"].values
+    blocks = np.flatnonzero(roles == "block" if "block" in roles else roles != "head")
+    values = np.diagonal(cka.values).copy()
+    return SameLayers(layers, values, ends[0], ends[1], tuple(notes), tuple(blocks.tolist()))
 
 
 def draw_lines(axis: Axes, layers: Sequence[str], lines: Sequence[Line], *, most: int) -> None:

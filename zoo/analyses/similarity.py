@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import torch
+import xarray as xr
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from zoo.analyses.about import About
+from zoo.analyses.about import About, Drawing
+from zoo.analyses.cka import best_matches, mean_defined
 from zoo.capture.hook_points import HookPoint
 from zoo.figures import style
 from zoo.measures.layers import (
@@ -23,7 +26,16 @@ from zoo.measures.layers import (
 from zoo.measures.table import MEASURES, Measure
 from zoo.study.accumulator import Accumulator, Batch, NotApplicable
 from zoo.study.networks import Study
-from zoo.study.results import Array, Result, Scale, pair_name
+from zoo.study.results import (
+    TRAINED,
+    Metric,
+    Result,
+    Scale,
+    interval,
+    layer_axis,
+    select,
+    variable,
+)
 from zoo.study.spatial_layout import (
     choose_images,
     compared_layers,
@@ -51,7 +63,16 @@ ABOUT = About(
     "Kriegeskorte et al. 2008; Huh et al. 2024",
     settings=("layers", "references", "seed"),
     captions={
-        "similarity-{}": "Six measures between the layers of {}, each with its floor above it.",
+        "similarity-{}": "Other measures between the layers of {}, each with its baseline above.",
+    },
+    metrics={
+        f"{measure.name}_{what}": f"{measure.title}: {words}"
+        for measure in MEASURES.values()
+        for what, words in {
+            "mean_best_match": "each layer's best match, mean",
+            "permuted_images": "with shuffled images, mean",
+            "same_layer": "with another seed, same layer, mean",
+        }.items()
     },
 )
 
@@ -66,7 +87,7 @@ def start(study: Study) -> Accumulator:
     Raises:
         NotApplicable: there is one model only.
     """
-    if len(study.models) < 2:
+    if len(study.compared) < 2:
         raise NotApplicable("it compares models with each other, and there is only one")
     return _Features(study)
 
@@ -76,13 +97,16 @@ class _Features(Accumulator):
 
     def __init__(self, study: Study) -> None:
         self.study = study
-        self.models = [s for s, sub in enumerate(study.subjects) if sub.role == "model"]
-        self.layers = {s: compared_layers(study.subjects[s]) for s in self.models}
-        # Another seed of a model is its ceiling, where it has the same layers.
+        self.models = [s for s, network in enumerate(study.networks) if network.compared]
+        self.layers = {s: compared_layers(study.networks[s]) for s in self.models}
+        named = {study.networks[s].name: s for s in self.models}
+        # Another seed of a model is its seed baseline, where it has the same layers.
         self.seeds = {
-            s: sub.of
-            for s, sub in enumerate(study.subjects)
-            if sub.role == "seed" and compared_layers(sub) == self.layers[sub.of]
+            s: named[network.of]
+            for s, network in enumerate(study.networks)
+            if not network.compared
+            and network.state == TRAINED
+            and compared_layers(network) == self.layers[named[network.of]]
         }
         self.layers |= {s: self.layers[of] for s, of in self.seeds.items()}
         self.images = choose_images(len(study.images), MAX_IMAGES, study.settings.seed)
@@ -93,7 +117,7 @@ class _Features(Accumulator):
         return [HookPoint(name) for name in self.layers.get(subject, ())]
 
     def observe(self, subject: int, tap: HookPoint, value: torch.Tensor) -> None:
-        pooled = mean_over_places(value.float(), self.study.subjects[subject], tap.layer)
+        pooled = mean_over_places(value.float(), self.study.networks[subject], tap.layer)
         self.pending[subject, tap.layer] = pooled.clone()
 
     def end_batch(self, batch: Batch) -> None:
@@ -104,10 +128,15 @@ class _Features(Accumulator):
         self.pending.clear()
 
     def result(self) -> Result:
-        subjects = self.study.subjects
-        names = {s: subjects[s].name for s in self.models}
-        arrays: dict[str, Array] = {}
-        metrics: dict[str, float] = {}
+        networks = self.study.networks
+        rows = [(networks[s], layer) for s in self.models for layer in self.layers[s]]
+        cells = {
+            s: [i for i, (network, _) in enumerate(rows) if network is networks[s]]
+            for s in self.models
+        }
+        values = {m: np.full((len(rows), len(rows)), np.nan) for m in MEASURES}
+        ends = {m: np.full((2, len(rows), len(rows)), np.nan) for m in MEASURES}
+        metrics: list[Metric] = []
         notes = self._caps()
         named: dict[str, list[str]] = {}
 
@@ -117,33 +146,32 @@ class _Features(Accumulator):
                     named[text].append(measure.title)
 
         for a, b in combinations(self.models, 2):
-            pair = pair_name(names[a], names[b])
-            dims = (f"layer[{names[a]}]", f"layer[{names[b]}]")
+            pair = networks[a].name, networks[b].name
             x, y = self._features(a), self._features(b)
             found = compare_layers(list(MEASURES.values()), x, y, seed=self.study.settings.seed)
             for measure in MEASURES.values():
-                similar = found[measure.name]
-                arrays[f"{measure.name}/{pair}"] = Array(similar.values, dims)
-                for end, values in zip(("low", "high"), similar.interval, strict=True):
-                    arrays[f"{end}/{measure.name}/{pair}"] = Array(values, dims)
-                metrics |= _summary(f"similarity/{pair}/{measure.name}", similar)
+                similar, at = found[measure.name], np.ix_(cells[a], cells[b])
+                for kept, part in (
+                    (values[measure.name], similar.values),
+                    (ends[measure.name][0], similar.interval[0]),
+                    (ends[measure.name][1], similar.interval[1]),
+                ):
+                    kept[at], kept.T[at] = part, part
+                metrics += _summary(measure.name, similar, *pair)
                 name(measure, a, b, similar.problems)
         for s, of in self.seeds.items():
             x, y = self._features(of), self._features(s)
             for measure in MEASURES.values():
-                ceiling, problems = compare_same_layers(measure, x, y)
+                same, problems = compare_same_layers(measure, x, y)
                 name(measure, of, s, problems)
-                if math.isfinite(ceiling):
-                    metrics[f"similarity/{names[of]}/{measure.name}_other_seed_same_layer"] = (
-                        ceiling
-                    )
-        labels = {f"layer[{names[s]}]": self.layers[s] for s in self.models}
+                pair = networks[of].name, networks[s].name
+                metrics.append(Metric(f"{measure.name}_same_layer", same, *pair))
         for text, titles in named.items():
             by = "all measures" if len(titles) == len(MEASURES) else ", ".join(titles)
             notes.append(f"{text} ({by})")
-        used = len(self.images)
-        scales = {m.name: Scale(m.title, m.low, m.high) for m in MEASURES.values()}
-        return Result(tuple(names.values()), arrays, metrics, labels, tuple(notes), used, scales)
+        data = xr.Dataset(_variables(values, ends), layer_axis(rows) | layer_axis(rows, "layer_b"))
+        finite = tuple(metric for metric in metrics if math.isfinite(metric.value))
+        return Result(data, metrics=finite, notes=tuple(notes), images=len(self.images))
 
     def _features(self, s: int) -> list[NDArray[np.float32]]:
         return [np.concatenate(self.kept[s, name]) for name in self.layers[s]]
@@ -156,7 +184,7 @@ class _Features(Accumulator):
                 "random"
             )
         for s in self.models:
-            subject, used = self.study.subjects[s], len(self.layers[s])
+            subject, used = self.study.networks[s], len(self.layers[s])
             if used < len(subject.layers):
                 notes.append(f"{subject.name}: {used} of {len(subject.layers)} layers compared")
         return notes
@@ -168,7 +196,7 @@ class _Features(Accumulator):
         for i, j, why in problems:
             sides = [(a, i), (b, j)]
             layers = [
-                f"{self.study.subjects[s].name}: layer {self.layers[s][k]}"
+                f"{self.study.networks[s].name}: layer {self.layers[s][k]}"
                 for s, k in sides
                 if k is not None
             ]
@@ -180,47 +208,61 @@ class _Features(Accumulator):
         return single + [note + more for note in pairs[:1]]
 
 
-def _summary(prefix: str, found: LayerSimilarities) -> dict[str, float]:
-    values, floor = found.values, found.floor
-    defined = np.isfinite(values).any(axis=1)
-    best = np.nanmax(values[defined], axis=1).mean() if defined.any() else math.nan
-    metrics = {f"{prefix}_best_match_mean": float(best), f"{prefix}_permuted_images": floor}
-    return {name: value for name, value in metrics.items() if math.isfinite(value)}
+def _variables(
+    values: Mapping[str, NDArray[np.float64]], ends: Mapping[str, NDArray[np.float64]]
+) -> dict[str, Any]:
+    """Return the values of every measure, and their intervals, over all pairs of layers."""
+    dims = ("layer", "layer_b")
+    found: dict[str, Any] = {}
+    for measure in MEASURES.values():
+        scale = Scale(measure.title, measure.low, measure.high)
+        found[measure.name] = variable(dims, values[measure.name], scale=scale)
+        kind = "jackknife over images"
+        found[f"{measure.name}_ci"] = interval(dims, *ends[measure.name], kind=kind)
+    return found
 
 
-def draw(result: Result) -> dict[str, Figure]:
+def _summary(measure: str, found: LayerSimilarities, a: str, b: str) -> list[Metric]:
+    best = [mean_defined(best_matches(values)) for values in (found.values, found.values.T)]
+    return [
+        Metric(f"{measure}_mean_best_match", best[0], a, b, pair="directed"),
+        Metric(f"{measure}_mean_best_match", best[1], b, a, pair="directed"),
+        Metric(f"{measure}_permuted_images", found.floor, a, b),
+    ]
+
+
+def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:
     """Draw one heat map a measure for each pair of models."""
-    return {
-        f"similarity-{pair_name(a, b)}": _panels(result, a, b)
-        for a, b in combinations(result.models, 2)
-    }
+    pairs = combinations(compared, 2)
+    return [Drawing("similarity-{}", _panels(result, a, b), (a, b)) for a, b in pairs]
 
 
 def _panels(result: Result, a: str, b: str) -> Figure:
-    pair = pair_name(a, b)
-    rows, columns = (result.labels[f"layer[{name}]"] for name in (a, b))
+    cells = {m: select(result.data[m], a, b) for m in MEASURES}
+    first = next(iter(cells.values()))
+    rows, columns = ([str(n) for n in first[axis].values] for axis in ("name", "name_b"))
     left = 0.25 + style.widest_label(rows, PANEL)
     below = 0.25 + style.widest_label(columns, PANEL)
     pitch = (style.WIDTH - left) / COLUMNS, PANEL + 0.45
-    lines = math.ceil(len(MEASURES) / COLUMNS)
+    down = -(-len(MEASURES) // COLUMNS)
     with style.styled():
-        figure = Figure(figsize=(style.WIDTH, below + lines * pitch[1]))
+        figure = Figure(figsize=(style.WIDTH, below + down * pitch[1]))
         for i, measure in enumerate(MEASURES.values()):
             row, column = divmod(i, COLUMNS)
-            lowest = i + COLUMNS >= len(MEASURES)
-            corner = (left + column * pitch[0], below + (lines - 1 - row) * pitch[1])
+            corner = (left + column * pitch[0], below + (down - 1 - row) * pitch[1])
             axis = style.axes_at(figure, corner, (PANEL, PANEL))
+            lowest = i + COLUMNS >= len(MEASURES)
             panel = style.HeatMap(
-                values=result.arrays[f"{measure.name}/{pair}"].values,
+                values=cells[measure.name].values,
                 rows=rows if column == 0 else (),
                 columns=columns if lowest else (),
                 row_title=style.shorten(a, 20) if column == 0 else "",
                 column_title=style.shorten(b, 20) if lowest else "",
             )
-            ends = result.scales[measure.name].ends
+            ends = Scale.of(cells[measure.name]).ends
             image = style.heat_map(axis, panel, low=ends[0], high=ends[1])
-            floor = result.metrics.get(f"similarity/{pair}/{measure.name}_permuted_images")
-            axis.set_title(_title(measure, floor), loc="left", fontsize=7.5)
+            permuted = result.metric(f"{measure.name}_permuted_images", a, b)
+            axis.set_title(_title(measure, permuted), loc="left", fontsize=7.5)
             bar = style.colour_bar(
                 figure, image, (corner[0] + PANEL + 0.08, corner[1]), PANEL,
                 label=measure.label, extend=_beyond(panel.values, *ends),
@@ -230,10 +272,10 @@ def _panels(result: Result, a: str, b: str) -> Figure:
     return figure
 
 
-def _title(measure: Measure, floor: float | None) -> str:
-    if floor is None:
+def _title(measure: Measure, permuted: float | None) -> str:
+    if permuted is None:
         return measure.title
-    return f"{measure.title}\nshuffled images: {round(floor, 2) + 0:.2f}"  # + 0: no "-0.00"
+    return f"{measure.title}\nshuffled images: {round(permuted, 2) + 0:.2f}"  # + 0: no "-0.00"
 
 
 def _beyond(values: NDArray[np.float64], low: float, high: float) -> str:

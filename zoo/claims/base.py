@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from zoo.study.networks import ComparedNetwork
+from zoo.study.results import ComparisonResults, Network
 
 SUPPORTED, NOT_SUPPORTED, NOT_APPLICABLE = "supported", "not supported", "not applicable"
 
-Models = tuple[ComparedNetwork, ...]
+Networks = tuple[Network, ...]
+A_VIT = "the same ViT trained on a smaller and a larger subset, of which it asks the larger"
+ZHU, RAGHU = "Zhu et al. 2023", "Raghu et al. 2021"
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Measurement:
 class Claim:
     """One statement of a paper.
 
-    `cases` picks, out of a comparison, the groups of models that it speaks of; `measure` gives
+    `cases` picks, out of a comparison, the groups of networks that it speaks of; `measure` gives
     the number for one group from the results of `analysis`, None where it is undefined, or a text
     that says why the statement does not apply to this group. A claim that no comparison can test
     has no `cases`: its `measure` takes numbers of the study's stage or command that `analysis`
@@ -43,7 +45,7 @@ class Claim:
     why: str
     applies_when: str
     analysis: str
-    cases: Callable[[Sequence[ComparedNetwork]], Iterable[Models]] | None
+    cases: Callable[[Sequence[Network]], Iterable[Networks]] | None
     measure: Callable[..., Measurement | str | None]
     stay_trained: tuple[int, ...] | None = ()
 
@@ -63,8 +65,8 @@ def cite(paper: str, figure: str) -> str:
 class Verdict:
     """A claim met with a comparison: the number, n (images) and what it says of these models.
 
-    `untrained` is the claim's floor: its number for the same networks before training, where it
-    was measured (`zoo.claims.floor`). What holds there too was not learnt.
+    `untrained` is the same number for the same networks before training, where it was measured.
+    What holds there too was not learnt.
     """
 
     claim: Claim
@@ -104,3 +106,10 @@ class Verdict:
                 "detail": self.untrained.detail,
             },
         }
+
+
+def metric(
+    results: ComparisonResults, analysis: str, network: Network, measure: str
+) -> float | None:
+    """Return a network's metric, or None where the analysis could not measure it."""
+    return results.results[analysis].metric(measure, network.name)

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from zoo.claims.base import Models
+from zoo.claims.base import Networks
 from zoo.models.spec import NO_SKIP
-from zoo.study.attention_layers import reads_class_token
-from zoo.study.networks import ComparedNetwork
+from zoo.study.results import Network
 
 SIMILAR = 2  # parameters of one network over those of another; the paper's differ by 1.2
 
 
-def cnns(models: Sequence[ComparedNetwork]) -> Iterator[Models]:
+def cnns(models: Sequence[Network]) -> Iterator[Networks]:
     """Yield every CNN."""
     for cnn in _family(models, "cnn"):
         yield (cnn,)
 
 
-def vits_on_most_data(models: Sequence[ComparedNetwork]) -> Iterator[Models]:
+def vits_on_most_data(models: Sequence[Network]) -> Iterator[Networks]:
     """Yield every ViT that was trained on more images than an equal one, and on the most."""
     pairs = list(_less_and_more(_family(models, "vit")))
     outdone = {less.name for less, _ in pairs}
@@ -27,14 +26,14 @@ def vits_on_most_data(models: Sequence[ComparedNetwork]) -> Iterator[Models]:
             yield (vit,)
 
 
-def cls_vits(models: Sequence[ComparedNetwork]) -> Iterator[Models]:
+def cls_vits(models: Sequence[Network]) -> Iterator[Networks]:
     """Yield every ViT whose classifier reads a class token."""
     for vit in _family(models, "vit"):
-        if reads_class_token(vit):
+        if vit.class_token:
             yield (vit,)
 
 
-def vit_and_cnn(models: Sequence[ComparedNetwork]) -> Iterator[Models]:
+def vit_and_cnn(models: Sequence[Network]) -> Iterator[Networks]:
     """Yield every ViT with every CNN; only those of the same training images, if there are any.
 
     What sets apart a ViT on little data from a CNN on much may be the data.
@@ -43,22 +42,22 @@ def vit_and_cnn(models: Sequence[ComparedNetwork]) -> Iterator[Models]:
     yield from [pair for pair in pairs if _same_data(*pair)] or pairs
 
 
-def cls_vit_and_cnn(models: Sequence[ComparedNetwork]) -> Iterator[Models]:
+def cls_vit_and_cnn(models: Sequence[Network]) -> Iterator[Networks]:
     """Yield every ViT whose classifier reads a class token with every CNN."""
     for vit, cnn in vit_and_cnn(models):
-        if reads_class_token(vit):
+        if vit.class_token:
             yield vit, cnn
 
 
-def similar_vit_and_cnn_on_the_same_data(models: Sequence[ComparedNetwork]) -> Iterator[Models]:
+def similar_vit_and_cnn_on_the_same_data(models: Sequence[Network]) -> Iterator[Networks]:
     """Yield every ViT with every CNN of similar size that was trained on the same images."""
     for vit, cnn in vit_and_cnn(models):
-        sizes = sorted(model.model.spec.parameters for model in (vit, cnn))
+        sizes = sorted(model.parameters for model in (vit, cnn))
         if _same_data(vit, cnn) and sizes[1] <= SIMILAR * sizes[0]:
             yield vit, cnn
 
 
-def cls_and_gap_vit(models: Sequence[ComparedNetwork]) -> Iterator[Models]:
+def cls_and_gap_vit(models: Sequence[Network]) -> Iterator[Networks]:
     """Yield every ViT that reads a class token with every one that reads the tokens' mean.
 
     Both were trained on the same images.
@@ -66,16 +65,16 @@ def cls_and_gap_vit(models: Sequence[ComparedNetwork]) -> Iterator[Models]:
     vits = _family(models, "vit")
     for cls in vits:
         for gap in vits:
-            if reads_class_token(cls) and not reads_class_token(gap) and _same_data(cls, gap):
+            if cls.class_token and not gap.class_token and _same_data(cls, gap):
                 yield cls, gap
 
 
-def vit_on_less_and_more(models: Sequence[ComparedNetwork]) -> Iterator[Models]:
+def vit_on_less_and_more(models: Sequence[Network]) -> Iterator[Networks]:
     """Yield every pair of equal ViTs of which the second was trained on more images."""
     yield from _less_and_more(_family(models, "vit"))
 
 
-def both_on_less_and_more(models: Sequence[ComparedNetwork]) -> Iterator[Models]:
+def both_on_less_and_more(models: Sequence[Network]) -> Iterator[Networks]:
     """Yield (ViT on less, ViT on more, CNN on less, CNN on more), on the same two subsets."""
     for vit_less, vit_more in _less_and_more(_family(models, "vit")):
         for cnn_less, cnn_more in _less_and_more(_family(models, "cnn")):
@@ -83,43 +82,42 @@ def both_on_less_and_more(models: Sequence[ComparedNetwork]) -> Iterator[Models]
                 yield vit_less, vit_more, cnn_less, cnn_more
 
 
-def without_skips_and_whole(models: Sequence[ComparedNetwork]) -> Iterator[Models]:
+def without_skips_and_whole(models: Sequence[Network]) -> Iterator[Networks]:
     """Yield every ViT without a block's skips with the whole one, trained on the same images."""
     for without in models:
-        match = NO_SKIP.match(without.model.spec.arch)
+        match = NO_SKIP.match(without.arch)
         for whole in models:
-            if match and whole.model.spec.arch == match["arch"] and _same_data(without, whole):
+            if match and whole.arch == match["arch"] and _same_data(without, whole):
                 yield without, whole
 
 
-def mixer_vit_and_cnn(models: Sequence[ComparedNetwork]) -> Iterator[Models]:
+def mixer_vit_and_cnn(models: Sequence[Network]) -> Iterator[Networks]:
     """Yield every MLP-Mixer with every ViT and every CNN."""
     for mixer in _family(models, "mlp"):
         for vit, cnn in vit_and_cnn(models):
             yield mixer, vit, cnn
 
 
-def _family(models: Sequence[ComparedNetwork], family: str) -> list[ComparedNetwork]:
+def _family(models: Sequence[Network], family: str) -> list[Network]:
     """Return the models of a family; one without a block's skips is a control, not one of them."""
-    return [m for m in models if m.family == family and not NO_SKIP.match(m.model.spec.arch)]
+    return [m for m in models if m.family == family and not NO_SKIP.match(m.arch)]
 
 
-def _subset(model: ComparedNetwork) -> str:
-    return model.model.spec.subset_digest
+def _subset(model: Network) -> str:
+    return model.subset_digest
 
 
-def _same_data(a: ComparedNetwork, b: ComparedNetwork) -> bool:
+def _same_data(a: Network, b: Network) -> bool:
     return bool(_subset(a)) and _subset(a) == _subset(b)
 
 
-def _less_and_more(models: Sequence[ComparedNetwork]) -> Iterator[Models]:
+def _less_and_more(models: Sequence[Network]) -> Iterator[Networks]:
     for less in models:
         for more in models:
-            images = less.model.spec.subset_count, more.model.spec.subset_count
+            images = less.images, more.images
             if _network(less) == _network(more) and 0 < images[0] < images[1]:
                 yield less, more
 
 
-def _network(model: ComparedNetwork) -> tuple[object, ...]:
-    spec = model.model.spec
-    return spec.arch, spec.kwargs, spec.image_size, spec.source
+def _network(model: Network) -> tuple[object, ...]:
+    return model.arch, model.kwargs, model.image_size, model.source

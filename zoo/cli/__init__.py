@@ -23,7 +23,7 @@ from zoo.cli.output import PrintableStream, everywhere
 from zoo.errors import UserError, one_line_errors, suggestion, unknown
 
 COMMANDS = (
-    "list", "show", "compare", "probe", "transfer", "register", "import", "pull",
+    "list", "show", "compare", "report", "probe", "transfer", "register", "import", "pull",
     "predict", "ui", "analyses", "claims",
     "promote", "tag", "describe", "rm", "verify", "doctor", "completion",
 )  # fmt: skip

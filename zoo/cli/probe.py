@@ -108,11 +108,13 @@ def command(
         "model": {"name": model.name, "uri": model.uri, "digest": model.digest},
         "train": {"name": train_name, "digest": train.info.digest},
         "test": {"name": "test", "digest": test.info.digest},
-        "images": dict(zip(("fit", "test"), result.arrays["images"].values.tolist(), strict=True)),
+        "images": {part: result.data.attrs[f"{part}_images"] for part in ("fit", "test")},
         "few_shot": few_shot,
         "seed": seed,
         "layers": [row for row in rows(result) if row["layer"] != PIXELS],
-        "metrics": dict(result.metrics),
+        "metrics": [
+            {"measure": m.measure, "network": m.network, "value": m.value} for m in result.metrics
+        ],
         "notes": list(result.notes),
     }
     _save(result, report, folder, few_shot)
@@ -161,7 +163,7 @@ def _print_table(report: dict[str, Any], folder: Path) -> None:
     click.echo(
         f"{report['model']['name']}: accuracy of linear probes on {images['test']:,} test images, "
         f"fitted on {images['fit']:,} of {report['train']['name']} and on {shots} a class; "
-        f"most common class {report['metrics']['probe/chance']:.3f}\n"
+        f"most common class {_metric(report, 'chance'):.3f}\n"
     )
     poolings = list(dict.fromkeys(row["pooling"] for row in report["layers"]))
     table: dict[str, dict[tuple[str, str], float | None]] = {}
@@ -177,7 +179,7 @@ def _print_table(report: dict[str, Any], folder: Path) -> None:
         [(layer, *(_rounded(values[c]) for c in columns)) for layer, values in table.items()],
         droppable_columns=[name for name in reversed(names) if name.startswith(UNTRAINED)],
     )
-    pixels = [report["metrics"].get(f"probe/pixels_{few}accuracy") for few in ("", "few_shot_")]
+    pixels = [_metric(report, f"pixels_{few}accuracy") for few in ("", "few_shot_")]
     if None not in pixels:
         click.echo(
             f"{PIXELS}: {_rounded(pixels[0])} fitted on all, {_rounded(pixels[1])} {shots}-shot"
@@ -186,6 +188,10 @@ def _print_table(report: dict[str, Any], folder: Path) -> None:
         click.echo(note)
     click.echo(f"\nfigure  {folder / 'probe.png'}")
     click.echo(f"table   {folder / 'probe.csv'}")
+
+
+def _metric(report: dict[str, Any], measure: str) -> float | None:
+    return next((m["value"] for m in report["metrics"] if m["measure"] == measure), None)
 
 
 def _rounded(value: float | None) -> float | None:

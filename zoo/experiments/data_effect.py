@@ -16,10 +16,11 @@ import torch
 from numpy.typing import NDArray
 
 from zoo.analyses.engine import compare_models
-from zoo.analyses.same_layer_cka import SameLayers, block_positions, same_layers, thirds
+from zoo.analyses.same_layer_cka import SameLayers, same_layers
 from zoo.claims import Verdict, judge_values
 from zoo.config import Settings
 from zoo.errors import UserError
+from zoo.measures.depth import thirds
 from zoo.models.files import LoadedModel
 from zoo.models.spec import ModelSpec
 from zoo.models.untrained import untrained_network
@@ -105,7 +106,7 @@ def compare_with_full(
     networks = {(t.subset, t.seed): t.network for t in trained}
     if untrained := _untrained(full.network.spec, seeds):
         networks |= {(UNTRAINED, seed): network for seed, network in untrained.items()}
-    findings = compare_models(
+    found = compare_models(
         [dataclasses.replace(m, name=_name(model, *key)) for key, m in networks.items()],
         images,
         only=["cka"],
@@ -113,18 +114,17 @@ def compare_with_full(
         device=device,
         on_progress=on_progress,
     )
-    looked_at = findings.study.models[0]
-    blocks = block_positions(looked_at)
+    family = found.compared[0].family
 
     def curve(role: str, subset: str, pairs: Sequence[tuple[int, int]]) -> Curve:
-        result, largest = findings.results["cka"], full.subset
-        found = [
+        result, largest = found.results["cka"], full.subset
+        same = [
             same_layers(result, _name(model, subset, a), _name(model, largest, b)) for a, b in pairs
         ]
-        cka, low, high, band = _average(found)
+        cka, low, high, band = _average(same)
         return Curve(
-            model, looked_at.family, subset, role, groups.get(subset, 0), found[0].layers, blocks,
-            cka, low, high, band, len(found), any(a == b for a, b in pairs), _reasons(found),
+            model, family, subset, role, groups.get(subset, 0), same[0].layers, same[0].blocks,
+            cka, low, high, band, len(same), any(a == b for a, b in pairs), _reasons(same),
         )  # fmt: skip
 
     curves = [
@@ -186,7 +186,7 @@ def metrics(curves: Sequence[Curve]) -> dict[str, float]:
     """Return `data-effect/<model>/<subset>/<what>`, what being `mean`, `low_blocks`, ….
 
     The floor stands under `untrained`, the ceiling under the name of the largest subset. See
-    `zoo.analyses.same_layer_cka.thirds` for the numbers; those that could not be measured are
+    `zoo.measures.depth.thirds` for the numbers; those that could not be measured are
     left out.
     """
     return {

@@ -6,7 +6,6 @@ training images and tested on the test split, as in Raghu et al. 2021, Figs 11 a
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -14,18 +13,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from zoo.analyses.engine import MIN_BATCH, run_pass, subject_of
 from zoo.analyses.probed_layers import (
     CLS,
     MEAN,
+    Key,
     Probed,
-    layer_arrays,
     pixel_baseline,
     pixel_features,
     plan,
+    probe_dataset,
+    probe_metrics,
 )
 from zoo.capture.hook_points import HookPoint
 from zoo.config import Settings
+from zoo.data.sampling import MIN_BATCH
 from zoo.data.subsets import Subset
 from zoo.errors import UserError
 from zoo.measures.ridge import FEW_SHOT, LayerProbe, fit_layers
@@ -34,12 +35,13 @@ from zoo.models.untrained import before_training
 from zoo.progress import OnProgress, no_progress, when
 from zoo.study.accumulator import Accumulator
 from zoo.study.networks import ComparedNetwork, Study
-from zoo.study.results import Array, Result
+from zoo.study.one_pass import run_pass
+from zoo.study.prepare import look_at
+from zoo.study.results import INITIAL, Metric, Result
 from zoo.study.spatial_layout import choose_images, last_block, layout_of, mean_over_places
 
 MAX_NUMBERS = 1 << 28  # features kept of one subset: 1 GB
 
-KINDS = ("all", "few", "penalty")
 PIXELS = "raw pixels, no network"
 
 Features = dict[str, dict[str, NDArray[np.float32]]]  # pooling -> layer -> (n, channels)
@@ -74,10 +76,9 @@ def probe_model(
             of both again for the untrained network.
 
     Returns:
-        Arrays `all/<name>`, `few/<name>` and `penalty/<name>` (layer, pooling), NaN where `notes`
-        say why there is no probe; the baselines `untrained_all/<name>` and `untrained_few/<name>`
-        (layer) and `pixels` (kind), where there are any; `depth/<name>`, `chance` and `images` (to
-        fit, to test).
+        `accuracy`, `few_shot` and `penalty` (layer, pooling) of the model and of the same network
+        untrained (its `state` is `initial`), NaN where `notes` say why there is no probe; raw
+        pixels and the most common class are among its metrics.
 
     Raises:
         UserError: the two subsets have different classes, or too few images; or no layer's output
@@ -85,14 +86,14 @@ def probe_model(
     """
     _check(train, test, few_shot)
     settings, device = settings or Settings(), torch.device(device)
-    subject = subject_of(model, replace(settings, layers=layers), device)
-    probed, notes = plan(subject, 1)
+    network = look_at(model, replace(settings, layers=layers), device)
+    probed, notes = plan(network, 1)
     notes = [note for note in notes if "not probed" in note]
     if not probed.layers:
         raise UserError(f"nothing to probe: {'; '.join(notes)}")
     parts = []
     for subset in (train, test):
-        most = _most_images(subject, probed, subset)
+        most = _most_images(network, probed, subset)
         chosen = choose_images(len(subset), most, settings.seed)
         if len(chosen) < len(subset):
             notes.append(
@@ -106,16 +107,28 @@ def probe_model(
             f"{train.info.name} has {counts[counts > 0].min()} of the rarest"
         )
     probing = _Probing(parts[0], parts[1], few_shot, settings, device, on_progress)
-    arrays, missing = layer_arrays(probed, probing.layers(subject, probed))
-    found = {f"{kind}/{model.name}": array for kind, array in arrays.items()}
-    baselines, more = probing.baselines(model, probed)
-    found["chance"] = Array(np.array((parts[1][1] == counts.argmax()).mean()), ())
-    found["images"] = Array(np.array([len(labels) for _, labels in parts]), ("part",))
-    labels = {f"layer[{model.name}]": probed.layers, f"pooling[{model.name}]": probed.poolings}
-    labels |= {"part": ("fit", "test"), "kind": ("all", "few")}
-    found |= baselines
-    metrics = _metrics(subject, probed, found)
-    return Result((model.name,), found, metrics, labels, (*notes, *missing, *more))
+    plans = [(network, probed)]
+    probes = probing.layers(network, probed)
+    if untrained := before_training(model):
+        initial = look_at(untrained, replace(settings, layers=layers), device)
+        initial = replace(initial, state=INITIAL, compared=False, of=network.name)
+        means = replace(probed, poolings=(MEAN,))
+        plans.append((initial, means))
+        before = replace(probing, on_progress=when(on_progress, "before training"))
+        probes |= before.layers(initial, means)
+    data, missing = probe_dataset(plans, probes)
+    data.attrs |= {
+        f"{part}_images": len(labels)
+        for part, (_, labels) in zip(("fit", "test"), parts, strict=True)
+    }
+    pixels, more = probing.pixels()
+    metrics = [Metric("chance", float((parts[1][1] == counts.argmax()).mean())), *pixels]
+    last = last_block(network)
+    for own, own_plan in plans:
+        probed_last = last if last in own_plan.layers else None
+        metrics += probe_metrics(data["accuracy"], own.name, probed_last)
+        metrics += probe_metrics(data["few_shot"], own.name, probed_last, "few_shot_")
+    return Result(data, metrics=tuple(metrics), notes=(*notes, *missing, *more))
 
 
 @dataclass(frozen=True)
@@ -129,38 +142,30 @@ class _Probing:
     device: torch.device
     on_progress: OnProgress
 
-    def layers(self, subject: ComparedNetwork, probed: Probed) -> dict[tuple[str, str], LayerProbe]:
+    def layers(self, network: ComparedNetwork, probed: Probed) -> dict[Key, LayerProbe]:
         """Return a probe of each layer and pooling."""
         taken = []
         for images, labels in (self.fit, self.test):
-            study = Study((subject,), images, labels, (), (), self.settings, self.device)
-            pooled = _Pooled(subject, probed.layers, probed.poolings)
+            study = Study((network,), images, labels, (), (), self.settings, self.device)
+            pooled = _Pooled(network, probed.layers, probed.poolings)
             run_pass(study, [pooled], self.on_progress)
             taken.append(pooled.features())
         fit, test = taken
         return {
-            (layer, pooling): probe
+            (network.name, layer, pooling): probe
             for pooling in probed.poolings
             for layer, probe in self._fitted(fit[pooling], test[pooling]).items()
         }
 
-    def baselines(self, model: LoadedModel, probed: Probed) -> tuple[dict[str, Array], list[str]]:
-        """Return what the images themselves and the untrained network reach, and notes."""
-        found, dims = {}, (f"layer[{model.name}]",)
+    def pixels(self) -> tuple[list[Metric], list[str]]:
+        """Return what probes of the images themselves reach, and notes."""
         pixels = [{PIXELS: pixel_features(images)} for images, _ in (self.fit, self.test)]
         height, width = self.fit[0].shape[1:3]
         accuracy, notes = pixel_baseline(self._fitted(*pixels)[PIXELS], (height, width))
-        if accuracy is not None:
-            found["pixels"] = Array(accuracy, ("kind",))
-        if untrained := before_training(model):
-            subject = subject_of(untrained, self.settings, self.device)
-            means = replace(probed, poolings=(MEAN,))
-            before = replace(self, on_progress=when(self.on_progress, "before training"))
-            arrays, missing = layer_arrays(means, before.layers(subject, means))
-            notes += [f"untrained, {note}" for note in missing]
-            for kind in KINDS:
-                found[f"untrained_{kind}/{model.name}"] = Array(arrays[kind].values[:, 0], dims)
-        return found, notes
+        if accuracy is None:
+            return [], notes
+        names = ("pixels_accuracy", "pixels_few_shot_accuracy")
+        return [Metric(n, float(v)) for n, v in zip(names, accuracy, strict=True)], notes
 
     def _fitted(
         self, fit: dict[str, NDArray[np.float32]], test: dict[str, NDArray[np.float32]]
@@ -238,29 +243,3 @@ def _most_images(subject: ComparedNetwork, probed: Probed, subset: Subset) -> in
         numbers += poolings * (shape[0] if first else shape[-1])
     numbers = max(numbers, pixel_features(subset.images[:1]).size)
     return max(MIN_BATCH, MAX_NUMBERS // numbers)
-
-
-def _metrics(
-    subject: ComparedNetwork, probed: Probed, arrays: dict[str, Array]
-) -> dict[str, float]:
-    name, layers, poolings = subject.name, probed.layers, probed.poolings
-    found = {"probe/chance": arrays["chance"].values}
-    last, middle = last_block(subject), (len(layers) - 1) // 2
-    for place, (kind, prefix) in enumerate((("all", ""), ("few", "few_shot_"))):
-        values, own = arrays[f"{kind}/{name}"].values, f"probe/{name}/{prefix}"
-        mean = values[:, poolings.index(MEAN)]
-        found[f"{own}middle_accuracy"] = mean[middle]
-        if np.isfinite(values).any():
-            found[f"{own}best_layer_accuracy"] = np.nanmax(values)
-        if last in layers:
-            found[f"{own}last_block_mean_accuracy"] = mean[layers.index(last)]
-            if CLS in poolings:
-                found[f"{own}cls_last_accuracy"] = values[layers.index(last), poolings.index(CLS)]
-        if untrained := arrays.get(f"untrained_{kind}/{name}"):
-            found[f"{own}untrained_middle_accuracy"] = untrained.values[middle]
-            if last in layers:
-                bare = untrained.values[layers.index(last)]
-                found[f"{own}untrained_last_block_mean_accuracy"] = bare
-        if pixels := arrays.get("pixels"):
-            found[f"probe/pixels_{prefix}accuracy"] = pixels.values[place]
-    return {what: float(value) for what, value in found.items() if math.isfinite(value)}

@@ -16,13 +16,14 @@ import torch
 from numpy.typing import NDArray
 
 from zoo.analyses.engine import compare_models
-from zoo.analyses.same_layer_cka import SameLayers, block_positions, same_layers, thirds
+from zoo.analyses.same_layer_cka import SameLayers, same_layers
 from zoo.config import Settings, TrainConfig
 from zoo.data.build import build_subsets
 from zoo.data.sampling import balanced_order
 from zoo.data.sources import Source
 from zoo.data.subsets import Subset, load_subset
 from zoo.experiments.classifiers import ClassifierAlone, classifier_inputs, with_new_classifier
+from zoo.measures.depth import thirds
 from zoo.measures.ridge import ridge_probe
 from zoo.models.build import count_parameters
 from zoo.models.files import LoadedModel
@@ -65,7 +66,6 @@ class Transferred:
     model: LoadedModel
     kept: SameLayers
     floor: SameLayers
-    blocks: tuple[int, ...]
     accuracies: Accuracies
     epochs: list[Row]
     steps: list[Row]
@@ -77,8 +77,10 @@ class Transferred:
         """Scalars as `transfer/<name>/<what>`; what could not be measured is left out."""
         rated = dataclasses.asdict(self.accuracies)
         found = {f"accuracy/{k}": v for k, v in rated.items() if v is not None}
-        found |= {f"kept/{what}": v for what, v in thirds(self.kept.cka, self.blocks).items()}
-        found |= {f"floor/{what}": v for what, v in thirds(self.floor.cka, self.blocks).items()}
+        found |= {f"kept/{what}": v for what, v in thirds(self.kept.cka, self.kept.blocks).items()}
+        found |= {
+            f"floor/{what}": v for what, v in thirds(self.floor.cka, self.floor.blocks).items()
+        }
         return {f"transfer/{self.model.name}/{what}": value for what, value in found.items()}
 
 
@@ -151,7 +153,7 @@ def transfer(
     }
     after = dataclasses.replace(after, spec=dataclasses.replace(after.spec, metrics=rated))
     probed = [_probe(each, path, subset, test, device) for each in (model, after)]
-    kept, floor, blocks = _compare(model, after, np.array(test.images), device, on_progress)
+    kept, floor = _compare(model, after, np.array(test.images), device, on_progress)
     notes = [problem for _, problem in probed] + [*kept.notes, *floor.notes]
     if model.spec.source == subset.info.source and model.spec.test_digest != test.info.digest:
         notes.append(f"{model.name} may have been trained on some of these test images")
@@ -160,7 +162,6 @@ def transfer(
         model=after,
         kept=kept,
         floor=floor,
-        blocks=blocks,
         accuracies=Accuracies(
             probe_before=probed[0][0],
             probe_after=probed[1][0],
@@ -242,11 +243,11 @@ def _compare(
     images: NDArray[np.uint8],
     device: str | torch.device,
     on_progress: OnProgress,
-) -> tuple[SameLayers, SameLayers, tuple[int, ...]]:
+) -> tuple[SameLayers, SameLayers]:
     # The floor must share its initial weights with neither of the two.
     floor = untrained_network(model.spec, max(model.spec.seed, after.spec.seed) + 1)
     networks = {"before": model, "after": after, "untrained": floor}
-    findings = compare_models(
+    found = compare_models(
         [dataclasses.replace(network, name=name) for name, network in networks.items()],
         images,
         only=["cka"],
@@ -254,12 +255,8 @@ def _compare(
         device=device,
         on_progress=on_progress,
     )
-    result, blocks = findings.results["cka"], block_positions(findings.study.models[0])
-    return (
-        same_layers(result, "before", "after"),
-        same_layers(result, "untrained", "after"),
-        blocks,
-    )
+    result = found.results["cka"]
+    return same_layers(result, "before", "after"), same_layers(result, "untrained", "after")
 
 
 def _most_common(subset: Subset, test: Subset) -> float:

@@ -10,7 +10,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from zoo.analyses.same_layer_cka import Line, draw_lines, thirds
+from zoo.analyses.same_layer_cka import Line, draw_lines
 from zoo.claims import Verdict, judge_values
 from zoo.data.subsets import SUBSET
 from zoo.experiments.transfer import Transferred
@@ -18,6 +18,7 @@ from zoo.figures import style
 from zoo.figures.saving import save_figure
 from zoo.files import csv_text, write_json, write_text
 from zoo.folders import FolderKind
+from zoo.measures.depth import thirds
 from zoo.measures.linear_cka import LABEL
 from zoo.models.files import save_model
 from zoo.training.variants import EPOCHS, STEPS, TRAINED
@@ -83,7 +84,7 @@ def describe(done: Transferred, *, digest: str, command: str) -> dict[str, Any]:
 
 def verdicts(done: Transferred) -> list[Verdict]:
     """Return what the transfer says of the papers' claims."""
-    kept, floor = (thirds(same.cka, done.blocks) for same in (done.kept, done.floor))
+    kept, floor = (thirds(same.cka, done.kept.blocks) for same in (done.kept, done.floor))
     name, n = done.model.name, done.counts["test"]
     return [judge_values("R-transfer", (name,), [kept], untrained=[floor], n=n)]
 
@@ -100,7 +101,7 @@ def layer_rows(done: Transferred) -> list[dict[str, Any]]:
         "untrained": done.floor.cka,
     }
     return [
-        {"layer": layer, "block": i in done.blocks}
+        {"layer": layer, "block": i in done.kept.blocks}
         | {what: float(v[i]) if math.isfinite(v[i]) else None for what, v in columns.items()}
         for i, layer in enumerate(done.kept.layers)
     ]

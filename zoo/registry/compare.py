@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import shutil
 import tempfile
@@ -10,10 +11,18 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zoo.analyses import choose_analyses
-from zoo.comparison import FOLDER, PAGE, REPORT, comparison_digest
+from zoo.comparison import (
+    FILES,
+    FOLDER,
+    REPORT,
+    RESULTS,
+    comparison_digest,
+    looks,
+    redraw,
+)
 from zoo.config import Settings
 from zoo.data.subsets import Subset, load_subset, verify_subset
 from zoo.device import parse_device
@@ -35,6 +44,9 @@ from zoo.registry.references import Resolved
 from zoo.registry.resolve import load_resolved
 from zoo.registry.seeds import other_seeds
 from zoo.registry.store import Store
+
+if TYPE_CHECKING:
+    from zoo.comparison import Comparison
 
 
 @dataclass(frozen=True)
@@ -101,6 +113,7 @@ def compare_registered(
         choose_analyses(only, skip),
         settings,
         [model.digest for _, model in siblings],
+        device,
     )
     # A second process that asks the same waits here, and then finds the answer.
     with store.lock(f"comparing-{digest[:16]}"):
@@ -188,7 +201,7 @@ def _find(store: Store, digest: str, folder: Path, models: Sequence[Resolved]) -
             # Computed before, but the store was away or is new: only the logging is missing.
             run = log_comparison(store, folder, local, models)
         if local is not None:
-            return Compared(local, folder, run, found=True)
+            return Compared(_as_told_now(local, folder), folder, run, found=True)
         report = fetch_report(store, run)
         if report.get("digest") != digest:
             raise UserError(
@@ -196,12 +209,19 @@ def _find(store: Store, digest: str, folder: Path, models: Sequence[Resolved]) -
                 "this one again and replaces it"
             )
         fetch_comparison(store, run, folder)
-        return Compared(report, folder, run, found=True)
+        return Compared(_as_told_now(report, folder), folder, run, found=True)
+
+
+def _as_told_now(report: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return a found comparison's report; drawn again where zoo's page or claims have changed."""
+    if report.get("looks") == looks() or not (folder / RESULTS).is_file():
+        return report
+    return redraw(folder)
 
 
 def _read_local(folder: Path, digest: str) -> dict[str, Any] | None:
     """Return the report of a folder that holds this comparison; None where it does not, whole."""
-    if not ((folder / REPORT).is_file() and (folder / PAGE).is_file()):
+    if not all((folder / name).is_file() for name in FILES):
         return None
     report = read_json(folder / REPORT)
     return report if report["digest"] == digest else None
@@ -228,32 +248,32 @@ def _compute(
     device: str,
     command: str,
     on_progress: OnProgress,
-) -> Any:
-    from zoo.analyses.engine import compare_models
-    from zoo.claims import judge
-    from zoo.comparison import Comparison
+) -> Comparison:
+    from zoo.analyses.engine import analyse
+    from zoo.comparison import Comparison, provenance
+    from zoo.study.prepare import prepare_study
 
-    findings = compare_models(
-        [load_resolved(store, model, name=name) for model, name in zip(models, names, strict=True)],
+    loaded = [load_resolved(store, m, name=name) for m, name in zip(models, names, strict=True)]
+    study = prepare_study(
+        loaded,
         images.images[:count],
         images.labels[:count],
-        class_names=images.info.class_names,
-        only=only,
-        skip=skip,
-        siblings=[(i, load_resolved(store, model, name=names[i])) for i, model in siblings],
-        settings=settings,
-        device=parse_device(device),
-        on_progress=on_progress,
+        images.info.class_names,
+        [(i, load_resolved(store, model, name=names[i])) for i, model in siblings],
+        settings,
+        parse_device(device),
     )
-    return Comparison(
-        findings,
-        tuple(judge(findings, on_progress)),
-        digest,
-        images.info.digest,
-        images.info.source,
-        command,
-        tuple(version_link(store, model) for model in models),
+    results = analyse(study, choose_analyses(only, skip), on_progress)
+    known = provenance(
+        loaded,
+        study,
+        digest=digest,
+        images_digest=images.info.digest,
+        source=images.info.source,
+        command=command,
+        links=[version_link(store, model) for model in models],
     )
+    return Comparison(dataclasses.replace(results, provenance=known))
 
 
 def _log_and_publish(

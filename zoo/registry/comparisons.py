@@ -16,7 +16,7 @@ import mlflow
 from mlflow.entities import LoggedModelInput, Run
 from mlflow.exceptions import MlflowException
 
-from zoo.comparison import FOLDER, PAGE, REPORT
+from zoo.comparison import FILES, FOLDER, REPORT
 from zoo.errors import UserError
 from zoo.files import read_json
 from zoo.folders import replacing_folder
@@ -52,7 +52,7 @@ class ComparisonRun:
 
 
 def find_comparison(store: Store, digest: str) -> ComparisonRun | None:
-    """Return the newest finished comparison with a digest whose report and page are there."""
+    """Return the newest finished comparison with a digest whose files are there."""
     with store.translate_mlflow_errors():
         for run in search_runs(store, COMPARE, comparison_digest=digest):
             if is_finished(run) and _is_whole(store, run):
@@ -72,8 +72,8 @@ def log_comparison(
 
     Args:
         store: where to.
-        folder: report.html, report.json, figures/ and arrays/; all of it is kept.
-        report: what report.json holds: `digest`, `settings`, `analyses` with their metrics,
+        folder: report.html, report.json, results.nc and figures/; all of it is kept.
+        report: what report.json holds: `digest`, `settings`, `models`, `analyses`, `metrics`,
             `images`, `claims`, `summary`.
         models: what was compared, in order.
         force: replace the run of the same comparison instead of keeping it.
@@ -132,7 +132,7 @@ def fetch_comparison(store: Store, run: ComparisonRun, folder: Path) -> Path:
             raise UserError(f"{REPORT} is missing in {local}: compare again with --force")
         _check_no_links(local)
         # Not what else the run holds: MLflow's copies of the figures, or files of other people.
-        for name in (REPORT, PAGE):
+        for name in FILES:
             shutil.copyfile(local / name, new / name)
         for name in FOLDER.folders:
             if (local / name).is_dir():
@@ -160,14 +160,14 @@ def _as_comparison(run: Run) -> ComparisonRun:
 def _is_whole(store: Store, run: Run) -> bool:
     local = local_folder(run.info.artifact_uri)
     if local is not None:
-        return (local / REPORT).is_file() and (local / PAGE).is_file()
+        return all((local / name).is_file() for name in FILES)
     try:
         listed = store.client.list_artifacts(run.info.run_id)
     except MlflowException as error:
         if is_unreachable(error):
             raise
         return False
-    return {REPORT, PAGE} <= {entry.path for entry in listed}
+    return set(FILES) <= {entry.path for entry in listed}
 
 
 def _tags(store: Store, report: Mapping[str, Any], models: Sequence[Resolved]) -> dict[str, str]:
@@ -198,17 +198,33 @@ def _params(report: Mapping[str, Any], models: Sequence[Resolved]) -> dict[str, 
 
 
 def _metrics(report: Mapping[str, Any]) -> dict[str, float]:
-    metrics = {
-        key: value
-        for entry in report.get("analyses", ())
-        for key, value in entry["metrics"].items()
-    }
+    """Name a report's metrics so that charts of different comparisons share their axes.
+
+    A metric of one network, or of a pair among more than two, ends in its position among the
+    compared models: `accuracy/accuracy/a`, `cka/mean_all_pairs/a-c`. What has a single value, such
+    as the mean CKA of two models, has no such end.
+    """
+    names = [model["name"] for model in report["models"]]
+    positions = {name: chr(ord("a") + i) if i < 26 else str(i) for i, name in enumerate(names)}
+    metrics: dict[str, float] = {}
+    for row in report.get("metrics", ()):
+        of = [name for name in (row["network"], row["network_b"]) if name]
+        if all(name in positions for name in of):
+            key = f"{row['analysis']}/{row['measure']}"
+            metrics[_of_positions(key, of, positions, row["directed"])] = row["value"]
     for claim in _tested(report):
-        key = f"claims/{claim['id']}/{'__'.join(claim['models'])}"
+        key = _of_positions(f"claims/{claim['id']}", claim["models"], positions, False)
         metrics[key] = claim["value"]
         if claim["untrained"]:
             metrics[f"{key}/untrained"] = claim["untrained"]["value"]
     return {metric_name(key): value for key, value in metrics.items()}
+
+
+def _of_positions(
+    key: str, names: Sequence[str], positions: Mapping[str, str], directed: bool
+) -> str:
+    whole = not names or (len(names) == len(positions) == 2 and not directed)
+    return key if whole else f"{key}/{'-'.join(positions[name] for name in names)}"
 
 
 def metric_name(key: str) -> str:

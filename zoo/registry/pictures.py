@@ -74,8 +74,8 @@ def log_figures(store: Store, run_id: str, folder: Path, report: Mapping[str, An
     """
     for entry in report.get("analyses", ()):
         if entry["name"] in SHOWN:
-            for step, name in enumerate(entry.get("figures", ()), 1):
-                png = folder / FIGURES / f"{name}.png"
+            for step, figure in enumerate(entry.get("figures", ()), 1):
+                png = folder / FIGURES / f"{figure['file']}.png"
                 if png.is_file():
                     _log_image(store, run_id, png, entry["name"], step)
 

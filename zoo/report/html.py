@@ -1,6 +1,6 @@
 """The comparison's page: one HTML file that needs nothing but itself.
 
-It reads what a comparison has saved and computes nothing. The template escapes all text, and
+It is made of results and figures alone and computes nothing. The template escapes all text, and
 `report.js` draws the arrays that lie in the page as JSON.
 """
 
@@ -11,31 +11,20 @@ import hashlib
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
-from zoo.analyses.metric_labels import metric_label
-from zoo.comparison import file_name
 from zoo.errors import UserError
 from zoo.figures.style import DPI
-from zoo.files import read_json
 from zoo.report.filters import FILTERS
-from zoo.report.viewer_data import (
-    Arrays,
-    Data,
-    data_uri,
-    heat_map_data,
-    image_data,
-    is_heat_map,
-    split_name,
-    words,
-)
+from zoo.report.viewer_data import data_uri, heat_map_data, image_data, is_heat_map, words
+from zoo.study.results import ComparisonResults
+
+Data = Mapping[str, Any]
 
 HERE = Path(__file__).parent
 ASSETS = ("report.js", "report.css")
@@ -65,34 +54,30 @@ class Table:
     rows: tuple[tuple[str, tuple[float | None, ...]], ...]
 
 
-def render(folder: Path) -> str:
-    """Return a saved comparison as one self-contained HTML page.
+def render(report: Mapping[str, Any], results: ComparisonResults, figures: Path) -> str:
+    """Return a comparison as one self-contained HTML page.
 
     Args:
-        folder: holds `report.json`, `figures/` and `arrays/`; nothing in it is changed.
+        report: as in report.json.
+        results: of the same comparison.
+        figures: the folder of its figures, png and svg.
 
     Raises:
-        UserError: a file of the comparison is missing or damaged.
+        UserError: a figure is missing or damaged.
     """
-    report = read_json(folder / "report.json")
     script, sheet = ((HERE / name).read_text(encoding="utf-8") for name in ASSETS)
-    try:
-        models = [model["name"] for model in report["models"]]
-        sections = [_section(analysis, folder, models) for analysis in report["analyses"]]
-        tally = _tally(report["claims"])
-        idle = _by_reason(report["claims"])
-    except (KeyError, TypeError) as error:
-        raise UserError(
-            f"{folder / 'report.json'} is damaged ({error!r}); run the comparison again"
-        ) from None
+    models = [model["name"] for model in report["models"]]
+    sections = [
+        _section(analysis, report["metrics"], results, figures) for analysis in report["analyses"]
+    ]
     return _environment().get_template("template.html.j2").render(
         report=report,
         title=" vs ".join(models),
         names=models,
         sections=sections,
-        tally=tally,
+        tally=_tally(report["claims"]),
         floors=any(claim["untrained"] for claim in report["claims"]),
-        idle=idle,
+        idle=_by_reason(report["claims"]),
         script=Markup(script),
         policy=_policy(script),
         sheet=Markup(sheet),
@@ -121,54 +106,43 @@ def _policy(script: str) -> str:
     )
 
 
-def _section(analysis: Data, folder: Path, models: Sequence[str]) -> dict[str, Any]:
+def _section(
+    analysis: Data, metrics: Sequence[Data], results: ComparisonResults, folder: Path
+) -> dict[str, Any]:
     """Gather what the template needs of one analysis."""
-    arrays = _load_arrays(folder, analysis)
-    heat = heat_map_data(analysis, arrays, models)
-    viewer_data = [image_data(analysis, arrays, models), heat]
-    many = len(models) > 2
+    result = results.results[analysis["name"]]
+    compared = [network.name for network in results.compared]
+    heat = heat_map_data(result, analysis["title"], compared)
+    viewers = [image_data(result, analysis["title"], compared), heat]
+    many = len(compared) > 2
     # Of more than two models, each pair has a place of its own, after all of them at a glance.
-    pairs = {
-        file_name(f"{analysis['name']}-{a}__{b}"): f"{a} × {b}"
-        for a, b in combinations(models, 2)
-        if many
-    }
     figures = [
-        _figure(folder / "figures", name, analysis)
-        | {"pair": pairs.get(name, ""), "caption": caption_of(name, analysis, models)}
-        for name in analysis["figures"]
+        _figure(folder, figure["file"])
+        | {
+            "pair": " × ".join(figure["of"]) if many and len(figure["of"]) == 2 else "",
+            "caption": figure["caption"],
+            "glance": not figure["of"] and many and heat is not None,
+        }
+        for figure in analysis["figures"]
     ]
-    glance = f"{analysis['name']}-models"
-    table = pivot_metrics(analysis["metrics"], analysis["name"], models)
+    table = pivot_metrics([m for m in metrics if m["analysis"] == analysis["name"]], compared)
     return {
         "about": analysis,
-        "glance": [figure for figure in figures if figure["name"] == glance],
-        "figures": [figure for figure in figures if figure["name"] != glance],
+        "glance": [figure for figure in figures if figure["glance"]],
+        "figures": [figure for figure in figures if not figure["glance"]],
         "table": table,
         "long": len(table.rows) > MOST_ROWS,
-        "islands": [island for island in viewer_data if island],
+        "islands": [viewer for viewer in viewers if viewer],
         # Where the interactive map holds all that the figures show, they wait folded for print.
         "folded": not many
         and heat is not None
         and len({entry["measure"] for entry in heat["maps"]}) == 1
-        and all(is_heat_map(name, arrays) for name in arrays),
+        and not result.parts
+        and all(is_heat_map(v) for n, v in result.data.items() if not str(n).endswith("_ci")),
     }
 
 
-def _load_arrays(folder: Path, analysis: Data) -> Arrays:
-    if not analysis["arrays"]:
-        return {}
-    path = folder / analysis["arrays"]
-    try:
-        with np.load(path, allow_pickle=False) as saved:
-            return {n: (saved[n], tuple(d)) for n, d in analysis["dims"].items() if n in saved}
-    except FileNotFoundError:
-        raise UserError(f"no file {path}; run the comparison again") from None
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path} is damaged ({error}); run the comparison again") from None
-
-
-def _figure(folder: Path, name: str, analysis: Data) -> dict[str, Any]:
+def _figure(folder: Path, name: str) -> dict[str, Any]:
     """Embed a figure: as svg, unless that is large and the png is smaller."""
     try:
         vector, raster = ((folder / f"{name}.{kind}").read_bytes() for kind in ("svg", "png"))
@@ -188,34 +162,24 @@ def _figure(folder: Path, name: str, analysis: Data) -> dict[str, Any]:
     }
 
 
-def caption_of(figure: str, analysis: Data, models: Sequence[str]) -> str:
-    """Say what a figure shows: as the analysis does, or by its name."""
-    pairs = {f"{a}__{b}": f"{a} and {b}" for a, b in product(models, models)}
-    for name, text in analysis["captions"].items():
-        for key, subject in ({m: m for m in models} | pairs).items():
-            if file_name(name.format(key)) == figure:
-                return str(text.format(subject))
-    return words(figure.removeprefix(analysis["name"]).strip("-")) or str(analysis["title"])
+def pivot_metrics(metrics: Sequence[Data], compared: Sequence[str]) -> Table:
+    """Lay metrics out with a row for each measure and a column for each network or pair.
 
-
-def pivot_metrics(metrics: Mapping[str, float], analysis: str, models: Sequence[str]) -> Table:
-    """Lay metrics named `<analysis>/<model or pair>/<what>` out with a column for each model.
-
-    >>> pivot_metrics({"accuracy/a": 1.0, "accuracy/b": 0.5}, "accuracy", ["a", "b"])
-    Table(columns=('a', 'b'), rows=(('accuracy', (1.0, 0.5)),))
+    >>> rows = [{"label": "accuracy", "network": n, "network_b": "", "value": 1.0} for n in "ab"]
+    >>> pivot_metrics(rows, ["a", "b"])
+    Table(columns=('a', 'b'), rows=(('accuracy', (1.0, 1.0)),))
     """
-    cells: dict[str, dict[str, float]] = {}
-    for name, value in metrics.items():
-        what, subject, rest = split_name(name, models)
-        if what != analysis:
-            rest = "/".join(filter(None, (what, rest)))
-        row = metric_label(analysis, rest) or words(rest) or words(what)
-        cells.setdefault(row, {})[subject or "all"] = value
-    pairs = [f"{a} × {b}" for a, b in product(models, models)]
-    used = {column for row in cells.values() for column in row}
-    columns = tuple(c for c in dict.fromkeys([*models, *pairs, "all"]) if c in used)
+    cells: dict[str, dict[tuple[str, ...], float]] = {}
+    for metric in metrics:
+        of = tuple(name for name in (metric["network"], metric["network_b"]) if name)
+        cells.setdefault(metric["label"], {})[of] = metric["value"]
+    used = dict.fromkeys(of for row in cells.values() for of in row)
+    order = {name: i for i, name in enumerate(compared)}
+    # Networks first, then pairs, what is of references and what is of all of them.
+    ranks = {of: (not of, len(of), *(order.get(name, len(order)) for name in of)) for of in used}
+    columns = sorted(used, key=ranks.__getitem__)
     rows = tuple((what, tuple(row.get(c) for c in columns)) for what, row in cells.items())
-    return Table(columns, rows)
+    return Table(tuple(" × ".join(c) or "all" for c in columns), rows)
 
 
 def _tally(claims: Iterable[Data]) -> str:

@@ -1,137 +1,133 @@
-"""What the page's interactive parts draw: saved arrays, packed small enough to travel in it.
-
-Names of arrays say what they hold: `<what>/<model or pair>` or `<what>/<model>/<layer>`.
-"""
+"""What the page's interactive parts draw: labelled results, packed to travel in the page."""
 
 from __future__ import annotations
 
 import base64
 import io
-import re
-from collections.abc import Mapping, Sequence
-from itertools import product
-from typing import Any
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-INTERVAL = ("low", "high")
+from zoo.study.results import Part, Result, Scale, select
+
+if TYPE_CHECKING:
+    import xarray as xr
+
 MOST_COLUMNS = 256  # of a heat map whose columns are not layers
 STEPS = {
     "layer": "Depth, from input to output",
     "head": "Head",
-    "rank": "Layer, and channel from the strongest",
+    "channel": "Layer, and channel from the strongest",
 }
-
-Data = Mapping[str, Any]
-Arrays = Mapping[str, tuple[NDArray[Any], tuple[str, ...]]]
+PICTURES = "images"  # the variable of a part that holds the pictures its maps lie over
 
 
-def split_name(name: str, models: Sequence[str]) -> tuple[str, str, str]:
-    """Split a name into what it holds, the model or pair that it is of, and the rest.
-
-    Models' names may hold slashes and begin with one another.
-
-    >>> split_name("mean/vit/2/layer1.0", ["vit", "vit/2"])
-    ('mean', 'vit/2', 'layer1.0')
-    >>> split_name("cka/a__b", ["a", "b"])
-    ('cka', 'a × b', '')
-    """
-    what, _, rest = name.partition("/")
-    subjects = {m: m for m in models} | {
-        f"{a}__{b}": f"{a} × {b}" for a, b in product(models, models)
-    }
-    for key in sorted(subjects, key=len, reverse=True):
-        if rest == key or rest.startswith(f"{key}/"):
-            return what, subjects[key], rest[len(key) + 1 :]
-    return what, "", rest
+def heat_map_data(result: Result, title: str, compared: Sequence[str]) -> dict[str, Any] | None:
+    """Pack matrices over layers, with their intervals where these are known; None without any."""
+    maps = [*_layer_maps(result, compared), *_part_maps(result, compared)]
+    return {"kind": "heat", "title": title, "maps": maps} if maps else None
 
 
-def words(name: str) -> str:
-    """Write a name of an array or metric for people."""
-    return name.replace("__", " × ").replace("_", " ").replace("/", " · ")
+def _layer_maps(result: Result, compared: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield a map of each network, or of each pair of them, of every matrix over layers."""
+    alone = [(name, name) for name in compared]
+    for name, values in result.data.data_vars.items():
+        if not is_heat_map(values):
+            continue
+        if values.dims[1] == "layer_b":
+            # A network with itself where that was measured, then each pair.
+            groups = [*alone, *combinations(compared, 2)]
+            cells = [(a, b, select(values, a, b)) for a, b in groups]
+        else:
+            cells = [(a, a, select(values, a).dropna(values.dims[1], how="all")) for a in compared]
+        ends = result.data.get(f"{name}_ci")
+        shown = np.concatenate([part.values.ravel() for *_, part in cells])
+        for a, b, part in cells:
+            if min(part.shape) == 0 or (min(part.shape) == 1 and values.dims[1] != "layer_b"):
+                continue
+            pair = (a, b) if values.dims[1] == "layer_b" else (a, "")
+            bounds = [] if ends is None else _ends(ends, part, *pair)
+            label = a if a == b else f"{a} × {b}"
+            yield _heat_map(part, shown, (a, b), label, bounds)
 
 
-def is_heat_map(name: str, arrays: Arrays) -> bool:
-    """Say whether an array is a matrix over layers (and layers, heads, tokens, …)."""
-    values, dims = arrays[name]
+def _ends(ends: xr.DataArray, part: xr.DataArray, a: str, b: str) -> list[NDArray[np.float64]]:
+    bounds = select(ends, a, b)
+    if bounds.shape[:-1] != part.shape or not np.isfinite(bounds.values).any():
+        return []
+    return [bounds.isel(ci_bound=end).values for end in (0, 1)]
+
+
+def _part_maps(result: Result, compared: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield the matrices over layers that are of one network alone."""
+    for part in result.parts:
+        if part.network in compared and not part.layer:
+            for values in part.data.data_vars.values():
+                if is_heat_map(values) and min(values.shape) > 1:
+                    both = (part.network, part.network)
+                    yield _heat_map(values, values.values, both, part.network, [])
+
+
+def is_heat_map(values: xr.DataArray) -> bool:
+    """Say whether a variable is a matrix over layers (and layers, heads, tokens, …)."""
+    dims = values.dims
     return (
         len(dims) == 2
-        and dims[0].startswith("layer[")
+        and dims[0] == "layer"
         and values.dtype.kind == "f"
-        and min(values.shape) > 1
-        and (dims[1].startswith(("layer[", "head[")) or 4 <= values.shape[1] <= MOST_COLUMNS)
+        and (dims[1] in ("layer_b", "head") or 4 <= values.shape[1] <= MOST_COLUMNS)
     )
 
 
-def heat_map_data(analysis: Data, arrays: Arrays, models: Sequence[str]) -> dict[str, Any] | None:
-    """Pack matrices over layers, with their intervals where these are known; None without any."""
-    names = [n for n in arrays if is_heat_map(n, arrays) and n.split("/")[0] not in INTERVAL]
-    kinds = _in_order([name.split("/")[0] for name in names], analysis)
-    maps = []
-    for name in sorted(names, key=lambda name: kinds.index(name.split("/")[0])):
-        values, dims = arrays[name]
-        what, subject, rest = split_name(name, models)
-        own = name.partition("/")[2] if len(kinds) == 1 else name
-        ends = [arrays[f"{end}/{own}"][0] for end in INTERVAL if f"{end}/{own}" in arrays]
-        maps.append(
-            {
-                "measure": scale_of(what, analysis)["label"],
-                "label": " · ".join(filter(None, (subject, words(rest)))) or words(what),
-                "unit": analysis["units"].get(name, ""),
-                "rows": _axis(
-                    dims[0],
-                    values.shape[0],
-                    analysis["labels"],
-                    counted=dims[1].startswith("head["),  # heads are counted, and layers with them
-                ),
-                "columns": _axis(dims[1], values.shape[1], analysis["labels"]),
-                "value": pack(values),
-                "interval": [pack(end) for end in ends if end.shape == values.shape],
-                # One colour range a kind: its maps are read against each other.
-                "scale": _filled(
-                    scale_of(what, analysis),
-                    [arrays[n][0] for n in names if n.split("/")[0] == what],
-                ),
-            }
-        )
-    if not maps:
-        return None
-    return {"kind": "heat", "title": analysis["title"], "maps": maps}
-
-
-def _axis(
-    dim: str, size: int, labels: Mapping[str, Sequence[str]], *, counted: bool = False
+def _heat_map(
+    part: xr.DataArray,
+    shown: NDArray[np.float64],
+    networks: tuple[str, str],
+    label: str,
+    bounds: Sequence[NDArray[np.float64]],
 ) -> dict[str, Any]:
-    """Name the places along a dimension: by their labels, with their numbers where `counted`."""
-    match = re.fullmatch(r"(\w+)\[(.*)\]", dim)
-    what, model = (match[1], match[2]) if match else (dim, "")
-    names = list(labels.get(dim, ()))
-    if len(names) != size:
-        names = [f"{what} {i}" for i in range(1, size + 1)]
-    elif counted:
-        names = [f"{what} {i}: {name}" for i, name in enumerate(names, start=1)]
-    return {"what": what, "model": model, "names": names}
+    scale = Scale.of(part)
+    rows, columns = part.dims
+    return {
+        "measure": scale.label,
+        "label": label,
+        "unit": str(part.attrs.get("units", "")),
+        "rows": _axis(part, str(rows), networks[0], counted=columns == "head"),
+        "columns": _axis(part, str(columns), networks[1]),
+        "value": pack(part.values),
+        "interval": [pack(end) for end in bounds],
+        # One colour range a kind: its maps are read against each other.
+        "scale": _filled(scale, shown),
+    }
 
 
-def scale_of(what: str, analysis: Data) -> dict[str, Any]:
-    """Return how arrays of one kind are named and coloured: as the analysis says, or plainly."""
-    plain = {"label": words(what), "low": None, "high": None, "log": False, "empty": ""}
-    return plain | analysis["scales"].get(what, {})
+def _axis(values: xr.DataArray, dim: str, network: str, *, counted: bool = False) -> dict[str, Any]:
+    """Name the positions along a dimension: by their labels, with numbers where `counted`."""
+    what = dim.removesuffix("_b")
+    named = {"layer": "name", "layer_b": "name_b"}.get(dim, dim)
+    if named in values.coords:
+        names = [str(name) for name in values.coords[named].values]
+        if counted:
+            names = [f"{what} {i}: {name}" for i, name in enumerate(names, start=1)]
+    else:
+        names = [f"{what} {i}" for i in range(1, values.sizes[dim] + 1)]
+    return {"what": what, "model": network, "names": names}
 
 
-def _in_order(kinds: Sequence[str], analysis: Data) -> list[str]:
-    """Return each kind of arrays once: in the order of the analysis' scales, then all others."""
-    known = [kind for kind in analysis["scales"] if kind in kinds]
-    return list(dict.fromkeys([*known, *kinds]))
-
-
-def _filled(scale: dict[str, Any], arrays: Sequence[NDArray[Any]]) -> dict[str, Any]:
-    """Return a scale with the lowest and highest of all its maps where it names no ends."""
-    finite = np.concatenate([a[np.isfinite(a)].ravel() for a in arrays])
-    ends = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
-    found = dict(zip(("low", "high"), ends, strict=True))
-    return scale | {end: found[end] for end in found if scale[end] is None}
+def _filled(scale: Scale, values: NDArray[Any]) -> dict[str, Any]:
+    """Return a scale with the lowest and highest of all maps shown where it names no ends."""
+    finite = values[np.isfinite(values)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    return {
+        "label": scale.label,
+        "low": low if scale.low is None else float(scale.low),
+        "high": high if scale.high is None else float(scale.high),
+        "log": scale.log,
+        "empty": scale.empty,
+    }
 
 
 def pack(values: NDArray[Any], bits: int = 16) -> dict[str, Any]:
@@ -151,98 +147,101 @@ def pack(values: NDArray[Any], bits: int = 16) -> dict[str, Any]:
     return {"low": low, "high": high, "data": base64.b64encode(codes.tobytes()).decode()}
 
 
-def image_data(analysis: Data, arrays: Arrays, models: Sequence[str]) -> dict[str, Any] | None:
-    """Pack images and the maps that lie over them; None where there are no such arrays.
+def image_data(result: Result, title: str, compared: Sequence[str]) -> dict[str, Any] | None:
+    """Pack pictures and the maps that lie over them; None where there are none.
 
-    Images are `images` or `images/<model>` (image, row, column, channel) uint8; maps are floats
-    (image, steps, row, column), where a step is a layer or a head, or one array a layer (image,
-    row, column).
+    A network's part holds its pictures as `images` (image, row, column, channel) uint8. Maps are
+    floats: (image, steps, row, column), where a step is a layer, a head or a channel, in that part
+    or in those of its layers; (image, row, column) is one step.
     """
-    pictures = {
-        split_name(name, models)[1]: [_png(picture) for picture in values]
-        for name, (values, _) in arrays.items()
-        if name.split("/")[0] == "images" and values.dtype == np.uint8 and values.ndim == 4
-    }
+    pictured = [p for p in result.parts if p.network in compared and PICTURES in p.data]
     sets: dict[tuple[str, str], dict[str, Any]] = {}
-    for name, (values, dims) in arrays.items():
-        what, model, rest = split_name(name, models)
-        under = model if model in pictures else ""
-        if under not in pictures or not _lies_over(values, dims, len(pictures[under])):
-            continue
-        entry = {
-            "measure": scale_of(what, analysis)["label"],
-            "label": model or words(what),
-            "images": under,
-            "unit": analysis["units"].get(name, ""),
-            "scale": scale_of(what, analysis),
-            "along": _along(dims),
-            "steps": [],
-        }
-        steps = sets.setdefault((what, model), entry)["steps"]
-        steps += _steps(values, dims, rest or entry["measure"], analysis["labels"])
+    for owner in pictured:
+        for part in result.parts:
+            if part.network != owner.network:
+                continue
+            for name, values in part.data.data_vars.items():
+                if not _lies_over(values, owner.data.sizes["image"]):
+                    continue
+                entry = sets.setdefault((str(name), owner.network), _set(owner, values))
+                entry["steps"] += _steps(values, part.layer)
     if not sets:
         return None
-    for (_, model), entry in sets.items():
-        entry["captions"] = _captions(model, [what for what, of in sets if of == model], analysis)
-    kinds = _in_order([what for what, _ in sets], analysis)
-    count = len(next(iter(pictures.values())))
-    labels = _axis("image", count, analysis["labels"])["names"]
+    ordered = sorted(sets, key=lambda key: list(dict.fromkeys(k for k, _ in sets)).index(key[0]))
     return {
         "kind": "images",
-        "title": analysis["title"],
-        "labels": labels,
-        "images": pictures,
-        "sets": [sets[key] for key in sorted(sets, key=lambda key: kinds.index(key[0]))],
+        "title": title,
+        "labels": _axis(pictured[0].data[PICTURES], "image", "")["names"],
+        "images": {p.network: [_png(one) for one in p.data[PICTURES].values] for p in pictured},
+        "sets": [sets[key] for key in ordered],
     }
 
 
-def _along(dims: Sequence[str]) -> str:
-    """Say what one steps through: what a map's second dimension is, or layers by their names."""
-    what = dims[1].partition("[")[0] if len(dims) == 4 else "layer"
-    return STEPS.get(what, what)
-
-
-def _captions(model: str, kinds: Sequence[str], analysis: Data) -> list[str]:
-    """Say for each image what a model's maps are of, where labels of their kinds tell."""
-    known = {
-        kind: analysis["labels"][f"{kind}[{model}]"]
-        for kind in kinds
-        if f"{kind}[{model}]" in analysis["labels"]
+def _set(owner: Part, values: xr.DataArray) -> dict[str, Any]:
+    scale = Scale.of(values)
+    along = str(values.dims[1]) if values.ndim == 4 else "layer"
+    return {
+        "measure": scale.label,
+        "label": owner.network,
+        "images": owner.network,
+        "unit": str(values.attrs.get("units", "")),
+        "scale": {
+            "label": scale.label,
+            "low": scale.low,
+            "high": scale.high,
+            "log": scale.log,
+            "empty": scale.empty,
+        },
+        "along": STEPS.get(along, along),
+        "steps": [],
+        "captions": _captions(owner.data),
     }
-    rows = zip(*known.values(), strict=True)
-    return [", ".join(f"{words(k)}: {v}" for k, v in zip(known, row, strict=True)) for row in rows]
 
 
-def _lies_over(values: NDArray[Any], dims: Sequence[str], images: int) -> bool:
+def _captions(data: xr.Dataset) -> list[str]:
+    """Say for each image what a network's maps are of, where coordinates of the images tell."""
+    known = [name for name in data.coords if data[name].dims == ("image",) and name != "image"]
+    rows = zip(*(data[name].values for name in known), strict=True)
+    return [
+        ", ".join(f"{words(str(k))}: {v}" for k, v in zip(known, row, strict=True)) for row in rows
+    ]
+
+
+def _lies_over(values: xr.DataArray, images: int) -> bool:
     return (
-        dims[0] == "image"
-        and len(values) == images
+        values.dims[0] == "image"
+        and values.sizes["image"] == images
         and values.ndim in (3, 4)
         and values.dtype.kind == "f"
         and min(values.shape[-2:]) > 1
     )
 
 
-def _steps(
-    values: NDArray[Any], dims: Sequence[str], name: str, labels: Mapping[str, Sequence[str]]
-) -> list[dict[str, Any]]:
+def _steps(values: xr.DataArray, layer: str) -> list[dict[str, Any]]:
+    """Return a map for each image and each step of what one steps through."""
     if values.ndim == 3:
-        values, names = values[:, None], [name]
+        maps, names = values.values[:, None], [layer or Scale.of(values).label]
     else:
-        counted = dims[1].startswith("layer[")  # as in the figures' columns
-        names = _axis(dims[1], values.shape[1], labels, counted=counted)["names"]
-        if not re.match(r"(layer|head)\[", dims[1]):
-            names = [f"{name} {place}" for place in names]
-    height, width = values.shape[-2:]
+        dim = str(values.dims[1])
+        maps = values.values
+        names = _axis(values, dim, "", counted=dim == "layer")["names"]
+        if layer:
+            names = [f"{layer} {name}" for name in names]
+    height, width = maps.shape[-2:]
     return [
         {
             "name": name,
             "height": height,
             "width": width,
-            "maps": [pack(picture, 8) for picture in values[:, step]],
+            "maps": [pack(picture, 8) for picture in maps[:, step]],
         }
         for step, name in enumerate(names)
     ]
+
+
+def words(name: str) -> str:
+    """Write the name of a setting or variable for people."""
+    return name.replace("_", " ")
 
 
 def _png(image: NDArray[np.uint8]) -> str:

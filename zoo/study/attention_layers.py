@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from zoo.study.accumulator import NotApplicable
-from zoo.study.networks import ComparedNetwork, Grid, Study
+from zoo.study.networks import ComparedNetwork, Grid, Study, reads_class_token
 
 
 @dataclass(frozen=True)
@@ -35,30 +35,31 @@ def attending_models(study: Study, missing: str) -> tuple[dict[int, Attending], 
     """Find the models whose attention can be followed over the image.
 
     Args:
-        study: its models are looked at; references are not.
+        study: its networks are looked at, but for those of another seed.
         missing: what a note says of a model that does not suit, such as `no attention maps`.
 
     Returns:
-        the suitable models by their index among the study's subjects, and notes on the others
-        and on layers left out.
+        the suitable networks by their index among the study's, and notes on the compared ones
+        that do not suit and on their layers that are left out.
 
     Raises:
         NotApplicable: no model suits.
     """
     found: dict[int, Attending] = {}
     notes: list[str] = []
-    for s, subject in enumerate(study.subjects):
-        if subject.role != "model":
+    for s, network in enumerate(study.measured):
+        suitable = _attending(network)
+        if not isinstance(suitable, str):
+            found[s] = suitable
+        if not network.compared:
             continue
-        suitable = _attending(subject)
         if isinstance(suitable, str):
-            notes.append(f"{subject.name}: {missing}, since {suitable}")
+            notes.append(f"{network.name}: {missing}, since {suitable}")
             continue
-        found[s] = suitable
-        left_out = [name for name in subject.trace.attention if name not in suitable.layers]
+        left_out = [name for name in network.trace.attention if name not in suitable.layers]
         if left_out:
             notes.append(
-                f"{subject.name}: left out, since not every token attends to every token there: "
+                f"{network.name}: left out, since not every token attends to every token there: "
                 f"{', '.join(left_out)}"
             )
     if not found:
@@ -87,23 +88,6 @@ def _attending(subject: ComparedNetwork) -> Attending | str:
     heads = next(iter(whole.values()))
     layers = tuple(name for name, count in whole.items() if count == heads)
     return Attending(subject.name, layers, heads, subject.grid, reads_class_token(subject))
-
-
-def reads_class_token(subject: ComparedNetwork) -> bool:
-    """Say whether a model's classifier reads a class token rather than the patches' mean.
-
-    timm's networks say how they pool; of others, a prefix token is taken for a class token.
-    """
-    pool = getattr(subject.model.module, "global_pool", "token")
-    return has_class_token(subject) and pool in ("token", "")
-
-
-def has_class_token(subject: ComparedNetwork) -> bool:
-    """Say whether the first of a model's tokens is a class token rather than a register."""
-    if subject.grid is None or subject.grid.num_prefix_tokens == 0:
-        return False
-    module = subject.model.module
-    return getattr(module, "cls_token", module) is not None
 
 
 def name_images(study: Study) -> tuple[str, ...]:

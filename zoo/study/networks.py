@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.config import Settings
+from zoo.study.results import INITIAL, TRAINED, Network
 
 if TYPE_CHECKING:  # the claims are listed without torch
     import torch
@@ -42,12 +44,13 @@ class Grid:
 
 @dataclass(frozen=True)
 class ComparedNetwork:
-    """A model under study.
+    """A network under study.
 
-    `role` is `model`, or for a reference that similarities are read against, `untrained` (the
-    same architecture before training) or `seed` (the same variant, another seed); `of` is then
-    the index of the model it belongs to. `family` is `vit` (every token attends to every token),
-    `windowed` (attention of another kind, hybrids too), `cnn`, `mlp` or `other`.
+    `name` is unique in the study. `of` is the name of the compared model that it belongs to: its
+    own, if it is `compared`. The others are references: the same network before training (its
+    `state` is `initial`), or the same variant trained with another seed. `family` is `vit` (every
+    token attends to every token), `windowed` (attention of another kind, hybrids too), `cnn`,
+    `mlp` or `other`.
     """
 
     name: str
@@ -56,19 +59,41 @@ class ComparedNetwork:
     layers: tuple[str, ...]
     family: str
     grid: Grid | None = None
-    role: str = "model"
-    of: int = 0
+    state: str = TRAINED
+    compared: bool = True
+    of: str = ""
+
+    def describe(self) -> Network:
+        """Return what results know of it."""
+        spec = self.model.spec
+        return Network(
+            name=self.name,
+            model=self.of or self.name,
+            state=self.state,
+            compared=self.compared,
+            seed=spec.seed,
+            arch=spec.arch,
+            kwargs=json.dumps(spec.kwargs, sort_keys=True),
+            family=self.family,
+            parameters=spec.parameters,
+            image_size=spec.image_size,
+            source=spec.source,
+            subset=spec.subset,
+            subset_digest=spec.subset_digest,
+            images=spec.subset_count,
+            class_token=reads_class_token(self),
+        )
 
 
 @dataclass(frozen=True)
 class Study:
-    """Models, the images that all of them see, and the settings.
+    """Networks, the images that all of them see, and the settings.
 
     `images` is (n, height, width, 3) uint8; `labels` (n,) or None; `shown` the indices of the
-    images that figures show. The first `len(models)` subjects are the models themselves.
+    images that figures show. The compared networks come first, then their references.
     """
 
-    subjects: tuple[ComparedNetwork, ...]
+    networks: tuple[ComparedNetwork, ...]
     images: NDArray[np.uint8]
     labels: NDArray[np.int64] | None
     class_names: tuple[str, ...]
@@ -77,9 +102,31 @@ class Study:
     device: torch.device
 
     @property
-    def models(self) -> tuple[ComparedNetwork, ...]:
-        """The subjects that are compared, without the references."""
-        return tuple(s for s in self.subjects if s.role == "model")
+    def compared(self) -> tuple[ComparedNetwork, ...]:
+        """The networks that were asked for, without the references."""
+        return tuple(network for network in self.networks if network.compared)
+
+    @property
+    def measured(self) -> tuple[ComparedNetwork, ...]:
+        """The compared networks and the same before training: what analyses measure alike."""
+        return tuple(n for n in self.networks if n.compared or n.state == INITIAL)
+
+
+def reads_class_token(network: ComparedNetwork) -> bool:
+    """Say whether a network's classifier reads a class token rather than the patches' mean.
+
+    timm's networks say how they pool; of others, a prefix token is taken for a class token.
+    """
+    pool = getattr(network.model.module, "global_pool", "token")
+    return has_class_token(network) and pool in ("token", "")
+
+
+def has_class_token(network: ComparedNetwork) -> bool:
+    """Say whether the first of a network's tokens is a class token rather than a register."""
+    if network.grid is None or network.grid.num_prefix_tokens == 0:
+        return False
+    module = network.model.module
+    return getattr(module, "cls_token", module) is not None
 
 
 def family_of(layers: Trace) -> str:

@@ -20,7 +20,7 @@ from zoo.config import Params, TrainConfig, Variant
 from zoo.data.subsets import Subset, load_subset, verify_subset
 from zoo.device import parse_device
 from zoo.errors import UserError
-from zoo.files import csv_text, write_text
+from zoo.files import code_digest, csv_text, write_text
 from zoo.folders import FolderKind, check_replaceable, remove_folder, replacing_folder
 from zoo.models.build import build, check_arch, count_outputs, count_parameters
 from zoo.models.files import LoadedModel, load_model, save_model
@@ -128,12 +128,6 @@ def input_digest(
     ancestors: Mapping[str, LoadedModel] = MappingProxyType({}),
 ) -> str:
     """Return a digest of all that decides the weights: a checkpoint belongs to it alone."""
-    root = Path(__file__).parents[1]
-    code = hashlib.sha256()
-    for name in CODE:
-        path = root / name
-        for file in [path] if path.is_file() else sorted(path.rglob("*.py")):
-            code.update(file.read_bytes())
     config = params.train_config(variant.model)
     inputs = {
         "train": asdict(config),
@@ -146,7 +140,7 @@ def input_digest(
         "threads": config.threads or torch.get_num_threads(),
         "bf16": use_bf16(config.precision),
         "device": parse_device(""),
-        "code": code.hexdigest(),
+        "code": code_digest(CODE),
         "ancestors": _lineage(ancestors),
     }
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()

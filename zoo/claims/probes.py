@@ -1,0 +1,103 @@
+"""Claims on linear probes."""
+
+from __future__ import annotations
+
+from zoo.claims import cases
+from zoo.claims.base import RAGHU, Claim, Measurement, Networks, metric
+from zoo.measures.intervals import Estimate, independent_difference, wilson_interval
+from zoo.study.results import ComparisonResults, Network
+
+
+def tokens_know_less(results: ComparisonResults, networks: Networks) -> Measurement | str | None:
+    """Measure what the first model's single tokens know minus what the second's do."""
+    known = [_share_of_tokens(results, network) for network in networks]
+    for share in known:
+        if share is None or isinstance(share, str):
+            return share
+    first, second = (float(share) for share in known if share is not None)
+    detail = f"{networks[0].name} {first:.3f}, {networks[1].name} {second:.3f}"
+    return Measurement(first - second, first < second, f"share known by single tokens: {detail}")
+
+
+def _share_of_tokens(results: ComparisonResults, network: Network) -> float | str | None:
+    """Return a single token's accuracy above chance over that of what the classifier reads."""
+    read = "cls_last_accuracy" if network.class_token else "last_block_mean_accuracy"
+    single = metric(results, "probes", network, "single_token_last_mean")
+    whole = metric(results, "probes", network, read)
+    chance = results.results["probes"].metric("chance")
+    if single is None or whole is None or chance is None:
+        return None
+    if whole <= chance:
+        return f"{network.name}: a probe of all that its classifier reads is no better than chance"
+    return (single - chance) / (whole - chance)
+
+
+def middle_is_stronger(results: ComparisonResults, networks: Networks) -> Measurement | None:
+    """Measure the accuracy of a probe at half depth on more data minus that on less."""
+    less, more = (_estimate(results, network) for network in networks)
+    if less is None or more is None:
+        return None
+    change, low, high = independent_difference(more, less)
+    detail = (
+        f"probe at half depth: {less[0]:.3f} on less data, {more[0]:.3f} on more: "
+        f"{change:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}"
+    )
+    return Measurement(change, low > 0, detail)
+
+
+def _estimate(results: ComparisonResults, network: Network) -> Estimate | None:
+    """Return a probe's accuracy at half depth with its interval over the tested images."""
+    accuracy = metric(results, "probes", network, "middle_accuracy")
+    if accuracy is None:
+        return None
+    tested = results.results["probes"].images or results.images
+    return (accuracy, *wilson_interval(round(accuracy * tested), tested))
+
+
+CLAIMS = (
+    Claim(
+        id="R-token-cnn",
+        paper=RAGHU,
+        figure="11",
+        statement="Late in a ViT with a class token, single patch tokens know less of the class "
+        "than a CNN's locations",
+        measured_as="a single token's probe accuracy above chance over that of what the classifier "
+        "reads, last block, ViT minus CNN",
+        threshold="below 0",
+        why="'little' is told beside the CNN: a sign; as a share, since one knows more in all",
+        applies_when="a ViT with a class token and a CNN",
+        analysis="probes",
+        cases=cases.cls_vit_and_cnn,
+        measure=tokens_know_less,
+    ),
+    Claim(
+        id="R-token-gap",
+        paper=RAGHU,
+        figure="11",
+        statement="Late in a ViT with a class token, single patch tokens know less of the class "
+        "than where their mean is pooled",
+        measured_as="a single token's probe accuracy above chance over that of what the classifier "
+        "reads, last block, class token minus mean",
+        threshold="below 0",
+        why="'little' is told beside the other: a sign; as a share, since one knows more in all",
+        applies_when="a ViT with a class token and one that pools the mean of its tokens, trained "
+        "on the same images",
+        analysis="probes",
+        cases=cases.cls_and_gap_vit,
+        measure=tokens_know_less,
+    ),
+    Claim(
+        id="R-middle-data",
+        paper=RAGHU,
+        figure="13",
+        statement="The middle layers of a ViT trained on more data are far stronger",
+        measured_as="accuracy of a linear probe at half depth, on more data minus on less data",
+        threshold="the 95 % interval lies above 0",
+        why="the paper's 30 points hold for its data; 'stronger' must at least not be chance",
+        applies_when="the same ViT trained on a smaller and a larger subset",
+        analysis="probes",
+        cases=cases.vit_on_less_and_more,
+        measure=middle_is_stronger,
+        stay_trained=(1,),
+    ),
+)

@@ -1,0 +1,123 @@
+"""Who takes part in a comparison: the networks asked for, and what they are read against."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from zoo.capture.layers import select_layers, trace
+from zoo.config import Settings
+from zoo.data.sampling import MIN_BATCH
+from zoo.errors import UserError
+from zoo.models.files import LoadedModel
+from zoo.models.preprocess import model_input
+from zoo.models.untrained import before_training
+from zoo.study.networks import ComparedNetwork, Study, family_of, token_grid
+from zoo.study.results import INITIAL
+
+logger = logging.getLogger(__name__)
+
+
+def prepare_study(
+    models: Sequence[LoadedModel],
+    images: NDArray[np.uint8],
+    labels: NDArray[np.int64] | None,
+    class_names: Sequence[str],
+    siblings: Sequence[tuple[int, LoadedModel]],
+    settings: Settings,
+    device: str | torch.device,
+) -> Study:
+    """Check what is to be compared, and look at every network that takes part.
+
+    Arguments and errors as in `zoo.analyses.engine.compare_models`.
+    """
+    names = [model.name for model in models]
+    if not names or len(set(names)) != len(names):
+        raise UserError(f"expected models with different names, got {', '.join(names) or 'none'}")
+    if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
+        raise UserError(
+            f"images: expected (n, height, width, 3) uint8, got {images.shape} {images.dtype}"
+        )
+    if len(images) < MIN_BATCH:
+        raise UserError(f"expected at least {MIN_BATCH} images, got {len(images)}")
+    if labels is not None and len(labels) != len(images):
+        raise UserError(f"expected {len(images)} labels, got {len(labels)}")
+    if labels is not None and labels.min() < 0:
+        raise UserError(f"labels: expected class indices from 0 on, got {labels.min()}")
+    device = torch.device(device)
+    compared = [look_at(model, settings, device) for model in models]
+    networks = list(compared)
+    if settings.references:
+        networks += _initial(compared, settings, device)
+        for of, sibling in siblings:
+            network = look_at(sibling, settings, device)
+            name = f"{network.name} seed {sibling.spec.seed}"
+            networks.append(
+                dataclasses.replace(network, name=name, compared=False, of=compared[of].name)
+            )
+        _check_references(networks)
+    shown = _choose_shown(len(images), labels, settings)
+    return Study(tuple(networks), images, labels, tuple(class_names), shown, settings, device)
+
+
+def look_at(model: LoadedModel, settings: Settings, device: torch.device) -> ComparedNetwork:
+    """Look at a model once: its layers in order, its family, and how its tokens lie."""
+    module = model.module.to(device)
+    size = model.spec.image_size
+    found = trace(module, model_input(torch.zeros(1, 3, size, size), model.spec, module))
+    family = family_of(found)
+    if found.not_batch_first:
+        logger.warning(
+            "%s: %d blocks are left out: their outputs do not have the images on the first axis",
+            model.name,
+            len(found.not_batch_first),
+        )
+    return ComparedNetwork(
+        name=model.name,
+        model=model,
+        trace=found,
+        layers=select_layers(found, settings.layers),
+        family=family,
+        grid=token_grid(model, found) if family in ("vit", "mlp") else None,
+        of=model.name,
+    )
+
+
+def _initial(
+    compared: Sequence[ComparedNetwork], settings: Settings, device: torch.device
+) -> Iterator[ComparedNetwork]:
+    """Yield the same networks before training, where their weights of then are known."""
+    for trained in compared:
+        if model := before_training(trained.model):
+            network = look_at(model, settings, device)
+            yield dataclasses.replace(network, state=INITIAL, compared=False, of=trained.name)
+
+
+def _check_references(networks: Sequence[ComparedNetwork]) -> None:
+    """Raise `UserError` where a model has the name of another one's reference."""
+    compared = {network.name for network in networks if network.compared}
+    for network in networks:
+        if not network.compared and network.name in compared:
+            what = "before training" if network.state == INITIAL else "of another seed"
+            raise UserError(
+                f"{network.name!r} is the name of {network.of!r} {what} in this "
+                "comparison: give that model another name, or leave the references out "
+                "(Settings(references=False), --no-references)"
+            )
+
+
+def _choose_shown(
+    count: int, labels: NDArray[np.int64] | None, settings: Settings
+) -> tuple[int, ...]:
+    """Choose the images that figures show: the first one of each class, in turn."""
+    if labels is None:
+        return tuple(range(min(count, settings.shown_images)))
+    labels = np.asarray(labels)
+    firsts = [int(np.flatnonzero(labels == label)[0]) for label in np.unique(labels)]
+    rest = [i for i in range(count) if i not in set(firsts)]
+    return tuple((firsts + rest)[: settings.shown_images])
