@@ -19,8 +19,10 @@ from zoo.files import user_path, write_text
 
 
 def write_summary(runs: list[Run], gap: GapConfig, source: str) -> None:
-    """Write what is known so far."""
+    """Write what is known so far; nothing until the ViT and a CNN have a seed in common."""
     rows = summarise(runs, gap)
+    if not rows:
+        return
     write_text(SUMMARY / "gap.csv", as_csv(rows))
     write_text(SUMMARY / "gap.md", as_markdown(rows, gap.test_images))
     title = f"{source}: {gap.test_images:,} test images"

@@ -1,6 +1,10 @@
 import dataclasses
 import json
 import math
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -90,7 +94,7 @@ def test_the_figure_has_a_mark_for_each_change_and_size():
 
 
 @pytest.fixture(scope="module")
-def params(tmp_path_factory):
+def params_file(tmp_path_factory):
     """The study of the repository on digits, tiny and with few models."""
     content = yaml.safe_load(STUDY.read_text())
     content["data"] |= {"source": "digits", "image_size": 16}
@@ -106,7 +110,27 @@ def params(tmp_path_factory):
     content["compare"] |= {"pairs": [["vit-n500", "cnn-n500"]]}
     file = tmp_path_factory.mktemp("gap") / "params.yaml"
     file.write_text(yaml.safe_dump(content))
-    return load_params(file)
+    return file
+
+
+@pytest.fixture
+def params(params_file):
+    return load_params(params_file)
+
+
+@pytest.mark.slow
+def test_the_command_writes_table_and_figure(params_file, tmp_path):
+    shutil.copy(params_file, tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines.gap"], cwd=tmp_path, capture_output=True, text=True,
+        check=False, env={**os.environ, "PYTHONPATH": str(STUDY.parents[1])},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 4
+    summary = tmp_path / "summary"
+    assert (summary / "gap.png").stat().st_size > 5000
+    assert len((summary / "gap.csv").read_text().splitlines()) == 3
+    assert "| 40 | cnn | 2 |" in (summary / "gap.md").read_text()
 
 
 def test_each_seed_draws_its_own_images_and_a_study_continues(params, tmp_path):
