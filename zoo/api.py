@@ -21,6 +21,7 @@ from zoo.device import parse_device
 from zoo.errors import UserError, unknown
 from zoo.models.build import network_errors
 from zoo.models.files import LoadedModel, describe_module, digest_in_memory
+from zoo.models.modes import on_own_devices
 from zoo.models.spec import ModelSpec
 from zoo.progress import OnProgress, no_progress
 from zoo.study.prepare import prepare_study
@@ -92,7 +93,8 @@ def compare(
         only: analyses to run, instead of all; a text is one name.
         skip: analyses to leave out, likewise.
         settings: batch size, layers, pooling and so on.
-        device: where the networks run: the CPU unless told otherwise, such as by `"cuda"`.
+        device: where the networks run: the CPU unless told otherwise, such as by `"cuda"`. At the
+            end, also on an error, each is back where it was, in its own mode.
         on_progress: is called with (done, in all, what is counted): images, then analyses.
 
     Returns:
@@ -129,8 +131,9 @@ def compare(
             f"got {known.min()} to {known.max()}"
         )
     chosen = choose_analyses(asked.only, asked.skip)
-    study = prepare_study(loaded, pixels, known, names, (), settings, device)
-    results = analyse(study, chosen, on_progress)
+    with on_own_devices(model.module for model in loaded):
+        study = prepare_study(loaded, pixels, known, names, (), settings, device)
+        results = analyse(study, chosen, on_progress)
     seen = content_digest(pixels, np.zeros(0, np.int64) if known is None else known, list(names))
     identities = [(model.name, model.digest or digest_in_memory(model)) for model in loaded]
     digest = comparison_digest(identities, seen, len(pixels), chosen, settings)

@@ -8,9 +8,10 @@ import pytest
 from zoo.comparison import PARTS
 from zoo.config import Settings
 from zoo.errors import UserError
-from zoo.files import write_json, write_text
+from zoo.files import read_json, write_json, write_text
 from zoo.registry import compare
 from zoo.registry.artifacts import local_folder
+from zoo.registry.comparisons import find_comparison
 from zoo.registry.register import register
 from zoo.registry.resolve import fetch_model, resolve
 from zoo.registry.seeds import other_seeds
@@ -134,3 +135,23 @@ def test_progress_is_told_of_every_part_to_its_end(store, models, test_split, tm
         assert said[-1][0] == said[-1][1]
         assert len({total for _, total, _ in said}) == 1
     assert told == [said for part in by_part.values() for said in part]
+
+
+def test_an_emptied_registry_gets_its_comparisons_back(store, models, ask, tmp_path, caplog):
+    ask, _ = ask
+    first = ask().run
+    report = read_json(tmp_path / "out" / "report.json")
+    known = [{"name": model.name, "digest": model.digest} for model in models]
+    write_json(tmp_path / "out" / "report.json", report | {"models": known, "analyses": []})
+    assert compare.restore_comparisons(store, tmp_path) == []
+    store.client.delete_run(first.run_id)
+    assert compare.restore_comparisons(store, tmp_path) == ["out"]
+    again = find_comparison(store, report["digest"])
+    tags = store.client.get_run(again.run_id).data.tags
+    assert [tags[f"zoo.model.{i}.sha256"] for i in (0, 1)] == [model.digest for model in models]
+    assert compare.restore_comparisons(store, tmp_path) == []
+    store.client.delete_run(again.run_id)
+    known[0]["digest"] = "0" * 64
+    write_json(tmp_path / "out" / "report.json", report | {"models": known})
+    assert compare.restore_comparisons(store, tmp_path) == []
+    assert "is not logged again" in caplog.text

@@ -56,9 +56,11 @@ def error_consistency(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
     0: as often as two independent models of these accuracies; 1: always; NaN where chance
     alone makes them agree on every image.
     """
+    if np.unique([a, b]).size < 2:
+        return math.nan
     observed = float((a == b).mean())
     expected = float(a.mean() * b.mean() + (1 - a.mean()) * (1 - b.mean()))
-    return math.nan if expected == 1 else (observed - expected) / (1 - expected)
+    return (observed - expected) / (1 - expected)
 
 
 def predictions(logits: torch.Tensor) -> NDArray[np.int64]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import logging
 import shutil
 import tempfile
 from collections import Counter
@@ -41,12 +42,15 @@ from zoo.registry.comparisons import (
 from zoo.registry.images import fetch_images
 from zoo.registry.links import version_link
 from zoo.registry.references import Resolved
-from zoo.registry.resolve import load_resolved
+from zoo.registry.resolve import find_by_digest, load_resolved
 from zoo.registry.seeds import other_seeds
 from zoo.registry.store import Store
 
 if TYPE_CHECKING:
     from zoo.comparison import Comparison
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -140,6 +144,27 @@ def compare_registered(
             report = comparison.save(made, on_progress)
             run = _log_and_publish(store, made, folder, report, models, force)
     return Compared(report, folder, run, found=False)
+
+
+def restore_comparisons(store: Store, root: Path) -> list[str]:
+    """Log each comparison in a folder of `root` whose run the registry lacks; return their names.
+
+    A registry that was emptied gets its comparisons back as it gets its models. One of models that
+    are no longer registered is left out, with a warning.
+    """
+    restored = []
+    for folder in sorted(path.parent for path in root.glob(f"*/{REPORT}")):
+        report = read_json(folder / REPORT)
+        if find_comparison(store, report["digest"]):
+            continue
+        try:
+            models = [find_by_digest(store, m["name"], m["digest"]) for m in report["models"]]
+        except UserError as error:
+            logger.warning("%s is not logged again: %s", folder, error)
+            continue
+        log_comparison(store, folder, report, models)
+        restored.append(folder.name)
+    return restored
 
 
 def unique_names(models: Sequence[Resolved]) -> list[str]:
