@@ -24,7 +24,7 @@ ORDER = [
     {"claims", "experiments"},
     {"comparison", "report"},
     {"registry"},
-    {"api"},
+    {"api", "new_study"},
     {"cli"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}

@@ -67,9 +67,8 @@ def test_training_does_not_depend_on_analyses():
     assert not any("analyses" in dep or "report" in dep for dep in STAGES["train"]["deps"])
 
 
-@pytest.fixture
-def project(tmp_path):
-    """A fresh clone with tiny models: everything else as it is shipped."""
+def clone(root):
+    """Make a fresh clone with tiny models in a folder: everything else as it is shipped."""
     files = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard"],
         cwd=ROOT,
@@ -77,7 +76,6 @@ def project(tmp_path):
         text=True,
         check=True,
     ).stdout.split("\n")
-    root = tmp_path / "clone"
     for name in files:
         if (
             name.startswith(("zoo/", "pipelines/", "params.yaml", "dvc.yaml", ".dvc", ".gitignore"))
@@ -97,6 +95,12 @@ def project(tmp_path):
     for command in ("init -q", "add -A", "-c user.name=t -c user.email=t@t commit -qm start"):
         subprocess.run(["git", *command.split()], cwd=root, check=True)
     return root
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A clone, in a folder of its own."""
+    return clone(tmp_path / "clone")
 
 
 def run(project, *command, check=True, **environment):

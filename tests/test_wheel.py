@@ -1,5 +1,6 @@
 """The wheel holds all that zoo needs, and works away from this repository."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,7 +9,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
+from tests.conftest import TINY_VIT
 from zoo import __version__
 from zoo.cli import COMMANDS
 
@@ -68,7 +71,9 @@ def run(environment, tmp_path):
         foreign = {"PYTHONPATH", "VIRTUAL_ENV", "MLFLOW_TRACKING_URI", "DVC_ROOT"}
         done = subprocess.run(
             [environment / name, *arguments], cwd=tmp_path, capture_output=True, text=True,
-            env={k: v for k, v in os.environ.items() if k not in foreign}, check=False,
+            env={k: v for k, v in os.environ.items() if k not in foreign}
+            | {"PATH": f"{environment}:{os.environ['PATH']}"},  # DVC's stages call `python`
+            check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
@@ -98,3 +103,31 @@ def test_the_installed_package_compares_two_networks_and_writes_their_report(run
     page = (tmp_path / "report" / "report.html").read_text()
     assert "net-1" in page
     assert "<style>" in page
+
+
+def test_a_study_is_begun_and_run_from_the_wheel_alone(run, tmp_path):
+    assert "dvc repro" in run("zoo", "init", ".", "--name", "tiny")
+    params = yaml.safe_load((tmp_path / "params.yaml").read_text())
+    params["subsets"] = {"small": 40}
+    params["models"] = {"vit": {"arch": "vit", "kwargs": TINY_VIT},
+                        "vit-gap": {"arch": "vit-gap", "kwargs": TINY_VIT}}  # fmt: skip
+    params["study"] |= {"models": ["vit", "vit-gap"], "subsets": ["small"]}
+    params["train"] |= {"epochs": 1, "threads": 1}
+    params["compare"] |= {"pairs": [["vit-small", "vit-gap-small"]], "images": 40,
+                          "batch_size": 20, "only": ["accuracy"]}  # fmt: skip
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    run("python", "-m", "dvc", "repro", "compare")
+    listed = json.loads(run("zoo", "list", "--json"))
+    assert [(row["name"], row["aliases"]) for row in listed] == [
+        ("tiny.vit-gap-small", ["best", "current"]),
+        ("tiny.vit-small", ["best", "current"]),
+    ]
+    assert "tiny.vit-small/1" in run("zoo", "show", "vit-small")
+    assert (tmp_path / "comparisons" / "vit-small__vit-gap-small" / "report.html").is_file()
+
+    # An upgrade that changes how reports look trains nothing.
+    digest = tmp_path / "code" / "compare.sha256"
+    assert len(digest.read_text().strip()) == 64
+    again = run("python", "-m", "dvc", "repro", "compare")
+    assert "Running stage 'train" not in again
+    assert "Running stage 'compare'" not in again

@@ -25,7 +25,7 @@ from zoo.errors import UserError, one_line_errors, suggestion, unknown
 COMMANDS = (
     "list", "show", "compare", "report", "probe", "transfer", "register", "import", "pull",
     "predict", "ui", "analyses", "claims",
-    "promote", "tag", "describe", "rm", "verify", "doctor", "completion",
+    "promote", "tag", "describe", "rm", "verify", "init", "doctor", "completion",
 )  # fmt: skip
 
 

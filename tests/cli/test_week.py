@@ -1,0 +1,137 @@
+"""A week with a study, as docs/studies.md tells it: what is tried changes nothing that was kept."""
+
+import json
+import subprocess
+
+import pytest
+import yaml
+
+from tests.test_pipeline import clone, run
+
+pytestmark = pytest.mark.slow
+COMPARE = ("compare", "vit-small", "mixer-small", "--only", "cka", "--images", "40")
+
+
+@pytest.fixture
+def study(project, monkeypatch):
+    """A committed study of two tiny networks on forty digits, as the working folder."""
+    root = clone(project / "study")
+    params = yaml.safe_load((root / "params.yaml").read_text())
+    params["subsets"] = {"small": 40}
+    params["study"]["subsets"] = ["small"]
+    params["compare"] |= {"pairs": [["vit-small", "mixer-small"]], "only": ["accuracy"]}
+    (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    commit(root, "study")
+    monkeypatch.chdir(root)
+    return root
+
+
+def commit(root, message):
+    for command in ("add -A", f"-c user.name=t -c user.email=t@t commit -qm {message}"):
+        subprocess.run(["git", *command.split()], cwd=root, check=True)
+
+
+@pytest.fixture
+def listed(zoo):
+    """What `zoo list` says of every version: its aliases and the experiment that made it."""
+    return lambda: {
+        f"{row['name']}/{row['version']}": (row["aliases"], row["experiment"])
+        for row in json.loads(zoo("list", "--json"))
+    }
+
+
+@pytest.fixture
+def shown(zoo):
+    """What `zoo show vit-small` means: the version, and for how many epochs it was trained."""
+
+    def shown(reference="vit-small"):
+        known = json.loads(zoo("show", reference, "--json"))
+        return known["version"], known["spec"]["training"]["epochs"]
+
+    return shown
+
+
+def test_a_week(study, zoo, listed, shown):
+    own = ["best", "current"], ""
+    report = study / "reports" / "vit-small__mixer-small" / "report.json"
+
+    # Monday: the study is trained, compared and committed; a report is made and kept.
+    run(study, "dvc", "repro")
+    commit(study, "monday")
+    monday = {"mixer-small/1": own, "vit-small/1": own}
+    assert listed() == monday
+    assert shown() == (1, 2)
+    assert (study / "comparisons" / "vit-small__mixer-small" / "report.html").is_file()
+    assert not (study / "reports").exists()
+    assert "models   vit-small/1, mixer-small/1" in zoo(*COMPARE)
+    kept = report.read_bytes()
+    assert "all is well" in zoo("verify")
+
+    # Tuesday: an experiment is tried. It is there, and changes no name and no report.
+    run(study, "dvc", "exp", "run", "-S", "train.epochs=1", "-n", "short")
+    tuesday = monday | {"mixer-small/2": ([], "short"), "vit-small/2": ([], "short")}
+    assert listed() == tuesday
+    assert (shown(), shown("vit-small/2")) == ((1, 2), (2, 1))
+    assert report.read_bytes() == kept
+    again = run(study, "zoo", *COMPARE)
+    assert again.stdout.startswith("Found: ")
+    assert "vit-small is version 1, the current one; newer: vit-small/2 (experiment short)" in (
+        again.stderr
+    )
+    assert report.read_bytes() == kept
+    found = run(study, "zoo", "verify", check=False)
+    assert found.returncode == 3
+    assert "models/vit-small-0    of the experiment short; `dvc repro` keeps it" in found.stdout
+
+    # Wednesday: it is discarded.
+    run(study, "git", "checkout", "-q", ".")
+    run(study, "dvc", "checkout")
+    assert "all is well" in zoo("verify")
+    assert "Running stage 'train" not in run(study, "dvc", "repro", "register").stdout
+    assert listed() == tuesday
+    assert run(study, "git", "status", "--porcelain").stdout == ""
+
+    # Thursday: another is tried and kept.
+    run(study, "dvc", "exp", "run", "-S", "train.epochs=4", "-n", "long", "register")
+    assert shown() == (1, 2)
+    assert "Running stage 'train" not in run(study, "dvc", "repro", "register").stdout
+    assert shown() == (3, 4)
+    assert listed()["vit-small/2"] == ([], "short")
+    assert listed()["vit-small/3"][1] == ""
+    assert "all is well" in zoo("verify")
+    commit(study, "thursday")
+
+    # Friday: the older parameters are wanted back.
+    run(study, "git", "checkout", "-q", "HEAD~1", "--", ".")
+    run(study, "dvc", "checkout")
+    zoo("register")
+    assert shown() == (1, 2)
+    assert "all is well" in zoo("verify")
+    assert report.read_bytes() == kept
+
+
+def test_a_teammate_registers_to_the_same_server(study, project, monkeypatch, zoo, listed, shown):
+    # No server: a database that both name stands for it.
+    shared = {"MLFLOW_TRACKING_URI": f"sqlite:///{project}/shared/mlflow.db"}
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", shared["MLFLOW_TRACKING_URI"])
+    run(study, "dvc", "remote", "add", "-d", "store", str(project / "store"))
+    run(study, "dvc", "repro", "register", **shared)
+    commit(study, "monday")
+    run(study, "dvc", "push", "-q")
+    before = listed()
+    assert before["vit-small/1"] == (["best", "current"], "")
+
+    mate = project / "mate"
+    subprocess.run(["git", "clone", "-q", str(study), str(mate)], check=True)
+    run(mate, "dvc", "pull", "-q", check=False)  # the stages that were not run have nothing
+    monkeypatch.chdir(mate)
+    assert zoo("register").count("was there") == 2
+    assert listed() == before
+    assert "all is well" in zoo("verify")
+    run(mate, "dvc", "exp", "run", "-S", "train.epochs=3", "-n", "mates", "register", **shared)
+    monkeypatch.chdir(study)
+    assert shown() == (1, 2)
+    assert listed() == before | {
+        "mixer-small/2": ([], "mates"),
+        "vit-small/2": ([], "mates"),
+    }

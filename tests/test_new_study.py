@@ -1,0 +1,91 @@
+"""`zoo init`: a study that is the repository's own pipeline, with digests for its modules."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from zoo import new_study as module
+from zoo.config import load_params
+from zoo.errors import UserError
+from zoo.new_study import code_digests, new_study, study_stages
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_a_studys_stages_are_the_repositorys_with_digests_in_place_of_modules():
+    own = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    made = yaml.safe_load(study_stages((ROOT / "dvc.yaml").read_text()))["stages"]
+    code = made.pop("code")
+    written = [path for out in code["outs"] for path in out]
+    assert written == [f"code/{name}.sha256" for name in code_digests()]
+    assert list(made) == list(own)
+    for name, stage in own.items():
+        theirs = [dep for dep in stage["deps"] if not dep.startswith("zoo/")]
+        digest = [f"code/{name}.sha256"] * (len(theirs) < len(stage["deps"]))
+        assert sorted(made[name].pop("deps")) == sorted(theirs + digest)
+        assert made[name] == {key: value for key, value in stage.items() if key != "deps"}
+
+
+def test_a_digest_changes_with_the_modules_of_its_stage_alone(tmp_path, monkeypatch):
+    shutil.copytree(ROOT / "zoo", tmp_path / "zoo", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(module, "PACKAGE", tmp_path / "zoo")
+    before = code_digests()
+    with (tmp_path / "zoo" / "figures" / "style.py").open("a") as style:
+        style.write("# another colour\n")
+    after = code_digests()
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {"compare", "effect", "summary"}
+
+
+def test_a_study_is_complete_under_git_and_dvc_and_has_a_name(tmp_path):
+    assert new_study(tmp_path / "flowers") == "flowers"
+    folder = tmp_path / "flowers"
+    params = load_params(folder / "params.yaml")
+    assert params.registered_names["vit-small"] == "flowers.vit-small"
+    stages = yaml.safe_load((folder / "dvc.yaml").read_text())["stages"]
+    scripts = [stage["cmd"].split()[2].replace(".", "/") + ".py" for stage in stages.values()]
+    assert all((folder / script).is_file() for script in scripts)
+    assert (folder / ".dvc" / "config").is_file()
+    ignored = ["git", "check-ignore", "models/vit-small-0", "mlflow.db", "reports/a", ".zoo/cache"]
+    done = subprocess.run(ignored, cwd=folder, capture_output=True, text=True, check=True)
+    assert len(done.stdout.split()) == 4
+    with pytest.raises(UserError, match="is there and not empty"):
+        new_study(folder)
+
+
+def test_a_study_in_a_repository_is_a_part_of_it(tmp_path):
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    new_study(tmp_path / "inner")
+    assert not (tmp_path / "inner" / ".git").exists()
+    assert (tmp_path / "inner" / ".dvc").is_dir()
+
+
+def test_subset_sizes_fit_the_images_that_are_there(tmp_path):
+    for label in "ab":
+        (tmp_path / "images" / label).mkdir(parents=True)
+        for i in range(20):
+            pixels = np.full((8, 8, 3), i, np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "images" / label / f"{i}.png")
+    new_study(tmp_path / "s", source="imagefolder", root=tmp_path / "images")
+    params = load_params(tmp_path / "s" / "params.yaml")
+    assert params.data.source == "imagefolder"
+    assert params.data.root == str(tmp_path / "images")
+    assert params.subsets == {"small": 2, "medium": 9, "full": "all"}
+
+
+@pytest.mark.parametrize(
+    ("known", "message"),
+    [
+        ({"name": "a.b"}, "at most 64 of .*, got 'a.b'; choose one by --name"),
+        ({"source": "imagefoldr"}, "did you mean 'imagefolder'"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_written(tmp_path, known, message):
+    with pytest.raises(UserError, match=message):
+        new_study(tmp_path / "s", **known)
+    assert not (tmp_path / "s").exists()

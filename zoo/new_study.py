@@ -1,0 +1,164 @@
+"""A study of one's own: a folder with params.yaml, dvc.yaml and pipelines/, under git and DVC.
+
+Its files are this repository's own, which the wheel holds in `zoo/study_files`. There is one
+difference: in the repository DVC's `deps` are the package's modules, in a study digests of them,
+which the stage `code` writes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+from zoo.config import STUDY, load_params
+from zoo.data.sampling import stratified_split
+from zoo.data.sources import check_source, load_source
+from zoo.errors import UserError
+from zoo.files import sha256, write_text
+
+PACKAGE = Path(__file__).parent
+FILES = PACKAGE / "study_files"
+# In a wheel beside README.md; in a clone the repository's own.
+SHIPPED = FILES if (FILES / "dvc.yaml").is_file() else PACKAGE.parent
+CODE = "code"
+ONLY_HERE = ("study.py",)  # runs the studies of this repository
+MODULE = re.compile(r"^ +- zoo/\S+$")
+STAGE = re.compile(r"^  (\w+):$")
+HEAD = """\
+# code -> subset -> train -> register -> compare, effect -> summary; params.yaml holds all settings.
+# code/*.sha256 are digests of zoo's code: after an upgrade, `dvc repro` runs what it changes.
+stages:
+  code:
+    desc: the code of the installed zoo that decides each stage's outputs (looked at in every run)
+    cmd: python -m pipelines.code
+    always_changed: true
+    outs:
+"""
+DVC_CONFIG = "[core]\n    analytics = false\n    check_update = false\n    autostage = false\n"
+SHARES = {"small": 10, "medium": 3}  # one of so many training images
+
+
+def new_study(folder: Path, *, name: str = "", source: str = "", root: Path | None = None) -> str:
+    """Make a study: its files, a git repository where it lies in none, and DVC.
+
+    Args:
+        folder: absent or empty.
+        name: which keeps its models apart on a shared server; the folder's by default.
+        source: of images, one of `SOURCES`; the digits by default.
+        root: where the images lie; subset sizes are then chosen to fit them.
+
+    Returns:
+        The name of the study.
+
+    Raises:
+        UserError: a folder that holds something, a bad name, or images that cannot be used.
+    """
+    name = name or folder.resolve().name
+    if not STUDY.fullmatch(name):
+        raise UserError(
+            f"expected a study's name of at most 64 of A-Z, a-z, 0-9, _ -, got {name!r}; choose "
+            "one by --name"
+        )
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} is there and not empty: expected a new or an empty folder")
+    params = _params(name, source, root)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "params.yaml", params)
+    load_params(folder / "params.yaml")
+    write_text(folder / "dvc.yaml", study_stages((SHIPPED / "dvc.yaml").read_text("utf-8")))
+    for script in sorted((SHIPPED / "pipelines").glob("*.py")):
+        if script.name not in ONLY_HERE:
+            write_text(folder / "pipelines" / script.name, script.read_text("utf-8"))
+    readme = (FILES / "README.md").read_text("utf-8").replace("NAME", name)
+    write_text(folder / "README.md", readme)
+    shutil.copyfile(FILES / "gitignore", folder / ".gitignore")
+    _begin(folder)
+    return name
+
+
+def study_stages(text: str) -> str:
+    """Return the repository's dvc.yaml as a study's: digests in place of the package's modules."""
+    stage, kept, named = "", [], []
+    for line in text[text.index("stages:\n") + len("stages:\n") :].splitlines():
+        if found := STAGE.match(line):
+            stage = found[1]
+        if not MODULE.match(line):
+            kept.append(line)
+        elif stage not in named:
+            named.append(stage)
+            kept.append(f"      - {CODE}/{stage}.sha256")
+    outs = [f"      - {CODE}/{stage}.sha256:\n          cache: false" for stage in named]
+    return HEAD + "\n".join([*outs, "", *kept]) + "\n"
+
+
+def code_digests() -> dict[str, str]:
+    """Return, for each stage, a digest of the modules that decide its outputs."""
+    stages = yaml.safe_load((SHIPPED / "dvc.yaml").read_text("utf-8"))["stages"]
+    digests = {}
+    for name, stage in stages.items():
+        files: list[Path] = []
+        for dep in (dep for dep in stage["deps"] if dep.startswith("zoo/")):
+            path = PACKAGE.parent / dep
+            files += [path] if path.is_file() else sorted(path.rglob("*"))
+        chosen = [file for file in files if file.is_file() and "__pycache__" not in file.parts]
+        if chosen:
+            digests[name] = sha256(*chosen)
+    return digests
+
+
+def _params(name: str, source: str, root: Path | None) -> str:
+    text = (SHIPPED / "params.yaml").read_text("utf-8")
+    text = text.replace("# name: flowers        #", f"name: {name}  #", 1)
+    if not source:
+        return text
+    check_source(source)
+    text = re.sub(r"source: \w+", f"source: {source}", text, count=1)
+    if root is None:
+        return text
+    root = root.resolve()
+    text = text.replace("root: data/raw", f"root: {json.dumps(str(root), ensure_ascii=False)}", 1)
+    images = load_source(source, root)
+    pool, _ = stratified_split(images.train.labels, 0.1, 0, images.class_names)
+    for subset, size in subset_sizes(len(pool), len(images.class_names)).items():
+        text = re.sub(rf"(\n  {subset}): \d+", rf"\1: {size}", text, count=1)
+    return text
+
+
+def subset_sizes(images: int, classes: int) -> dict[str, int]:
+    """Propose sizes of `small` and `medium` for so many training images.
+
+    >>> subset_sizes(1295, 10)
+    {'small': 129, 'medium': 431}
+    """
+    return {name: max(classes, images // share) for name, share in SHARES.items()}
+
+
+def _begin(folder: Path) -> None:
+    """Begin git, unless the folder lies in a repository already, and DVC."""
+    inside = _git(folder, "rev-parse", "--is-inside-work-tree", check=False) == 0
+    if not inside:
+        _git(folder, "init", "--quiet")
+    command = [sys.executable, "-m", "dvc", "init", "--quiet", *["--subdir"] * inside]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise UserError(f"dvc init failed in {folder}: {' '.join(done.stderr.split())}")
+    write_text(folder / ".dvc" / "config", DVC_CONFIG)
+    write_text(folder / ".dvcignore", "__pycache__/\n")
+
+
+def _git(folder: Path, *arguments: str, check: bool = True) -> int:
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd=folder, capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError:
+        raise UserError("git is not installed: a study is kept in a git repository") from None
+    if check and done.returncode:
+        raise UserError(f"git {arguments[0]} failed in {folder}: {' '.join(done.stderr.split())}")
+    return done.returncode
