@@ -13,8 +13,9 @@ import torchvision
 from PIL import Image
 from scipy.io import savemat
 
+from zoo.data.build import build_subsets
 from zoo.data.sampling import stratified_split
-from zoo.data.sources import find_images, load_source
+from zoo.data.sources import find_images, load_source, read_image
 from zoo.errors import UserError
 
 RANDOM = np.random.RandomState(0)
@@ -99,7 +100,7 @@ def write_folder(root, split, classes, count=4):
         folder = root / split / name
         folder.mkdir(parents=True)
         for i in range(count):
-            Image.fromarray(PIXELS[i].transpose(1, 2, 0)).save(folder / f"{i}.png")
+            Image.fromarray(PIXELS[i % 4].transpose(1, 2, 0)).save(folder / f"{i}.png")
 
 
 def test_an_image_folder_with_train_and_test(tmp_path):
@@ -233,3 +234,57 @@ def test_a_stratified_split_takes_its_share_of_every_class():
         stratified_split(np.array([0, 1, 1]), 0.5, seed=0)
     with pytest.raises(UserError, match="class 'cat' has 1 image"):
         stratified_split(np.array([0, 1, 1]), 0.5, 0, ("cat", "dog"))
+
+
+def test_a_photo_is_turned_the_way_its_camera_noted(tmp_path):
+    pixels = np.zeros((48, 64, 3), np.uint8)
+    pixels[:, :32] = 255  # white on the left
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+    Image.fromarray(pixels).save(tmp_path / "a.jpg", exif=exif, quality=100)
+    upright = read_image(tmp_path / "a.jpg")
+    assert upright.shape == (64, 48, 3)
+    assert upright[:30].min() > 250
+    assert upright[34:].max() < 5
+
+
+def test_an_unreadable_exif_block_costs_no_image(tmp_path):
+    Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save(
+        tmp_path / "a.jpg", exif=b"Exif\0\0nonsense"
+    )
+    assert read_image(tmp_path / "a.jpg").shape == (4, 6, 3)
+
+
+def test_files_without_an_images_suffix_are_counted_and_named(tmp_path, caplog):
+    write_folder(tmp_path, "train", ["a", "b"], count=1)
+    write_folder(tmp_path, "test", ["a", "b"], count=1)
+    Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save(tmp_path / "train" / "a" / "1.gif")
+    (tmp_path / "train" / "a" / "photo").write_bytes(b"")
+    (tmp_path / "train" / "a" / "notes.txt").write_text("")
+    os.mkfifo(tmp_path / "train" / "a" / "pipe.png")
+    assert load_source("imagefolder", tmp_path).train.labels.tolist() == [0, 0, 1]
+    [record] = caplog.records
+    assert "train/a: 2 left out, which have no image's suffix (notes.txt, photo)" in (
+        record.getMessage()
+    )
+
+
+def test_damaged_images_are_named_all_at_once_and_older_subsets_stay(tmp_path):
+    images, subsets = tmp_path / "images", tmp_path / "subsets"
+    for split in ("train", "test"):
+        write_folder(images, split, ["a", "b"], count=12)
+
+    def build():
+        source = load_source("imagefolder", images)
+        sizes = {"small": 4, "full": "all"}
+        build_subsets(source, sizes, subsets, image_size=8, validation=0.2, seed=0)
+
+    build()
+    before = {path: path.read_bytes() for path in subsets.rglob("*.npy")}
+    for name in ("train/a/0.png", "train/b/3.png", "test/b/1.png"):
+        (images / name).write_bytes((images / name).read_bytes()[:60])
+    with pytest.raises(UserError, match=r"^3 images cannot be used, and no subset") as raised:
+        build()
+    assert all(f"{name}: damaged image" in str(raised.value) for name in
+               ("a/0.png", "b/3.png", "b/1.png"))  # fmt: skip
+    assert {path: path.read_bytes() for path in subsets.rglob("*.npy")} == before

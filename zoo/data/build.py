@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,12 @@ from numpy.typing import NDArray
 from zoo.data.sampling import balanced_order, stratified_split
 from zoo.data.sources import Source, Split
 from zoo.data.subsets import DESCRIPTION, IMAGES, LABELS, SUBSET, SubsetInfo, content_digest
-from zoo.errors import UserError
+from zoo.errors import UserError, counted
 from zoo.files import write_json
 from zoo.folders import replacing_folder
 
 HELD_OUT = ("validation", "test")
+SHOWN = 20  # damaged images that are named
 
 
 def build_subsets(
@@ -51,12 +53,21 @@ def build_subsets(
     # Sources may lie class by class; the held-out splits are read from their beginning.
     held_out = held_out[balanced_order(source.train.labels[held_out], seed)]
     chosen = {name: order[:count] for name, count in counts.items()} | {"validation": held_out}
-    infos = {
-        name: _write(name, source, source.train, indices, folder / name, image_size, seed)
-        for name, indices in chosen.items()
-    }
-    tested = balanced_order(source.test.labels, seed)
-    infos["test"] = _write("test", source, source.test, tested, folder / "test", image_size, seed)
+    parts = {name: (source.train, indices) for name, indices in chosen.items()}
+    parts["test"] = (source.test, balanced_order(source.test.labels, seed))
+    damaged: dict[str, None] = {}  # in the order in which they were met, each once
+    with ExitStack() as stack:
+        # All of them appear, or none: subsets of two sources would not fit together.
+        folders = {n: stack.enter_context(replacing_folder(folder / n, SUBSET)) for n in parts}
+        infos = {
+            name: _write(name, source, split, indices, folders[name], image_size, seed, damaged)
+            for name, (split, indices) in parts.items()
+        }
+        if damaged:
+            raise UserError(
+                f"{counted(len(damaged), 'image')} cannot be used, and no subset is written: "
+                f"{'; '.join([*damaged][:SHOWN])}{'; …' if len(damaged) > SHOWN else ''}"
+            )
     return infos
 
 
@@ -87,37 +98,41 @@ def _write(
     source: Source,
     split: Split,
     indices: NDArray[np.int64],
-    folder: Path,
+    new: Path,
     image_size: int,
     seed: int,
+    damaged: dict[str, None],
 ) -> SubsetInfo:
     shape = (len(indices), image_size, image_size, 3)
-    with replacing_folder(folder, SUBSET) as new:
-        images = np.lib.format.open_memmap(new / IMAGES, mode="w+", dtype=np.uint8, shape=shape)
-        _reserve(new / IMAGES)
-        total, squares = np.zeros(3), np.zeros(3)
-        for row, index in enumerate(indices):
+    images = np.lib.format.open_memmap(new / IMAGES, mode="w+", dtype=np.uint8, shape=shape)
+    _reserve(new / IMAGES)
+    total, squares = np.zeros(3), np.zeros(3)
+    for row, index in enumerate(indices):
+        try:
             images[row] = resize(split.read(int(index)), image_size)
-            scaled = images[row].reshape(-1, 3) / 255.0
-            total += scaled.mean(axis=0)
-            squares += (scaled**2).mean(axis=0)
-        images.flush()
-        labels = split.labels[indices]
-        np.save(new / LABELS, labels)
-        mean = total / len(indices)
-        info = SubsetInfo(
-            name=name,
-            source=source.name,
-            class_names=list(source.class_names),
-            image_size=image_size,
-            count=len(indices),
-            mean=mean.round(6).tolist(),
-            std=np.sqrt(np.maximum(squares / len(indices) - mean**2, 0)).round(6).tolist(),
-            digest=content_digest(images, labels, list(source.class_names)),
-            seed=seed,
-            indices=indices.tolist(),
-        )
-        write_json(new / DESCRIPTION, dataclasses.asdict(info))
+        except UserError as error:
+            damaged[str(error)] = None
+            continue
+        scaled = images[row].reshape(-1, 3) / 255.0
+        total += scaled.mean(axis=0)
+        squares += (scaled**2).mean(axis=0)
+    images.flush()
+    labels = split.labels[indices]
+    np.save(new / LABELS, labels)
+    mean = total / len(indices)
+    info = SubsetInfo(
+        name=name,
+        source=source.name,
+        class_names=list(source.class_names),
+        image_size=image_size,
+        count=len(indices),
+        mean=mean.round(6).tolist(),
+        std=np.sqrt(np.maximum(squares / len(indices) - mean**2, 0)).round(6).tolist(),
+        digest=content_digest(images, labels, list(source.class_names)),
+        seed=seed,
+        indices=indices.tolist(),
+    )
+    write_json(new / DESCRIPTION, dataclasses.asdict(info))
     return info
 
 

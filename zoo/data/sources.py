@@ -6,9 +6,11 @@ that no large dataset is ever held in memory by zoo itself.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +19,10 @@ from zoo.data.sampling import stratified_split
 from zoo.errors import UserError, unknown
 
 TEST_FRACTION = 0.2
-IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+logger = logging.getLogger(__name__)
+IMAGE_SUFFIXES = (
+    ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp",
+)  # fmt: skip
 SPLIT_NAMES = ("train", "training", "val", "valid", "validation", "test", "testing")
 
 
@@ -148,6 +153,16 @@ def _folder_split(root: Path, class_names: Sequence[str]) -> Split:
         found = find_images(root / name)
         files += found
         labels += [label] * len(found)
+        there = [p for p in (root / name).rglob("*") if p.is_file() and _is_shown(p.name)]
+        if left_out := sorted(set(there) - set(found)):
+            logger.warning(
+                "%s: %d left out, which have no image's suffix (%s%s); expected %s",
+                root / name,
+                len(left_out),
+                ", ".join(p.name for p in left_out[:3]),
+                ", …" if len(left_out) > 3 else "",
+                ", ".join(IMAGE_SUFFIXES),
+            )
     return Split(np.array(labels, dtype=np.int64), lambda i: read_image(files[i]))
 
 
@@ -177,11 +192,16 @@ def find_images(path: Path) -> list[Path]:
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
-    """Read an image file as (height, width, 3) uint8; `UserError` where it is none."""
+    """Read an image file as (height, width, 3) uint8, the way up that its camera noted.
+
+    Raises:
+        UserError: it is no image, or damaged.
+    """
     from PIL import Image
 
     try:
-        with Image.open(path) as image:
+        with Image.open(path) as opened:
+            image = _upright(opened)
             if image.mode.startswith("I;16"):
                 # Pillow would clip the 16 bits at 255: nearly all of them white.
                 return _rgb((np.asarray(image) >> 8).astype(np.uint8))
@@ -195,6 +215,15 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         f"{path}: expected 8 or 16 bits a channel, got 32 (Pillow's mode {mode}); "
         "convert it to 8 bits"
     )
+
+
+def _upright(image: Any) -> Any:
+    from PIL import ImageOps
+
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:
+        return image  # what a damaged EXIF block says is not known; the pixels may be whole
 
 
 def _rgb(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
