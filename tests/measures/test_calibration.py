@@ -1,0 +1,117 @@
+"""Calibration against scikit-learn, torch and networks whose calibration is known."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import log_loss
+
+from zoo.measures.calibration import (
+    calibrated_error,
+    calibration_error,
+    calibration_error_interval,
+    fit_temperature,
+    log_probabilities,
+    negative_log_likelihood,
+    reliability,
+)
+
+
+def calibrated(n=4000, classes=5, seed=0):
+    """Logits, and labels drawn from their own probabilities."""
+    random = np.random.default_rng(seed)
+    logits = random.normal(0, 2, size=(n, classes))
+    chance = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    labels = (random.random((n, 1)) > chance.cumsum(axis=1)).sum(axis=1)
+    return logits, labels
+
+
+def judged(logits, labels):
+    found = np.exp(log_probabilities(logits))
+    return found.max(axis=1), found.argmax(axis=1) == labels
+
+
+def test_likelihood_is_that_of_scikit_learn_and_torch():
+    logits, labels = calibrated(200)
+    found = negative_log_likelihood(logits, labels, 1.7)
+    chance = torch.softmax(torch.as_tensor(logits) / 1.7, dim=1).numpy()
+    assert found.mean() == pytest.approx(log_loss(labels, chance, labels=range(5)))
+    assert np.allclose(log_probabilities([[1e4, 0.0]]), [[0, -1e4]])
+
+
+def test_reliability_is_scikit_learns_with_equally_filled_bins():
+    confidence, right = judged(*calibrated(1500))
+    bins = reliability(confidence, right, bins=15)
+    accuracy, mean = calibration_curve(right, confidence, n_bins=15, strategy="quantile")
+    assert np.allclose(bins[:, 0], mean, atol=2e-3)
+    assert np.allclose(bins[:, 1], accuracy, atol=0.02)  # quantiles put an image on an edge aside
+    assert (bins[:, 2] == 100).all()
+
+
+def test_the_error_is_the_mean_gap():
+    confidence = np.array([0.5, 0.6, 0.7, 0.9])
+    right = np.array([True, False, True, True])
+    expected = (2 * abs(0.5 - 0.55) + 2 * abs(1 - 0.8)) / 4
+    assert calibration_error(confidence, right, bins=2) == pytest.approx(expected)
+    assert calibration_error(confidence, right, bins=99) == pytest.approx(
+        np.abs(confidence - right).mean()
+    )
+
+
+def test_the_temperature_is_the_one_that_the_logits_were_scaled_by():
+    logits, labels = calibrated()
+    assert fit_temperature(logits, labels) == pytest.approx(1, abs=0.05)
+    assert fit_temperature(3 * logits, labels) == pytest.approx(
+        3 * fit_temperature(logits, labels), rel=1e-4
+    )
+    log_t = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.LBFGS([log_t], max_iter=50, line_search_fn="strong_wolfe")
+
+    def loss():
+        optimiser.zero_grad()
+        value = torch.nn.functional.cross_entropy(
+            torch.as_tensor(3 * logits) / log_t.exp(), torch.as_tensor(labels)
+        )
+        value.backward()
+        return value
+
+    optimiser.step(loss)
+    assert fit_temperature(3 * logits, labels) == pytest.approx(log_t.exp().item(), rel=1e-4)
+
+
+def test_no_temperature_is_best_where_all_images_are_right():
+    logits = np.eye(4) * 3
+    with pytest.raises(ValueError, match="no temperature is best"):
+        fit_temperature(logits, np.arange(4))
+    with pytest.raises(ValueError, match="no temperature is best"):
+        fit_temperature(logits, (np.arange(4) + 1) % 4)
+
+
+def test_a_calibrated_network_has_the_error_of_chance_and_a_sharpened_one_more():
+    logits, labels = calibrated(800)
+    confidence, right = judged(logits, labels)
+    mean, high = calibrated_error(confidence)
+    assert calibration_error(confidence, right) < high
+    assert 0 < mean < high
+    sharp, right = judged(3 * logits, labels)
+    assert calibration_error(sharp, right) > 3 * calibrated_error(sharp)[1]
+
+
+def test_the_interval_holds_the_error_of_many_images():
+    logits, labels = calibrated(40_000)
+    confidence, right = judged(2 * logits, labels)
+    truth = calibration_error(confidence, right)
+    held = 0
+    for k in range(30):
+        rows = slice(1000 * k, 1000 * (k + 1))
+        value, low, high = calibration_error_interval(
+            confidence[rows], right[rows], draws=100, seed=k
+        )
+        assert low <= value <= high
+        held += low <= truth <= high
+    assert held >= 25
+
+
+def test_images_must_be_the_same():
+    with pytest.raises(ValueError, match="expected the same images, got 2 and 1"):
+        reliability(np.array([0.5, 0.6]), np.array([True]))
