@@ -66,7 +66,7 @@ LOOKS = ("analyses", "claims", "comparison.py", "figures", "report")
 # What a comparison counts, in order.
 DRAWN = "analyses drawn"
 PARTS = ("images", "analyses", DRAWN)
-LIBRARIES = ("numpy", "scipy", "timm", "torch", "torchvision")
+LIBRARIES = ("numpy", "pillow", "scikit-learn", "scipy", "timm", "torch", "torchvision")
 
 
 def comparison_digest(

@@ -1,7 +1,5 @@
 import numpy as np
-import pytest
 import torch
-from sklearn.metrics import cohen_kappa_score
 
 from zoo.analyses import accuracy
 from zoo.analyses.engine import compare_models
@@ -9,14 +7,6 @@ from zoo.measures.intervals import paired_difference
 from zoo.study.accumulator import NotApplicable
 
 CLASSES = [str(i) for i in range(10)]
-
-
-def test_error_consistency_is_cohens_kappa():
-    random = np.random.default_rng(1)
-    a = random.random(200) < 0.6
-    b = a ^ (random.random(200) < 0.3)
-    assert accuracy.error_consistency(a, b) == pytest.approx(cohen_kappa_score(a, b))
-    assert np.isnan(accuracy.error_consistency(np.ones(5, bool), np.ones(5, bool)))
 
 
 def test_in_a_comparison_accuracy_is_the_share_of_right_answers(make_model, digit_images):
@@ -68,7 +58,7 @@ def test_other_classes_are_not_rated_and_no_labels_do_not_apply(make_model, digi
     models = [make_model("vit", "v"), make_model("vit", "w", class_names=list("abcdefghij"))]
     found = compare_models(models, images, labels, class_names=CLASSES, only=["accuracy"])
     assert found.results["accuracy"].metric("accuracy", "w") is None
-    assert found.results["accuracy"].notes[0].startswith("w: trained on other classes")
+    assert found.results["accuracy"].notes[0].startswith("w: not rated, since")
     found = compare_models(models, images, only=["accuracy"])
     assert found.not_applicable == {"accuracy": "the images have no labels"}
     assert issubclass(NotApplicable, Exception)

@@ -159,6 +159,7 @@ SAID = {
         "receptive-field": "cnn: layer2.0.bn2 has the same sum over channels",
     },
     "not a number": {
+        "patch-components": "vit: no colours: blocks.2: features are not finite",
         "accuracy": "vit: on 16 of 16 images its outputs are not numbers; they count as wrong",
         "ablation": "cnn: on 16 of 16 images its outputs are not numbers; they count as wrong",
         "cka": "vit: layer blocks.1 is not finite",
@@ -193,13 +194,18 @@ SAID = {
         "probes": "it needs two classes with at least 4 images each",
     },
     "every image of another class": {
+        "calibration": "no model was trained on the classes of these images",
+        "robustness": "no model was trained on the classes of these images",
         "accuracy": "no model was trained on the classes of these images",
         "ablation": "cnn: not ablated, since it was trained on other classes",
         "probes": "it needs two classes with at least 4 images each",
         "grad-cam": "vit: some images' classes are not among its own; they have no map",
     },
-    "no labels": dict.fromkeys(("accuracy", "ablation", "probes"), "the images have no labels"),
+    "no labels": dict.fromkeys(
+        ("accuracy", "ablation", "probes", "calibration", "robustness"), "the images have no labels"
+    ),
     "labels without names": {
+        **dict.fromkeys(("calibration", "robustness"), "the labels' classes have no names"),
         "accuracy": "the labels' classes have no names",
         "ablation": "vit: not ablated, since it was trained on other classes",
     },
@@ -215,6 +221,7 @@ SAID = {
         "grad-cam": "one: no map, since its last block has one place only",
     },
     "no blocks": {
+        "frequency": "no layer's output lies over the image in 2 × 2 places or more",
         "attention-maps": "none of its layers has softmax attention",
         "attention-distance": "dense: no attention distance, since none of its layers has softmax",
         "local-heads": "dense: no local heads, since none of its layers has softmax attention",
@@ -224,6 +231,7 @@ SAID = {
         "grad-cam": "dense: no map, since no block's output lies over the image",
     },
     "one model": {
+        "differences": "there is one model only",
         "similarity": "it compares models with each other, and there is only one",
         "local-heads": "needs a CNN beside the ViT",
         "feature-maps": "no model has feature maps: they need a convolutional network",

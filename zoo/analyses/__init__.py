@@ -23,6 +23,11 @@ ANALYSES = {
     "localisation": "zoo.analyses.localisation",
     "probes": "zoo.analyses.probes",
     "grad-cam": "zoo.analyses.grad_cam",
+    "frequency": "zoo.analyses.frequency",
+    "calibration": "zoo.analyses.calibration",
+    "differences": "zoo.analyses.differences",
+    "robustness": "zoo.analyses.robustness",
+    "patch-components": "zoo.analyses.patch_components",
 }
 
 

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from zoo.analyses.about import About, Drawing
-from zoo.analyses.accuracy import name_undecided, predictions
+from zoo.analyses.accuracy import name_undecided
 from zoo.capture.ablate import PARTS, ablated
 from zoo.capture.branches import Branch, find_branches
 from zoo.figures import style
@@ -19,6 +19,7 @@ from zoo.measures.intervals import paired_difference
 from zoo.models.modes import eval_mode
 from zoo.models.preprocess import logits_of, model_input
 from zoo.study.accumulator import Accumulator, NotApplicable
+from zoo.study.answers import predictions
 from zoo.study.networks import ComparedNetwork, Study
 from zoo.study.results import Metric, Result, column, interval, layer_axis, select, variable
 from zoo.study.spatial_layout import choose_images, example_input

@@ -7,14 +7,15 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 
 import numpy as np
-import torch
 import xarray as xr
 from numpy.typing import NDArray
 
 from zoo.analyses.about import About, Drawing
 from zoo.figures import style
+from zoo.measures.agreement import error_consistency_interval
 from zoo.measures.intervals import paired_difference, wilson_interval
-from zoo.study.accumulator import Accumulator, Batch, NotApplicable
+from zoo.study.accumulator import Accumulator, Batch
+from zoo.study.answers import UNDECIDED, predictions, rated_networks
 from zoo.study.networks import Study
 from zoo.study.results import Metric, Result, column, interval, variable
 
@@ -47,31 +48,6 @@ ABOUT = About(
     },
 )
 
-UNDECIDED = -1
-
-
-def error_consistency(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
-    """Return Cohen's kappa of being right or wrong together (Geirhos et al. 2020, Eq. 3).
-
-    0: as often as two independent models of these accuracies; 1: always; NaN where chance
-    alone makes them agree on every image.
-    """
-    if np.unique([a, b]).size < 2:
-        return math.nan
-    observed = float((a == b).mean())
-    expected = float(a.mean() * b.mean() + (1 - a.mean()) * (1 - b.mean()))
-    return (observed - expected) / (1 - expected)
-
-
-def predictions(logits: torch.Tensor) -> NDArray[np.int64]:
-    """Return the class (n,) of the highest of (n, classes) logits; −1 where one is not a number.
-
-    >>> predictions(torch.tensor([[0.1, 0.9], [torch.nan, 0.0]])).tolist()
-    [1, -1]
-    """
-    broken = logits.isnan().any(dim=1)
-    return logits.argmax(dim=1).masked_fill(broken, UNDECIDED).cpu().numpy()
-
 
 def name_undecided(name: str, predicted: NDArray[np.int64]) -> list[str]:
     """Return a note where a model's outputs are no numbers; such an image counts as wrong."""
@@ -82,23 +58,13 @@ def name_undecided(name: str, predicted: NDArray[np.int64]) -> list[str]:
 
 def start(study: Study) -> Accumulator:
     """Begin; there must be labels, and a model that knows their classes."""
-    if study.labels is None:
-        raise NotApplicable("the images have no labels")
-    if not study.class_names or int(np.max(study.labels)) >= len(study.class_names):
-        raise NotApplicable("the labels' classes have no names")
-    if not any(_knows(study, s) for s in range(len(study.compared))):
-        raise NotApplicable("no model was trained on the classes of these images")
-    return _Accuracy(study)
-
-
-def _knows(study: Study, s: int) -> bool:
-    return tuple(study.compared[s].model.spec.class_names) == study.class_names
+    rated, notes = rated_networks(study, "not rated")
+    return _Accuracy(study, tuple(rated), notes)
 
 
 class _Accuracy(Accumulator):
-    def __init__(self, study: Study) -> None:
-        self.study = study
-        self.rated = [s for s in range(len(study.compared)) if _knows(study, s)]
+    def __init__(self, study: Study, rated: Sequence[int], notes: Sequence[str]) -> None:
+        self.study, self.rated, self.notes = study, rated, notes
         self.predicted: dict[int, list[NDArray[np.int64]]] = {s: [] for s in self.rated}
 
     def end_batch(self, batch: Batch) -> None:
@@ -108,11 +74,7 @@ class _Accuracy(Accumulator):
     def result(self) -> Result:
         networks, classes = self.study.compared, self.study.class_names
         labels = np.asarray(self.study.labels)
-        notes = [
-            f"{network.name}: trained on other classes than these images show, so not rated"
-            for s, network in enumerate(networks)
-            if s not in self.rated
-        ]
+        notes = list(self.notes)
         if absent := [name for i, name in enumerate(classes) if i not in labels]:
             shown = ", ".join(absent[:8]) + (" …" if len(absent) > 8 else "")
             notes.append(f"{len(absent)} of {len(classes)} classes have no image: {shown}")
@@ -154,9 +116,9 @@ def _pairs(
         value, low, high = paired_difference(right[i], right[j])
         yield Metric("difference", value, a, b, low, high, pair="signed")
         yield Metric("same_prediction", float((predicted[i] == predicted[j]).mean()), a, b)
-        kappa = error_consistency(right[i], right[j])
+        kappa, low, high = error_consistency_interval(right[i], right[j]).tolist()
         if math.isfinite(kappa):
-            yield Metric("error_consistency", kappa, a, b)
+            yield Metric("error_consistency", kappa, a, b, low, high)
 
 
 def _by_class(

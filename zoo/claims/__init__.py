@@ -14,11 +14,14 @@ from dataclasses import replace
 from zoo.claims import (
     accuracy,
     attention,
+    calibration,
     cka,
+    frequency,
     localisation,
     probes,
     receptive_field,
     residuals,
+    robustness,
     training,
 )
 from zoo.claims.base import (
@@ -33,7 +36,19 @@ from zoo.claims.base import (
 )
 from zoo.study.results import ComparisonResults
 
-_FILES = accuracy, cka, attention, receptive_field, residuals, localisation, probes, training
+_FILES = (
+    accuracy,
+    cka,
+    attention,
+    receptive_field,
+    residuals,
+    localisation,
+    probes,
+    training,
+    frequency,
+    calibration,
+    robustness,
+)
 # Those of Zhu et al. first; else in the order of the analyses.
 CLAIMS: tuple[Claim, ...] = tuple(
     sorted((claim for file in _FILES for claim in file.CLAIMS), key=lambda c: c.paper != ZHU)

@@ -14,6 +14,7 @@ SUPPORTED, NOT_SUPPORTED, NOT_APPLICABLE = "supported", "not supported", "not ap
 Networks = tuple[Network, ...]
 A_VIT = "the same ViT trained on a smaller and a larger subset, of which it asks the larger"
 ZHU, RAGHU = "Zhu et al. 2023", "Raghu et al. 2021"
+PARK = "Park & Kim 2022"
 
 
 @dataclass(frozen=True)

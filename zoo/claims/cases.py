@@ -11,10 +11,22 @@ from zoo.study.results import Network
 SIMILAR = 2  # parameters of one network over those of another; the paper's differ by 1.2
 
 
+def each(models: Sequence[Network]) -> Iterator[Networks]:
+    """Yield every model."""
+    for model in models:
+        yield (model,)
+
+
 def cnns(models: Sequence[Network]) -> Iterator[Networks]:
     """Yield every CNN."""
     for cnn in _family(models, "cnn"):
         yield (cnn,)
+
+
+def vits(models: Sequence[Network]) -> Iterator[Networks]:
+    """Yield every ViT."""
+    for vit in _family(models, "vit"):
+        yield (vit,)
 
 
 def vits_on_most_data(models: Sequence[Network]) -> Iterator[Networks]:

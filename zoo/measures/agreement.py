@@ -63,7 +63,9 @@ def confusion_matrix(
 def _kappa(kinds: NDArray[np.int64]) -> float:
     """Return Cohen's kappa of the numbers of images that both, one or none of two get right."""
     n = kinds.sum()
+    if n in (kinds[BOTH], kinds[NEITHER]):
+        return math.nan
     a, b = (kinds[BOTH] + kinds[FIRST]) / n, (kinds[BOTH] + kinds[SECOND]) / n
     expected = a * b + (1 - a) * (1 - b)
     observed = (kinds[BOTH] + kinds[NEITHER]) / n
-    return math.nan if expected == 1 else float((observed - expected) / (1 - expected))
+    return float((observed - expected) / (1 - expected))

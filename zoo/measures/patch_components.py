@@ -61,4 +61,5 @@ def component_colours(scores: NDArray[np.float64]) -> NDArray[np.uint8]:
     The range is that of the middle 98 % of patches, so that a few odd ones do not darken the rest.
     """
     low, high = np.percentile(scores, TAILS, axis=(0, 1))
-    return (255 * np.clip((scores - low) / (high - low), 0, 1)).round().astype(np.uint8)
+    span = np.where(high > low, high - low, 1)  # all but a few patches may be alike
+    return (255 * np.clip((scores - low) / span, 0, 1)).round().astype(np.uint8)

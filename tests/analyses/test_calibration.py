@@ -1,0 +1,104 @@
+"""Calibration of networks whose outputs are known, against the measures on all images."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from zoo.analyses.calibration import draw
+from zoo.analyses.engine import compare_models
+from zoo.claims import judge
+from zoo.config import Settings
+from zoo.measures.calibration import log_probabilities
+from zoo.models.files import describe_module
+
+CLASSES = [str(i) for i in range(5)]
+
+
+class Told(nn.Module):
+    """Answers with logits that were hidden in the images' pixels, times a factor."""
+
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+        self.layer = nn.Linear(1, 1)
+
+    def forward(self, x):
+        return x[:, 0, 0, :5] * self.factor * 16
+
+
+def model(name, factor):
+    return describe_module(
+        Told(factor), name=name, image_size=8, arch="told", class_names=CLASSES,
+        mean=(0.5, 0.5, 0.5), std=(1, 1, 1),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def compared():
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, size=(300, 8, 8, 3), dtype=np.uint8)
+    logits = (images[:, 0, :5, 0] / 255 - 0.5) * 16
+    chance = np.exp(log_probabilities(logits))
+    labels = (random.random((300, 1)) > chance.cumsum(axis=1)).sum(axis=1)
+    models = [model("calibrated", 1), model("sharp", 4)]
+    found = compare_models(
+        models, images, labels, class_names=CLASSES, only=["calibration"],
+        settings=Settings(references=False),
+    )  # fmt: skip
+    return found, logits, labels
+
+
+def test_likelihood_and_overconfidence_are_those_of_all_images(compared):
+    found, logits, labels = compared
+    result = found.results["calibration"]
+    for name, factor in (("calibrated", 1), ("sharp", 4)):
+        loss = torch.nn.functional.cross_entropy(
+            torch.as_tensor(factor * logits), torch.as_tensor(labels)
+        )
+        assert result.metric("likelihood", name) == pytest.approx(float(loss), rel=1e-4)
+        chance = torch.softmax(torch.as_tensor(factor * logits), dim=1).numpy()
+        gap = chance.max(axis=1).mean() - (chance.argmax(axis=1) == labels).mean()
+        assert result.metric("overconfidence", name) == pytest.approx(gap, abs=1e-4)
+
+
+def test_scaling_finds_the_factor_and_undoes_it(compared):
+    result = compared[0].results["calibration"]
+    one, four = (result.metric("temperature", name) for name in ("calibrated", "sharp"))
+    assert one == pytest.approx(1, abs=0.3)
+    assert four == pytest.approx(4 * one, rel=1e-3)
+    of = [result.metric("likelihood_scaled", name) for name in ("calibrated", "sharp")]
+    assert of[0] == pytest.approx(of[1], rel=1e-4)
+    errors = [result.metric("error_scaled", name) for name in ("calibrated", "sharp")]
+    assert errors[0] == pytest.approx(errors[1], abs=1e-3)
+    assert errors[1] < result.metric("error", "sharp")
+    assert (result.data["images"].sum("bin") == 300).all()
+
+
+def test_the_claim_asks_for_more_than_chance(compared):
+    verdicts = {v.models[0]: v for v in judge(compared[0]) if v.claim.id == "G-overconfident"}
+    assert verdicts["calibrated"].verdict == "not supported"
+    assert verdicts["sharp"].verdict == "supported"
+
+
+def test_each_panel_says_its_errors(compared):
+    result = compared[0].results["calibration"]
+    (drawing,) = draw(result, ["calibrated", "sharp"])
+    panel = drawing.figure.axes[1]
+    texts = [text.get_text() for text in panel.get_legend().get_texts()]
+    assert texts[0].startswith(f"as it is: {result.metric('error', 'sharp'):.3f} (")
+    assert panel.get_title(loc="left").startswith("sharp\ncalibration error (by chance 0.")
+
+
+def test_a_network_that_is_always_right_is_not_scaled(make_model):
+    images = np.zeros((20, 8, 8, 3), dtype=np.uint8)
+    labels = np.arange(20) % 5
+    images[np.arange(20), 0, labels, 0] = 255
+    found = compare_models(
+        [model("right", 1)], images, labels, class_names=CLASSES, only=["calibration"],
+        settings=Settings(references=False),
+    )  # fmt: skip
+    result = found.results["calibration"]
+    assert result.notes == ("right: not scaled: no temperature is best for these images",)
+    assert result.metric("temperature", "right") is None
+    assert len(draw(result, ["right"])) == 1

@@ -1,0 +1,111 @@
+"""Frequencies of layers and answers on changed images, against the networks run by hand."""
+
+import numpy as np
+import pytest
+import torch
+
+from zoo.analyses.engine import compare_models
+from zoo.analyses.frequency import draw
+from zoo.analyses.frequency_answers import BANDS, IMAGES
+from zoo.claims import judge
+from zoo.config import Settings
+from zoo.models.preprocess import model_input
+from zoo.study.results import select
+
+
+@pytest.fixture(scope="module")
+def compared(make_model, digit_images):
+    models = [make_model("vit"), make_model("resnet18", seed=1)]
+    images, labels = digit_images
+    found = compare_models(
+        models, images, labels, class_names=[str(i) for i in range(10)], only=["frequency"],
+        settings=Settings(references=False, batch_size=32),
+    )  # fmt: skip
+    return models, found
+
+
+def curve(tokens, side):
+    """Mean log amplitude (n, steps) over channels of (n, places, channels), by NumPy."""
+    maps = tokens.transpose(1, 2).unflatten(2, (side, side)).double().numpy()
+    logs = np.log(np.abs(np.fft.fft2(maps)))
+    steps = np.arange(side // 2 + 1)
+    return (logs[..., steps, steps] - logs[..., :1, 0]).mean(axis=1)
+
+
+def test_curves_and_changes_are_those_of_the_blocks_run_by_hand(compared, digit_images):
+    (vit, _), found = compared
+    result, module = found.results["frequency"], vit.module.eval()
+    with torch.no_grad():
+        x = module.patch_embed(model_input(digit_images[0], vit.spec, module))
+        x = module.norm_pre(module._pos_embed(x))
+        for i, block in enumerate(module.blocks):
+            middle = x + block.attn(block.norm1(x))
+            after = middle + block.mlp(block.norm2(middle))
+            curves = [curve(t[:, 1:], 4) for t in (x, middle, after)]
+            row = result.part(vit.name, f"blocks.{i}")
+            assert np.allclose(row["amplitude"], curves[2].mean(axis=0), atol=1e-3)
+            assert row["frequency"].values.tolist() == [0, 0.5, 1]
+            highest = select(result.data["highest"], vit.name, name=f"blocks.{i}")
+            assert float(highest.squeeze()) == float(row["amplitude"][-1])
+            of = result.part(vit.name).isel(branch=slice(2 * i, 2 * i + 2))
+            for kind, (before, later) in {"attention": (0, 1), "mlp": (1, 2)}.items():
+                step = (curves[later] - curves[before])[:, -1]
+                change = float(select(of["change"], kind=kind).squeeze())
+                assert change == pytest.approx(step.mean(), abs=2e-3)
+                low, high = select(of["change_ci"], kind=kind).values[0]
+                assert low < step.mean() < high
+            x = after
+    changes = select(result.part(vit.name)["change"], kind="attention")
+    assert result.metric("change_attention", vit.name) == pytest.approx(float(changes.mean()))
+
+
+def test_a_projected_skip_is_drawn_but_counts_in_no_mean(compared):
+    (_, cnn), found = compared
+    part = found.results["frequency"].part(cnn.name)
+    assert part.sizes["branch"] == 8
+    assert np.isfinite(part["change"]).all()
+    plain = [i for i in range(8) if i < 2 or i % 2]
+    known = found.results["frequency"].metric("change_residual", cnn.name)
+    assert known == pytest.approx(float(part["change"][plain].mean()), rel=1e-5)
+
+
+def test_accuracy_lost_is_a_mean_over_bands_and_is_compared_on_the_same_images(compared):
+    models, found = compared
+    result = found.results["frequency"]
+    parts = [result.part(m.name) for m in models]
+    assert parts[0].attrs["answered_images"] == min(IMAGES, 60)
+    high = np.array(BANDS[:-1]) >= 0.6
+    lost = [float(of["clean_accuracy"] - of["noise_accuracy"][high].mean()) for of in parts]
+    for model, value in zip(models, lost, strict=True):
+        assert result.metric("lost_to_high_noise", model.name) == pytest.approx(value)
+    names = [m.name for m in models]
+    assert result.metric("lost_to_high_noise_difference", *names) == pytest.approx(
+        lost[0] - lost[1]
+    )
+    shares = parts[0]["hybrid_share"]
+    assert ((shares >= 0) & (shares.sum("source") <= 1)).all()
+
+
+def test_claims_take_the_interval_and_figures_name_all_networks(compared):
+    models, found = compared
+    verdicts = {v.claim.id: v for v in judge(found) if v.claim.analysis == "frequency"}
+    assert set(verdicts) == {"P-attention", "P-mlp", "P-convolution", "P-noise"}
+    for claim, measure in (("P-attention", "change_attention"), ("P-mlp", "change_mlp")):
+        metric = found.results["frequency"].find(measure, models[0].name)
+        holds = metric.high < 0 if claim == "P-attention" else metric.low > 0
+        assert verdicts[claim].verdict == ("supported" if holds else "not supported")
+        assert verdicts[claim].value == metric.value
+    drawn = draw(found.results["frequency"], [m.name for m in models])
+    assert [d.kind for d in drawn] == [
+        "frequency-depth", "frequency-curves", "frequency-answers",
+    ]  # fmt: skip
+    legend = [text.get_text() for text in drawn[0].figure.legends[0].get_texts()]
+    assert legend == ["vit-0, attention", "vit-0, mlp", "resnet18-1, residual"]
+
+
+def test_without_labels_the_layers_are_measured_all_the_same(make_model, digit_images):
+    found = compare_models([make_model("vit")], digit_images[0], only=["frequency"])
+    result = found.results["frequency"]
+    assert "noise_accuracy" not in result.part("vit-0")
+    assert result.notes[0] == "no answers under noise: the images have no labels"
+    assert len(draw(result, ["vit-0"])) == 2

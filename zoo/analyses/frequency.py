@@ -1,0 +1,244 @@
+"""Frequency: which frequencies do layers keep, and which does a network need to be right?
+
+Park & Kim 2022, Figs 2 and 8.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+
+from zoo.analyses.about import About, Drawing
+from zoo.analyses.frequency_answers import answers_on_changed_images
+from zoo.analyses.frequency_figures import draw_answers, draw_curves, draw_depth
+from zoo.capture.branches import Branch, find_branches
+from zoo.capture.hook_points import HookPoint
+from zoo.measures.frequency import half_diagonal, relative_log_amplitudes
+from zoo.measures.intervals import mean_interval
+from zoo.study.accumulator import Accumulator, Batch, NotApplicable
+from zoo.study.answers import predictions, rated_networks
+from zoo.study.networks import ComparedNetwork, Study
+from zoo.study.results import Metric, Part, Result, column, interval, layer_axis, variable
+from zoo.study.spatial_layout import Layout, example_input, layout_of, places_of
+
+ABOUT = About(
+    name="frequency",
+    title="Frequencies",
+    shows=(
+        "How strong each spatial frequency of a layer's feature maps is against their mean "
+        "(Δ log amplitude), how every branch changes the highest one, and what the networks "
+        "answer when noise fills one band of frequencies, or when the low frequencies of an image "
+        "are joined with the high ones of another."
+    ),
+    reading=(
+        "A curve that falls steeply is a layer of smooth maps. A branch below 0 in the second "
+        "panel smooths, one above 0 sharpens. Where accuracy under noise falls, the network uses "
+        "that band. Bands and bars are 95 % intervals over images."
+    ),
+    needs="activations",
+    source="Park & Kim 2022, Figs 2, 8; hybrid images: Oliva et al. 2006",
+    settings=("batch_size", "seed"),
+    captions={
+        "frequency-depth": "The highest frequency of each layer, and what each branch does to it.",
+        "frequency-curves": "How strong each frequency is, for layers from first to last.",
+        "frequency-answers": "Accuracy under noise of one band, and answers on hybrid images.",
+    },
+    metrics={
+        "change_attention": "change of the highest frequency by attention, mean over blocks (log)",
+        "change_mlp": "change of the highest frequency by MLPs, mean over blocks (log)",
+        "change_residual": "change of the highest frequency by branches whose skip is plain (log)",
+        "lost_to_high_noise": "accuracy lost to noise of the upper 40 % of frequencies",
+        "lost_to_low_noise": "accuracy lost to noise of the lower 60 % of frequencies",
+        "lost_to_high_noise_difference": "accuracy lost to high noise, first minus second",
+    },
+)
+
+STUDENT = "Student's t over images"
+Curves = dict[tuple[int, HookPoint], NDArray[np.float32]]
+
+
+def start(study: Study) -> Accumulator:
+    """Begin; an image of noise is run through each network to find its residual sums.
+
+    Raises:
+        NotApplicable: no network has a layer whose output lies over the image.
+    """
+    accumulator = _Frequency(study)
+    if not accumulator.layouts:
+        raise NotApplicable("no layer's output lies over the image in 2 × 2 places or more")
+    return accumulator
+
+
+class _Frequency(Accumulator):
+    """Keeps a curve an image for every stem, block and stream that a branch is added to."""
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self.layouts: dict[tuple[int, HookPoint], Layout] = {}
+        self.curves: dict[tuple[int, HookPoint], list[NDArray[np.float32]]] = {}
+        self.left_out: dict[tuple[int, HookPoint], float] = {}
+        self.branches: dict[int, list[tuple[Branch, HookPoint]]] = {}
+        self.rated: dict[int, ComparedNetwork] = {}
+        self.notes: list[str] = []
+        try:
+            self.rated, self.notes = rated_networks(study, "no answers under noise")
+        except NotApplicable as reason:
+            self.notes = [f"no answers under noise: {reason}"]
+        self.predicted: dict[int, list[NDArray[np.int64]]] = {s: [] for s in self.rated}
+        for s, network in enumerate(study.measured):
+            outputs = (*network.trace.of_role("stem"), *network.trace.of_role("block"))
+            taps = {HookPoint(name): name for name in outputs}
+            module, example = network.model.module, example_input(network)
+            self.branches[s] = list(_sums(find_branches(module, network.trace, example)))
+            taps |= {branch.skip: branch.block for branch, _ in self.branches[s]}
+            for tap, layer in taps.items():
+                layout = layout_of(network, layer)
+                if layout and layout.height == layout.width > 1:
+                    self.layouts[s, tap] = layout
+                    self.curves[s, tap] = []
+
+    def hook_points(self, subject: int) -> Iterable[HookPoint]:
+        return [tap for s, tap in self.layouts if s == subject]
+
+    def observe(self, subject: int, tap: HookPoint, value: torch.Tensor) -> None:
+        key = subject, tap
+        layout = self.layouts[key]
+        curves, left_out = relative_log_amplitudes(places_of(value, layout), layout.height)
+        self.curves[key].append(curves.cpu().numpy())
+        self.left_out[key] = self.left_out.get(key, 0.0) + float(left_out.sum())
+
+    def end_batch(self, batch: Batch) -> None:
+        for s in self.rated:
+            self.predicted[s].append(predictions(batch.logits[s]))
+
+    def result(self) -> Result:
+        found = {key: np.concatenate(parts) for key, parts in self.curves.items() if parts}
+        rows = [
+            (s, network, name)
+            for s, network in enumerate(self.study.measured)
+            for name in (*network.trace.of_role("stem"), *network.trace.of_role("block"))
+            if (s, HookPoint(name)) in found
+        ]
+        curves = [_defined_interval(found[s, HookPoint(name)]) for s, _, name in rows]
+        highest = np.array([curve[:, -1] for curve in curves]).T
+        data = xr.Dataset(
+            {
+                "highest": variable("layer", highest[0]),
+                "highest_ci": interval("layer", highest[1], highest[2], kind=STUDENT),
+            },
+            layer_axis([(network, name) for _, network, name in rows]),
+        )
+        parts = [
+            Part(network.name, _curve(curve, self.layouts[s, HookPoint(name)].height), name)
+            for (s, network, name), curve in zip(rows, curves, strict=True)
+            if network.compared
+        ]
+        answered: dict[int, xr.Dataset] = {}
+        metrics: list[Metric] = []
+        if self.rated:
+            clean = {s: np.concatenate(of) for s, of in self.predicted.items()}
+            answered, metrics, notes = answers_on_changed_images(self.study, self.rated, clean)
+            self.notes += notes
+        for s, network in enumerate(self.study.measured):
+            changes, of_branches = self._changes(s, network, found)
+            metrics += of_branches
+            if network.compared:
+                known = answered.get(s, xr.Dataset())
+                parts.append(Part(network.name, known.merge(changes)))
+        finite = tuple(metric for metric in metrics if math.isfinite(metric.value))
+        return Result(data, tuple(parts), finite, (*self.notes, *self._gaps()))
+
+    def _changes(
+        self, s: int, network: ComparedNetwork, found: Curves
+    ) -> tuple[xr.Dataset, list[Metric]]:
+        """Return what each branch of a network does to the highest frequency, and the means."""
+        plain: dict[str, list[NDArray[np.float64]]] = {}
+        rows: dict[tuple[str, str], NDArray[np.float64]] = {}
+        for branch, after in self.branches[s]:
+            before = found.get((s, branch.skip))
+            if before is None or (s, after) not in found:
+                continue
+            step = (found[s, after][:, -1] - before[:, -1]).astype(np.float64)
+            rows[branch.kind, branch.block] = _defined_interval(step)
+            # A projected skip may also subsample, which is no work of the branch.
+            if branch.skip.kind == "input":
+                plain.setdefault(branch.kind, []).append(step)
+        metrics = []
+        for kind, of_blocks in plain.items():
+            value, low, high = _defined_interval(np.mean(of_blocks, axis=0)).tolist()
+            metrics.append(Metric(f"change_{kind}", value, network.name, "", low, high))
+        if not rows:
+            return xr.Dataset(), metrics
+        blocks = network.trace.of_role("block")
+        values = np.array(list(rows.values())).T
+        variables = {
+            "change": variable("branch", values[0]),
+            "change_ci": interval("branch", values[1], values[2], kind=STUDENT),
+        }
+        coordinates = {
+            "kind": ("branch", column([kind for kind, _ in rows])),
+            "depth": ("branch", [(blocks.index(b) + 1) / len(blocks) for _, b in rows]),
+        }
+        return xr.Dataset(variables, coordinates), metrics
+
+    def _gaps(self) -> list[str]:
+        """Name the networks and layers that have no curve, or one of some channels only."""
+        notes, n = [], len(self.study.images)
+        for s, network in enumerate(self.study.compared):
+            known = [tap for of, tap in self.layouts if of == s]
+            if not known:
+                notes.append(f"{network.name}: no layer's output lies over the image")
+            gaps = [
+                f"{tap.layer} {100 * self.left_out[s, tap] / n:.0f} %"
+                for tap in known
+                if tap.kind == "output" and self.left_out.get((s, tap), 0) > 0.005 * n
+            ]
+            if gaps:
+                notes.append(
+                    f"{network.name}: channels constant over the image or not finite are left out: "
+                    + ", ".join(gaps)
+                )
+        return notes
+
+
+def _defined_interval(values: NDArray) -> NDArray[np.float64]:
+    """Return `mean_interval` of the images that have all values; NaN of fewer than two."""
+    defined = np.isfinite(values).reshape(len(values), -1).all(axis=1)
+    if defined.sum() < 2:
+        return np.full((3, *values.shape[1:]), np.nan)
+    return mean_interval(values[defined])
+
+
+def _curve(ends: NDArray[np.float64], side: int) -> xr.Dataset:
+    """Return a layer's curve and its interval, (3, steps), over frequency."""
+    variables = {
+        "amplitude": variable("frequency", ends[0]),
+        "amplitude_ci": interval("frequency", ends[1], ends[2], kind=STUDENT),
+    }
+    return xr.Dataset(variables, {"frequency": half_diagonal(side)})
+
+
+def _sums(branches: Sequence[Branch]) -> Iterator[tuple[Branch, HookPoint]]:
+    """Yield each branch with where its sum is seen: the next branch's skip, or the block's end."""
+    for branch, following in pairwise([*branches, None]):
+        assert branch is not None
+        inside = following is not None and following.block == branch.block
+        yield branch, following.skip if following and inside else HookPoint(branch.block)
+
+
+def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:
+    """Draw the highest frequency against depth, curves, and answers on changed images."""
+    names = [name for name in compared if name in result.networks]
+    drawn = [
+        Drawing("frequency-depth", draw_depth(result, names)),
+        Drawing("frequency-curves", draw_curves(result, names)),
+    ]
+    if any("noise_accuracy" in part.data for part in result.parts):
+        drawn.append(Drawing("frequency-answers", draw_answers(result, compared)))
+    return drawn

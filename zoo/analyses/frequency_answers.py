@@ -1,0 +1,155 @@
+"""What networks answer under noise of one band of frequencies, and on hybrid images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations, pairwise
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+
+from zoo.measures.frequency import band_noise, hybrid_images
+from zoo.measures.intervals import mean_interval, wilson_interval
+from zoo.models.preprocess import model_input
+from zoo.study.answers import logits_on, predictions
+from zoo.study.networks import ComparedNetwork, Study
+from zoo.study.results import Metric, column, interval, variable
+from zoo.study.spatial_layout import choose_images
+
+IMAGES = 128
+DEVIATION = 0.2  # of the pixels' range: between strengths 3 and 4 of ImageNet-C's noise
+BANDS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+CUTS = (0.1, 0.2, 0.3, 0.5)
+WILSON = "Wilson over images"
+HIGH = 0.6  # from here on, noise is called high
+
+
+def answers_on_changed_images(
+    study: Study, rated: Mapping[int, ComparedNetwork], clean: Mapping[int, NDArray[np.int64]]
+) -> tuple[dict[int, xr.Dataset], list[Metric], list[str]]:
+    """Return what networks answer under noise and on hybrid images.
+
+    Args:
+        study: its images and labels.
+        rated: the networks that know the labels' classes, by index.
+        clean: the classes that they answer on all images as they are.
+
+    Returns:
+        A dataset a network, metrics of the accuracy lost, and notes.
+    """
+    rows = choose_images(len(study.images), IMAGES, study.settings.seed)
+    labels = np.asarray(study.labels)[rows]
+    partner = _partners(labels, study.settings.seed)
+    found, notes = {}, []
+    lost = np.full((len(rated), len(BANDS) - 1, len(rows)), np.nan)
+    for k, (s, network) in enumerate(rated.items()):
+        right = clean[s][rows] == labels
+        pixels = model_input(study.images[rows], network.model.spec, network.model.module)
+        accuracy: dict[float, tuple[float, float, float]] = {}
+        noises = _noises(pixels, network.model.spec.std, study.settings.seed)
+        for j, noise in enumerate(noises):
+            if noise is None:
+                notes.append(f"{network.name}: no frequency of its input lies in band {j + 1}")
+                continue
+            hits = _answers(study, network, pixels + noise) == labels
+            lost[k, j] = right.astype(int) - hits
+            accuracy[(BANDS[j] + BANDS[j + 1]) / 2] = _share(hits)
+        ends = np.array(list(accuracy.values()))
+        variables = {
+            "noise_accuracy": variable("band", ends[:, 0]),
+            "noise_accuracy_ci": interval("band", ends[:, 1], ends[:, 2], kind=WILSON),
+            "clean_accuracy": variable((), right.mean()),
+        }
+        data = xr.Dataset(variables, {"band": list(accuracy)}, {"answered_images": len(rows)})
+        if (partner >= 0).all():
+            data = data.assign(_hybrid(study, network, pixels, labels, partner))
+        found[s] = data
+    if not (partner >= 0).all():
+        notes.append("no hybrid images: all images are of one class")
+    names = [network.name for network in rated.values()]
+    return found, list(_lost_metrics(names, lost)), notes
+
+
+def _hybrid(
+    study: Study,
+    network: ComparedNetwork,
+    pixels: torch.Tensor,
+    labels: NDArray[np.int64],
+    partner: NDArray[np.int64],
+) -> xr.Dataset:
+    """Return how often the class of the low and of the high frequencies is answered."""
+    shares = np.empty((3, len(CUTS), 2))
+    for j, cut in enumerate(CUTS):
+        answers = _answers(study, network, hybrid_images(pixels, pixels[partner], cut))
+        for end, of in enumerate((labels, labels[partner])):
+            shares[:, j, end] = _share(answers == of)
+    variables = {
+        "hybrid_share": variable(("cut", "source"), shares[0]),
+        "hybrid_share_ci": interval(("cut", "source"), shares[1], shares[2], kind=WILSON),
+    }
+    return xr.Dataset(variables, {"cut": list(CUTS), "source": column(["low", "high"])})
+
+
+def _answers(study: Study, network: ComparedNetwork, pixels: torch.Tensor) -> NDArray[np.int64]:
+    return predictions(logits_on(network, pixels, study.settings.batch_size))
+
+
+def _noises(
+    pixels: torch.Tensor, deviation: Sequence[float], seed: int
+) -> Iterator[torch.Tensor | None]:
+    """Yield the noise of each band for a model's input; None where it has no such frequency.
+
+    It is not cut at black and white, which would spread it over all frequencies.
+    """
+    scale = torch.tensor(deviation).to(pixels).view(1, -1, 1, 1)
+    for low, high in pairwise(BANDS):
+        try:
+            noise = band_noise(
+                tuple(pixels.shape), low, math.inf if high == BANDS[-1] else high,
+                deviation=DEVIATION, seed=seed,
+            )  # fmt: skip
+        except ValueError:
+            yield None
+        else:
+            yield noise.to(pixels) / scale
+
+
+def _share(hits: NDArray[np.bool_]) -> tuple[float, float, float]:
+    return float(hits.mean()), *wilson_interval(int(hits.sum()), len(hits))
+
+
+def _lost_metrics(names: Sequence[str], lost: NDArray[np.float64]) -> Iterator[Metric]:
+    """Yield the accuracy lost (networks, bands, images) to high and low noise, and compare it."""
+    upper = np.array(BANDS[:-1]) >= HIGH
+    # A band that no frequency of a network's input lies in says nothing.
+    by_noise = {
+        "lost_to_high_noise": _mean_known(lost[:, upper]),
+        "lost_to_low_noise": _mean_known(lost[:, ~upper]),
+    }
+    for measure, values in by_noise.items():
+        for k, name in enumerate(names):
+            value, low, high = mean_interval(values[k]).tolist()
+            yield Metric(measure, value, name, "", low, high)
+    of_high = by_noise["lost_to_high_noise"]
+    for i, j in combinations(range(len(names)), 2):
+        value, low, high = mean_interval(of_high[i] - of_high[j]).tolist()
+        yield Metric(
+            "lost_to_high_noise_difference", value, names[i], names[j], low, high, pair="signed"
+        )
+
+
+def _mean_known(lost: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean (networks, images) over the bands that a network's input has."""
+    known = np.isfinite(lost)
+    total, count = np.where(known, lost, 0).sum(axis=1), known.sum(axis=1)
+    return np.asarray(np.where(count > 0, total, np.nan) / np.maximum(count, 1))
+
+
+def _partners(labels: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """Return for each image another one of another class, drawn at random; −1 without one."""
+    random = np.random.default_rng(seed)
+    others = [np.flatnonzero(labels != label) for label in labels]
+    return np.array([random.choice(o) if len(o) else -1 for o in others])

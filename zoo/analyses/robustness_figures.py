@@ -1,0 +1,70 @@
+"""Figures of robustness: what networks keep under each change, and one image under each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from zoo.figures import style
+from zoo.figures.image_grid import image_grid
+from zoo.study.results import Result, select
+
+ACROSS = 3
+AMOUNTS = {
+    "random patches": "share of patches dropped",
+    "most attended": "share of patches dropped",
+    "least attended": "share of patches dropped",
+    "shuffled tiles": "tiles along a side",
+}
+
+
+def draw_curves(result: Result, names: Sequence[str]) -> Figure:
+    """Draw the share of its accuracy that each network keeps: a panel a kind of change."""
+    kinds = list(dict.fromkeys(result.data["kind"].values.tolist()))
+    with style.styled():
+        down = -(-len(kinds) // ACROSS)
+        figure, axes = style.line_panels(
+            ACROSS, down, size=(1.98, 1.35), above=0.3 + style.LEGEND_ROW * -(-len(names) // 3)
+        )
+        for axis, kind in zip(axes, kinds, strict=False):
+            for i, name in enumerate(names):
+                of = result.data.sel(network=name)
+                kept, ends = (select(of[key], kind=kind) for key in ("kept", "kept_ci"))
+                # Unchanged: no patch dropped, one tile, strength 0.
+                first = 1.0 if kind == "shuffled tiles" else 0.0
+                amounts = np.array([first, *kept["amount"].values])
+                low, high = np.array([[1, 1], *ends.values.tolist()]).T
+                colour = style.COLOURS[i % len(style.COLOURS)]
+                axis.fill_between(amounts, low, high, color=colour, alpha=0.15, linewidth=0)
+                axis.plot(
+                    amounts, [1, *kept.values], "osD^v"[i % 5] + "-", color=colour, markersize=3,
+                    linewidth=1, label=f"{name} ({100 * float(of['clean_accuracy']):.0f} % right)",
+                )  # fmt: skip
+            axis.set_title(kind, loc="left")
+            axis.set_xlabel(AMOUNTS.get(kind, "strength"))
+            axis.set_xticks(amounts)
+            axis.axhline(1, color="0.5", linestyle=":", linewidth=1)
+            axis.set_ylim(0, None)
+        for row in range(down):
+            axes[row * ACROSS].set_ylabel("accuracy kept")
+        for axis in axes[len(kinds) :]:
+            axis.set_axis_off()
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="upper center", ncols=3)
+    return figure
+
+
+def draw_examples(result: Result) -> Figure:
+    """Draw one image under each change: a row a kind, from little to much."""
+    data = result.data
+    kinds = list(dict.fromkeys(data["kind"].values.tolist()))
+    rows = [list(select(data["example"], kind=kind).values) for kind in kinds]
+    widest = max(map(len, rows))
+    return image_grid(
+        [[*row, *[None] * (widest - len(row))] for row in rows],
+        row_labels=kinds,
+        column_labels=[""] * widest,
+        cell=0.75,
+        foot="from little (left) to much (right)",
+    ).figure
