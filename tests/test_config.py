@@ -64,7 +64,7 @@ def test_a_models_own_settings_override_the_common_ones():
         ({"train__optimizer": "adan"}, "did you mean 'adam'"),
         ({"train__learning_rate": float("nan")}, "expected float, got float nan"),
         ({"models__vit__train": {"lr": 1.0}}, r"unknown key in models.vit.train: 'lr'"),
-        ({"study__models": ["vitt"]}, "unknown study.compared entry .* 'vitt'; did you mean 'vit'"),
+        ({"study__models": ["vitt"]}, "unknown study.models entry .* 'vitt'; did you mean 'vit'"),
         ({"study__subsets": ["tiny"]}, "unknown study.subsets entry 'tiny'"),
         ({"data__validation": 1.5}, "data.validation: expected above 0, at most 0.99, got 1.5"),
         ({"data": 3}, "expected a mapping, got int 3"),
@@ -91,7 +91,7 @@ def test_a_models_own_settings_override_the_common_ones():
         ({"subsets__small": "most"}, "subsets.small: expected 1 to .* or all, got 'most'"),
         ({"study__seeds": [0, 0]}, r"study.seeds: expected each of them once, got \[0, 0\]"),
         ({"study__subsets": ["small", "small"]}, "study.subsets: expected each of them once"),
-        ({"study__models": ["vit", "vit"]}, "study.compared: expected each of them once"),
+        ({"study__models": ["vit", "vit"]}, "study.models: expected each of them once"),
         ({"train__epochs": {"smal": 20}}, "no entry for the subset 'small': give one number"),
         (
             {"models__vit__train": {"epochs": {"full": 2}}},

@@ -51,5 +51,5 @@ def test_aliases_are_written_out_and_dates_are_text():
 def test_a_union_says_what_is_wrong_within_the_value():
     with pytest.raises(UserError, match=r"^train: epochs.small: expected int, got str 'x'$"):
         from_mapping(TrainConfig, COMMON | {"epochs": {"full": 2, "small": "x"}}, "train")
-    with pytest.raises(UserError, match=r"expected int \| dict\[str, int\], got str 'x'$"):
+    with pytest.raises(UserError, match=r"expected int \| dict\[str, int\] \| None, got str 'x'$"):
         from_mapping(TrainConfig, COMMON | {"epochs": "x"}, "train")

@@ -1,5 +1,6 @@
 """Nothing is unpickled, and what others named stays text wherever it is shown."""
 
+import dataclasses
 import io
 import json
 import pickle
@@ -124,10 +125,11 @@ class Page(HTMLParser):
 def evil_report(tmp_path_factory):
     """A comparison whose every name, as it may come from a registry, is a script."""
     from zoo.analyses.engine import compare_models
-    from zoo.comparison import Comparison
+    from zoo.comparison import Comparison, provenance
     from zoo.config import Settings
     from zoo.models.build import build
     from zoo.models.files import describe_module
+    from zoo.study.prepare import prepare_study
 
     models = []
     for seed, name in enumerate((EVIL, f'"><img src=x onerror=alert(1)>{EVIL}$\\frac{{a$_^')):
@@ -140,15 +142,18 @@ def evil_report(tmp_path_factory):
             )
         )  # fmt: skip
     random = np.random.RandomState(0)
-    findings = compare_models(
+    results = compare_models(
         models, random.randint(0, 256, (12, 16, 16, 3)).astype(np.uint8), np.arange(12) % 3,
         class_names=CLASSES, only=["accuracy", "cka", "attention-maps"],
         settings=Settings(batch_size=6, references=False, shown_images=2),
     )  # fmt: skip
-    comparison = Comparison(
-        findings, (), digest=EVIL, images_digest=EVIL, source=EVIL, command=f"zoo compare {EVIL}",
+    images = random.randint(0, 256, (12, 16, 16, 3)).astype(np.uint8)
+    study = prepare_study(models, images, None, CLASSES, (), Settings(references=False), "cpu")
+    known = provenance(
+        models, study, digest=EVIL, images_digest=EVIL, source=EVIL, command=f"zoo compare {EVIL}",
         links=(f"javascript:{EVIL}", f'https://x/"{EVIL}'),
     )  # fmt: skip
+    comparison = Comparison(dataclasses.replace(results, provenance=known))
     folder = tmp_path_factory.mktemp("evil") / "report"
     comparison.save(folder)
     return folder

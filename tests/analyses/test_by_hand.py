@@ -199,7 +199,7 @@ def test_local_heads(results, vit, maps):
     order, first = np.argsort(distances(vit)[0]), vit.heads[0]
     halves = [first[:, :, order[i : i + 2]] for i in range(3)]
     expected = [[cka(half, value) for value in maps[:3]] for half in halves]
-    close(found(results, "local-heads", "cka", "v"), expected)
+    close(results["local-heads"].part("v", network_b="c")["cka"], expected)
 
 
 def test_feature_maps(results, maps):

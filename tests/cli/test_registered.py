@@ -45,6 +45,7 @@ def compared(tmp_path, save, digits_folder, monkeypatch):
             computed.append(folder)
             write_json(folder / "report.json", self.report)
             (folder / "report.html").touch()
+            (folder / "results.nc").touch()
             return self.report
 
     monkeypatch.setattr(compare, "_compute", lambda *args, **_: Fake(args[6]))

@@ -219,10 +219,10 @@ def test_the_git_commit_and_whether_files_differ_are_recorded(store, root, make_
         subprocess.run(["git", *identity, *arguments], cwd=root, check=True, capture_output=True)
 
     git("init")
-    (root / "params.yaml").write_text("a: 1\n")
-    git("add", "params.yaml")
+    (root / "notes.txt").write_text("1")
+    git("add", "notes.txt")
     git("commit", "-m", "a")
-    (root / "params.yaml").write_text("a: 2\n")
+    (root / "notes.txt").write_text("2")
     register(store, make_folder())
     tags = search_runs(store, TRAIN)[0].data.tags
     head = (root / ".git" / "HEAD").read_text().split()[-1]

@@ -79,7 +79,7 @@ def ratio_of_means(above: NDArray[np.float64], below: NDArray[np.float64]) -> Es
 
     Source: Fieller 1954, "Some problems in interval estimation".
 
-    >>> round(ratio_of_means(np.array([1.0, 1.2, 0.8]), np.array([2.0, 2.2, 2.1]))[0], 3)
+    >>> round(float(ratio_of_means(np.array([1.0, 1.2, 0.8]), np.array([2.0, 2.2, 2.1]))[0]), 3)
     0.476
     """
     if len(above) != len(below) or not len(above):

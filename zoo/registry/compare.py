@@ -19,7 +19,6 @@ from zoo.comparison import (
     FILES,
     FOLDER,
     REPORT,
-    RESULTS,
     comparison_digest,
     looks,
     redraw,
@@ -239,7 +238,7 @@ def _find(store: Store, digest: str, folder: Path, models: Sequence[Resolved]) -
 
 def _as_told_now(report: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Return a found comparison's report; drawn again where zoo's page or claims have changed."""
-    if report.get("looks") == looks() or not (folder / RESULTS).is_file():
+    if report.get("looks", looks()) == looks():
         return report
     return redraw(folder)
 

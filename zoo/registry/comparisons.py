@@ -204,7 +204,7 @@ def _metrics(report: Mapping[str, Any]) -> dict[str, float]:
     compared models: `accuracy/accuracy/a`, `cka/mean_all_pairs/a-c`. What has a single value, such
     as the mean CKA of two models, has no such end.
     """
-    names = [model["name"] for model in report["models"]]
+    names = [model["name"] for model in report.get("models", ())]
     positions = {name: chr(ord("a") + i) if i < 26 else str(i) for i, name in enumerate(names)}
     metrics: dict[str, float] = {}
     for row in report.get("metrics", ()):
