@@ -51,7 +51,6 @@ FOLDER = FolderKind(
 )
 # The code that decides a comparison's numbers, and the code that decides how they are told: a
 # change of the latter draws a saved comparison again, and runs no network.
-DRAWING = "_figures.py"
 NUMBERS = (
     "analyses",
     "capture",
@@ -105,7 +104,7 @@ def comparison_digest(
 
 @cache
 def _numbers_code() -> str:
-    return code_digest(NUMBERS, without=DRAWING)
+    return code_digest(NUMBERS)
 
 
 @cache
@@ -269,7 +268,7 @@ def open_results(path: Path | str) -> Comparison:
     """
     import xarray as xr
 
-    path = Path(path)
+    path = user_path(path)
     file = path / RESULTS if path.is_dir() else path
     if not file.is_file():
         raise UserError(f"no file {file}: zoo compare writes one, and Comparison.save")

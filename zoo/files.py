@@ -124,6 +124,8 @@ def user_path(text: str | os.PathLike[str], base: Path = Path()) -> Path:
         UserError: a home of nobody known here, or a character that no path has.
     """
     expanded = os.path.expanduser(text)
+    if not expanded:
+        raise UserError("expected a path, got an empty text")
     if expanded.startswith("~"):
         name = Path(expanded).parts[0]
         raise UserError(f"{text}: no home folder is known for {name}; write ./{name} for a name")
@@ -173,19 +175,18 @@ def sha256(*paths: Path) -> str:
     return digest.hexdigest()
 
 
-def code_digest(names: Sequence[str], *, without: str = "") -> str:
+def code_digest(names: Sequence[str]) -> str:
     """Return the digest of a part of zoo's own code: what an identity of results rests on.
 
     Args:
         names: files and folders of the package, from its root.
-        without: the end of the names of files that are left out.
     """
     digest, root = hashlib.sha256(), Path(__file__).parent
     for name in names:
         path = root / name
         files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
         for file in files:
-            if file.suffix != ".pyc" and not (without and file.name.endswith(without)):
+            if file.suffix != ".pyc":
                 digest.update(str(file.relative_to(root)).encode())
                 digest.update(file.read_bytes())
     return digest.hexdigest()

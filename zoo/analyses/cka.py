@@ -197,6 +197,7 @@ def _summarise(
     notes = [
         f"{networks[rows[i][0]].name}: layer {rows[i][1]} {why}"
         for i, why in sorted(problems.items())
+        if networks[rows[i][0]].compared
     ]
     notes += name_copies(study.images)
     notes += name_sorted(study.labels, study.settings.batch_size)

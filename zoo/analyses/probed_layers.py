@@ -128,8 +128,10 @@ def probe_metrics(
     """
     own = select(accuracy, network)
     mean = own.sel(pooling=MEAN)
-    middle = float(mean.values[int(np.abs(own["depth"].values - 0.5).argmin())])
-    found = {"middle_accuracy": middle}
+    depth = own["depth"].values
+    found = {}
+    if np.isfinite(depth).any():
+        found["middle_accuracy"] = float(mean.values[int(np.nanargmin(np.abs(depth - 0.5)))])
     if np.isfinite(own.values).any():
         found["best_layer_accuracy"] = float(np.nanmax(own.values))
     if last:

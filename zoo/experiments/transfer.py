@@ -208,6 +208,7 @@ def _learn(
         parameters=count_parameters(module),
         metrics={},
         training=settings,
+        lineage={},
     )
     learner = ClassifierAlone(module, path) if freeze else module
     trained = train(

@@ -83,7 +83,7 @@ def compare_registered(
     Args:
         store: keeps models, images and the comparison.
         models: two or more.
-        folder: gets report.html, report.json, figures/ and arrays/.
+        folder: gets report.html, report.json, figures/ and results.nc.
         data: a subset's folder to take images from, instead of those that travel with the models.
         count: how many images; all of them by default.
         only: analyses to run, instead of all.

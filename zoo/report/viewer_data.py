@@ -41,6 +41,9 @@ def _layer_maps(result: Result, compared: Sequence[str]) -> Iterator[dict[str, A
             # A network with itself where that was measured, then each pair.
             groups = [*alone, *combinations(compared, 2)]
             cells = [(a, b, select(values, a, b)) for a, b in groups]
+            cells = [
+                cell for cell in cells if np.isfinite(cell[2].values).any() or cell[0] != cell[1]
+            ]
         else:
             cells = [(a, a, select(values, a).dropna(values.dims[1], how="all")) for a in compared]
         ends = result.data.get(f"{name}_ci")

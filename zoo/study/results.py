@@ -277,7 +277,10 @@ def _depth(network: ComparedNetwork, layer: str, role: str, block: int) -> float
         return (block + 1) / len(blocks)
     if not blocks and layer in network.layers:
         return (network.layers.index(layer) + 1) / len(network.layers)
-    return {"stem": 0.0, "head": 1.0}.get(role, math.nan)
+    if not blocks:
+        return {"stem": 0.0, "head": 1.0}.get(role, math.nan)
+    names = [found.name for found in network.trace]
+    return sum(names.index(block) < names.index(layer) for block in blocks) / len(blocks)
 
 
 def column(values: Sequence[Any]) -> NDArray[Any]:
