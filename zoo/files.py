@@ -124,8 +124,6 @@ def user_path(text: str | os.PathLike[str], base: Path = Path()) -> Path:
         UserError: a home of nobody known here, or a character that no path has.
     """
     expanded = os.path.expanduser(text)
-    if not expanded:
-        raise UserError("expected a path, got an empty text")
     if expanded.startswith("~"):
         name = Path(expanded).parts[0]
         raise UserError(f"{text}: no home folder is known for {name}; write ./{name} for a name")

@@ -1,4 +1,4 @@
-"""Messages that no other test meets (`test_messages.py` finds them)."""
+"""Messages that no other test meets (`test_fuzz.py` finds them)."""
 
 import dataclasses
 import socket
@@ -30,7 +30,7 @@ def test_too_few_classes_or_images_in_a_folder_are_named(tmp_path):
     with pytest.raises(UserError, match="expected a folder for each of two or more classes, got"):
         load_source("imagefolder", tmp_path)
     (tmp_path / "dogs").mkdir()
-    with pytest.raises(UserError, match=r"cats: no images; expected \.bmp, \.jpeg"):
+    with pytest.raises(UserError, match=r"cats: no images; expected \.bmp, \.gif"):
         load_source("imagefolder", tmp_path)
 
 

@@ -56,10 +56,14 @@ def test_every_path_may_begin_with_the_sign_of_the_home_folder(monkeypatch, tmp_
         for parameter in cli.get_command(None, name).params
         if isinstance(parameter.type, click.Path)
     ]
-    assert len(paths) == 11
-    (tmp_path / "file").touch()  # what is given as a file has to be there
+    assert len(paths) == 14
+    (tmp_path / "file").touch()  # what is given as a file or folder has to be there
+    (tmp_path / "folder").mkdir()
     for path in paths:
-        assert path.convert("~/file", None, None) == tmp_path / "file"
+        name = "file" if path.file_okay else "folder"
+        assert path.convert(f"~/{name}", None, None) == tmp_path / name
+        with pytest.raises(click.BadParameter, match="expected a path, got an empty text"):
+            path.convert("", None, None)
 
 
 def test_a_keyword_can_be_a_commands_name(monkeypatch):

@@ -19,7 +19,9 @@ class UserPath(click.Path):
         super().__init__(path_type=Path, **known)
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        """Return the path."""
+        """Return the path; an empty text, which would mean this folder, is none."""
+        if value == "":
+            self.fail("expected a path, got an empty text", param, ctx)
         return super().convert(user_path(value), param, ctx)
 
 
