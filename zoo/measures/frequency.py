@@ -75,8 +75,10 @@ def band_pass(images: torch.Tensor, low: float, high: float) -> torch.Tensor:
     Bands that meet add up to the images; `high` above 1 holds the corner as well.
     """
     radius = radii(*images.shape[-2:]).to(images.device)
-    spectrum = torch.fft.fft2(images) * ((low <= radius) & (radius < high))
-    return torch.fft.ifft2(spectrum).real
+    # Half precision has no Fourier transform.
+    exact = images if images.dtype == torch.float64 else images.float()
+    spectrum = torch.fft.fft2(exact) * ((low <= radius) & (radius < high))
+    return torch.fft.ifft2(spectrum).real.to(images.dtype)
 
 
 def band_noise(
