@@ -139,7 +139,7 @@ def test_each_seed_draws_its_own_images_and_a_study_continues(params, tmp_path):
     assert [(r.model, r.seed) for r in runs] == [("vit", 0), ("vit", 1), ("cnn", 0), ("cnn", 1)]
     assert {r.steps for r in runs} == {3}
     infos = [
-        json.loads((tmp_path / "subsets" / seed / name / "subset.json").read_text())
+        json.loads(next(tmp_path.glob(f"subsets/*-{seed}/{name}/subset.json")).read_text())
         for seed in ("0", "1", "100") for name in ("n500", "test")
     ]  # fmt: skip
     assert len({info["digest"] for info in infos if info["name"] == "n500"}) == 3
@@ -163,6 +163,9 @@ def test_each_seed_draws_its_own_images_and_a_study_continues(params, tmp_path):
         dataclasses.replace(r, seconds=0) for r in runs
     ]
     assert (tmp_path / "models" / "cnn-n500-0" / "model.safetensors").stat().st_mtime_ns == kept
+    # Another recipe is another run, under whatever name its record is kept.
+    longer = dataclasses.replace(params, train=dataclasses.replace(params.train, steps=4))
+    assert {run.steps for run in run_study(longer, params.gap, digits, tmp_path)} == {4}
 
 
 @pytest.mark.parametrize(

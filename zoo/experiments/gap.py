@@ -8,24 +8,30 @@ choice looks. Learning rates are chosen by validation, with the same budget for 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from zoo.config import GapConfig, Params
 from zoo.data.build import build_subsets
 from zoo.data.sampling import balanced_order
 from zoo.data.sources import Source
-from zoo.files import read_json, write_json
+from zoo.files import code_digest, read_json, write_json
 from zoo.mapping import from_mapping
-from zoo.training.variants import Variant, train_variant
+from zoo.training.variants import CODE, Variant, train_variant
 
 TEST_SEED = 0
 
 
 @dataclass(frozen=True)
 class Run:
-    """One trained variant: accuracies (0 to 1) after `steps` steps on `images` images."""
+    """One trained variant: accuracies (0 to 1) after `steps` steps on `images` images.
+
+    `asked` is the digest of all that decides it: a record is used again only where it is equal.
+    """
 
     model: str
     subset: str
@@ -37,6 +43,7 @@ class Run:
     test: float
     validation: float
     seconds: float
+    asked: str = ""
 
 
 def run_study(params: Params, gap: GapConfig, source: Source, folder: Path) -> Iterator[Run]:
@@ -75,12 +82,15 @@ def _train(
     params: Params, source: Source, folder: Path, to: Path, variant: Variant, rate: float
 ) -> Run:
     record = to / "metrics" / f"{variant.key}.json"
-    if not record.is_file():
-        draw = folder / "subsets" / str(variant.seed)
+    entry = params.models[variant.model]
+    entry = dataclasses.replace(entry, train=entry.train | {"learning_rate": rate})
+    images = {"data": params.data, "subsets": params.subsets, "test": len(source.test)}
+    asked = _digest(images | {"train": params.train, "entry": entry, "code": code_digest(CODE)})
+    kept = from_mapping(Run, read_json(record), str(record)) if record.is_file() else None
+    if kept is None or kept.asked != asked:
+        draw = folder / "subsets" / f"{_digest(images)[:12]}-{variant.seed}"
         if not (draw / "test").is_dir():  # the last one that is written
             _draw_images(params, source, draw, variant.seed)
-        entry = params.models[variant.model]
-        entry = dataclasses.replace(entry, train=entry.train | {"learning_rate": rate})
         metrics = train_variant(
             dataclasses.replace(params, models=params.models | {variant.model: entry}),
             variant,
@@ -99,9 +109,15 @@ def _train(
             test=metrics["test"]["accuracy"],
             validation=metrics["validation"]["accuracy"],
             seconds=metrics["seconds"],
+            asked=asked,
         )
         write_json(record, dataclasses.asdict(run))
     return from_mapping(Run, read_json(record), str(record))
+
+
+def _digest(decides: Mapping[str, Any]) -> str:
+    text = json.dumps(decides, sort_keys=True, default=dataclasses.asdict)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _draw_images(params: Params, source: Source, folder: Path, seed: int) -> None:
