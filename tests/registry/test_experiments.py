@@ -128,6 +128,9 @@ def test_two_studies_on_one_server_keep_apart(store, root, study):
     found = resolve(flowers, "vit-small")
     assert (found.name, found.version, found.label) == ("flowers.vit-small", 1, "vit-small")
     assert resolve(flowers, "vit-small/2").name == "flowers.vit-small"
+    # An address is exact: it means the model of the study without a name.
+    assert resolve(flowers, "models:/vit-small/2").name == "vit-small"
+    assert resolve(flowers, found.uri).name == "flowers.vit-small"
     assert resolve(store, "flowers.vit-small/2").digest == resolve(flowers, "vit-small/2").digest
     assert find_by_digest(flowers, "vit-small", found.digest).name == "flowers.vit-small"
     with pytest.raises(UserError, match=r"flowers\.vit-small has no version 9"):

@@ -85,13 +85,19 @@ def _pages(ask: Any) -> list[Any]:
             return found
 
 
+def _registered_name(store: Store, reference: Reference) -> str:
+    """Return the name that a reference means: an address is exact, a name is the study's own."""
+    exact = reference.text.startswith("models:/")
+    return reference.name if exact else store.registered_name(reference.name)
+
+
 def get_version(store: Store, reference: Reference) -> ModelVersion:
     """Return the version that a reference names; `UserError` says what is there instead.
 
     A name alone means the version with the alias `current`; without one the latest that is no
     experiment.
     """
-    name, client = store.registered_name(reference.name), store.client
+    name, client = _registered_name(store, reference), store.client
     if (reference.version or 0) > LARGEST_VERSION:
         raise _not_there(store, reference)
     try:
@@ -113,7 +119,7 @@ def get_version(store: Store, reference: Reference) -> ModelVersion:
 
 
 def _not_there(store: Store, reference: Reference, tried: Sequence[ModelVersion] = ()) -> UserError:
-    name = store.registered_name(reference.name)
+    name = _registered_name(store, reference)
     if tried:
         number = max(int(version.version) for version in tried)
         return UserError(
