@@ -109,7 +109,10 @@ class _Frequency(Accumulator):
     def observe(self, subject: int, tap: HookPoint, value: torch.Tensor) -> None:
         key = subject, tap
         layout = self.layouts[key]
-        curves, left_out = relative_log_amplitudes(places_of(value, layout), layout.height)
+        # Within a block of windowed attention, a map's places may stand in one row.
+        in_a_row = value.ndim == 3 and value.shape[1] == layout.height * layout.width
+        places = value if in_a_row else places_of(value, layout)
+        curves, left_out = relative_log_amplitudes(places, layout.height)
         self.curves[key].append(curves.cpu().numpy())
         self.left_out[key] = self.left_out.get(key, 0.0) + float(left_out.sum())
 
