@@ -102,6 +102,7 @@ def test_a_comparison_is_logged_once_wherever_the_server_went_away(tmp_path, dat
     report = {"digest": "c" * 64, "settings": {}, "images": {}, "analyses": [], "summary": "s"}
     write_json(tmp_path / "comparison" / "report.json", report)
     write_text(tmp_path / "comparison" / "report.html", "<p>report</p>")
+    write_text(tmp_path / "comparison" / "results.nc", "results")
 
     def check(store):
         # Runs that a killed process left are no comparisons: the next one removes them.
