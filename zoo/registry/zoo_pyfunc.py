@@ -20,7 +20,8 @@ SOURCE = "source"
 
 def _load_pyfunc(path: str) -> ImageClassifier:
     """Load what lies in a model's `data` folder; the name is MLflow's contract."""
-    if importlib.util.find_spec("zoo") is None:
+    found = importlib.util.find_spec("zoo")
+    if found is None or found.origin is None:  # a folder named zoo without code is no package
         sys.path.append(str(Path(__file__).parent / SOURCE))
     from zoo.registry.serving import ImageClassifier
 
