@@ -3,31 +3,17 @@
     python -m pipelines.gap
 
 A study that was stopped continues. Table and figure in `summary` are written again after every
-model, so that they show what there is so far.
+model, so that they show what there is so far; at the end, how the networks see stands beside it.
 """
 
 from pathlib import Path
 
 from pipelines.paths import SUMMARY, stage
-from zoo.config import GapConfig
 from zoo.data.sources import load_source
 from zoo.errors import UserError
 from zoo.experiments.gap import Run, run_study
-from zoo.experiments.gap_summary import as_csv, as_markdown, draw, summarise
-from zoo.figures.saving import save_figure
-from zoo.files import user_path, write_text
-
-
-def write_summary(runs: list[Run], gap: GapConfig, source: str) -> None:
-    """Write what is known so far; nothing until the ViT and a CNN have a seed in common."""
-    rows = summarise(runs, gap)
-    if not rows:
-        return
-    write_text(SUMMARY / "gap.csv", as_csv(rows))
-    write_text(SUMMARY / "gap.md", as_markdown(rows, gap.test_images))
-    title = f"{source}: {gap.test_images:,} test images"
-    save_figure(draw(rows, baseline=gap.baseline, title=title), SUMMARY, "gap")
-
+from zoo.experiments.gap_report import write_representation, write_shares
+from zoo.files import user_path
 
 if __name__ == "__main__":
     with stage() as params:
@@ -45,4 +31,5 @@ if __name__ == "__main__":
                 flush=True,
             )
             if run.seed == params.study.seeds[-1]:
-                write_summary(runs, params.gap, data.source)
+                write_shares(runs, params.gap, data.source, SUMMARY)
+        write_representation(runs, params, params.gap, source, Path(), SUMMARY)

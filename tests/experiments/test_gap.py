@@ -8,16 +8,21 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from scipy import stats
 
-from zoo.config import load_params
+import zoo
+from zoo.config import Settings, load_params
 from zoo.data.sources import load_source
+from zoo.data.subsets import load_subset
 from zoo.errors import UserError
 from zoo.experiments.gap import Run, run_study
+from zoo.experiments.gap_representation import MEASURES
 from zoo.experiments.gap_summary import as_csv, as_markdown, draw, summarise
 from zoo.measures.intervals import ratio_of_means
+from zoo.models.files import load_model
 
 STUDY = Path(__file__).parents[2] / "studies" / "gap.yaml"
 GAP = load_params(STUDY).gap
@@ -74,9 +79,10 @@ def test_the_table_names_what_has_no_interval():
         in as_markdown(one, 2000)
     )
     assert as_csv(one).startswith("model,images,seeds,accuracy")
-    level = [made(m, s, 0.3 + 0.01 * s * (m == "cnn")) for m in ("vit", "cnn", "cnn-recipe")
-             for s in (-1, 0, 1)]  # fmt: skip
-    assert "(the gap is not clear)" in as_markdown(summarise(level, GAP), 2000)
+    for ahead, words in ((0.0, "(there is no gap)"), (0.001, "(the gap is not clear)")):
+        level = [made(m, s, 0.3 + (0.01 * s + ahead) * (m == "cnn"))
+                 for m in ("vit", "cnn", "cnn-recipe") for s in (-1, 0, 1)]  # fmt: skip
+        assert words in as_markdown(summarise(level, GAP), 2000)
 
 
 def test_the_figure_has_a_mark_for_each_change_and_size():
@@ -100,7 +106,7 @@ def params_file(tmp_path_factory):
     content["data"] |= {"source": "digits", "image_size": 16}
     content["subsets"] = {"n500": 40}
     content["models"] = {
-        "vit": {"arch": "vit", "kwargs": {"patch_size": 4, "embed_dim": 16, "depth": 1}},
+        "vit": {"arch": "vit", "kwargs": {"patch_size": 4, "embed_dim": 16, "depth": 2}},
         "cnn": {"arch": "resnet18", "kwargs": {"channels": [8, 8, 8, 8]}},
     }
     content["study"] = {"models": ["vit", "cnn"], "subsets": ["n500"], "seeds": [0, 1]}
@@ -131,6 +137,20 @@ def test_the_command_writes_table_and_figure(params_file, tmp_path):
     assert (summary / "gap.png").stat().st_size > 5000
     assert len((summary / "gap.csv").read_text().splitlines()) == 3
     assert "| 40 | cnn | 2 |" in (summary / "gap.md").read_text()
+    seen = pd.read_csv(summary / "representation.csv").set_index(["model", "measure"])["value"]
+    assert set(seen["cnn"].index) == {"cka_with_much", "field", "high_frequency"}
+    assert set(seen["vit"].index) == set(MEASURES)
+    assert (summary / "representation-40.png").stat().st_size > 5000
+    # Measured again from the saved networks, by the definitions.
+    models = [load_model(tmp_path / "models" / f"{m}-n500-{s}", name=f"{m}{s}")
+              for m in ("vit", "cnn") for s in (0, 1)]  # fmt: skip
+    images = load_subset(next(tmp_path.glob("subsets/*-0/test"))).images
+    settings = Settings(batch_size=128, references=False)
+    cka = zoo.compare(models, images, only="cka", settings=settings)["cka"]["cka"]
+    best = [zoo.select(cka, f"vit{s}", f"cnn{s}").max("layer_b").mean() for s in (0, 1)]
+    assert seen["vit", "cka_with_cnn"] == pytest.approx(np.mean(best))
+    across = [zoo.select(cka, f"vit{s}", f"vit{1 - s}").max("layer_b").mean() for s in (0, 1)]
+    assert seen["vit", "cka_with_much"] == pytest.approx(np.mean(across))
 
 
 def test_each_seed_draws_its_own_images_and_a_study_continues(params, tmp_path):

@@ -59,13 +59,27 @@ def run_study(params: Params, gap: GapConfig, source: Source, folder: Path) -> I
     Raises:
         UserError: the source has too few images, or a training diverged.
     """
-    chosen = source.test.take(balanced_order(source.test.labels, TEST_SEED)[: gap.test_images])
-    source = dataclasses.replace(source, test=chosen)
+    source = with_test_images(source, gap)
     for subset in params.study.subsets:
         for model in params.study.models:
             rate = _tuned_rate(params, gap, source, folder, gap.tuned_as(model))
             for seed in params.study.seeds:
                 yield _train(params, source, folder, folder, Variant(model, subset, seed), rate)
+
+
+def with_test_images(source: Source, gap: GapConfig) -> Source:
+    """Return the source with the test images that all seeds share, balanced over classes."""
+    chosen = source.test.take(balanced_order(source.test.labels, TEST_SEED)[: gap.test_images])
+    return dataclasses.replace(source, test=chosen)
+
+
+def draw_folder(params: Params, test_images: int, folder: Path, seed: int) -> Path:
+    """Return where the images that a seed draws lie, and beside them the test images."""
+    return folder / "subsets" / f"{_digest(_images(params, test_images))[:12]}-{seed}"
+
+
+def _images(params: Params, test_images: int) -> dict[str, Any]:
+    return {"data": params.data, "subsets": params.subsets, "test": test_images}
 
 
 def _tuned_rate(params: Params, gap: GapConfig, source: Source, folder: Path, leader: str) -> float:
@@ -84,11 +98,11 @@ def _train(
     record = to / "metrics" / f"{variant.key}.json"
     entry = params.models[variant.model]
     entry = dataclasses.replace(entry, train=entry.train | {"learning_rate": rate})
-    images = {"data": params.data, "subsets": params.subsets, "test": len(source.test)}
+    images = _images(params, len(source.test))
     asked = _digest(images | {"train": params.train, "entry": entry, "code": code_digest(CODE)})
     kept = from_mapping(Run, read_json(record), str(record)) if record.is_file() else None
     if kept is None or kept.asked != asked:
-        draw = folder / "subsets" / f"{_digest(images)[:12]}-{variant.seed}"
+        draw = draw_folder(params, len(source.test), folder, variant.seed)
         if not (draw / "test").is_dir():  # the last one that is written
             _draw_images(params, source, draw, variant.seed)
         metrics = train_variant(

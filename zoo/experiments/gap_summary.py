@@ -127,6 +127,8 @@ def as_markdown(rows: Sequence[Share], test_images: int) -> str:
 
 
 def _interval(value: float, low: float, high: float, form: str) -> str:
+    if math.isnan(value):
+        return "(there is no gap)"
     if math.isinf(low) or math.isinf(high):
         return f"{form.format(value)} (the gap is not clear)"
     if math.isnan(low):
