@@ -25,7 +25,7 @@ import torch
 
 import zoo
 from zoo.comparison import PAGE
-from zoo.data.build import resize
+from zoo.data.image_files import resize
 from zoo.data.sources import load_source
 from zoo.models.build import build
 from zoo.models.files import LoadedModel

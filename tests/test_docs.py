@@ -3,6 +3,7 @@
 import ast
 import importlib.util
 import itertools
+import json
 import os
 import re
 import subprocess
@@ -157,6 +158,9 @@ def test_the_site_builds_without_a_warning_and_loads_nothing_from_elsewhere(tmp_
     for path, page in pages.items():
         for tag in re.findall(r"<(?:script|link|img|iframe)\b[^>]*>", page.read_text()):
             assert not re.search(r'(?:src|href)="?(?:https?:)?//', tag), f"{path}: {tag}"
+    index = json.loads((tmp_path / "site" / "search" / "search_index.json").read_text())
+    titles = {entry["location"]: entry["title"] for entry in index["docs"]}
+    assert titles["own-images.html"] == "Your own images"
     cli_page = pages["reference/cli.html"].read_text()
     for name in COMMANDS:
         assert f'id="zoo-{name}"' in cli_page

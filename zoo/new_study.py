@@ -14,9 +14,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import yaml
 
-from zoo.config import STUDY, load_params
+from zoo.config import STUDY, Params, load_params
+from zoo.data.check import propose_subsets
 from zoo.data.sampling import stratified_split
 from zoo.data.sources import check_source, load_source
 from zoo.errors import UserError
@@ -41,7 +43,7 @@ stages:
     outs:
 """
 DVC_CONFIG = "[core]\n    analytics = false\n    check_update = false\n    autostage = false\n"
-SHARES = {"small": 10, "medium": 3}  # one of so many training images
+IMAGE_SIZE = 32  # pixels a side, the papers'
 
 
 def new_study(folder: Path, *, name: str = "", source: str = "", root: Path | None = None) -> str:
@@ -82,6 +84,11 @@ def new_study(folder: Path, *, name: str = "", source: str = "", root: Path | No
     return name
 
 
+def shipped_params() -> Params:
+    """Return the settings that a new study begins with."""
+    return load_params(SHIPPED / "params.yaml")
+
+
 def study_stages(text: str) -> str:
     """Return the repository's dvc.yaml as a study's: digests in place of the package's modules."""
     stage, kept, named = "", [], []
@@ -119,24 +126,18 @@ def _params(name: str, source: str, root: Path | None) -> str:
         return text
     check_source(source)
     text = re.sub(r"source: \w+", f"source: {source}", text, count=1)
+    if source != "digits":  # which have 8 pixels a side
+        text = re.sub(r"image_size: \d+", f"image_size: {IMAGE_SIZE}", text, count=1)
     if root is None:
         return text
     root = root.resolve()
     text = text.replace("root: data/raw", f"root: {json.dumps(str(root), ensure_ascii=False)}", 1)
     images = load_source(source, root)
-    pool, _ = stratified_split(images.train.labels, 0.1, 0, images.class_names)
-    for subset, size in subset_sizes(len(pool), len(images.class_names)).items():
+    labels = images.train.labels
+    pool, _ = stratified_split(labels, 0.1, 0, images.class_names)
+    for subset, size in propose_subsets(np.bincount(labels[pool])).items():
         text = re.sub(rf"(\n  {subset}): \d+", rf"\1: {size}", text, count=1)
     return text
-
-
-def subset_sizes(images: int, classes: int) -> dict[str, int]:
-    """Propose sizes of `small` and `medium` for so many training images.
-
-    >>> subset_sizes(1295, 10)
-    {'small': 129, 'medium': 431}
-    """
-    return {name: max(classes, images // share) for name, share in SHARES.items()}
 
 
 def _begin(folder: Path) -> None:

@@ -197,7 +197,7 @@ def photos(here, tmp_path):
 
 def test_predictions_are_those_of_the_model_one_by_one(photos, zoo):
     import zoo as library
-    from zoo.data.sources import read_image
+    from zoo.data.image_files import read_image
 
     said = json.loads(zoo("predict", "vit-small", str(photos), "--top", "3", "--json"))
     assert len(said) == 70

@@ -14,8 +14,9 @@ from PIL import Image
 from scipy.io import savemat
 
 from zoo.data.build import build_subsets
+from zoo.data.image_files import find_images, read_image
 from zoo.data.sampling import stratified_split
-from zoo.data.sources import find_images, load_source, read_image
+from zoo.data.sources import load_source
 from zoo.errors import UserError
 
 RANDOM = np.random.RandomState(0)
@@ -264,9 +265,7 @@ def test_files_without_an_images_suffix_are_counted_and_named(tmp_path, caplog):
     os.mkfifo(tmp_path / "train" / "a" / "pipe.png")
     assert load_source("imagefolder", tmp_path).train.labels.tolist() == [0, 0, 1]
     [record] = caplog.records
-    assert "train/a: 2 left out, which have no image's suffix (notes.txt, photo)" in (
-        record.getMessage()
-    )
+    assert ": 2 left out, which have no image's suffix (notes.txt, photo)" in (record.getMessage())
 
 
 def test_damaged_images_are_named_all_at_once_and_older_subsets_stay(tmp_path):

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zoo.data.build import build_subsets, resize
+from zoo.data.build import build_subsets
+from zoo.data.image_files import resize
 from zoo.data.sampling import balanced_order
 from zoo.data.sources import Source, Split, load_source
 from zoo.data.subsets import content_digest, load_subset, verify_subset

@@ -25,7 +25,7 @@ from zoo.errors import UserError, one_line_errors, suggestion, unknown
 COMMANDS = (
     "list", "show", "compare", "report", "probe", "transfer", "register", "import", "pull",
     "predict", "ui", "analyses", "claims",
-    "promote", "tag", "describe", "rm", "verify", "init", "doctor", "completion",
+    "promote", "tag", "describe", "rm", "verify", "init", "data", "doctor", "completion",
 )  # fmt: skip
 
 
@@ -136,8 +136,8 @@ def cli() -> None:
 
     \b
     Exit status: 0 done, 1 a bug in zoo, 2 bad input or something else that you can fix (such as
-    a server that does not answer), 3 `zoo verify` found a problem, 130 interrupted (run the same
-    command again to continue).
+    a server that does not answer), 3 `zoo verify` or `zoo data check` found a problem, 130
+    interrupted (run the same command again to continue).
     """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
 

@@ -28,7 +28,12 @@ SHOWN = 3  # newer versions that are named
     help="How many images [default: all that travel with the models, at most 2,048; "
     "--data data/subsets/test takes the whole split].",
 )
-@click.option("--data", type=options.UserPath(), help="Take the images from this subset's folder.")
+@click.option(
+    "--data",
+    type=options.UserPath(),
+    help="Take the images from this folder: a subset's, or any pictures, with labels where each "
+    "lies in a folder for its class.",
+)
 @options.batch_size
 @options.layers
 @click.option(
@@ -75,6 +80,7 @@ def command(
       zoo compare vit-small resnet18-small
       zoo compare vit-small vit-full --only cka,attention-maps
       zoo compare vit-small@best models/resnet18-small-0 --layers all
+      zoo compare timm:deit_tiny_patch16_224 timm:resnet18 --data ~/pictures --images 100
     """
     from zoo.analyses import choose_analyses
     from zoo.cli.output import is_quiet, print_json, warn_of_copy

@@ -46,7 +46,7 @@ def command(reference: str, images: tuple[Path, ...], top: int, device: str, as_
     """
     from zoo.cli.output import print_json, print_table
     from zoo.cli.progress import progress
-    from zoo.data.sources import find_images
+    from zoo.data.image_files import find_images
     from zoo.device import parse_device
     from zoo.errors import BAD_INPUT
     from zoo.registry.resolve import load
@@ -76,7 +76,7 @@ def command(reference: str, images: tuple[Path, ...], top: int, device: str, as_
 def _predict(
     model: LoadedModel, files: list[Path], top: int, on_progress: OnProgress
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    from zoo.data.sources import read_image
+    from zoo.data.image_files import read_image
     from zoo.errors import UserError
     from zoo.models.predict import BATCH, probabilities
 

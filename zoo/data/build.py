@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from zoo.data.image_files import resize
 from zoo.data.sampling import balanced_order, stratified_split
 from zoo.data.sources import Source, Split
 from zoo.data.subsets import DESCRIPTION, IMAGES, LABELS, SUBSET, SubsetInfo, content_digest
@@ -49,7 +50,7 @@ def build_subsets(
             raise UserError(f"subsets: {name!r} is the name of a held-out split; choose another")
     pool, held_out = stratified_split(source.train.labels, validation, seed, source.class_names)
     order = pool[balanced_order(source.train.labels[pool], seed)]
-    counts = {name: _count(name, size, source, pool) for name, size in sizes.items()}
+    counts = {name: subset_count(name, size, source, pool) for name, size in sizes.items()}
     # Sources may lie class by class; the held-out splits are read from their beginning.
     held_out = held_out[balanced_order(source.train.labels[held_out], seed)]
     chosen = {name: order[:count] for name, count in counts.items()} | {"validation": held_out}
@@ -71,7 +72,18 @@ def build_subsets(
     return infos
 
 
-def _count(name: str, size: int | str, source: Source, pool: NDArray[np.int64]) -> int:
+def subset_count(name: str, size: int | str, source: Source, pool: NDArray[np.int64]) -> int:
+    """Return how many images a subset gets of those that may be trained on.
+
+    Args:
+        name: of the subset, for the error.
+        size: a number of images, or `all`.
+        source: of the images.
+        pool: indices of the training images that are not held out for validation.
+
+    Raises:
+        UserError: there are too few images, in all or of a class.
+    """
     if size == "all":
         return len(pool)
     if not isinstance(size, int) or size < 1:
@@ -141,17 +153,3 @@ def _reserve(path: Path) -> None:
     if hasattr(os, "posix_fallocate"):
         with path.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-
-
-def resize(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Scale the shorter side to `size` pixels (bicubic) and crop the centre square."""
-    from PIL import Image
-
-    height, width = image.shape[:2]
-    if (height, width) == (size, size):
-        return image
-    scale = size / min(height, width)
-    scaled = (max(size, round(width * scale)), max(size, round(height * scale)))
-    picture = Image.fromarray(image).resize(scaled, Image.Resampling.BICUBIC)
-    left, top = (scaled[0] - size) // 2, (scaled[1] - size) // 2
-    return np.asarray(picture.crop((left, top, left + size, top + size)))

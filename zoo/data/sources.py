@@ -7,52 +7,68 @@ that no large dataset is ever held in memory by zoo itself.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from zoo.data.image_files import (
+    IMAGE_SUFFIXES,
+    check_utf8,
+    find_images,
+    grey_to_rgb,
+    is_shown,
+    other_files,
+    read_image,
+)
 from zoo.data.sampling import stratified_split
 from zoo.errors import UserError, unknown
 
 TEST_FRACTION = 0.2
 logger = logging.getLogger(__name__)
-IMAGE_SUFFIXES = (
-    ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp",
-)  # fmt: skip
 SPLIT_NAMES = ("train", "training", "val", "valid", "validation", "test", "testing")
 
 
 @dataclass(frozen=True)
 class Split:
-    """Labelled images: `labels` (n,) int64 and `read(i)` giving uint8 (height, width, 3)."""
+    """Labelled images: `labels` (n,) int64 and `read(i)` giving uint8 (height, width, 3).
+
+    `files` are theirs, where each image lies in a file of its own.
+    """
 
     labels: NDArray[np.int64]
     read: Callable[[int], NDArray[np.uint8]]
+    files: tuple[Path, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, indices: NDArray[np.int64]) -> Split:
         """Return the split that holds only these images, in this order."""
-        return Split(self.labels[indices], lambda i: self.read(int(indices[i])))
+        files = tuple(self.files[i] for i in indices) if self.files else ()
+        return Split(self.labels[indices], lambda i: self.read(int(indices[i])), files)
 
 
 @dataclass(frozen=True)
 class Source:
-    """A dataset with a train and a test split and the names of its classes."""
+    """A dataset with a train and a test split and the names of its classes.
+
+    `drawn` says that the test split was drawn from images that come without one; `left_out` are
+    files that are no images.
+    """
 
     name: str
     class_names: tuple[str, ...]
     train: Split
     test: Split
+    drawn: bool = False
+    left_out: tuple[Path, ...] = ()
 
 
 def load_source(name: str, root: Path, *, seed: int = 0) -> Source:
-    """Open a source.
+    """Open a source, with a warning where files in its folder are left out.
 
     Args:
         name: one of `SOURCES`.
@@ -62,6 +78,21 @@ def load_source(name: str, root: Path, *, seed: int = 0) -> Source:
     Raises:
         UserError: unknown name, missing or damaged files.
     """
+    source = open_source(name, root, seed=seed)
+    if source.left_out:
+        logger.warning(
+            "%s: %d left out, which have no image's suffix (%s%s); expected %s",
+            root,
+            len(source.left_out),
+            ", ".join(path.name for path in source.left_out[:3]),
+            ", …" if len(source.left_out) > 3 else "",
+            ", ".join(IMAGE_SUFFIXES),
+        )
+    return source
+
+
+def open_source(name: str, root: Path, *, seed: int = 0) -> Source:
+    """Open a source as `load_source` does, without its warning."""
     return SOURCES[check_source(name)](root, seed)
 
 
@@ -72,9 +103,16 @@ def check_source(name: str) -> str:
     return name
 
 
-def _split_once(name: str, class_names: Sequence[str], everything: Split, seed: int) -> Source:
+def _split_once(
+    name: str,
+    class_names: Sequence[str],
+    everything: Split,
+    seed: int,
+    left_out: tuple[Path, ...] = (),
+) -> Source:
     train, test = stratified_split(everything.labels, TEST_FRACTION, seed, class_names)
-    return Source(name, tuple(class_names), everything.take(train), everything.take(test))
+    drawn = everything.take(train), everything.take(test)
+    return Source(name, tuple(class_names), *drawn, drawn=True, left_out=left_out)
 
 
 def _digits(root: Path, seed: int) -> Source:
@@ -85,7 +123,7 @@ def _digits(root: Path, seed: int) -> Source:
     grey = np.round(bunch.images * (255 / 16)).astype(np.uint8)
     labels = bunch.target.astype(np.int64)
     names = [str(digit) for digit in bunch.target_names]
-    return _split_once("digits", names, Split(labels, lambda i: _rgb(grey[i])), seed)
+    return _split_once("digits", names, Split(labels, lambda i: grey_to_rgb(grey[i])), seed)
 
 
 def _imagefolder(root: Path, seed: int) -> Source:
@@ -100,16 +138,18 @@ def _imagefolder(root: Path, seed: int) -> Source:
                 f"{root}: train and test hold different classes; only in one of them: "
                 f"{', '.join(sorted(set(class_names) ^ set(tested)))}"
             )
-        train = _folder_split(root / "train", class_names)
-        return Source("imagefolder", class_names, train, _folder_split(root / "test", class_names))
+        train, test = (_folder_split(root / part, class_names) for part in ("train", "test"))
+        left_out = (*other_files(root / "train"), *other_files(root / "test"))
+        return Source("imagefolder", class_names, train, test, left_out=left_out)
     _check_no_splits(root)
     class_names = _class_folders(root)
-    return _split_once("imagefolder", class_names, _folder_split(root, class_names), seed)
+    everything = _folder_split(root, class_names)
+    return _split_once("imagefolder", class_names, everything, seed, tuple(other_files(root)))
 
 
 def _class_folders(root: Path) -> tuple[str, ...]:
-    names = tuple(sorted(p.name for p in root.iterdir() if p.is_dir() and _is_shown(p.name)))
-    _check_utf8(names, root)
+    names = tuple(sorted(p.name for p in root.iterdir() if p.is_dir() and is_shown(p.name)))
+    check_utf8(names, root)
     if len(names) < 2:
         raise UserError(f"{root}: expected a folder for each of two or more classes, got {names}")
     return names
@@ -117,7 +157,7 @@ def _class_folders(root: Path) -> tuple[str, ...]:
 
 def _check_no_splits(root: Path) -> None:
     """Raise `UserError` where splits would be taken for classes."""
-    folders = sorted(p for p in root.iterdir() if p.is_dir() and _is_shown(p.name))
+    folders = sorted(p for p in root.iterdir() if p.is_dir() and is_shown(p.name))
     named = [p for p in folders if p.name.lower() in SPLIT_NAMES]
     # A class may be called `train`, among others; it holds images.
     wrong = named if named == folders else [p for p in named if _holds_only_folders(p)]
@@ -130,20 +170,8 @@ def _check_no_splits(root: Path) -> None:
 
 
 def _holds_only_folders(folder: Path) -> bool:
-    shown = [p for p in folder.iterdir() if _is_shown(p.name)]
+    shown = [p for p in folder.iterdir() if is_shown(p.name)]
     return bool(shown) and all(p.is_dir() for p in shown)
-
-
-def _is_shown(name: str) -> bool:
-    # macOS leaves `._cat.png` and `__MACOSX` behind, Jupyter `.ipynb_checkpoints`.
-    return not name.startswith(".") and name != "__MACOSX"
-
-
-def _check_utf8(names: Iterable[str], folder: Path) -> None:
-    """Raise `UserError` for a name in another encoding, which no report or JSON could hold."""
-    for name in names:
-        if name != name.encode(errors="replace").decode():
-            raise UserError(f"{folder}: expected names in UTF-8, got {name!a}: rename it")
 
 
 def _folder_split(root: Path, class_names: Sequence[str]) -> Split:
@@ -153,81 +181,7 @@ def _folder_split(root: Path, class_names: Sequence[str]) -> Split:
         found = find_images(root / name)
         files += found
         labels += [label] * len(found)
-        there = [p for p in (root / name).rglob("*") if p.is_file() and _is_shown(p.name)]
-        if left_out := sorted(set(there) - set(found)):
-            logger.warning(
-                "%s: %d left out, which have no image's suffix (%s%s); expected %s",
-                root / name,
-                len(left_out),
-                ", ".join(p.name for p in left_out[:3]),
-                ", …" if len(left_out) > 3 else "",
-                ", ".join(IMAGE_SUFFIXES),
-            )
-    return Split(np.array(labels, dtype=np.int64), lambda i: read_image(files[i]))
-
-
-def find_images(path: Path) -> list[Path]:
-    """Return a folder's image files, at any depth, in their names' order; a file is itself.
-
-    What is hidden, in the folder or below, is left out.
-
-    Raises:
-        UserError: there is no such file or folder, or no image in it.
-    """
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise UserError(f"no file or folder {path}")
-    found = sorted(
-        p
-        for p in path.rglob("*")
-        if p.suffix.lower() in IMAGE_SUFFIXES
-        and all(map(_is_shown, p.relative_to(path).parts))
-        and p.is_file()  # not a pipe, which would be waited for
-    )
-    _check_utf8((p.name for p in found), path)
-    if not found:
-        raise UserError(f"{path}: no images; expected {', '.join(IMAGE_SUFFIXES)}")
-    return found
-
-
-def read_image(path: Path) -> NDArray[np.uint8]:
-    """Read an image file as (height, width, 3) uint8, the way up that its camera noted.
-
-    Raises:
-        UserError: it is no image, or damaged.
-    """
-    from PIL import Image
-
-    try:
-        with Image.open(path) as opened:
-            image = _upright(opened)
-            if image.mode.startswith("I;16"):
-                # Pillow would clip the 16 bits at 255: nearly all of them white.
-                return _rgb((np.asarray(image) >> 8).astype(np.uint8))
-            if image.mode not in ("I", "F"):
-                return np.asarray(image.convert("RGB"))
-            mode = image.mode
-    except Exception as error:
-        # Pillow's decoders raise whatever they met: struct, zlib, ValueError, too many pixels.
-        raise UserError(f"{path}: damaged image ({error}); mend or remove it") from None
-    raise UserError(
-        f"{path}: expected 8 or 16 bits a channel, got 32 (Pillow's mode {mode}); "
-        "convert it to 8 bits"
-    )
-
-
-def _upright(image: Any) -> Any:
-    from PIL import ImageOps
-
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:
-        return image  # what a damaged EXIF block says is not known; the pixels may be whole
-
-
-def _rgb(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return np.repeat(grey[:, :, None], 3, axis=2)
+    return Split(np.array(labels, dtype=np.int64), lambda i: read_image(files[i]), tuple(files))
 
 
 def _torchvision(
@@ -263,7 +217,7 @@ def _array_split(dataset: object) -> Split:
     def read(i: int) -> NDArray[np.uint8]:
         image = images[i]
         if image.ndim == 2:
-            return _rgb(image)
+            return grey_to_rgb(image)
         # SVHN keeps channels first.
         return image.transpose(1, 2, 0) if image.shape[0] == 3 else image
 

@@ -24,7 +24,8 @@ from zoo.comparison import (
     redraw,
 )
 from zoo.config import Settings
-from zoo.data.subsets import Subset, load_subset, verify_subset
+from zoo.data.pictures import EvaluationImages, read_pictures
+from zoo.data.subsets import DESCRIPTION, load_subset, verify_subset
 from zoo.device import parse_device
 from zoo.errors import UserError
 from zoo.files import read_json
@@ -84,7 +85,8 @@ def compare_registered(
         store: keeps models, images and the comparison.
         models: two or more.
         folder: gets report.html, report.json, figures/ and results.nc.
-        data: a subset's folder to take images from, instead of those that travel with the models.
+        data: a folder to take images from, a subset's or one of pictures, instead of those that
+            travel with the models.
         count: how many images; all of them by default.
         only: analyses to run, instead of all.
         skip: analyses to leave out.
@@ -103,7 +105,7 @@ def compare_registered(
     check_replaceable(folder, FOLDER)
     settings = settings or Settings()
     names = unique_names(models)
-    images = _images(store, models, data)
+    images = _images(store, models, data, count)
     count = min(count or len(images), len(images))
     if not settings.references:
         siblings = ()
@@ -111,7 +113,7 @@ def compare_registered(
         siblings = other_seeds(store, models)
     digest = comparison_digest(
         [(name, identity(model)) for name, model in zip(names, models, strict=True)],
-        images.info.digest,
+        images.digest,
         count,
         choose_analyses(only, skip),
         settings,
@@ -198,20 +200,24 @@ def identity(model: Resolved) -> str:
     return timm_identity(model.name)
 
 
-def _images(store: Store, models: Sequence[Resolved], data: Path | None) -> Subset:
+def _images(
+    store: Store, models: Sequence[Resolved], data: Path | None, count: int | None
+) -> EvaluationImages:
     if data is not None:
+        if data.is_dir() and not (data / DESCRIPTION).is_file():
+            return read_pictures(data, count)
         subset = load_subset(data)
         verify_subset(subset)
-        return subset
+        return EvaluationImages.of(subset)
     for model in models:
         digest = model.tags.get("zoo.test_digest", "")
         if not digest and model.folder is not None:
             digest = read_spec(model.folder / SPEC).test_digest
         if digest:
-            return fetch_images(store, digest)
+            return EvaluationImages.of(fetch_images(store, digest))
     raise UserError(
-        "none of these models brings images to compare on: name a folder with images.npy, "
-        "labels.npy and subset.json by --data (such as data/subsets/test)"
+        "none of these models brings images to compare on: name a folder of pictures, or a "
+        "subset's (such as data/subsets/test), by --data"
     )
 
 
@@ -261,7 +267,7 @@ def _compute(
     store: Store,
     models: Sequence[Resolved],
     names: Sequence[str],
-    images: Subset,
+    images: EvaluationImages,
     count: int,
     siblings: Sequence[tuple[int, Resolved]],
     digest: str,
@@ -278,11 +284,12 @@ def _compute(
     from zoo.study.prepare import prepare_study
 
     loaded = [load_resolved(store, m, name=name) for m, name in zip(models, names, strict=True)]
+    images = images.numbered_as([model.spec.class_names for model in loaded])
     study = prepare_study(
         loaded,
         images.images[:count],
-        images.labels[:count],
-        images.info.class_names,
+        None if images.labels is None else images.labels[:count],
+        images.class_names,
         [(i, load_resolved(store, model, name=names[i])) for i, model in siblings],
         settings,
         parse_device(device),
@@ -292,8 +299,8 @@ def _compute(
         loaded,
         study,
         digest=digest,
-        images_digest=images.info.digest,
-        source=images.info.source,
+        images_digest=images.digest,
+        source=images.source,
         command=command,
         links=[version_link(store, model) for model in models],
     )

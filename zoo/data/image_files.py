@@ -1,0 +1,119 @@
+"""Image files: which ones lie in a folder, and their pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo.errors import UserError
+
+IMAGE_SUFFIXES = (
+    ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp",
+)  # fmt: skip
+
+
+def other_files(folder: Path) -> list[Path]:
+    """Return a folder's files, at any depth, that have no image's suffix; hidden ones aside."""
+    return sorted(
+        p
+        for p in folder.rglob("*")
+        if p.suffix.lower() not in IMAGE_SUFFIXES
+        and all(map(is_shown, p.relative_to(folder).parts))
+        and p.is_file()
+    )
+
+
+def find_images(path: Path) -> list[Path]:
+    """Return a folder's image files, at any depth, in their names' order; a file is itself.
+
+    What is hidden, in the folder or below, is left out.
+
+    Raises:
+        UserError: there is no such file or folder, or no image in it.
+    """
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise UserError(f"no file or folder {path}")
+    found = sorted(
+        p
+        for p in path.rglob("*")
+        if p.suffix.lower() in IMAGE_SUFFIXES
+        and all(map(is_shown, p.relative_to(path).parts))
+        and p.is_file()  # not a pipe, which would be waited for
+    )
+    check_utf8((p.name for p in found), path)
+    if not found:
+        raise UserError(f"{path}: no images; expected {', '.join(IMAGE_SUFFIXES)}")
+    return found
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """Read an image file as (height, width, 3) uint8, the way up that its camera noted.
+
+    Raises:
+        UserError: it is no image, or damaged.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path) as opened:
+            image = _upright(opened)
+            if image.mode.startswith("I;16"):
+                # Pillow would clip the 16 bits at 255: nearly all of them white.
+                return grey_to_rgb((np.asarray(image) >> 8).astype(np.uint8))
+            if image.mode not in ("I", "F"):
+                return np.asarray(image.convert("RGB"))
+            mode = image.mode
+    except Exception as error:
+        # Pillow's decoders raise whatever they met: struct, zlib, ValueError, too many pixels.
+        raise UserError(f"{path}: damaged image ({error}); mend or remove it") from None
+    raise UserError(
+        f"{path}: expected 8 or 16 bits a channel, got 32 (Pillow's mode {mode}); "
+        "convert it to 8 bits"
+    )
+
+
+def resize(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Scale the shorter side to `size` pixels (bicubic) and crop the centre square."""
+    from PIL import Image
+
+    height, width = image.shape[:2]
+    if (height, width) == (size, size):
+        return image
+    scale = size / min(height, width)
+    scaled = (max(size, round(width * scale)), max(size, round(height * scale)))
+    picture = Image.fromarray(image).resize(scaled, Image.Resampling.BICUBIC)
+    left, top = (scaled[0] - size) // 2, (scaled[1] - size) // 2
+    return np.asarray(picture.crop((left, top, left + size, top + size)))
+
+
+def _upright(image: Any) -> Any:
+    from PIL import ImageOps
+
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:
+        return image  # what a damaged EXIF block says is not known; the pixels may be whole
+
+
+def is_shown(name: str) -> bool:
+    """Say whether a file or folder is the user's own, and not left behind by a program."""
+    # macOS leaves `._cat.png` and `__MACOSX` behind, Jupyter `.ipynb_checkpoints`.
+    return not name.startswith(".") and name != "__MACOSX"
+
+
+def check_utf8(names: Iterable[str], folder: Path) -> None:
+    """Raise `UserError` for a name in another encoding, which no report or JSON could hold."""
+    for name in names:
+        if name != name.encode(errors="replace").decode():
+            raise UserError(f"{folder}: expected names in UTF-8, got {name!a}: rename it")
+
+
+def grey_to_rgb(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return (height, width) as (height, width, 3)."""
+    return np.repeat(grey[:, :, None], 3, axis=2)
