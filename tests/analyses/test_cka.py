@@ -11,9 +11,9 @@ from zoo.analyses import cka
 from zoo.analyses.engine import compare_models
 from zoo.config import Settings
 from zoo.errors import UserError
+from zoo.measures.deconfounded import deconfounded_cka
 from zoo.models.files import describe_module
 from zoo.models.preprocess import preprocess
-from zoo.study.prepare import prepare_study as prepare
 
 
 class Two(nn.Module):
@@ -73,7 +73,7 @@ class InInferenceMode(nn.Sequential):
         return super().forward(x)
 
 
-@pytest.mark.parametrize(("kind", "products"), [(nn.Sequential, 2), (InInferenceMode, 4)])
+@pytest.mark.parametrize(("kind", "products"), [(nn.Sequential, 3), (InInferenceMode, 5)])
 def test_a_layer_that_hands_on_its_input_costs_nothing_unless_changed_in_place(
     kind, products, monkeypatch
 ):
@@ -93,7 +93,7 @@ def test_a_layer_that_hands_on_its_input_costs_nothing_unless_changed_in_place(
         outputs = [linear, linear, linear.relu(), linear.relu()]
     expected = [[reference_cka([x.numpy()], [y.numpy()]) for x in outputs] for y in outputs]
     assert np.allclose(values(result, "cka", "m", "m"), expected, atol=1e-6)
-    assert len(counted) == products
+    assert len(counted) == products  # one of them is that of the pixels
 
 
 def test_swapping_the_models_transposes_the_values():
@@ -121,27 +121,30 @@ def test_a_layer_that_is_not_finite_is_named_and_the_others_are_kept():
     assert np.isfinite(values(result, "cka", "x", "yy")[:, 0]).all()
 
 
-def test_intervals_hold_the_value_and_need_two_batches():
+def test_intervals_hold_the_value_and_need_eight_images_or_two_batches():
     a, b = two("x"), two("yy")
     result = compared([a, b], IMAGES, batch_size=5)
     value, (low, high) = values(result, "cka", "x", "yy"), ends(result, "cka", "x", "yy")
     assert (low <= value + 0.02).all()
     assert (value - 0.02 <= high).all()
     assert (high - low > 1e-4).all()
-    single = compared([a, b], IMAGES, batch_size=50)
+    assert "cka_ci" in compared([a, b], IMAGES[:8], batch_size=50).data
+    single = compared([a, b], IMAGES[:7], batch_size=50)
     assert "cka_ci" not in single.data
-    assert any("there is only one" in note for note in single.notes)
+    assert any("fewer than 8" in note for note in single.notes)
 
 
-def test_of_references_no_batch_is_kept(make_model, digit_images):
-    model = make_model("vit", "v")
-    studies = [
-        prepare([model], digit_images[0], None, (), (), Settings(references=r), torch.device("cpu"))
-        for r in (True, False)
-    ]
-    assert [len(study.networks) for study in studies] == [2, 1]
-    alone, beside = (cka.start(study).hsic.shape for study in studies)
-    assert alone == beside
+def test_deconfounded_cka_takes_away_what_the_images_themselves_explain():
+    a, b = two("x"), two("yy")
+    x, y = activations(a, IMAGES, "b"), activations(b, IMAGES, "b")
+    expected = deconfounded_cka(x, y, IMAGES)
+    result = compared([a, b], IMAGES, batch_size=50)
+    assert values(result, "cka_deconfounded", "x", "yy")[-1, -1] == pytest.approx(
+        expected, abs=1e-5
+    )
+    assert result.metric("mean_deconfounded", "x", "yy") < result.metric(
+        "mean_all_pairs", "x", "yy"
+    )
 
 
 def test_a_batch_in_which_a_layer_is_constant_does_not_lose_the_layer():
@@ -164,7 +167,11 @@ def test_permuted_images_and_untrained_networks_are_the_floor(make_model, digit_
         settings=Settings(batch_size=20),
     )
     result = findings.results["cka"]
-    assert abs(result.metric("mean_permuted_images", "v", "w")) < 0.2
+    assert abs(result.metric("best_match_permuted", "v", "w")) < 0.3
+    assert result.metric("best_match_p", "v", "w") == pytest.approx(1 / 201)
+    best = values(result, "cka", "v", "w").max(axis=1)
+    matched = result.data["cka_best_match"].sel(matched="w").values
+    assert matched[np.isfinite(matched)] == pytest.approx(best)
     assert 0 < result.metric("mean_all_pairs", "v untrained", "w") <= 1
     assert 0 < result.metric("mean_same_layer", "v", "v seed 2") <= 1
     assert result.networks == ("v", "w", "v untrained", "w untrained", "v seed 2")
@@ -185,7 +192,7 @@ def test_the_floor_does_not_hang_on_the_order_of_the_images():
     images = (bright[:, None, None, None] + noise).astype(np.uint8)
     result = compared([two("x"), two("yy")], images)
     assert result.metric("mean_all_pairs", "x", "yy") > 0.5
-    assert abs(result.metric("mean_permuted_images", "x", "yy")) < 0.2
+    assert abs(result.metric("best_match_permuted", "x", "yy")) < 0.2
 
 
 def test_an_unknown_pooling_is_named():

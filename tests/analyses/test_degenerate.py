@@ -185,7 +185,7 @@ SAID = {
         "probes": "8 of 16 images are copies of others: what is tested may have been fitted",
     },
     "four images": {
-        "cka": "no intervals: they come from batches, and there is only one",
+        "cka": "no intervals: they come from groups of images, and there are fewer than 8",
         "similarity": "vit: layer blocks.0 needs more than 10 images, got 4",
         "probes": "it needs two classes with at least 4 images each",
     },
@@ -262,7 +262,10 @@ def findings(case):
 def _own(result, network, compared):
     """Yield the floats of a network, and of which networks they are; no intervals."""
     for key, variable in result.data.data_vars.items():
-        if variable.dtype.kind != "f" or key.endswith("_ci"):
+        # Best matches are those of the other compared networks, and replicates beside the result.
+        if variable.dtype.kind != "f" or key.endswith(("_ci", "_without")):
+            continue
+        if "matched" in variable.coords:
             continue
         if "network_b" in variable.coords:
             for other in set(compared) - {network}:

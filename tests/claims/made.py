@@ -49,6 +49,13 @@ def verdicts(networks, **results):
     return {(v.claim.id, v.models): v for v in judge(found(networks, **results))}
 
 
+def side(verdict):
+    """Say on which side of its threshold a claim's number lies, whatever its interval."""
+    if verdict.value is None:
+        return verdict.verdict
+    return "supported" if verdict.claim.threshold.holds(verdict.value) else "not supported"
+
+
 def metrics(**measures):
     """A result of metrics by network, or by pair of them: `difference={("c", "v"): 0.2}`.
 
@@ -71,6 +78,21 @@ def layers(names, axis="layer", count=None):
     made = {key: column([*whole[:count]] * len(names)) for key, whole in columns.items()}
     made["network"] = column([name for name in names for _ in LAYERS[:count]])
     return {f"{key}{end}": (axis, values) for key, values in made.items()}
+
+
+def by_layer(dims, **tables):
+    """A result of variables over layers and more dimensions, each {network: (layers, …)}."""
+    names = list(next(iter(tables.values())))
+    count = len(next(iter(tables.values()))[names[0]])
+    stacked = {
+        key: np.concatenate([np.asarray(table[name], float) for name in names])
+        for key, table in tables.items()
+    }
+    data = xr.Dataset(
+        {key: variable(("layer", *dims), values) for key, values in stacked.items()},
+        layers(names, count=count),
+    )
+    return Result(data)
 
 
 def cka(maps: Mapping[tuple[str, str], np.ndarray], measured: Mapping[str, Mapping] | None = None):

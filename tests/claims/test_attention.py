@@ -2,15 +2,26 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from tests.claims.made import CNN, LESS_AND_MORE, VIT, layers, metrics, network, verdicts
+from tests.claims.made import (
+    CNN,
+    LESS_AND_MORE,
+    VIT,
+    by_layer,
+    layers,
+    metrics,
+    network,
+    side,
+    verdicts,
+)
 from zoo.study.results import Result, variable
 
 
 @pytest.mark.parametrize(("more", "verdict"), [(0.5, "supported"), (0.9, "not supported")])
 def test_attention_settles_or_does_not(more, verdict):
-    result = metrics(entropy={"v": 0.8, "w": more})
+    entropy = {"v": np.full((7, 4), 0.8), "w": np.full((7, 4), more)}
+    result = by_layer(["head"], normalised_entropy=entropy)
     found = verdicts(LESS_AND_MORE[:2], attention_maps=result)
-    assert found["Z-attention", ("v", "w")].verdict == verdict
+    assert side(found["Z-attention", ("v", "w")]) == verdict
 
 
 FEWER = network("u", "vit", "t", 10)  # the same ViT as `VIT`, trained on fewer images
@@ -46,7 +57,7 @@ MIXED, WIDE, NEAR = [1, 2, 8, 10], [8, 9, 9, 10], [1, 2, 3, 4]
 def test_low_layers_hold_local_and_global_heads_together_or_do_not(low, value, verdict):
     result = distances(*low, WIDE, WIDE)
     found = verdicts([FEWER, VIT], attention_distance=result)["R-local-low", ("v",)]
-    assert (found.verdict, found.value) == (verdict, value)
+    assert (side(found), found.value) == (verdict, value)
     counts = " and ".join(str(sum(d < 5 for d in layer)) for layer in low)
     assert found.detail == f"{counts} of 4 heads are local in the 2 lowest layers"
 
@@ -57,7 +68,7 @@ def test_low_layers_hold_local_and_global_heads_together_or_do_not(low, value, v
 def test_heads_differ_more_in_low_layers_or_do_not(low, verdict):
     result = distances(low, low, WIDE, WIDE)
     found = verdicts([FEWER, VIT], attention_distance=result)["R-local-spread", ("v",)]
-    assert (found.verdict, found.value) == (verdict, pytest.approx((np.ptp(low) - 2) / 10))
+    assert (side(found), found.value) == (verdict, pytest.approx((np.ptp(low) - 2) / 10))
 
 
 @pytest.mark.parametrize(
@@ -66,7 +77,7 @@ def test_heads_differ_more_in_low_layers_or_do_not(low, verdict):
 def test_all_heads_of_high_layers_are_global_or_one_is_not(high, value, verdict):
     result = distances(MIXED, MIXED, WIDE, high)
     found = verdicts([FEWER, VIT], attention_distance=result)["R-global-high", ("v",)]
-    assert (found.verdict, found.value) == (verdict, value)
+    assert (side(found), found.value) == (verdict, value)
 
 
 def test_three_layers_are_too_few_to_tell_low_from_high():
@@ -88,9 +99,14 @@ def test_what_needs_much_data_is_asked_of_the_vit_trained_on_most_alone():
     ("less", "verdict"), [(1, "supported"), (4, "not supported"), (5, "not supported")]
 )
 def test_low_layers_learn_to_be_local_with_data_or_did_so_before(less, verdict):
-    result = distances(*[WIDE] * 4, low_layers_local_heads={"v": less, "w": 4})
+    near = {"v": less, "w": 4}
+    table = {name: np.full((4, 4), 9.0) for name in near}
+    for name, count in near.items():
+        table[name][:2].flat[:count] = 1
+    result = by_layer(["head"], distance=table)
+    result = Result(result.data, metrics=metrics(uniform={"v": 10.0, "w": 10.0}).metrics)
     found = verdicts(LESS_AND_MORE[:2], attention_distance=result)["R-local-data", ("v", "w")]
-    assert (found.verdict, found.value) == (verdict, less - 4)
+    assert (side(found), found.value) == (verdict, less - 4)
 
 
 def heads(reach, difference):
@@ -103,7 +119,7 @@ def heads(reach, difference):
 @pytest.mark.parametrize(("difference", "verdict"), [(0.1, "supported"), (-0.1, "not supported")])
 def test_local_heads_are_more_like_a_cnn_or_are_not(difference, verdict):
     found = verdicts([CNN, VIT], local_heads=heads(2.0, difference))["R-local-heads", ("v", "c")]
-    assert (found.verdict, found.value) == (verdict, difference)
+    assert (side(found), found.value) == (verdict, difference)
 
 
 def test_heads_that_look_equally_far_are_not_told_apart():

@@ -2,12 +2,13 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from tests.capture.networks import Residual
-from tests.claims.made import CNN, VIT, metrics, network, verdicts
+from tests.claims.made import CNN, VIT, by_layer, network, verdicts
 from tests.test_imports import ROOT
 from zoo.analyses import ANALYSES
 from zoo.analyses.engine import compare_models
@@ -25,7 +26,9 @@ def test_what_was_left_out_is_said():
 
 
 def test_what_could_not_be_measured_is_said():
-    found = verdicts([VIT], residuals=metrics())["R-skip-cls", ("v",)]
+    none = {"v": np.full((5, 2), np.nan)}
+    result = by_layer(["branch"], cls_ratio=none, patch_ratio=none)
+    found = verdicts([VIT], residuals=result)["R-skip-cls", ("v",)]
     assert found.verdict == "not applicable"
     assert found.detail == "residuals could not measure it for these models (see its notes)"
 
@@ -39,7 +42,8 @@ def test_ids_are_unique_and_verdicts_are_json():
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.id)
 def test_every_claim_says_how_it_is_tested_and_why_so(claim):
-    for text in ("paper", "figure", "statement", "measured_as", "threshold", "why", "applies_when"):
+    assert claim.threshold.side in ("above", "below", "at least")
+    for text in ("paper", "figure", "statement", "measured_as", "why", "applies_when"):
         assert getattr(claim, text).strip() == getattr(claim, text) != "", text
     assert claim.analysis in ANALYSES or (ROOT / f"docs/analyses/{claim.analysis}.md").is_file()
     assert (claim.analysis in ANALYSES) == (claim.cases is not None)
@@ -52,7 +56,7 @@ def test_a_claim_that_no_comparison_tests_says_what_does():
 
 
 def test_a_vit_without_skips_is_a_control_and_no_vit():
-    found = verdicts([network("n", "vit", arch="vit-noskip1"), CNN], residuals=metrics())
+    found = verdicts([network("n", "vit", arch="vit-noskip1"), CNN])
     assert found["R-skip-cls", ()].detail == "needs a ViT with a class token"
     assert ("R-skip-cnn", ("n", "c")) not in found
 

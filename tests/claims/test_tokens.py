@@ -2,25 +2,25 @@
 
 import numpy as np
 import pytest
-import xarray as xr
 
-from tests.claims.made import CNN, GAP, LESS_AND_MORE, VIT, layers, metrics, network, verdicts
-from zoo.study.results import Result, column, variable
-
-
-def fields(radius, **measured):
-    """Radii of the field of a CNN's stem and blocks; along the skips alone it is 1 throughout."""
-    values = np.stack([np.ones(len(radius)), radius], axis=-1)
-    axes = layers(["c"], count=len(radius)) | {"path": column(["skip", "sum"])}
-    data = xr.Dataset({"radius90": variable(("layer", "path"), values)}, axes)
-    return Result(data, metrics=metrics(**measured).metrics)
+from tests.claims.made import (
+    CNN,
+    GAP,
+    LESS_AND_MORE,
+    VIT,
+    by_layer,
+    metrics,
+    network,
+    side,
+    verdicts,
+)
 
 
 @pytest.mark.parametrize(("vit", "verdict"), [(0.6, "supported"), (0.1, "not supported")])
 def test_a_vits_first_block_sees_farther_or_does_not(vit, verdict):
-    result = fields([1, 2], radius90_first_block={"v": vit, "c": 0.2})
+    result = by_layer([], reach={"v": [0.1, vit, 0.9], "c": [0.1, 0.2, 0.9]})
     found = verdicts([VIT, CNN], receptive_field=result)["R-reach", ("v", "c")]
-    assert (found.verdict, found.value) == (verdict, pytest.approx(vit - 0.2))
+    assert (side(found), found.value) == (verdict, pytest.approx(vit - 0.2))
 
 
 @pytest.mark.parametrize(
@@ -32,12 +32,16 @@ def test_a_vits_first_block_sees_farther_or_does_not(vit, verdict):
     ],
 )
 def test_a_cnns_field_grows_step_by_step_or_at_once(radius, value, verdict):
-    found = verdicts([VIT, CNN], receptive_field=fields(radius))["R-grow", ("c",)]
-    assert (found.verdict, found.value) == (verdict, value)
+    found = verdicts([VIT, CNN], receptive_field=by_layer([], reach={"c": radius}))[
+        "R-grow", ("c",)
+    ]
+    assert (side(found), found.value) == (verdict, value)
 
 
 def test_a_layer_without_a_field_gives_no_verdict():
-    found = verdicts([CNN], receptive_field=fields([1, np.nan, 3]))["R-grow", ("c",)]
+    found = verdicts([CNN], receptive_field=by_layer([], reach={"c": [1, np.nan, 3]}))[
+        "R-grow", ("c",)
+    ]
     assert (found.verdict, found.value) == ("not applicable", None)
 
 
@@ -51,17 +55,23 @@ def test_a_layer_without_a_field_gives_no_verdict():
     ],
 )
 def test_skips_carry_cls_first_and_patches_later_or_do_not(half, cls, claim, verdict):
-    ratios = {f"cls_ratio_{half}_half": {"v": cls}, f"patch_ratio_{half}_half": {"v": 4}}
-    result = metrics(**ratios)
+    # Two branches a block; the middle one of five blocks is in neither half.
+    ratios = np.full((5, 2), np.nan)
+    ratios[slice(2) if half == "first" else slice(3, 5)] = cls
+    other = {"first": slice(3, 5), "second": slice(2)}[half]
+    ratios[other] = 3
+    result = by_layer(["branch"], cls_ratio={"v": ratios}, patch_ratio={"v": np.full((5, 2), 4.0)})
     found = verdicts([VIT], residuals=result)[claim, ("v",)]
-    assert (found.verdict, found.value) == (verdict, cls / 4)
+    assert (side(found), found.value) == (verdict, cls / 4)
 
 
 @pytest.mark.parametrize(("vit", "verdict"), [(9, "supported"), (1, "not supported")])
 def test_a_vits_skips_carry_more_than_a_cnns_or_do_not(vit, verdict):
-    result = metrics(mean_ratio={"v": vit, "c": 3})
+    ratios = {"v": np.full((5, 2), float(vit)), "c": np.full((5, 2), [np.nan, 3.0])}
+    none = {name: np.full((5, 2), np.nan) for name in ratios}
+    result = by_layer(["branch"], mean_ratio=ratios, cls_ratio=none, patch_ratio=none)
     found = verdicts([CNN, VIT], residuals=result)["R-skip-cnn", ("v", "c")]
-    assert (found.verdict, found.value) == (verdict, vit / 3)
+    assert (side(found), found.value) == (verdict, vit / 3)
 
 
 def places(**scores):
@@ -73,7 +83,7 @@ def places(**scores):
 @pytest.mark.parametrize(("score", "verdict"), [(0.6, "supported"), (0.5, "not supported")])
 def test_most_tokens_keep_their_place_or_do_not(score, verdict):
     found = verdicts([VIT, GAP], localisation=places(v=score))
-    assert (found["R-place", ("v",)].verdict, found["R-place", ("v",)].value) == (verdict, score)
+    assert (side(found["R-place", ("v",)]), found["R-place", ("v",)].value) == (verdict, score)
     assert ("R-place", ("g",)) not in found
 
 
@@ -81,19 +91,19 @@ def test_most_tokens_keep_their_place_or_do_not(score, verdict):
 def test_a_cnns_locations_keep_their_place_less_or_do_not(cnn, verdict):
     found = verdicts([CNN, VIT], localisation=places(v=0.5, c=cnn))["R-place-cnn", ("v", "c")]
     expected = (0.5 - 1 / 16) / (15 / 16) - (cnn - 1 / 4) / (3 / 4)
-    assert (found.verdict, found.value) == (verdict, pytest.approx(expected))
+    assert (side(found), found.value) == (verdict, pytest.approx(expected))
 
 
 def test_a_coarse_grid_is_no_merit():
     # More of the CNN's locations are in their place, but that is by chance.
     found = verdicts([VIT, CNN], localisation=places(v=0.25, c=0.3))["R-place-cnn", ("v", "c")]
-    assert found.verdict == "supported"
+    assert side(found) == "supported"
 
 
 @pytest.mark.parametrize(("gap", "verdict"), [(0.2, "supported"), (0.8, "not supported")])
 def test_tokens_of_a_pooling_vit_keep_their_place_less_or_do_not(gap, verdict):
     found = verdicts([GAP, VIT], localisation=places(v=0.5, g=gap))["R-place-gap", ("v", "g")]
-    assert (found.verdict, found.value) == (verdict, pytest.approx((0.5 - gap) * 16 / 15))
+    assert (side(found), found.value) == (verdict, pytest.approx((0.5 - gap) * 16 / 15))
 
 
 def known(single, *, last_block_mean=0.8):
@@ -112,7 +122,7 @@ def known(single, *, last_block_mean=0.8):
 def test_single_patch_tokens_know_less_or_do_not(claim, other, single, verdict):
     result = known({"v": single, other: 0.5})
     found = verdicts([GAP, VIT, CNN], probes=result)[claim, ("v", other)]
-    assert (found.verdict, found.value) == (verdict, pytest.approx((single - 0.5) / 0.7))
+    assert (side(found), found.value) == (verdict, pytest.approx((single - 0.5) / 0.7))
 
 
 def test_tokens_are_told_beside_what_their_own_model_knows():
@@ -132,7 +142,7 @@ def test_a_model_that_knows_nothing_gives_no_verdict():
 def test_middle_layers_grow_stronger_with_data_or_do_not(more, verdict):
     result = metrics(middle_accuracy={"v": 0.5, "w": more})
     found = verdicts(LESS_AND_MORE[:2], probes=result)["R-middle-data", ("v", "w")]
-    assert (found.verdict, found.value) == (verdict, pytest.approx(more - 0.5))
+    assert (side(found), found.value) == (verdict, pytest.approx(more - 0.5))
 
 
 def test_class_token_and_mean_are_compared_on_the_same_images_only():

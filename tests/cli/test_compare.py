@@ -7,7 +7,8 @@ def claim(id_, models, value=None, *, analysis="cka", untrained=None):
     return {
         "id": id_, "models": models, "value": value, "analysis": analysis,
         "verdict": "supported" if value else "not applicable", "statement": f"It is {id_}",
-        "untrained": untrained and {"value": untrained, "verdict": "not supported", "detail": ""},
+        "low": value and value - 0.125, "high": value and value + 0.125, "p_holm": value and 0.02,
+        "before": untrained and {"value": untrained, "low": None, "high": None, "detail": ""},
     }  # fmt: skip
 
 
@@ -27,17 +28,22 @@ def test_a_claim_stands_beside_what_it_gives_before_training(capsys):
     header, first, second = told(
         capsys, claim("A", ["v", "c"], 0.25, untrained=-0.125), claim("B", ["v"], 0.5)
     )
-    assert header.split() == ["claim", "verdict", "value", "untrained", "statement"]
+    names = ["claim", "verdict", "value", "95", "%", "interval", "untrained", "p", "(Holm)"]
+    assert header.split() == [*names, "statement"]
+    interval = ["0.125", "to", "0.375"]
     assert first.split() == [
         "A",
         "supported",
         "0.25",
+        *interval,
         "-0.125",
-        "not",
-        "supported",
-        *["It", "is", "A"],
+        "0.020",
+        "It",
+        "is",
+        "A",
     ]
-    assert second.split() == ["B", "supported", "0.50", "It", "is", "B"]
+    interval = ["0.375", "to", "0.625"]
+    assert second.split() == ["B", "supported", "0.50", *interval, "0.020", "It", "is", "B"]
 
 
 def test_of_more_than_two_models_those_that_were_asked_are_named(capsys):

@@ -73,9 +73,9 @@ def test_the_lines_are_linear_cka_of_equal_blocks(network, digit_images):
             assert subset.cka[i] == pytest.approx(linear_cka(a[layer], b[layer]), abs=1e-6)
             assert floor.cka[i] == pytest.approx(linear_cka(u[layer], b[layer]), abs=1e-6)
     assert len(subset.blocks) == 2
-    # One batch has no interval, and one pair no range.
-    assert subset.band == "none"
-    assert np.isnan(subset.low).all()
+    # One pair has no range, but its images give an interval.
+    assert subset.band == "95 % interval over images"
+    assert (subset.low[list(subset.blocks)] < subset.cka[list(subset.blocks)]).all()
     assert subset.same_start
     two = compare_with_full([full, small], images, settings=Settings(batch_size=30))[0]
     assert two.band == OVER_IMAGES
@@ -189,8 +189,8 @@ def test_the_least_data_decides_the_claims_and_only_equal_subsets_are_compared(
     assert found["R-data-vit", ("vit", "resnet18")].value == pytest.approx(vit - cnn)
     assert {v.n for v in found.values()} == {60}
     vit, cnn = (scalars[f"data-effect/{m}/untrained/low_minus_high"] for m in ("vit", "resnet18"))
-    assert found["R-data-low", ("vit",)].untrained.value == pytest.approx(vit)
-    assert found["R-data-vit", ("vit", "resnet18")].untrained.value == pytest.approx(vit - cnn)
+    assert found["R-data-low", ("vit",)].before.value == pytest.approx(vit)
+    assert found["R-data-vit", ("vit", "resnet18")].before.value == pytest.approx(vit - cnn)
 
 
 def test_thirds_have_closed_values():

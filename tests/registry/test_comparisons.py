@@ -55,7 +55,8 @@ def report() -> dict:
                 "models": ["vit-small"],
                 "value": 0.2,
                 "verdict": "supported",
-                "untrained": {"value": 0.3, "verdict": "not supported", "detail": ""},
+                "p_holm": 0.0004,
+                "before": {"value": 0.3, "low": 0.2, "high": 0.4, "detail": ""},
             },
             {
                 "id": "R-mixer",
@@ -63,7 +64,8 @@ def report() -> dict:
                 "models": [],
                 "value": None,
                 "verdict": "not applicable",
-                "untrained": None,
+                "p_holm": None,
+                "before": None,
             },
         ],
     }
@@ -106,7 +108,7 @@ def test_its_description_shows_text_as_text(store, folder, report, models):
     found = log_comparison(store, folder, report, models)
     note = store.client.get_run(found.run_id).data.tags["mlflow.note.content"]
     assert "They &lt;b&gt;differ&lt;/b&gt; \\| a lot." in note
-    assert "| ViTs are uniform | vit-small | 0.200 | supported | not supported |" in note
+    assert "| ViTs are uniform | vit-small | 0.200 | supported | <0.001 |" in note
     assert "Mixer" not in note
 
 

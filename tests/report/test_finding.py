@@ -21,8 +21,8 @@ def untrained(of):
     return replace(of, name=f"{of.name} at the start", state=INITIAL, compared=False)
 
 
-def verdict(value, verdict="supported", learnt=None):
-    return SimpleNamespace(value=value, verdict=verdict, learnt=learnt)
+def verdict(word):
+    return SimpleNamespace(verdict=word, measurement=None if word == "not applicable" else 1)
 
 
 V, C, D = network("v", "vit"), network("c", "cnn"), network("d", "cnn")
@@ -98,17 +98,15 @@ def test_attention_and_reach_are_told_of_the_models_that_have_them():
     ("verdicts", "said"),
     [
         ([], ""),
-        ([verdict(None, "not applicable")], ""),
-        ([verdict(1)], "Of 1 test of the papers' claims, 1 is supported."),
+        ([verdict("not applicable")], ""),
+        ([verdict("supported")], "Of 1 test of the papers' claims: 1 supported."),
         (
-            [verdict(1, learnt=True), verdict(2, learnt=False), verdict(3, "not supported")],
-            "Of 3 tests of the papers' claims, 2 are supported; 2 of these were tested before "
-            "training as well, and 1 held then already.",
-        ),
-        (
-            [verdict(1, learnt=True), verdict(3, "not supported")],
-            "Of 2 tests of the papers' claims, 1 is supported; 1 of these was tested before "
-            "training as well, and 0 held then already.",
+            [
+                verdict(w)
+                for w in ("undecided", "built in", "supported", "built in", "not supported")
+            ],
+            "Of 5 tests of the papers' claims: 1 supported, 2 built in (held before training as "
+            "well), 1 undecided, 1 not supported.",
         ),
     ],
 )

@@ -59,7 +59,10 @@ def name_undecided(name: str, predicted: NDArray[np.int64]) -> list[str]:
 def start(study: Study) -> Accumulator:
     """Begin; there must be labels, and a model that knows their classes."""
     rated, notes = rated_networks(study, "not rated")
-    return _Accuracy(study, tuple(rated), notes)
+    known = {network.name for network in rated.values()}
+    # The same networks before training are measured alike: claims are read against them.
+    before = [s for s, n in enumerate(study.measured) if not n.compared and n.of in known]
+    return _Accuracy(study, (*rated, *before), notes)
 
 
 class _Accuracy(Accumulator):
@@ -72,7 +75,7 @@ class _Accuracy(Accumulator):
             self.predicted[s].append(predictions(batch.logits[s]))
 
     def result(self) -> Result:
-        networks, classes = self.study.compared, self.study.class_names
+        networks, classes = self.study.measured, self.study.class_names
         labels = np.asarray(self.study.labels)
         notes = list(self.notes)
         if absent := [name for i, name in enumerate(classes) if i not in labels]:
@@ -81,7 +84,8 @@ class _Accuracy(Accumulator):
         names = [networks[s].name for s in self.rated]
         predicted = np.stack([np.concatenate(self.predicted[s]) for s in self.rated])
         right = predicted == labels
-        for name, row in zip(names, predicted, strict=True):
+        asked = sum(networks[s].compared for s in self.rated)  # they come first
+        for name, row in zip(names[:asked], predicted, strict=False):
             notes += name_undecided(name, row)
         by_class = np.stack([_by_class(row, labels, len(classes)) for row in right])
         dims = ("network", "class")
@@ -97,7 +101,7 @@ class _Accuracy(Accumulator):
         )
         metrics = [
             *(_accuracy(name, row) for name, row in zip(names, right, strict=True)),
-            *_pairs(names, right, predicted),
+            *_pairs(names[:asked], right, predicted),
         ]
         return Result(data, metrics=tuple(metrics), notes=tuple(notes))
 

@@ -19,9 +19,11 @@ from numpy.typing import NDArray
 from zoo.analyses.about import About, Drawing
 from zoo.capture.hook_points import HookPoint
 from zoo.figures import style
+from zoo.measures.replicates import GroupedMean, in_rows
 from zoo.study.accumulator import Accumulator, Batch
 from zoo.study.attention_layers import Attending, attending_models
 from zoo.study.networks import Study
+from zoo.study.replicates import replicates
 from zoo.study.results import Metric, Result, Scale, layer_axis, select, variable
 
 ABOUT = About(
@@ -150,14 +152,12 @@ def start(study: Study) -> Accumulator:
 class DistanceSum:
     """The mean distance of a layer's heads over images, gathered batch by batch.
 
-    `lost` counts for each head the images on which it is not defined; they are left out.
+    Images on which a head's distance is not defined are left out.
     """
 
     def __init__(self, model: Attending) -> None:
         self.grid = model.grid
-        self.total = np.zeros(model.heads)
-        self.count = np.zeros(model.heads, dtype=np.int64)
-        self.lost = np.zeros(model.heads, dtype=np.int64)
+        self.gathered = GroupedMean()
 
     def add(self, weights: torch.Tensor) -> None:
         """Add the weights (n, heads, T, T) of a batch of images."""
@@ -165,17 +165,11 @@ class DistanceSum:
         each = attention_distance(
             weights, grid.height, grid.width, grid.patch_sides, grid.num_prefix_tokens
         )
-        values = each.double().cpu().numpy()
-        defined = np.isfinite(values)
-        self.total += np.where(defined, values, 0).sum(axis=0)
-        self.count += defined.sum(axis=0)
-        self.lost += (~defined).sum(axis=0)
+        self.gathered.add(each.double().cpu().numpy())
 
     def mean(self) -> NDArray[np.float64]:
         """Return (heads,) in pixels; NaN for a head that is defined on no image."""
-        return np.divide(
-            self.total, self.count, out=np.full(len(self.total), math.nan), where=self.count > 0
-        )
+        return self.gathered.result().whole
 
 
 class _Distances(Accumulator):
@@ -197,36 +191,39 @@ class _Distances(Accumulator):
     def result(self) -> Result:
         rows = [(self.networks[s], layer) for s, m in self.models.items() for layer in m.layers]
         most = max(model.heads for model in self.models.values())
-        distances = np.full((len(rows), most), np.nan)
+        totals = [total for sums in self.sums.values() for total in sums.values()]
+        found = in_rows([total.gathered.result() for total in totals], most)
+        distances = found.whole
         metrics: list[Metric] = []
         done = 0
         for s, model in self.models.items():
-            own = np.stack([total.mean() for total in self.sums[s].values()])
-            distances[done : done + len(own), : model.heads] = own
+            own = distances[done : done + len(model.layers), : model.heads]
             done += len(own)
             uniform = uniform_distance(model.grid.height, model.grid.width, model.grid.patch_sides)
-            found = summary(own, uniform)
-            metrics += [Metric(what, value, model.name) for what, value in found.items()]
+            summed = summary(own, uniform)
+            metrics += [Metric(what, value, model.name) for what, value in summed.items()]
             if self.networks[s].compared:
                 self._note_lost(s, model)
                 self.notes += [
                     f"{model.name}: {what} is not defined: a head's distance is not defined"
-                    for what, value in found.items()
+                    for what, value in summed.items()
                     if not math.isfinite(value)
                 ]
         scale = Scale("mean attention distance", 0, float(np.nanmax(distances, initial=0)))
         variables = {"distance": variable(("layer", "head"), distances, unit="pixels", scale=scale)}
+        variables |= replicates("distance", ("layer", "head"), found)
         data = xr.Dataset(variables, layer_axis(rows))
         finite = tuple(metric for metric in metrics if math.isfinite(metric.value))
         return Result(data, metrics=finite, notes=tuple(self.notes))
 
     def _note_lost(self, s: int, model: Attending) -> None:
         for layer, total in self.sums[s].items():
-            for head in np.flatnonzero(total.lost):
-                images = total.lost[head] + total.count[head]
+            images = total.gathered.images
+            lost = images - total.gathered.count
+            for head in np.flatnonzero(lost):
                 self.notes.append(
                     f"{model.name}: {layer} head {head + 1} has no distance on "
-                    f"{total.lost[head]} of {images} images: a patch attends to no patch there, or "
+                    f"{lost[head]} of {images} images: a patch attends to no patch there, or "
                     "attention is not finite"
                 )
 

@@ -20,9 +20,11 @@ from zoo.analyses.about import About, Drawing
 from zoo.analyses.attention_figures import colour_range, draw_entropy, draw_maps, relative_share
 from zoo.analyses.rollout import rollout_step, token_maps
 from zoo.capture.hook_points import HookPoint
+from zoo.measures.replicates import GroupedMean, Replicates, in_rows
 from zoo.study.accumulator import Accumulator, Batch
 from zoo.study.attention_layers import Attending, attending_models, name_images
 from zoo.study.networks import Study
+from zoo.study.replicates import replicates
 from zoo.study.results import Metric, Part, Result, Scale, column, layer_axis, variable
 from zoo.study.spatial_layout import as_seen
 
@@ -114,14 +116,14 @@ class _Maps(Accumulator):
         self.study, self.models, self.notes = study, models, notes
         self.rollout: dict[int, torch.Tensor] = {}
         self.final: dict[int, torch.Tensor] = {}
-        self.entropy: dict[int, NDArray[np.float64]] = {}
+        self.entropy: dict[tuple[int, int], GroupedMean] = {}
         self.shown: dict[int, NDArray[np.float32]] = {}
         self.heads: dict[int, NDArray[np.float32]] = {}
         # Before training, attention's entropy alone is a baseline: there are no maps to look at.
         self.mapped = {s: m for s, m in models.items() if study.networks[s].compared}
         for s, model in models.items():
             layers, places = len(model.layers), (model.grid.height, model.grid.width)
-            self.entropy[s] = np.zeros((layers, model.heads))
+            self.entropy |= {(s, layer): GroupedMean() for layer in range(layers)}
             if s not in self.mapped:
                 continue
             self.shown[s] = np.zeros((len(study.shown), layers, *places), np.float32)
@@ -146,7 +148,7 @@ class _Maps(Accumulator):
         model = self.models[subject]
         layer = model.layers.index(tap.layer)
         read = partial(token_maps, grid=model.grid, class_token=model.class_token)
-        self.entropy[subject][layer] += attention_entropy(value).double().sum(dim=0).cpu().numpy()
+        self.entropy[subject, layer].add(attention_entropy(value).double().cpu().numpy())
         if subject not in self.mapped:
             return
         self.rollout[subject] = rollout_step(value, self.rollout[subject] if layer else None)
@@ -170,9 +172,9 @@ class _Maps(Accumulator):
     def result(self) -> Result:
         metrics: list[Metric] = []
         for s, model in self.models.items():
-            relative = self.entropy[s] / self.seen / math.log(model.tokens)
-            metrics.append(Metric("entropy", float(relative.mean()), model.name))
-            metrics.append(Metric("entropy_last", float(relative[-1].mean()), model.name))
+            layers = [found.whole.mean() for found in self._relative_entropy(s)]
+            metrics.append(Metric("entropy", float(np.mean(layers)), model.name))
+            metrics.append(Metric("entropy_last", float(layers[-1]), model.name))
             if s in self.mapped and not model.class_token:
                 self.notes.append(
                     f"{model.name}: its classifier reads no class token, so its maps are the "
@@ -203,24 +205,32 @@ class _Maps(Accumulator):
         """Return the entropy of every layer and head."""
         rows = [(self.study.networks[s], n) for s, m in self.models.items() for n in m.layers]
         most = max(model.heads for model in self.models.values())
-        entropy, relative = np.full((2, len(rows), most), np.nan)
-        done = 0
-        for s, model in self.models.items():
-            cells = slice(done, done + len(model.layers)), slice(model.heads)
-            entropy[cells] = self.entropy[s] / self.seen
-            relative[cells] = entropy[cells] / math.log(model.tokens)
-            done += len(model.layers)
-        highest = math.log(max(model.tokens for model in self.models.values()))
+        relative = in_rows([f for s in self.models for f in self._relative_entropy(s)], most)
+        even = [math.log(model.tokens) for model in self.models.values() for _ in model.layers]
+        entropy = relative.whole * np.array(even)[:, None]
         dims = ("layer", "head")
         variables = {
             "normalised_entropy": variable(
-                dims, relative, scale=Scale("entropy / log(tokens)", 0, 1)
+                dims, relative.whole, scale=Scale("entropy / log(tokens)", 0, 1)
             ),
             "entropy": variable(
-                dims, entropy, unit="nats", scale=Scale("entropy in nats", 0, highest)
+                dims, entropy, unit="nats", scale=Scale("entropy in nats", 0, max(even))
             ),
         }
+        variables |= replicates("normalised_entropy", dims, relative)
         return xr.Dataset(variables, layer_axis(rows))
+
+    def _relative_entropy(self, s: int) -> Iterator[Replicates]:
+        """Yield each layer's entropy (heads,) over that of even attention.
+
+        It is NaN for a head whose attention is not finite on some image.
+        """
+        model = self.models[s]
+        for layer in range(len(model.layers)):
+            gathered = self.entropy[s, layer]
+            broken = gathered.count < gathered.images
+            share = np.where(broken, math.nan, 1 / math.log(model.tokens))
+            yield gathered.result().map(partial(np.multiply, share))
 
     def _parts(self) -> Iterator[Part]:
         """Yield each model's pictures and maps; all maps of a kind have one colour range."""

@@ -6,10 +6,12 @@ Linear CKA by the unbiased minibatch estimator of Nguyen et al. 2021, as in Ragh
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,21 +21,26 @@ from numpy.typing import NDArray
 from zoo.analyses.about import About, Drawing
 from zoo.analyses.cka_figures import draw_models, draw_pair
 from zoo.capture.hook_points import HookPoint
-from zoo.measures.linear_cka import (
-    IS_CONSTANT,
-    CentredGram,
-    centred_gram,
-    cka_from_hsic,
-    cka_interval,
-    pairwise_hsic,
+from zoo.measures.deconfounded import without_given
+from zoo.measures.hsic_replicates import HsicReplicates, hsic_of
+from zoo.measures.leverage import leverage, without_dominant
+from zoo.measures.linear_cka import IS_CONSTANT, CentredGram, centred_gram, cka_from_hsic
+from zoo.measures.permutation import (
+    PERMUTATIONS,
+    best_matches,
+    permutation_p,
+    permuted_hsic,
 )
+from zoo.measures.replicates import INTERVAL, Replicates
 from zoo.study.accumulator import Accumulator, Batch
 from zoo.study.networks import Study
+from zoo.study.replicates import replicates
 from zoo.study.results import (
     INITIAL,
     Metric,
     Result,
     Scale,
+    column,
     interval,
     layer_axis,
     select,
@@ -53,8 +60,9 @@ ABOUT = About(
         "Both axes run from input to output. A bright block is a stage whose layers do the same "
         "work; a bright band across models says which depth of one matches which depth of the "
         "other. Hatched cells could not be measured and are named below the figure. A "
-        "cell's interval is the jackknife's over batches of images: from few batches it is wide, "
-        "and itself uncertain."
+        "cell's interval is the jackknife's over groups of images. A best match is read against "
+        "what it becomes when the images of one network are permuted, all its layers alike, and "
+        "the best match is taken again, 200 times."
     ),
     needs="activations",
     source="Raghu et al. 2021, Figs 1, 2, B.1; Zhu et al. 2023",
@@ -64,10 +72,13 @@ ABOUT = About(
         "cka-{}": "CKA of every layer with every layer of {}.",
     },
     metrics={
-        "batches": "batches that the intervals come from (number)",
+        "batches": "batches that HSIC is averaged over (number)",
         "mean_all_pairs": "mean CKA over all pairs of layers",
+        "mean_deconfounded": "the same without what the pixels explain",
+        "mean_without_dominant": "the same without the 5 % of images of highest leverage",
         "mean_best_match": "CKA of each layer's best match, mean",
-        "mean_permuted_images": "mean CKA with shuffled images (0 expected)",
+        "best_match_permuted": "the same with the images of one network permuted",
+        "best_match_p": "share of permutations with a mean best match as high (p)",
         "mean_same_layer": "mean CKA of each layer with the same layer",
         "mean_off_diagonal": "mean CKA of different layers, stem and blocks",
         "first_last_quarter": "mean CKA of the first with the last quarter of layers",
@@ -75,6 +86,14 @@ ABOUT = About(
 )
 
 SCALE = Scale("CKA", 0, 1)
+DECONFOUNDED = Scale("CKA without what the pixels explain", 0, 1)
+EXPLAINED = "is explained by the pixels: no deconfounded CKA"
+DOMINATED = "varies in a few images only: no CKA without them"
+MEANS = {  # of all pairs of two networks' layers
+    "mean_all_pairs": "cka",
+    "mean_deconfounded": "cka_deconfounded",
+    "mean_without_dominant": "cka_without_dominant",
+}
 
 
 def start(study: Study) -> Accumulator:
@@ -85,7 +104,8 @@ def start(study: Study) -> Accumulator:
 class _Pairwise(Accumulator):
     """Keeps one Gram matrix a layer for the current batch, and HSIC of all pairs.
 
-    Of pairs of compared networks it keeps HSIC a batch, for intervals; of the others the sum.
+    The last row is that of the images' pixels. HSIC is kept without each group of images, for
+    intervals, and between the compared networks for every permutation, for p-values.
     """
 
     def __init__(self, study: Study) -> None:
@@ -96,13 +116,16 @@ class _Pairwise(Accumulator):
         self.fired: set[int] = set()
         self.constant: set[int] = set()  # in a batch; the others may still tell images apart
         self.problems: dict[int, str] = {}
-        # Asked for once: small arrays kept from each batch would lie scattered between the
-        # activations, and the memory of these could not be used again.
+        layers = len(self.rows) + 1
         most = math.ceil(len(study.images) / study.settings.batch_size)
-        own = sum(study.networks[s].compared for s, _ in self.rows)  # they come first
-        self.hsic = np.empty((most, own, own))
-        self.total = np.zeros((len(self.rows), len(self.rows)))
-        self.permuted = np.zeros((len(self.rows), len(self.rows)))
+        self.hsic = HsicReplicates(batches=most, layers=layers)
+        self.common = np.zeros((layers, layers))  # of the images that do not dominate
+        self.permuted = {
+            (a, b): np.zeros(
+                (PERMUTATIONS, len(study.networks[a].layers), len(study.networks[b].layers))
+            )
+            for a, b in combinations(range(len(study.compared)), 2)
+        }
         self.batches = 0
         self.random = np.random.default_rng(study.settings.seed)
         self.last = _LastGram()
@@ -116,7 +139,7 @@ class _Pairwise(Accumulator):
             value = pool_activation(value, self.study.settings.pool, of, tap.layer)
         gram = self.last.of(value)
         if self.grams is None or self.grams.shape[1] != gram.values.numel():
-            shape = (len(self.rows), gram.values.numel())
+            shape = (len(self.rows) + 1, gram.values.numel())
             self.grams = torch.zeros(shape, dtype=torch.float64, device=value.device)
         row = self.position[subject, tap.layer]
         self.grams[row] = gram.values
@@ -126,38 +149,50 @@ class _Pairwise(Accumulator):
         elif gram.problem:
             self.problems.setdefault(row, gram.problem)
 
+    @torch.inference_mode()  # a network may have made its tensors so
     def end_batch(self, batch: Batch) -> None:
         if self.grams is None:
             return
         n = batch.stop - batch.start
-        hsic = pairwise_hsic(self.grams, n).cpu().numpy()
-        own = self.hsic.shape[1]
-        self.hsic[self.batches] = hsic[:own, :own]
-        self.total += hsic
+        pixels = torch.as_tensor(batch.images, device=self.grams.device)
+        self.grams[-1] = centred_gram(pixels).values
+        self.hsic.add(self.grams)
         self.batches += 1
-        # The baseline: the same layers, each image of one side taken for another, at random.
-        order = torch.from_numpy(self.random.permutation(n)).to(self.grams.device)
-        shuffled = self.grams.view(-1, n, n)[:, order][:, :, order].reshape(-1, n * n)
-        self.permuted += (self.grams @ shuffled.T / (n * (n - 3))).cpu().numpy()
+        compared = torch.tensor([self.study.networks[s].compared for s, _ in self.rows] + [False])
+        common = torch.from_numpy(without_dominant(leverage(self.grams[compared])))
+        self.common += hsic_of(self.grams.view(-1, n, n)[:, common][:, :, common])
+        orders = np.stack([self.random.permutation(n) for _ in range(PERMUTATIONS)])
+        for a, b in self.permuted:
+            own, other = (self.grams[self._rows_of(s)] for s in (a, b))
+            self.permuted[a, b] += permuted_hsic(own, other, orders).cpu().numpy()
+
+    def _rows_of(self, s: int) -> list[int]:
+        return [self.position[s, name] for name in self.study.networks[s].layers]
 
     def result(self) -> Result:
-        mean = self.total / self.batches
+        hsic = self.hsic.result()
+        own = np.diagonal(hsic.whole)
         for row in range(len(self.rows)):
             if row not in self.fired:
                 self.problems[row] = "never ran"
-            elif not mean[row, row] > 0:
+            elif not own[row] > 0:
                 why = IS_CONSTANT if row in self.constant else "has no positive self-HSIC"
                 self.problems.setdefault(row, why)
         bad = sorted(self.problems)
-        mean[bad, :] = np.nan
-        mean[:, bad] = np.nan
-        cka = cka_from_hsic(mean)
-        own = np.sqrt(np.diagonal(mean))
-        permuted = self.permuted / self.batches / own[:, None] / own[None, :]
-        hsic = self.hsic[: self.batches]
-        lost = [row for row in bad if row < hsic.shape[1]]
-        hsic[:, lost] = np.nan
-        return _summarise(self.study, self.rows, cka, permuted, hsic, self.problems)
+        for matrix in (hsic.whole, self.common, *hsic.without):
+            matrix[bad, :] = np.nan
+            matrix[:, bad] = np.nan
+        length = np.sqrt(np.where(own > 0, own, np.nan))
+        permuted = {
+            (a, b): total
+            / self.batches
+            / length[self._rows_of(a), None]
+            / length[None, self._rows_of(b)]
+            for (a, b), total in self.permuted.items()
+        }
+        batches = (Metric("batches", self.batches),)
+        found = _summarise(self.study, self.rows, hsic, self.common, permuted, self.problems)
+        return dataclasses.replace(found, metrics=batches + found.metrics)
 
 
 class _LastGram:
@@ -184,16 +219,16 @@ class _LastGram:
 def _summarise(
     study: Study,
     rows: list[tuple[int, str]],
-    cka: NDArray[np.float64],
-    permuted: NDArray[np.float64],
-    hsic: NDArray[np.float64],
+    hsic: Replicates,
+    common: NDArray[np.float64],
+    permuted: Mapping[tuple[int, int], NDArray[np.float64]],
     problems: dict[int, str],
 ) -> Result:
     networks = study.networks
     axes = [(networks[s], layer) for s, layer in rows]
     dims = ("layer", "layer_b")
-    variables = {"cka": variable(dims, cka, scale=SCALE)}
-    metrics: list[Metric] = []
+    cka = hsic.map(lambda values: cka_from_hsic(values)[:-1, :-1])
+    learnt = hsic.map(lambda values: cka_from_hsic(without_given(values, -1))[:-1, :-1])
     notes = [
         f"{networks[rows[i][0]].name}: layer {rows[i][1]} {why}"
         for i, why in sorted(problems.items())
@@ -201,22 +236,92 @@ def _summarise(
     ]
     notes += name_copies(study.images)
     notes += name_sorted(study.labels, study.settings.batch_size)
-    if len(hsic) >= 2:
-        ends = np.full((2, *cka.shape), np.nan)
-        ends[:, : hsic.shape[1], : hsic.shape[1]] = cka_interval(hsic)
-        variables["cka_ci"] = interval(dims, *ends, kind="jackknife over batches of images")
-        metrics.append(Metric("batches", len(hsic)))
-    else:
-        notes.append("no intervals: they come from batches, and there is only one")
-    data = xr.Dataset(variables, layer_axis(axes) | layer_axis(axes, "layer_b"))
-    lost = data["cka"].copy(data=permuted)
-    metrics += _metrics(study, data["cka"], lost)
+    variables: dict[str, Any] = {}
+    for name, found, scale in (("cka", cka, SCALE), ("cka_deconfounded", learnt, DECONFOUNDED)):
+        variables[name] = variable(dims, found.whole, scale=scale)
+        variables |= replicates(name, dims, found)
+        if found.freedom:
+            ends = found.similarity_interval()
+            variables[f"{name}_ci"] = interval(dims, *ends, kind=INTERVAL)
+    without = cka_from_hsic(common)[:-1, :-1]
+    for values, why in ((learnt.whole, EXPLAINED), (without, DOMINATED)):
+        notes += [
+            f"{networks[s].name}: layer {layer} {why}"
+            for i, (s, layer) in enumerate(rows)
+            if networks[s].compared and np.isfinite(cka.whole[i, i]) > np.isfinite(values[i, i])
+        ]
+    variables["cka_without_dominant"] = variable(dims, without, scale=SCALE)
+    if not cka.freedom:
+        notes.append("no intervals: they come from groups of images, and there are fewer than 8")
+    names = [network.name for network in study.compared]
+    variables |= _matches(rows, cka.whole, permuted, len(names))
+    coordinates = layer_axis(axes) | layer_axis(axes, "layer_b") | {"matched": column(names)}
+    data = xr.Dataset(variables, coordinates)
+    metrics = [*_metrics(study, data), *_chance(study, rows, cka.whole, permuted)]
     finite = tuple(metric for metric in metrics if math.isfinite(metric.value))
     return Result(data, metrics=finite, notes=tuple(notes))
 
 
-def _metrics(study: Study, cka: xr.DataArray, permuted: xr.DataArray) -> Iterator[Metric]:
+def _null_of_matches(
+    rows: Sequence[tuple[int, str]],
+    cka: NDArray[np.float64],
+    permuted: Mapping[tuple[int, int], NDArray[np.float64]],
+) -> Iterator[tuple[int, int, NDArray[np.float64], NDArray[np.float64]]]:
+    """Yield two networks, and the best matches of the first's layers in the second.
+
+    They are (layers,) as they are, and (permutations, layers) under every permutation.
+    """
+    of = np.array([s for s, _ in rows])
+    for (a, b), null in permuted.items():
+        cells = cka[np.ix_(of == a, of == b)]
+        # Of a layer that could not be measured, nothing under permutation is either.
+        known = np.where(np.isfinite(cells), null, np.nan)
+        yield a, b, best_matches(cells), best_matches(known)
+        yield b, a, best_matches(cells.T), best_matches(known.transpose(0, 2, 1))
+
+
+def _matches(
+    rows: Sequence[tuple[int, str]],
+    cka: NDArray[np.float64],
+    permuted: Mapping[tuple[int, int], NDArray[np.float64]],
+    compared: int,
+) -> dict[str, Any]:
+    """Return each layer's best match in every other network, beside what chance gives."""
+    of = np.array([s for s, _ in rows])
+    best, chance, p = np.full((3, len(rows), compared), np.nan)
+    for a, b, found, null in _null_of_matches(rows, cka, permuted):
+        best[of == a, b] = found
+        chance[of == a, b] = null.mean(axis=0)
+        p[of == a, b] = permutation_p(found, null)
+    dims = ("layer", "matched")
+    return {
+        "cka_best_match": variable(dims, best, scale=SCALE),
+        "cka_best_match_permuted": variable(dims, chance, scale=SCALE),
+        "cka_best_match_p": variable(dims, p),
+    }
+
+
+def _chance(
+    study: Study,
+    rows: Sequence[tuple[int, str]],
+    cka: NDArray[np.float64],
+    permuted: Mapping[tuple[int, int], NDArray[np.float64]],
+) -> Iterator[Metric]:
+    """Yield the mean best match of every pair, in both directions, and what chance gives."""
+    for a, b, found, null in _null_of_matches(rows, cka, permuted):
+        known = np.isfinite(found)
+        if not known.any():
+            continue
+        names = study.compared[a].name, study.compared[b].name
+        mean, means = found[known].mean(), null[:, known].mean(axis=1)
+        yield Metric("mean_best_match", float(mean), *names, pair="directed")
+        yield Metric("best_match_permuted", float(means.mean()), *names, pair="directed")
+        yield Metric("best_match_p", float(permutation_p(mean, means)), *names, pair="directed")
+
+
+def _metrics(study: Study, data: xr.Dataset) -> Iterator[Metric]:
     """Yield a number or two of every network and of every pair."""
+    cka = data["cka"]
     for network in study.measured:
         name = network.name
         yield Metric("mean_off_diagonal", mean_off_diagonal(cka, name), name)
@@ -224,16 +329,8 @@ def _metrics(study: Study, cka: xr.DataArray, permuted: xr.DataArray) -> Iterato
     compared = [network.name for network in study.compared]
     for i, a in enumerate(compared):
         for b in compared[i + 1 :]:
-            cells = select(cka, a, b).values
-            yield Metric("mean_all_pairs", mean_defined(cells), a, b)
-            yield Metric(
-                "mean_best_match", mean_defined(best_matches(cells)), a, b, pair="directed"
-            )
-            yield Metric(
-                "mean_best_match", mean_defined(best_matches(cells.T)), b, a, pair="directed"
-            )
-            shuffled = mean_defined(select(permuted, a, b).values)
-            yield Metric("mean_permuted_images", shuffled, a, b)
+            for measure, name in MEANS.items():
+                yield Metric(measure, mean_defined(select(data[name], a, b).values), a, b)
     for reference in study.networks:
         if reference.compared:
             continue
@@ -264,12 +361,6 @@ def first_with_last_quarter(cka: xr.DataArray, network: str) -> float:
     inner = inner_layers(cka, network).values
     quarter = max(1, len(inner) // 4)
     return mean_defined(inner[:quarter, -quarter:])
-
-
-def best_matches(cka: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the highest value of each row (rows, columns) that has one."""
-    defined = ~np.isnan(cka).all(axis=1)
-    return np.nanmax(cka[defined], axis=1) if defined.any() else np.array([np.nan])
 
 
 def mean_defined(values: NDArray[np.float64]) -> float:

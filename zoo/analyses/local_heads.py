@@ -17,15 +17,16 @@ from zoo.analyses.attention_distance import DistanceSum
 from zoo.analyses.local_heads_figures import draw_pair
 from zoo.analyses.localisation import gram_or_nan
 from zoo.capture.hook_points import HookPoint
+from zoo.measures.hsic_replicates import HsicReplicates
 from zoo.measures.linear_cka import (
     centred_gram,
     cka_from_hsic,
-    cka_interval,
-    pairwise_hsic,
 )
+from zoo.measures.replicates import INTERVAL, percentile_interval
 from zoo.study.accumulator import Accumulator, Batch, NotApplicable
 from zoo.study.attention_layers import Attending, attending_models
 from zoo.study.networks import ComparedNetwork, Study
+from zoo.study.replicates import draws_of, replicates
 from zoo.study.results import Metric, Part, Result, column, interval, variable
 from zoo.study.spatial_layout import name_copies
 
@@ -188,8 +189,9 @@ class _Heads(Accumulator):
         self.distances = {s: DistanceSum(vit.model) for s, vit in vits.items()}
         self.grams: dict[tuple[int, int], torch.Tensor] = {}
         self.problems: dict[tuple[int, int], str] = {}
-        self.hsic: dict[tuple[int, int], list[NDArray[np.float64]]] = {
-            (v, c): []
+        batches = math.ceil(len(study.images) / study.settings.batch_size)
+        self.hsic = {
+            (v, c): HsicReplicates(batches=batches, layers=vits[v].model.heads + len(cnns[c]))
             for v in vits
             for c in cnns
             if study.networks[v].state == study.networks[c].state
@@ -221,7 +223,7 @@ class _Heads(Accumulator):
             rows = [(v, head) for head in range(self.vits[v].model.heads)]
             rows += [(c, layer) for layer in range(len(self.cnns[c]))]
             grams = torch.stack([self.grams[row] for row in rows])
-            kept.append(pairwise_hsic(grams, batch.stop - batch.start).cpu().numpy())
+            kept.add(grams)
 
     def result(self) -> Result:
         networks = self.study.networks
@@ -254,21 +256,19 @@ class _Heads(Accumulator):
         """Return CKA of subsets of a ViT's heads with a CNN's early layers."""
         subsets = head_subsets(distances)
         means = subsets @ distances / subsets.sum(axis=1)
-        hsic = subset_hsic(np.stack(self.hsic[v, c]), subsets)
         cells = (slice(None, len(subsets)), slice(len(subsets), None))
-        cka = cka_from_hsic(hsic.mean(axis=0))[cells]
-        dims = ("subset", "layer")
+        hsic = self.hsic[v, c].result()
+        found = hsic.map(lambda values: cka_from_hsic(subset_hsic(values, subsets))[cells])
+        cka, dims = found.whole, ("subset", "layer")
         variables = {
             "cka": variable(dims, cka),
             "heads": variable(("subset", "head"), subsets),
             "head_distance": variable("head", distances, unit="pixels"),
             "spearman": variable("layer", [rank_correlation(means, values) for values in cka.T]),
         }
-        if len(hsic) >= 2:
-            ends = cka_interval(hsic)
-            variables["cka_ci"] = interval(
-                dims, ends[0][cells], ends[1][cells], kind="jackknife over batches of images"
-            )
+        variables |= replicates("cka", dims, found)
+        if found.freedom:
+            variables["cka_ci"] = interval(dims, *found.similarity_interval(), kind=INTERVAL)
         names = {
             "distance": variable("subset", means, unit="pixels"),
             "name": ("layer", column(self.cnns[c])),
@@ -281,9 +281,13 @@ class _Heads(Accumulator):
         distance, cka = data["distance"].values, data["cka"].values
         yield Metric("distance_range", float(distance[-1] - distance[0]), vit.name, cnn.name)
         found = {"spearman": data["spearman"].values, "local_minus_global": cka[0] - cka[-1]}
+        draws = draws_of(data, "cka")
+        difference = percentile_interval((draws[:, 0] - draws[:, -1]).mean(axis=1))
+        ends = {"local_minus_global": difference[1:]}
         for what, values in found.items():
             if np.isfinite(values).all():
-                yield Metric(what, float(values.mean()), vit.name, cnn.name)
+                mean = float(values.mean())
+                yield Metric(what, mean, vit.name, cnn.name, *ends.get(what, ()))
             elif vit.compared:
                 self.notes.append(
                     f"{vit.name} and {cnn.name}: no {what}: it needs {FEWEST_SUBSETS} subsets of "
@@ -292,8 +296,8 @@ class _Heads(Accumulator):
                 )
         if vit.compared and "cka_ci" not in data:
             self.notes.append(
-                f"{vit.name} and {cnn.name}: no intervals: they come from batches, of which there "
-                "is one"
+                f"{vit.name} and {cnn.name}: no intervals: they come from groups of images, "
+                "and there are too few"
             )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,12 @@ from zoo.analyses.about import About, Drawing
 from zoo.analyses.receptive_field_figures import SHARES, SUM, draw_maps, draw_radii
 from zoo.capture.branches import find_branches
 from zoo.capture.hook_points import HookPoint, observe
+from zoo.measures.replicates import GroupedMean, Replicates, in_rows
 from zoo.models.modes import eval_mode
 from zoo.models.preprocess import model_input
 from zoo.study.accumulator import Accumulator, NotApplicable
 from zoo.study.networks import ComparedNetwork, Study
+from zoo.study.replicates import replicates
 from zoo.study.results import (
     Metric,
     Part,
@@ -68,6 +71,7 @@ ABOUT = About(
 )
 
 IMAGES = 32
+GROUPS = 8  # of images, for intervals: as many maps are kept of each layer
 ORDERS = ("before", "after")
 # A pass keeps the activations of all layers for its gradients: few large images at a time.
 PIXELS_A_PASS = 8 * 224 * 224
@@ -138,6 +142,7 @@ def receptive_fields(
     *,
     absolute: str = "before",
     batch_size: int = IMAGES,
+    each: Callable[[HookPoint, NDArray[np.float64]], None] = lambda tap, maps: None,
 ) -> tuple[dict[HookPoint, NDArray[np.float64]], dict[HookPoint, str]]:
     """Return the effective receptive fields of layers of a network.
 
@@ -147,6 +152,7 @@ def receptive_fields(
         places: for each tap, what takes one location's feature (n, channels) out of its tensor.
         absolute: the order of averaging, as in `gradient_map`.
         batch_size: images in a pass, which runs forward once and backward once a tap.
+        each: is told of the map (n, height, width) of each image of a pass.
 
     Returns:
         Fields (height, width) by tap, and why there is none for the other taps.
@@ -174,6 +180,7 @@ def receptive_fields(
                     target, leaf, retain_graph=True, materialize_grads=True
                 )
                 gradient = gradient.abs() if absolute == "before" else gradient
+                each(tap, gradient.abs().mean(dim=1).double().cpu().numpy())
                 total = gradient.sum(dim=0, dtype=torch.float64).cpu().numpy()
                 sums[tap] = sums.get(tap, 0.0) + total
             targets.clear()
@@ -226,6 +233,7 @@ def centre_of(subject: ComparedNetwork, layer: str) -> Place | None:
 class _ReceptiveFields(Accumulator):
     def __init__(self, study: Study, absolute: str) -> None:
         self.study, self.absolute = study, absolute
+        self.radii: list[Replicates] = []  # of every layer's output, without its branches
         self.notes: list[str] = []
 
     def result(self) -> Result:
@@ -238,15 +246,31 @@ class _ReceptiveFields(Accumulator):
                 self.notes.append(f"{network.name}: no layer's output lies over the image")
         paths = list(dict.fromkeys(path for fields in found.values() for path in fields))
         rows = [(network, layer) for network in networks for layer in depths(network)]
-        data = xr.Dataset(_radii(found, paths), layer_axis(rows) | {"path": column(paths)})
+        variables = _radii(found, paths) | self._reach(networks)
+        data = xr.Dataset(variables, layer_axis(rows) | {"path": column(paths)})
         metrics = [m for network in networks for m in _ends(data, network.name)]
         parts = [self._part(n, found[n.name]) for n in networks if n.compared]
         used = min(IMAGES, len(self.study.images))
         return Result(data, tuple(parts), tuple(metrics), tuple(self.notes), used)
 
+    def _reach(self, networks: Sequence[ComparedNetwork]) -> dict[str, Any]:
+        """Return the radius with 90 % of each layer's field over half the diagonal, drawn."""
+        sizes = [n.model.spec.image_size for n in networks for _ in depths(n)]
+        half = np.hypot(*np.array([sizes, sizes]) / 2)[:, None]
+        found = in_rows(self.radii, 1).map(lambda pixels: (pixels / half)[:, 0])
+        return {"reach": variable("layer", found.whole, unit="half-diagonals")} | replicates(
+            "reach", "layer", found
+        )
+
     def _fields(self, network: ComparedNetwork) -> dict[str, NDArray[np.float64]]:
         """Return maps (layers, height, width) by path; NaN for a layer without one (see notes)."""
         model, layers = network.model, list(depths(network))
+        groups = {HookPoint(layer): GroupedMean(GROUPS) for layer in layers}
+
+        def on_map(tap: HookPoint, maps: NDArray[np.float64]) -> None:
+            if tap in groups:
+                groups[tap].add(maps)
+
         rows = choose_images(len(self.study.images), IMAGES, self.study.settings.seed)
         inputs = model_input(self.study.images[rows], model.spec, model.module)
         hook_points = {(SUM, layer): HookPoint(layer) for layer in layers}
@@ -258,8 +282,10 @@ class _ReceptiveFields(Accumulator):
         }
         batch = min(IMAGES, max(1, PIXELS_A_PASS // inputs[0, 0].numel()))
         fields, problems = receptive_fields(
-            model.module, inputs, places, absolute=self.absolute, batch_size=batch
+            model.module, inputs, places, absolute=self.absolute, batch_size=batch, each=on_map
         )
+        for tap, gathered in groups.items():
+            self.radii.append(gathered.result().map(partial(_radius90, known=tap in fields)))
         if network.compared:
             self.notes += [f"{network.name}: {tap.layer} {why}" for tap, why in problems.items()]
         paths = dict.fromkeys(path for path, _ in hook_points)
@@ -274,6 +300,11 @@ class _ReceptiveFields(Accumulator):
         names = {"path": column(list(maps)), "name": ("layer", column(list(depths(network))))}
         fields = variable(("path", "layer", "y", "x"), values)
         return Part(network.name, xr.Dataset({"map": fields}, names))
+
+
+def _radius90(field: NDArray[np.float64], known: bool) -> NDArray[np.float64]:
+    """Return the radius (1,) in pixels that holds 90 % of a field; NaN where it is not known."""
+    return np.array([mass_radius(field, SHARES["radius90"]) if known else math.nan])
 
 
 def _radii(

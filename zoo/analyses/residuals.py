@@ -6,8 +6,9 @@ Raghu et al. 2021, Figs 7, E.1, E.2.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,8 +19,10 @@ from zoo.analyses.about import About, Drawing
 from zoo.analyses.residual_figures import COSINE, draw_depth, draw_tokens
 from zoo.capture.branches import Branch, find_branches
 from zoo.capture.hook_points import HookPoint
+from zoo.measures.replicates import GroupedMean, Replicates, in_rows
 from zoo.study.accumulator import Accumulator, NotApplicable
 from zoo.study.networks import ComparedNetwork, Study, has_class_token
+from zoo.study.replicates import replicates
 from zoo.study.results import Metric, Part, Result, column, layer_axis, variable
 from zoo.study.spatial_layout import example_input, layout_of
 
@@ -106,30 +109,6 @@ def _ratio(above: NDArray[np.float64], below: NDArray[np.float64]) -> NDArray[np
     return np.where(defined, above, np.nan) / np.where(defined, below, 1.0)
 
 
-@dataclass
-class _Mean:
-    """A mean over images for each token, of those values that are defined."""
-
-    total: NDArray[np.float64] | float = 0.0
-    count: NDArray[np.int64] | int = 0
-    images: int = 0
-
-    def add(self, values: NDArray[np.float64]) -> None:
-        defined = np.isfinite(values)
-        self.total = self.total + np.where(defined, values, 0.0).sum(axis=0)
-        self.count = self.count + defined.sum(axis=0)
-        self.images += len(values)
-
-    @property
-    def value(self) -> NDArray[np.float64]:
-        return np.asarray(self.total / np.where(np.greater(self.count, 0), self.count, np.nan))
-
-    @property
-    def undefined(self) -> float:
-        """The share of values that are left out."""
-        return 1 - float(np.mean(self.count)) / self.images if self.images else 0.0
-
-
 def start(study: Study) -> Accumulator:
     """Begin; an image of noise is run through each model to find its residual sums.
 
@@ -152,7 +131,7 @@ class _Residuals(Accumulator):
         self.study, self.branches = study, branches
         self.metrics: list[Metric] = []
         self.notes: list[str] = []
-        self.means: dict[tuple[int, str, str], _Mean] = {}
+        self.means: dict[tuple[int, str, str], GroupedMean] = {}
         self.pairs: dict[tuple[int, HookPoint], list[tuple[str, str, HookPoint, HookPoint]]] = {}
         self.waiting: dict[HookPoint, torch.Tensor] = {}
         for s, of_model in branches.items():
@@ -161,7 +140,7 @@ class _Residuals(Accumulator):
             firsts = {b.block: b.skip for b in reversed(of_model)}
             pairs += [(COSINE, block, skip, HookPoint(block)) for block, skip in firsts.items()]
             for pair in pairs:
-                self.means[s, pair[0], pair[1]] = _Mean()
+                self.means[s, pair[0], pair[1]] = GroupedMean()
                 for tap in pair[2:]:
                     self.pairs.setdefault((s, tap), []).append(pair)
 
@@ -208,23 +187,37 @@ class _Residuals(Accumulator):
             if network.compared and (part := _token_part(network, tables)):
                 parts.append(part)
             done = end
-        variables = {
-            "mean_ratio": variable(("layer", "branch"), ratios),
-            "mean_cosine": variable("layer", cosines),
-        }
+        variables: dict[str, Any] = {"mean_cosine": variable("layer", cosines)}
+        for name, found in self._over_tokens(measured, kinds):
+            variables[name] = variable(("layer", "branch"), found.whole)
+            variables |= replicates(name, ("layer", "branch"), found)
         data = xr.Dataset(variables, layer_axis(rows) | {"branch": column(kinds)})
         finite = tuple(metric for metric in self.metrics if math.isfinite(metric.value))
         return Result(data, tuple(parts), finite, tuple(self.notes))
+
+    def _over_tokens(
+        self, measured: Mapping[int, ComparedNetwork], kinds: Sequence[str]
+    ) -> Iterator[tuple[str, Replicates]]:
+        """Yield mean ratios (blocks, branches) over all tokens, of CLS, and over the patches."""
+        cells = []
+        for s, network in measured.items():
+            means = partial(_means_of_tokens, network=network)
+            for block in network.trace.of_role("block"):
+                found = [self.means.get((s, what, block), GroupedMean()) for what in kinds]
+                cells += [gathered.result().map(means) for gathered in found]
+        table = in_rows(cells, 3)
+        for j, name in enumerate(("mean_ratio", "cls_ratio", "patch_ratio")):
+            yield name, table.map(partial(_column, j, len(kinds)))
 
     def _tables(self, s: int, network: ComparedNetwork) -> dict[str, list[NDArray[np.float64]]]:
         """Return, by kind of branch and for the cosine, the means of each block's tokens."""
         tables = {}
         blocks = network.trace.of_role("block")
         for what in (*dict.fromkeys(branch.kind for branch in self.branches[s]), COSINE):
-            rows = {block: self.means.get((s, what, block), _Mean()) for block in blocks}
+            rows = {block: self.means.get((s, what, block), GroupedMean()) for block in blocks}
             if network.compared:
                 self._note_gaps(network.name, what, rows)
-            tables[what] = [row.value for row in rows.values()]
+            tables[what] = [row.result().whole for row in rows.values()]
         return tables
 
     def _summarise(
@@ -249,11 +242,15 @@ class _Residuals(Accumulator):
         if per_token:
             self._rate_halves(network, tokens, np.stack(per_token))
 
-    def _note_gaps(self, name: str, what: str, rows: dict[str, _Mean]) -> None:
-        missing = [block for block, row in rows.items() if np.ndim(row.count) == 0]
+    def _note_gaps(self, name: str, what: str, rows: dict[str, GroupedMean]) -> None:
+        missing = [block for block, row in rows.items() if row.images == 0]
         if missing and what != COSINE:
             self.notes.append(f"{name}: found no {what} sum in {', '.join(missing)}")
-        gaps = {block: row.undefined for block, row in rows.items() if row.undefined > 0}
+        gaps = {
+            block: 1 - row.count.mean() / row.images
+            for block, row in rows.items()
+            if row.images and (row.count < row.images).any()
+        }
         if gaps:
             shares = ", ".join(f"{block} {100 * share:.2f} %" for block, share in gaps.items())
             self.notes.append(
@@ -280,6 +277,21 @@ class _Residuals(Accumulator):
             for which, blocks in (("first", slice(half)), ("second", slice(-half, None))):
                 value = _mean(ratio[:, blocks][:, :, chosen])
                 self.metrics.append(Metric(f"{what}_ratio_{which}_half", value, network.name))
+
+
+def _column(j: int, kinds: int, table: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return a column of (blocks · branches, columns) as (blocks, branches)."""
+    return table[:, j].reshape(-1, kinds)
+
+
+def _means_of_tokens(ratios: NDArray[np.float64], network: ComparedNetwork) -> NDArray[np.float64]:
+    """Return the mean of the tokens' ratios: of all, of CLS, of the patches; NaN without one."""
+    names = _token_names(network)
+    if ratios.ndim == 0 or len(names) != ratios.size:  # none was found, or they are no tokens
+        return np.array([_mean(ratios), math.nan, math.nan])
+    prefix = network.grid.num_prefix_tokens if network.grid else 0
+    cls = ratios[0] if names[0] == CLS else math.nan
+    return np.array([_mean(ratios), cls, _mean(ratios[prefix:])])
 
 
 def _fits(values: Sequence[NDArray[np.float64]], tokens: Sequence[str]) -> bool:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from zoo.analyses.about import About, Drawing
-from zoo.analyses.cka import best_matches, mean_defined
+from zoo.analyses.cka import mean_defined
 from zoo.capture.hook_points import HookPoint
 from zoo.figures import style
 from zoo.measures.layers import (
@@ -23,6 +23,7 @@ from zoo.measures.layers import (
     compare_layers,
     compare_same_layers,
 )
+from zoo.measures.permutation import best_matches
 from zoo.measures.table import MEASURES, Measure
 from zoo.study.accumulator import Accumulator, Batch, NotApplicable
 from zoo.study.networks import Study

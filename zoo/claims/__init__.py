@@ -9,7 +9,6 @@ our models do not show is reported as not shown.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 from zoo.claims import (
     accuracy,
@@ -26,14 +25,14 @@ from zoo.claims import (
 )
 from zoo.claims.base import (
     NOT_APPLICABLE,
-    NOT_SUPPORTED,
-    SUPPORTED,
+    UNDECIDED,
     ZHU,
     Claim,
     Measurement,
     Networks,
     Verdict,
 )
+from zoo.claims.decide import decide
 from zoo.study.results import ComparisonResults
 
 _FILES = (
@@ -60,9 +59,9 @@ __all__ = ["CLAIMS", "Claim", "Verdict", "judge", "judge_values"]
 def judge(results: ComparisonResults) -> list[Verdict]:
     """Return a verdict for every claim and every group of networks that it applies to.
 
-    Where the networks were measured before training as well, so are the claims.
+    Claims are tested on the networks before training as well, where these were measured.
     """
-    return [verdict for claim in CLAIMS for verdict in _judge(claim, results)]
+    return decide([verdict for claim in CLAIMS for verdict in _test(claim, results)])
 
 
 def judge_values(
@@ -83,55 +82,53 @@ def judge_values(
         untrained: the same of untrained networks, where it was measured.
     """
     claim = next(claim for claim in CLAIMS if claim.id == claim_id)
-    measured = claim.measure(*values)
-    verdict = _verdict(claim, models, n, measured, "its layers could not be compared")
-    before = None if untrained is None or verdict.value is None else claim.measure(*untrained)
-    return replace(verdict, untrained=before if isinstance(before, Measurement) else None)
+    before = None if untrained is None else claim.measure(*untrained)
+    unknown = "its layers could not be compared"
+    return decide([_tested(claim, models, n, claim.measure(*values), before, unknown)])[0]
 
 
-def _judge(claim: Claim, results: ComparisonResults) -> Iterator[Verdict]:
+def _test(claim: Claim, results: ComparisonResults) -> Iterator[Verdict]:
     result = results.results.get(claim.analysis)
     n = (result.images if result else None) or results.images
     groups = list(claim.cases(results.compared)) if claim.cases else []
     if not groups:
-        yield Verdict(claim, (), None, n, NOT_APPLICABLE, f"needs {claim.applies_when}")
+        yield Verdict(claim, (), n, NOT_APPLICABLE, f"needs {claim.applies_when}")
         return
     for networks in groups:
         names = tuple(network.name for network in networks)
         if result is None:
             reason = results.not_applicable.get(claim.analysis, "was left out")
-            yield Verdict(claim, names, None, n, NOT_APPLICABLE, f"{claim.analysis}: {reason}")
+            yield Verdict(claim, names, n, NOT_APPLICABLE, f"{claim.analysis}: {reason}")
             continue
+        initial = _before_training(claim, results, networks)
+        before = claim.measure(results, initial) if initial else None
         unknown = f"{claim.analysis} could not measure it for these models (see its notes)"
-        verdict = _verdict(claim, names, n, claim.measure(results, networks), unknown)
-        before = _before_training(claim, results, networks)
-        measured = claim.measure(results, before) if before and verdict.value is not None else None
-        yield replace(verdict, untrained=measured if isinstance(measured, Measurement) else None)
+        yield _tested(claim, names, n, claim.measure(results, networks), before, unknown)
 
 
 def _before_training(
     claim: Claim, results: ComparisonResults, networks: Networks
 ) -> Networks | None:
     """Return a group before training, but for those that stay trained; None where it is unknown."""
-    stay = claim.stay_trained
-    if stay is None:
-        return None
     group = [
-        network if position in stay else results.initial(network)
+        network if position in claim.stay_trained else results.initial(network)
         for position, network in enumerate(networks)
     ]
     known = tuple(network for network in group if network is not None)
     return known if len(known) == len(group) else None
 
 
-def _verdict(
+def _tested(
     claim: Claim,
     names: tuple[str, ...],
     n: int,
-    measured: Measurement | str | None,
+    found: Measurement | str | None,
+    before: Measurement | str | None,
     unknown: str,
 ) -> Verdict:
-    if measured is None or isinstance(measured, str):
-        return Verdict(claim, names, None, n, NOT_APPLICABLE, measured or unknown)
-    verdict = SUPPORTED if measured.holds else NOT_SUPPORTED
-    return Verdict(claim, names, measured.value, n, verdict, measured.detail)
+    """Return a claim with its numbers, still to be decided."""
+    if found is None or isinstance(found, str):
+        return Verdict(claim, names, n, NOT_APPLICABLE, found or unknown)
+    known = before if isinstance(before, Measurement) else None
+    change = found.minus(known) if known else None
+    return Verdict(claim, names, n, UNDECIDED, found.detail, found, known, change)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo.measures.intervals import Estimate, independent_difference
+from zoo.measures.replicates import percentile_interval
 from zoo.study.results import ComparisonResults, Network
 
-SUPPORTED, NOT_SUPPORTED, NOT_APPLICABLE = "supported", "not supported", "not applicable"
+SUPPORTED, BUILT_IN, UNDECIDED = "supported", "built in", "undecided"
+NOT_SUPPORTED, NOT_APPLICABLE = "not supported", "not applicable"
 
 Networks = tuple[Network, ...]
 A_VIT = "the same ViT trained on a smaller and a larger subset, of which it asks the larger"
@@ -18,12 +25,73 @@ PARK = "Park & Kim 2022"
 
 
 @dataclass(frozen=True)
+class Threshold:
+    """What a claim's number must be: `above` or `below` a bound, or `at least` it."""
+
+    side: str
+    bound: float
+
+    @property
+    def sign(self) -> int:
+        """1 where higher numbers speak for the claim, −1 where lower ones do."""
+        return -1 if self.side == "below" else 1
+
+    def holds(self, value: float) -> bool:
+        """Say whether a number meets it."""
+        beyond = self.sign * (value - self.bound)
+        return beyond >= 0 if self.side == "at least" else beyond > 0
+
+    def __str__(self) -> str:
+        """Write it as the report does."""
+        return f"{self.side} {self.bound:g}"
+
+
+def above(bound: float) -> Threshold:
+    """Return the threshold of a claim whose number must be higher."""
+    return Threshold("above", bound)
+
+
+def below(bound: float) -> Threshold:
+    """Return the threshold of a claim whose number must be lower."""
+    return Threshold("below", bound)
+
+
+def at_least(bound: float) -> Threshold:
+    """Return the threshold of a claim whose number may be the bound itself."""
+    return Threshold("at least", bound)
+
+
+@dataclass(frozen=True)
 class Measurement:
-    """A claim's number, whether it holds, and the figures behind it in words."""
+    """A claim's number with its 95 % interval, and the figures behind it in words.
+
+    `low` and `high` are NaN where there is no interval. `draws` (1 + draws,) are the number and
+    what it might be on other images, where that is known: differences of numbers that were
+    measured on the same images are taken draw by draw.
+    """
 
     value: float
-    holds: bool
     detail: str
+    low: float = math.nan
+    high: float = math.nan
+    draws: NDArray[np.float64] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def estimate(self) -> Estimate:
+        """The number and the ends of its interval."""
+        return self.value, self.low, self.high
+
+    def minus(self, other: Measurement) -> Estimate:
+        """Return the difference to another measurement with its interval."""
+        if self.draws is not None and other.draws is not None:
+            return percentile_interval(self.draws - other.draws)
+        return independent_difference(self.estimate, other.estimate)
+
+
+def measured(draws: NDArray[np.float64], detail: str) -> Measurement:
+    """Return the measurement of a number (1 + draws,): itself, and what it is in every draw."""
+    value, low, high = percentile_interval(draws)
+    return Measurement(value, detail, low, high, draws)
 
 
 @dataclass(frozen=True)
@@ -34,7 +102,8 @@ class Claim:
     the number for one group from the results of `analysis`, None where it is undefined, or a text
     that says why the statement does not apply to this group. A claim that no comparison can test
     has no `cases`: its `measure` takes numbers of the study's stage or command that `analysis`
-    names, which asks for the verdict (`zoo.claims.judge_values`).
+    names, which asks for the verdict (`zoo.claims.judge_values`). `stay_trained` are the places in
+    a group of the networks that stay trained when the claim is tested before training.
     """
 
     id: str
@@ -42,13 +111,13 @@ class Claim:
     figure: str
     statement: str
     measured_as: str
-    threshold: str
+    threshold: Threshold
     why: str
     applies_when: str
     analysis: str
     cases: Callable[[Sequence[Network]], Iterable[Networks]] | None
     measure: Callable[..., Measurement | str | None]
-    stay_trained: tuple[int, ...] | None = ()
+    stay_trained: tuple[int, ...] = ()
 
 
 def cite(paper: str, figure: str) -> str:
@@ -66,47 +135,73 @@ def cite(paper: str, figure: str) -> str:
 class Verdict:
     """A claim met with a comparison: the number, n (images) and what it says of these models.
 
-    `untrained` is the same number for the same networks before training, where it was measured.
-    What holds there too was not learnt.
+    `measurement` is None where the claim could not be tested, and `detail` says why. `before` is
+    the same of the networks before training, and `change` how much training moved the number, with
+    its interval; None where the weights of then are not known. `p` is that of the number against
+    its threshold, `p_holm` the same corrected for all tests of the comparison. `reason` says in
+    words what decided.
     """
 
     claim: Claim
     models: tuple[str, ...]
-    value: float | None
     n: int
     verdict: str
     detail: str
-    untrained: Measurement | None = None
+    measurement: Measurement | None = None
+    before: Measurement | None = None
+    change: Estimate | None = None
+    p: float = math.nan
+    p_holm: float = math.nan
+    reason: str = ""
 
     @property
-    def learnt(self) -> bool | None:
-        """Whether training brought what is supported; None where that is not known."""
-        if self.verdict != SUPPORTED or self.untrained is None:
-            return None
-        return not self.untrained.holds
+    def value(self) -> float | None:
+        """The claim's number, None where it could not be tested."""
+        return self.measurement.value if self.measurement else None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the verdict with the claim's texts, for report.json."""
+        before = self.before
         return {
             "id": self.claim.id,
             "paper": self.claim.paper,
             "figure": self.claim.figure,
             "statement": self.claim.statement,
             "measured_as": self.claim.measured_as,
-            "threshold": self.claim.threshold,
+            "threshold": str(self.claim.threshold),
             "analysis": self.claim.analysis,
             "models": list(self.models),
             "value": self.value,
+            **(_ends(self.measurement.estimate) if self.measurement else {}),
             "n": self.n,
+            "p": _finite(self.p),
+            "p_holm": _finite(self.p_holm),
             "verdict": self.verdict,
+            "reason": self.reason,
             "detail": self.detail,
-            "untrained": self.untrained
-            and {
-                "value": self.untrained.value,
-                "verdict": SUPPORTED if self.untrained.holds else NOT_SUPPORTED,
-                "detail": self.untrained.detail,
-            },
+            "before": before
+            and {"value": before.value, **_ends(before.estimate), "detail": before.detail},
+            "change": self.change and {"value": self.change[0], **_ends(self.change)},
         }
+
+
+def _ends(estimate: Estimate) -> dict[str, float | None]:
+    return {"low": _finite(estimate[1]), "high": _finite(estimate[2])}
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def format_p(p: float | None) -> str:
+    """Write a p-value for people.
+
+    >>> format_p(0.0123), format_p(1e-9), format_p(None)
+    ('0.012', '<0.001', '–')
+    """
+    if p is None or not math.isfinite(p):
+        return "–"
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def metric(

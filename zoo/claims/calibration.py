@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from zoo.claims import cases
-from zoo.claims.base import Claim, Measurement, Networks
+from zoo.claims.base import Claim, Measurement, Networks, above
 from zoo.study.results import ComparisonResults
 
 
@@ -12,11 +12,8 @@ def is_overconfident(results: ComparisonResults, networks: Networks) -> Measurem
     found = results.results["calibration"].find("overconfidence", networks[0].name)
     if found is None:
         return None
-    detail = (
-        f"confidence minus accuracy {found.value:+.3f}, 95 % interval {found.low:+.3f} to "
-        f"{found.high:+.3f}"
-    )
-    return Measurement(found.value, found.low > 0, detail)
+    detail = f"confidence minus accuracy {found.value:+.3f}"
+    return Measurement(found.value, detail, found.low, found.high)
 
 
 CLAIMS = (
@@ -26,12 +23,11 @@ CLAIMS = (
         figure="1",
         statement="A modern network is more confident than it is accurate",
         measured_as="mean confidence minus accuracy",
-        threshold="the 95 % interval lies above 0",
+        threshold=above(0),
         why="'overconfident' is a sign that must not be chance",
         applies_when="a model that knows the classes of the images",
         analysis="calibration",
         cases=cases.each,
         measure=is_overconfident,
-        stay_trained=None,
     ),
 )

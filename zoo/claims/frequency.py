@@ -3,37 +3,32 @@
 from __future__ import annotations
 
 from zoo.claims import cases
-from zoo.claims.base import PARK, Claim, Measurement, Networks
+from zoo.claims.base import PARK, Claim, Measurement, Networks, above, below
 from zoo.study.results import ComparisonResults, Network
 
 
 def attention_smooths(results: ComparisonResults, networks: Networks) -> Measurement | None:
     """Measure what attention does to the highest frequency of the maps; it must lower it."""
-    found = _change(results, networks[0], "attention")
-    return found and Measurement(found[0], found[2] < 0, found[3])
+    return _change(results, networks[0], "attention")
 
 
 def mlps_sharpen(results: ComparisonResults, networks: Networks) -> Measurement | None:
     """Measure what MLPs do to the highest frequency of the maps; they must raise it."""
-    found = _change(results, networks[0], "mlp")
-    return found and Measurement(found[0], found[1] > 0, found[3])
+    return _change(results, networks[0], "mlp")
 
 
 def convolutions_sharpen(results: ComparisonResults, networks: Networks) -> Measurement | None:
     """Measure what a CNN's branches do to the highest frequency of the maps."""
-    found = _change(results, networks[0], "residual")
-    return found and Measurement(found[0], found[1] > 0, found[3])
+    return _change(results, networks[0], "residual")
 
 
-def _change(
-    results: ComparisonResults, network: Network, kind: str
-) -> tuple[float, float, float, str] | None:
-    """Return a mean change, its interval, and both in words."""
+def _change(results: ComparisonResults, network: Network, kind: str) -> Measurement | None:
+    """Measure a mean change of the maps' highest frequency."""
     found = results.results["frequency"].find(f"change_{kind}", network.name)
     if found is None:
         return None
-    words = f"{found.value:+.3f}, 95 % interval {found.low:+.3f} to {found.high:+.3f}"
-    return found.value, found.low, found.high, f"change of Δ log amplitude {words}"
+    detail = f"change of Δ log amplitude {found.value:+.3f}"
+    return Measurement(found.value, detail, found.low, found.high)
 
 
 def stands_high_noise(results: ComparisonResults, networks: Networks) -> Measurement | None:
@@ -44,11 +39,8 @@ def stands_high_noise(results: ComparisonResults, networks: Networks) -> Measure
     lost = [frequency.metric("lost_to_high_noise", network.name) for network in networks]
     if found is None or lost[0] is None or lost[1] is None:
         return None
-    detail = (
-        f"accuracy lost: ViT {lost[0]:.3f}, CNN {lost[1]:.3f}; CNN minus ViT {found.value:+.3f}, "
-        f"95 % interval {found.low:+.3f} to {found.high:+.3f}"
-    )
-    return Measurement(found.value, found.low > 0, detail)
+    detail = f"accuracy lost: ViT {lost[0]:.3f}, CNN {lost[1]:.3f}"
+    return Measurement(found.value, detail, found.low, found.high)
 
 
 CHANGE = "change of Δ log amplitude at the highest frequency, mean over "
@@ -60,7 +52,7 @@ CLAIMS = (
         figure="8",
         statement="A ViT's attention lowers high frequencies",
         measured_as=CHANGE + "its attention branches",
-        threshold="the 95 % interval lies below 0",
+        threshold=below(0),
         why="'reduces' is a sign that must not be chance; by how much is read by eye",
         applies_when="a ViT",
         analysis="frequency",
@@ -73,7 +65,7 @@ CLAIMS = (
         figure="8",
         statement="A ViT's MLPs raise high frequencies",
         measured_as=CHANGE + "its MLP branches",
-        threshold="the 95 % interval lies above 0",
+        threshold=above(0),
         why="'amplify' is a sign that must not be chance; by how much is read by eye",
         applies_when="a ViT",
         analysis="frequency",
@@ -86,7 +78,7 @@ CLAIMS = (
         figure="8",
         statement="A CNN's convolutions raise high frequencies",
         measured_as=CHANGE + "its branches whose skip is not projected",
-        threshold="the 95 % interval lies above 0",
+        threshold=above(0),
         why="'amplify' is a sign that must not be chance; subsampling is told apart in the paper",
         applies_when="a CNN with residual blocks",
         analysis="frequency",
@@ -100,12 +92,11 @@ CLAIMS = (
         statement="A ViT is more robust than a CNN to noise of high frequencies",
         measured_as="accuracy that the CNN loses to noise of the upper 40 % of frequencies, minus "
         "that of the ViT, on the same images",
-        threshold="the 95 % interval lies above 0",
+        threshold=above(0),
         why="'more robust' must not be chance: the paired interval excludes no difference",
         applies_when="a ViT and a CNN",
         analysis="frequency",
         cases=cases.vit_and_cnn,
         measure=stands_high_noise,
-        stay_trained=None,
     ),
 )

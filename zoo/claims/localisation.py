@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from zoo.claims import cases
-from zoo.claims.base import RAGHU, Claim, Measurement, Networks, metric
+from zoo.claims.base import RAGHU, Claim, Measurement, Networks, above, metric
 from zoo.study.results import ComparisonResults, Network
-
-MOST = 0.5
 
 
 def tokens_keep_place(results: ComparisonResults, networks: Networks) -> Measurement | None:
@@ -16,7 +14,7 @@ def tokens_keep_place(results: ComparisonResults, networks: Networks) -> Measure
         return None
     tokens = metric(results, "localisation", networks[0], "tokens")
     of_all = "tokens" if tokens is None else f"{tokens} tokens"
-    return Measurement(score, score > MOST, f"{100 * score:.0f} % of the last block's {of_all}")
+    return Measurement(score, f"{100 * score:.0f} % of the last block's {of_all}")
 
 
 def keeps_more(results: ComparisonResults, networks: Networks) -> Measurement | None:
@@ -25,7 +23,7 @@ def keeps_more(results: ComparisonResults, networks: Networks) -> Measurement | 
     if first is None or second is None:
         return None
     detail = f"above chance: {networks[0].name} {first:.3f}, {networks[1].name} {second:.3f}"
-    return Measurement(first - second, first > second, detail)
+    return Measurement(first - second, detail)
 
 
 def _above_chance(results: ComparisonResults, network: Network) -> float | None:
@@ -45,7 +43,7 @@ CLAIMS = (
         figure="9",
         statement="Tokens of a ViT with a class token keep their place up to the last block",
         measured_as="share of tokens of the last block that are most like their own patch",
-        threshold="above 0.5",
+        threshold=above(0.5),
         why="'keep their place' must at least mean most tokens",
         applies_when="a ViT with a class token",
         analysis="localisation",
@@ -58,7 +56,7 @@ CLAIMS = (
         figure="9",
         statement="A CNN's last locations keep their place much less than a ViT's tokens",
         measured_as="share in its own place, from chance (0) to all (1), ViT minus CNN",
-        threshold="above 0",
+        threshold=above(0),
         why="the figure is read by eye: a sign; from chance, since a coarse grid is easier to hit",
         applies_when="a ViT with a class token and a CNN",
         analysis="localisation",
@@ -71,7 +69,7 @@ CLAIMS = (
         figure="10",
         statement="Tokens of a ViT that pools their mean keep their place much less",
         measured_as="share in its own place, from chance (0) to all (1), class token minus mean",
-        threshold="above 0",
+        threshold=above(0),
         why="the figure is read by eye; the sign is the least that it says",
         applies_when="a ViT with a class token and one that pools the mean of its tokens, trained "
         "on the same images",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from zoo.claims import cases
-from zoo.claims.base import RAGHU, Claim, Measurement, Networks, metric
+from zoo.claims.base import RAGHU, Claim, Measurement, Networks, above, below, metric
 from zoo.measures.intervals import Estimate, independent_difference, wilson_interval
 from zoo.study.results import ComparisonResults, Network
 
@@ -16,7 +16,7 @@ def tokens_know_less(results: ComparisonResults, networks: Networks) -> Measurem
             return share
     first, second = (float(share) for share in known if share is not None)
     detail = f"{networks[0].name} {first:.3f}, {networks[1].name} {second:.3f}"
-    return Measurement(first - second, first < second, f"share known by single tokens: {detail}")
+    return Measurement(first - second, f"share known by single tokens: {detail}")
 
 
 def _share_of_tokens(results: ComparisonResults, network: Network) -> float | str | None:
@@ -38,11 +38,8 @@ def middle_is_stronger(results: ComparisonResults, networks: Networks) -> Measur
     if less is None or more is None:
         return None
     change, low, high = independent_difference(more, less)
-    detail = (
-        f"probe at half depth: {less[0]:.3f} on less data, {more[0]:.3f} on more: "
-        f"{change:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}"
-    )
-    return Measurement(change, low > 0, detail)
+    detail = f"probe at half depth: {less[0]:.3f} on less data, {more[0]:.3f} on more"
+    return Measurement(change, detail, low, high)
 
 
 def _estimate(results: ComparisonResults, network: Network) -> Estimate | None:
@@ -63,7 +60,7 @@ CLAIMS = (
         "than a CNN's locations",
         measured_as="a single token's probe accuracy above chance over that of what the classifier "
         "reads, last block, ViT minus CNN",
-        threshold="below 0",
+        threshold=below(0),
         why="'little' is told beside the CNN: a sign; as a share, since one knows more in all",
         applies_when="a ViT with a class token and a CNN",
         analysis="probes",
@@ -78,7 +75,7 @@ CLAIMS = (
         "than where their mean is pooled",
         measured_as="a single token's probe accuracy above chance over that of what the classifier "
         "reads, last block, class token minus mean",
-        threshold="below 0",
+        threshold=below(0),
         why="'little' is told beside the other: a sign; as a share, since one knows more in all",
         applies_when="a ViT with a class token and one that pools the mean of its tokens, trained "
         "on the same images",
@@ -92,7 +89,7 @@ CLAIMS = (
         figure="13",
         statement="The middle layers of a ViT trained on more data are far stronger",
         measured_as="accuracy of a linear probe at half depth, on more data minus on less data",
-        threshold="the 95 % interval lies above 0",
+        threshold=above(0),
         why="the paper's 30 points hold for its data; 'stronger' must at least not be chance",
         applies_when="the same ViT trained on a smaller and a larger subset",
         analysis="probes",

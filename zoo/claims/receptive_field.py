@@ -3,35 +3,42 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from zoo.claims import cases
-from zoo.claims.base import RAGHU, Claim, Measurement, Networks, metric
-from zoo.study.results import ComparisonResults, select
-
-MOST = 0.5
+from zoo.claims.base import RAGHU, Claim, Measurement, Networks, above, measured
+from zoo.study.replicates import draws_of
+from zoo.study.results import ComparisonResults, Network
 
 
 def reaches_farther(results: ComparisonResults, networks: Networks) -> Measurement | None:
     """Measure the reach of the ViT's first block minus that of the CNN's."""
-    vit, cnn = (metric(results, "receptive-field", m, "radius90_first_block") for m in networks)
-    if vit is None or cnn is None:
+    reach = [_reach(results, network, "block") for network in networks]
+    if any(of_network is None for of_network in reach):
         return None
-    detail = f"radius over half of the image's diagonal: ViT {vit:.3f}, CNN {cnn:.3f}"
-    return Measurement(vit - cnn, vit > cnn, detail)
+    vit, cnn = (of_network[:, 0] for of_network in reach if of_network is not None)
+    detail = f"radius over half of the image's diagonal: ViT {vit[0]:.3f}, CNN {cnn[0]:.3f}"
+    return measured(vit - cnn, detail)
 
 
 def grows_by_steps(results: ComparisonResults, networks: Networks) -> Measurement | None:
     """Measure the share of steps from layer to layer at which the field grows."""
-    found = results.results["receptive-field"].data["radius90"].sel(path="sum")
-    radius = select(found, networks[0].name, role=("stem", "block", "inner")).values
-    if len(radius) < 2 or not np.isfinite(radius).all():
+    reach = _reach(results, networks[0], "stem", "block", "inner")
+    if reach is None or reach.shape[1] < 2:
         return None
-    grows = np.diff(radius) > 0
+    grows = np.diff(reach, axis=1) > 0
     detail = (
-        f"it grows at {int(grows.sum())} of {len(grows)} steps, from {radius[0]:.1f} to "
-        f"{radius[-1]:.1f} pixels"
+        f"it grows at {int(grows[0].sum())} of {grows.shape[1]} steps, from {reach[0, 0]:.2f} to "
+        f"{reach[0, -1]:.2f} of half the image's diagonal"
     )
-    return Measurement(float(grows.mean()), bool(grows.mean() > MOST), detail)
+    return measured(grows.mean(axis=1), detail)
+
+
+def _reach(results: ComparisonResults, network: Network, *roles: str) -> NDArray[np.float64] | None:
+    """Return layers' reach and its draws, (1 + draws, layers); None with a gap, or empty."""
+    data = results.results["receptive-field"].data
+    found = draws_of(data, "reach", network.name, role=roles)
+    return found if found.size and np.isfinite(found).all() else None
 
 
 CLAIMS = (
@@ -42,7 +49,7 @@ CLAIMS = (
         statement="A ViT's first block sees farther than a CNN's",
         measured_as="radius with 90 % of the receptive field over half of the image's diagonal, "
         "first block, ViT minus CNN",
-        threshold="above 0",
+        threshold=above(0),
         why="'larger' is a sign; 90 %, since half of a ViT's field is its own strong patch",
         applies_when="a ViT and a CNN",
         analysis="receptive-field",
@@ -56,7 +63,7 @@ CLAIMS = (
         statement="A CNN's receptive field grows step by step",
         measured_as="share of steps (stem to first block, block to block) at which the radius with "
         "90 % of the field grows",
-        threshold="above 0.5",
+        threshold=above(0.5),
         why="'step by step' means at most of the steps",
         applies_when="a CNN",
         analysis="receptive-field",

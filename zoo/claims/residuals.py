@@ -2,39 +2,53 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from zoo.claims import cases
-from zoo.claims.base import RAGHU, Claim, Measurement, Networks, metric
+from zoo.claims.base import RAGHU, Claim, Measurement, Networks, above, below, measured
+from zoo.study.replicates import draws_of
 from zoo.study.results import ComparisonResults, Network
 
 
 def cls_is_carried(results: ComparisonResults, networks: Networks) -> Measurement | None:
     """Measure CLS's ratio over the patches' in the first half of the blocks."""
-    found = _cls_over_patches(results, networks[0], "first_half")
-    return None if found is None else Measurement(found[0], found[0] > 1, found[1])
+    return _cls_over_patches(results, networks[0], "first half")
 
 
 def roles_turn(results: ComparisonResults, networks: Networks) -> Measurement | None:
     """Measure CLS's ratio over the patches' in the second half of the blocks."""
-    found = _cls_over_patches(results, networks[0], "second_half")
-    return None if found is None else Measurement(found[0], found[0] < 1, found[1])
+    return _cls_over_patches(results, networks[0], "second half")
 
 
-def _cls_over_patches(
-    results: ComparisonResults, vit: Network, half: str
-) -> tuple[float, str] | None:
-    cls, patch = (metric(results, "residuals", vit, f"{t}_ratio_{half}") for t in ("cls", "patch"))
-    if cls is None or not patch:
+def _cls_over_patches(results: ComparisonResults, vit: Network, half: str) -> Measurement | None:
+    """Measure it; with an odd number of blocks, the middle one is in neither half."""
+    data = results.results["residuals"].data
+    cls, patch = (draws_of(data, f"{t}_ratio", vit.name) for t in ("cls", "patch"))
+    count = cls.shape[1] // 2
+    if not count:
         return None
-    detail = f"skip over branch in the {half.replace('_', ' ')}: CLS {cls:.2f}, patches {patch:.2f}"
-    return cls / patch, detail
+    blocks = slice(count) if half == "first half" else slice(-count, None)
+    means = _mean(cls[:, blocks]), _mean(patch[:, blocks])
+    if not np.isfinite(means).all():
+        return None
+    detail = f"skip over branch in the {half}: CLS {means[0][0]:.2f}, patches {means[1][0]:.2f}"
+    return measured(means[0] / means[1], detail)
 
 
 def skips_carry_more(results: ComparisonResults, networks: Networks) -> Measurement | None:
     """Measure the ViT's mean ratio over the CNN's."""
-    vit, cnn = (metric(results, "residuals", m, "mean_ratio") for m in networks)
-    if vit is None or not cnn:
+    data = results.results["residuals"].data
+    vit, cnn = (_mean(draws_of(data, "mean_ratio", n.name)) for n in networks)
+    if not np.isfinite([vit, cnn]).all():
         return None
-    return Measurement(vit / cnn, vit > cnn, f"skip over branch: ViT {vit:.2f}, CNN {cnn:.2f}")
+    return measured(vit / cnn, f"skip over branch: ViT {vit[0]:.2f}, CNN {cnn[0]:.2f}")
+
+
+def _mean(ratios: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean (1 + draws,) over blocks and their branches; NaN without any."""
+    known = ratios[:, np.isfinite(ratios[0])]
+    return known.mean(axis=1) if known.size else np.full(len(ratios), np.nan)
 
 
 CLAIMS = (
@@ -44,7 +58,7 @@ CLAIMS = (
         figure="7",
         statement="In a ViT's first half, skips carry the class token while patches change",
         measured_as="mean ‖z‖ / ‖f(z)‖ of the class token over that of the patches",
-        threshold="above 1",
+        threshold=above(1),
         why="the class token's ratio is the higher one: a sign",
         applies_when="a ViT with a class token",
         analysis="residuals",
@@ -57,7 +71,7 @@ CLAIMS = (
         figure="7",
         statement="In a ViT's second half, skips carry the patches while the class token changes",
         measured_as="mean ‖z‖ / ‖f(z)‖ of the class token over that of the patches",
-        threshold="below 1",
+        threshold=below(1),
         why="the class token's ratio is now the lower one: a sign",
         applies_when="a ViT with a class token",
         analysis="residuals",
@@ -70,7 +84,7 @@ CLAIMS = (
         figure="7",
         statement="A ViT's skips carry far more than a CNN's",
         measured_as="mean ‖z‖ / ‖f(z)‖ of the ViT over that of the CNN",
-        threshold="above 1",
+        threshold=above(1),
         why="how far is read by eye; the sign is the least that it says",
         applies_when="a ViT and a CNN",
         analysis="residuals",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from zoo.claims import cases
-from zoo.claims.base import Claim, Measurement, Networks
+from zoo.claims.base import Claim, Measurement, Networks, above
 from zoo.study.results import ComparisonResults
 
 PAPER = "Naseer et al. 2021"
@@ -21,11 +21,8 @@ def keeps_more(
     kept = [robustness.metric(measure, network.name) for network in networks]
     if found is None or kept[0] is None or kept[1] is None:
         return None
-    detail = (
-        f"accuracy kept: ViT {kept[0]:.3f}, CNN {kept[1]:.3f}; ViT minus CNN {found.value:+.3f}, "
-        f"95 % interval {found.low:+.3f} to {found.high:+.3f}"
-    )
-    return Measurement(found.value, found.low > 0, detail)
+    detail = f"accuracy kept: ViT {kept[0]:.3f}, CNN {kept[1]:.3f}"
+    return Measurement(found.value, detail, found.low, found.high)
 
 
 def _claim(key: str, figure: str, what: str, measured: str, measure: str) -> Claim:
@@ -35,13 +32,12 @@ def _claim(key: str, figure: str, what: str, measured: str, measure: str) -> Cla
         figure=figure,
         statement=f"A ViT keeps more of its accuracy than a CNN {what}",
         measured_as=f"share of accuracy that the ViT keeps minus the CNN's, mean over {measured}",
-        threshold="the 95 % interval lies above 0",
+        threshold=above(0),
         why="'more robust' must not be chance: the paired interval excludes no difference",
         applies_when="a ViT and a CNN",
         analysis="robustness",
         cases=cases.vit_and_cnn,
         measure=partial(keeps_more, measure=measure),
-        stay_trained=None,
     )
 
 

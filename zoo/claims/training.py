@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from zoo.claims.base import RAGHU, Claim, Measurement
+from zoo.claims.base import RAGHU, Claim, Measurement, above
 
 Thirds = Mapping[str, float]
 UNCHANGED = 1e-6  # of CKA: rounding
@@ -20,7 +20,7 @@ def low_blocks_agree(curve: Thirds) -> Measurement | None:
     if "low_minus_high" not in curve:
         return None
     value = curve["low_minus_high"]
-    return Measurement(value, value > 0, _describe(curve))
+    return Measurement(value, _describe(curve))
 
 
 def vit_needs_more(vit: Thirds, cnn: Thirds) -> Measurement | None:
@@ -28,7 +28,7 @@ def vit_needs_more(vit: Thirds, cnn: Thirds) -> Measurement | None:
     if "low_minus_high" not in vit or "low_minus_high" not in cnn:
         return None
     value = vit["low_minus_high"] - cnn["low_minus_high"]
-    return Measurement(value, value > 0, f"ViT: {_describe(vit)}; CNN: {_describe(cnn)}")
+    return Measurement(value, f"ViT: {_describe(vit)}; CNN: {_describe(cnn)}")
 
 
 def first_blocks_are_kept(kept: Thirds) -> Measurement | str | None:
@@ -52,7 +52,7 @@ CLAIMS = (
         "its higher ones do not yet",
         measured_as="CKA with the ViTs trained on all data, lowest minus highest third of blocks, "
         "mean over seeds",
-        threshold="above 0",
+        threshold=above(0),
         why="the lines fall with depth; the sign is the least that they say",
         applies_when="the pipeline's stage `effect`, with a ViT trained on two or more subsets",
         analysis="data-effect",
@@ -66,7 +66,7 @@ CLAIMS = (
         statement="A ViT's higher layers need more data than a CNN's",
         measured_as="CKA with the networks trained on all data on the least data, lowest minus "
         "highest third of blocks, ViT minus CNN",
-        threshold="above 0",
+        threshold=above(0),
         why="'more' is a sign, not a size; lowest minus highest, since CKA's level differs",
         applies_when="the pipeline's stage `effect`, with a ViT and a CNN trained on the same "
         "subsets",
@@ -80,7 +80,7 @@ CLAIMS = (
         figure="G.1",
         statement="Taken to other images, a network keeps its first layers and changes its last",
         measured_as="CKA of each block before with after, lowest minus highest third of blocks",
-        threshold="above 0",
+        threshold=above(0),
         why="how many blocks are kept depends on their number and the images: a sign",
         applies_when="`zoo transfer` of the whole network",
         analysis="transfer",

@@ -212,16 +212,22 @@ def _print_summary(done: Any, store: Any, models: Any) -> None:
 
 def _print_claims(report: Mapping[str, Any]) -> None:
     """Print the claims that were tested, and why the others were not."""
+    from zoo.claims.base import format_p
     from zoo.cli.output import print_table
 
     tested = [claim for claim in report["claims"] if claim["value"] is not None]
     many = len(report["models"]) > 2
     if tested:
         print_table(
-            ("claim", "verdict", "value", "untrained", *["models"] * many, "statement"),
+            (
+                *("claim", "verdict", "value", "95 % interval", "untrained", "p (Holm)"),
+                *["models"] * many,
+                "statement",
+            ),
             [
                 (
-                    *(claim["id"], claim["verdict"], round(claim["value"], 3), _floor(claim)),
+                    *(claim["id"], claim["verdict"], round(claim["value"], 3), _interval(claim)),
+                    *(_before(claim), format_p(claim["p_holm"])),
                     *[", ".join(claim["models"])] * many,
                     claim["statement"],
                 )
@@ -250,7 +256,10 @@ def _why_untested(claim: Mapping[str, Any], ran: Set[str]) -> str:
     return "Could not be told (see the report)"
 
 
-def _floor(claim: Mapping[str, Any]) -> str:
-    """Say what the same test gives before training."""
-    floor = claim["untrained"]
-    return f"{floor['value']:.3f} {floor['verdict']}" if floor else ""
+def _interval(found: Mapping[str, Any]) -> str:
+    return "" if found["low"] is None else f"{found['low']:.3f} to {found['high']:.3f}"
+
+
+def _before(claim: Mapping[str, Any]) -> float | None:
+    """Return the same number before training."""
+    return round(claim["before"]["value"], 3) if claim["before"] else None

@@ -166,9 +166,10 @@ def _print_summary(report: dict[str, Any], folder: Path) -> None:
         [(r["layer"], _rounded(r["cka"]), _rounded(r["untrained"])) for r in report["layers"]],
     )
     for claim in report["claims"]:
-        click.echo(f"\n{claim['id']} {claim['verdict']}: {claim['detail']} ({claim['statement']})")
-        if floor := claim["untrained"]:
-            click.echo(f"before training {floor['verdict']}: {floor['detail']}")
+        click.echo(f"\n{claim['id']} {claim['verdict']}: {claim['reason']}")
+        click.echo(f"{claim['detail']} ({claim['statement']})")
+        if before := claim["before"]:
+            click.echo(f"before training: {before['detail']}")
     for note in report["notes"]:
         click.echo(note)
     click.echo(f"\nreport    {folder / 'report.json'}")

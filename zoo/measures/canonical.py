@@ -170,6 +170,11 @@ def _weighted_mean(correlations: NDArray, directions: NDArray, loadings: NDArray
     return float(weights @ correlations / weights.sum())
 
 
+def permute_part(a: PrincipalPart, order: NDArray[np.intp]) -> PrincipalPart:
+    """Return the principal part of a side whose images are permuted."""
+    return PrincipalPart(a.basis[order], a.loadings)
+
+
 def compare_by(average: Average) -> Compare:
     """Return the function that averages the canonical correlations of two principal parts."""
     return lambda a, b: average(*canonical_correlations(a, b), a.loadings)
@@ -205,6 +210,7 @@ SVCCA = Measure(
     prepare=principal_part,
     compare=compare_by(_plain_mean),
     leave_out=leave_out_by(_plain_mean),
+    permute=permute_part,
     source="Raghu et al. 2017",
 )
 PWCCA = Measure(
@@ -214,5 +220,6 @@ PWCCA = Measure(
     prepare=principal_part,
     compare=compare_by(_weighted_mean),
     leave_out=leave_out_by(_weighted_mean),
+    permute=permute_part,
     source="Morcos et al. 2018",
 )

@@ -16,6 +16,7 @@ from zoo.measures.intervals import jackknife_interval
 Prepare = Callable[[NDArray[np.float64]], Any]
 Compare = Callable[[Any, Any], float]
 LeaveOut = Callable[[Any, Any], NDArray[np.float64]]
+Permute = Callable[[Any, NDArray[np.intp]], Any]
 # Below this share of its norm, a layer's variation is float32 rounding: it is constant.
 CONSTANT = 1e-6
 # Two images nearer than this, relative to their norms, differ by rounding only: they coincide.
@@ -33,6 +34,7 @@ class Measure:
     `prepare` does what depends on one side alone, once a layer, and `compare` what depends on
     both. `leave_out` gives the value without each image, or without each of some groups of them,
     for an interval; what hardly changes with one image (a bandwidth, a rotation) may be held.
+    `permute` takes each image of a prepared side for another, for a permutation null.
     `least` is the least value there is; `low` and `high` are the range that a figure shows.
     `label` names the value with its convention.
     """
@@ -43,6 +45,7 @@ class Measure:
     prepare: Prepare
     compare: Compare
     leave_out: LeaveOut
+    permute: Permute
     source: str
     least: float = 0.0
     low: float = 0.0
@@ -132,6 +135,18 @@ def pairs(n: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
 def upper(matrix: NDArray) -> NDArray:
     """Return the entries above the diagonal of (n, n), row by row: n(n−1)/2 of them."""
     return matrix[pairs(len(matrix))]
+
+
+def permute_rows(prepared: NDArray, order: NDArray[np.intp]) -> NDArray:
+    """Return a prepared side (n, …), one row an image, with its images permuted."""
+    return prepared[order]
+
+
+def permute_pairs(values: NDArray, order: NDArray[np.intp]) -> NDArray:
+    """Return values of pairs of images, as `upper` lists them, with the images permuted."""
+    first, second = (order[images] for images in pairs(len(order)))
+    low, high = np.minimum(first, second), np.maximum(first, second)
+    return values[low * (2 * len(order) - low - 1) // 2 + high - low - 1]
 
 
 def by_image(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -39,9 +39,19 @@ def jackknife_interval(
     without = np.asarray(left_out)
     parts = len(without)
     error = np.sqrt((parts - 1) / parts * ((without - without.mean(axis=0)) ** 2).sum(axis=0))
+    return fisher_interval(value, error, parts - 1, level=level)
+
+
+def fisher_interval(
+    value: ArrayLike, error: ArrayLike, freedom: int, *, level: float = 0.95
+) -> NDArray[np.float64]:
+    """Return the ends (2, …) of the interval of similarities (…) with standard errors (…).
+
+    On Fisher's scale, by Student's t with `freedom` degrees of freedom; within −1 and 1.
+    """
     # A layer with itself has a similarity of 1, whose artanh is infinite; this one's tanh is 1.
     centre = np.clip(value, -1 + 1e-15, 1 - 1e-15)
-    half = _student(parts - 1, (1 + level) / 2) * error / (1 - centre**2)
+    half = student_quantile(freedom, (1 + level) / 2) * np.asarray(error) / (1 - centre**2)
     return np.tanh(np.stack([np.arctanh(centre) - half, np.arctanh(centre) + half]))
 
 
@@ -62,7 +72,7 @@ def mean_interval(values: NDArray) -> NDArray[np.float64]:
     n, mean = len(values), values.mean(axis=0)
     if n < 2:
         return np.stack([mean, mean * math.nan, mean * math.nan])
-    half = _student(n - 1, 0.975) * values.std(axis=0, ddof=1) / math.sqrt(n)
+    half = student_quantile(n - 1, 0.975) * values.std(axis=0, ddof=1) / math.sqrt(n)
     return np.stack([mean, mean - half, mean + half])
 
 
@@ -88,7 +98,7 @@ def ratio_of_means(above: NDArray[np.float64], below: NDArray[np.float64]) -> Es
     ratio = top / bottom if bottom else math.nan
     if n < 2:
         return ratio, math.nan, math.nan
-    t2 = _student(n - 1, 0.975) ** 2
+    t2 = student_quantile(n - 1, 0.975) ** 2
     (top_var, both), (_, bottom_var) = np.cov(above, below) / n
     # The ratios r for which the mean of `above - r below` is not told from 0.
     a, b, c = bottom**2 - t2 * bottom_var, top * bottom - t2 * both, top**2 - t2 * top_var
@@ -182,7 +192,7 @@ def independent_difference(a: Estimate, b: Estimate) -> Estimate:
     return value, value - below, value + above
 
 
-def _student(freedom: int, share: float) -> float:
+def student_quantile(freedom: int, share: float) -> float:
     """Return the quantile of Student's t."""
     # Neither scipy.stats, which takes half a second, nor any of scipy where nothing is computed.
     from scipy.special import stdtrit

@@ -11,6 +11,7 @@ from zoo.measures.features import (
     Measure,
     by_image,
     centred,
+    permute_pairs,
     prepare_both,
     squared_distances,
     upper,
@@ -77,6 +78,7 @@ RBF_CKA = Measure(
     prepare=prepare_kernel,
     compare=compare_kernels,
     leave_out=leave_out_kernels,
+    permute=permute_pairs,
     source="Kornblith et al. 2019",
     least=-1.0,
 )

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.measures.features import DegenerateError, Measure, Prepare
+from zoo.measures.permutation import best_matches, permuted_similarities
 
 Prepared = list[tuple[Any, str]]  # what a measure compares, or why there is nothing to compare
 Problem = tuple[int | None, int | None, str]  # a layer of a, a layer of b, and what is wrong
@@ -22,7 +23,8 @@ class LayerSimilarities:
 
     `values` is (layers of a, layers of b) and `interval` (2, layers of a, layers of b): the ends
     of the 95 % interval. Both are NaN where there is none. `floor` is the mean over a's layers
-    of what their best match falls to when b's images are shuffled. `problems` name the layers,
+    of their best match when b's images are permuted, all its layers alike, and the match is taken
+    again. `problems` name the layers,
     or pairs of layers, that are degenerate.
     """
 
@@ -58,24 +60,25 @@ def _compare_alike(
 ) -> dict[str, LayerSimilarities]:
     first = _prepare(prepare, a)
     found = {measure.name: _empty(first, len(b)) for measure in measures}
+    permuted = {measure.name: np.full((len(a), len(b)), np.nan) for measure in measures}
+    order = np.random.default_rng(seed).permutation(len(b[0]))
+    usable = [None if wrong else own for own, wrong in first]
     for j, features in enumerate(b):
         # One layer of b at a time: what is prepared of a layer may be large.
         ((other, broken),) = _prepare(prepare, [features])
         for measure in measures:
             found[measure.name].problems += [(None, j, broken)] if broken else []
+            if not broken:
+                cells = permuted_similarities(measure, usable, [other], order[None])
+                permuted[measure.name][:, j] = cells[0, :, 0]
         for i, (own, wrong) in enumerate(first):
             for measure in measures:
                 if not wrong and not broken:
                     _fill_cell(found[measure.name], measure, own, other, (i, j))
-    order = np.random.default_rng(seed).permutation(len(b[0]))
-    shuffled: dict[int, Any] = {}
     for measure in measures:
-        matches = _best_matches(found[measure.name].values)
-        for j in set(matches.values()) - set(shuffled):
-            shuffled[j] = prepare(b[j][order].astype(np.float64))
-        floors = [measure.compare(first[i][0], shuffled[j]) for i, j in matches.items()]
-        if floors:
-            found[measure.name].floor = float(np.mean(floors))
+        matches = best_matches(permuted[measure.name])
+        known = matches[np.isfinite(matches)]
+        found[measure.name].floor = float(known.mean()) if known.size else math.nan
     return found
 
 
@@ -98,12 +101,6 @@ def _fill_cell(
     ends, why = _attempt(measure.interval_of, value, a, b)
     found.interval[:, *cell] = ends
     found.problems += [(*cell, f"no interval: {why}")] if why else []
-
-
-def _best_matches(values: NDArray[np.float64]) -> dict[int, int]:
-    """Return for each row with a value the column of its largest."""
-    rows = np.flatnonzero(np.isfinite(values).any(axis=1))
-    return {int(i): int(np.nanargmax(values[i])) for i in rows}
 
 
 def compare_same_layers(

@@ -14,11 +14,9 @@ from numpy.typing import NDArray
 
 from zoo.errors import UserError
 from zoo.measures.features import CONSTANT
-from zoo.measures.intervals import jackknife_interval
 
 LABEL = "linear CKA (unbiased)"  # on the axes of figures
 CACHED_COLUMNS = 1536
-ROWS_AT_ONCE = 16  # layers whose intervals are computed together
 NOT_FINITE, IS_CONSTANT = "is not finite", "is constant"  # what is wrong with a layer
 
 
@@ -118,20 +116,20 @@ def _gram(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def u_centre(gram: torch.Tensor) -> torch.Tensor:
-    """U-centre a symmetric (n, n) matrix in float64: zero diagonal, rows that sum to zero.
+    """U-centre symmetric (…, n, n) matrices in float64: zero diagonal, rows that sum to zero.
 
     Source: Székely & Rizzo 2014, Definition 2. The inner product of two U-centred matrices over
     n(n−3) is the unbiased HSIC₁.
     """
-    n = len(gram)
+    n = gram.shape[-1]
     gram = gram.double().clone()
-    gram.fill_diagonal_(0)
-    rows = gram.sum(dim=1) / (n - 2)
-    total = rows.sum() / (n - 1)
-    gram -= rows[:, None]
-    gram -= rows[None, :]
-    gram += total
-    return gram.fill_diagonal_(0)
+    gram.diagonal(dim1=-2, dim2=-1).zero_()
+    rows = gram.sum(dim=-1, keepdim=True) / (n - 2)
+    gram -= rows
+    gram -= rows.mT
+    gram += rows.sum(dim=-2, keepdim=True) / (n - 1)
+    gram.diagonal(dim1=-2, dim2=-1).zero_()
+    return gram
 
 
 def pairwise_hsic(grams: torch.Tensor, n: int) -> torch.Tensor:
@@ -140,38 +138,7 @@ def pairwise_hsic(grams: torch.Tensor, n: int) -> torch.Tensor:
 
 
 def cka_from_hsic(hsic: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return CKA (layers, layers) from HSIC (layers, layers); NaN where a self-HSIC is not > 0."""
-    own = np.diagonal(hsic)
-    return _ratio(hsic, own, own)
-
-
-def _ratio(
-    hsic: NDArray[np.float64], left: NDArray[np.float64], right: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Return CKA (…, p, q) from HSIC and the self-HSIC of both sides, (…, p) and (…, q)."""
-    left, right = (np.sqrt(np.where(own > 0, own, np.nan)) for own in (left, right))
-    return hsic / left[..., :, None] / right[..., None, :]
-
-
-def cka_interval(hsic: NDArray[np.float64], *, level: float = 0.95) -> NDArray[np.float64]:
-    """Return the jackknife's interval of CKA over batches.
-
-    Args:
-        hsic: (batches, layers, layers), batches >= 2.
-        level: coverage of the interval.
-
-    Returns:
-        (2, layers, layers): lower and upper ends; NaN where CKA is undefined.
-    """
-    own = np.diagonal(hsic, axis1=1, axis2=2)
-    total = own.sum(axis=0)
-    ends = np.empty((2, *hsic.shape[1:]))
-    # A few rows at a time: a value without each batch takes as much memory as all of `hsic`.
-    for first in range(0, len(total), ROWS_AT_ONCE):
-        rows = slice(first, first + ROWS_AT_ONCE)
-        part = hsic[:, rows]
-        whole = part.sum(axis=0)
-        value = _ratio(whole, total[rows], total)
-        without = _ratio(whole - part, total[rows] - own[:, rows], total - own)
-        ends[:, rows] = jackknife_interval(value, without, level=level)
-    return ends
+    """Return CKA (…, layers, layers) from HSIC; NaN where a self-HSIC is not > 0."""
+    own = np.diagonal(hsic, axis1=-2, axis2=-1)
+    length = np.sqrt(np.where(own > 0, own, np.nan))
+    return hsic / length[..., :, None] / length[..., None, :]

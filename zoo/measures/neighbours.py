@@ -65,6 +65,11 @@ def compare_neighbours(a: NDArray[np.int64], b: NDArray[np.int64]) -> float:
     return float(_shared(a[:, :-1], b[:, :-1]).mean())
 
 
+def permute_neighbours(a: NDArray[np.int64], order: NDArray[np.intp]) -> NDArray[np.int64]:
+    """Return the neighbours of a side whose images are permuted, by their new numbers."""
+    return np.argsort(order)[a[order]]
+
+
 def leave_out_neighbours(a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the share (n,) without each image: where it was a neighbour, the next one comes."""
     (n, k), next_a, next_b = a[:, :-1].shape, a[:, -1:], b[:, -1:]
@@ -93,6 +98,7 @@ MUTUAL_KNN = Measure(
     prepare=prepare_neighbours,
     compare=compare_neighbours,
     leave_out=leave_out_neighbours,
+    permute=permute_neighbours,
     source="Huh et al. 2024",
     high=0.5,  # networks that differ share few neighbours; 0 to 1 would leave it all dark
 )

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from zoo.measures.features import CONSTANT, Measure, centred, prepare_both
+from zoo.measures.features import CONSTANT, Measure, centred, permute_rows, prepare_both
 
 
 def procrustes_similarity(x: ArrayLike, y: ArrayLike) -> float:
@@ -92,5 +92,6 @@ PROCRUSTES = Measure(
     prepare=prepare_shape,
     compare=compare_shapes,
     leave_out=leave_out_shapes,
+    permute=permute_rows,
     source="Williams et al. 2021",
 )

@@ -15,6 +15,7 @@ from zoo.measures.features import (
     Measure,
     by_image,
     centred,
+    permute_pairs,
     prepare_both,
     upper,
 )
@@ -92,6 +93,11 @@ def compare_ranks(a: Ranks, b: Ranks) -> float:
     return float(a.values @ b.values)
 
 
+def permute_ranks(a: Ranks, order: NDArray[np.intp]) -> Ranks:
+    """Return the ranks of a side whose images are permuted."""
+    return Ranks(permute_pairs(a.values, order), permute_pairs(a.group, order))
+
+
 def leave_out_ranks(a: Ranks, b: Ranks) -> NDArray[np.float64]:
     """Return the correlation (n,) without each image, to first order.
 
@@ -123,6 +129,7 @@ RSA = Measure(
     prepare=prepare_ranks,
     compare=compare_ranks,
     leave_out=leave_out_ranks,
+    permute=permute_ranks,
     source="Kriegeskorte et al. 2008",
     least=-1.0,
 )

@@ -16,6 +16,7 @@ import mlflow
 from mlflow.entities import LoggedModelInput, Run
 from mlflow.exceptions import MlflowException
 
+from zoo.claims.base import format_p
 from zoo.comparison import FILES, FOLDER, REPORT
 from zoo.errors import UserError
 from zoo.files import read_json
@@ -215,8 +216,8 @@ def _metrics(report: Mapping[str, Any]) -> dict[str, float]:
     for claim in _tested(report):
         key = _of_positions(f"claims/{claim['id']}", claim["models"], positions, False)
         metrics[key] = claim["value"]
-        if claim["untrained"]:
-            metrics[f"{key}/untrained"] = claim["untrained"]["value"]
+        if claim["before"]:
+            metrics[f"{key}/untrained"] = claim["before"]["value"]
     return {metric_name(key): value for key, value in metrics.items()}
 
 
@@ -259,11 +260,11 @@ def _note(report: Mapping[str, Any], models: Sequence[Resolved]) -> str:
         version = "" if model.version is None else str(model.version)
         lines.append(f"| {cell(model.name)} | {version} | {model.digest[:12]} |")
     if claims := _tested(report):
-        lines += ["", "| claim | models | value | verdict | untrained |", "|---|---|---:|---|---|"]
+        lines += ["", "| claim | models | value | verdict | p (Holm) |", "|---|---|---:|---|---:|"]
         lines += [
             f"| {cell(claim['statement'])} | {cell(', '.join(claim['models']))} "
             f"| {claim['value']:.3f} | {cell(claim['verdict'])} "
-            f"| {cell((claim['untrained'] or {}).get('verdict', ''))} |"
+            f"| {format_p(claim['p_holm'])} |"
             for claim in claims
         ]
     lines += ["", "Open `report.html` among the artifacts."]

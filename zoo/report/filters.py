@@ -10,7 +10,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from zoo.claims.base import cite
+from zoo.claims.base import cite, format_p
 
 
 def format_number(value: Any) -> str:
@@ -93,6 +93,7 @@ def _where(claim: Mapping[str, Any]) -> str:
 
 FILTERS: dict[str, Callable[..., Any]] = {
     "number": format_number,
+    "p_value": format_p,
     "date": _date,
     "weblink": _weblink,
     "accuracy": _accuracy,

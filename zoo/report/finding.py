@@ -7,9 +7,16 @@ from itertools import combinations
 
 import numpy as np
 
-from zoo.claims.base import Verdict
+from zoo.claims.base import BUILT_IN, NOT_SUPPORTED, SUPPORTED, UNDECIDED, Verdict
 from zoo.measures.depth import third_of
 from zoo.study.results import ComparisonResults, Result, select
+
+SAID = {
+    SUPPORTED: "supported",
+    BUILT_IN: "built in (held before training as well)",
+    UNDECIDED: "undecided",
+    NOT_SUPPORTED: "not supported",
+}
 
 
 def describe_finding(results: ComparisonResults, verdicts: Sequence[Verdict]) -> str:
@@ -145,18 +152,10 @@ def _each(
 
 
 def _claims(verdicts: Sequence[Verdict]) -> str:
-    tested = [verdict for verdict in verdicts if verdict.value is not None]
+    tested = [verdict.verdict for verdict in verdicts if verdict.measurement]
     if not tested:
         return ""
-    held = [verdict for verdict in tested if verdict.verdict == "supported"]
     tests = "1 test" if len(tested) == 1 else f"{len(tested)} tests"
-    said = f"Of {tests} of the papers' claims, {len(held)} {'is' if len(held) == 1 else 'are'} "
-    said += "supported"
-    known = [verdict.learnt for verdict in held if verdict.learnt is not None]
-    if not known:
-        return f"{said}."
-    were = "was" if len(known) == 1 else "were"
-    return (
-        f"{said}; {len(known)} of these {were} tested before training as well, and "
-        f"{known.count(False)} held then already."
-    )
+    counts = [(tested.count(word), said) for word, said in SAID.items() if word in tested]
+    told = ", ".join(f"{count} {said}" for count, said in counts)
+    return f"Of {tests} of the papers' claims: {told}."

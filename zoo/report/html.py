@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from jinja2.utils import htmlsafe_json_dumps
@@ -23,6 +23,9 @@ from zoo.figures.style import DPI
 from zoo.report.filters import FILTERS
 from zoo.report.viewer_data import data_uri, heat_map_data, image_data, is_heat_map, words
 from zoo.study.results import ComparisonResults
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 Data = Mapping[str, Any]
 
@@ -41,6 +44,8 @@ FAMILIES = {
 # A verdict's mark and its class in the style sheet.
 VERDICTS = {
     "supported": ("✓", "yes"),
+    "built in": ("=", "built"),
+    "undecided": ("?", "open"),
     "not supported": ("✗", "no"),
     "not applicable": ("–", "none"),
 }
@@ -76,7 +81,6 @@ def render(report: Mapping[str, Any], results: ComparisonResults, figures: Path)
         names=models,
         sections=sections,
         tally=_tally(report["claims"]),
-        floors=any(claim["untrained"] for claim in report["claims"]),
         idle=_by_reason(report["claims"]),
         script=Markup(script),
         policy=_policy(script),
@@ -136,10 +140,15 @@ def _section(
         # Where the interactive map holds all that the figures show, they wait folded for print.
         "folded": not many
         and heat is not None
-        and len({entry["measure"] for entry in heat["maps"]}) == 1
         and not result.parts
-        and all(is_heat_map(v) for n, v in result.data.items() if not str(n).endswith("_ci")),
+        and [is_heat_map(values) for values in _measured(result.data)] == [True],
     }
+
+
+def _measured(data: xr.Dataset) -> list[xr.DataArray]:
+    """Return the variables that are not named after another: those are its intervals and kin."""
+    names = [str(name) for name in data]
+    return [data[n] for n in names if not any(n.startswith(f"{other}_") for other in names)]
 
 
 def _figure(folder: Path, name: str) -> dict[str, Any]:

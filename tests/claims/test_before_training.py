@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from zoo.analyses.engine import compare_models
-from zoo.claims import CLAIMS, judge
-from zoo.claims.base import Measurement, Verdict
+from zoo.claims import judge
 from zoo.config import Settings
 from zoo.models.files import LoadedModel, describe_module
 from zoo.models.untrained import untrained_network
@@ -52,71 +51,75 @@ def start(model):
     return LoadedModel(model.name, untrained_network(model.spec, 1).module, model.spec)
 
 
-def test_the_floor_is_the_same_test_of_the_networks_before_training(networks, judged, digit_images):
+def test_before_training_it_is_the_same_test(networks, judged, digit_images):
     v, _, c, _ = networks
     expected = study([start(v), start(c)], *digit_images, references=False)
     for key in (("R-uniform", ("v", "c")), ("R-skip-cls", ("v",)), ("R-skip-cnn", ("v", "c"))):
-        verdict, floor = judged[key], judged[key].untrained
-        assert floor.value == pytest.approx(expected[key].value, rel=1e-6)
-        assert floor.holds == (expected[key].verdict == "supported")
-        assert floor.value != pytest.approx(verdict.value, rel=1e-3)
+        verdict, before = judged[key], judged[key].before
+        assert before.estimate == pytest.approx(expected[key].measurement.estimate, rel=1e-4)
+        assert before.value != pytest.approx(verdict.value, rel=1e-3)
+        assert verdict.change[0] == pytest.approx(verdict.value - before.value)
+        assert verdict.change[1] < verdict.change[0] < verdict.change[2]
 
 
 def test_no_data_takes_the_place_of_less_and_more_stays_trained(networks, judged, digit_images):
     v, w, c, d = networks
     expected = study([start(v), w, start(c), d], *digit_images, references=False)
     for key in (("Z-far", ("v", "w", "c", "d")), ("R-low-agree", ("v", "w"))):
-        assert judged[key].untrained.value == pytest.approx(expected[key].value, rel=1e-6)
+        assert judged[key].before.value == pytest.approx(expected[key].value, rel=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("verdict", "holds", "learnt"),
-    [
-        ("supported", True, False),
-        ("supported", False, True),
-        ("supported", None, None),
-        ("not supported", True, None),
-    ],
-)
-def test_what_is_supported_before_training_was_not_learnt(verdict, holds, learnt):
-    floor = None if holds is None else Measurement(0.5, holds, "")
-    assert Verdict(CLAIMS[0], ("v",), 0.5, 50, verdict, "", floor).learnt is learnt
+def test_two_untrained_networks_support_nothing(networks, digit_images):
+    # As registered models whose start is known, and as modules of which nothing is known.
+    v, _, c, _ = networks
+    untrained = [start(v), start(c)]
+    bare = [
+        describe_module(m.module, name=m.name, image_size=16, class_names=v.spec.class_names)
+        for m in untrained
+    ]
+    for models in (untrained, bare):
+        tested = [found for found in study(models, *digit_images).values() if found.measurement]
+        assert len(tested) >= 5
+        assert "supported" not in {found.verdict for found in tested}
+    changes = [found.change for found in study(untrained, *digit_images).values() if found.change]
+    assert changes
+    assert all(change == pytest.approx((0, 0, 0), abs=1e-6) for change in changes)
 
 
-def test_a_floor_does_not_depend_on_the_order_of_the_models(networks, digit_images):
+def test_what_was_before_does_not_depend_on_the_order_of_the_models(networks, digit_images):
     v = networks[0]
     unknown = dataclasses.replace(
         v, name="u", spec=dataclasses.replace(v.spec, class_names=[], subset="", subset_digest="")
     )
     for models in ([v, unknown], [unknown, v]):
         found = study(models, *digit_images)
-        assert found["R-skip-cls", ("v",)].untrained is not None
-        assert found["R-skip-cls", ("u",)].untrained is None
+        assert found["R-skip-cls", ("v",)].before is not None
+        assert found["R-skip-cls", ("u",)].before is None
 
 
-def test_accuracy_has_no_floor_and_report_json_holds_the_others(judged):
-    assert judged["Z-accuracy", ("v", "c")].value is not None
-    assert judged["Z-accuracy", ("v", "c")].untrained is None
-    entry = judged["R-uniform", ("v", "c")].as_dict()
-    assert set(entry["untrained"]) == {"value", "verdict", "detail"}
-    assert json.loads(json.dumps(entry)) == entry
+def test_report_json_holds_what_was_before_training_and_the_change(judged):
+    for key in (("Z-accuracy", ("v", "c")), ("R-uniform", ("v", "c"))):
+        entry = judged[key].as_dict()
+        assert set(entry["before"]) == {"value", "low", "high", "detail"}
+        assert set(entry["change"]) == {"value", "low", "high"}
+        assert json.loads(json.dumps(entry)) == entry
 
 
-def test_without_references_there_is_no_floor(networks, digit_images):
+def test_without_references_nothing_is_known_of_before(networks, digit_images):
     found = study(networks[:1], *digit_images, references=False)
     assert found["R-skip-cls", ("v",)].value is not None
-    assert all(verdict.untrained is None for verdict in found.values())
+    assert all(verdict.before is None for verdict in found.values())
 
 
-def test_a_network_whose_start_is_not_known_has_no_floor(networks, digit_images):
+def test_a_network_whose_start_is_not_known_has_none(networks, digit_images):
     v = networks[0]
     wrapped = describe_module(
         networks[2].module, name="r", image_size=16, class_names=v.spec.class_names
     )
     found = study([v, wrapped], *digit_images)
     assert found["R-uniform", ("v", "r")].value is not None
-    assert found["R-uniform", ("v", "r")].untrained is None
-    assert found["R-skip-cls", ("v",)].untrained is not None
+    assert found["R-uniform", ("v", "r")].before is None
+    assert found["R-skip-cls", ("v",)].before is not None
 
 
 def test_the_images_are_only_read(networks, digit_images):

@@ -1,0 +1,106 @@
+"""Verdicts from numbers alone: what each word needs, and what several tests make of it."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from zoo.claims import CLAIMS
+from zoo.claims.base import Measurement, Verdict, above, at_least, below, measured
+from zoo.claims.decide import decide, p_against, verdict_of
+
+CLAIM = replace(CLAIMS[0], threshold=above(0))
+
+
+def number(value, half=0.1):
+    return Measurement(value, "", value - half, value + half)
+
+
+ABOVE = above(0)
+
+
+def word(found, before=None, change=None, *, threshold=ABOVE):
+    return verdict_of(threshold, found, before, change, p_against(found, threshold))[0]
+
+
+@pytest.mark.parametrize(
+    ("value", "before", "change", "expected"),
+    [
+        (0.5, 0.0, 0.5, "supported"),  # training brought it
+        (0.5, 0.2, 0.3, "supported"),  # it held before; training increased it
+        (0.5, 0.5, 0.0, "built in"),  # it held before, and training did nothing to it
+        (0.5, 0.8, -0.3, "built in"),  # it held before, and more so
+        (0.5, 0.05, 0.05, "undecided"),  # neither is beyond noise
+        (0.05, 0.0, 0.05, "undecided"),  # the interval holds the threshold
+        (-0.5, 0.5, -1.0, "not supported"),
+    ],
+)
+def test_each_verdict_needs_what_its_word_says(value, before, change, expected):
+    found = number(value), number(before), number(change).estimate
+    assert word(*found) == expected
+    # The same claim the other way round.
+    mirrored = number(-value), number(-before), number(-change).estimate
+    assert word(*mirrored, threshold=below(0)) == expected
+
+
+def test_what_was_before_training_unknown_is_not_supported_however_clear():
+    assert word(number(0.5)) == "undecided"
+    assert word(number(-0.5)) == "not supported"
+
+
+def test_without_an_interval_nothing_is_decided():
+    bare = Measurement(0.5, "")
+    assert word(bare, number(0.0), number(0.5).estimate) == "undecided"
+    # Of the change neither: it may be chance that training moved it.
+    assert word(number(0.5), bare, number(0.5).minus(bare)) == "undecided"
+
+
+def test_where_the_threshold_itself_counts_it_may_be_the_end_of_the_interval():
+    all_heads = Measurement(1.0, "", 1.0, 1.0)
+    change = (0.5, 0.4, 0.6)
+    assert word(all_heads, number(0.5), change, threshold=at_least(1)) == "supported"
+    assert word(all_heads, number(0.5), change, threshold=above(1)) == "undecided"
+    some = Measurement(1.0, "", 0.9, 1.0)
+    assert word(some, number(0.5), change, threshold=at_least(1)) == "undecided"
+
+
+def test_several_tests_are_corrected_and_the_uncorrected_p_is_kept():
+    clear, close = number(0.5), number(0.105)  # the second is just beyond 0
+    tests = [
+        Verdict(CLAIM, ("a",), 10, "undecided", "", found, number(0.0), found.estimate)
+        for found in (clear, *[close] * 4)
+    ]
+    (alone,) = decide(tests[1:2])
+    assert alone.verdict == "supported"
+    assert alone.p == alone.p_holm < 0.05
+    decided = decide([*tests, Verdict(CLAIM, (), 10, "not applicable", "needs more")])
+    assert [v.verdict for v in decided] == ["supported", *["undecided"] * 4, "not applicable"]
+    assert decided[1].p == alone.p < 0.05 < decided[1].p_holm
+    assert "several tests" in decided[1].reason
+    assert math.isnan(decided[-1].p)
+
+
+def test_a_difference_of_the_same_images_is_paired():
+    # Both numbers vary by 1 from draw to draw, their difference by 0.01.
+    random = np.random.default_rng(0)
+    common = random.normal(size=1001)
+    first = measured(common + 1, "")
+    second = measured(common + 0.01 * random.normal(size=1001), "")
+    value, low, high = first.minus(second)
+    assert high - low < 0.05
+    assert low < value < high
+    apart = replace(first, draws=None).minus(second)
+    assert apart[2] - apart[1] > 3
+
+
+@pytest.mark.slow
+def test_of_networks_that_training_did_not_change_few_claims_are_supported():
+    # The same true number before and after, measured anew: noise alone may support it.
+    random = np.random.default_rng(0)
+    supported = 0
+    for _ in range(2000):
+        values = random.normal(0.3, 0.05, size=2)
+        found, before = (number(v, 1.96 * 0.05) for v in values)
+        supported += word(found, before, found.minus(before)) == "supported"
+    assert supported / 2000 == pytest.approx(0.025, abs=0.0105)

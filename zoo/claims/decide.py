@@ -1,0 +1,98 @@
+"""From a claim's number, its interval, and the same before training, to a verdict."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from zoo.claims.base import (
+    BUILT_IN,
+    NOT_SUPPORTED,
+    SUPPORTED,
+    UNDECIDED,
+    Measurement,
+    Threshold,
+    Verdict,
+)
+from zoo.measures.intervals import Estimate
+from zoo.measures.multiple_testing import holm, p_from_interval
+
+LEVEL = 0.05
+STEP = 1e-9  # below any step of a share or a count
+
+
+def decide(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """Decide all claims of a comparison that have a number, corrected for how many there are."""
+    tests = [
+        p_against(verdict.measurement, verdict.claim.threshold) if verdict.measurement else math.nan
+        for verdict in verdicts
+    ]
+    decided = []
+    for verdict, p, corrected in zip(verdicts, tests, holm(tests), strict=True):
+        if verdict.measurement is None:
+            decided.append(verdict)
+            continue
+        known = replace(verdict, p=p, p_holm=float(corrected))
+        word, reason = verdict_of(
+            verdict.claim.threshold,
+            verdict.measurement,
+            verdict.before,
+            verdict.change,
+            known.p_holm,
+        )
+        decided.append(replace(known, verdict=word, reason=reason))
+    return decided
+
+
+def p_against(found: Measurement, threshold: Threshold) -> float:
+    """Return the p-value of a number against its threshold; NaN where it has no interval."""
+    # Where the bound itself counts, the interval must only not reach below it.
+    bound = threshold.bound - STEP if threshold.side == "at least" else threshold.bound
+    return p_from_interval(found.estimate, bound)
+
+
+def verdict_of(
+    threshold: Threshold,
+    found: Measurement,
+    before: Measurement | None,
+    change: Estimate | None,
+    p: float,
+) -> tuple[str, str]:
+    """Return a verdict and what decided it.
+
+    Args:
+        threshold: what the claim's number must be.
+        found: the number of the trained networks.
+        before: the same before training; None where it is not known.
+        change: trained minus before, with its interval.
+        p: of the number against its threshold, corrected for several tests.
+
+    Returns:
+        `undecided` where the interval holds the threshold, or there is none; `not supported` where
+        it lies on the other side. Else the claim holds beyond noise: it is `supported` where
+        training brought that or increased it (the interval of the change lies beyond 0 in the
+        claim's direction), `built in` where it held before training as well and did not grow, and
+        `undecided` where neither is known.
+    """
+    if not math.isfinite(p):
+        return UNDECIDED, "no interval says how far chance reaches"
+    if p >= LEVEL:
+        alone = p_against(found, threshold) < LEVEL
+        but = "beyond the threshold, but not after correction for several tests"
+        return UNDECIDED, but if alone else "the interval holds the threshold"
+    if not threshold.holds(found.value):
+        return NOT_SUPPORTED, "beyond noise on the other side of the threshold"
+    return _brought_by_training(threshold, before, change)
+
+
+def _brought_by_training(
+    threshold: Threshold, before: Measurement | None, change: Estimate | None
+) -> tuple[str, str]:
+    if before is None or change is None:
+        return UNDECIDED, "it holds, but the networks before training are not known"
+    if min(threshold.sign * end for end in change[1:]) > 0:
+        return SUPPORTED, "it holds beyond noise, and training moved it this way"
+    if threshold.holds(before.value) and p_against(before, threshold) < LEVEL:
+        return BUILT_IN, "it holds before training as well, and training did not increase it"
+    return UNDECIDED, "it holds, but training may not have moved it"

@@ -1,0 +1,70 @@
+"""Deconfounded CKA: how alike are two layers beyond what the images themselves make alike?"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from zoo.measures.linear_cka import centred_gram, cka_from_hsic, pairwise_hsic
+
+EXPLAINED = 1e-6  # what is left of a layer's self-HSIC below this share is rounding
+
+
+def deconfounded_cka(x: NDArray, y: NDArray, given: NDArray) -> float:
+    """Return the unbiased linear CKA of two representations without what a third explains.
+
+    Args:
+        x: (n, p) activations of n >= 4 images; more dimensions are flattened.
+        y: (n, q) activations of the same images.
+        given: (n, r) what is taken away: the images' pixels.
+
+    Returns:
+        CKA of the U-centred Gram matrices K − αG, where α is the least-squares coefficient of K
+        on the given one, G. In −1..1; higher is closer; 0 for layers that are alike only as far
+        as both are like `given`.
+
+    Raises:
+        ValueError: n differs or is under 4, or a side is constant, not finite, or explained.
+
+    Source: after Cui et al. 2022 (arXiv 2202.00095), with the unbiased HSIC₁ in place of the
+    biased one.
+
+    >>> x = np.random.default_rng(0).normal(size=(20, 5))
+    >>> round(deconfounded_cka(x, 3 * x + 1, x[:, :2]), 6)
+    1.0
+    """
+    sides = {"x": x, "y": y, "given": given}
+    if len({len(values) for values in sides.values()}) > 1:
+        raise ValueError(f"expected the same images, got {[len(v) for v in sides.values()]}")
+    grams = []
+    for name, values in sides.items():
+        gram = centred_gram(torch.as_tensor(np.asarray(values, dtype=np.float64)))
+        if gram.problem:
+            raise ValueError(f"{name} {gram.problem}")
+        grams.append(gram.values)
+    value = cka_from_hsic(without_given(pairwise_hsic(torch.stack(grams), len(x)).numpy(), 2))
+    if not np.isfinite(value[0, 1]):
+        raise ValueError("a side is explained by what is given")
+    return float(value[0, 1])
+
+
+def without_given(hsic: NDArray[np.float64], given: int) -> NDArray[np.float64]:
+    """Return HSIC of all pairs of layers once one row's Gram matrix is regressed out of all.
+
+    Args:
+        hsic: (…, rows, rows) HSIC₁, also averaged over batches: there is then one coefficient
+            a layer for all batches.
+        given: the row that is taken away, such as that of the images' pixels.
+
+    Returns:
+        HSIC(K, L) − HSIC(K, G) · HSIC(L, G) / HSIC(G, G): the inner products of the residuals.
+        The row itself, and one that it explains, is 0 with itself, and so has no CKA.
+    """
+    shared, own = hsic[..., :, given], hsic[..., given, given]
+    with np.errstate(invalid="ignore"):
+        left = hsic - shared[..., :, None] * shared[..., None, :] / own[..., None, None]
+    before, after = (np.diagonal(h, axis1=-2, axis2=-1) for h in (hsic, left))
+    explained = after <= EXPLAINED * before
+    left[explained[..., :, None] | explained[..., None, :]] = 0
+    return left

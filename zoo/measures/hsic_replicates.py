@@ -1,0 +1,76 @@
+"""HSIC of all pairs of layers, without each group of images: what intervals of CKA rest on."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from zoo.measures.linear_cka import pairwise_hsic, u_centre
+from zoo.measures.replicates import GROUPS, Replicates
+
+
+class HsicReplicates:
+    """Collects HSIC of all pairs of layers batch by batch, and what it is without each group."""
+
+    def __init__(self, *, batches: int, layers: int) -> None:
+        # Asked for once: small arrays kept from each batch would lie scattered between the
+        # activations, and the memory of these could not be used again.
+        self._groups = max(2, math.ceil(GROUPS / batches))
+        self._each = np.empty((batches, layers, layers))
+        self._without = np.empty((batches, self._groups, layers, layers))
+        self._divided: list[int] = []  # how many groups each batch has
+
+    def add(self, grams: torch.Tensor) -> NDArray[np.float64]:
+        """Take a batch's U-centred Gram matrices (layers, n²) and return its HSIC."""
+        n, batch = round(grams.shape[1] ** 0.5), len(self._divided)
+        # At least four images must be left without any group.
+        groups = min(self._groups, n) if n >= 8 else 0
+        self._each[batch] = hsic = pairwise_hsic(grams, n).cpu().numpy()
+        if groups:
+            self._without[batch, :groups] = hsic_without(grams, groups)
+        self._divided.append(groups)
+        return hsic
+
+    def result(self) -> Replicates:
+        """Return HSIC averaged over batches, and the same without each group of images."""
+        count = len(self._divided)
+        whole = self._each[:count].mean(axis=0)
+        without, weight = [np.empty((0, *whole.shape))], []
+        for hsic, left, groups in zip(self._each, self._without, self._divided, strict=False):
+            if groups:
+                without.append(whole + (left[:groups] - hsic) / count)
+                weight += [(groups - 1) / groups] * groups
+            elif count > 1:  # too few images to divide: the batch is left out whole
+                without.append(((whole * count - hsic) / (count - 1))[None])
+                weight.append((count - 1) / count)
+        freedom = sum(max(groups - 1, 0) for groups in self._divided)
+        freedom += max(self._divided.count(0) - 1, 0)
+        return Replicates(whole, np.concatenate(without), np.array(weight), freedom)
+
+
+def hsic_without(grams: torch.Tensor, groups: int) -> NDArray[np.float64]:
+    """Return HSIC of all pairs of layers without each group of a batch's images.
+
+    Args:
+        grams: (layers, n²) U-centred Gram matrices.
+        groups: how many; image i belongs to group i mod `groups`.
+
+    Returns:
+        (groups, layers, layers). It is exact: centring the rest of a centred matrix again gives
+        what centring the rest of the Gram matrix itself gives.
+    """
+    n = round(grams.shape[1] ** 0.5)
+    square = grams.view(-1, n, n)
+    found = np.empty((groups, len(grams), len(grams)))
+    for group in range(groups):
+        kept = torch.arange(n, device=grams.device) % groups != group
+        found[group] = hsic_of(square[:, kept][:, :, kept])
+    return found
+
+
+def hsic_of(square: torch.Tensor) -> NDArray[np.float64]:
+    """Return HSIC of all pairs of layers, (layers, layers), from Gram matrices (layers, n, n)."""
+    return pairwise_hsic(u_centre(square).flatten(1), square.shape[1]).cpu().numpy()

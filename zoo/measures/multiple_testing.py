@@ -1,0 +1,60 @@
+"""From intervals to p-values, and what several tests at once make of them."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from zoo.measures.intervals import Z95, Estimate
+
+
+def p_from_interval(estimate: Estimate, threshold: float = 0.0) -> float:
+    """Return the two-sided p-value that a 95 % interval implies against a threshold.
+
+    Args:
+        estimate: a value and the ends of its 95 % interval.
+        threshold: what the value is tested against.
+
+    Returns:
+        In 0..1: below 0.05 just where the interval does not hold the threshold. NaN without an
+        interval.
+
+    Source: Altman & Bland 2011, with the half of the interval that looks at the threshold.
+
+    >>> round(p_from_interval((0.5, 0.1, 0.9)), 4)
+    0.0143
+    """
+    value, low, high = estimate
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return math.nan
+    distance = abs(value - threshold)
+    half = value - low if value > threshold else high - value
+    if half <= 0:
+        return 1.0 if distance == 0 else 0.0
+    return math.erfc(Z95 * distance / half / math.sqrt(2))
+
+
+def holm(p: ArrayLike) -> NDArray[np.float64]:
+    """Return p-values adjusted for their number: all of them together err in at most 5 %.
+
+    Args:
+        p: (tests,) p-values; NaN is no test and stays NaN.
+
+    Returns:
+        (tests,): the smallest times their number, the next times one less, and so on; never
+        falling, at most 1.
+
+    Source: Holm 1979.
+
+    >>> holm([0.01, 0.04, 0.03]).round(2).tolist()
+    [0.03, 0.06, 0.06]
+    """
+    values = np.asarray(p, dtype=np.float64)
+    adjusted = np.full(values.shape, np.nan)
+    known = np.flatnonzero(np.isfinite(values))
+    order = known[np.argsort(values[known], kind="stable")]
+    steps = values[order] * np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1)
+    return adjusted

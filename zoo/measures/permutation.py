@@ -1,0 +1,119 @@
+"""Permutation nulls: how alike would the best matches be if the images did not correspond?
+
+A layer's best match is the largest of many similarities, so it is high by selection alone. The
+null must select as well: the images of one network are permuted once for all of its layers, and
+the best match is taken again each time (arXiv 2602.14486).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from zoo.measures.features import DegenerateError, Measure
+
+PERMUTATIONS = 200
+TIE = 1e-9  # permuted values that differ by less from what was observed are as large
+
+
+def best_matches(similarities: ArrayLike) -> NDArray[np.float64]:
+    """Return for each layer (…, p, q) its largest similarity with a layer of the other side.
+
+    Returns:
+        (…, p); NaN for a layer that has none.
+
+    >>> best_matches([[0.1, 0.4], [np.nan, np.nan]]).tolist()
+    [0.4, nan]
+    """
+    values = np.asarray(similarities, dtype=np.float64)
+    best = np.max(values, axis=-1, initial=-np.inf, where=np.isfinite(values))
+    return np.where(np.isfinite(best), best, np.nan)
+
+
+def permutation_p(observed: ArrayLike, permuted: ArrayLike) -> NDArray[np.float64]:
+    """Return the add-one p-value of statistics against their values under permutation.
+
+    Args:
+        observed: (…) statistics; higher is more alike.
+        permuted: (permutations, …) the same statistics, each after a random permutation.
+
+    Returns:
+        (1 + the number of permuted values at least as large) / (1 + permutations), (…); NaN
+        where a value is. It is never 0: the observed order is one of the possible ones.
+
+    Source: Phipson & Smyth 2010.
+
+    >>> permutation_p(0.9, [0.1, 0.3, 0.2]).item()
+    0.25
+    """
+    value, null = np.asarray(observed, dtype=np.float64), np.asarray(permuted, dtype=np.float64)
+    above = (null >= value - TIE).sum(axis=0)
+    known = np.isfinite(value) & np.isfinite(null).all(axis=0)
+    return np.where(known, (1 + above) / (1 + len(null)), np.nan)
+
+
+def permuted_hsic(a: torch.Tensor, b: torch.Tensor, orders: NDArray[np.intp]) -> torch.Tensor:
+    """Return HSIC₁ of all pairs of layers under each permutation of one side's images.
+
+    Args:
+        a: (p, n²) U-centred Gram matrices of a batch of n images.
+        b: (q, n²) those of the other network; its images are permuted.
+        orders: (permutations, n), each a permutation of the images, the same for all layers.
+
+    Returns:
+        (permutations, p, q) float64. A permutation leaves the self-HSIC of both sides as it is,
+        so that CKA under it needs nothing else.
+
+    Each pair of images is taken once, and the products are in float32 of matrices scaled to
+    length 1: enough by far for the rank of a statistic.
+    """
+    n = round(a.shape[1] ** 0.5)
+    first, second = torch.triu_indices(n, n, 1, device=a.device)
+    number = torch.zeros(n, n, dtype=torch.long, device=a.device)
+    number[first, second] = torch.arange(len(first), device=a.device)
+    number += number.T.clone()
+    sides, lengths = [], []
+    for grams in (a, b):
+        length = grams.norm(dim=1, keepdim=True)
+        lengths.append(length)
+        unit = grams / torch.where(length > 0, length, 1)
+        sides.append(unit.view(-1, n, n)[:, first, second].float())
+    left, right = sides[0], sides[1].T.contiguous()  # a pair of images lies together
+    found = torch.empty(len(orders), len(a), len(b), dtype=torch.float64, device=a.device)
+    for k, order in enumerate(torch.as_tensor(orders, device=a.device)):
+        found[k] = left @ right[number[order[first], order[second]]]
+    return 2 * found * lengths[0] * lengths[1].T / (n * (n - 3))
+
+
+def permuted_similarities(
+    measure: Measure, a: Sequence[Any], b: Sequence[Any], orders: NDArray[np.intp]
+) -> NDArray[np.float64]:
+    """Return a measure of all pairs of layers under each permutation of one side's images.
+
+    Args:
+        measure: one of `MEASURES`.
+        a: p layers as the measure prepares them; None is a layer that it is not defined on.
+        b: q layers of the other network, whose images are permuted.
+        orders: (permutations, n), each a permutation of the images, the same for all layers.
+
+    Returns:
+        (permutations, p, q); NaN where the measure is not defined.
+    """
+    found = np.full((len(orders), len(a), len(b)), np.nan)
+    for k, order in enumerate(orders):
+        for j, layer in enumerate(b):
+            if layer is None:
+                continue
+            permuted = measure.permute(layer, order)
+            for i, own in enumerate(a):
+                if own is None:
+                    continue
+                try:
+                    found[k, i, j] = measure.compare(own, permuted)
+                except DegenerateError:
+                    continue
+    return found

@@ -1,0 +1,149 @@
+"""A result without each group of images, and intervals of anything that is computed from it.
+
+From what HSIC is without each of some groups of images (a delete-a-group jackknife, the batches
+being strata), every number that is formed of a CKA map has an interval, and so has the difference
+of two such numbers: both are computed without the same images.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo.measures.intervals import Estimate, fisher_interval
+
+GROUPS = 32  # of all images, where batches are few; two a batch where they are many
+DRAWS = 1000
+INTERVAL = "jackknife over groups of images"  # how an interval was found, in words
+
+
+@dataclass(frozen=True)
+class Replicates:
+    """A result and what it is without each group of images.
+
+    `whole` is the result (…), `without` (groups, …) the same without each group, and `weight`
+    (groups,) what a squared deviation counts in the variance: with h groups in a batch
+    (h − 1)/h. `freedom` are the degrees of freedom of that variance; with none, there are no
+    intervals.
+
+    Source: Efron & Tibshirani 1993, ch. 11; Rust & Rao 1996 for strata.
+    """
+
+    whole: NDArray[np.float64]
+    without: NDArray[np.float64]
+    weight: NDArray[np.float64]
+    freedom: int
+
+    def map(self, function: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> Replicates:
+        """Return what a function makes of the result, whole and without each group."""
+        without = [function(one) for one in self.without]
+        whole = function(self.whole)
+        kept = np.stack(without) if without else np.empty((0, *whole.shape))
+        return Replicates(whole, kept, self.weight, self.freedom)
+
+    def similarity_interval(self, *, level: float = 0.95) -> NDArray[np.float64]:
+        """Return the ends (2, …) of the jackknife's interval of similarities, on Fisher's scale."""
+        if self.freedom < 1:
+            return np.full((2, *self.whole.shape), np.nan)
+        squares = np.zeros_like(self.whole)
+        for one, weight in zip(self.without, self.weight, strict=True):
+            squares += weight * (one - self.whole) ** 2
+        return fisher_interval(self.whole, np.sqrt(squares), self.freedom, level=level)
+
+    def draws(self) -> NDArray[np.float64]:
+        """Return the result and, after it, what it might have been on other images.
+
+        Returns:
+            (1 + draws, …): the result moved at random, with the covariance of the jackknife. What
+            is computed of every draw has an interval by `percentile_interval`: a share of
+            layers, which moves by steps, as well as a mean. The draws of all results of the same
+            images belong together, so that differences of them are paired. The result alone,
+            where there are no groups.
+
+        Source: multiplier bootstrap, van der Vaart & Wellner 1996, ch. 2.9.
+        """
+        if self.freedom < 1:
+            return self.whole[None]
+        scale = np.sqrt(self.weight).reshape(-1, *[1] * self.whole.ndim)
+        random = np.random.default_rng(0)
+        factors = random.standard_t(self.freedom, (DRAWS, len(self.weight)))
+        moved = np.tensordot(factors, scale * (self.without - self.whole), 1)
+        return self.whole + np.concatenate([np.zeros_like(moved[:1]), moved])
+
+
+def percentile_interval(values: NDArray[np.float64]) -> Estimate:
+    """Return a number and its 95 % interval from what it is in every draw.
+
+    Args:
+        values: (1 + draws,), the number itself first.
+
+    Returns:
+        The number and the ends, NaN where there are no draws or one is not finite.
+    """
+    if len(values) < 2 or not np.isfinite(values).all():
+        return float(values[0]), math.nan, math.nan
+    low, high = np.percentile(values[1:], [2.5, 97.5])
+    return float(values[0]), float(low), float(high)
+
+
+class GroupedMean:
+    """A mean over images, gathered batch by batch, whole and without each group of images.
+
+    Values that are not finite are left out. Image i belongs to group i mod `groups`.
+    """
+
+    def __init__(self, groups: int = GROUPS) -> None:
+        self.groups, self.images = groups, 0
+        self._sums: NDArray[np.float64] | None = None
+        self._counts = np.zeros(0, dtype=np.int64)
+
+    def add(self, values: NDArray[np.float64]) -> None:
+        """Take values (n, …) of the next n images."""
+        values = np.asarray(values, dtype=np.float64)
+        if self._sums is None:
+            self._sums = np.zeros((self.groups, *values.shape[1:]))
+            self._counts = np.zeros(self._sums.shape, dtype=np.int64)
+        for first in range(
+            0, len(values), self.groups
+        ):  # of so many in turn, each has its own group
+            part = values[first : first + self.groups]
+            group = (self.images + np.arange(len(part))) % self.groups
+            defined = np.isfinite(part)
+            self._sums[group] += np.where(defined, part, 0)
+            self._counts[group] += defined
+            self.images += len(part)
+
+    @property
+    def count(self) -> NDArray[np.int64]:
+        """On how many images each value is defined, (…)."""
+        return self._counts.sum(axis=0)
+
+    def result(self) -> Replicates:
+        """Return the mean, NaN where no image has a value, and the same without each group."""
+        if self._sums is None:
+            return Replicates(np.array(math.nan), np.empty((0,)), np.empty(0), 0)
+        groups = min(self.groups, self.images)
+        sums, counts = self._sums[:groups], self._counts[:groups]
+        with np.errstate(invalid="ignore"):
+            whole = sums.sum(axis=0) / counts.sum(axis=0)
+            without = (sums.sum(axis=0) - sums) / (counts.sum(axis=0) - counts)
+        return Replicates(whole, without, np.full(groups, (groups - 1) / groups), groups - 1)
+
+
+def in_rows(found: Sequence[Replicates], columns: int) -> Replicates:
+    """Return results (k,) of the same images as the rows of one (rows, columns).
+
+    It is NaN beyond k, and in all of a row that no image has a value for.
+    """
+    known = max(found, key=lambda one: one.freedom)
+    whole = np.full((len(found), columns), np.nan)
+    without = np.full((len(known.weight), len(found), columns), np.nan)
+    for row, one in enumerate(found):
+        if len(one.weight) == len(known.weight) and one.whole.ndim:
+            whole[row, : len(one.whole)] = one.whole
+            without[:, row, : len(one.whole)] = one.without
+    return Replicates(whole, without, known.weight, known.freedom)

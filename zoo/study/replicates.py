@@ -1,0 +1,50 @@
+"""What a variable is without each group of images, kept in results and drawn from again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo.measures.replicates import Replicates
+from zoo.study.results import select
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+WITHOUT = "_without"  # ends the name of the variable that holds the replicates of another
+
+
+def replicates(
+    name: str, dims: str | Sequence[str], found: Replicates
+) -> dict[str, tuple[tuple[str, ...], NDArray[np.float32], dict[str, Any]]]:
+    """Return the replicates of a variable as another one, `<name>_without`; none without groups.
+
+    Its first dimension is `replicate`. Its attributes `weight` and `freedom` are those of
+    `zoo.measures.replicates.Replicates`.
+    """
+    if found.freedom < 1:
+        return {}
+    dims = (dims,) if isinstance(dims, str) else tuple(dims)
+    known = {"weight": found.weight, "freedom": found.freedom}
+    return {name + WITHOUT: (("replicate", *dims), found.without.astype(np.float32), known)}
+
+
+def draws_of(
+    data: xr.Dataset, name: str, network: str = "", network_b: str = "", **equal: Any
+) -> NDArray[np.float64]:
+    """Return a variable, selected as by `select`, and what it might be on other images.
+
+    Returns:
+        (1 + draws, …) as by `zoo.measures.replicates.Replicates.draws`; the variable alone where
+        its replicates were not kept.
+    """
+    whole = select(data[name], network, network_b, **equal).values.astype(np.float64)
+    if name + WITHOUT not in data:
+        return whole[None]
+    kept = data[name + WITHOUT]
+    without = select(kept, network, network_b, **equal).values.astype(np.float64)
+    weight = np.atleast_1d(kept.attrs["weight"])
+    return Replicates(whole, without, weight, int(kept.attrs["freedom"])).draws()
