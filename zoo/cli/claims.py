@@ -24,7 +24,8 @@ def command(as_json: bool) -> None:
     texts = ("id", "paper", "figure", "statement", "measured_as", "threshold", "why")
     if as_json:
         keys = (*texts, "applies_when", "analysis")
-        print_json([{key: getattr(claim, key) for key in keys} for claim in CLAIMS])
+        known = ({key: getattr(claim, key) for key in keys} for claim in CLAIMS)
+        print_json([entry | {"threshold": str(entry["threshold"])} for entry in known])
         return
     for claim in CLAIMS:
         click.echo(f"{claim.id}: {claim.statement} ({cite(claim.paper, claim.figure)})")
