@@ -31,7 +31,7 @@ from zoo.measures.linear_cka import centred_gram, cka_from_hsic, pairwise_hsic
 from zoo.models.build import build
 from zoo.models.files import LoadedModel, describe_module
 from zoo.models.preprocess import preprocess
-from zoo.study.results import select
+from zoo.study.axes import select
 
 BATCH = 128
 

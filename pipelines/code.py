@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipelines.paths import stage
 from zoo.files import write_text
-from zoo.new_study import CODE, code_digests
+from zoo.project.new_study import CODE, code_digests
 
 if __name__ == "__main__":
     with stage():

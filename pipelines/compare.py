@@ -9,7 +9,7 @@ from zoo.comparison import FOLDER, PARTS
 from zoo.config import Settings, variant_key
 from zoo.errors import UserError
 from zoo.files import read_json
-from zoo.folders import FolderKind, replacing_folder
+from zoo.files.folders import FolderKind, replacing_folder
 from zoo.registry.compare import compare_registered
 from zoo.registry.references import Resolved
 from zoo.registry.resolve import find_by_digest
@@ -27,7 +27,7 @@ def find_variant(store: Store, receipt: Mapping[str, str], name: str, seed: int)
 def find_siblings(
     store: Store, receipt: Mapping[str, str], names: Sequence[str], seeds: Sequence[int]
 ) -> list[tuple[int, Resolved]]:
-    """Find each model's ceiling: the study's second seed, whatever else is registered."""
+    """Find each model's seed baseline: the study's second seed, whatever else is registered."""
     return [
         (i, find_variant(store, receipt, name, seed))
         for i, name in enumerate(names)

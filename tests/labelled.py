@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from zoo.study.results import select
+from zoo.study.axes import select
 
 
 def values(result, what, network="", network_b="", layer=""):

@@ -18,8 +18,8 @@ from zoo.config import (
     TrainConfig,
     load_params,
 )
+from zoo.config.mapping import from_mapping
 from zoo.errors import UserError
-from zoo.mapping import from_mapping
 
 PARAMS = Path(__file__).parent.parent / "params.yaml"
 
@@ -159,7 +159,7 @@ def test_seeds_at_the_ends_of_their_range_are_valid(tmp_path):
     [
         ({"compare__only": ["ckaa"]}, "compare: unknown analysis 'ckaa'; did you mean 'cka'"),
         ({"compare__skip": ["probe"]}, "compare: unknown analysis 'probe'; did you mean 'probes'"),
-        ({"compare__only": ["cka"], "compare__skip": ["cka"]}, "compare: no analysis is left"),
+        ({"compare__only": ["cka"], "compare__skip": ["cka"]}, "compare: no analysis to run"),
     ],
 )
 def test_a_stage_does_not_begin_with_analyses_that_are_not_there(tmp_path, changes, message):

@@ -4,7 +4,7 @@ import shutil
 import pytest
 
 from zoo.errors import UserError
-from zoo.folders import FolderKind, check_replaceable, remove_folder, replacing_folder
+from zoo.files.folders import FolderKind, check_replaceable, remove_folder, replacing_folder
 
 ANY = FolderKind(files=("*",))
 REPORT = FolderKind(
@@ -29,14 +29,14 @@ def contents(folder):
 
 def test_a_folder_that_cannot_be_made_is_named_before_any_work(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
-    said = "file is no folder that you may write to; name another"
+    said = "file is not a folder you may write to; name another"
     for inside in ("file/report", "file/more/report"):
         with pytest.raises(UserError, match=said):
             check_replaceable(tmp_path / inside, REPORT)
     check_replaceable(tmp_path / "new" / "report", REPORT)
     monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path)
     for name in ("report", "new/report"):
-        with pytest.raises(UserError, match=f"{name} cannot be written: .* is no folder that"):
+        with pytest.raises(UserError, match=f"{name} cannot be written: .* is not a folder"):
             check_replaceable(tmp_path / name, REPORT)
 
 
@@ -65,7 +65,7 @@ def test_a_rename_that_fails_puts_the_old_folder_back(tmp_path, monkeypatch):
             raise OSError(5, "Input/output error")
         rename(source, target)
 
-    monkeypatch.setattr("zoo.folders.os.rename", fail_on_the_new)
+    monkeypatch.setattr("zoo.files.folders.os.rename", fail_on_the_new)
     with pytest.raises(OSError, match="Input/output"), replacing_folder(folder, ANY) as new:
         (new / "b").write_text("2")
     assert [p.name for p in folder.iterdir()] == ["a"]
@@ -108,7 +108,7 @@ def test_a_process_that_gets_in_between_is_no_error(tmp_path, monkeypatch, there
 
     with replacing_folder(folder, ANY) as new:
         (new / "ours").touch()
-        monkeypatch.setattr("zoo.folders.os.rename", interfering)
+        monkeypatch.setattr("zoo.files.folders.os.rename", interfering)
     assert [p.name for p in folder.iterdir()] == ["ours"]
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
 
@@ -128,12 +128,12 @@ def test_a_folder_that_is_taken_aside_just_now_is_no_error(tmp_path, monkeypatch
 
     with replacing_folder(folder, ANY) as new:
         (new / "ours").touch()
-        monkeypatch.setattr("zoo.folders.os.rename", interfering)
+        monkeypatch.setattr("zoo.files.folders.os.rename", interfering)
     assert [p.name for p in folder.iterdir()] == ["ours"]
 
 
 def test_a_folder_that_others_never_leave_alone_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr("zoo.folders._publish", lambda *_: False)
+    monkeypatch.setattr("zoo.files.folders._publish", lambda *_: False)
     with (
         pytest.raises(UserError, match="model is being replaced by other processes"),
         replacing_folder(tmp_path / "model", ANY),
@@ -155,13 +155,19 @@ def test_a_folder_that_others_never_leave_alone_is_named(tmp_path, monkeypatch):
         (WRITTEN | {"figures/old/a.png": ""}, "it contains figures/old"),
         (WRITTEN | {"Report.html": ""}, "it contains Report.html"),
         (dict.fromkeys("abcd", ""), "it contains a, b, c, …"),
-        ({"figures/a.png": ""}, "report.json is missing, damaged or by another"),
+        ({"figures/a.png": ""}, "report.json is missing, damaged or written by another"),
         ({"report.json/report.json": ""}, "it contains report.json"),
-        ({"report.json": '{"version": "1"}'}, "report.json is missing, damaged or by another"),
-        ({"report.json": '["zoo_version"]'}, "report.json is missing, damaged or by another"),
-        ({"report.json": '{"zoo_version'}, "report.json is missing, damaged or by another"),
-        ({"report.json": "[" * 100_000}, "report.json is missing, damaged or by another"),
-        ({".DS_Store": ""}, "report.json is missing, damaged or by another"),
+        (
+            {"report.json": '{"version": "1"}'},
+            "report.json is missing, damaged or written by another",
+        ),
+        (
+            {"report.json": '["zoo_version"]'},
+            "report.json is missing, damaged or written by another",
+        ),
+        ({"report.json": '{"zoo_version'}, "report.json is missing, damaged or written by another"),
+        ({"report.json": "[" * 100_000}, "report.json is missing, damaged or written by another"),
+        ({".DS_Store": ""}, "report.json is missing, damaged or written by another"),
     ],
 )
 def test_only_what_zoo_wrote_is_replaced(tmp_path, there, why):
@@ -249,7 +255,7 @@ def test_a_folder_that_appears_just_before_the_rename_is_put_back(tmp_path, monk
 
     writing = replacing_folder(folder, REPORT)
     writing.__enter__()
-    monkeypatch.setattr("zoo.folders.os.rename", interfering)
+    monkeypatch.setattr("zoo.files.folders.os.rename", interfering)
     with pytest.raises(UserError, match=r"it contains thesis\.tex"):
         writing.__exit__(None, None, None)
     assert contents(tmp_path) == {"out/thesis.tex"}
@@ -266,7 +272,7 @@ def test_a_file_that_appears_while_the_old_folder_is_removed_is_kept(tmp_path, m
 
     with replacing_folder(folder, REPORT) as new:
         write(new, NEW)
-        monkeypatch.setattr("zoo.folders.os.unlink", interfering)
+        monkeypatch.setattr("zoo.files.folders.os.unlink", interfering)
     (notes,) = [name for name in contents(tmp_path) if name.endswith(".notes")]
     assert notes.startswith(".out.old.")
     assert contents(folder) == set(NEW)
@@ -290,7 +296,7 @@ def test_a_removal_that_is_killed_goes_on_with_the_next_call(tmp_path, monkeypat
 
     writing = replacing_folder(folder, REPORT)
     write(writing.__enter__(), NEW)
-    monkeypatch.setattr("zoo.folders.os.unlink", killed)
+    monkeypatch.setattr("zoo.files.folders.os.unlink", killed)
     with pytest.raises(KeyboardInterrupt):
         writing.__exit__(None, None, None)
     monkeypatch.undo()
@@ -316,7 +322,7 @@ def test_what_may_not_be_written_is_named_rather_than_the_temporary_folder(tmp_p
     def refuse(*_, dir, prefix):
         raise PermissionError(13, "Permission denied", f"{dir}/{prefix}abcdefgh")
 
-    monkeypatch.setattr("zoo.folders.tempfile.mkdtemp", refuse)
+    monkeypatch.setattr("zoo.files.folders.tempfile.mkdtemp", refuse)
     with (
         pytest.raises(PermissionError) as raised,
         replacing_folder(tmp_path / "report", REPORT),

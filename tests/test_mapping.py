@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from zoo.config import TrainConfig
+from zoo.config.mapping import MOST_VALUES, from_mapping, parse_yaml
 from zoo.errors import UserError
-from zoo.mapping import MOST_VALUES, from_mapping, parse_yaml
 
 COMMON = {"batch_size": 50, "learning_rate": 0.1}
 BOMB = "a0: &a0 [x, x]\n" + "\n".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]" for i in range(1, 40))

@@ -9,10 +9,10 @@ import pytest
 import yaml
 from PIL import Image
 
-from zoo import new_study as module
 from zoo.config import load_params
 from zoo.errors import UserError
-from zoo.new_study import code_digests, new_study, study_stages
+from zoo.project import new_study as module
+from zoo.project.new_study import code_digests, new_study, study_stages
 
 ROOT = Path(__file__).parent.parent
 
@@ -54,7 +54,7 @@ def test_a_study_is_complete_under_git_and_dvc_and_has_a_name(tmp_path):
     ignored = ["git", "check-ignore", "models/vit-small-0", "mlflow.db", "reports/a", ".zoo/cache"]
     done = subprocess.run(ignored, cwd=folder, capture_output=True, text=True, check=True)
     assert len(done.stdout.split()) == 4
-    with pytest.raises(UserError, match="is there and not empty"):
+    with pytest.raises(UserError, match="is not empty: expected a new"):
         new_study(folder)
 
 

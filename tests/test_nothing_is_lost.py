@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tests.test_folders import NEW, REPORT, WRITTEN, write
 from zoo.errors import UserError
 from zoo.files import user_path
-from zoo.folders import check_replaceable, replacing_folder
+from zoo.files.folders import check_replaceable, replacing_folder
 
 CASES = int(os.environ.get("ZOO_PATH_CASES", "300"))
 # Deeper than the most `..` of a path and of the link in it: no case leads out of its own folder.
@@ -136,7 +136,7 @@ def interfering(stack: ExitStack, acts: dict[int, str], path: Path, somebody: So
         return wrapped
 
     for name in ("rename", "unlink", "rmdir", "scandir", "mkdir"):
-        stack.enter_context(patch(f"zoo.folders.os.{name}", before(getattr(os, name))))
+        stack.enter_context(patch(f"zoo.files.folders.os.{name}", before(getattr(os, name))))
 
 
 @settings(
@@ -157,7 +157,7 @@ def test_nothing_that_zoo_did_not_write_is_changed_or_lost(tmp_path, tree, text,
     assert Path(os.path.realpath(meant)).is_relative_to(top)
     path = meant if asked else root / text  # as a person gives it, or another program
     with ExitStack() as stack:
-        stack.enter_context(patch("zoo.folders.os.fsync"))  # of no use here, and most of the time
+        stack.enter_context(patch("zoo.files.folders.os.fsync"))  # most of the time, for nothing
         try:
             check_replaceable(path, REPORT)
             writing = replacing_folder(path, REPORT)

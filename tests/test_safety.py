@@ -96,7 +96,7 @@ def test_load_compare_and_predict_unpickle_nothing(
 
 
 class Page(HTMLParser):
-    """The tags of a page, its JSON islands, and its text outside of scripts."""
+    """The tags of a page, its JSON data, and its text outside of scripts."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -125,10 +125,11 @@ class Page(HTMLParser):
 def evil_report(tmp_path_factory):
     """A comparison whose every name, as it may come from a registry, is a script."""
     from zoo.analyses.engine import compare_models
-    from zoo.comparison import Comparison, provenance
+    from zoo.comparison import Comparison
     from zoo.config import Settings
     from zoo.models.build import build
     from zoo.models.files import describe_module
+    from zoo.study.identity import provenance
     from zoo.study.prepare import prepare_study
 
     models = []
@@ -164,7 +165,7 @@ def test_every_name_is_text_in_the_report(evil_report):
     page = Page(raw)
     assert "<script>alert" not in raw
     assert raw.count("</script") == raw.count("<script")
-    # The islands and the page's own script, and nothing that a name brought.
+    # The viewers' data and the page's own script, and nothing that a name brought.
     scripts = [attrs for tag, attrs in page.tags if tag == "script"]
     assert [attrs for attrs in scripts if attrs.get("type") != "application/json"] == [{}]
     assert EVIL in page.text

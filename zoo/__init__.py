@@ -24,7 +24,7 @@ _WHERE = {
     "linear_cka": "zoo.measures.linear_cka",
     "load": "zoo.api",
     "open_results": "zoo.comparison",
-    "select": "zoo.study.results",
+    "select": "zoo.study.axes",
     "wrap": "zoo.api",
 }
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from zoo.api import compare, load, wrap
     from zoo.comparison import open_results
     from zoo.measures.linear_cka import linear_cka
-    from zoo.study.results import select
+    from zoo.study.axes import select
 
 
 def __getattr__(name: str) -> Any:

@@ -14,8 +14,9 @@ from torch import nn
 
 from zoo.analyses import choose_analyses
 from zoo.analyses.engine import analyse
-from zoo.comparison import Comparison, comparison_digest, provenance
-from zoo.config import Settings, from_mapping
+from zoo.comparison import Comparison
+from zoo.config import Settings
+from zoo.config.mapping import from_mapping
 from zoo.data.subsets import content_digest
 from zoo.device import parse_device
 from zoo.errors import UserError, unknown
@@ -24,6 +25,7 @@ from zoo.models.files import LoadedModel, describe_module, digest_in_memory
 from zoo.models.modes import on_own_devices
 from zoo.models.spec import ModelSpec
 from zoo.progress import OnProgress, no_progress
+from zoo.study.identity import comparison_digest, provenance
 from zoo.study.prepare import prepare_study
 
 FIELDS = {field.name for field in dataclasses.fields(ModelSpec)} - {"name", "image_size"}
@@ -136,7 +138,7 @@ def compare(
         results = analyse(study, chosen, on_progress)
     seen = content_digest(pixels, np.zeros(0, np.int64) if known is None else known, list(names))
     identities = [(model.name, model.digest or digest_in_memory(model)) for model in loaded]
-    digest = comparison_digest(identities, seen, len(pixels), chosen, settings)
+    digest = comparison_digest(identities, seen, chosen, settings, device=device)
     known_of_it = provenance(loaded, study, digest=digest, images_digest=seen)
     return Comparison(dataclasses.replace(results, provenance=known_of_it))
 

@@ -1,32 +1,21 @@
-"""A finished comparison: its identity, its summary in words, and its folder.
-
-The identity of its numbers is a digest over everything that decides them: the models, the images,
-the settings, the device, zoo's measuring code, torch and timm. Computing it needs neither torch nor
-the models' weights. How the numbers are told has an identity of its own, `looks`.
-"""
+"""A finished comparison: its results, its summary in words, and its folder."""
 
 from __future__ import annotations
 
-import dataclasses
 import gc
-import hashlib
-import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import cache, cached_property
-from importlib.metadata import version
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.config import Settings
 from zoo.errors import UserError, unknown
-from zoo.files import code_digest, user_path, write_json, write_text
-from zoo.folders import FolderKind, check_replaceable, replacing_folder
-from zoo.models.spec import describe_training
+from zoo.files import user_path, write_json, write_text
+from zoo.files.folders import FolderKind, check_replaceable, replacing_folder
 from zoo.progress import OnProgress, no_progress
+from zoo.study.identity import looks, numbers_code
 from zoo.study.results import ComparisonResults
 
 if TYPE_CHECKING:
@@ -35,82 +24,22 @@ if TYPE_CHECKING:
 
     from zoo.analyses.about import Drawing
     from zoo.claims import Verdict
-    from zoo.models.files import LoadedModel
-    from zoo.study.networks import ComparedNetwork, Study
     from zoo.study.results import Metric, Result
 
 FILES = REPORT, PAGE, RESULTS = "report.json", "report.html", "results.nc"
+FIGURES = "figures"
 FOLDER = FolderKind(
     REPORT,
     ("zoo_version", "digest"),
     files=(PAGE, RESULTS),
     folders={
-        "figures": FolderKind(files=("*.png", "*.svg")),
+        FIGURES: FolderKind(files=("*.png", "*.svg")),
         "arrays": FolderKind(files=("*.npz",)),  # of zoo 0.1
     },
 )
-# The code that decides a comparison's numbers, and the code that decides how they are told: a
-# change of the latter draws a saved comparison again, and runs no network.
-NUMBERS = (
-    "analyses",
-    "capture",
-    "config.py",
-    "data/sampling.py",
-    "mapping.py",
-    "measures",
-    "models",
-    "study",
-)
-LOOKS = ("analyses", "claims", "comparison.py", "figures", "report")
 # What a comparison counts, in order.
 DRAWN = "analyses drawn"
 PARTS = ("images", "analyses", DRAWN)
-LIBRARIES = ("numpy", "pillow", "scikit-learn", "scipy", "timm", "torch", "torchvision")
-
-
-def comparison_digest(
-    models: Sequence[tuple[str, str]],
-    images: str,
-    count: int,
-    analyses: Sequence[str],
-    settings: Settings,
-    siblings: Sequence[str] = (),
-    device: str = "",
-) -> str:
-    """Return the identity of a comparison's numbers before it is made.
-
-    Args:
-        models: (name, digest) of each, in order.
-        images: digest of the images.
-        count: how many of them are used.
-        analyses: names of the analyses.
-        settings: everything else that decides the numbers.
-        siblings: digests of other seeds that serve as references.
-        device: where the networks run, as it was asked for.
-    """
-    identity = {
-        "models": [list(model) for model in models],
-        "images": images,
-        "count": count,
-        "analyses": list(analyses),
-        "settings": dataclasses.asdict(settings),
-        "siblings": list(siblings),
-        "device": device,
-        "code": _numbers_code(),
-        "libraries": {name: version(name) for name in LIBRARIES},
-    }
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-
-
-@cache
-def _numbers_code() -> str:
-    return code_digest(NUMBERS)
-
-
-@cache
-def looks() -> str:
-    """Return the identity of how results are told: claims, figures, texts and the page."""
-    return code_digest(LOOKS)
 
 
 @dataclass(frozen=True)
@@ -138,8 +67,10 @@ class Comparison:
 
     @cached_property
     def tree(self) -> xr.DataTree:
-        """Everything that was found, as one labelled tree: a group an analysis."""
-        return self.results.to_tree()
+        """Everything that was found, as one labelled tree: one group per analysis."""
+        from zoo.study.tree import to_tree
+
+        return to_tree(self.results)
 
     @cached_property
     def verdicts(self) -> tuple[Verdict, ...]:
@@ -170,6 +101,10 @@ class Comparison:
             **self.results.provenance,
             "looks": looks(),
             "summary": self.summary(),
+            "networks": [
+                {"name": n.name, "model": n.model, "state": n.state, "seed": n.seed}
+                for n in self.results.networks
+            ],
             "analyses": [self._analysis(name) for name in self.results.results],
             "not_applicable": dict(self.results.not_applicable),
             "claims": [verdict.as_dict() for verdict in self.verdicts],
@@ -180,7 +115,7 @@ class Comparison:
         """Write report.html, report.json, figures/ and results.nc; return the report.
 
         The folder appears complete or not at all. One that was saved before is replaced; any
-        other that is not empty is a `UserError`. `on_progress` is told of every analysis drawn.
+        other that is not empty is a `UserError`. `on_progress` is called for every analysis drawn.
         """
         from zoo.figures.saving import saving
         from zoo.report.html import render
@@ -188,9 +123,9 @@ class Comparison:
         folder = user_path(folder)
         check_replaceable(folder, FOLDER)
         report = self.report()
-        with replacing_folder(folder, FOLDER) as new, _unwatched_memory():
+        with replacing_folder(folder, FOLDER) as new, _frozen_memory():
             self.tree.to_netcdf(new / RESULTS, engine="h5netcdf")
-            with saving(new / "figures") as save:
+            with saving(new / FIGURES) as save:
                 for done, entry in enumerate(report["analyses"]):
                     on_progress(done, len(report["analyses"]), DRAWN)
                     drawn = _draw(self.results, entry["name"])
@@ -206,7 +141,7 @@ class Comparison:
                         )
             on_progress(len(report["analyses"]), len(report["analyses"]), DRAWN)
             write_json(new / REPORT, report)
-            write_text(new / PAGE, render(report, self.results, new / "figures"))
+            write_text(new / PAGE, render(report, self.results, new / FIGURES))
         return report
 
     def __repr__(self) -> str:
@@ -246,12 +181,13 @@ class Comparison:
     def _metric(self, analysis: str, metric: Metric) -> dict[str, Any]:
         from zoo.analyses import load_analysis
 
-        known = load_analysis(analysis).ABOUT.metrics
+        words = load_analysis(analysis).ABOUT.metrics
+        label = words.get(metric.measure, metric.measure.replace("_", " "))
         ends = {"low": metric.low, "high": metric.high}
         return {
             "analysis": analysis,
             "measure": metric.measure,
-            "label": known.get(metric.measure, metric.measure.replace("_", " ")),
+            "label": f"{label} ({metric.unit})" if metric.unit else label,
             "network": metric.network,
             "network_b": metric.network_b,
             "value": metric.value,
@@ -268,76 +204,41 @@ def open_results(path: Path | str) -> Comparison:
     """
     import xarray as xr
 
+    from zoo.study.tree import from_tree
+
     path = user_path(path)
     file = path / RESULTS if path.is_dir() else path
     if not file.is_file():
         raise UserError(f"no file {file}: zoo compare writes one, and Comparison.save")
     try:
         with xr.open_datatree(file, engine="h5netcdf") as tree:
-            return Comparison(ComparisonResults.from_tree(tree.load()))
+            return Comparison(from_tree(tree.load()))
+    except UserError as error:
+        raise UserError(f"{file} is of another version of zoo ({error}); compare again") from None
     except (OSError, KeyError, TypeError, ValueError) as error:
         why = f"{type(error).__name__}: {error}"
         raise UserError(f"{file} holds no comparison ({why}); compare again") from None
 
 
 def redraw(folder: Path, on_progress: OnProgress = no_progress) -> dict[str, Any]:
-    """Draw a saved comparison's figures and page again from its results; no network runs."""
-    return open_results(folder).save(folder, on_progress)
+    """Draw a saved comparison's figures and page again from its results; no network runs.
 
-
-def provenance(
-    models: Sequence[LoadedModel],
-    study: Study,
-    *,
-    digest: str,
-    images_digest: str,
-    source: str = "",
-    command: str = "",
-    links: Sequence[str] = (),
-) -> dict[str, Any]:
-    """Return what a comparison's numbers come from, as JSON values."""
-    from zoo import __version__
-
-    return {
-        "zoo_version": __version__,
-        "digest": digest,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": command,
-        "models": [
-            _model(model, network, links[i] if i < len(links) else "")
-            for i, (model, network) in enumerate(zip(models, study.compared, strict=True))
-        ],
-        "images": {
-            "count": len(study.images),
-            "digest": images_digest,
-            "source": source,
-            "class_names": list(study.class_names),
-            "shown": list(study.shown),
-        },
-        "settings": dataclasses.asdict(study.settings),
-        "environment": _environment(study.device),
-    }
-
-
-def _model(model: LoadedModel, network: ComparedNetwork, link: str) -> dict[str, Any]:
-    spec = model.spec
-    return {
-        "name": network.name,
-        "uri": model.uri,
-        "link": link,
-        "digest": model.digest,
-        "arch": spec.arch,
-        "family": network.family,
-        "parameters": spec.parameters,
-        "image_size": spec.image_size,
-        "source": spec.source,
-        "subset": spec.subset,
-        "subset_count": spec.subset_count,
-        "seed": spec.seed,
-        "training": describe_training(spec),
-        "metrics": spec.metrics,
-        "layers": list(network.layers),
-    }
+    Raises:
+        UserError: its results are damaged, or code that measured other variables wrote them.
+    """
+    comparison = open_results(folder)
+    try:
+        return comparison.save(folder, on_progress)
+    except UserError:
+        raise
+    except (KeyError, IndexError, ValueError) as error:
+        known = comparison.results.provenance
+        if known.get("code") == numbers_code():
+            raise
+        raise UserError(
+            f"{folder / RESULTS} was measured by other code (zoo {known.get('zoo_version', '?')}), "
+            f"and this zoo cannot draw it ({type(error).__name__}: {error}); compare again"
+        ) from None
 
 
 def _draw(results: ComparisonResults, analysis: str) -> list[Drawing]:
@@ -359,6 +260,18 @@ def figure_names(drawn: Sequence[Drawing]) -> list[str]:
     return names
 
 
+def figure_files(report: Mapping[str, Any]) -> list[str]:
+    """Return the names of the files in the figures' folder of a saved comparison.
+
+    Raises:
+        UserError: one of them is no plain file name.
+    """
+    figures = [figure["file"] for entry in report["analyses"] for figure in entry["figures"]]
+    if strange := [name for name in figures if name != file_name(name)]:
+        raise UserError(f"{REPORT} names a figure {strange[0]!r}: expected a plain file name")
+    return [f"{name}.{kind}" for name in figures for kind in ("png", "svg")]
+
+
 def _caption(analysis: str, drawing: Drawing) -> str:
     from zoo.analyses import load_analysis
 
@@ -367,10 +280,10 @@ def _caption(analysis: str, drawing: Drawing) -> str:
 
 
 @contextmanager
-def _unwatched_memory() -> Iterator[None]:
-    """Let garbage collection pass over what is there already: drawing makes it run often.
+def _frozen_memory() -> Iterator[None]:
+    """Freeze existing objects so that the garbage collector skips them.
 
-    With torch and the models in memory, it takes a fifth of the time of a report.
+    Drawing makes it run often; with torch and models in memory that is a fifth of a report's time.
     """
     gc.freeze()
     try:
@@ -386,18 +299,3 @@ def file_name(name: str) -> str:
     'cka-vit-small-2__a'
     """
     return "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
-
-
-def _environment(device: Any) -> dict[str, str]:
-    import platform
-
-    import torch
-
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-    return {
-        "device": name,
-        "threads": str(torch.get_num_threads()),
-        "torch": torch.__version__,
-        "timm": version("timm"),
-        "python": platform.python_version(),
-    }

@@ -24,3 +24,19 @@ def parse_device(name: str) -> str:
     except (RuntimeError, AssertionError, NotImplementedError):  # torch without CUDA asserts
         raise UserError(f"device {name!r} is not available here; cpu always is") from None
     return name
+
+
+def describe_device(name: str) -> dict[str, str]:
+    """Return what decides the last digits of numbers: device, threads and precision.
+
+    Args:
+        name: as `parse_device` returned it.
+    """
+    import torch
+
+    device = torch.device(name)
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "threads": str(torch.get_num_threads()),
+        "matmul_precision": torch.get_float32_matmul_precision(),
+    }

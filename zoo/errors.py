@@ -121,10 +121,10 @@ def counted(count: int, noun: str, plural: str = "") -> str:
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """End the process with one line on stderr and exit status 2 where the user can mend it.
+    """End the process with one line on stderr and exit status 2 where the user can fix it.
 
     Bad input (`UserError`), files that cannot be read or written, and a full disk are the
-    user's to mend; any other exception is a defect of zoo and keeps its traceback. Ctrl-C
+    user's to fix; any other exception is a defect of zoo and keeps its traceback. Ctrl-C
     ends with status 130.
     """
     try:
@@ -144,7 +144,7 @@ def one_line_errors() -> Iterator[None]:
 
 
 def tell_interrupts() -> None:
-    """Make Ctrl-C end in one line also where no `one_line_errors` stands yet, as in imports."""
+    """Make Ctrl-C end in one line also before `one_line_errors` is entered, as in imports."""
     shown_before = sys.excepthook
 
     def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -1,4 +1,4 @@
-"""How long work tells how far it is, whoever shows it."""
+"""How long-running work reports its progress, whoever shows it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ OnProgress = Callable[[int, int, str], None]
 
 
 def no_progress(done: int, total: int, what: str) -> None:
-    """Tell nobody."""
+    """Report to nobody."""
 
 
 def when(on_progress: OnProgress, words: str) -> OnProgress:
-    """Return what tells the same, with words after what is counted.
+    """Return a function that reports the same with words after what is counted.
 
     >>> when(print, "before training")(3, 9, "images")
     3 9 images before training

@@ -72,6 +72,17 @@ def test_an_analysis_names_the_settings_that_change_its_numbers(setting: str):
             assert others == maps, name
 
 
+def test_every_metric_is_described_and_carries_its_unit():
+    found = compared()
+    for name, result in found.results.items():
+        about = load_analysis(name).ABOUT
+        assert {metric.measure for metric in result.metrics} <= about.metrics.keys(), name
+        assert about.units.keys() <= about.metrics.keys(), name
+    table = found.to_frame().set_index(["analysis", "measure"])["unit"]
+    assert set(table["attention-distance", "uniform"]) == {"pixels"}
+    assert set(table["accuracy", "accuracy"]) == {""}
+
+
 @pytest.mark.parametrize("name", ANALYSES)
 def test_an_analysis_has_captions_that_differ(name: str):
     about = load_analysis(name).ABOUT

@@ -25,7 +25,8 @@ from zoo.capture import HookPoint, observe
 from zoo.config import Settings
 from zoo.figures import style
 from zoo.models.files import LoadedModel, describe_module
-from zoo.study.results import Metric, Result, variable
+from zoo.study.axes import variable
+from zoo.study.results import Metric, Result
 
 SMALL = {"img_size": 16, "patch_size": 4, "embed_dim": 16, "depth": 3, "num_heads": 2}
 

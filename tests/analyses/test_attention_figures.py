@@ -10,7 +10,8 @@ from tests.analyses.cells import cell, column_labels
 from tests.labelled import figures, values
 from zoo.analyses import attention_maps
 from zoo.analyses.attention_figures import colour_range, enlarge, overlay, relative_share
-from zoo.study.results import Part, Result, Scale, column, variable
+from zoo.study.axes import Scale, column, variable
+from zoo.study.results import Part, Result
 
 
 def found(*names: str, layers: int = 3, images: int = 2) -> Result:

@@ -151,14 +151,14 @@ def test_maps_of_two_models_are_correlated_image_by_image():
     random = np.random.default_rng(0)
     others = [*random.permutation(6), *(6 + random.permutation(5))]
     expected = [pearsonr(finals[0][i], finals[1][j]).statistic for i, j in enumerate(others)]
-    found = result.metric("permuted_images", "cls", "registers-gap")
+    found = result.metric("map_correlation_permuted_images", "cls", "registers-gap")
     assert found == pytest.approx(np.mean(expected), abs=1e-4)
 
 
 def test_a_model_agrees_with_itself_and_not_with_other_images():
     result, _ = run(make("cls", "a"), make("cls", "b"))
     assert result.metric("map_correlation", "a", "b") == pytest.approx(1, abs=1e-6)
-    assert result.metric("permuted_images", "a", "b") < 0.9
+    assert result.metric("map_correlation_permuted_images", "a", "b") < 0.9
 
 
 def test_different_grids_are_not_correlated_but_noted():

@@ -14,10 +14,10 @@ from torch import nn
 from tests.labelled import values
 from zoo.analyses.engine import compare_models
 from zoo.config import Settings
-from zoo.data.sampling import stratified_split
+from zoo.measures.sampling import stratified_split
 from zoo.models.build import build
 from zoo.models.files import describe_module
-from zoo.study.results import select
+from zoo.study.axes import select
 
 SIDE, PATCH, GRID, HEADS, DEPTH, N, BATCH = 16, 4, 4, 4, 3, 48, 16
 MEAN, STD = np.array([0.4, 0.5, 0.6]), np.array([0.2, 0.25, 0.3])

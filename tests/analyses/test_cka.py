@@ -1,4 +1,4 @@
-"""A comparison's CKA against the formula over minibatches, with its floors and its notes."""
+"""A comparison's CKA against the formula over minibatches, with its baselines and its notes."""
 
 import numpy as np
 import pytest

@@ -13,7 +13,8 @@ from tests.figures.test_style import assert_legible
 from zoo.analyses import cka
 from zoo.analyses.cka_figures import summary_matrices
 from zoo.models.build import build
-from zoo.study.results import Result, Scale, variable
+from zoo.study.axes import Scale, variable
+from zoo.study.results import Result
 
 
 def found(*models: str, scale: Scale = cka.SCALE) -> Result:

@@ -17,7 +17,7 @@ from zoo.config import Settings
 from zoo.errors import UserError
 from zoo.models.build import build
 from zoo.models.files import describe_module
-from zoo.study.results import select
+from zoo.study.axes import select
 
 SIDE, CLASSES = 16, ("zero", "one", "two")
 VIT = {"patch_size": 4, "embed_dim": 16, "depth": 3, "num_heads": 2}

@@ -21,11 +21,11 @@ class Watching(Accumulator):
     def __init__(self, layer):
         self.layer, self.seen, self.sums = layer, [], []
 
-    def hook_points(self, subject):
+    def hook_points(self, index):
         return [HookPoint(self.layer)]
 
-    def observe(self, subject, tap, value):
-        self.seen.append((subject, tap.layer, len(value)))
+    def observe(self, index, hook_point, value):
+        self.seen.append((index, hook_point.layer, len(value)))
         self.sums.append(value.double().sum().item())
 
     def end_batch(self, batch):

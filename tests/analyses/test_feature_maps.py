@@ -99,8 +99,8 @@ def test_maps_lie_over_the_images_as_each_model_sees_them(digit_images):
     images = digit_images[0][shown]
     assert np.array_equal(values(result, "images", "whole"), images)
     assert np.array_equal(values(result, "images", "middle"), images[:, 4:12, 4:12])
-    island = image_data(result, "", ["whole", "middle"])
-    assert {entry["label"]: entry["images"] for entry in island["sets"]} == {
+    packed = image_data(result, "", ["whole", "middle"])
+    assert {entry["label"]: entry["images"] for entry in packed["sets"]} == {
         "whole": "whole",
         "middle": "middle",
     }

@@ -10,7 +10,7 @@ from zoo.analyses.frequency_answers import BANDS, IMAGES
 from zoo.claims import judge
 from zoo.config import Settings
 from zoo.models.preprocess import model_input
-from zoo.study.results import select
+from zoo.study.axes import select
 
 
 @pytest.fixture(scope="module")

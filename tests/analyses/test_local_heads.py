@@ -25,6 +25,7 @@ from zoo.measures.linear_cka import centred_gram, linear_cka, pairwise_hsic
 from zoo.models.files import LoadedModel, describe_module
 from zoo.study.prepare import prepare_study
 from zoo.study.results import ComparisonResults, Part, Result
+from zoo.study.tree import from_tree, to_tree
 
 SMALL = {"img_size": 16, "patch_size": 4, "embed_dim": 24, "depth": 2, "num_heads": 6}
 
@@ -62,7 +63,9 @@ def activations(
 ) -> dict[HookPoint, np.ndarray]:
     seen: dict[HookPoint, np.ndarray] = {}
     with observe(
-        model.module, hook_points, lambda tap, v: seen.update({tap: v.double().numpy().copy()})
+        model.module,
+        hook_points,
+        lambda hook_point, v: seen.update({hook_point: v.double().numpy().copy()}),
     ):
         model(images)
     return seen
@@ -189,8 +192,8 @@ def test_every_vit_is_compared_with_every_cnn_whatever_their_order():
     assert "v1" in axis.get_xlabel()
     np.testing.assert_allclose(axis.lines[2].get_ydata(), values(result, "cka", "v1", "c1")[:, 2])
     assert axis.get_ylim()[1] == 1
-    kept = ComparisonResults((), {"local-heads": result}, {}, 12).to_tree()
-    again = ComparisonResults.from_tree(kept).results["local-heads"]
+    kept = to_tree(ComparisonResults((), {"local-heads": result}, {}, 12))
+    again = from_tree(kept).results["local-heads"]
     for part in result.parts:
         assert again.part(part.network, network_b=part.network_b).identical(part.data)
 

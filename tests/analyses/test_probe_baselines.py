@@ -8,9 +8,9 @@ from zoo.analyses import probes
 from zoo.analyses.engine import compare_models
 from zoo.analyses.probed_layers import pixel_features
 from zoo.config import Settings
-from zoo.data.sampling import stratified_split
 from zoo.data.subsets import load_subset
 from zoo.measures.ridge import fit_layers
+from zoo.measures.sampling import stratified_split
 from zoo.study.spatial_layout import choose_images
 
 

@@ -14,7 +14,6 @@ from zoo.analyses import probed_layers, probes
 from zoo.analyses.engine import compare_models
 from zoo.analyses.probed_layers import regular_places
 from zoo.config import Settings
-from zoo.data.sampling import stratified_split
 from zoo.measures.ridge import (
     PENALTIES,
     few_shot_images,
@@ -23,6 +22,7 @@ from zoo.measures.ridge import (
     ridge_probe,
     solve_ridge,
 )
+from zoo.measures.sampling import stratified_split
 from zoo.models.build import build
 from zoo.models.files import describe_module
 from zoo.models.preprocess import preprocess

@@ -16,7 +16,7 @@ from zoo.analyses.receptive_field_figures import SUM, draw_maps
 from zoo.capture import HookPoint
 from zoo.config import Settings
 from zoo.models.files import describe_module
-from zoo.study.results import select, variable
+from zoo.study.axes import select, variable
 
 SIDE = 16
 
@@ -69,12 +69,12 @@ def images(n=3, side=SIDE):
 
 @pytest.mark.parametrize("depth", [1, 2, 4])
 def test_the_field_of_stacked_binomial_kernels_is_the_binomial_kernel(depth):
-    tap = HookPoint(str(depth - 1))
-    found, problems = receptive_fields(binomial_stack(depth), images(), {tap: at(8, 8)})
+    hook_point = HookPoint(str(depth - 1))
+    found, problems = receptive_fields(binomial_stack(depth), images(), {hook_point: at(8, 8)})
     row = np.array([math.comb(2 * depth, k) for k in range(2 * depth + 1)], dtype=float)
     expected = np.zeros((SIDE, SIDE))
     expected[8 - depth : 9 + depth, 8 - depth : 9 + depth] = np.outer(row, row)
-    np.testing.assert_allclose(found[tap], expected, rtol=1e-6)
+    np.testing.assert_allclose(found[hook_point], expected, rtol=1e-6)
     assert not problems
 
 
@@ -116,9 +116,9 @@ def test_the_field_of_a_network_that_is_not_linear_matches_finite_differences(ab
         values = slopes[:, c, row, column]
         mean = np.mean(np.abs(values)) if absolute == "before" else abs(np.mean(values))
         expected[row, column] += mean / 3
-    tap = HookPoint("blocks.1")
-    found, _ = receptive_fields(module, x, {tap: at(3, 3)}, absolute=absolute, batch_size=1)
-    np.testing.assert_allclose(found[tap], expected, rtol=1e-5, atol=1e-9)
+    hook_point = HookPoint("blocks.1")
+    found, _ = receptive_fields(module, x, {hook_point: at(3, 3)}, absolute=absolute, batch_size=1)
+    np.testing.assert_allclose(found[hook_point], expected, rtol=1e-5, atol=1e-9)
 
 
 def test_how_the_images_are_split_into_passes_changes_nothing():

@@ -10,7 +10,7 @@ from zoo.config import Settings
 from zoo.measures.corruptions import corrupt
 from zoo.measures.intervals import mean_interval, ratio_values
 from zoo.models.predict import probabilities
-from zoo.study.results import select
+from zoo.study.axes import select
 
 CLASSES = [str(i) for i in range(10)]
 

@@ -1,4 +1,4 @@
-"""Measures between layers: the same numbers as by hand, with floors and named gaps."""
+"""Measures between layers: the same numbers as by hand, with baselines and named gaps."""
 
 import dataclasses
 from itertools import combinations

@@ -86,7 +86,7 @@ def report(page, server, project):
 
 
 def test_the_report_in_its_frame_shows_a_cell_under_the_pointer(report, picture):
-    viewer = report.locator(".viewer[data-island=heat-cka]")
+    viewer = report.locator(".viewer[data-viewer=heat-cka]")
     canvas, output = viewer.locator("canvas").first, viewer.locator(".readout output")
     canvas.scroll_into_view_if_needed()
     before = output.inner_text()
@@ -102,7 +102,7 @@ def test_the_report_in_its_frame_shows_a_cell_under_the_pointer(report, picture)
 
 
 def test_the_report_in_its_frame_steps_through_the_layers(report, picture):
-    viewer = report.locator(".viewer[data-island=images-attention-maps]")
+    viewer = report.locator(".viewer[data-viewer=images-attention-maps]")
     slider, map_ = viewer.locator(".slider input").first, viewer.locator(".panels canvas").nth(1)
     slider.scroll_into_view_if_needed()
     slider.focus()
@@ -134,7 +134,7 @@ def test_the_report_in_its_frame_sorts_the_claims(report, picture):
 
 
 def test_the_report_in_its_frame_sorts_heads(report):
-    viewer = report.locator(".viewer[data-island=heat-attention-distance]")
+    viewer = report.locator(".viewer[data-viewer=heat-attention-distance]")
     viewer.scroll_into_view_if_needed()
     canvas = viewer.locator("canvas").first
     before = canvas.evaluate("c => c.toDataURL()")

@@ -94,13 +94,13 @@ def test_axe_finds_no_serious_barrier(page, report_file, scheme):
 
 def test_a_viewer_says_what_it_steps_through_and_keeps_the_order_of_heads(page, report_file):
     page.goto(report_file.as_uri())
-    maps = page.locator(".viewer[data-island=images-attention-maps]")
+    maps = page.locator(".viewer[data-viewer=images-attention-maps]")
     assert maps.locator(".slider").first.inner_text() == "Depth, from input to output"
     assert "layer 1: blocks.0.attn" in maps.inner_text()
     assert "× an even share" in maps.inner_text()
     maps.get_by_label("heads of the last layer").check()
     assert maps.locator(".slider").first.inner_text() == "Head"
-    entropy = page.locator(".viewer[data-island=heat-attention-maps]")
+    entropy = page.locator(".viewer[data-viewer=heat-attention-maps]")
     assert entropy.get_by_label("entropy / log(tokens)").is_checked()
     assert entropy.locator(".ends").inner_text().split() == ["0.000", "1.000"]
     entropy.get_by_label("Sort each row’s heads").check()
@@ -110,7 +110,7 @@ def test_a_viewer_says_what_it_steps_through_and_keeps_the_order_of_heads(page, 
 
 def test_the_keyboard_reaches_the_heat_map_and_moves_in_it(page, report_file):
     page.goto(report_file.as_uri())
-    viewer = page.locator(".viewer[data-island=heat-cka]")
+    viewer = page.locator(".viewer[data-viewer=heat-cka]")
     canvas, output = viewer.locator("canvas").first, viewer.locator(".readout output")
     canvas.focus()
     seen = {output.inner_text()}

@@ -74,7 +74,9 @@ def seen(module, *hook_points, n=2):
     values = {}
     with (
         torch.inference_mode(),
-        observe(module, hook_points, lambda tap, v: values.setdefault(tap, v.clone())),
+        observe(
+            module, hook_points, lambda hook_point, v: values.setdefault(hook_point, v.clone())
+        ),
     ):
         module(image(n))
-    return [values[tap] for tap in hook_points]
+    return [values[hook_point] for hook_point in hook_points]

@@ -133,7 +133,7 @@ def test_windows_are_put_together_and_a_table_is_no_layer():
     seen = {}
     with (
         torch.no_grad(),
-        observe(model, [HookPoint("inner")], lambda tap, v: seen.update({tap: v})),
+        observe(model, [HookPoint("inner")], lambda hook_point, v: seen.update({hook_point: v})),
     ):
         model(images)
         windows = model.cut(images).transpose(1, 2)
@@ -181,5 +181,5 @@ def test_an_input_that_does_not_fit_is_named():
         observe(model, [HookPoint("nothing")], print),
     ):
         pass
-    with pytest.raises(ValueError, match="expected a tap of kind"):
+    with pytest.raises(ValueError, match="expected a hook point of kind"):
         HookPoint("head", "gradient")

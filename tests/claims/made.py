@@ -6,15 +6,8 @@ import numpy as np
 import xarray as xr
 
 from zoo.claims import judge
-from zoo.study.results import (
-    TRAINED,
-    ComparisonResults,
-    Metric,
-    Network,
-    Result,
-    column,
-    variable,
-)
+from zoo.study.axes import column, variable
+from zoo.study.results import TRAINED, ComparisonResults, Metric, Network, Result
 
 LAYERS = ("stem", "b.0", "b.1", "b.2", "b.3", "b.4", "head")
 ROLES = ("stem", *["block"] * 5, "head")

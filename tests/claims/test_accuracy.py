@@ -8,7 +8,8 @@ from tests.claims import made
 from tests.claims.made import CNN, LESS_AND_MORE, VIT, network, side, verdicts
 from zoo.claims.accuracy import gap_narrows
 from zoo.measures.intervals import paired_difference
-from zoo.study.results import INITIAL, Result, column, variable
+from zoo.study.axes import column, variable
+from zoo.study.results import INITIAL, Result
 
 LABELS = np.zeros(400, dtype=int)
 

@@ -13,7 +13,8 @@ from tests.claims.made import (
     side,
     verdicts,
 )
-from zoo.study.results import Result, variable
+from zoo.study.axes import variable
+from zoo.study.results import Result
 
 
 @pytest.mark.parametrize(("more", "verdict"), [(0.5, "supported"), (0.9, "not supported")])

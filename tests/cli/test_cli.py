@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from zoo.cli import COMMANDS, cli
 from zoo.cli.output import is_quiet, is_verbose
 from zoo.comparison import open_results
-from zoo.study.results import select
+from zoo.study.axes import select
 
 ROOT = Path(__file__).parent.parent.parent
 

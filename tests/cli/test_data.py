@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zoo.new_study import IMAGE_SIZE
+from zoo.project.new_study import IMAGE_SIZE
 
 
 @pytest.fixture

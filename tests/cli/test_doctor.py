@@ -48,16 +48,16 @@ def test_outside_a_project_the_installation_is_examined(zoo, project, healthy):
     assert list(project.iterdir()) == []  # nothing is made
     found = json.loads(zoo("doctor", "--json"))
     assert [check["name"] for check in found] == ["python", "packages", "device", "disk", "store"]
-    assert set(found[0]) == {"name", "status", "found", "mend"}
+    assert set(found[0]) == {"name", "status", "found", "fix"}
 
 
 def test_a_project_is_examined_whole(zoo, of_project, healthy, monkeypatch):
-    monkeypatch.setattr(doctor, "check_dvc", lambda _: [Check("dvc", "warning", "late", "mend")])
+    monkeypatch.setattr(doctor, "check_dvc", lambda _: [Check("dvc", "warning", "late", "fix")])
     printed = zoo("doctor")
     assert "params.yaml: 6 variants to train" in printed
     assert "small 40" in printed
     assert "digests are right" in printed
-    assert "→ mend" in printed
+    assert "→ fix" in printed
     quiet = zoo("-q", "doctor").splitlines()
     assert [line.split()[0] for line in quiet] == ["warning", "→"]
     (of_project / "params.yaml").write_text("data: 3")
@@ -66,7 +66,7 @@ def test_a_project_is_examined_whole(zoo, of_project, healthy, monkeypatch):
 
 def test_a_check_that_breaks_is_a_finding_and_the_others_go_on():
     def check_a():
-        raise UserError("a is bad; mend it")
+        raise UserError("a is bad; fix it")
 
     def check_b():
         raise ImportError("libb.so:\n not found")
@@ -76,7 +76,7 @@ def test_a_check_that_breaks_is_a_finding_and_the_others_go_on():
 
     found = list(examine([check_a, check_b, lambda: [Check("c", "ok", "fine")], check_d]))
     assert found == [
-        Check("a", "wrong", "a is bad", "mend it"),
+        Check("a", "wrong", "a is bad", "fix it"),
         Check("b", "wrong", "ImportError: libb.so: not found", "install zoo again: make setup"),
         Check("c", "ok", "fine"),
         Check(
@@ -108,7 +108,7 @@ def test_packages_are_compared_with_the_ranges_of_the_project(monkeypatch):
     assert found["torch"].found.startswith("1.13.0, expected >=2")
     assert found["dvc"].found.startswith("not installed")
     assert found["mlflow"].status == "wrong"
-    assert found["mlflow"].mend.startswith("pip install 'mlflow")
+    assert found["mlflow"].fix.startswith("pip install 'mlflow")
 
 
 def test_an_old_python_is_named(monkeypatch):
@@ -149,7 +149,7 @@ def test_little_room_on_the_disk_is_named(monkeypatch, tmp_path, free, status):
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
     (found,) = doctor.check_disk(tmp_path)
     assert found.status == status
-    assert bool(found.mend) == (status != "ok")
+    assert bool(found.fix) == (status != "ok")
 
 
 def test_a_store_is_looked_into_and_never_made(registered, tmp_path, monkeypatch):
@@ -171,7 +171,7 @@ def test_wrong_params_are_named(of_project):
     (of_project / "params.yaml").write_text(yaml.safe_dump(content))
     (found,) = examine([lambda: check_params(of_project)])
     assert found.status == "wrong"
-    assert "did you mean 'epochs'" in f"{found.found}; {found.mend}"
+    assert "did you mean 'epochs'" in f"{found.found}; {found.fix}"
     (of_project / "params.yaml").write_text("data: {\n\nx")
     (found,) = examine([lambda: check_params(of_project)])
     assert "is not valid YAML" in found.found
@@ -196,7 +196,7 @@ def test_params_that_a_later_stage_would_refuse_are_named(of_project, section, k
     (check,) = examine([partial(check_params, of_project)])
     assert check.status == "wrong"
     assert found in check.found
-    assert check.mend
+    assert check.fix
 
 
 def test_a_project_that_lost_its_params_is_wrong(zoo, of_project, healthy, capsys):
@@ -204,7 +204,7 @@ def test_a_project_that_lost_its_params_is_wrong(zoo, of_project, healthy, capsy
     zoo("doctor", status=2)
     (lost,) = doctor.check_lost_params(of_project)
     assert lost.found.endswith("has zoo's dvc.yaml but no params.yaml")
-    assert lost.mend == "git checkout params.yaml"
+    assert lost.fix == "git checkout params.yaml"
     (of_project / "dvc.yaml").write_text("stages: {}")
     assert list(doctor.check_lost_params(of_project)) == []
 
@@ -212,7 +212,7 @@ def test_a_project_that_lost_its_params_is_wrong(zoo, of_project, healthy, capsy
 def test_missing_and_damaged_data_are_named(of_project, digits_folder):
     (of_project / "data" / "subsets").unlink()
     (none,) = check_data(of_project)
-    assert (none.status, none.mend) == ("warning", "dvc repro subset")
+    assert (none.status, none.fix) == ("warning", "dvc repro subset")
     copy = of_project / "data" / "subsets" / "small"
     copy.mkdir(parents=True)
     for file in (digits_folder / "small").iterdir():
@@ -224,7 +224,7 @@ def test_missing_and_damaged_data_are_named(of_project, digits_folder):
     (damaged,) = check_data(of_project)
     assert damaged.status == "wrong"
     assert "expected digest" in damaged.found
-    assert damaged.mend == "build it again with: dvc repro --force subset"
+    assert damaged.fix == "build it again with: dvc repro --force subset"
 
 
 @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ def test_missing_and_damaged_data_are_named(of_project, digits_folder):
 )
 def test_the_state_of_dvc_is_one_line(project, monkeypatch, code, out, error, status, found):
     (none,) = check_dvc(project)
-    assert (none.status, none.mend[:8]) == ("wrong", "dvc init")
+    assert (none.status, none.fix[:8]) == ("wrong", "dvc init")
     (project / ".dvc").mkdir()
     done = subprocess.CompletedProcess([], code, out, error)
     monkeypatch.setattr(doctor.subprocess, "run", lambda *_, **__: done)
@@ -263,7 +263,7 @@ def test_a_dvc_that_takes_too_long_is_no_fault_of_the_installation(project, monk
     (found,) = examine([lambda: check_dvc(project)])
     assert (found.name, found.status) == ("dvc", "warning")
     assert found.found == "dvc status took longer than 120 s and was ended"
-    assert "install" not in found.mend
+    assert "install" not in found.fix
 
 
 def test_what_killed_processes_left_long_ago_is_named_with_the_command_that_removes_it(project):
@@ -278,7 +278,7 @@ def test_what_killed_processes_left_long_ago_is_named_with_the_command_that_remo
     os.utime(project / "models" / ".busy.abcdefgh" / "file")
     (found,) = check_leftovers(project)
     assert (found.status, found.found[:24]) == ("warning", "3 half-written folders o")
-    removed = shlex.split(found.mend)
+    removed = shlex.split(found.fix)
     assert removed[:2] == ["rm", "-r"]
     assert sorted(removed[2:]) == sorted(str(project / name) for name in left)
 

@@ -91,7 +91,7 @@ def test_two_imported_models_say_how_to_name_images(imported, zoo):
     zoo(*imported)
     zoo(*imported[:3], "another", *imported[4:])
     said = zoo("compare", "other", "another", status=2)
-    assert "none of these models brings images" in said
+    assert "none of these models comes with images" in said
     assert "--data" in said
 
 

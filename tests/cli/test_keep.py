@@ -101,7 +101,7 @@ def test_a_description_is_shown_set_and_read_from_a_file(zoo, kept):
     assert "none.md" in zoo("describe", "vit-small", "--file", "none.md", status=2)
     for empty in ("", " \n"):
         said = zoo("describe", "vit-small", empty, status=2)
-        assert "got an empty one; --clear takes the description away" in said
+        assert "got an empty one; --clear removes the description" in said
     said = zoo("describe", "vit-small", "x", "--clear", status=2)
     assert "--clear leaves no description: expected no text beside it" in said
     assert zoo("describe", "vit-small") == "*Ours*\n\\x1b[31m\n"

@@ -35,7 +35,7 @@ def test_a_closed_output_is_no_defect(project, closed):
 
 
 def test_nobody_answers_where_the_input_is_closed(project):
-    code = "import click; from zoo.cli import _mend_streams; _mend_streams(); click.confirm('?')"
+    code = "import click; from zoo.cli import _fix_streams; _fix_streams(); click.confirm('?')"
     done = subprocess.run(
         ["sh", "-c", '"$0" -c "$1" <&-', sys.executable, code],
         env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,

@@ -15,9 +15,9 @@ from scipy.io import savemat
 
 from zoo.data.build import build_subsets
 from zoo.data.image_files import find_images, read_image
-from zoo.data.sampling import stratified_split
 from zoo.data.sources import load_source
 from zoo.errors import UserError
+from zoo.measures.sampling import stratified_split
 
 RANDOM = np.random.RandomState(0)
 PIXELS = RANDOM.randint(0, 256, (4, 3, 32, 32), dtype=np.uint8)

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from zoo.data.build import build_subsets
 from zoo.data.image_files import resize
-from zoo.data.sampling import balanced_order
 from zoo.data.sources import Source, Split, load_source
 from zoo.data.subsets import content_digest, load_subset, verify_subset
 from zoo.errors import UserError
+from zoo.measures.sampling import balanced_order
 
 
 @settings(deadline=None, max_examples=30)

@@ -16,6 +16,7 @@ from tests.conftest import TINY_VIT
 from tests.test_imports import ROOT
 from zoo.analyses.same_layer_cka import same_layers
 from zoo.config import Params, Settings
+from zoo.config.mapping import from_mapping
 from zoo.errors import UserError
 from zoo.experiments.data_effect import (
     OVER_IMAGES,
@@ -27,12 +28,12 @@ from zoo.experiments.data_effect import (
     verdicts,
 )
 from zoo.experiments.data_effect_report import as_csv, draw
-from zoo.mapping import from_mapping
 from zoo.measures.depth import thirds
 from zoo.measures.linear_cka import linear_cka
 from zoo.models.preprocess import preprocess
 from zoo.models.untrained import untrained_network
-from zoo.study.results import Result, column, interval, variable
+from zoo.study.axes import column, interval, variable
+from zoo.study.results import Result
 
 BLOCKS = ("blocks.0", "blocks.1")
 
@@ -62,16 +63,20 @@ def activations(model, images):
 def test_the_lines_are_linear_cka_of_equal_blocks(network, digit_images):
     images, _ = digit_images
     small, full = network("small", 0, 40), network("full", 0, 100)
-    subset, floor = compare_with_full([full, small], images)
+    subset, untrained = compare_with_full([full, small], images)
     assert (subset.subset, subset.role, subset.images) == ("small", "subset", 40)
-    assert (floor.subset, floor.role, floor.images) == ("untrained", "floor", 0)
+    assert (untrained.subset, untrained.role, untrained.images) == (
+        "untrained",
+        "untrained baseline",
+        0,
+    )
     a, b = activations(small.network, images), activations(full.network, images)
     u = activations(untrained_network(full.network.spec, 0), images)
     for i, layer in enumerate(subset.layers):
         if layer in BLOCKS:
             assert i in subset.blocks
             assert subset.cka[i] == pytest.approx(linear_cka(a[layer], b[layer]), abs=1e-6)
-            assert floor.cka[i] == pytest.approx(linear_cka(u[layer], b[layer]), abs=1e-6)
+            assert untrained.cka[i] == pytest.approx(linear_cka(u[layer], b[layer]), abs=1e-6)
     assert len(subset.blocks) == 2
     # One pair has no range, but its images give an interval.
     assert subset.band == "95 % interval over images"
@@ -86,18 +91,18 @@ def test_the_lines_are_linear_cka_of_equal_blocks(network, digit_images):
 def test_seeds_are_crossed_and_give_range_and_ceiling(network, digit_images):
     images, _ = digit_images
     trained = [network(s, seed, n) for s, n in (("small", 40), ("full", 100)) for seed in (0, 1)]
-    subset, ceiling, floor = compare_with_full(trained, images)
+    subset, seeds, untrained = compare_with_full(trained, images)
     layer, i = "blocks.1", subset.layers.index("blocks.1")
     of = {(t.subset, t.seed): activations(t.network, images)[layer] for t in trained}
     crossed = [linear_cka(of["small", a], of["full", b]) for a, b in ((0, 1), (1, 0))]
     assert subset.cka[i] == pytest.approx(np.mean(crossed), abs=1e-6)
     assert subset.low[i] == pytest.approx(min(crossed), abs=1e-6)
     assert subset.high[i] == pytest.approx(max(crossed), abs=1e-6)
-    assert ceiling.role == "ceiling"
-    assert ceiling.cka[i] == pytest.approx(linear_cka(of["full", 0], of["full", 1]), abs=1e-6)
-    assert (subset.pairs, ceiling.pairs, floor.pairs) == (2, 1, 2)
+    assert seeds.role == "seed baseline"
+    assert seeds.cka[i] == pytest.approx(linear_cka(of["full", 0], of["full", 1]), abs=1e-6)
+    assert (subset.pairs, seeds.pairs, untrained.pairs) == (2, 1, 2)
     assert subset.band == OVER_SEEDS
-    assert not any(curve.same_start for curve in (subset, ceiling, floor))
+    assert not any(curve.same_start for curve in (subset, seeds, untrained))
 
 
 def test_names_that_look_like_each_other_are_kept_apart(network, digit_images):
@@ -140,9 +145,9 @@ def test_the_floor_is_where_training_starts(digits_folder, tmp_path, monkeypatch
             subsets=digits_folder, folder=tmp_path / "m", checkpoints=tmp_path / "c",
         )  # fmt: skip
     before = torch.random.get_rng_state()
-    floor = untrained_network(started["spec"], 3).module.state_dict()
+    untrained = untrained_network(started["spec"], 3).module.state_dict()
     assert torch.equal(before, torch.random.get_rng_state())
-    assert all(torch.equal(floor[name], w) for name, w in started["weights"].items())
+    assert all(torch.equal(untrained[name], w) for name, w in started["weights"].items())
 
 
 def test_a_layer_that_cannot_be_measured_is_named(network, digit_images):
@@ -241,7 +246,7 @@ def test_one_panel_an_architecture_and_one_line_a_subset(network, digit_images):
     assert figure.axes[0].lines[0].get_ydata() == pytest.approx(first.cka)
     (legend,) = figure.legends
     labels = [text.get_text() for text in legend.get_texts()]
-    assert labels == ["small: 20 images", "medium: 40 images", "untrained (floor)"]
+    assert labels == ["small: 20 images", "medium: 40 images", "untrained"]
     assert "start from the same weights" in legend.get_title().get_text()
     names = {key.split("/")[1] for key in metrics(curves)}
     assert names == {"vit", "vit-gap"}

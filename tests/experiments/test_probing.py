@@ -17,7 +17,8 @@ from zoo.experiments.probing_report import UNTRAINED, draw, rows
 from zoo.measures.ridge import fit_layers
 from zoo.models.files import describe_module
 from zoo.models.preprocess import preprocess
-from zoo.study.results import INITIAL, select
+from zoo.study.axes import select
+from zoo.study.results import INITIAL
 
 
 @pytest.fixture(scope="module")

@@ -174,8 +174,8 @@ def test_a_transfer_is_saved_as_a_model_that_loads(letters, digits, digit_images
     (claim,) = report["claims"]
     assert (claim["id"], claim["models"], claim["n"]) == ("R-transfer", ["vit-digits"], 359)
     assert claim["value"] == report["metrics"]["transfer/vit-digits/kept/low_minus_high"]
-    floor = thirds(done.floor.cka, done.kept.blocks)["low_minus_high"]
-    assert claim["before"]["value"] == pytest.approx(floor)
+    untrained = thirds(done.untrained.cka, done.kept.blocks)["low_minus_high"]
+    assert claim["before"]["value"] == pytest.approx(untrained)
     assert report["images"] == {"train": 40, "validation": 40, "test": 359}
     assert (tmp_path / "transfer.svg").is_file()
     names = {key.removeprefix("transfer/vit-digits/") for key in report["metrics"]}

@@ -68,7 +68,7 @@ def test_signs_that_the_font_lacks_are_told_in_one_line(tmp_path, caplog, recwar
     assert [str(w.message) for w in recwarn] == ["something else"]
     (record,) = caplog.records
     assert record.getMessage() == (
-        "the figures' font has no sign for 猫, 馬, \\t: boxes stand for them; report.html has them"
+        "the figures' font lacks the glyphs 猫, 馬, \\t, so they show boxes; report.html has them"
     )
     caplog.clear()
     figures[0].axes[0].set_title("plain")

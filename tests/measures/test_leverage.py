@@ -23,7 +23,7 @@ def test_leverage_is_an_images_part_in_the_self_hsic():
     assert found.sum() == pytest.approx(1)
 
 
-def test_images_far_out_dominate_and_without_them_the_likeness_is_gone():
+def test_images_far_out_dominate_and_without_them_the_similarity_is_gone():
     # Two unrelated layers that agree on two extraordinary images, and a third that is constant.
     random = np.random.default_rng(0)
     x, y = random.normal(size=(2, 40, 5))

@@ -237,10 +237,12 @@ class Evil:
 @pytest.mark.parametrize("suffix", [".pth", ".pt", ".bin"])
 def test_a_file_with_code_in_it_is_refused_and_does_not_run(folder, suffix):
     torch.save({"weight": Evil()}, folder / f"evil{suffix}")
-    with pytest.raises(UserError, match=r"holds no weights alone, or is damaged .*; download it"):
+    with pytest.raises(
+        UserError, match=r"is not a plain state_dict, or is damaged .*; download it"
+    ):
         read_weights(folder / f"evil{suffix}")
     (folder / f"raw{suffix}").write_bytes(pickle.dumps({"weight": Evil()}))
-    with pytest.raises(UserError, match="holds no weights alone, or is damaged"):
+    with pytest.raises(UserError, match="is not a plain state_dict, or is damaged"):
         read_weights(folder / f"raw{suffix}")
     assert not (folder / "ran").exists()
 

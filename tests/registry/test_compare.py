@@ -15,6 +15,7 @@ from zoo.registry.comparisons import find_comparison
 from zoo.registry.register import register
 from zoo.registry.resolve import fetch_model, resolve
 from zoo.registry.seeds import other_seeds
+from zoo.study.identity import looks
 
 
 @pytest.fixture
@@ -32,9 +33,9 @@ def ask(store, models, tmp_path, test_split, monkeypatch):
     computed = []
 
     def compute(*arguments, **_):
-        known = {"zoo_version": "", "digest": arguments[6], "images": {"count": 4}}
-        report = known | {"models": []}
-        computed.append(arguments[5])
+        known = {"zoo_version": "", "digest": arguments[5], "images": {"count": 4}}
+        report = known | {"models": [], "analyses": [], "looks": looks()}
+        computed.append(arguments[4])
 
         def save(folder, _):
             write_json(folder / "report.json", report)
@@ -83,7 +84,9 @@ def test_a_report_that_is_none_of_ours_or_damaged_is_kept(ask, tmp_path, content
     ask()
     (tmp_path / "out" / "report.json").write_text(content)
     for force in (False, True):
-        with pytest.raises(UserError, match=r"report\.json is missing, damaged or by another"):
+        with pytest.raises(
+            UserError, match=r"report\.json is missing, damaged or written by another"
+        ):
             ask(force=force)
     assert (tmp_path / "out" / "report.json").read_text() == content
     shutil.rmtree(tmp_path / "out")

@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from zoo.errors import UserError
 from zoo.files import write_json, write_text
@@ -11,11 +12,12 @@ from zoo.registry.comparisons import (
     fetch_report,
     find_comparison,
     log_comparison,
+    update_comparison,
 )
 from zoo.registry.register import register
 from zoo.registry.resolve import resolve
 from zoo.registry.runs import search_runs
-from zoo.registry.store import COMPARE
+from zoo.registry.store import COMPARE, TRAIN
 
 DIGEST = "c" * 64
 
@@ -40,12 +42,25 @@ def report() -> dict:
     return {
         "digest": DIGEST,
         "settings": {"batch_size": 60, "layers": "blocks"},
-        "images": {"count": 12, "digest": "d" * 64},
+        "looks": "1",
+        "images": {"count": 12, "digest": "d" * 64, "source": "digits", "split": "test"},
         "models": [{"name": "vit-small"}, {"name": "vit-full"}],
-        "analyses": [{"name": "cka"}, {"name": "accuracy"}],
+        "networks": [
+            {"name": "vit-small", "model": "vit-small", "state": "trained", "seed": 0},
+            {"name": "vit-full", "model": "vit-full", "state": "trained", "seed": 1},
+            {"name": "vit-small untrained", "model": "vit-small", "state": "initial", "seed": 0},
+            {"name": "vit-small seed 5", "model": "vit-small", "state": "trained", "seed": 5},
+        ],
+        "analyses": [
+            {"name": "cka", "figures": [{"file": "cka"}]},
+            {"name": "accuracy", "figures": []},
+        ],
         "metrics": [
             metric("cka", "mean_all_pairs", "vit-small", "vit-full", value=0.5),
             metric("accuracy", "accuracy", "vit-small", value=0.25),
+            metric("accuracy", "accuracy", "vit-full", value=0.75),
+            metric("accuracy", "accuracy", "vit-small untrained", value=0.125),
+            metric("cka", "mean_all_pairs", "vit-small", "vit-small seed 5", value=0.9),
         ],
         "summary": "They <b>differ</b> | a lot.",
         "claims": [
@@ -78,6 +93,7 @@ def folder(tmp_path, report) -> Path:
     write_text(folder / "report.html", "<p>report</p>")
     write_text(folder / "results.nc", "results")
     write_text(folder / "figures" / "cka.svg", "<svg/>")
+    Image.new("RGB", (2, 2)).save(folder / "figures" / "cka.png")
     return folder
 
 
@@ -94,7 +110,11 @@ def test_a_comparison_is_found_again_with_everything_in_it(store, folder, report
     assert run.data.params["model.0"] == "models:/vit-small/1"
     assert run.data.metrics == {
         "cka/mean_all_pairs": 0.5,
+        "cka/mean_all_pairs/a-a.seed5": 0.9,
         "accuracy/accuracy/a": 0.25,
+        "accuracy/accuracy/b": 0.75,
+        "accuracy/accuracy/a.untrained": 0.125,
+        "accuracy/accuracy": 0.75,  # of both models, a step each
         "claims/R-uniform/a": 0.2,
         "claims/R-uniform/a/untrained": 0.3,
     }
@@ -102,6 +122,52 @@ def test_a_comparison_is_found_again_with_everything_in_it(store, folder, report
     assert (tags["zoo.model.1.name"], tags["zoo.model.1.version"]) == ("vit-full", "1")
     assert tags["zoo.model.0.run_id"] == models[0].run_id
     assert {m.model_id for m in run.inputs.model_inputs} == {m.model_id for m in models}
+    ((images, context),) = [(i.dataset, i.tags[0].value) for i in run.inputs.dataset_inputs]
+    assert (images.name, images.digest, context) == ("digits/test", "d" * 36, "evaluation")
+
+
+def test_mlflow_ranks_models_by_what_was_measured_on_a_data_set(
+    store, folder, report, models, make_folder
+):
+    log_comparison(store, folder, report, models)
+
+    def ranked(measure, **data):
+        found = store.client.search_logged_models(
+            [store.experiment_id(TRAIN)],
+            datasets=[data],
+            order_by=[{"field_name": f"metrics.{measure}", "ascending": False} | data],
+        )
+        return [model.model_id for model in found]
+
+    small, full = (model.model_id for model in models)
+    compared = {"dataset_name": "digits/test", "dataset_digest": "d" * 36}
+    assert ranked("accuracy/accuracy", **compared) == [full, small]
+    assert ranked("accuracy/accuracy", **compared | {"dataset_digest": "e" * 36}) == []
+    # What training measured on the test split, too.
+    best = make_folder(2, metrics={"test/accuracy": 0.9, "validation/accuracy": 0.1})
+    version = register(store, best).version
+    best = resolve(store, f"vit-small/{version}").model_id
+    tested = {"dataset_name": "digits/test", "dataset_digest": "7" * 36}
+    assert ranked("test/accuracy", **tested)[0] == best
+    assert set(ranked("test/accuracy", **tested)) == {best, small, full}
+
+
+def test_one_that_was_drawn_again_has_its_page_and_claims_in_mlflow_too(
+    store, folder, report, models
+):
+    logged = log_comparison(store, folder, report, models)
+    assert logged.looks == "1"
+    claim = report["claims"][0]
+    report |= {"looks": "2", "claims": [claim | {"value": 0.4, "verdict": "not supported"}]}
+    write_json(folder / "report.json", report)
+    write_text(folder / "report.html", "<p>drawn again</p>")
+    update_comparison(store, logged, folder, report, models)
+    found = find_comparison(store, DIGEST)
+    assert (found.run_id, found.looks) == (logged.run_id, "2")
+    assert (local_folder(found.artifacts) / "report.html").read_text() == "<p>drawn again</p>"
+    run = store.client.get_run(found.run_id)
+    assert run.data.metrics["claims/R-uniform/a"] == 0.4
+    assert "| 0.400 | not supported |" in run.data.tags["mlflow.note.content"]
 
 
 def test_its_description_shows_text_as_text(store, folder, report, models):
@@ -138,6 +204,10 @@ def test_metrics_are_named_by_position_whatever_the_networks_are_called(
     logged = {}
     for names in ([f"m{i}" for i in range(len(NAMES))], NAMES):
         report["models"] = [{"name": name} for name in names]
+        report["networks"] = [
+            {"name": f"{name} untrained", "model": name, "state": "initial", "seed": 0}
+            for name in names
+        ]
         report["metrics"], report["claims"] = rows_of(names), []
         found = log_comparison(store, folder, report, models, force=True)
         logged[names[0]] = store.client.get_run(found.run_id).data.metrics
@@ -146,8 +216,9 @@ def test_metrics_are_named_by_position_whatever_the_networks_are_called(
     assert logged["a"]["cka/mean_all_pairs/b-k"] == 2 * 10 + 11
     assert logged["a"]["cka/mean_best_match/d-b"] == 42
     assert logged["a"]["cka/batches"] == 0
-    # Every metric but those of untrained networks, which are no compared ones.
-    assert len(logged["a"]) == 1 + 11 + 55 + 110
+    assert logged["a"]["cka/mean_all_pairs/d-d.untrained"] == 104
+    # One of the comparison, of networks before training, and each model's own under one name.
+    assert len(logged["a"]) == 1 + 11 + 11 + 55 + 110 + 1
 
 
 def test_what_two_networks_have_together_has_one_name_and_each_direction_its_own(
@@ -158,7 +229,8 @@ def test_what_two_networks_have_together_has_one_name_and_each_direction_its_own
     assert logged == {
         "cka/batches": 0, "cka/mean_all_pairs": 12,
         "cka/mean_best_match/a-b": 12, "cka/mean_best_match/b-a": 21,
-        "accuracy/accuracy/a": 1, "accuracy/accuracy/b": 2,
+        "accuracy/accuracy/a": 1, "accuracy/accuracy/b": 2, "accuracy/accuracy": 2,
+        "cka/mean_all_pairs/a-a.untrained": 101,
     }  # fmt: skip
 
 
@@ -225,6 +297,19 @@ def test_the_whole_folder_comes_back(store, folder, report, models):
     assert json.loads((copy / "report.json").read_text()) == report
     assert (copy / "results.nc").read_text() == "results"
     assert (copy / "figures" / "cka.svg").read_text() == "<svg/>"
+
+
+def test_no_figure_comes_back_that_the_report_does_not_name(store, folder, report, models):
+    found = log_comparison(store, folder, report, models)
+    figures = local_folder(found.artifacts) / "figures"
+    (figures / "foreign.png").write_bytes(b"0")
+    (figures / "more").mkdir()
+    copy = fetch_comparison(store, found, folder.parent / "copy")
+    assert {path.name for path in (copy / "figures").iterdir()} == {"cka.png", "cka.svg"}
+    strange = report | {"analyses": [{"name": "cka", "figures": [{"file": "../report"}]}]}
+    write_json(local_folder(found.artifacts) / "report.json", strange)
+    with pytest.raises(UserError, match="expected a plain file name"):
+        fetch_comparison(store, found, folder.parent / "other")
 
 
 def test_models_from_folders_can_be_compared_too(store, folder, report, make_folder):

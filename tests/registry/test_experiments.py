@@ -95,7 +95,7 @@ def test_without_a_current_version_a_name_means_the_latest_that_is_no_experiment
 
 def test_a_name_of_experiments_alone_says_how_to_ask_for_one(store, make_folder):
     register(store, make_folder(), experiment="brave-eel")
-    with pytest.raises(UserError, match=r"experiments alone.*such as vit-small/1"):
+    with pytest.raises(UserError, match=r"has only experiments.*such as vit-small/1"):
         resolve(store, "vit-small")
     assert plan_removal(store, "vit-small", whole=True).versions == (1,)
 

@@ -32,7 +32,7 @@ import sys
 from pathlib import Path
 from zoo.cli import cli
 from zoo.config import Params
-from zoo.mapping import from_mapping
+from zoo.config.mapping import from_mapping
 from zoo.registry.tracking import TrackingCallback
 from zoo.config import Variant
 from zoo.training.variants import train_variant

@@ -221,10 +221,10 @@ def test_a_copied_project_is_told_that_it_writes_into_the_original(tmp_path, dat
     warning, fine = check_store(copy)
     assert (warning.status, fine.status) == ("warning", "ok")
     assert f"is a copy of {first / 'mlflow.db'}: what it registers is written" in warning.found
-    assert warning.mend.startswith(f"remove {copy / 'mlflow.db'}* and run `zoo register`")
+    assert warning.fix.startswith(f"remove {copy / 'mlflow.db'}* and run `zoo register`")
     capsys.readouterr()
     warn_of_copy(open_store(copy))
-    assert capsys.readouterr().err == f"Warning: {warning.found}; {warning.mend}\n"
+    assert capsys.readouterr().err == f"Warning: {warning.found}; {warning.fix}\n"
 
 
 def test_a_folder_for_files_that_somebody_chose_may_be_empty_yet(tmp_path, database):
@@ -252,7 +252,7 @@ def test_what_only_reads_makes_no_tables_in_a_database_that_is_no_registry(tmp_p
 
 def test_a_store_that_is_no_database_is_named(tmp_path):
     (tmp_path / "mlflow.db").write_text("no database")
-    with pytest.raises(UserError, match=r"mlflow\.db is no SQLite database: .* move it away"):
+    with pytest.raises(UserError, match=r"mlflow\.db is not an SQLite database: .* move it away"):
         open_store(tmp_path)
 
 

@@ -160,7 +160,7 @@ def test_what_a_server_missed_in_all_is_registered_afterwards(
 def test_the_training_loop_logs_the_history_that_register_reads(store, root, digits_folder):
     """The loop's rows, its CSV files and the adopted run agree, over a real training."""
     from zoo.config import Params, Variant
-    from zoo.mapping import from_mapping
+    from zoo.config.mapping import from_mapping
     from zoo.training.variants import train_variant
 
     params = from_mapping(

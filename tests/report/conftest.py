@@ -16,12 +16,13 @@ from sklearn.datasets import load_digits
 
 from tests.report.page import Page, render_folder
 from zoo.analyses.engine import analyse
-from zoo.comparison import Comparison, provenance
+from zoo.comparison import Comparison
 from zoo.config import Settings
 from zoo.files import write_json
 from zoo.models.build import build, count_parameters
 from zoo.models.files import LoadedModel
 from zoo.models.spec import ModelSpec
+from zoo.study.identity import provenance
 from zoo.study.prepare import prepare_study
 
 ANALYSES = ("cka", "attention-maps", "feature-maps")

@@ -47,7 +47,7 @@ def test_a_difference_within_chance_is_its_own_and_not_an_end_of_its_interval(en
     assert f"({100 * ends[1]:.1f} to {100 * ends[2]:.1f})" in said.replace("95 % interval ", "")
 
 
-def test_likeness_stands_beside_the_untrained_networks_and_tells_where_in_depth():
+def test_similarity_stands_beside_the_untrained_networks_and_tells_where_in_depth():
     cka = np.full((7, 7), 0.1)
     cka[:2, 3] = 0.9  # the lowest third of stem and five blocks; the head does not count
     cka[6] = cka[:, 6] = 1.0

@@ -30,7 +30,7 @@ def test_names_and_links_inside_the_page_lead_somewhere(page: Page):
     ids = {attrs["id"] for _, attrs in page.tags if "id" in attrs}
     named = {a["aria-labelledby"] for _, a in page.tags if "aria-labelledby" in a}
     inner = {a["href"][1:] for a in page.all("a") if a["href"].startswith("#")}
-    viewer_data = {a["data-island"] for _, a in page.tags if "data-island" in a}
+    viewer_data = {a["data-viewer"] for _, a in page.tags if "data-viewer" in a}
     assert inner > {"main", "cka", "provenance"}
     assert named | inner | viewer_data <= ids
 
@@ -116,7 +116,7 @@ def test_the_same_comparison_gives_the_same_page_and_stays_untouched(
 
 
 def test_interactive_parts_stand_where_their_arrays_are(page: Page):
-    viewers = [attrs["data-island"] for _, attrs in page.tags if "data-island" in attrs]
+    viewers = [attrs["data-viewer"] for _, attrs in page.tags if "data-viewer" in attrs]
     maps = ["images-attention-maps", "heat-attention-maps", "images-feature-maps"]
     assert viewers == ["heat-cka", *maps]
     assert set(viewers) == set(page.viewer_data())
@@ -128,8 +128,8 @@ def test_every_map_is_drawn_on_a_scale_that_its_analysis_names(page: Page, saved
     named = {v.attrs.get("long_name") for data in datasets for v in data.data_vars.values()}
     drawn = {
         entry["measure"]
-        for island in page.viewer_data().values()
-        for entry in island.get("maps", island.get("sets"))
+        for data in page.viewer_data().values()
+        for entry in data.get("maps", data.get("sets"))
     }
     assert "CKA" in drawn
     assert drawn <= named

@@ -54,6 +54,6 @@ def test_names_that_look_like_markup_stay_text(
     assert {m["rows"]["model"] for m in heat} == set(names)
 
 
-def test_islands_cannot_end_their_script(text: str):
-    for island in re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', text, re.S):
-        assert not re.search("[<>&]", island)
+def test_viewer_data_cannot_end_their_script(text: str):
+    for data in re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', text, re.S):
+        assert not re.search("[<>&]", data)

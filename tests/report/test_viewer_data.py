@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from zoo.report.viewer_data import heat_map_data, image_data, pack
-from zoo.study.results import Part, Result, Scale, column, interval, variable
+from zoo.study.axes import Scale, column, head_counts, interval, variable
+from zoo.study.results import Part, Result
 
 LAYERS = {"a": ["stem", "blocks.0", "head"], "b": ["conv", "fc"]}
 OVER = ("image", "row", "column")
@@ -41,8 +42,8 @@ def over_layers(names: Mapping[str, Sequence[str]], **variables) -> Result:
 
 
 def heat(result: Result, *networks: str) -> list[dict]:
-    island = heat_map_data(result, "Likeness", networks or ("a",))
-    return island["maps"] if island else []
+    packed = heat_map_data(result, "Similarity", networks or ("a",))
+    return packed["maps"] if packed else []
 
 
 def pictures(size: int = 8) -> tuple:
@@ -119,10 +120,10 @@ def test_maps_over_images_say_what_they_are_of_and_what_one_steps_through():
             "true": ("image", column(["cat", "cat"])),
         },
     )
-    island = image_data(Result(parts=(Part("a", data),)), "Likeness", ["a"])
-    assert island is not None
-    assert island["labels"] == ["first", "second"]
-    sets = {s["measure"]: s for s in island["sets"]}
+    packed = image_data(Result(parts=(Part("a", data),)), "Similarity", ["a"])
+    assert packed is not None
+    assert packed["labels"] == ["first", "second"]
+    sets = {s["measure"]: s for s in packed["sets"]}
     assert list(sets) == ["predicted class", "true map", "heads"]
     for entry in sets.values():
         assert entry["captions"] == ["predicted: cat, true: cat", "predicted: dog, true: cat"]
@@ -193,8 +194,21 @@ def test_positions_without_names_are_counted():
 def test_heads_that_a_network_does_not_have_are_no_columns_of_its_map():
     values = np.ones((5, 4))
     values[:3, 2:] = np.nan
-    maps = heat(over_layers(LAYERS, distance=(("layer", "head"), values)), "a", "b")
+    values[:, 1] = np.nan  # a head of each that is defined in no layer
+    result = over_layers(LAYERS, distance=(("layer", "head"), values))
+    result.data.coords.update(head_counts([2, 2, 2, 4, 4]))
+    maps = heat(result, "a", "b")
     assert [len(m["columns"]["names"]) for m in maps] == [2, 4]
+    assert np.isnan(unpack(maps[0]["value"], (3, 2))[:, 1]).all()
+
+
+def test_maps_of_one_kind_that_lie_in_parts_share_a_range():
+    parts = [
+        Part(name, xr.Dataset({"ratio": (("layer", "token"), np.full((3, 5), high))}))
+        for name, high in (("a", 1.0), ("b", 7.0))
+    ]
+    maps = heat(Result(parts=tuple(parts)), "a", "b")
+    assert [(m["scale"]["low"], m["scale"]["high"]) for m in maps] == [(1, 7), (1, 7)]
 
 
 def test_layers_are_counted_beside_heads_and_called_by_name_beside_layers():
@@ -224,22 +238,22 @@ def test_maps_lie_over_their_own_models_images():
         )
         for name in ("a", "b")
     )
-    island = image_data(Result(parts=parts), "Likeness", ["a", "b"])
-    assert island is not None
-    assert island["labels"] == ["cat", "dog"]
-    assert [s["label"] for s in island["sets"]] == ["a", "b"]
-    for entry in island["sets"]:
+    packed = image_data(Result(parts=parts), "Similarity", ["a", "b"])
+    assert packed is not None
+    assert packed["labels"] == ["cat", "dog"]
+    assert [s["label"] for s in packed["sets"]] == ["a", "b"]
+    for entry in packed["sets"]:
         name = entry["images"]
         names = [f"layer {i}: {layer}" for i, layer in enumerate(LAYERS[name], 1)]
         assert [step["name"] for step in entry["steps"]] == names
-        for source, picture in zip(island["images"][name], seen[name], strict=True):
+        for source, picture in zip(packed["images"][name], seen[name], strict=True):
             content = base64.b64decode(source.removeprefix("data:image/png;base64,"))
             assert (np.asarray(Image.open(io.BytesIO(content))) == picture).all()
         for k, step in enumerate(entry["steps"]):
             shape = (step["height"], step["width"])
             for packed, expected in zip(step["maps"], maps[name][:, k], strict=True):
                 np.testing.assert_allclose(unpack(packed, shape, 8), expected, atol=0.003)
-    only = image_data(Result(parts=parts), "Likeness", ["b"])
+    only = image_data(Result(parts=parts), "Similarity", ["b"])
     assert only is not None
     assert [s["label"] for s in only["sets"]] == list(only["images"]) == ["b"]
 
@@ -252,16 +266,16 @@ def test_maps_of_single_layers_become_steps_over_their_networks_images():
         Part("a", xr.Dataset({"mean": (dims, np.ones((2, 8, 8)))}), "stem"),
         Part("a", xr.Dataset(head, {"channel": column(["#7", "#2"])}), "head"),
     )
-    island = image_data(Result(parts=parts), "Likeness", ["a"])
-    assert island is not None
-    steps = {s["measure"]: [step["name"] for step in s["steps"]] for s in island["sets"]}
+    packed = image_data(Result(parts=parts), "Similarity", ["a"])
+    assert packed is not None
+    steps = {s["measure"]: [step["name"] for step in s["steps"]] for s in packed["sets"]}
     assert steps == {
         "predicted": ["predicted"],
         "mean": ["stem", "head"],
         "strongest": ["head #7", "head #2"],
     }
-    assert {s["images"] for s in island["sets"]} == {"a"}
-    (mean,) = (s for s in island["sets"] if s["measure"] == "mean")
+    assert {s["images"] for s in packed["sets"]} == {"a"}
+    (mean,) = (s for s in packed["sets"] if s["measure"] == "mean")
     assert [step["height"] for step in mean["steps"]] == [8, 4]
 
 
@@ -270,7 +284,7 @@ def test_there_is_no_picker_without_images_or_without_maps():
     others = ("other", "layer", "row", "column"), np.zeros((5, 3, 4, 4))
 
     def shown(**variables):
-        return image_data(Result(parts=(Part("a", xr.Dataset(variables)),)), "Likeness", ["a"])
+        return image_data(Result(parts=(Part("a", xr.Dataset(variables)),)), "Similarity", ["a"])
 
     assert shown(images=pictures(), rollout=maps) is not None
     assert shown(images=pictures()) is None

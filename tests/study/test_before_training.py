@@ -7,13 +7,14 @@ import torch
 from zoo.analyses.engine import compare_models
 from zoo.config import Settings
 from zoo.models.untrained import before_training
-from zoo.study.results import INITIAL, select
+from zoo.study.axes import select
+from zoo.study.results import INITIAL
 
 CLASSES = [str(i) for i in range(10)]
 NAMES = ("v untrained", "c untrained")
 # What is measured of compared networks alone: trained weights are what they are about.
 TRAINED_ONLY = {"similarity", "feature-maps", "ablation", "grad-cam"}
-BETWEEN = {"map_correlation", "permuted_images"}  # of maps, which are of compared networks alone
+BETWEEN = {"map_correlation", "map_correlation_permuted_images"}  # of maps: compared ones only
 
 
 @pytest.fixture(scope="module")

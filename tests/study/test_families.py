@@ -12,8 +12,8 @@ from zoo.claims import judge
 from zoo.config import Settings
 from zoo.models.build import build
 from zoo.models.files import describe_module
+from zoo.study.axes import select
 from zoo.study.prepare import prepare_study
-from zoo.study.results import select
 
 ATTENDING = {"img_size": 16, "patch_size": 4, "embed_dim": 16, "depth": 2, "num_heads": 2}
 WINDOWS = {"img_size": 32, "embed_dim": 16, "depths": (2, 2), "num_heads": (2, 4)}

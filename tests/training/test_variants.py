@@ -14,7 +14,7 @@ from tests.conftest import TINY_VIT
 from zoo.config import ModelConfig, Variant, load_params
 from zoo.data.subsets import load_subset
 from zoo.errors import UserError
-from zoo.folders import remove_folder
+from zoo.files.folders import remove_folder
 from zoo.models.files import load_model
 from zoo.training.hardware import environment
 from zoo.training.loop import evaluate

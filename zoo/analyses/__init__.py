@@ -57,4 +57,4 @@ def check_analyses(config: CompareConfig) -> None:
     except UserError as error:
         raise UserError(f"params.yaml: compare: {error}") from None
     if not chosen:
-        raise UserError("params.yaml: compare: no analysis is left; `skip` names all of `only`")
+        raise UserError("params.yaml: compare: no analysis to run: `skip` lists all of `only`")

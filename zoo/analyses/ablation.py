@@ -20,8 +20,9 @@ from zoo.models.modes import eval_mode
 from zoo.models.preprocess import logits_of, model_input
 from zoo.study.accumulator import Accumulator, NotApplicable
 from zoo.study.answers import predictions
+from zoo.study.axes import column, interval, layer_axis, select, variable
 from zoo.study.networks import ComparedNetwork, Study
-from zoo.study.results import Metric, Result, column, interval, layer_axis, select, variable
+from zoo.study.results import Metric, Result
 from zoo.study.spatial_layout import choose_images, example_input
 
 ABOUT = About(
@@ -66,15 +67,15 @@ def start(study: Study) -> Accumulator:
         raise NotApplicable("the images have no labels")
     found: dict[int, tuple[Branch, ...]] = {}
     notes = []
-    for s, subject in enumerate(study.compared):
-        if tuple(subject.model.spec.class_names) != study.class_names:
-            notes.append(f"{subject.name}: not ablated, since it was trained on other classes")
+    for s, network in enumerate(study.compared):
+        if tuple(network.model.spec.class_names) != study.class_names:
+            notes.append(f"{network.name}: not ablated, since it was trained on other classes")
             continue
-        branches = find_branches(subject.model.module, subject.trace, example_input(subject))
+        branches = find_branches(network.model.module, network.trace, example_input(network))
         if branches:
             found[s] = branches
         else:
-            notes.append(f"{subject.name}: not ablated: no residual sum was found in its blocks")
+            notes.append(f"{network.name}: not ablated: no residual sum was found in its blocks")
     if not found:
         raise NotApplicable("; ".join(notes))
     return _Ablation(study, study.labels, found, notes)
@@ -147,13 +148,13 @@ class _Ablation(Accumulator):
         self.metrics.append(Metric("accuracy_intact", float(intact.mean()), name))
         return drops
 
-    def _predict(self, subject: ComparedNetwork) -> NDArray[np.int64]:
+    def _predict(self, network: ComparedNetwork) -> NDArray[np.int64]:
         predicted = []
         size = self.study.settings.batch_size
-        module = subject.model.module
+        module = network.model.module
         with torch.inference_mode(), eval_mode(module):
             for start in range(0, len(self.images), size):
-                x = model_input(self.images[start : start + size], subject.model.spec, module)
+                x = model_input(self.images[start : start + size], network.model.spec, module)
                 predicted.append(predictions(logits_of(module(x))))
         return np.concatenate(predicted)
 

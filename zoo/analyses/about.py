@@ -1,4 +1,4 @@
-"""An analysis as people meet it.
+"""What an analysis is, and how it is described to people.
 
 An analysis is a module in this package with
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class About:
-    """An analysis as people meet it.
+    """How an analysis is described to people.
 
     `shows` says in a sentence or two what it shows; `reading` how to read the figure; `needs`
     is `outputs`, `activations`, `attention` or `gradients`; `source` names paper and figures.
     `settings` are the fields of `Settings` that decide its numbers or figures. `captions` say
     what a figure shows, by its kind, where {} stands for the network or pair that it is of;
-    `metrics` say what a metric is, with its unit.
+    `metrics` say what a metric is, and `units` what it is counted in where it is no share of 1.
     """
 
     name: str
@@ -42,6 +42,7 @@ class About:
     settings: tuple[str, ...] = ()
     captions: Mapping[str, str] = field(default_factory=dict)
     metrics: Mapping[str, str] = field(default_factory=dict)
+    units: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

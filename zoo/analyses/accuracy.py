@@ -16,8 +16,9 @@ from zoo.measures.agreement import error_consistency_interval
 from zoo.measures.intervals import paired_difference, wilson_interval
 from zoo.study.accumulator import Accumulator, Batch
 from zoo.study.answers import UNDECIDED, predictions, rated_networks
+from zoo.study.axes import column, interval, variable
 from zoo.study.networks import Study
-from zoo.study.results import Metric, Result, column, interval, variable
+from zoo.study.results import Metric, Result
 
 ABOUT = About(
     name="accuracy",
@@ -50,7 +51,7 @@ ABOUT = About(
 
 
 def name_undecided(name: str, predicted: NDArray[np.int64]) -> list[str]:
-    """Return a note where a model's outputs are no numbers; such an image counts as wrong."""
+    """Return a note where a model's outputs are not numbers; such an image counts as wrong."""
     lost = int((predicted == UNDECIDED).sum())
     said = f"{name}: on {lost} of {len(predicted)} images its outputs are not numbers; "
     return [said + "they count as wrong"] if lost else []
@@ -178,7 +179,7 @@ def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:
 
 
 def _difference(result: Result, rated: Sequence[str]) -> str:
-    """Write the paired difference of two models; of more, it stands in the table."""
+    """Write the paired difference of two models; of more, the table has it."""
     if len(rated) != 2:
         return ""
     found = result.find("difference", *rated)

@@ -22,9 +22,10 @@ from zoo.figures import style
 from zoo.measures.replicates import GroupedMean, in_rows
 from zoo.study.accumulator import Accumulator, Batch
 from zoo.study.attention_layers import Attending, attending_models
+from zoo.study.axes import Scale, head_counts, layer_axis, select_heads, variable
 from zoo.study.networks import Study
 from zoo.study.replicates import replicates
-from zoo.study.results import Metric, Result, Scale, layer_axis, select, variable
+from zoo.study.results import Metric, Result
 
 ABOUT = About(
     name="attention-distance",
@@ -47,13 +48,22 @@ ABOUT = About(
         "attention-distance-{}": "How far the heads of {} look: sorted, and layer by layer.",
     },
     metrics={
-        "lowest_layer_mean": "mean distance, lowest layer (pixels)",
-        "highest_layer_mean": "mean distance, highest layer (pixels)",
-        "low_layers_nearest_head": "nearest head of the two lowest layers (pixels)",
-        "low_layers_spread": "farthest minus nearest head, two lowest layers (pixels)",
-        "local_heads": "local heads (number)",
-        "low_layers_local_heads": "local heads in the two lowest layers (number)",
-        "uniform": "distance of even attention (pixels)",
+        "lowest_layer_mean": "mean distance, lowest layer",
+        "highest_layer_mean": "mean distance, highest layer",
+        "low_layers_nearest_head": "nearest head of the two lowest layers",
+        "low_layers_spread": "farthest minus nearest head, two lowest layers",
+        "local_heads": "local heads",
+        "low_layers_local_heads": "local heads in the two lowest layers",
+        "uniform": "distance of even attention",
+    },
+    units={
+        "lowest_layer_mean": "pixels",
+        "highest_layer_mean": "pixels",
+        "low_layers_nearest_head": "pixels",
+        "low_layers_spread": "pixels",
+        "local_heads": "number",
+        "low_layers_local_heads": "number",
+        "uniform": "pixels",
     },
 )
 
@@ -173,17 +183,17 @@ class DistanceSum:
 
 
 class _Distances(Accumulator):
-    """Keeps one sum a head."""
+    """Keeps one sum per head."""
 
     def __init__(self, study: Study, models: dict[int, Attending], notes: list[str]) -> None:
         self.networks, self.models, self.notes = study.networks, models, notes
         self.sums = {s: {name: DistanceSum(m) for name in m.layers} for s, m in models.items()}
 
-    def hook_points(self, subject: int) -> list[HookPoint]:
-        return [HookPoint(name, "attention") for name in self.sums.get(subject, ())]
+    def hook_points(self, index: int) -> list[HookPoint]:
+        return [HookPoint(name, "attention") for name in self.sums.get(index, ())]
 
-    def observe(self, subject: int, tap: HookPoint, value: torch.Tensor) -> None:
-        self.sums[subject][tap.layer].add(value)
+    def observe(self, index: int, hook_point: HookPoint, value: torch.Tensor) -> None:
+        self.sums[index][hook_point.layer].add(value)
 
     def end_batch(self, batch: Batch) -> None:
         pass
@@ -212,7 +222,8 @@ class _Distances(Accumulator):
         scale = Scale("mean attention distance", 0, float(np.nanmax(distances, initial=0)))
         variables = {"distance": variable(("layer", "head"), distances, unit="pixels", scale=scale)}
         variables |= replicates("distance", ("layer", "head"), found)
-        data = xr.Dataset(variables, layer_axis(rows))
+        heads = [self.models[s].heads for s, layers in self.sums.items() for _ in layers]
+        data = xr.Dataset(variables, layer_axis(rows) | head_counts(heads))
         finite = tuple(metric for metric in metrics if math.isfinite(metric.value))
         return Result(data, metrics=finite, notes=tuple(self.notes))
 
@@ -284,9 +295,7 @@ def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:
 
 def heads_of(result: Result, network: str) -> NDArray[np.float64]:
     """Return a network's distances (layers, heads) in pixels, from its lowest layer up."""
-    values: NDArray[np.float64] = (
-        select(result.data["distance"], network).dropna("head", how="all").values
-    )
+    values: NDArray[np.float64] = select_heads(result.data["distance"], network).values
     return values
 
 

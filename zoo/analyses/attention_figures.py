@@ -14,7 +14,8 @@ from PIL import Image
 
 from zoo.figures import style
 from zoo.figures.image_grid import enlarge_map, image_grid
-from zoo.study.results import Result, Scale, select
+from zoo.study.axes import Scale, select_heads
+from zoo.study.results import Result
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -35,7 +36,7 @@ MAP_WEIGHT = 0.7
 
 
 def draw_maps(part: xr.Dataset, what: str, column: str) -> Figure:
-    """Draw a model's maps over its images: a row an image, the input first.
+    """Draw a model's maps over its images: one row per image, the input first.
 
     Args:
         part: what the analysis found of the model.
@@ -103,8 +104,7 @@ def draw_entropy(result: Result, compared: Sequence[str]) -> Figure:
     with style.styled():
         figure, (axis,) = style.line_panels(size=(3.9, 1.9))
         for i, name in enumerate(compared):
-            entropy = select(result.data["normalised_entropy"], name)
-            entropy = entropy.dropna("head", how="all").values
+            entropy = select_heads(result.data["normalised_entropy"], name).values
             depth = (np.arange(len(entropy)) + 1) / len(entropy)
             colour = style.COLOURS[i % len(style.COLOURS)]
             size = style.marker_points(len(depth))

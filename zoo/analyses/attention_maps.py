@@ -23,9 +23,10 @@ from zoo.capture.hook_points import HookPoint
 from zoo.measures.replicates import GroupedMean, Replicates, in_rows
 from zoo.study.accumulator import Accumulator, Batch
 from zoo.study.attention_layers import Attending, attending_models, name_images
+from zoo.study.axes import Scale, column, head_counts, layer_axis, variable
 from zoo.study.networks import Study
 from zoo.study.replicates import replicates
-from zoo.study.results import Metric, Part, Result, Scale, column, layer_axis, variable
+from zoo.study.results import Metric, Part, Result
 from zoo.study.spatial_layout import as_seen
 
 ABOUT = About(
@@ -56,7 +57,7 @@ ABOUT = About(
         "entropy": "entropy of attention (1: even), mean over layers and heads",
         "entropy_last": "entropy of attention (1: even), last layer",
         "map_correlation": "correlation of the final maps, mean over images",
-        "permuted_images": "correlation of the final maps of different images",
+        "map_correlation_permuted_images": "correlation of the final maps of different images",
     },
 )
 
@@ -80,7 +81,7 @@ def attention_entropy(weights: torch.Tensor) -> torch.Tensor:
 
 
 def map_correlation(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Return Pearson's correlation of two stacks of maps, (n,), one value an image.
+    """Return Pearson's correlation of two stacks of maps, (n,), one value per image.
 
     Args:
         a: (n, height, width).
@@ -140,25 +141,25 @@ class _Maps(Accumulator):
                 )
         self.seen = 0
 
-    def hook_points(self, subject: int) -> list[HookPoint]:
-        model = self.models.get(subject)
+    def hook_points(self, index: int) -> list[HookPoint]:
+        model = self.models.get(index)
         return [HookPoint(name, "attention") for name in model.layers] if model else []
 
-    def observe(self, subject: int, tap: HookPoint, value: torch.Tensor) -> None:
-        model = self.models[subject]
-        layer = model.layers.index(tap.layer)
+    def observe(self, index: int, hook_point: HookPoint, value: torch.Tensor) -> None:
+        model = self.models[index]
+        layer = model.layers.index(hook_point.layer)
         read = partial(token_maps, grid=model.grid, class_token=model.class_token)
-        self.entropy[subject, layer].add(attention_entropy(value).double().cpu().numpy())
-        if subject not in self.mapped:
+        self.entropy[index, layer].add(attention_entropy(value).double().cpu().numpy())
+        if index not in self.mapped:
             return
-        self.rollout[subject] = rollout_step(value, self.rollout[subject] if layer else None)
-        self.final[subject] = maps = read(self.rollout[subject])
+        self.rollout[index] = rollout_step(value, self.rollout[index] if layer else None)
+        self.final[index] = maps = read(self.rollout[index])
         for i, image in enumerate(self.study.shown):
             row = image - self.seen
             if 0 <= row < len(value):
-                self.shown[subject][i, layer] = maps[row].cpu().numpy()
+                self.shown[index][i, layer] = maps[row].cpu().numpy()
                 if layer == len(model.layers) - 1:
-                    self.heads[subject][i] = read(value[row]).cpu().numpy()
+                    self.heads[index][i] = read(value[row]).cpu().numpy()
 
     def end_batch(self, batch: Batch) -> None:
         for (a, b), kept in self.pairs.items():
@@ -183,8 +184,8 @@ class _Maps(Accumulator):
         for (a, b), kept in self.pairs.items():
             names = self.models[a].name, self.models[b].name
             same, permuted = np.concatenate(kept, axis=1)
-            metrics.append(Metric("map_correlation", _mean_defined(same), *names))
-            metrics.append(Metric("permuted_images", _mean_defined(permuted), *names))
+            for end, values in (("", same), ("_permuted_images", permuted)):
+                metrics.append(Metric(f"map_correlation{end}", _mean_defined(values), *names))
             if lost := int(np.isnan(same).sum()):
                 self.notes.append(
                     f"{names[0]} and {names[1]}: on {lost} of {self.seen} images a map is constant "
@@ -218,7 +219,8 @@ class _Maps(Accumulator):
             ),
         }
         variables |= replicates("normalised_entropy", dims, relative)
-        return xr.Dataset(variables, layer_axis(rows))
+        heads = [model.heads for model in self.models.values() for _ in model.layers]
+        return xr.Dataset(variables, layer_axis(rows) | head_counts(heads))
 
     def _relative_entropy(self, s: int) -> Iterator[Replicates]:
         """Yield each layer's entropy (heads,) over that of even attention.

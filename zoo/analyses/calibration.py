@@ -25,8 +25,9 @@ from zoo.measures.intervals import mean_interval, wilson_interval
 from zoo.measures.ridge import hold_out
 from zoo.study.accumulator import Accumulator, Batch
 from zoo.study.answers import rated_networks
+from zoo.study.axes import column, interval, variable
 from zoo.study.networks import ComparedNetwork, Study
-from zoo.study.results import Metric, Result, column, interval, variable
+from zoo.study.results import Metric, Result
 
 ABOUT = About(
     name="calibration",
@@ -49,11 +50,17 @@ ABOUT = About(
         "error": "expected calibration error",
         "error_by_chance": "expected calibration error if the network were calibrated",
         "error_scaled": "expected calibration error after temperature scaling",
-        "likelihood": "negative log-likelihood (nats)",
-        "likelihood_scaled": "negative log-likelihood after temperature scaling (nats)",
-        "likelihood_difference": "negative log-likelihood, first minus second (nats)",
+        "likelihood": "negative log-likelihood",
+        "likelihood_scaled": "negative log-likelihood after temperature scaling",
+        "likelihood_difference": "negative log-likelihood, first minus second",
         "overconfidence": "mean confidence minus accuracy",
-        "temperature": "temperature that fits best (number)",
+        "temperature": "temperature that fits best",
+    },
+    units={
+        "likelihood": "nats",
+        "likelihood_scaled": "nats",
+        "likelihood_difference": "nats",
+        "temperature": "number",
     },
 )
 
@@ -165,7 +172,7 @@ def _metrics(
     error = calibration_error_interval(confidence, right, seed=seed).tolist()
     yield Metric(f"error{end}", error[0], name, "", *error[1:])
     value, low, high = mean_interval(likelihood).tolist()
-    yield Metric(f"likelihood{end}", value, name, "", low, high, unit="nats")
+    yield Metric(f"likelihood{end}", value, name, "", low, high)
     if what == LOGITS:
         yield Metric("error_by_chance", calibrated_error(confidence, seed=seed)[0], name)
         value, low, high = mean_interval(confidence - right).tolist()

@@ -33,19 +33,10 @@ from zoo.measures.permutation import (
 )
 from zoo.measures.replicates import INTERVAL, Replicates
 from zoo.study.accumulator import Accumulator, Batch
+from zoo.study.axes import Scale, column, interval, layer_axis, select, variable
 from zoo.study.networks import Study
 from zoo.study.replicates import replicates
-from zoo.study.results import (
-    INITIAL,
-    Metric,
-    Result,
-    Scale,
-    column,
-    interval,
-    layer_axis,
-    select,
-    variable,
-)
+from zoo.study.results import INITIAL, Metric, Result
 from zoo.study.spatial_layout import name_copies, name_sorted, pool_activation
 
 ABOUT = About(
@@ -97,12 +88,12 @@ MEANS = {  # of all pairs of two networks' layers
 
 
 def start(study: Study) -> Accumulator:
-    """Begin a comparison of all layers of all subjects."""
+    """Begin a comparison of all layers of all networks."""
     return _Pairwise(study)
 
 
 class _Pairwise(Accumulator):
-    """Keeps one Gram matrix a layer for the current batch, and HSIC of all pairs.
+    """Keeps one Gram matrix per layer for the current batch, and HSIC of all pairs.
 
     The last row is that of the images' pixels. HSIC is kept without each group of images, for
     intervals, and between the compared networks for every permutation, for p-values.
@@ -130,18 +121,18 @@ class _Pairwise(Accumulator):
         self.random = np.random.default_rng(study.settings.seed)
         self.last = _LastGram()
 
-    def hook_points(self, subject: int) -> Iterable[HookPoint]:
-        return [HookPoint(name) for name in self.study.networks[subject].layers]
+    def hook_points(self, index: int) -> Iterable[HookPoint]:
+        return [HookPoint(name) for name in self.study.networks[index].layers]
 
-    def observe(self, subject: int, tap: HookPoint, value: torch.Tensor) -> None:
+    def observe(self, index: int, hook_point: HookPoint, value: torch.Tensor) -> None:
         if self.study.settings.pool != "flatten":
-            of = self.study.networks[subject]
-            value = pool_activation(value, self.study.settings.pool, of, tap.layer)
+            of = self.study.networks[index]
+            value = pool_activation(value, self.study.settings.pool, of, hook_point.layer)
         gram = self.last.of(value)
         if self.grams is None or self.grams.shape[1] != gram.values.numel():
             shape = (len(self.rows) + 1, gram.values.numel())
             self.grams = torch.zeros(shape, dtype=torch.float64, device=value.device)
-        row = self.position[subject, tap.layer]
+        row = self.position[index, hook_point.layer]
         self.grams[row] = gram.values
         self.fired.add(row)
         if gram.problem == IS_CONSTANT:

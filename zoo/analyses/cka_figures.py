@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from zoo.figures import style
 from zoo.measures.linear_cka import LABEL
-from zoo.study.results import Result, Scale, select
+from zoo.study.axes import Scale, select
+from zoo.study.results import Result
 
 
 def draw_pair(result: Result, a: str, b: str) -> Figure:

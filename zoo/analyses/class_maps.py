@@ -1,4 +1,4 @@
-"""Maps of what in an image decides for a class: Grad-CAM, and attention rollout beside it."""
+"""Maps of what in an image speaks for a class: Grad-CAM, and attention rollout beside it."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def grad_cam(activation: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
 
 
 def class_maps(
-    subject: ComparedNetwork, pixels: torch.Tensor, classes: torch.Tensor
+    network: ComparedNetwork, pixels: torch.Tensor, classes: torch.Tensor
 ) -> tuple[torch.Tensor, str]:
     """Return Grad-CAM maps of one class an image at a model's last block of 4 × 4 places or more.
 
     Args:
-        subject: the model; its last block is the last one whose output lies over the image, in
+        network: the model; its last block is the last one whose output lies over the image, in
             at least 4 × 4 places if any does.
         pixels: (n, 3, size, size), its input.
         classes: (n,) the class to explain.
@@ -49,12 +49,12 @@ def class_maps(
     Raises:
         ValueError: the model has no such block, or its logits do not depend on it.
     """
-    layer = last_mapped_block(subject)
-    layout = layout_of(subject, layer) if layer else None
+    layer = last_mapped_block(network)
+    layout = layout_of(network, layer) if layer else None
     if layer is None or layout is None:
         raise ValueError("no block's output lies over the image")
     parts = zip(pixels.split(GRADIENT_BATCH), classes.split(GRADIENT_BATCH), strict=True)
-    found = [_at_block(subject, layer, layout, x, c) for x, c in parts]
+    found = [_at_block(network, layer, layout, x, c) for x, c in parts]
     for kind in ("output", "input"):
         if all(kind in maps for maps in found):
             return torch.cat([maps[kind] for maps in found]), kind
@@ -62,7 +62,7 @@ def class_maps(
 
 
 def _at_block(
-    subject: ComparedNetwork,
+    network: ComparedNetwork,
     layer: str,
     layout: Layout,
     pixels: torch.Tensor,
@@ -71,12 +71,16 @@ def _at_block(
     """Return Grad-CAM at a block's output and input, where the logits depend on its places."""
     captured: dict[str, torch.Tensor] = {}
     hook_points = [HookPoint(layer, "output"), HookPoint(layer, "input")]
-    module = subject.model.module
+    module = network.model.module
     found = {}
     with (
         eval_mode(module),
         torch.enable_grad(),
-        observe(module, hook_points, lambda tap, value: captured.__setitem__(tap.kind, value)),
+        observe(
+            module,
+            hook_points,
+            lambda hook_point, value: captured.__setitem__(hook_point.kind, value),
+        ),
     ):
         score = logits_of(module(pixels.detach().requires_grad_().clone()))
         score = score.gather(1, classes[:, None]).sum()
@@ -95,26 +99,26 @@ def _at_block(
 
 
 def rollout_maps(
-    subject: ComparedNetwork, attending: Attending, pixels: torch.Tensor
+    network: ComparedNetwork, attending: Attending, pixels: torch.Tensor
 ) -> torch.Tensor:
     """Return the attention rollout of a ViT's last layer over its grid, (n, height, width)."""
     if len(pixels) > GRADIENT_BATCH:
         parts = pixels.split(GRADIENT_BATCH)
-        return torch.cat([rollout_maps(subject, attending, part) for part in parts])
+        return torch.cat([rollout_maps(network, attending, part) for part in parts])
     found: list[torch.Tensor] = []
 
-    def step(tap: HookPoint, weights: torch.Tensor) -> None:
+    def step(hook_point: HookPoint, weights: torch.Tensor) -> None:
         found[:] = [rollout_step(weights, found[0] if found else None)]
 
     hook_points = [HookPoint(name, "attention") for name in attending.layers]
-    module = subject.model.module
+    module = network.model.module
     with eval_mode(module), torch.inference_mode(), observe(module, hook_points, step):
         module(pixels.clone())  # a network may work in place on its input
     return token_maps(found[0], attending.grid, class_token=attending.class_token)
 
 
-def probabilities_of(subject: ComparedNetwork, pixels: torch.Tensor) -> torch.Tensor:
+def probabilities_of(network: ComparedNetwork, pixels: torch.Tensor) -> torch.Tensor:
     """Return a model's class probabilities (n, classes) for its input (n, 3, size, size)."""
-    with eval_mode(subject.model.module), torch.inference_mode():
+    with eval_mode(network.model.module), torch.inference_mode():
         # A copy: a network may work in place on its input, and the pixels are used again.
-        return logits_of(subject.model.module(pixels.clone())).float().softmax(dim=1)
+        return logits_of(network.model.module(pixels.clone())).float().softmax(dim=1)

@@ -29,8 +29,9 @@ from zoo.measures.difference_groups import STABLE, Group, difference_groups, nei
 from zoo.measures.features import DegenerateError
 from zoo.study.accumulator import Accumulator, Batch, NotApplicable
 from zoo.study.answers import predictions, rated_networks
+from zoo.study.axes import column, variable
 from zoo.study.networks import ComparedNetwork, Study
-from zoo.study.results import Metric, Result, column, variable
+from zoo.study.results import Metric, Result
 from zoo.study.spatial_layout import choose_images, last_block, mean_over_places
 
 ABOUT = About(
@@ -59,7 +60,10 @@ ABOUT = About(
     metrics={
         "error_consistency": "error consistency (κ: 0 independent, 1 the same)",
         "only_first": "share of images that the first alone classifies rightly",
-        "stable_groups": "stable groups, close in the first and far in the second (number)",
+        "stable_groups": "stable groups, close in the first and far in the second",
+    },
+    units={
+        "stable_groups": "number",
     },
 )
 
@@ -102,12 +106,12 @@ class _Differences(Accumulator):
         self.seen: dict[int, torch.Tensor] = {}
         self.features: dict[int, list[torch.Tensor]] = {s: [] for s in self.layers}
 
-    def hook_points(self, subject: int) -> Iterable[HookPoint]:
-        layer = self.layers.get(subject)
+    def hook_points(self, index: int) -> Iterable[HookPoint]:
+        layer = self.layers.get(index)
         return [HookPoint(layer)] if layer else []
 
-    def observe(self, subject: int, tap: HookPoint, value: torch.Tensor) -> None:
-        self.seen[subject] = mean_over_places(value, self.study.compared[subject], tap.layer)
+    def observe(self, index: int, hook_point: HookPoint, value: torch.Tensor) -> None:
+        self.seen[index] = mean_over_places(value, self.study.compared[index], hook_point.layer)
 
     def end_batch(self, batch: Batch) -> None:
         rows = self.rows[(self.rows >= batch.start) & (self.rows < batch.stop)] - batch.start

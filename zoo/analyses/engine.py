@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -48,7 +49,7 @@ def compare_models(
         siblings: other seeds of a model, as (its index, the other seed): ceilings for similarity.
         settings: everything else that decides the numbers.
         device: where the networks run.
-        on_progress: is told of every batch of images, then of every analysis.
+        on_progress: is called for every batch of images, then of every analysis.
 
     Raises:
         UserError: models with the same name, too few images, unknown analyses or layers.
@@ -80,7 +81,7 @@ def _analyse(study: Study, analyses: Sequence[str], on_progress: OnProgress) -> 
     for done, (name, accumulator) in enumerate(running.items()):
         on_progress(done, len(running), "analyses")
         try:
-            results[name] = accumulator.result()
+            results[name] = _with_units(accumulator.result(), load_analysis(name).ABOUT.units)
         except NotApplicable as reason:
             not_applicable[name] = str(reason)
     on_progress(len(running), len(running), "analyses")
@@ -92,3 +93,8 @@ def _analyse(study: Study, analyses: Sequence[str], on_progress: OnProgress) -> 
         study.class_names,
         study.shown,
     )
+
+
+def _with_units(result: Result, units: Mapping[str, str]) -> Result:
+    metrics = (replace(m, unit=units.get(m.measure, "")) for m in result.metrics)
+    return replace(result, metrics=tuple(metrics))

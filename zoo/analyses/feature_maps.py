@@ -15,8 +15,9 @@ from zoo.capture.hook_points import HookPoint
 from zoo.figures.image_grid import image_grid
 from zoo.study.accumulator import Accumulator, Batch, NotApplicable
 from zoo.study.attention_layers import name_images
+from zoo.study.axes import Scale, column, variable
 from zoo.study.networks import ComparedNetwork, Study
-from zoo.study.results import Metric, Part, Result, Scale, column, variable
+from zoo.study.results import Metric, Part, Result
 from zoo.study.spatial_layout import as_seen, evenly, layout_of
 
 ABOUT = About(
@@ -41,7 +42,10 @@ ABOUT = About(
     },
     metrics={
         "sparsity_last": "share of zeros in the last block's output",
-        "resolution_last": "side of the last block's output (places)",
+        "resolution_last": "side of the last block's output",
+    },
+    units={
+        "resolution_last": "places",
     },
 )
 
@@ -74,21 +78,21 @@ def start(study: Study) -> Accumulator:
         NotApplicable: no model is a convolutional network.
     """
     layers = {}
-    for s, subject in enumerate(study.networks):
-        if subject.compared and (found := map_layers(subject)):
+    for s, network in enumerate(study.networks):
+        if network.compared and (found := map_layers(network)):
             layers[s] = found
     if not layers:
         raise NotApplicable("no model has feature maps: they need a convolutional network")
     return _Maps(study, layers)
 
 
-def map_layers(subject: ComparedNetwork) -> tuple[str, ...]:
+def map_layers(network: ComparedNetwork) -> tuple[str, ...]:
     """Return the stem and blocks of a CNN whose outputs are (n, channels, height, width)."""
-    if subject.family != "cnn":
+    if network.family != "cnn":
         return ()
-    blocks = subject.trace.of_role("block")
-    names = [x.name for x in subject.trace if not blocks or x.role in ("stem", "block")]
-    layouts = {name: layout_of(subject, name) for name in names}
+    blocks = network.trace.of_role("block")
+    names = [x.name for x in network.trace if not blocks or x.role in ("stem", "block")]
+    layouts = {name: layout_of(network, name) for name in names}
     return tuple(n for n, layout in layouts.items() if layout and layout.kind == "channels_first")
 
 
@@ -118,23 +122,23 @@ class _Maps(Accumulator):
         self.zeros: dict[int, float] = dict.fromkeys(layers, 0.0)
         self.values: dict[int, int] = dict.fromkeys(layers, 0)
 
-    def hook_points(self, subject: int) -> Iterable[HookPoint]:
-        return [HookPoint(name) for name in self.layers.get(subject, ())]
+    def hook_points(self, index: int) -> Iterable[HookPoint]:
+        return [HookPoint(name) for name in self.layers.get(index, ())]
 
-    def observe(self, subject: int, tap: HookPoint, value: torch.Tensor) -> None:
-        key = (subject, tap.layer)
+    def observe(self, index: int, hook_point: HookPoint, value: torch.Tensor) -> None:
+        key = (index, hook_point.layer)
         rows = {i: i - self.seen for i in self.study.shown if 0 <= i - self.seen < len(value)}
         if rows:
             shown = value[list(rows.values())]
             maps = channel_mean(shown).cpu().numpy()
             self.means.setdefault(key, {}).update(zip(rows, maps, strict=True))
-            if tap.layer in self.ends[subject]:
+            if hook_point.layer in self.ends[index]:
                 full = shown.float().cpu().numpy()
                 self.channels.setdefault(key, {}).update(zip(rows, full, strict=True))
-        if tap.layer == self.layers[subject][-1]:
+        if hook_point.layer == self.layers[index][-1]:
             # A value that is not a number is neither zero nor not: the share is then not known.
-            self.zeros[subject] += float((value == 0).sum()) if value.isfinite().all() else np.nan
-            self.values[subject] += value.numel()
+            self.zeros[index] += float((value == 0).sum()) if value.isfinite().all() else np.nan
+            self.values[index] += value.numel()
 
     def end_batch(self, batch: Batch) -> None:
         self.seen = batch.stop

@@ -23,8 +23,9 @@ from zoo.measures.frequency import half_diagonal, relative_log_amplitudes
 from zoo.measures.intervals import mean_interval
 from zoo.study.accumulator import Accumulator, Batch, NotApplicable
 from zoo.study.answers import predictions, rated_networks
+from zoo.study.axes import column, interval, layer_axis, variable
 from zoo.study.networks import ComparedNetwork, Study
-from zoo.study.results import Metric, Part, Result, column, interval, layer_axis, variable
+from zoo.study.results import Metric, Part, Result
 from zoo.study.spatial_layout import Layout, example_input, layout_of, places_of
 
 ABOUT = About(
@@ -50,12 +51,17 @@ ABOUT = About(
         "frequency-answers": "Accuracy under noise of one band, and answers on hybrid images.",
     },
     metrics={
-        "change_attention": "change of the highest frequency by attention, mean over blocks (log)",
-        "change_mlp": "change of the highest frequency by MLPs, mean over blocks (log)",
-        "change_residual": "change of the highest frequency by branches whose skip is plain (log)",
+        "change_attention": "change of the highest frequency by attention, mean over blocks",
+        "change_mlp": "change of the highest frequency by MLPs, mean over blocks",
+        "change_residual": "change of the highest frequency by branches whose skip is plain",
         "lost_to_high_noise": "accuracy lost to noise of the upper 40 % of frequencies",
         "lost_to_low_noise": "accuracy lost to noise of the lower 60 % of frequencies",
         "lost_to_high_noise_difference": "accuracy lost to high noise, first minus second",
+    },
+    units={
+        "change_attention": "log",
+        "change_mlp": "log",
+        "change_residual": "log",
     },
 )
 
@@ -76,7 +82,7 @@ def start(study: Study) -> Accumulator:
 
 
 class _Frequency(Accumulator):
-    """Keeps a curve an image for every stem, block and stream that a branch is added to."""
+    """Keeps one curve per image for every stem, block and stream that a branch is added to."""
 
     def __init__(self, study: Study) -> None:
         self.study = study
@@ -93,21 +99,21 @@ class _Frequency(Accumulator):
         self.predicted: dict[int, list[NDArray[np.int64]]] = {s: [] for s in self.rated}
         for s, network in enumerate(study.measured):
             outputs = (*network.trace.of_role("stem"), *network.trace.of_role("block"))
-            taps = {HookPoint(name): name for name in outputs}
+            hook_points = {HookPoint(name): name for name in outputs}
             module, example = network.model.module, example_input(network)
             self.branches[s] = list(_sums(find_branches(module, network.trace, example)))
-            taps |= {branch.skip: branch.block for branch, _ in self.branches[s]}
-            for tap, layer in taps.items():
+            hook_points |= {branch.skip: branch.block for branch, _ in self.branches[s]}
+            for hook_point, layer in hook_points.items():
                 layout = layout_of(network, layer)
                 if layout and layout.height == layout.width > 1:
-                    self.layouts[s, tap] = layout
-                    self.curves[s, tap] = []
+                    self.layouts[s, hook_point] = layout
+                    self.curves[s, hook_point] = []
 
-    def hook_points(self, subject: int) -> Iterable[HookPoint]:
-        return [tap for s, tap in self.layouts if s == subject]
+    def hook_points(self, index: int) -> Iterable[HookPoint]:
+        return [hook_point for s, hook_point in self.layouts if s == index]
 
-    def observe(self, subject: int, tap: HookPoint, value: torch.Tensor) -> None:
-        key = subject, tap
+    def observe(self, index: int, hook_point: HookPoint, value: torch.Tensor) -> None:
+        key = index, hook_point
         layout = self.layouts[key]
         # Within a block of windowed attention, a map's places may stand in one row.
         in_a_row = value.ndim == 3 and value.shape[1] == layout.height * layout.width
@@ -194,13 +200,13 @@ class _Frequency(Accumulator):
         """Name the networks and layers that have no curve, or one of some channels only."""
         notes, n = [], len(self.study.images)
         for s, network in enumerate(self.study.compared):
-            known = [tap for of, tap in self.layouts if of == s]
+            known = [hook_point for of, hook_point in self.layouts if of == s]
             if not known:
                 notes.append(f"{network.name}: no layer's output lies over the image")
             gaps = [
-                f"{tap.layer} {100 * self.left_out[s, tap] / n:.0f} %"
-                for tap in known
-                if tap.kind == "output" and self.left_out.get((s, tap), 0) > 0.005 * n
+                f"{hook_point.layer} {100 * self.left_out[s, hook_point] / n:.0f} %"
+                for hook_point in known
+                if hook_point.kind == "output" and self.left_out.get((s, hook_point), 0) > 0.005 * n
             ]
             if gaps:
                 notes.append(

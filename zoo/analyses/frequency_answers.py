@@ -15,8 +15,9 @@ from zoo.measures.frequency import band_noise, hybrid_images
 from zoo.measures.intervals import mean_interval, wilson_interval
 from zoo.models.preprocess import model_input
 from zoo.study.answers import logits_on, predictions
+from zoo.study.axes import column, interval, variable
 from zoo.study.networks import ComparedNetwork, Study
-from zoo.study.results import Metric, column, interval, variable
+from zoo.study.results import Metric
 from zoo.study.spatial_layout import choose_images
 
 IMAGES = 128

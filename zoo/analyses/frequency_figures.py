@@ -13,7 +13,8 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from zoo.figures import style
-from zoo.study.results import Result, select
+from zoo.study.axes import select
+from zoo.study.results import Result
 
 AMPLITUDE = "Δ log amplitude"
 KINDS = ("o-", "s--", "^:", "D-.")
@@ -65,7 +66,7 @@ def _kinds(part: xr.Dataset) -> list[str]:
 
 
 def draw_curves(result: Result, compared: Sequence[str]) -> Figure:
-    """Draw Δ log amplitude over frequency: a panel a network, a line a layer, dark to bright."""
+    """Draw Δ log amplitude over frequency: one panel per network, one line per layer."""
     with style.styled():
         across = min(len(compared), style.PANELS_A_ROW)
         size = min(2.6, (style.WIDTH - 1.3) / across - 0.15)

@@ -19,8 +19,9 @@ from zoo.measures.intervals import mean_interval
 from zoo.models.preprocess import model_input
 from zoo.study.accumulator import Accumulator, NotApplicable
 from zoo.study.attention_layers import attending_models, name_images
+from zoo.study.axes import Scale, column, variable
 from zoo.study.networks import ComparedNetwork, Study
-from zoo.study.results import Metric, Part, Result, Scale, column, variable
+from zoo.study.results import Metric, Part, Result
 from zoo.study.spatial_layout import Layout, as_seen, last_block, last_mapped_block, layout_of
 
 ABOUT = About(
@@ -59,7 +60,7 @@ PREDICTED, TRUE, ROLLOUT, RANDOM = "predicted", "true", "rollout", "random"
 SCALES = {kind: Scale(title, 0, empty=EMPTY) for kind, title in KINDS.items()}
 
 
-def true_classes(study: Study, subject: ComparedNetwork, outputs: int) -> NDArray[np.int64] | None:
+def true_classes(study: Study, network: ComparedNetwork, outputs: int) -> NDArray[np.int64] | None:
     """Return each image's class among a model's outputs, −1 where it has none.
 
     Classes are matched by name where the model and the study name theirs, else by index. None
@@ -68,7 +69,7 @@ def true_classes(study: Study, subject: ComparedNetwork, outputs: int) -> NDArra
     if study.labels is None:
         return None
     labels = np.asarray(study.labels)
-    theirs = {name: i for i, name in enumerate(subject.model.spec.class_names)}
+    theirs = {name: i for i, name in enumerate(network.model.spec.class_names)}
     if theirs and study.class_names:
         match = np.array([theirs.get(name, -1) for name in study.class_names], dtype=np.int64)
     else:
@@ -95,20 +96,20 @@ def start(study: Study) -> Accumulator:
     """
     layouts: dict[int, Layout] = {}
     notes = []
-    for s, subject in enumerate(study.compared):
-        layer = last_mapped_block(subject)
-        layout = layout_of(subject, layer) if layer else None
+    for s, network in enumerate(study.compared):
+        layer = last_mapped_block(network)
+        layout = layout_of(network, layer) if layer else None
         if layout and layout.height * layout.width > 1:
             layouts[s] = layout
-            if layer != last_block(subject):
+            if layer != last_block(network):
                 notes.append(
-                    f"{subject.name}: maps are taken at {layer} ({layout.height} × {layout.width} "
+                    f"{network.name}: maps are taken at {layer} ({layout.height} × {layout.width} "
                     "places), since the last block has fewer than 4 × 4"
                 )
         elif layout:
-            notes.append(f"{subject.name}: no map, since its last block has one place only")
+            notes.append(f"{network.name}: no map, since its last block has one place only")
         else:
-            notes.append(f"{subject.name}: no map, since no block's output lies over the image")
+            notes.append(f"{network.name}: no map, since no block's output lies over the image")
     if not layouts:
         raise NotApplicable("; ".join(notes))
     return _GradCam(study, layouts, notes)
@@ -149,26 +150,26 @@ class _GradCam(Accumulator):
         )
 
     def _explain(self, s: int) -> _Explained:
-        subject, seed = self.study.networks[s], self.study.settings.seed
-        images, model = self.study.images[self.images], subject.model
+        network, seed = self.study.networks[s], self.study.settings.seed
+        images, model = self.study.images[self.images], network.model
         pixels = model_input(images, model.spec, model.module)
-        probabilities = probabilities_of(subject, pixels)
+        probabilities = probabilities_of(network, pixels)
         classes = {PREDICTED: probabilities.argmax(dim=1)}
-        if (true := true_classes(self.study, subject, probabilities.shape[1])) is not None:
+        if (true := true_classes(self.study, network, probabilities.shape[1])) is not None:
             classes[TRUE] = torch.from_numpy(true[self.images]).to(pixels.device)
         maps: dict[str, torch.Tensor] = {}
         place = "output"
         for kind, wanted in classes.items():
-            maps[kind], place = class_maps(subject, pixels, wanted.clamp(min=0))
+            maps[kind], place = class_maps(network, pixels, wanted.clamp(min=0))
             maps[kind][wanted < 0] = torch.nan
         if s in self.attending:
-            maps[ROLLOUT] = rollout_maps(subject, self.attending[s], pixels)
+            maps[ROLLOUT] = rollout_maps(network, self.attending[s], pixels)
         generator = torch.Generator().manual_seed(seed)
         coarse = torch.rand(maps[PREDICTED].shape, generator=generator).to(pixels.device)
         size = (pixels.shape[2], pixels.shape[3])
         curves = {
             kind: deletion_curve(
-                lambda x: probabilities_of(subject, x),
+                lambda x: probabilities_of(network, x),
                 pixels, upsample(found, *size), classes[PREDICTED], seed=seed,
             )
             for kind, found in (maps | {RANDOM: coarse}).items()

@@ -25,9 +25,10 @@ from zoo.measures.linear_cka import (
 from zoo.measures.replicates import INTERVAL, percentile_interval
 from zoo.study.accumulator import Accumulator, Batch, NotApplicable
 from zoo.study.attention_layers import Attending, attending_models
+from zoo.study.axes import column, interval, variable
 from zoo.study.networks import ComparedNetwork, Study
 from zoo.study.replicates import draws_of, replicates
-from zoo.study.results import Metric, Part, Result, column, interval, variable
+from zoo.study.results import Metric, Part, Result
 from zoo.study.spatial_layout import name_copies
 
 ABOUT = About(
@@ -51,10 +52,14 @@ ABOUT = About(
         "local-heads-{}": "CKA of heads with early CNN layers, against how far the heads look: {}.",
     },
     metrics={
-        "patch": "side of a patch (pixels)",
+        "patch": "side of a patch",
         "spearman": "rank correlation of distance and CKA, mean over layers",
         "local_minus_global": "CKA of the most local minus the most global heads",
-        "distance_range": "distance of the most global minus the most local heads (pixels)",
+        "distance_range": "distance of the most global minus the most local heads",
+    },
+    units={
+        "patch": "pixels",
+        "distance_range": "pixels",
     },
 )
 
@@ -127,10 +132,10 @@ def rank_correlation(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     return float(spearmanr(x, y).statistic)
 
 
-def early_layers(subject: ComparedNetwork) -> tuple[str, ...]:
+def early_layers(network: ComparedNetwork) -> tuple[str, ...]:
     """Return a CNN's stem and the first third of its blocks, at least one."""
-    blocks = subject.trace.of_role("block")
-    return subject.trace.of_role("stem") + blocks[: math.ceil(len(blocks) / 3)]
+    blocks = network.trace.of_role("block")
+    return network.trace.of_role("stem") + blocks[: math.ceil(len(blocks) / 3)]
 
 
 def start(study: Study) -> Accumulator:
@@ -142,11 +147,11 @@ def start(study: Study) -> Accumulator:
     models, notes = attending_models(study, "no local heads")
     cnns = {
         s: layers
-        for s, subject in enumerate(study.measured)
-        if subject.family == "cnn" and (layers := early_layers(subject))
+        for s, network in enumerate(study.measured)
+        if network.family == "cnn" and (layers := early_layers(network))
     }
     if not any(study.networks[s].compared for s in cnns):
-        raise NotApplicable("needs a CNN beside the ViT: no model here is one with blocks")
+        raise NotApplicable("needs a CNN with blocks to compare the ViT with")
     notes = [n for n in notes if not any(n.startswith(f"{study.networks[s].name}:") for s in cnns)]
     vits: dict[int, FirstHeads] = {}
     for s, model in models.items():
@@ -164,10 +169,10 @@ def start(study: Study) -> Accumulator:
     return _Heads(study, vits, cnns, notes + name_copies(study.images))
 
 
-def find_projection(subject: ComparedNetwork, layer: str) -> str | None:
+def find_projection(network: ComparedNetwork, layer: str) -> str | None:
     """Return the module whose input is the concatenated outputs of an attention layer's heads."""
-    modules = dict(subject.model.module.named_modules())
-    ran = {found.name for found in subject.trace}
+    modules = dict(network.model.module.named_modules())
+    ran = {found.name for found in network.trace}
     for name in PROJECTIONS:
         path = f"{layer}.{name}"
         if path in ran and isinstance(modules[path], nn.Linear):
@@ -176,7 +181,7 @@ def find_projection(subject: ComparedNetwork, layer: str) -> str | None:
 
 
 class _Heads(Accumulator):
-    """Keeps one Gram matrix a head and CNN layer for a batch, and HSIC of all of them a batch."""
+    """Keeps one Gram matrix per head and CNN layer for a batch, and their HSIC per batch."""
 
     def __init__(
         self,
@@ -197,26 +202,26 @@ class _Heads(Accumulator):
             if study.networks[v].state == study.networks[c].state
         }
 
-    def hook_points(self, subject: int) -> Iterable[HookPoint]:
-        if vit := self.vits.get(subject):
+    def hook_points(self, index: int) -> Iterable[HookPoint]:
+        if vit := self.vits.get(index):
             return [HookPoint(vit.layer, "attention"), HookPoint(vit.projection, "input")]
-        return [HookPoint(name) for name in self.cnns.get(subject, ())]
+        return [HookPoint(name) for name in self.cnns.get(index, ())]
 
-    def observe(self, subject: int, tap: HookPoint, value: torch.Tensor) -> None:
-        if tap.kind == "attention":
-            self.distances[subject].add(value)
-        elif subject in self.vits:
-            heads = self.vits[subject].model.heads
+    def observe(self, index: int, hook_point: HookPoint, value: torch.Tensor) -> None:
+        if hook_point.kind == "attention":
+            self.distances[index].add(value)
+        elif index in self.vits:
+            heads = self.vits[index].model.heads
             for head, output in enumerate(value.unflatten(-1, (heads, -1)).unbind(-2)):
-                self._keep(subject, head, output)
+                self._keep(index, head, output)
         else:
-            self._keep(subject, self.cnns[subject].index(tap.layer), value)
+            self._keep(index, self.cnns[index].index(hook_point.layer), value)
 
-    def _keep(self, subject: int, row: int, value: torch.Tensor) -> None:
+    def _keep(self, index: int, row: int, value: torch.Tensor) -> None:
         gram = centred_gram(value)
-        self.grams[subject, row] = gram_or_nan(gram)
+        self.grams[index, row] = gram_or_nan(gram)
         if gram.problem:
-            self.problems.setdefault((subject, row), gram.problem)
+            self.problems.setdefault((index, row), gram.problem)
 
     def end_batch(self, batch: Batch) -> None:
         for (v, c), kept in self.hsic.items():
@@ -273,7 +278,7 @@ class _Heads(Accumulator):
             "distance": variable("subset", means, unit="pixels"),
             "name": ("layer", column(self.cnns[c])),
         }
-        return xr.Dataset(variables, names, {"patch": self.vits[v].model.grid.patch})
+        return xr.Dataset(variables, names)
 
     def _summarise(self, v: int, c: int, data: xr.Dataset) -> Iterator[Metric]:
         """Yield how CKA falls with the heads' distance, the mean over a CNN's layers."""
@@ -302,9 +307,10 @@ class _Heads(Accumulator):
 
 
 def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:
-    """Draw, for each ViT and CNN, CKA against the heads' distance, a line a CNN layer."""
-    return [
-        Drawing("local-heads-{}", draw_pair(part), (part.network, part.network_b))
-        for part in result.parts
-        if {part.network, part.network_b} <= set(compared)
-    ]
+    """Draw, for each ViT and CNN, CKA against the heads' distance, one line per CNN layer."""
+    drawn = []
+    for part in result.parts:
+        if {part.network, part.network_b} <= set(compared):
+            figure = draw_pair(part, result.metric("patch", part.network) or math.nan)
+            drawn.append(Drawing("local-heads-{}", figure, (part.network, part.network_b)))
+    return drawn

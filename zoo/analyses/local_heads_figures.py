@@ -13,8 +13,13 @@ from zoo.study.results import Part
 LEAST_RANGE = 0.5  # patches: heads that look less far apart are ordered by chance
 
 
-def draw_pair(part: Part) -> Figure:
-    """Draw CKA of a ViT's heads with a CNN's early layers against the heads' distance."""
+def draw_pair(part: Part, patch: float) -> Figure:
+    """Draw CKA of a ViT's heads with a CNN's early layers against the heads' distance.
+
+    Args:
+        part: `distance`, `cka` and its interval, of the pair.
+        patch: side of the ViT's patches in pixels.
+    """
     data = part.data
     means, layers = data["distance"].values, [str(name) for name in data["name"].values]
     with style.styled():
@@ -33,7 +38,7 @@ def draw_pair(part: Part) -> Figure:
                 ends = data["cka_ci"].values[:, i].T
                 axis.fill_between(means, *ends, color=colour, alpha=0.12, lw=0)
         reach = float(means[-1] - means[0])
-        least = LEAST_RANGE * float(data.attrs["patch"])
+        least = LEAST_RANGE * patch
         if reach < least:
             axis.set_title(
                 f"These heads look equally far: {reach:.2f} pixels apart, under half a patch\n"

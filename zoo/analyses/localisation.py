@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from zoo.analyses.about import About, Drawing
 from zoo.analyses.localisation_figures import LAST, LAST_BUT_ONE, draw_maps, draw_scores
 from zoo.capture.hook_points import HookPoint
-from zoo.data.sampling import even_batches
 from zoo.measures.linear_cka import CentredGram, centred_gram
+from zoo.measures.sampling import even_batches
 from zoo.models.preprocess import resize_and_crop
 from zoo.study.accumulator import Accumulator, Batch, NotApplicable
+from zoo.study.axes import Scale, variable
 from zoo.study.networks import ComparedNetwork, Study
-from zoo.study.results import Metric, Part, Result, Scale, variable
+from zoo.study.results import Metric, Part, Result
 from zoo.study.spatial_layout import SMALLEST_GRID, Layout, layout_of, name_copies, places_of
 
 ABOUT = About(
@@ -50,7 +51,10 @@ ABOUT = About(
         "score_last_block": "share of tokens most like their own patch, last block",
         "score_last_but_one_block": "share of tokens most like their own patch, last block but one",
         "chance": "share of tokens most like their own patch, by chance",
-        "tokens": "tokens of the last block (number)",
+        "tokens": "tokens of the last block",
+    },
+    units={
+        "tokens": "number",
     },
 )
 
@@ -154,15 +158,15 @@ def localisation_score(cka: NDArray[np.float64], own: NDArray[np.int64]) -> floa
     return float((best == own[defined]).mean())
 
 
-def late_blocks(subject: ComparedNetwork) -> tuple[str, ...]:
+def late_blocks(network: ComparedNetwork) -> tuple[str, ...]:
     """Return the last block, and the one before it, whose outputs lie over the image.
 
     Without a token grid, blocks with fewer than 4 × 4 locations are passed over: hardly anything
     could be said of places there. One token has no place to keep.
     """
-    names = subject.trace.of_role("block") or subject.layers
-    layouts = {name: layout for name in names if (layout := layout_of(subject, name))}
-    least = 2 if subject.grid else SMALLEST_GRID
+    names = network.trace.of_role("block") or network.layers
+    layouts = {name: layout for name in names if (layout := layout_of(network, name))}
+    least = 2 if network.grid else SMALLEST_GRID
     large = [name for name, at in layouts.items() if min(at.height, at.width) >= least]
     return tuple(large[:-3:-1])
 
@@ -173,7 +177,7 @@ def start(study: Study) -> Accumulator:
     Raises:
         NotApplicable: no model has a block with enough places.
     """
-    if not any(late_blocks(subject) for subject in study.compared):
+    if not any(late_blocks(network) for network in study.compared):
         raise NotApplicable("no model has a late block whose output lies over the image")
     return _Localisation(study)
 
@@ -194,17 +198,17 @@ class _Localisation(Accumulator):
     def __init__(self, study: Study) -> None:
         self.study = study
         self.watched: dict[tuple[int, str], _Watched] = {}
-        for s, subject in enumerate(study.measured):
-            for which, block in zip((LAST, LAST_BUT_ONE), late_blocks(subject), strict=False):
-                if layout := layout_of(subject, block):
+        for s, network in enumerate(study.measured):
+            for which, block in zip((LAST, LAST_BUT_ONE), late_blocks(network), strict=False):
+                if layout := layout_of(network, block):
                     own = spread_places(layout.height, layout.width)
                     self.watched[s, block] = _Watched(which, block, layout, own)
 
-    def hook_points(self, subject: int) -> Iterable[HookPoint]:
-        return [HookPoint(block) for s, block in self.watched if s == subject]
+    def hook_points(self, index: int) -> Iterable[HookPoint]:
+        return [HookPoint(block) for s, block in self.watched if s == index]
 
-    def observe(self, subject: int, tap: HookPoint, value: torch.Tensor) -> None:
-        block = self.watched[subject, tap.layer]
+    def observe(self, index: int, hook_point: HookPoint, value: torch.Tensor) -> None:
+        block = self.watched[index, hook_point.layer]
         places = places_of(value, block.layout)
         block.grams = [
             stacked_grams(places[a:b, token] for token in block.own)
@@ -213,10 +217,10 @@ class _Localisation(Accumulator):
 
     def end_batch(self, batch: Batch) -> None:
         pixels = torch.as_tensor(batch.images).permute(0, 3, 1, 2).float() / 255
-        for s, subject in enumerate(self.study.measured):
+        for s, network in enumerate(self.study.measured):
             blocks = [block for (of, _), block in self.watched.items() if of == s]
             grids = {(block.layout.height, block.layout.width) for block in blocks}
-            seen = resize_and_crop(pixels, subject.model.spec).to(self.study.device)
+            seen = resize_and_crop(pixels, network.model.spec).to(self.study.device)
             for grid in grids:
                 same = [b for b in blocks if (b.layout.height, b.layout.width) == grid and b.grams]
                 for i, (a, b) in enumerate(even_batches(len(seen), SUB_BATCH)):
@@ -266,14 +270,14 @@ def _maps(
     )
 
 
-def _passed_over(subject: ComparedNetwork) -> list[str]:
+def _passed_over(network: ComparedNetwork) -> list[str]:
     """Say where the block under study is not the last one, or there is none."""
-    blocks, name = late_blocks(subject), subject.name
+    blocks, name = late_blocks(network), network.name
     if not blocks:
         return [f"{name}: no block's output lies over the image in enough places"]
-    layout = layout_of(subject, blocks[0])
-    every = subject.trace.of_role("block") or subject.layers
-    spatial = [block for block in every if layout_of(subject, block)]
+    layout = layout_of(network, blocks[0])
+    every = network.trace.of_role("block") or network.layers
+    spatial = [block for block in every if layout_of(network, block)]
     notes = []
     if layout and blocks[0] != spatial[-1]:
         notes.append(

@@ -15,8 +15,9 @@ from zoo.figures.image_grid import image_grid
 from zoo.measures.patch_components import component_colours, patch_components
 from zoo.study.accumulator import Accumulator, Batch, NotApplicable
 from zoo.study.attention_layers import name_images
+from zoo.study.axes import column, variable
 from zoo.study.networks import Study
-from zoo.study.results import Metric, Part, Result, column, variable
+from zoo.study.results import Metric, Part, Result
 from zoo.study.spatial_layout import (
     Layout,
     as_seen,
@@ -81,11 +82,11 @@ class _PatchComponents(Accumulator):
         self.seen: dict[int, torch.Tensor] = {}
         self.kept: dict[int, dict[int, NDArray[np.float32]]] = {s: {} for s in layers}
 
-    def hook_points(self, subject: int) -> Iterable[HookPoint]:
-        return [HookPoint(self.layers[subject][0])] if subject in self.layers else []
+    def hook_points(self, index: int) -> Iterable[HookPoint]:
+        return [HookPoint(self.layers[index][0])] if index in self.layers else []
 
-    def observe(self, subject: int, tap: HookPoint, value: torch.Tensor) -> None:
-        self.seen[subject] = value.clone()  # a later block may work in place on it
+    def observe(self, index: int, hook_point: HookPoint, value: torch.Tensor) -> None:
+        self.seen[index] = value.clone()  # a later block may work in place on it
 
     def end_batch(self, batch: Batch) -> None:
         for s, value in self.seen.items():

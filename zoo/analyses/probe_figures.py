@@ -15,7 +15,8 @@ from zoo.analyses.probed_layers import CLS, MEAN
 from zoo.figures import style
 from zoo.measures.intervals import wilson_interval
 from zoo.measures.ridge import FEW_SHOT
-from zoo.study.results import INITIAL, Result, select
+from zoo.study.axes import select
+from zoo.study.results import INITIAL, Result
 
 UNTRAINED: Any = {"linestyle": ":", "linewidth": 1.0}
 LEGEND_COLUMNS = 2
@@ -24,7 +25,7 @@ PIXELS: Any = {"linestyle": "-.", "linewidth": 0.9, "color": "0.25"}
 
 
 def draw_depth(result: Result, compared: Sequence[str], *, few_shot: int = FEW_SHOT) -> Figure:
-    """Draw accuracy against relative depth: a line a model and pooling, with 95 % bands.
+    """Draw accuracy against relative depth: one line per model and pooling, with 95 % bands.
 
     Beside them, where they are known, raw pixels and the same networks untrained.
     """

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch.nn.functional import adaptive_avg_pool2d
 
 from zoo.measures.ridge import LayerProbe
+from zoo.study.axes import column, layer_axis, select, variable
 from zoo.study.networks import ComparedNetwork, has_class_token
-from zoo.study.results import Metric, column, layer_axis, select, variable
+from zoo.study.results import Metric
 from zoo.study.spatial_layout import SMALLEST_GRID, compared_layers, last_block, layout_of
 
 MAX_TOKENS = 64
@@ -36,37 +37,37 @@ class Probed:
     columns: range
 
 
-def plan(subject: ComparedNetwork, images: int) -> tuple[Probed, list[str]]:
+def plan(network: ComparedNetwork, images: int) -> tuple[Probed, list[str]]:
     """Decide what is probed of a model, and say what is left out."""
-    last = last_block(subject)
-    chosen = [n for n in compared_layers(subject) if subject.trace[n].role != "head"]
-    names = [x.name for x in subject.trace if x.name in chosen or x.name == last]
+    last = last_block(network)
+    chosen = [n for n in compared_layers(network) if network.trace[n].role != "head"]
+    names = [x.name for x in network.trace if x.name in chosen or x.name == last]
     # A layer of several dimensions that does not lie over the image has no tokens to pool.
-    fits = [n for n in names if layout_of(subject, n) or len(subject.trace[n].shape) == 1]
+    fits = [n for n in names if layout_of(network, n) or len(network.trace[n].shape) == 1]
     notes = []
     if len(fits) < len(names):
         notes.append(
-            f"{subject.name}: layers not probed, since their outputs do not lie over the "
+            f"{network.name}: layers not probed, since their outputs do not lie over the "
             f"image: {', '.join(n for n in names if n not in fits)}"
         )
-    poolings = (CLS, MEAN) if has_class_token(subject) else (MEAN,)
+    poolings = (CLS, MEAN) if has_class_token(network) else (MEAN,)
     rows, columns = range(0), range(0)
-    if last and (layout := layout_of(subject, last)):
-        shape = subject.trace[last].shape
+    if last and (layout := layout_of(network, last)):
+        shape = network.trace[last].shape
         width = shape[0] if layout.kind == "channels_first" else shape[-1]
         most = max(1, min(MAX_TOKENS, TOKEN_NUMBERS // (images * width)))
         rows, columns = regular_places(layout.height, layout.width, most)
         if len(rows) * len(columns) < layout.height * layout.width:
             notes.append(
-                f"{subject.name}: {len(rows) * len(columns)} of {layout.height * layout.width} "
+                f"{network.name}: {len(rows) * len(columns)} of {layout.height * layout.width} "
                 "places of the last block are probed, evenly spread"
             )
         if min(len(rows), len(columns)) < SMALLEST_GRID:
             notes.append(
-                f"{subject.name}: no map of single tokens, since only {len(rows)} × {len(columns)} "
+                f"{network.name}: no map of single tokens, since only {len(rows)} × {len(columns)} "
                 "places of the last block are probed"
             )
-    return Probed(subject.name, tuple(fits), poolings, last, rows, columns), notes
+    return Probed(network.name, tuple(fits), poolings, last, rows, columns), notes
 
 
 def regular_places(height: int, width: int, most: int) -> tuple[range, range]:

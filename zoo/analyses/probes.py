@@ -25,11 +25,12 @@ from zoo.analyses.probed_layers import (
     probe_metrics,
 )
 from zoo.capture.hook_points import HookPoint
-from zoo.data.sampling import stratified_split
 from zoo.measures.ridge import FEW_SHOT, LayerProbe, fit_layers, ridge_probe
+from zoo.measures.sampling import stratified_split
 from zoo.study.accumulator import Accumulator, Batch, NotApplicable
+from zoo.study.axes import variable
 from zoo.study.networks import Study
-from zoo.study.results import Metric, Part, Result, variable
+from zoo.study.results import Metric, Part, Result
 from zoo.study.spatial_layout import (
     SMALLEST_GRID,
     choose_images,
@@ -130,30 +131,26 @@ class _Features(Accumulator):
         self.kept: dict[tuple[int, str, str], list[NDArray[np.float32]]] = {}
         self.pixels: list[NDArray[np.float32]] = []
 
-    def hook_points(self, subject: int) -> Iterable[HookPoint]:
-        return (
-            [HookPoint(name) for name in self.plans[subject].layers]
-            if subject in self.plans
-            else []
-        )
+    def hook_points(self, index: int) -> Iterable[HookPoint]:
+        return [HookPoint(name) for name in self.plans[index].layers] if index in self.plans else []
 
-    def observe(self, subject: int, tap: HookPoint, value: torch.Tensor) -> None:
-        model, probed = self.study.networks[subject], self.plans[subject]
+    def observe(self, index: int, hook_point: HookPoint, value: torch.Tensor) -> None:
+        model, probed = self.study.networks[index], self.plans[index]
         value = value[torch.from_numpy(self._inside(len(value))).to(value.device)].float()
-        layout = layout_of(model, tap.layer)
-        self._keep(subject, tap.layer, MEAN, mean_over_places(value, model, tap.layer))
+        layout = layout_of(model, hook_point.layer)
+        self._keep(index, hook_point.layer, MEAN, mean_over_places(value, model, hook_point.layer))
         if layout and CLS in probed.poolings:
-            self._keep(subject, tap.layer, CLS, value[:, 0])
-        if layout and tap.layer == probed.last:
+            self._keep(index, hook_point.layer, CLS, value[:, 0])
+        if layout and hook_point.layer == probed.last:
             places = [i * layout.width + j for i in probed.rows for j in probed.columns]
-            self._keep(subject, tap.layer, "token", places_of(value, layout)[:, places])
+            self._keep(index, hook_point.layer, "token", places_of(value, layout)[:, places])
 
     def _inside(self, count: int) -> NDArray[np.int64]:
         """Return which of the batch's images are probed."""
         return self.images[np.isin(self.images - self.start, range(count))] - self.start
 
-    def _keep(self, subject: int, layer: str, what: str, value: torch.Tensor) -> None:
-        self.kept.setdefault((subject, layer, what), []).append(value.cpu().numpy().copy())
+    def _keep(self, index: int, layer: str, what: str, value: torch.Tensor) -> None:
+        self.kept.setdefault((index, layer, what), []).append(value.cpu().numpy().copy())
 
     def end_batch(self, batch: Batch) -> None:
         self.pixels.append(pixel_features(batch.images[self._inside(len(batch.images))]))

@@ -24,17 +24,10 @@ from zoo.measures.replicates import GroupedMean, Replicates, in_rows
 from zoo.models.modes import eval_mode
 from zoo.models.preprocess import model_input
 from zoo.study.accumulator import Accumulator, NotApplicable
+from zoo.study.axes import column, layer_axis, select, variable
 from zoo.study.networks import ComparedNetwork, Study
 from zoo.study.replicates import replicates
-from zoo.study.results import (
-    Metric,
-    Part,
-    Result,
-    column,
-    layer_axis,
-    select,
-    variable,
-)
+from zoo.study.results import Metric, Part, Result
 from zoo.study.spatial_layout import choose_images, layout_of, places_of
 
 ABOUT = About(
@@ -63,9 +56,18 @@ ABOUT = About(
         f"{key}_{what}": f"radius of {100 * share:.0f} % of the mass, {words}"
         for key, share in SHARES.items()
         for what, words in {
-            "first_block": "first block (share of half the diagonal)",
-            "last_block": "last block (share of half the diagonal)",
-            "first_to_last": "first over last block (ratio)",
+            "first_block": "first block",
+            "last_block": "last block",
+            "first_to_last": "first over last block",
+        }.items()
+    },
+    units={
+        f"{key}_{what}": unit
+        for key in SHARES
+        for what, unit in {
+            "first_block": "share of half the diagonal",
+            "last_block": "share of half the diagonal",
+            "first_to_last": "ratio",
         }.items()
     },
 )
@@ -142,20 +144,21 @@ def receptive_fields(
     *,
     absolute: str = "before",
     batch_size: int = IMAGES,
-    each: Callable[[HookPoint, NDArray[np.float64]], None] = lambda tap, maps: None,
+    each: Callable[[HookPoint, NDArray[np.float64]], None] = lambda hook_point, maps: None,
 ) -> tuple[dict[HookPoint, NDArray[np.float64]], dict[HookPoint, str]]:
     """Return the effective receptive fields of layers of a network.
 
     Args:
         module: the network; it runs in eval mode, and its weights' gradients stay as they are.
         inputs: (n, channels, height, width) float, as the network takes them.
-        places: for each tap, what takes one location's feature (n, channels) out of its tensor.
+        places: for each hook point, what takes one location's feature (n, channels) out of its
+            tensor.
         absolute: the order of averaging, as in `gradient_map`.
-        batch_size: images in a pass, which runs forward once and backward once a tap.
+        batch_size: images in a pass, which runs forward once and backward once a hook point.
         each: is told of the map (n, height, width) of each image of a pass.
 
     Returns:
-        Fields (height, width) by tap, and why there is none for the other taps.
+        Fields (height, width) by hook point, and why there is none for the other hook_points.
 
     Source: Raghu et al. 2021, Fig. 6.
     """
@@ -163,38 +166,44 @@ def receptive_fields(
     sizes = dict.fromkeys(places, 0.0)
     targets: dict[HookPoint, torch.Tensor] = {}
 
-    def on_value(tap: HookPoint, value: torch.Tensor) -> None:
+    def on_value(hook_point: HookPoint, value: torch.Tensor) -> None:
         # Summed at once: a later in-place operation would become part of the feature.
-        feature = places[tap](value).float()
-        sizes[tap] += float(feature.detach().abs().sum()) / len(inputs)
+        feature = places[hook_point](value).float()
+        sizes[hook_point] += float(feature.detach().abs().sum()) / len(inputs)
         if feature.requires_grad:
-            targets[tap] = feature.sum()
+            targets[hook_point] = feature.sum()
 
     with torch.enable_grad(), eval_mode(module), observe(module, places, on_value):
         for batch in inputs.split(batch_size):
             leaf = batch.detach().requires_grad_()
             # A copy: a network may work in place on its input, which a leaf does not allow.
             module(leaf.clone())
-            for tap, target in targets.items():
+            for hook_point, target in targets.items():
                 (gradient,) = torch.autograd.grad(
                     target, leaf, retain_graph=True, materialize_grads=True
                 )
                 gradient = gradient.abs() if absolute == "before" else gradient
-                each(tap, gradient.abs().mean(dim=1).double().cpu().numpy())
+                each(hook_point, gradient.abs().mean(dim=1).double().cpu().numpy())
                 total = gradient.sum(dim=0, dtype=torch.float64).cpu().numpy()
-                sums[tap] = sums.get(tap, 0.0) + total
+                sums[hook_point] = sums.get(hook_point, 0.0) + total
             targets.clear()
     fields = {
-        tap: gradient_map(total[None] / len(inputs), absolute=absolute)
-        for tap, total in sums.items()
+        hook_point: gradient_map(total[None] / len(inputs), absolute=absolute)
+        for hook_point, total in sums.items()
     }
-    problems = {tap: "does not depend on the input" for tap in places if tap not in fields}
-    for tap, values in fields.items():
+    problems = {
+        hook_point: "does not depend on the input"
+        for hook_point in places
+        if hook_point not in fields
+    }
+    for hook_point, values in fields.items():
         if not np.isfinite(values).all():
-            problems[tap] = "has gradients that are not finite"
-        elif values.max() <= ROUNDING * sizes[tap]:
-            problems[tap] = "has the same sum over channels whatever the input: no gradient"
-    return {tap: fields[tap] for tap in fields if tap not in problems}, problems
+            problems[hook_point] = "has gradients that are not finite"
+        elif values.max() <= ROUNDING * sizes[hook_point]:
+            problems[hook_point] = "has the same sum over channels whatever the input: no gradient"
+    return {
+        hook_point: fields[hook_point] for hook_point in fields if hook_point not in problems
+    }, problems
 
 
 def start(study: Study, *, absolute: str = "before") -> Accumulator:
@@ -203,27 +212,27 @@ def start(study: Study, *, absolute: str = "before") -> Accumulator:
     Raises:
         NotApplicable: no layer of any model lies over the image.
     """
-    if not any(depths(subject) for subject in study.compared):
+    if not any(depths(network) for network in study.compared):
         raise NotApplicable("no model has layers whose outputs lie over the image")
     return _ReceptiveFields(study, absolute)
 
 
-def depths(subject: ComparedNetwork) -> dict[str, float]:
+def depths(network: ComparedNetwork) -> dict[str, float]:
     """Return the relative depth of all layers to measure, in order.
 
     These are the stem (0) and the blocks (i/B after the i-th of B) whose outputs lie over the
     image; in a network without blocks, the layers chosen for the comparison.
     """
-    blocks = subject.trace.of_role("block")
-    found = dict.fromkeys(subject.trace.of_role("stem") if blocks else (), 0.0)
-    order = blocks or subject.layers
+    blocks = network.trace.of_role("block")
+    found = dict.fromkeys(network.trace.of_role("stem") if blocks else (), 0.0)
+    order = blocks or network.layers
     found |= {name: (i + 1) / len(order) for i, name in enumerate(order)}
-    return {name: depth for name, depth in found.items() if layout_of(subject, name)}
+    return {name: depth for name, depth in found.items() if layout_of(network, name)}
 
 
-def centre_of(subject: ComparedNetwork, layer: str) -> Place | None:
+def centre_of(network: ComparedNetwork, layer: str) -> Place | None:
     """Return what takes the centre location's feature (n, channels) out of a layer's output."""
-    layout = layout_of(subject, layer)
+    layout = layout_of(network, layer)
     if layout is None:
         return None
     place = layout.height // 2 * layout.width + layout.width // 2
@@ -267,9 +276,9 @@ class _ReceptiveFields(Accumulator):
         model, layers = network.model, list(depths(network))
         groups = {HookPoint(layer): GroupedMean(GROUPS) for layer in layers}
 
-        def on_map(tap: HookPoint, maps: NDArray[np.float64]) -> None:
-            if tap in groups:
-                groups[tap].add(maps)
+        def on_map(hook_point: HookPoint, maps: NDArray[np.float64]) -> None:
+            if hook_point in groups:
+                groups[hook_point].add(maps)
 
         rows = choose_images(len(self.study.images), IMAGES, self.study.settings.seed)
         inputs = model_input(self.study.images[rows], model.spec, model.module)
@@ -278,21 +287,25 @@ class _ReceptiveFields(Accumulator):
             if centre_of(network, branch.output.layer):
                 hook_points[branch.kind, branch.block] = branch.output
         places = {
-            tap: place for tap in hook_points.values() if (place := centre_of(network, tap.layer))
+            hook_point: place
+            for hook_point in hook_points.values()
+            if (place := centre_of(network, hook_point.layer))
         }
         batch = min(IMAGES, max(1, PIXELS_A_PASS // inputs[0, 0].numel()))
         fields, problems = receptive_fields(
             model.module, inputs, places, absolute=self.absolute, batch_size=batch, each=on_map
         )
-        for tap, gathered in groups.items():
-            self.radii.append(gathered.result().map(partial(_radius90, known=tap in fields)))
+        for hook_point, gathered in groups.items():
+            self.radii.append(gathered.result().map(partial(_radius90, known=hook_point in fields)))
         if network.compared:
-            self.notes += [f"{network.name}: {tap.layer} {why}" for tap, why in problems.items()]
+            self.notes += [
+                f"{network.name}: {hook_point.layer} {why}" for hook_point, why in problems.items()
+            ]
         paths = dict.fromkeys(path for path, _ in hook_points)
         maps = {path: np.full((len(layers), *inputs.shape[2:]), np.nan) for path in paths}
-        for (path, layer), tap in hook_points.items():
-            if tap in fields and layer in layers:
-                maps[path][layers.index(layer)] = fields[tap]
+        for (path, layer), hook_point in hook_points.items():
+            if hook_point in fields and layer in layers:
+                maps[path][layers.index(layer)] = fields[hook_point]
         return maps
 
     def _part(self, network: ComparedNetwork, maps: Mapping[str, NDArray]) -> Part:

@@ -1,4 +1,4 @@
-"""Figures of effective receptive fields: a map a layer, and radii against depth."""
+"""Figures of effective receptive fields: one map per layer, and radii against depth."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 
 from zoo.figures import style
 from zoo.figures.image_grid import image_grid
-from zoo.study.results import Result, select
+from zoo.study.axes import select
+from zoo.study.results import Result
 from zoo.study.spatial_layout import evenly
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from matplotlib.ticker import LogLocator, NullLocator
 from numpy.typing import NDArray
 
 from zoo.figures import style
-from zoo.study.results import Result, select
+from zoo.study.axes import select
+from zoo.study.results import Result
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -28,7 +29,7 @@ LINES = ("o-", "s--", "D:", "^-.")  # one a kind of branch
 
 
 def draw_tokens(part: xr.Dataset) -> Figure:
-    """Draw a panel a measure, with the prefix tokens as a strip above the patches."""
+    """Draw one panel per measure, with the prefix tokens as a strip above the patches."""
     tokens, blocks = ([str(v) for v in part[key].values] for key in ("token", "name"))
     prefix = int(part.attrs["num_prefix_tokens"])
     ratios = [str(kind) for kind in part["branch"].values]

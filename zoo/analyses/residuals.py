@@ -21,11 +21,19 @@ from zoo.capture.branches import Branch, find_branches
 from zoo.capture.hook_points import HookPoint
 from zoo.measures.replicates import GroupedMean, Replicates, in_rows
 from zoo.study.accumulator import Accumulator, NotApplicable
+from zoo.study.axes import column, layer_axis, variable
 from zoo.study.networks import ComparedNetwork, Study, has_class_token
 from zoo.study.replicates import replicates
-from zoo.study.results import Metric, Part, Result, column, layer_axis, variable
+from zoo.study.results import Metric, Part, Result
 from zoo.study.spatial_layout import example_input, layout_of
 
+KINDS = {  # of branches, as `zoo.capture.branches` names them
+    "attention": "attention branch",
+    "mlp": "MLP branch",
+    "mlp_tokens": "branch of the MLP over tokens",
+    "mlp_channels": "branch of the MLP over channels",
+    "residual": "the block's only branch",
+}
 ABOUT = About(
     name="residuals",
     title="Residual connections",
@@ -46,14 +54,21 @@ ABOUT = About(
         "residuals-depth": "Skip against branch, and input against output, by depth.",
     },
     metrics={
-        "mean_ratio": "size of skip over branch, mean over blocks (ratio)",
-        "mean_ratio_attention": "size of skip over attention branch, mean over blocks (ratio)",
-        "mean_ratio_mlp": "size of skip over mlp branch, mean over blocks (ratio)",
+        "mean_ratio": "size of skip over branch, mean over blocks",
+        **{f"mean_ratio_{k}": f"size of skip over {v}, mean over blocks" for k, v in KINDS.items()},
         "mean_cosine": "cosine of a block's input and output, mean over blocks",
-        "cls_ratio_first_half": "skip over branch, class token, first half of blocks (ratio)",
-        "cls_ratio_second_half": "skip over branch, class token, second half of blocks (ratio)",
-        "patch_ratio_first_half": "skip over branch, patches, first half of blocks (ratio)",
-        "patch_ratio_second_half": "skip over branch, patches, second half of blocks (ratio)",
+        "cls_ratio_first_half": "skip over branch, class token, first half of blocks",
+        "cls_ratio_second_half": "skip over branch, class token, second half of blocks",
+        "patch_ratio_first_half": "skip over branch, patches, first half of blocks",
+        "patch_ratio_second_half": "skip over branch, patches, second half of blocks",
+    },
+    units={
+        "mean_ratio": "ratio",
+        **dict.fromkeys((f"mean_ratio_{kind}" for kind in KINDS), "ratio"),
+        "cls_ratio_first_half": "ratio",
+        "cls_ratio_second_half": "ratio",
+        "patch_ratio_first_half": "ratio",
+        "patch_ratio_second_half": "ratio",
     },
 )
 
@@ -116,9 +131,9 @@ def start(study: Study) -> Accumulator:
         NotApplicable: no model has any.
     """
     found: dict[int, tuple[Branch, ...]] = {}
-    for s, subject in enumerate(study.measured):
-        branches = find_branches(subject.model.module, subject.trace, example_input(subject))
-        found[s] = tuple(b for b in branches if layout_of(subject, b.block))
+    for s, network in enumerate(study.measured):
+        branches = find_branches(network.model.module, network.trace, example_input(network))
+        found[s] = tuple(b for b in branches if layout_of(network, b.block))
     if not any(found.values()):
         raise NotApplicable("no model has residual blocks")
     return _Residuals(study, found)
@@ -141,25 +156,25 @@ class _Residuals(Accumulator):
             pairs += [(COSINE, block, skip, HookPoint(block)) for block, skip in firsts.items()]
             for pair in pairs:
                 self.means[s, pair[0], pair[1]] = GroupedMean()
-                for tap in pair[2:]:
-                    self.pairs.setdefault((s, tap), []).append(pair)
+                for hook_point in pair[2:]:
+                    self.pairs.setdefault((s, hook_point), []).append(pair)
 
-    def hook_points(self, subject: int) -> Iterable[HookPoint]:
-        return [tap for s, tap in self.pairs if s == subject]
+    def hook_points(self, index: int) -> Iterable[HookPoint]:
+        return [hook_point for s, hook_point in self.pairs if s == index]
 
-    def observe(self, subject: int, tap: HookPoint, value: torch.Tensor) -> None:
-        for what, block, first, second in self.pairs[subject, tap]:
-            other = self.waiting.get(second if tap == first else first)
+    def observe(self, index: int, hook_point: HookPoint, value: torch.Tensor) -> None:
+        for what, block, first, second in self.pairs[index, hook_point]:
+            other = self.waiting.get(second if hook_point == first else first)
             if other is None:
                 # A sum made in place overwrites the skip or the branch.
-                self.waiting[tap] = value.clone()
+                self.waiting[hook_point] = value.clone()
                 continue
-            z, f = (value, other) if tap == first else (other, value)
-            layout = layout_of(self.study.networks[subject], block)
+            z, f = (value, other) if hook_point == first else (other, value)
+            layout = layout_of(self.study.networks[index], block)
             axis = 1 if layout and layout.kind == "channels_first" else -1
             measure = token_cosine if what == COSINE else norm_ratio
-            self.means[subject, what, block].add(measure(z, f.reshape(z.shape), axis=axis))
-        if tap == HookPoint(self.pairs[subject, tap][0][1]):
+            self.means[index, what, block].add(measure(z, f.reshape(z.shape), axis=axis))
+        if hook_point == HookPoint(self.pairs[index, hook_point][0][1]):
             self.waiting.clear()
 
     def result(self) -> Result:
@@ -324,12 +339,12 @@ def _token_part(
     return Part(network.name, data)
 
 
-def _token_names(subject: ComparedNetwork) -> tuple[str, ...]:
+def _token_names(network: ComparedNetwork) -> tuple[str, ...]:
     """Return `CLS` and other prefix tokens by name, patches by row and column."""
-    grid = subject.grid
+    grid = network.grid
     if grid is None:
         return ()
-    has_cls = has_class_token(subject)
+    has_cls = has_class_token(network)
     prefix = tuple(
         CLS if i == 0 and has_cls else f"prefix {i}" for i in range(grid.num_prefix_tokens)
     )

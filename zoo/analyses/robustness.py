@@ -26,8 +26,9 @@ from zoo.models.preprocess import model_input
 from zoo.study.accumulator import Accumulator, Batch, NotApplicable
 from zoo.study.answers import logits_on, predictions, rated_networks
 from zoo.study.attention_layers import attending_models
+from zoo.study.axes import column, interval, variable
 from zoo.study.networks import ComparedNetwork, Study
-from zoo.study.results import Metric, Result, column, interval, variable
+from zoo.study.results import Metric, Result
 from zoo.study.spatial_layout import choose_images
 
 RANDOM, MOST, LEAST = "random patches", "most attended", "least attended"

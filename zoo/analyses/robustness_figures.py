@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 
 from zoo.figures import style
 from zoo.figures.image_grid import image_grid
-from zoo.study.results import Result, select
+from zoo.study.axes import select
+from zoo.study.results import Result
 
 ACROSS = 3
 AMOUNTS = {
@@ -21,7 +22,7 @@ AMOUNTS = {
 
 
 def draw_curves(result: Result, names: Sequence[str]) -> Figure:
-    """Draw the share of its accuracy that each network keeps: a panel a kind of change."""
+    """Draw the share of its accuracy that each network keeps: one panel per kind of change."""
     kinds = list(dict.fromkeys(result.data["kind"].values.tolist()))
     with style.styled():
         down = -(-len(kinds) // ACROSS)
@@ -56,7 +57,7 @@ def draw_curves(result: Result, names: Sequence[str]) -> Figure:
 
 
 def draw_examples(result: Result) -> Figure:
-    """Draw one image under each change: a row a kind, from little to much."""
+    """Draw one image under each change: one row per kind, from little to much."""
     data = result.data
     kinds = list(dict.fromkeys(data["kind"].values.tolist()))
     rows = [list(select(data["example"], kind=kind).values) for kind in kinds]

@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from zoo.figures import style
-from zoo.study.results import Result, select
+from zoo.study.axes import select
+from zoo.study.results import Result
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class SameLayers:
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a figure: a value a layer, and a band where `low` and `high` are finite."""
+    """One line of a figure: one value per layer, and a band where `low` and `high` are finite."""
 
     label: str
     colour: str

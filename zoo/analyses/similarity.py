@@ -26,17 +26,9 @@ from zoo.measures.layers import (
 from zoo.measures.permutation import best_matches
 from zoo.measures.table import MEASURES, Measure
 from zoo.study.accumulator import Accumulator, Batch, NotApplicable
+from zoo.study.axes import Scale, interval, layer_axis, select, variable
 from zoo.study.networks import Study
-from zoo.study.results import (
-    TRAINED,
-    Metric,
-    Result,
-    Scale,
-    interval,
-    layer_axis,
-    select,
-    variable,
-)
+from zoo.study.results import TRAINED, Metric, Result
 from zoo.study.spatial_layout import (
     choose_images,
     compared_layers,
@@ -114,12 +106,12 @@ class _Features(Accumulator):
         self.pending: dict[tuple[int, str], torch.Tensor] = {}
         self.kept: dict[tuple[int, str], list[NDArray[np.float32]]] = {}
 
-    def hook_points(self, subject: int) -> Iterable[HookPoint]:
-        return [HookPoint(name) for name in self.layers.get(subject, ())]
+    def hook_points(self, index: int) -> Iterable[HookPoint]:
+        return [HookPoint(name) for name in self.layers.get(index, ())]
 
-    def observe(self, subject: int, tap: HookPoint, value: torch.Tensor) -> None:
-        pooled = mean_over_places(value.float(), self.study.networks[subject], tap.layer)
-        self.pending[subject, tap.layer] = pooled.clone()
+    def observe(self, index: int, hook_point: HookPoint, value: torch.Tensor) -> None:
+        pooled = mean_over_places(value.float(), self.study.networks[index], hook_point.layer)
+        self.pending[index, hook_point.layer] = pooled.clone()
 
     def end_batch(self, batch: Batch) -> None:
         inside = (self.images >= batch.start) & (self.images < batch.stop)
@@ -185,9 +177,9 @@ class _Features(Accumulator):
                 "random"
             )
         for s in self.models:
-            subject, used = self.study.networks[s], len(self.layers[s])
-            if used < len(subject.layers):
-                notes.append(f"{subject.name}: {used} of {len(subject.layers)} layers compared")
+            network, used = self.study.networks[s], len(self.layers[s])
+            if used < len(network.layers):
+                notes.append(f"{network.name}: {used} of {len(network.layers)} layers compared")
         return notes
 
     def _name(self, a: int, b: int, problems: list[Problem]) -> list[str]:
@@ -233,7 +225,7 @@ def _summary(measure: str, found: LayerSimilarities, a: str, b: str) -> list[Met
 
 
 def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:
-    """Draw one heat map a measure for each pair of models."""
+    """Draw one heat map per measure for each pair of models."""
     pairs = combinations(compared, 2)
     return [Drawing("similarity-{}", _panels(result, a, b), (a, b)) for a, b in pairs]
 

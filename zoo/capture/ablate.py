@@ -66,12 +66,12 @@ def _take_away_stream(module: nn.Module, branch: Branch, calls: Counter) -> list
 
 def _on_output(
     module: nn.Module,
-    tap: HookPoint,
+    hook_point: HookPoint,
     calls: Counter,
     change: Callable[[torch.Tensor], torch.Tensor],
 ) -> Any:
-    path, number = _path_and_call(tap)
-    key = (tap.layer, "output")
+    path, number = _path_and_call(hook_point)
+    key = (hook_point.layer, "output")
 
     def hook(part: nn.Module, args: Any, output: Any) -> Any:
         calls[key] += 1
@@ -79,12 +79,12 @@ def _on_output(
             return None
         if isinstance(output, torch.Tensor):
             return change(output)
-        # A tuple: its first tensor is what taps see, and so what the sum was found with.
+        # A tuple: its first tensor is what hook_points see, and so what the sum was found with.
         return (change(output[0]), *output[1:])
 
     return module.get_submodule(path).register_forward_hook(hook)
 
 
-def _path_and_call(tap: HookPoint) -> tuple[str, int]:
-    path, _, call = tap.layer.partition("#")
+def _path_and_call(hook_point: HookPoint) -> tuple[str, int]:
+    path, _, call = hook_point.layer.partition("#")
     return path, int(call or 1)

@@ -8,8 +8,8 @@ since all of them come before that call. `nn.MultiheadAttention` decides by itse
 to use and would choose another while watched, so its weights are computed afterwards from its
 inputs.
 
-A module whose weights cannot be told reports none: one that takes several softmaxes in one call
-(differential attention subtracts them), or a masked `nn.MultiheadAttention`.
+A module whose weights cannot be determined reports none: one that takes several softmaxes in one
+call (differential attention subtracts them), or a masked `nn.MultiheadAttention`.
 """
 
 from __future__ import annotations

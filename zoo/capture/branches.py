@@ -59,12 +59,14 @@ def find_branches(module: nn.Module, layers: Trace, example: torch.Tensor) -> tu
     ]
     found: list[Branch] = []
 
-    def on_value(tap: HookPoint, value: torch.Tensor) -> None:
-        block = tap.layer if tap.layer in seen else tap.layer.rpartition(".")[0]
+    def on_value(hook_point: HookPoint, value: torch.Tensor) -> None:
+        block = (
+            hook_point.layer if hook_point.layer in seen else hook_point.layer.rpartition(".")[0]
+        )
         if block not in seen:
             return
-        seen[block].append((tap, value.detach().clone()))
-        if tap == HookPoint(block, "output"):
+        seen[block].append((hook_point, value.detach().clone()))
+        if hook_point == HookPoint(block, "output"):
             found.extend(_branches_of(module, layers, block, seen.pop(block)))
 
     with torch.inference_mode(), eval_mode(module), observe(module, hook_points, on_value):
@@ -84,7 +86,9 @@ def _branches_of(
             continue
         match = _match(events, stream, end, last)
         if match:
-            between = [tap.layer.partition("#")[0] for tap, _ in events[stream + 1 : end]]
+            between = [
+                hook_point.layer.partition("#")[0] for hook_point, _ in events[stream + 1 : end]
+            ]
             parts = [name for name in dict.fromkeys(between) if name != block]
             sums.append((events[match[0]][0], events[match[1]][0], parts))
             stream = end
@@ -95,7 +99,7 @@ def _branches_of(
 def _match(events: list[Event], stream: int, end: int, last: bool) -> tuple[int, int] | None:
     """Return the positions of z and f(z) whose sum is the tensor at `end`, or None."""
     total = events[end][1]
-    if not total.any():  # every pair of zeros adds up to it: nothing can be told
+    if not total.any():  # every pair of zeros adds up to it: nothing can be determined
         return None
     outputs = [i for i in range(stream + 1, end) if events[i][0].kind == "output"]
     # Where the branch is a single part, both it and the projection take the stream: networks
@@ -114,8 +118,8 @@ def _match(events: list[Event], stream: int, end: int, last: bool) -> tuple[int,
 
 def _takes_stream(events: list[Event], output: int, stream: int) -> bool:
     """Say whether a part works on the block's stream, or on what the first part made of it."""
-    tap = HookPoint(events[output][0].layer, "input")
-    taken = next((value for t, value in reversed(events[:output]) if t == tap), None)
+    hook_point = HookPoint(events[output][0].layer, "input")
+    taken = next((value for t, value in reversed(events[:output]) if t == hook_point), None)
     first = next((value for t, value in events[stream + 1 :] if t.kind == "output"), None)
     sources = (events[stream][1], first)
     return taken is not None and any(s is not None and _same(taken.flatten(), s) for s in sources)

@@ -1,4 +1,4 @@
-"""Taps: watching chosen layers of a network while it runs."""
+"""Hook points: watching chosen layers of a network while it runs."""
 
 from __future__ import annotations
 
@@ -29,29 +29,29 @@ class HookPoint:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise ValueError(f"expected a tap of kind {KINDS}, got {self.kind!r}")
+            raise ValueError(f"expected a hook point of kind {KINDS}, got {self.kind!r}")
 
 
 @contextmanager
 def observe(
     module: nn.Module, hook_points: Iterable[HookPoint], on_value: OnValue
 ) -> Iterator[None]:
-    """Call `on_value(tap, tensor)` whenever a watched layer runs.
+    """Call `on_value(hook_point, tensor)` whenever a watched layer runs.
 
     The tensor is the network's own: the callback sees it before any later in-place operation
     and must take what it needs at once, or copy it. Windows of an image are put together
     (`per_image`), but for those of attention weights. All hooks are gone when the context ends.
 
     Raises:
-        UserError: a tap on a module that the network does not have.
+        UserError: a hook point on a module that the network does not have.
     """
     modules = dict(module.named_modules())
     wanted: dict[tuple[str, str], dict[int, HookPoint]] = {}
-    for tap in dict.fromkeys(hook_points):
-        path, _, call = tap.layer.partition("#")
+    for hook_point in dict.fromkeys(hook_points):
+        path, _, call = hook_point.layer.partition("#")
         if path not in modules:
             raise UserError(f"no layer {path!r} in {type(module).__name__}")
-        wanted.setdefault((path, tap.kind), {})[int(call or 1)] = tap
+        wanted.setdefault((path, hook_point.kind), {})[int(call or 1)] = hook_point
     calls: Counter[tuple[str, str]] = Counter()
     images: list[int] = []
 

@@ -1,9 +1,9 @@
 """The papers' statements, each as a measured number and a verdict.
 
-A file an analysis: how its claims become numbers, and their texts and thresholds. Thresholds come
-from the papers' wording, are the weakest reading that still tests the statement, and were written
-down before our own models were looked at; docs/claims.md lists what changed since. A claim that
-our models do not show is reported as not shown.
+One file per analysis: how its claims become numbers, and their texts and thresholds. Thresholds
+come from the papers' wording, are the weakest reading that still tests the statement, and were
+written down before our own models were looked at; docs/claims.md lists what changed since. A claim
+that our models do not show is reported as not shown.
 """
 
 from __future__ import annotations

@@ -11,8 +11,9 @@ from zoo.claims import cases
 from zoo.claims.base import RAGHU, ZHU, Claim, Measurement, Networks, above, below, measured
 from zoo.measures.depth import third_of
 from zoo.models.spec import NO_SKIP
+from zoo.study.axes import select
 from zoo.study.replicates import draws_of
-from zoo.study.results import ComparisonResults, Network, select
+from zoo.study.results import ComparisonResults, Network
 
 Draws = NDArray[np.float64]  # (1 + draws, layers of a, layers of b), CKA as measured first
 

@@ -16,7 +16,7 @@ UNCHANGED = 1e-6  # of CKA: rounding
 
 
 def low_blocks_agree(curve: Thirds) -> Measurement | None:
-    """Measure the likeness of the lowest third of blocks minus that of the highest."""
+    """Measure the similarity of the lowest third of blocks minus that of the highest."""
     if "low_minus_high" not in curve:
         return None
     value = curve["low_minus_high"]

@@ -69,7 +69,7 @@ class LazyGroup(click.Group):
             return super().make_context(*args, **known)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; what a user can mend ends in one line and status 2."""
+        """Run a command; what a user can fix ends in one line and status 2."""
         # Inside click, which else ends on Ctrl-C and on a closed pipe in its own way, with 1.
         with one_line_errors(), _usage_in_one_line(ctx):
             result = super().invoke(ctx)
@@ -79,7 +79,7 @@ class LazyGroup(click.Group):
 
 @contextmanager
 def _usage_in_one_line(group: click.Context | None = None) -> Iterator[None]:
-    """Tell a wrong option or a missing argument as zoo tells all bad input."""
+    """Report a wrong option or a missing argument the way zoo reports all bad input."""
     try:
         yield
     except click.exceptions.NoArgsIsHelpError:
@@ -92,7 +92,7 @@ def _usage_in_one_line(group: click.Context | None = None) -> Iterator[None]:
 
 
 def _told(error: click.UsageError) -> str:
-    """Say click's phrases for a value of another type as zoo does: expected, got."""
+    """Reword click's phrases for a value of another type as zoo does: expected, got."""
     if isinstance(error, click.NoSuchOption) and error.possibilities:
         hint = suggestion(error.option_name, error.possibilities)
         return f"No such option {error.option_name!r};{hint}"
@@ -147,12 +147,12 @@ def main() -> None:
     from zoo.registry import configure_mlflow
 
     configure_mlflow()
-    _mend_streams()
+    _fix_streams()
     cli(prog_name="zoo")
 
 
-def _mend_streams() -> None:
-    """Let no command fail on a sign that the output cannot show, or print a control character."""
+def _fix_streams() -> None:
+    """Escape characters that the output cannot show, and control characters."""
     if sys.stdin is None:  # as after `zoo rm NAME <&-`: nobody answers
         sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115
     for name in ("stdout", "stderr"):

@@ -97,15 +97,14 @@ def command(
         raise UserError(f"expected two or more models to compare, got {len(references)}")
     chosen, left_out = _names(only), _names(skip)
     if not choose_analyses(chosen, left_out):
-        raise UserError("no analysis is left to run: --skip leaves out all of --only")
+        raise UserError("no analysis to run: --skip lists all of --only")
     settings = Settings(
         batch_size=batch_size or Settings.batch_size,
         layers=layers,
         pool=pool,
         references=not no_references,
     )
-    # By default chosen when it is needed: a comparison is found without loading torch.
-    device = device and parse_device(device)
+    device = parse_device(device)
     # Only models that lie elsewhere may be the first thing in a new store.
     store = open_store(create=not any(parse(reference).is_registered for reference in references))
     warn_of_copy(store)

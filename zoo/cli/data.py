@@ -1,4 +1,4 @@
-"""`zoo data`: the images, before anything is cut of them."""
+"""`zoo data`: the images, before subsets are made from them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NOT_WELL = 3
 
 @click.group()
 def command() -> None:
-    """Look at images before subsets are cut of them.
+    """Look at images before subsets are made from them.
 
     \b
     Example:
@@ -60,7 +60,7 @@ def check(folder: Path | None, as_json: bool) -> None:
     from zoo.data.check import check_data
     from zoo.errors import UserError, counted
     from zoo.files import find_root, is_project, user_path
-    from zoo.new_study import IMAGE_SIZE, shipped_params
+    from zoo.project.new_study import IMAGE_SIZE, shipped_params
 
     root = find_root()
     if folder is None and not is_project(root):
@@ -140,7 +140,7 @@ def _spread(pixels: Any) -> str:
 def _intervals(test: int, compare: CompareConfig) -> str:
     from scipy.special import stdtrit
 
-    from zoo.data.sampling import even_batches
+    from zoo.measures.sampling import even_batches
     from zoo.registry.images import LARGEST
 
     used = min(test, compare.images, LARGEST)

@@ -1,4 +1,4 @@
-"""`zoo describe`: the text that stands on a version's page."""
+"""`zoo describe`: the text on a version's page."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def command(reference: str, text: str | None, file: TextIO | None, clear: bool) 
     if clear and text is not None:
         raise UserError("--clear leaves no description: expected no text beside it")
     if text is not None and not text.strip():
-        raise UserError("expected a text, got an empty one; --clear takes the description away")
+        raise UserError("expected a text, got an empty one; --clear removes the description")
     if clear:
         text = ""
     described = describe(open_store(create=False), reference, text)

@@ -1,4 +1,4 @@
-"""`zoo doctor`: what is wrong, and how to mend it."""
+"""`zoo doctor`: what is wrong, and how to fix it."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def command(as_json: bool) -> None:
         found.append(check)
         if not as_json and not (is_quiet() and check.status == "ok"):
             click.echo(f"{check.status:8} {check.name:12} {check.found}")
-            if check.mend:
-                click.echo(f"{'':21} → {check.mend}")
+            if check.fix:
+                click.echo(f"{'':21} → {check.fix}")
     if as_json:
         print_json([dataclasses.asdict(check) for check in found])
     elif not is_project(root):

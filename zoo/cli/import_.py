@@ -124,8 +124,8 @@ def _channels(option: str, given: str | None) -> list[float] | None:
 def _kwargs(given: tuple[str, ...]) -> dict[str, Any]:
     import yaml
 
+    from zoo.config.mapping import parse_yaml
     from zoo.errors import UserError
-    from zoo.mapping import parse_yaml
 
     pairs = [text.partition("=") for text in given]
     if wrong := [key for key, sign, _ in pairs if not (sign and key.isidentifier())]:

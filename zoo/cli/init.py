@@ -34,7 +34,7 @@ def command(folder: Path, name: str, source: str, root: Path | None) -> None:
       zoo init flowers --source imagefolder --root ~/pictures/flowers
     """
     from zoo.errors import UserError
-    from zoo.new_study import new_study
+    from zoo.project.new_study import new_study
 
     if root and not source:
         raise UserError("--root: expected --source as well, such as --source imagefolder")

@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from zoo.config import COMPARED_BATCH, SEED, check_layers
+from zoo.config.mapping import Range
 from zoo.files import user_path
-from zoo.mapping import Range
 
 
 class UserPath(click.Path):

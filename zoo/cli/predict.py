@@ -9,7 +9,7 @@ import click
 
 from zoo.cli import options
 from zoo.config import CLASSES
-from zoo.mapping import Range
+from zoo.config.mapping import Range
 
 if TYPE_CHECKING:
     from zoo.models.files import LoadedModel

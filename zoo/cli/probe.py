@@ -9,8 +9,8 @@ import click
 
 from zoo.cli import options
 from zoo.config import COUNT
-from zoo.folders import FolderKind
-from zoo.mapping import Range
+from zoo.config.mapping import Range
+from zoo.files.folders import FolderKind
 
 PROBE = FolderKind(
     "probe.json", ("model", "few_shot"), files=("probe.csv", "probe.png", "probe.svg")
@@ -76,7 +76,7 @@ def command(
     from zoo.data.subsets import load_subset
     from zoo.device import parse_device
     from zoo.files import find_root
-    from zoo.folders import check_replaceable
+    from zoo.files.folders import check_replaceable
     from zoo.registry.resolve import load
 
     root = data_root or find_root() / "data" / "subsets"
@@ -132,7 +132,7 @@ def _check_subset(root: Path, name: str) -> None:
 
     if name in HELD_OUT:
         raise UserError(
-            f"--train {name}: probes that are fitted on a held-out split say nothing of new "
+            f"--train {name}: probes fitted on a held-out split say nothing about new "
             "images; name a subset of the training images"
         )
     if not root.is_dir():
@@ -146,7 +146,7 @@ def _save(result: Any, report: dict[str, Any], folder: Path, few_shot: int) -> N
     from zoo.experiments.probing_report import draw, rows
     from zoo.figures.saving import save_figure
     from zoo.files import csv_text, write_json, write_text
-    from zoo.folders import replacing_folder
+    from zoo.files.folders import replacing_folder
 
     with replacing_folder(folder, PROBE) as new:
         write_json(new / "probe.json", report)

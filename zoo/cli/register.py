@@ -71,7 +71,10 @@ def command(folders: tuple[Path, ...], test_folder: Path | None, as_json: bool) 
         [(r.name, r.version, r.digest[:12], _outcome(r)) for r in registered],
     )
     if any(entry.experiment for entry in registered):
-        click.echo("Experiments stay so; `dvc repro` keeps what is in models/.", err=True)
+        click.echo(
+            "Experiments remain experiments; `dvc repro` makes what is in models/ the study's own.",
+            err=True,
+        )
 
 
 def _outcome(entry: Registered) -> str:

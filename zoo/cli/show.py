@@ -1,4 +1,4 @@
-"""`zoo show`: one model, whole."""
+"""`zoo show`: everything about one model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`zoo tag`: what people note of a version, to find it by."""
+"""`zoo tag`: what people note about a version, to find it by."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def command(
     from zoo.experiments.transfer import prepare_data, transfer
     from zoo.experiments.transfer_report import FOLDER, save
     from zoo.files import find_root
-    from zoo.folders import check_replaceable, replacing_folder
+    from zoo.files.folders import check_replaceable, replacing_folder
     from zoo.registry.references import check_name
     from zoo.registry.resolve import load
 

@@ -1,4 +1,4 @@
-"""`zoo verify`: is all that the registry promises still there and whole?"""
+"""`zoo verify`: is everything that the registry promises still there and intact?"""
 
 from __future__ import annotations
 

@@ -130,7 +130,7 @@ def _policy(name: str, mean: Sequence[float], image_size: int) -> Policy:
 
 @contextmanager
 def _seeded(*key: int | str) -> Iterator[None]:
-    """Seed Python's and NumPy's generators, of which timm draws, and then give them back."""
+    """Seed Python's and NumPy's generators, which timm draws from, and restore them afterwards."""
     before = random.getstate(), np.random.get_state()
     random.seed(repr(key))
     np.random.seed(random.getrandbits(32))

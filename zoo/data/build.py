@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.data.image_files import resize
-from zoo.data.sampling import balanced_order, stratified_split
 from zoo.data.sources import Source, Split
 from zoo.data.subsets import DESCRIPTION, IMAGES, LABELS, SUBSET, SubsetInfo, content_digest
 from zoo.errors import UserError, counted
 from zoo.files import write_json
-from zoo.folders import replacing_folder
+from zoo.files.folders import replacing_folder
+from zoo.measures.sampling import balanced_order, stratified_split
 
 HELD_OUT = ("validation", "test")
 SHOWN = 20  # damaged images that are named
@@ -149,7 +149,7 @@ def _write(
 
 
 def _reserve(path: Path) -> None:
-    """Give a sparse file its blocks: on a full disk, writing to its memory map kills us."""
+    """Allocate a sparse file's blocks: on a full disk, writing to its memory map kills us."""
     if hasattr(os, "posix_fallocate"):
         with path.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)

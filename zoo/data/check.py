@@ -1,4 +1,4 @@
-"""A look at a source's images before anything is cut: what is damaged, odd, or does not fit."""
+"""A look at a source's images before subsets are made: what is damaged, odd or does not fit."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from zoo.config import DataConfig
 from zoo.data.build import subset_count
 from zoo.data.image_files import find_images, read_image
-from zoo.data.sampling import stratified_split
 from zoo.data.sources import Source, Split, open_source
 from zoo.errors import UserError, counted
+from zoo.measures.sampling import stratified_split
 from zoo.progress import OnProgress, no_progress
 
 SHARES = {"medium": 3, "small": 10}  # one of so many training images

@@ -71,7 +71,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
             mode = image.mode
     except Exception as error:
         # Pillow's decoders raise whatever they met: struct, zlib, ValueError, too many pixels.
-        raise UserError(f"{path}: damaged image ({error}); mend or remove it") from None
+        raise UserError(f"{path}: damaged image ({error}); repair or remove it") from None
     raise UserError(
         f"{path}: expected 8 or 16 bits a channel, got 32 (Pillow's mode {mode}); "
         "convert it to 8 bits"

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zoo.data.image_files import find_images, read_image, resize
-from zoo.data.sampling import balanced_order
 from zoo.data.subsets import Subset, content_digest
 from zoo.errors import UserError, counted
+from zoo.measures.sampling import balanced_order
 
 LARGEST_SIDE = 256  # pixels: what a network of 224 is usually given before its own crop
 SHOWN = 20  # damaged pictures that are named
@@ -24,7 +23,8 @@ SPLITS = {"train", "test"}
 class EvaluationImages:
     """Images (n, side, side, 3) uint8, with labels (n,) where they are known.
 
-    `digest` is over pixels, labels and class names; `source` says where they come from.
+    `digest` is over pixels, labels and class names; `source` says where they come from, and `split`
+    which part of it they are.
     """
 
     images: NDArray[np.uint8]
@@ -32,6 +32,7 @@ class EvaluationImages:
     class_names: list[str]
     digest: str
     source: str
+    split: str = ""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -40,7 +41,17 @@ class EvaluationImages:
     def of(cls, subset: Subset) -> EvaluationImages:
         """Return the images of a subset."""
         info = subset.info
-        return cls(subset.images, subset.labels, info.class_names, info.digest, info.source)
+        return cls(
+            subset.images, subset.labels, info.class_names, info.digest, info.source, info.name
+        )
+
+    def first(self, count: int | None) -> EvaluationImages:
+        """Return the first images, with a digest of their own; all where there are no more."""
+        if count is None or count >= len(self):
+            return self
+        labels = None if self.labels is None else self.labels[:count]
+        digest = _digest(self.images[:count], labels, self.class_names)
+        return replace(self, images=self.images[:count], labels=labels, digest=digest)
 
     def numbered_as(self, known: Sequence[Sequence[str]]) -> EvaluationImages:
         """Return the images with labels that count the classes of a model.
@@ -54,7 +65,7 @@ class EvaluationImages:
         if self.labels is None or not theirs or self.class_names in map(list, known):
             return self
         number = np.array([theirs.index(name) for name in self.class_names])
-        return dataclasses.replace(self, labels=number[self.labels], class_names=theirs)
+        return replace(self, labels=number[self.labels], class_names=theirs)
 
 
 def read_pictures(folder: Path, count: int | None = None) -> EvaluationImages:
@@ -93,5 +104,12 @@ def read_pictures(folder: Path, count: int | None = None) -> EvaluationImages:
     images = np.stack([resize(square, side) for square in squares])
     seen = labels[order] if known else None
     names = names if known else []
-    digest = content_digest(images, np.zeros(0, np.int64) if seen is None else seen, names)
-    return EvaluationImages(images, seen, names, digest, folder.resolve().name)
+    return EvaluationImages(
+        images, seen, names, _digest(images, seen, names), folder.resolve().name
+    )
+
+
+def _digest(
+    images: NDArray[np.uint8], labels: NDArray[np.int64] | None, class_names: list[str]
+) -> str:
+    return content_digest(images, np.zeros(0, np.int64) if labels is None else labels, class_names)

@@ -23,8 +23,8 @@ from zoo.data.image_files import (
     other_files,
     read_image,
 )
-from zoo.data.sampling import stratified_split
 from zoo.errors import UserError, unknown
+from zoo.measures.sampling import stratified_split
 
 TEST_FRACTION = 0.2
 logger = logging.getLogger(__name__)

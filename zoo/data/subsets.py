@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from zoo.config.mapping import from_mapping
 from zoo.errors import UserError, brief
 from zoo.files import read_json
-from zoo.folders import FolderKind
-from zoo.mapping import from_mapping
+from zoo.files.folders import FolderKind
 
 IMAGES, LABELS, DESCRIPTION = "images.npy", "labels.npy", "subset.json"
 SUBSET = FolderKind(DESCRIPTION, ("digest", "indices"), files=(IMAGES, LABELS))
@@ -58,7 +58,7 @@ def load_subset(folder: Path) -> Subset:
             f"no subset in {folder}: expected a folder with {DESCRIPTION}, such as "
             "data/subsets/test; `dvc repro subset` makes them"
         )
-    content = read_json(folder / DESCRIPTION, mend="build it again with: dvc repro --force subset")
+    content = read_json(folder / DESCRIPTION, fix="build it again with: dvc repro --force subset")
     info = from_mapping(SubsetInfo, content, str(folder / DESCRIPTION))
     images = _open_array(folder / IMAGES, np.uint8)
     labels = _open_array(folder / LABELS, np.int64)

@@ -61,7 +61,7 @@ def classifier_inputs(
     """Return what a network's classifier sees of images (n, height, width, 3): (n, features)."""
     module, seen = model.module.to(device), []
 
-    def keep(tap: HookPoint, value: torch.Tensor) -> None:
+    def keep(hook_point: HookPoint, value: torch.Tensor) -> None:
         seen.append(value.float().flatten(1).cpu().numpy())
 
     step = Settings.batch_size

@@ -26,7 +26,7 @@ from zoo.models.spec import ModelSpec
 from zoo.models.untrained import untrained_network
 from zoo.progress import OnProgress, no_progress
 
-SUBSET, CEILING, FLOOR = "subset", "ceiling", "floor"
+SUBSET, SEEDS, NO_TRAINING = "subset", "seed baseline", "untrained baseline"
 UNTRAINED = "untrained"
 OVER_SEEDS, OVER_IMAGES = "range over pairs of seeds", "95 % interval over images"
 
@@ -44,10 +44,11 @@ class Trained:
 
 @dataclass(frozen=True)
 class Curve:
-    """How alike networks are to those trained on all data, a value a layer.
+    """How alike networks are to those trained on all data, one value per layer.
 
-    `family` is that of the networks (`zoo.study.networks.family_of`). `role` is `subset`, `ceiling`
-    (networks trained on all data, of different seeds) or `floor` (untrained networks, `images` 0).
+    `family` is that of the networks (`zoo.study.networks.family_of`). `role` is `subset`,
+    `seed baseline` (networks trained on all data, of different seeds) or `untrained baseline`
+    (untrained networks, `images` 0).
     `cka` (layers,) is the mean over `pairs` pairs of networks; `band` says what lies between `low`
     and `high`. `same_start`: the networks of a pair began with the same weights. `blocks` are
     positions in `layers`; `notes` say why a value is missing.
@@ -81,18 +82,19 @@ def compare_with_full(
 
     All of them see the images in one pass. Pairs have different seeds where there are two or
     more: networks of one seed start from the same weights, which alone makes them alike. The
-    floor follows the same rule, so it is what a subset of no images at all would give.
+    untrained baseline follows the same rule, so it is what a subset of no images at all would give.
 
     Args:
         trained: every subset and seed of one architecture.
         images: (n, height, width, 3) uint8, n >= 4, that none of them was trained on.
         settings: batch size, layers, seed.
         device: where the networks run.
-        on_progress: is told of every batch of images and of every analysis.
+        on_progress: is called for every batch of images and of every analysis.
 
     Returns:
-        A curve a subset from the smallest to the next to largest, then the ceiling (where the
-        largest has two or more seeds) and the floor (where the architecture can be built).
+        One curve per subset from the smallest to the next to largest, then the seed baseline (where
+        the largest has two or more seeds) and the untrained baseline (where the architecture can
+        be built).
 
     Raises:
         UserError: networks of several architectures, or nothing to compare with.
@@ -133,9 +135,9 @@ def compare_with_full(
         if subset != full.subset
     ]
     if len(seeds) > 1:
-        curves.append(curve(CEILING, full.subset, list(combinations(seeds, 2))))
+        curves.append(curve(SEEDS, full.subset, list(combinations(seeds, 2))))
     if untrained:
-        curves.append(curve(FLOOR, UNTRAINED, pairings(list(untrained), seeds)))
+        curves.append(curve(NO_TRAINING, UNTRAINED, pairings(list(untrained), seeds)))
     if not curves:
         raise UserError(f"{model}: expected two subsets or two seeds, got one network")
     return curves
@@ -157,7 +159,7 @@ def _untrained(spec: ModelSpec, seeds: Sequence[int]) -> dict[int, LoadedModel]:
     try:
         return {seed: untrained_network(spec, seed) for seed in seeds}
     except UserError:
-        return {}  # the network is not zoo's own to build, and has no floor
+        return {}  # the network is not zoo's own to build, and has no untrained baseline
 
 
 def _name(model: str, subset: str, seed: int) -> str:
@@ -185,8 +187,8 @@ def _reasons(found: Sequence[SameLayers]) -> tuple[str, ...]:
 def metrics(curves: Sequence[Curve]) -> dict[str, float]:
     """Return `data-effect/<model>/<subset>/<what>`, what being `mean`, `low_blocks`, ….
 
-    The floor stands under `untrained`, the ceiling under the name of the largest subset. See
-    `zoo.measures.depth.thirds` for the numbers; those that could not be measured are
+    The untrained baseline is under `untrained`, the seed baseline under the name of the largest
+    subset. See `zoo.measures.depth.thirds` for the numbers; those that could not be measured are
     left out.
     """
     return {
@@ -204,7 +206,7 @@ def verdicts(curves: Sequence[Curve], n: int) -> list[Verdict]:
         n: images that they were measured on.
     """
     least = {curve.model: curve for curve in reversed(curves) if curve.role == SUBSET}
-    floors = {curve.model: curve for curve in curves if curve.role == FLOOR}
+    untrained = {curve.model: curve for curve in curves if curve.role == NO_TRAINING}
     vits, cnns = ([c for c in least.values() if c.family == kind] for kind in ("vit", "cnn"))
     groups: list[tuple[str, tuple[str, ...]]] = [("R-data-low", (vit.model,)) for vit in vits]
     groups += [
@@ -219,7 +221,7 @@ def verdicts(curves: Sequence[Curve], n: int) -> list[Verdict]:
             claim,
             models,
             values(least, models),
-            untrained=values(floors, models) if floors.keys() >= set(models) else None,
+            untrained=values(untrained, models) if untrained.keys() >= set(models) else None,
             n=n,
         )
         for claim, models in groups

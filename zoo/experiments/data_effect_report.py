@@ -1,4 +1,4 @@
-"""What the effect of data is shown by: a table of its curves, and a figure of them."""
+"""How the effect of data is shown: a table of its curves, and a figure of them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
 from zoo.analyses.same_layer_cka import Line, draw_lines
-from zoo.experiments.data_effect import CEILING, FLOOR, SUBSET, Curve
+from zoo.experiments.data_effect import NO_TRAINING, SEEDS, SUBSET, Curve
 from zoo.figures import style
 from zoo.files import csv_text
 from zoo.measures.linear_cka import LABEL
 
 
 def as_csv(curves: Sequence[Curve]) -> str:
-    """Return one line a layer of each curve; empty where a value is missing, with the reason."""
+    """Return one line per layer of each curve; empty where a value is missing, with the reason."""
     before, numbers = ("model", "subset", "role", "images"), ("cka", "low", "high")
     after = ("band", "pairs", "same_start")
     return csv_text(
@@ -32,7 +32,7 @@ def as_csv(curves: Sequence[Curve]) -> str:
 
 
 def draw(curves: Sequence[Curve], *, title: str) -> Figure:
-    """Draw CKA with the network trained on all data, layer by layer: a panel an architecture."""
+    """Draw CKA with the network trained on all data, layer by layer: one panel per architecture."""
     models = list(dict.fromkeys(curve.model for curve in curves))
     across = min(2, len(models))
     down = -(-len(models) // across)
@@ -61,8 +61,8 @@ def draw(curves: Sequence[Curve], *, title: str) -> Figure:
 
 def _lines(curves: Sequence[Curve]) -> list[Line]:
     subsets = [curve for curve in curves if curve.role == SUBSET]
-    looks = {CEILING: ("all data, another seed (ceiling)", "0.2", "--"),
-             FLOOR: ("untrained (floor)", "0.5", ":")}  # fmt: skip
+    looks = {SEEDS: ("all data, another seed", "0.2", "--"),
+             NO_TRAINING: ("untrained", "0.5", ":")}  # fmt: skip
     lines = []
     for curve in curves:
         if curve.role == SUBSET:

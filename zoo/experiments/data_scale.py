@@ -76,7 +76,7 @@ def gaps(points: Sequence[Point], better: str, worse: str) -> dict[str, float]:
 
 
 def as_csv(trials: Sequence[Trial]) -> str:
-    """Return one line a trial."""
+    """Return one line per trial."""
     return csv_text([dataclasses.asdict(trial) for trial in trials])
 
 
@@ -98,7 +98,7 @@ def as_markdown(points: Sequence[Point], test_images: int) -> str:
 
 
 def draw(points: Sequence[Point], *, title: str) -> Figure:
-    """Draw accuracy against training images (log axis): a line a model, a band over seeds."""
+    """Draw accuracy against training images (log axis): one line per model, a band over seeds."""
     with style.styled():
         figure = style.new_figure(width=4.6, height=3.0)
         axis = figure.subplots()

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from zoo.config import GapConfig, Params
+from zoo.config.mapping import from_mapping
 from zoo.data.build import build_subsets
-from zoo.data.sampling import balanced_order
 from zoo.data.sources import Source
 from zoo.files import code_digest, read_json, write_json
-from zoo.mapping import from_mapping
+from zoo.measures.sampling import balanced_order
 from zoo.training.variants import CODE, Variant, train_variant
 
 TEST_SEED = 0

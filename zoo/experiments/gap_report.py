@@ -30,7 +30,7 @@ def write_shares(runs: Sequence[Run], gap: GapConfig, source: str, to: Path) -> 
 def write_representation(
     runs: Sequence[Run], params: Params, gap: GapConfig, source: Source, folder: Path, to: Path
 ) -> None:
-    """Compare the trained networks; write how each sees, and a figure a number of images.
+    """Compare the trained networks; write how each sees, and one figure per number of images.
 
     Nothing is written where no seed has both ends of the gap, or there is only one seed.
     """

@@ -20,14 +20,15 @@ from numpy.typing import NDArray
 
 from zoo.analyses.engine import compare_models
 from zoo.config import Settings, variant_key
+from zoo.config.mapping import from_mapping
 from zoo.experiments.gap import Run
 from zoo.figures import style
 from zoo.files import code_digest, csv_text, read_json, write_json
-from zoo.mapping import from_mapping
 from zoo.measures.intervals import mean_interval
 from zoo.models.files import LoadedModel, load_model
 from zoo.models.untrained import before_training
-from zoo.study.results import ComparisonResults, select
+from zoo.study.axes import select
+from zoo.study.results import ComparisonResults
 
 ANALYSES = ("cka", "attention-distance", "receptive-field", "frequency")
 IMAGES = 512  # of the test images; the intervals are over seeds
@@ -186,7 +187,7 @@ def summarise_seen(seen: Sequence[Seen]) -> list[Summary]:
 
 
 def as_csv(rows: Sequence[Summary]) -> str:
-    """Return one line a row, with all its numbers."""
+    """Return one line per row, with all its numbers."""
     return csv_text([dataclasses.asdict(row) for row in rows])
 
 
@@ -217,7 +218,7 @@ def _cell(row: Summary) -> str:
 
 
 def draw(rows: Sequence[Summary], *, images: int, baseline: str, cnn: str, title: str) -> Figure:
-    """Draw every measure of every model at one number of images, a panel a measure.
+    """Draw every measure of every model at one number of images, one panel per measure.
 
     Lines stand at the baseline, at the CNN, and at the ViT of the most images, where it has one.
     """

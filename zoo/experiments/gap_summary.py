@@ -103,7 +103,7 @@ def _share(
 
 
 def as_csv(rows: Sequence[Share]) -> str:
-    """Return one line a row, with all its numbers."""
+    """Return one line per row, with all its numbers."""
     return csv_text([dataclasses.asdict(row) for row in rows])
 
 
@@ -137,7 +137,7 @@ def _interval(value: float, low: float, high: float, form: str) -> str:
 
 
 def draw(rows: Sequence[Share], *, baseline: str, title: str) -> Figure:
-    """Draw the share of the gap closed by each change: a colour and a mark a number of images."""
+    """Draw the share of the gap closed by each change, in its own colour; one mark per number."""
     models = [m for m in dict.fromkeys(row.model for row in rows) if m != baseline]
     sizes = sorted({row.images for row in rows})
     with style.styled():

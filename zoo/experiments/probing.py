@@ -26,10 +26,10 @@ from zoo.analyses.probed_layers import (
 )
 from zoo.capture.hook_points import HookPoint
 from zoo.config import Settings
-from zoo.data.sampling import MIN_BATCH
 from zoo.data.subsets import Subset
 from zoo.errors import UserError
 from zoo.measures.ridge import FEW_SHOT, LayerProbe, fit_layers
+from zoo.measures.sampling import MIN_BATCH
 from zoo.models.files import LoadedModel
 from zoo.models.untrained import before_training
 from zoo.progress import OnProgress, no_progress, when
@@ -72,8 +72,8 @@ def probe_model(
         layers: which ones, as `zoo.capture.layers.select_layers` takes it.
         settings: batch size and seed.
         device: where the network runs.
-        on_progress: is told of the images of each subset in turn, then of every layer probed; and
-            of both again for the untrained network.
+        on_progress: is called for the images of each subset in turn, then for every layer probed;
+            and for both again with the untrained network.
 
     Returns:
         `accuracy`, `few_shot` and `penalty` (layer, pooling) of the model and of the same network
@@ -186,19 +186,19 @@ class _Pooled(Accumulator):
     """Keeps every layer of one model, pooled."""
 
     def __init__(
-        self, subject: ComparedNetwork, layers: tuple[str, ...], poolings: tuple[str, ...]
+        self, network: ComparedNetwork, layers: tuple[str, ...], poolings: tuple[str, ...]
     ) -> None:
-        self.subject, self.layers, self.poolings = subject, layers, poolings
+        self.network, self.layers, self.poolings = network, layers, poolings
         self.kept: dict[tuple[str, str], list[NDArray[np.float32]]] = {}
 
-    def hook_points(self, subject: int) -> Iterable[HookPoint]:
+    def hook_points(self, index: int) -> Iterable[HookPoint]:
         return [HookPoint(name) for name in self.layers]
 
-    def observe(self, subject: int, tap: HookPoint, value: torch.Tensor) -> None:
+    def observe(self, index: int, hook_point: HookPoint, value: torch.Tensor) -> None:
         value = value.float()
-        self._keep(MEAN, tap.layer, mean_over_places(value, self.subject, tap.layer))
-        if CLS in self.poolings and layout_of(self.subject, tap.layer):
-            self._keep(CLS, tap.layer, value[:, 0])
+        self._keep(MEAN, hook_point.layer, mean_over_places(value, self.network, hook_point.layer))
+        if CLS in self.poolings and layout_of(self.network, hook_point.layer):
+            self._keep(CLS, hook_point.layer, value[:, 0])
 
     def _keep(self, pooling: str, layer: str, value: torch.Tensor) -> None:
         self.kept.setdefault((pooling, layer), []).append(value.cpu().numpy().copy())
@@ -234,11 +234,11 @@ def _check(train: Subset, test: Subset, few_shot: int) -> None:
         )
 
 
-def _most_images(subject: ComparedNetwork, probed: Probed, subset: Subset) -> int:
+def _most_images(network: ComparedNetwork, probed: Probed, subset: Subset) -> int:
     """Return of how many images all features fit into memory, and all pixels after them."""
     numbers, poolings = 0, len(probed.poolings)
     for name in probed.layers:
-        layout, shape = layout_of(subject, name), subject.trace[name].shape
+        layout, shape = layout_of(network, name), network.trace[name].shape
         first = layout is not None and layout.kind == "channels_first"
         numbers += poolings * (shape[0] if first else shape[-1])
     numbers = max(numbers, pixel_features(subset.images[:1]).size)

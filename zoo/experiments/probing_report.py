@@ -11,13 +11,13 @@ from zoo.analyses.probe_figures import draw_depth
 from zoo.analyses.probed_layers import MEAN
 from zoo.experiments.probing import PIXELS
 from zoo.measures.ridge import FEW_SHOT
-from zoo.study.results import INITIAL, Result, present
+from zoo.study.results import INITIAL, Result
 
 UNTRAINED = f"untrained, {MEAN}"
 
 
 def rows(result: Result) -> list[dict[str, Any]]:
-    """Return one row a layer and pooling, the untrained network's too; None without a probe.
+    """Return one row per layer and pooling, the untrained network's too; None without a probe.
 
     Raw pixels, where they were probed, are the last row; they have no depth.
     """
@@ -51,7 +51,7 @@ def rows(result: Result) -> list[dict[str, Any]]:
 
 def draw(result: Result, *, few_shot: int = FEW_SHOT) -> Figure:
     """Draw accuracy against depth: fitted on all images of the subset, and on a few a class."""
-    names = present(result.data["accuracy"], "model")
+    names = tuple(dict.fromkeys(map(str, result.data["accuracy"]["model"].values)))
     return draw_depth(result, names, few_shot=few_shot)
 
 

@@ -19,12 +19,12 @@ from zoo.analyses.engine import compare_models
 from zoo.analyses.same_layer_cka import SameLayers, same_layers
 from zoo.config import Settings, TrainConfig
 from zoo.data.build import build_subsets
-from zoo.data.sampling import balanced_order
 from zoo.data.sources import Source
 from zoo.data.subsets import Subset, load_subset
 from zoo.experiments.classifiers import ClassifierAlone, classifier_inputs, with_new_classifier
 from zoo.measures.depth import thirds
 from zoo.measures.ridge import ridge_probe
+from zoo.measures.sampling import balanced_order
 from zoo.models.build import count_parameters
 from zoo.models.files import LoadedModel
 from zoo.models.untrained import untrained_network
@@ -57,15 +57,15 @@ class Accuracies:
 class Transferred:
     """The model on its new source, and what has changed.
 
-    `kept` is the CKA of each layer before with the same layer after, `floor` that of an untrained
-    network with it after; `blocks` are positions in their layers; `epochs` and `steps` are the
-    history of training; `counts` the images of each part of the data.
+    `kept` is the CKA of each layer before with the same layer after, `untrained` that of an
+    untrained network with it after; `blocks` are positions in their layers; `epochs` and `steps`
+    are the history of training; `counts` the images of each part of the data.
     """
 
     before: LoadedModel
     model: LoadedModel
     kept: SameLayers
-    floor: SameLayers
+    untrained: SameLayers
     accuracies: Accuracies
     epochs: list[Row]
     steps: list[Row]
@@ -79,7 +79,8 @@ class Transferred:
         found = {f"accuracy/{k}": v for k, v in rated.items() if v is not None}
         found |= {f"kept/{what}": v for what, v in thirds(self.kept.cka, self.kept.blocks).items()}
         found |= {
-            f"floor/{what}": v for what, v in thirds(self.floor.cka, self.floor.blocks).items()
+            f"untrained/{what}": v
+            for what, v in thirds(self.untrained.cka, self.untrained.blocks).items()
         }
         return {f"transfer/{self.model.name}/{what}": value for what, value in found.items()}
 
@@ -137,7 +138,7 @@ def transfer(
         freeze: train the new classifier alone; all other weights and statistics stay.
         seed: of the new classifier, the order of images and dropout.
         device: where networks run and are trained.
-        on_progress: is told of every step, then of the comparison with what it was.
+        on_progress: is called for every step, then of the comparison with what it was.
 
     Raises:
         UserError: a model whose classifier cannot be replaced, or training diverged.
@@ -153,15 +154,15 @@ def transfer(
     }
     after = dataclasses.replace(after, spec=dataclasses.replace(after.spec, metrics=rated))
     probed = [_probe(each, path, subset, test, device) for each in (model, after)]
-    kept, floor = _compare(model, after, np.array(test.images), device, on_progress)
-    notes = [problem for _, problem in probed] + [*kept.notes, *floor.notes]
+    kept, untrained = _compare(model, after, np.array(test.images), device, on_progress)
+    notes = [problem for _, problem in probed] + [*kept.notes, *untrained.notes]
     if model.spec.source == subset.info.source and model.spec.test_digest != test.info.digest:
         notes.append(f"{model.name} may have been trained on some of these test images")
     return Transferred(
         before=model,
         model=after,
         kept=kept,
-        floor=floor,
+        untrained=untrained,
         accuracies=Accuracies(
             probe_before=probed[0][0],
             probe_after=probed[1][0],
@@ -202,6 +203,7 @@ def _learn(
         subset=subset.info.name,
         subset_count=len(subset),
         subset_digest=subset.info.digest,
+        validation_digest=validation.info.digest,
         test_digest=test.info.digest,
         test_count=test.info.count,
         seed=seed,
@@ -245,9 +247,9 @@ def _compare(
     device: str | torch.device,
     on_progress: OnProgress,
 ) -> tuple[SameLayers, SameLayers]:
-    # The floor must share its initial weights with neither of the two.
-    floor = untrained_network(model.spec, max(model.spec.seed, after.spec.seed) + 1)
-    networks = {"before": model, "after": after, "untrained": floor}
+    # The untrained network must share its initial weights with neither of the two.
+    untrained = untrained_network(model.spec, max(model.spec.seed, after.spec.seed) + 1)
+    networks = {"before": model, "after": after, "untrained": untrained}
     found = compare_models(
         [dataclasses.replace(network, name=name) for name, network in networks.items()],
         images,

@@ -17,7 +17,7 @@ from zoo.experiments.transfer import Transferred
 from zoo.figures import style
 from zoo.figures.saving import save_figure
 from zoo.files import csv_text, write_json, write_text
-from zoo.folders import FolderKind
+from zoo.files.folders import FolderKind
 from zoo.measures.depth import thirds
 from zoo.measures.linear_cka import LABEL
 from zoo.models.files import save_model
@@ -84,13 +84,14 @@ def describe(done: Transferred, *, digest: str, command: str) -> dict[str, Any]:
 
 def verdicts(done: Transferred) -> list[Verdict]:
     """Return what the transfer says of the papers' claims."""
-    kept, floor = (thirds(same.cka, done.kept.blocks) for same in (done.kept, done.floor))
+    both = (done.kept, done.untrained)
+    kept, untrained = (thirds(same.cka, done.kept.blocks) for same in both)
     name, n = done.model.name, done.counts["test"]
-    return [judge_values("R-transfer", (name,), [kept], untrained=[floor], n=n)]
+    return [judge_values("R-transfer", (name,), [kept], untrained=[untrained], n=n)]
 
 
 def layer_rows(done: Transferred) -> list[dict[str, Any]]:
-    """Return one row a layer: CKA before with after, its interval, and the floor.
+    """Return one row per layer: CKA before with after, its interval, and the untrained network's.
 
     What could not be measured is None; the notes say why.
     """
@@ -98,7 +99,7 @@ def layer_rows(done: Transferred) -> list[dict[str, Any]]:
         "cka": done.kept.cka,
         "low": done.kept.low,
         "high": done.kept.high,
-        "untrained": done.floor.cka,
+        "untrained": done.untrained.cka,
     }
     return [
         {"layer": layer, "block": i in done.kept.blocks}
@@ -109,9 +110,9 @@ def layer_rows(done: Transferred) -> list[dict[str, Any]]:
 
 def draw(done: Transferred) -> Figure:
     """Draw CKA before with after, layer by layer, above that of an untrained network."""
-    kept, floor = done.kept, done.floor
+    kept, untrained = done.kept, done.untrained
     lines = [
-        Line("untrained with after (floor)", "0.5", ":", floor.cka, floor.low, floor.high),
+        Line("untrained with after", "0.5", ":", untrained.cka, untrained.low, untrained.high),
         Line("before with after", style.COLOURS[0], "-", kept.cka, kept.low, kept.high),
     ]
     how = "classifier alone" if done.model.spec.training.get("freeze") else "fine-tuned"

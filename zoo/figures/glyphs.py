@@ -1,4 +1,4 @@
-"""Signs that the figures' font lacks, such as Chinese ones in a class's name, told in one line."""
+"""Missing glyphs: what the figures' font lacks, such as Chinese in a class's name, in one line."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def missing_signs_told() -> Iterator[None]:
-    """Tell once which signs figures lack, where matplotlib warns at each place of each."""
+def warning_of_missing_glyphs() -> Iterator[None]:
+    """Warn once of the glyphs that figures lack; matplotlib warns at each place of each."""
     missing: dict[str, None] = {}
     with warnings.catch_warnings():
         warnings.filterwarnings("always", message="Glyph", category=UserWarning)
@@ -32,9 +32,9 @@ def missing_signs_told() -> Iterator[None]:
         warnings.showwarning = note
         yield
     if missing:
-        signs = [sign if sign.isprintable() else ascii(sign)[1:-1] for sign in missing]
-        more = ", …" if len(signs) > SHOWN else ""
+        glyphs = [glyph if glyph.isprintable() else ascii(glyph)[1:-1] for glyph in missing]
+        more = ", …" if len(glyphs) > SHOWN else ""
         logger.warning(
-            "the figures' font has no sign for %s: boxes stand for them; report.html has them",
-            ", ".join(signs[:SHOWN]) + more,
+            "the figures' font lacks the glyphs %s, so they show boxes; report.html has them",
+            ", ".join(glyphs[:SHOWN]) + more,
         )

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from zoo.errors import printable
-from zoo.figures.glyphs import missing_signs_told
+from zoo.figures.glyphs import warning_of_missing_glyphs
 from zoo.figures.style import DPI, styled
 
 
@@ -34,7 +34,7 @@ def saving(folder: Path) -> Iterator[Callable[[Figure, str], tuple[Path, Path]]]
     """
     folder.mkdir(parents=True, exist_ok=True)
     waiting: list[Future[None]] = []
-    with ThreadPoolExecutor(1) as beside, missing_signs_told():
+    with ThreadPoolExecutor(1) as beside, warning_of_missing_glyphs():
 
         def save(figure: Figure, name: str) -> tuple[Path, Path]:
             png, svg = folder / f"{name}.png", folder / f"{name}.svg"

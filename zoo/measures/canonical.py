@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -213,13 +213,12 @@ SVCCA = Measure(
     permute=permute_part,
     source="Raghu et al. 2017",
 )
-PWCCA = Measure(
+PWCCA = replace(
+    SVCCA,
     name="pwcca",
     title="PWCCA",
     label="weighted mean correlation",
-    prepare=principal_part,
     compare=compare_by(_weighted_mean),
     leave_out=leave_out_by(_weighted_mean),
-    permute=permute_part,
     source="Morcos et al. 2018",
 )

@@ -138,7 +138,7 @@ def upper(matrix: NDArray) -> NDArray:
 
 
 def permute_rows(prepared: NDArray, order: NDArray[np.intp]) -> NDArray:
-    """Return a prepared side (n, …), one row an image, with its images permuted."""
+    """Return a prepared side (n, …), one row per image, with its images permuted."""
     return prepared[order]
 
 

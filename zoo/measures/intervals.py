@@ -84,7 +84,7 @@ def ratio_of_means(above: NDArray[np.float64], below: NDArray[np.float64]) -> Es
         below: (n,) the values that they are a share of, in the same order.
 
     Returns:
-        Ratio, lower end, upper end. Where the mean of `below` cannot be told from 0, any ratio is
+        Ratio, lower end, upper end. Where the mean of `below` may be 0, any ratio is
         possible and the ends are infinite; a single pair has no interval (NaN).
 
     Source: Fieller 1954, "Some problems in interval estimation".

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.data.sampling import stratified_split
+from zoo.measures.sampling import stratified_split
 from zoo.progress import OnProgress, no_progress
 
 # In units of the mean eigenvalue of XᵀX, so that they suit features of any scale and width.
@@ -168,7 +168,7 @@ def fit_layers(
         draws: how many few-shot probes, on different images, are averaged.
         penalties: see `ridge_probe`.
         seed: of all choices of images.
-        on_progress: is told of every layer.
+        on_progress: is called for every layer.
 
     Returns:
         A `LayerProbe` a layer, in the order given.

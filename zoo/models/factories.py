@@ -55,7 +55,7 @@ def trusted_file() -> Path:
 
 
 def trust(factory: str, kwargs: Mapping[str, Any]) -> None:
-    """Let this project call a factory with these arguments from now on."""
+    """Allow this project to call a factory with these arguments from now on."""
     if not _is_trusted(factory, kwargs):
         path = trusted_file()
         before = path.read_text(encoding="utf-8") if path.is_file() else ""
@@ -98,7 +98,7 @@ def _call(factory: str, kwargs: Mapping[str, Any]) -> str:
 
 
 def import_factory(factory: str) -> Callable[..., Any]:
-    """Import a factory that the user has asked for; what it stands in is run.
+    """Import a factory that the user has asked for; its module is executed.
 
     Raises:
         UserError: its package is missing, importing it fails, or it is not the user's own.
@@ -123,7 +123,7 @@ def import_factory(factory: str) -> Callable[..., Any]:
 
 
 def _check_own(factory: str, module: str) -> None:
-    """Refuse what is of Python itself, also under a name that another module gives it."""
+    """Refuse what belongs to Python itself, also under a name that another module gives it."""
     package = re.split("[.:]", module)[0]
     if package in sys.stdlib_module_names:
         raise UserError(

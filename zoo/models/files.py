@@ -26,7 +26,7 @@ from zoo.models.spec import SPEC, WEIGHTS, ModelSpec, model_digest, read_spec
 # What a stranger's spec may ask for; the largest of timm's own ask for less than half of it.
 LARGEST_IMAGE = 4096  # pixels a side
 LONGEST_NAME = 200  # characters
-MEND = "fetch or train it again (dvc pull, dvc repro, zoo pull)"
+FIX = "fetch or train it again (dvc pull, dvc repro, zoo pull)"
 LARGEST_HEADER = 16 << 20  # bytes; 100,000 tensors need less
 
 
@@ -75,7 +75,7 @@ def load_model(folder: Path, *, name: str = "", uri: str = "") -> LoadedModel:
         # Copied, since tensors inside the file are not aligned: kernels would round otherwise.
         weights = {name: t.clone() for name, t in load_file(folder / WEIGHTS).items()}
     except (SafetensorError, ValueError, OSError) as error:
-        raise UserError(f"{folder / WEIGHTS} is damaged: {error}; {MEND}") from None
+        raise UserError(f"{folder / WEIGHTS} is damaged: {error}; {FIX}") from None
     check_no_nan(weights, str(folder / WEIGHTS))
     module = _build_with(weights, spec, folder)
     module.eval()
@@ -119,7 +119,7 @@ def describe_module(module: nn.Module, *, name: str, image_size: int, **known: A
 
 
 def digest_in_memory(model: LoadedModel) -> str:
-    """Return the sha256 over a network's spec and its weights: the identity of what is no file."""
+    """Return the sha256 over a network's spec and its weights, its identity in memory."""
     digest = hashlib.sha256(json.dumps(model.spec.as_dict(), sort_keys=True, default=str).encode())
     for name, tensor in model.module.state_dict().items():
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
@@ -144,7 +144,7 @@ def _build_with(weights: dict[str, torch.Tensor], spec: ModelSpec, folder: Path)
 
 
 def _check_modest(spec: ModelSpec, folder: Path) -> None:
-    """Refuse a spec that would take memory or time without bounds, before it takes any."""
+    """Refuse a spec that would take unbounded memory or time, before it takes any."""
     resized = spec.image_size / spec.crop_fraction
     if resized > LARGEST_IMAGE:
         raise _too_much(folder, f"images of {resized:.3g} px", f"{LARGEST_IMAGE} px")
@@ -160,7 +160,7 @@ def _check_header(path: Path) -> None:
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
     if size > min(LARGEST_HEADER, path.stat().st_size):
-        raise UserError(f"{path} is damaged: its header claims {size:,} bytes; {MEND}")
+        raise UserError(f"{path} is damaged: its header claims {size:,} bytes; {FIX}")
 
 
 @contextmanager
@@ -190,11 +190,11 @@ def _check_fit(module: nn.Module, weights: dict[str, torch.Tensor], folder: Path
         raise UserError(
             f"{folder / WEIGHTS} does not fit {SPEC}: {name!r}: expected "
             f"{expected.get(name, 'nothing')}, got {got.get(name, 'nothing')} ({others} differ); "
-            f"take both files from one training, or {MEND}"
+            f"take both files from one training, or {FIX}"
         )
 
 
 def _form(tensor: torch.Tensor) -> str:
-    """Say a tensor's sides and type, as `3 x 16 float32`."""
+    """Describe a tensor's shape and type, as `3 x 16 float32`."""
     sides = " x ".join(map(str, tensor.shape)) or "one"
     return f"{sides} {str(tensor.dtype).removeprefix('torch.')}"

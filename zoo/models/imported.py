@@ -112,8 +112,8 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     except Exception as error:
         # zipfile, pickle, safetensors and torch each raise their own.
         raise UserError(
-            f"{path} holds no weights alone, or is damaged ({brief(error)}); "
-            "download it again, or save the network's state_dict alone"
+            f"{path} is not a plain state_dict, or is damaged ({brief(error)}); "
+            "download it again, or save only the network's state_dict"
         ) from None
     foreign = [key for key, value in weights.items() if not isinstance(value, torch.Tensor)]
     if foreign:

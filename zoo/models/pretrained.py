@@ -211,7 +211,7 @@ def create_torchvision(name: str, published: Any, **kwargs: Any) -> nn.Module:
 
 @contextmanager
 def only_tensors() -> Iterator[None]:
-    """Let torch read nothing but tensors from files, whatever the library that calls it asks."""
+    """Let torch read only tensors from files, whatever the calling library asks for."""
     name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
     before = os.environ.get(name)
     os.environ[name] = "1"

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from zoo.config import SIDE, check_kwargs
+from zoo.config.mapping import Range, check_ranges, from_mapping
 from zoo.errors import UserError, counted
 from zoo.files import read_json, sha256
-from zoo.mapping import Range, check_ranges, from_mapping
 
 WEIGHTS, SPEC = "model.safetensors", "spec.json"
 SPEC_KEYS = ("arch", "image_size", "class_names")  # by which a spec.json is known as zoo's
@@ -44,6 +44,7 @@ class ModelSpec:
     subset: str = ""
     subset_count: int = 0
     subset_digest: str = ""
+    validation_digest: str = ""
     test_digest: str = ""
     test_count: int = 0
     seed: int = 0
@@ -111,6 +112,6 @@ def model_digest(folder: Path) -> str:
     for name in (SPEC, WEIGHTS):
         if not (folder / name).is_file():
             raise UserError(
-                f"{folder} is no model: expected {SPEC} and {WEIGHTS}, {name} is missing"
+                f"{folder} is not a model: expected {SPEC} and {WEIGHTS}, {name} is missing"
             )
     return sha256(folder / SPEC, folder / WEIGHTS)

@@ -35,7 +35,7 @@ _ENVIRONMENT = {
 
 
 def configure_mlflow() -> None:
-    """Keep MLflow quiet in this process and let it give up soon on a server that is away."""
+    """Keep MLflow quiet in this process and let it give up soon on an unreachable server."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
 

@@ -1,4 +1,4 @@
-"""Aliases on versions: one version a name and alias, also where two machines put it at once."""
+"""Aliases on versions: one version per name and alias, also where two machines put it at once."""
 
 from __future__ import annotations
 

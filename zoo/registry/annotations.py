@@ -1,4 +1,4 @@
-"""What people add to a registered version: aliases, tags, a description. Checked, then sent."""
+"""What people add to a registered version: aliases, tags, a description; checked, then sent."""
 
 from __future__ import annotations
 
@@ -105,5 +105,5 @@ def _check_tag(key: str, value: str) -> None:
     if not value or len(value) > LONGEST:
         raise UserError(
             f"tag {key}: expected 1 to {LONGEST:,} characters, got {len(value):,}; "
-            f"--remove {key} takes it away"
+            f"--remove {key} removes it"
         )

@@ -1,4 +1,4 @@
-"""Single files out of MLflow's artifacts: asked for by name, never by what a listing says."""
+"""Single files from MLflow's artifacts: requested by name, never by what a listing says."""
 
 from __future__ import annotations
 

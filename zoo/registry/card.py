@@ -66,7 +66,7 @@ def name_card(spec: ModelSpec, name: str) -> str:
 
 
 def cell(text: str) -> str:
-    """Return text that stays text in a Markdown table: no markup, no HTML, no new column."""
+    """Return text escaped for a Markdown table: no markup, no HTML, no new column."""
     escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     for sign in "\\`*_[]|~":
         escaped = escaped.replace(sign, f"\\{sign}")

@@ -15,21 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.analyses import choose_analyses
-from zoo.comparison import (
-    FILES,
-    FOLDER,
-    REPORT,
-    comparison_digest,
-    looks,
-    redraw,
-)
+from zoo.comparison import FILES, FOLDER, REPORT, redraw
 from zoo.config import Settings
 from zoo.data.pictures import EvaluationImages, read_pictures
 from zoo.data.subsets import DESCRIPTION, load_subset, verify_subset
 from zoo.device import parse_device
 from zoo.errors import UserError
 from zoo.files import read_json
-from zoo.folders import check_replaceable, replacing_folder
+from zoo.files.folders import check_replaceable, replacing_folder
 from zoo.models.spec import SPEC, read_spec
 from zoo.progress import OnProgress, no_progress
 from zoo.registry.comparisons import (
@@ -38,6 +31,7 @@ from zoo.registry.comparisons import (
     fetch_report,
     find_comparison,
     log_comparison,
+    update_comparison,
 )
 from zoo.registry.images import fetch_images
 from zoo.registry.links import version_link
@@ -45,6 +39,7 @@ from zoo.registry.references import Resolved
 from zoo.registry.resolve import find_by_digest, load_resolved
 from zoo.registry.seeds import other_seeds
 from zoo.registry.store import Store
+from zoo.study.identity import comparison_digest, looks
 
 if TYPE_CHECKING:
     from zoo.comparison import Comparison
@@ -96,7 +91,7 @@ def compare_registered(
         device: where the networks run; a GPU where there is one, by default.
         force: compute again.
         command: how it was asked for; stands in the report.
-        on_progress: is told how far each of `zoo.comparison.PARTS` is.
+        on_progress: is called with how far each of `zoo.comparison.PARTS` is.
 
     Raises:
         UserError: no images to compare on, too few of them, a damaged model, or a `folder` that
@@ -105,8 +100,8 @@ def compare_registered(
     check_replaceable(folder, FOLDER)
     settings = settings or Settings()
     names = unique_names(models)
-    images = _images(store, models, data, count)
-    count = min(count or len(images), len(images))
+    images = _images(store, models, data, count).first(count)
+    device = parse_device(device)
     if not settings.references:
         siblings = ()
     elif siblings is None:
@@ -114,11 +109,10 @@ def compare_registered(
     digest = comparison_digest(
         [(name, identity(model)) for name, model in zip(names, models, strict=True)],
         images.digest,
-        count,
         choose_analyses(only, skip),
         settings,
         [model.digest for _, model in siblings],
-        device,
+        device=device,
     )
     # A second process that asks the same waits here, and then finds the answer.
     with store.lock(f"comparing-{digest[:16]}"):
@@ -129,7 +123,6 @@ def compare_registered(
             models,
             names,
             images,
-            count,
             siblings,
             digest,
             only=only,
@@ -156,12 +149,15 @@ def restore_comparisons(store: Store, root: Path) -> list[str]:
     restored = []
     for folder in sorted(path.parent for path in root.glob(f"*/{REPORT}")):
         report = read_json(folder / REPORT)
-        if find_comparison(store, report["digest"]):
-            continue
         try:
+            if find_comparison(store, report["digest"]):
+                continue
             models = [find_by_digest(store, m["name"], m["digest"]) for m in report["models"]]
         except UserError as error:
             logger.warning("%s is not logged again: %s", folder, error)
+            continue
+        except (KeyError, TypeError):
+            logger.warning("%s is not logged again: %s was not written by zoo", folder, REPORT)
             continue
         log_comparison(store, folder, report, models)
         restored.append(folder.name)
@@ -216,37 +212,36 @@ def _images(
         if digest:
             return EvaluationImages.of(fetch_images(store, digest))
     raise UserError(
-        "none of these models brings images to compare on: name a folder of pictures, or a "
+        "none of these models comes with images to compare on: name a folder of pictures, or a "
         "subset's (such as data/subsets/test), by --data"
     )
 
 
 def _find(store: Store, digest: str, folder: Path, models: Sequence[Resolved]) -> Compared | None:
     with _writing(store, folder):
-        local = _read_local(folder, digest)
+        report = _read_local(folder, digest)
         run = find_comparison(store, digest)
         if run is None:
-            if local is None:
+            if report is None:
                 return None
             # Computed before, but the store was away or is new: only the logging is missing.
-            run = log_comparison(store, folder, local, models)
-        if local is not None:
-            return Compared(_as_told_now(local, folder), folder, run, found=True)
-        report = fetch_report(store, run)
-        if report.get("digest") != digest:
-            raise UserError(
-                f"the run {run.run_id} holds the report of another comparison; --force computes "
-                "this one again and replaces it"
-            )
-        fetch_comparison(store, run, folder)
-        return Compared(_as_told_now(report, folder), folder, run, found=True)
-
-
-def _as_told_now(report: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Return a found comparison's report; drawn again where zoo's page or claims have changed."""
-    if report.get("looks", looks()) == looks():
-        return report
-    return redraw(folder)
+            run = log_comparison(store, folder, report, models)
+        if report is None:
+            report = fetch_report(store, run)
+            if report.get("digest") != digest:
+                raise UserError(
+                    f"the run {run.run_id} holds the report of another comparison; --force "
+                    "computes this one again and replaces it"
+                )
+            fetch_comparison(store, run, folder)
+        if report.get("looks") != looks():
+            report = redraw(folder)
+        if run.looks != looks():
+            try:
+                update_comparison(store, run, folder, report, models)
+            except UserError as error:
+                logger.warning("the run %s keeps its older page: %s", run.run_id, error)
+        return Compared(report, folder, run, found=True)
 
 
 def _read_local(folder: Path, digest: str) -> dict[str, Any] | None:
@@ -254,7 +249,7 @@ def _read_local(folder: Path, digest: str) -> dict[str, Any] | None:
     if not all((folder / name).is_file() for name in FILES):
         return None
     report = read_json(folder / REPORT)
-    return report if report["digest"] == digest else None
+    return report if report.get("digest") == digest else None
 
 
 def _writing(store: Store, folder: Path) -> AbstractContextManager[None]:
@@ -268,7 +263,6 @@ def _compute(
     models: Sequence[Resolved],
     names: Sequence[str],
     images: EvaluationImages,
-    count: int,
     siblings: Sequence[tuple[int, Resolved]],
     digest: str,
     *,
@@ -280,19 +274,20 @@ def _compute(
     on_progress: OnProgress,
 ) -> Comparison:
     from zoo.analyses.engine import analyse
-    from zoo.comparison import Comparison, provenance
+    from zoo.comparison import Comparison
+    from zoo.study.identity import provenance
     from zoo.study.prepare import prepare_study
 
     loaded = [load_resolved(store, m, name=name) for m, name in zip(models, names, strict=True)]
     images = images.numbered_as([model.spec.class_names for model in loaded])
     study = prepare_study(
         loaded,
-        images.images[:count],
-        None if images.labels is None else images.labels[:count],
+        images.images,
+        images.labels,
         images.class_names,
         [(i, load_resolved(store, model, name=names[i])) for i, model in siblings],
         settings,
-        parse_device(device),
+        device,
     )
     results = analyse(study, choose_analyses(only, skip), on_progress)
     known = provenance(
@@ -301,6 +296,7 @@ def _compute(
         digest=digest,
         images_digest=images.digest,
         source=images.source,
+        split=images.split,
         command=command,
         links=[version_link(store, model) for model in models],
     )

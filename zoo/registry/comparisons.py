@@ -17,13 +17,14 @@ from mlflow.entities import LoggedModelInput, Run
 from mlflow.exceptions import MlflowException
 
 from zoo.claims.base import format_p
-from zoo.comparison import FILES, FOLDER, REPORT
+from zoo.comparison import FIGURES, FILES, FOLDER, REPORT, figure_files
 from zoo.errors import UserError
 from zoo.files import read_json
-from zoo.folders import replacing_folder
+from zoo.files.folders import replacing_folder
 from zoo.registry.artifacts import fetch_file, local_folder
 from zoo.registry.card import LONGEST, cell
-from zoo.registry.faults import is_unreachable
+from zoo.registry.datasets import compared_data, dataset_input
+from zoo.registry.faults import is_unreachable, retry_on_conflict
 from zoo.registry.history import Point
 from zoo.registry.provenance import source_tags
 from zoo.registry.references import Resolved
@@ -37,8 +38,10 @@ from zoo.registry.runs import (
     search_runs,
 )
 from zoo.registry.store import COMPARE, Store
+from zoo.study.results import INITIAL
 
 LONGEST_METRIC = 250  # characters; MLflow's own limit
+NOTE, LOOKS = "mlflow.note.content", "zoo.looks"
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class ComparisonRun:
     digest: str
     artifacts: str
     created: datetime
+    looks: str
 
 
 def find_comparison(store: Store, digest: str) -> ComparisonRun | None:
@@ -94,16 +98,43 @@ def log_comparison(
         with finished_run(store, COMPARE, name, _tags(store, report, models)) as run:
             run_id = run.info.run_id
             log_params(store, run, _params(report, models))
-            log_points(store, run_id, [Point(k, v, 0) for k, v in _metrics(report).items()])
+            log_points(store, run_id, _points(report, models))
             links = [LoggedModelInput(model.model_id) for model in models if model.model_id]
-            if links:
-                store.client.log_inputs(run_id, models=links)
+            data = compared_data(report)
+            images = [dataset_input(data, "evaluation")] if data else []
+            if links or images:
+                retry_on_conflict(lambda: store.client.log_inputs(run_id, images, links))
             store.client.log_artifacts(run_id, str(folder))
             log_figures(store, run_id, folder, report)
         for old in known:
             if is_finished(old):
                 store.client.delete_run(old.info.run_id)
         return _as_comparison(keep_first(store, COMPARE, comparison_digest=digest))
+
+
+def update_comparison(
+    store: Store,
+    run: ComparisonRun,
+    folder: Path,
+    report: Mapping[str, Any],
+    models: Sequence[Resolved],
+) -> None:
+    """Give a comparison's run the page, figures and claims of a folder that was drawn again.
+
+    The tag that says so comes last: what is killed before that is done again.
+
+    Raises:
+        UserError: MLflow does not answer, or does not let its runs be changed.
+    """
+    from zoo.registry.pictures import log_figures
+
+    client, run_id = store.client, run.run_id
+    with store.translate_mlflow_errors(), store.lock(f"compare-{run.digest[:16]}"):
+        client.log_artifacts(run_id, str(folder))
+        log_figures(store, run_id, folder, report)
+        log_points(store, run_id, _points(report, models))
+        client.set_tag(run_id, NOTE, _note(report, models))
+        client.set_tag(run_id, LOOKS, str(report["looks"]))
 
 
 def fetch_report(store: Store, run: ComparisonRun) -> dict[str, Any]:
@@ -135,9 +166,11 @@ def fetch_comparison(store: Store, run: ComparisonRun, folder: Path) -> Path:
         # Not what else the run holds: MLflow's copies of the figures, or files of other people.
         for name in FILES:
             shutil.copyfile(local / name, new / name)
-        for name in FOLDER.folders:
-            if (local / name).is_dir():
-                shutil.copytree(local / name, new / name)
+        (new / FIGURES).mkdir()
+        for name in figure_files(read_json(new / REPORT)):
+            if not (local / FIGURES / name).is_file():
+                raise UserError(f"{FIGURES}/{name} is missing in {local}: compare with --force")
+            shutil.copyfile(local / FIGURES / name, new / FIGURES / name)
     return folder
 
 
@@ -155,6 +188,7 @@ def _as_comparison(run: Run) -> ComparisonRun:
         run.data.tags["zoo.comparison_digest"],
         run.info.artifact_uri,
         datetime.fromtimestamp(run.info.start_time / 1000, UTC),
+        run.data.tags.get(LOOKS, ""),
     )
 
 
@@ -176,7 +210,8 @@ def _tags(store: Store, report: Mapping[str, Any], models: Sequence[Resolved]) -
         "zoo.comparison_digest": str(report["digest"]),
         "zoo.models": ", ".join(model.uri for model in models),
         "zoo.images_digest": str(report.get("images", {}).get("digest", "")),
-        "mlflow.note.content": _note(report, models),
+        LOOKS: str(report.get("looks", "")),
+        NOTE: _note(report, models),
         **source_tags(store.root, "zoo compare"),
     }
     for i, model in enumerate(models):
@@ -198,38 +233,62 @@ def _params(report: Mapping[str, Any], models: Sequence[Resolved]) -> dict[str, 
     }
 
 
-def _metrics(report: Mapping[str, Any]) -> dict[str, float]:
-    """Name a report's metrics so that charts of different comparisons share their axes.
+def _points(report: Mapping[str, Any], models: Sequence[Resolved]) -> list[Point]:
+    """Return a report's metrics, named so that charts of different comparisons share their axes.
 
-    A metric of one network, or of a pair among more than two, ends in its position among the
-    compared models: `accuracy/accuracy/a`, `cka/mean_all_pairs/a-c`. What has a single value, such
-    as the mean CKA of two models, has no such end.
+    A metric of one network, or of a pair among more than two, ends in what took part, by its place
+    among the compared models: `accuracy/accuracy/a`, `cka/mean_all_pairs/a-c`, before training and
+    of another seed `accuracy/accuracy/a.untrained`, `cka/mean_all_pairs/a-a.seed1`. What has one
+    value in a comparison of two, such as their mean CKA, has no such end. Each model's own are
+    logged for it as well, as `accuracy/accuracy` at the step of its place, by which MLflow ranks
+    models.
     """
-    names = [model["name"] for model in report.get("models", ())]
-    positions = {name: chr(ord("a") + i) if i < 26 else str(i) for i, name in enumerate(names)}
-    metrics: dict[str, float] = {}
+    data, labels = compared_data(report), _labels(report)
+    compared = [model["name"] for model in report.get("models", ())]
+    values: dict[str, float] = {}
+    own: dict[tuple[str, int], float] = {}
     for row in report.get("metrics", ()):
         of = [name for name in (row["network"], row["network_b"]) if name]
-        if all(name in positions for name in of):
-            key = f"{row['analysis']}/{row['measure']}"
-            metrics[_of_positions(key, of, positions, row["directed"])] = row["value"]
+        if all(name in labels for name in of):
+            measure = f"{row['analysis']}/{row['measure']}"
+            whole = not of or (sorted(of) == sorted(compared) and not row["directed"])
+            named = whole and len(of) != 1
+            values[measure if named else _ending_in(measure, of, labels)] = row["value"]
+            if len(of) == 1 and of[0] in compared:
+                own[measure, compared.index(of[0])] = row["value"]
     for claim in _tested(report):
-        key = _of_positions(f"claims/{claim['id']}", claim["models"], positions, False)
-        metrics[key] = claim["value"]
+        whole = sorted(claim["models"]) == sorted(compared) and len(compared) == 2
+        key = f"claims/{claim['id']}"
+        key = key if whole else _ending_in(key, claim["models"], labels)
+        values[key] = claim["value"]
         if claim["before"]:
-            metrics[f"{key}/untrained"] = claim["before"]["value"]
-    return {metric_name(key): value for key, value in metrics.items()}
+            values[f"{key}/untrained"] = claim["before"]["value"]
+    points = [Point(metric_name(key), value, 0, None, data) for key, value in values.items()]
+    points += [
+        Point(metric_name(measure), value, place, models[place].model_id, data)
+        for (measure, place), value in own.items()
+        if place < len(models) and models[place].model_id
+    ]
+    return points
 
 
-def _of_positions(
-    key: str, names: Sequence[str], positions: Mapping[str, str], directed: bool
-) -> str:
-    whole = not names or (len(names) == len(positions) == 2 and not directed)
-    return key if whole else f"{key}/{'-'.join(positions[name] for name in names)}"
+def _labels(report: Mapping[str, Any]) -> dict[str, str]:
+    """Return how metrics' names call each network: `a`, `b`, then `a.untrained`, `b.seed1`."""
+    names = [model["name"] for model in report.get("models", ())]
+    labels = {name: chr(ord("a") + i) if i < 26 else str(i) for i, name in enumerate(names)}
+    for network in report.get("networks", ()):
+        if network["name"] not in labels and network["model"] in labels:
+            state = "untrained" if network["state"] == INITIAL else f"seed{network['seed']}"
+            labels[network["name"]] = f"{labels[network['model']]}.{state}"
+    return labels
+
+
+def _ending_in(key: str, names: Sequence[str], labels: Mapping[str, str]) -> str:
+    return f"{key}/{'-'.join(labels[name] for name in names)}"
 
 
 def metric_name(key: str) -> str:
-    """Return a name that MLflow takes: what it refuses in a model's name becomes a colon.
+    """Return a name that MLflow accepts: characters that it refuses become colons.
 
     >>> metric_name("cka/a+b__c/mean")
     'cka/a:b__c/mean'

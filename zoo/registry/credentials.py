@@ -17,7 +17,7 @@ PORTS = {"http": 80, "https": 443}
 
 
 def keep_credentials_home() -> None:
-    """Let MLflow ask for artifacts on other hosts as nobody, without certificate or signature."""
+    """Let MLflow request artifacts on other hosts anonymously, without certificate or signature."""
     for module in (http_artifact_repo, mlflow_artifacts_repo):
         vars(module)["get_default_host_creds"] = _credentials
 

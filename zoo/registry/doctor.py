@@ -1,4 +1,4 @@
-"""What is wrong with an installation or a project, and how to mend it; nothing is changed."""
+"""What is wrong with an installation or a project, and how to fix it; nothing is changed."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ TEMPORARY = ("models/.*", "reports/.*", "data/subsets/.*", ".comparisons.*", ".z
 MADE = re.compile(r"^\..+\.[a-z0-9_]{8}$")
 LITTLE_BYTES, FULL_BYTES = 5 << 30, 500 << 20
 
-# Where the finding does not say how to mend it.
-MENDS = {"params": "correct it in params.yaml (git diff params.yaml shows what was changed)"}
+# Where the finding does not say how to fix it.
+FIXES = {"params": "correct it in params.yaml (git diff params.yaml shows what was changed)"}
 LOOK = "zoo -v doctor says where it arose"
 
 Status = Literal["ok", "warning", "wrong"]
@@ -38,27 +38,27 @@ Status = Literal["ok", "warning", "wrong"]
 
 @dataclass(frozen=True)
 class Check:
-    """What was looked at, how it is, and, where it is not well, how to mend it."""
+    """What was checked, its status, and how to fix what is wrong."""
 
     name: str
     status: Status
     found: str
-    mend: str = ""
+    fix: str = ""
 
 
 def examine(checks: Iterable[Callable[[], Iterable[Check]]]) -> Iterator[Check]:
-    """Run checks one by one; what one raises is its finding, and the others go on."""
+    """Run checks one by one; an exception becomes that check's finding, and the others continue."""
     for check in checks:
         try:
             yield from check()
         except UserError as error:
-            found, mend = _split(str(error))
-            yield Check(_name(check), "wrong", found, mend or MENDS.get(_name(check), LOOK))
+            found, fix = _split(str(error))
+            yield Check(_name(check), "wrong", found, fix or FIXES.get(_name(check), LOOK))
         except Exception as error:
             # A broken installation raises anything; a doctor has to survive it.
             found = " ".join(f"{type(error).__name__}: {error}".split())
-            mend = LOOK if isinstance(error, OSError) else "install zoo again: make setup"
-            yield Check(_name(check), "wrong", found[:300], mend)
+            fix = LOOK if isinstance(error, OSError) else "install zoo again: make setup"
+            yield Check(_name(check), "wrong", found[:300], fix)
 
 
 def _name(check: Callable[[], Iterable[Check]]) -> str:
@@ -67,9 +67,9 @@ def _name(check: Callable[[], Iterable[Check]]) -> str:
 
 
 def _split(message: str) -> tuple[str, str]:
-    """Part a message into what is wrong and, after the semicolon, what to do."""
-    found, _, mend = " ".join(message.split()).partition("; ")
-    return found, mend
+    """Split a message into what is wrong and, after the semicolon, what to do."""
+    found, _, fix = " ".join(message.split()).partition("; ")
+    return found, fix
 
 
 def check_packages() -> Iterator[Check]:
@@ -94,8 +94,8 @@ def check_packages() -> Iterator[Check]:
         if not requirement.specifier.contains(version or "0", prereleases=True) or not version:
             unfit = True
             found = f"{version or 'not installed'}, expected {requirement.specifier}"
-            mend = f"pip install '{requirement.name}{requirement.specifier}'"
-            yield Check(requirement.name, "wrong", found, mend)
+            fix = f"pip install '{requirement.name}{requirement.specifier}'"
+            yield Check(requirement.name, "wrong", found, fix)
         elif requirement.name in SHOWN:
             shown.append(f"{requirement.name} {version}")
     if not unfit:
@@ -112,16 +112,16 @@ def check_torchvision() -> Iterator[Check]:
         for requirement in map(Requirement, metadata.requires("torchvision") or [])
         if requirement.name == "torch"
     ]
-    mend = "install both together: pip install --upgrade torch torchvision"
+    fix = "install both together: pip install --upgrade torch torchvision"
     if any(not specifier.contains(torch, prereleases=True) for specifier in wanted):
         found = f"torchvision {torchvision} wants torch {wanted[0]}, there is {torch}"
-        yield Check("torchvision", "wrong", found, mend)
+        yield Check("torchvision", "wrong", found, fix)
         return
     try:
         import torchvision as _  # noqa: F401
     except (ImportError, RuntimeError, OSError) as error:
         found = f"cannot be imported: {' '.join(str(error).split())[:200]}"
-        yield Check("torchvision", "wrong", found, mend)
+        yield Check("torchvision", "wrong", found, fix)
 
 
 def check_device() -> Iterator[Check]:
@@ -159,14 +159,12 @@ def check_disk(root: Path) -> Iterator[Check]:
     """Say how much room is left where the project lies."""
     free = shutil.disk_usage(root).free
     status: Status = "wrong" if free < FULL_BYTES else "warning" if free < LITTLE_BYTES else "ok"
-    mend = (
-        "" if status == "ok" else "free some, e.g. rm -r .zoo/cache (is fetched again), dvc gc -w"
-    )
-    yield Check("disk", status, f"{free / (1 << 30):.1f} GB free in {root}", mend)
+    fix = "" if status == "ok" else "free some, e.g. rm -r .zoo/cache (is fetched again), dvc gc -w"
+    yield Check("disk", status, f"{free / (1 << 30):.1f} GB free in {root}", fix)
 
 
 def check_lost_params(root: Path) -> Iterator[Check]:
-    """Tell a project whose params.yaml is gone from a folder that is no project."""
+    """Distinguish a project whose params.yaml is gone from a folder that is not a project."""
     stages = root / "dvc.yaml"
     if stages.is_file() and "pipelines." in stages.read_text(encoding="utf-8", errors="replace"):
         found = f"{root} has zoo's dvc.yaml but no params.yaml"
@@ -207,8 +205,8 @@ def check_data(root: Path) -> Iterator[Check]:
             verify_subset(subset)
             read.append(f"{path.name} {len(subset):,}")
         except UserError as error:
-            found, mend = _split(str(error))
-            yield Check("data", "wrong", found, mend or "dvc repro --force subset")
+            found, fix = _split(str(error))
+            yield Check("data", "wrong", found, fix or "dvc repro --force subset")
     if len(read) == len(subsets):
         yield Check("data", "ok", f"{', '.join(read)} images; digests are right")
 
@@ -244,7 +242,7 @@ def check_dvc(root: Path) -> Iterator[Check]:
 
 
 def check_leftovers(root: Path) -> Iterator[Check]:
-    """Look for what interrupted processes left, and for processes that are at work."""
+    """Look for what interrupted processes left, and for running processes."""
     from filelock import FileLock, Timeout
 
     own, working, stopped = root / ".zoo", [], []
@@ -260,18 +258,18 @@ def check_leftovers(root: Path) -> Iterator[Check]:
         yield Check("at work", "ok", f"another process holds {', '.join(working)}")
     if stopped:
         found = f"{counted(len(stopped), 'interrupted training run')} in {own / 'checkpoints'}"
-        mend = "dvc repro continues those that it still needs; rm -r .zoo/checkpoints forgets all"
-        yield Check("checkpoints", "warning", found, mend)
+        fix = "dvc repro continues those that it still needs; rm -r .zoo/checkpoints forgets all"
+        yield Check("checkpoints", "warning", found, fix)
     places = ("models", "reports", "data/subsets", "data", ".")
     asides = [aside for place in places for aside in (root / place).glob(".*.old.????????")]
     if asides and not working:
         shown = ", ".join(str(path) for path in asides[:3])
-        mend = "the command that was killed, run again, puts it back or removes it"
-        yield Check("leftovers", "warning", f"half-replaced folders: {shown}", mend)
+        fix = "the command that was killed, run again, puts it back or removes it"
+        yield Check("leftovers", "warning", f"half-replaced folders: {shown}", fix)
     if not working and (forgotten := sorted(_forgotten(root))):
         found = f"{counted(len(forgotten), 'half-written folder')} of killed processes"
-        mend = shlex.join(["rm", "-r", *map(str, forgotten)])
-        yield Check("leftovers", "warning", found, mend)
+        fix = shlex.join(["rm", "-r", *map(str, forgotten)])
+        yield Check("leftovers", "warning", found, fix)
 
 
 def _forgotten(root: Path) -> Iterator[Path]:

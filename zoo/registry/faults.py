@@ -1,4 +1,4 @@
-"""What goes wrong between zoo and MLflow, told in one line and without credentials."""
+"""What goes wrong between zoo and MLflow, in one line and without credentials."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def is_unreachable(error: BaseException) -> bool:
 
 
 def retry_on_conflict(add: Callable[[], T]) -> T:
-    """Do what adds a row that another process may add in the same moment; return its value.
+    """Retry an insert once where another process may add the same row; return its value.
 
     MLflow looks whether the row is there and then adds it. Who comes second violates the
     database's key, in words of the database's own; asked again, it finds the row.

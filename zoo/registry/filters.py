@@ -47,7 +47,7 @@ _TOKEN = re.compile(
 
 @dataclass(frozen=True)
 class Comparison:
-    """One comparison of a query; `number` is the value as one, None where it is none."""
+    """One comparison of a query; `number` is the value as one, None where it is not one."""
 
     field: str
     sign: str

@@ -25,7 +25,7 @@ LOADER = "zoo_pyfunc"
 NEEDED = ("mlflow", "numpy", "pillow", "pyyaml", "safetensors", "timm", "torch", "torchvision")
 # All of zoo that loading and predicting import: it goes along with each model.
 SERVED = (
-    *("__init__.py", "config.py", "errors.py", "files.py", "mapping.py", "models/*.py"),
+    *("__init__.py", "config/*.py", "errors.py", "files/__init__.py", "models/*.py"),
     *("registry/__init__.py", "registry/serving.py"),
 )
 

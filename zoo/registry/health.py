@@ -1,4 +1,4 @@
-"""Is the store there, does it answer, and is its schema that of this MLflow?"""
+"""Does the store exist, does it answer, and does its schema fit this MLflow?"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The history of a training run: as rows, as MLflow's points, and as an identity.
 
-`epochs.csv` has a row an epoch, `steps.csv` a row a step; live logging and replaying turn the
-same rows into the same points.
+`epochs.csv` has one row per epoch, `steps.csv` one row per step; live logging and replaying turn
+the same rows into the same points.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+from mlflow.entities import Dataset
 
 from zoo.errors import UserError
 from zoo.files import significant
@@ -27,11 +29,16 @@ Row = dict[str, float]
 
 @dataclass(frozen=True)
 class Point:
-    """One value of one metric; `step` counts epochs or optimizer steps, as the metric does."""
+    """One value of one metric; `step` counts epochs or optimizer steps, as the metric does.
+
+    `model_id` is the logged model that it is of, `dataset` what it was measured on, where known.
+    """
 
     key: str
     value: float
     step: int
+    model_id: str | None = None
+    dataset: Dataset | None = None
 
 
 @dataclass(frozen=True)

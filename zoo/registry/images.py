@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 from mlflow.entities import Run
 
-from zoo.data.sampling import balanced_order
 from zoo.data.subsets import (
     DESCRIPTION,
     IMAGES,
@@ -26,7 +25,8 @@ from zoo.data.subsets import (
 )
 from zoo.errors import UserError
 from zoo.files import write_json
-from zoo.folders import FolderKind, replacing_folder
+from zoo.files.folders import FolderKind, replacing_folder
+from zoo.measures.sampling import balanced_order
 from zoo.registry.artifacts import fetch_file, missing_files
 from zoo.registry.provenance import source_tags
 from zoo.registry.references import check_digest

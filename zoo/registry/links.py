@@ -59,7 +59,7 @@ def ui_links(
 
 
 def version_link(store: Store, model: Resolved, base: str = "") -> str:
-    """Return the page of a registered version; empty for what is no version."""
+    """Return the page of a registered version; empty for anything else."""
     if model.version is None:
         return ""
     root = ui_base(store, base)

@@ -1,4 +1,4 @@
-"""What is in the registry, a row a version."""
+"""What is in the registry, one row per version."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def list_versions(store: Store) -> list[VersionRow]:
 
 
 def aliases_of(store: Store, model: Resolved) -> list[str]:
-    """Return the aliases that stand on a version; none on what is no version."""
+    """Return the aliases of a version; none for anything else."""
     if model.version is None:
         return []
     with store.translate_mlflow_errors():

@@ -1,4 +1,4 @@
-"""Looking up references in the registry, with errors that say what is there instead."""
+"""Looking up references in the registry; errors say what exists instead."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def look_up_digest(store: Store, name: str, digest: str) -> Resolved:
 
 
 def find_version(store: Store, name: str, digest: str) -> ModelVersion | None:
-    """Return the oldest version of a name that bears a digest."""
+    """Return the oldest version of a name with a digest."""
     query = f"name = {quoted(name)} and tags.`{DIGEST}` = {quoted(digest)}"
     found = store.client.search_model_versions(query, max_results=PAGE)
     return min(found, key=lambda version: int(version.version), default=None)
@@ -92,7 +92,7 @@ def _registered_name(store: Store, reference: Reference) -> str:
 
 
 def get_version(store: Store, reference: Reference) -> ModelVersion:
-    """Return the version that a reference names; `UserError` says what is there instead.
+    """Return the version that a reference names; `UserError` says what exists instead.
 
     A name alone means the version with the alias `current`; without one the latest that is no
     experiment.
@@ -123,7 +123,7 @@ def _not_there(store: Store, reference: Reference, tried: Sequence[ModelVersion]
     if tried:
         number = max(int(version.version) for version in tried)
         return UserError(
-            f"{name} has experiments alone, which its name does not mean: expected one of its "
+            f"{name} has only experiments, which a bare name never means: expected one of its "
             f"versions, such as {name}/{number}"
         )
     names = {model.name: model for model in all_names(store)}
@@ -207,12 +207,12 @@ def _digest(store: Store, tags: Mapping[str, str], artifacts: str, text: str) ->
 
 
 def _foreign_digest(store: Store, artifacts: str, text: str) -> str:
-    """Read the digest from the MLmodel file of what bears no tag; refuse other flavors."""
+    """Read the digest of an untagged model from its MLmodel file; refuse other flavors."""
     with tempfile.TemporaryDirectory() as temporary:
         try:
             flavors = read_flavors(fetch_file(store, artifacts, "MLmodel", temporary))
         except UserError as error:
-            raise UserError(f"{text} is no model of zoo: {error}") from None
+            raise UserError(f"{text} was not saved by zoo: {error}") from None
     kinds = [name for name in flavors if name != "python_function"] or list(flavors)
     if FLAVOR not in flavors:
         raise UserError(

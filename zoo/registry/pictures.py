@@ -64,7 +64,7 @@ def log_learning_curve(store: Store, run_id: str, history: History, name: str) -
 
 
 def log_figures(store: Store, run_id: str, folder: Path, report: Mapping[str, Any]) -> None:
-    """Show a saved comparison's figures in the image grid: by analysis, a step each.
+    """Show a saved comparison's figures in the image grid: by analysis, one step each.
 
     Args:
         store: where to.

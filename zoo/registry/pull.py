@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from zoo.errors import UserError
 from zoo.files import write_text
-from zoo.folders import FolderKind, check_replaceable, replacing_folder
+from zoo.files.folders import FolderKind, check_replaceable, replacing_folder
 from zoo.models.spec import SPEC, SPEC_KEYS, WEIGHTS, read_spec
 from zoo.registry.card import CARD, model_card
 from zoo.registry.references import Resolved

@@ -1,4 +1,4 @@
-"""Trained models into the registry: once each, whatever was killed before and who else does it.
+"""Trained models into the registry, once each, despite earlier kills and concurrent processes.
 
 A version is made last and in one request, so where one is found everything it needs is there.
 Killed before that, the same command again finds the run and adds what it lacks.
@@ -96,7 +96,7 @@ def register_study(
         experiment: DVC's name for the experiment that trained them; empty for the study's own.
         keep: what an experiment registered is the study's own from now on; without it, an
             experiment's version stays one and its name goes on meaning what it meant.
-        on_progress: is told of every model.
+        on_progress: is called for every model.
 
     Raises:
         UserError: see `register`.

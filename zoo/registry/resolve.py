@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from zoo.errors import UserError
-from zoo.folders import FolderKind, replacing_folder
+from zoo.files.folders import FolderKind, replacing_folder
 from zoo.models.spec import SPEC, WEIGHTS, model_digest
 from zoo.registry.references import Resolved, parse, resolve_folder
 
@@ -32,7 +32,7 @@ def resolve(store: Store | None, reference: str) -> Resolved:
             `timm:NAME` (built by timm when it is loaded) or a folder.
 
     Raises:
-        UserError: nothing is there, or it is no model of zoo.
+        UserError: nothing is there, or zoo did not save it.
     """
     parsed = parse(reference)
     if parsed.kind == "folder":
@@ -79,13 +79,13 @@ def load(reference: str, *, store: Store | None = None) -> LoadedModel:
     """Load a model by its reference; see `resolve` for the forms.
 
     Raises:
-        UserError: nothing is there, it is no model of zoo, or it is damaged.
+        UserError: nothing is there, zoo did not save it, or it is damaged.
     """
     return load_resolved(store, resolve(store, reference))
 
 
 def load_resolved(store: Store | None, resolved: Resolved, *, name: str = "") -> LoadedModel:
-    """Load a model that was found; `name` is how reports shall call it."""
+    """Load a model that was found; `name` is what reports call it."""
     if resolved.kind == "timm":
         from zoo.models.pretrained import load_timm
 

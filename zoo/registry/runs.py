@@ -1,4 +1,4 @@
-"""Runs in MLflow: found by what they hold, completed point by point, never doubled."""
+"""Runs in MLflow: found by their contents, completed point by point, never duplicated."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ LONGEST_PARAM, PARAMS = 6000, 100  # MLflow's limits: characters, and params in 
 
 
 def quoted(value: str) -> str:
-    """Return a value as MLflow's search language takes it."""
+    """Return a value quoted for MLflow's search language."""
     if "'" in value or "\\" in value:
         raise ValueError(f"expected a value without quotes, got {value!r}")
     return f"'{value}'"
 
 
 def search_runs(store: Store, experiment: str, **tags: str) -> list[Run]:
-    """Return the runs of an experiment that bear these tags (`zoo.` goes before), newest first."""
+    """Return the runs of an experiment with these tags (prefixed by `zoo.`), newest first."""
     query = " and ".join(f"tags.`zoo.{key}` = {quoted(value)}" for key, value in tags.items())
     found: list[Run] = []
     token = None
@@ -46,7 +46,7 @@ def search_runs(store: Store, experiment: str, **tags: str) -> list[Run]:
 
 
 def is_finished(run: Run) -> bool:
-    """Say whether a run came to its end."""
+    """Say whether a run has finished."""
     return run.info.status == FINISHED
 
 
@@ -63,12 +63,21 @@ def logged_steps(store: Store, run_id: str, key: str) -> set[int]:
     return {metric.step for metric in store.client.get_metric_history(run_id, key)}
 
 
-def log_points(
-    store: Store, run_id: str, points: Iterable[Point], *, model_id: str | None = None, **tags: str
-) -> None:
-    """Log points (and tags, `zoo.` goes before) in as few requests as MLflow allows."""
+def log_points(store: Store, run_id: str, points: Iterable[Point], **tags: str) -> None:
+    """Log points (and tags, prefixed by `zoo.`) in as few requests as MLflow allows."""
     now = int(time.time() * 1000)
-    metrics = [Metric(p.key, p.value, now, p.step, model_id=model_id) for p in points]
+    metrics = [
+        Metric(
+            p.key,
+            p.value,
+            now,
+            p.step,
+            model_id=p.model_id,
+            dataset_name=p.dataset.name if p.dataset else None,
+            dataset_digest=p.dataset.digest if p.dataset else None,
+        )
+        for p in points
+    ]
     for start in range(0, max(1, len(metrics)), BATCH):
         marks = [RunTag(f"zoo.{k}", v) for k, v in tags.items()] if start == 0 else []
         if metrics or marks:
@@ -87,7 +96,7 @@ def log_params(store: Store, run: Run, params: Mapping[str, Any]) -> None:
 
 
 def set_tags(store: Store, run: Run, tags: Mapping[str, str], *, keep: bool = False) -> None:
-    """Set the tags that differ in one request; `keep` leaves those that are there."""
+    """Set the tags that differ in one request; `keep` leaves existing ones."""
     changed = [
         RunTag(key, value)
         for key, value in tags.items()
@@ -120,7 +129,7 @@ def delete_unfinished(store: Store, runs: Iterable[Run]) -> None:
 
 
 def keep_first(store: Store, experiment: str, **tags: str) -> Run:
-    """Return the first finished run with these tags, and remove what else there is of them.
+    """Return the first finished run with these tags, and remove the others.
 
     Two machines that do the same at once both finish; whichever looks last sees both, and all
     agree on which is the first. Call it under the lock of their work.
@@ -138,7 +147,7 @@ def keep_first(store: Store, experiment: str, **tags: str) -> Run:
 def finished_run(
     store: Store, experiment: str, name: str, tags: Mapping[str, str]
 ) -> Iterator[Run]:
-    """Make a run that is marked as finished at the end, and removed where an error comes."""
+    """Make a run that is marked as finished at the end, and removed on an error."""
     run = store.client.create_run(
         store.experiment_id(experiment), run_name=name, tags={PLACE: store.place, **tags}
     )

@@ -1,4 +1,4 @@
-"""The same recipe trained with another seed: the ceiling of a comparison."""
+"""The same recipe trained with another seed: the seed baseline of a comparison."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def other_seeds(store: Store, models: Sequence[Resolved]) -> list[tuple[int, Res
     """Find, for each model, one version of the same recipe that was trained with another seed.
 
     The recipe is the subset, the network and the training settings: all but the seed. Its
-    likeness to the model is the ceiling against which a cross-model value is read. An experiment
+    similarity to the model is the baseline against which a cross-model value is read. An experiment
     is no seed of the study's models, nor of another experiment's. A version whose files are lost
     or damaged is passed over with a warning: nobody asked for it.
 

@@ -51,7 +51,7 @@ class Store:
 
     @property
     def place(self) -> str:
-        """A name for this project on this machine: whoever holds its lock owns what bears it."""
+        """A name for this project on this machine, by which its runs are tagged."""
         return hashlib.sha256(f"{socket.gethostname()}:{self.root}".encode()).hexdigest()[:16]
 
     def registered_name(self, name: str) -> str:
@@ -152,7 +152,7 @@ def open_store(root: Path | None = None, *, create: bool = True) -> Store:
 
 
 def shared_store_warning(store: Store) -> tuple[str, str] | None:
-    """Say that a store is a copy which shares its files with the original, and how to mend it."""
+    """Say that a store is a copy which shares its files with the original, and how to fix it."""
     database = database_path(store.uri)
     first = database and original(database, EXPERIMENTS)
     if not database or not first:
@@ -166,7 +166,7 @@ def shared_store_warning(store: Store) -> tuple[str, str] | None:
 
 
 def show_uri(store: Store) -> str:
-    """Return the store's address as it may be printed."""
+    """Return the store's address without credentials."""
     return redact(store.uri)
 
 
@@ -179,7 +179,7 @@ def _check_database(path: Path, create: bool) -> None:
             (tables,) = database.execute(query).fetchone()
         if not (tables or create):  # MLflow would make its tables in it
             raise UserError(
-                f"{path} is no registry: it is empty, or a database of something else; move it "
+                f"{path} is not a registry: it is empty, or another program's database; move it "
                 "away and run `zoo register`, or correct MLFLOW_TRACKING_URI"
             )
     except sqlite3.OperationalError as error:
@@ -189,7 +189,7 @@ def _check_database(path: Path, create: bool) -> None:
         return  # busy: MLflow waits
     except sqlite3.DatabaseError:
         raise UserError(
-            f"{path} is no SQLite database: expected MLflow's; move it away and run `zoo "
+            f"{path} is not an SQLite database: expected MLflow's; move it away and run `zoo "
             "register`, or correct MLFLOW_TRACKING_URI"
         ) from None
 

@@ -1,4 +1,4 @@
-"""Training logged while it runs; a server that is away costs one warning and nothing else."""
+"""Training logged while it runs; an unreachable server costs one warning and nothing else."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ class TrackingCallback:
             self._store.client.set_terminated(self._state[RUN_ID], status)
 
     def _attempt(self, act: Callable[[], None]) -> None:
-        """Do something at the server; whatever goes wrong there, training goes on."""
+        """Do something on the server; whatever goes wrong there, training continues."""
         from zoo.errors import UserError
 
         try:

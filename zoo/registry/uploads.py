@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mlflow.entities import (
-    Dataset,
-    DatasetInput,
-    InputTag,
     LoggedModel,
     LoggedModelOutput,
     LoggedModelStatus,
@@ -26,6 +22,7 @@ from zoo.files import write_text
 from zoo.models.spec import SPEC, WEIGHTS, ModelSpec
 from zoo.registry.artifacts import missing_files
 from zoo.registry.card import CARD, model_card
+from zoo.registry.datasets import dataset_input, training_data
 from zoo.registry.faults import retry_on_conflict
 from zoo.registry.flavor import DATA, write_flavor
 from zoo.registry.history import History, Point, digests
@@ -44,7 +41,7 @@ from zoo.registry.store import TRAIN, Store
 MODEL = "model"
 HISTORY = "zoo.history"
 NEEDED = ("MLmodel", f"{DATA}/{SPEC}", f"{DATA}/{WEIGHTS}")
-DATASET_DIGEST = 36  # characters; MLflow's column holds no more
+CONTEXTS = {"train": "training", "validation": "validation", "test": "testing"}
 
 
 def model_tags(spec: ModelSpec, digest: str) -> dict[str, str]:
@@ -104,20 +101,13 @@ def _is_empty_run_of(store: Store, run: Run, spec: ModelSpec, settings: dict[str
 
 
 def log_data(store: Store, run: Run, spec: ModelSpec) -> None:
-    """Record which data it was trained and is tested on, by name and digest."""
+    """Record which data it was trained, validated and tested on, by name and digest."""
     known = {i.dataset.digest for i in run.inputs.dataset_inputs} if run.inputs else set()
-    inputs = []
-    for part, digest, count, context in (
-        (spec.subset, spec.subset_digest, spec.subset_count, "training"),
-        ("test", spec.test_digest, 0, "testing"),
-    ):
-        if not digest or digest[:DATASET_DIGEST] in known:
-            continue
-        profile = json.dumps({"num_rows": count}) if count else None
-        source = json.dumps({"tags": {"source": spec.source, "split": part, "sha256": digest}})
-        name = f"{spec.source}/{part}"
-        data = Dataset(name, digest[:DATASET_DIGEST], "code", source, profile=profile)
-        inputs.append(DatasetInput(data, [InputTag("mlflow.data.context", context)]))
+    inputs = [
+        dataset_input(data, CONTEXTS[part])
+        for part, data in training_data(spec).items()
+        if data.digest not in known
+    ]
     if inputs:
         retry_on_conflict(lambda: store.client.log_inputs(run.info.run_id, datasets=inputs))
 
@@ -125,7 +115,7 @@ def log_data(store: Store, run: Run, spec: ModelSpec) -> None:
 def log_model(
     store: Store, run: Run, folder: Path, spec: ModelSpec, digest: str, test_folder: Path | None
 ) -> tuple[str, str]:
-    """Log the run's model unless it is; one that a killed process began is finished."""
+    """Log the run's model unless it is logged; finish one that a killed process began."""
     client, run_id = store.client, run.info.run_id
     model = _begun_model(store, run, digest) or client.create_logged_model(
         run.info.experiment_id,
@@ -153,11 +143,18 @@ def log_final(store: Store, run_id: str, model_id: str, spec: ModelSpec, history
     """
     watched = {point.key for point in history.points}
     step = len(history.epochs)
+    data = training_data(spec)
     points = [
-        Point(f"final/{key}" if key in watched else key, value, step)
+        Point(
+            f"final/{key}" if key in watched else key,
+            value,
+            step,
+            model_id,
+            data.get(key.partition("/")[0]),
+        )
         for key, value in spec.metrics.items()
     ]
-    log_points(store, run_id, missing_points(store, run_id, points), model_id=model_id)
+    log_points(store, run_id, missing_points(store, run_id, points))
 
 
 def has_files(store: Store, version: ModelVersion) -> bool:
@@ -174,7 +171,7 @@ def restore_files(
     version: ModelVersion,
     test_folder: Path | None,
 ) -> None:
-    """Upload a version's files again, to where they were."""
+    """Upload a version's files again to where they were."""
     model_id = version.tags.get(MODEL_ID)
     if model_id is None:
         raise UserError(

@@ -1,4 +1,4 @@
-"""Is everything that the registry promises still there, whole, and loadable?"""
+"""Is everything that the registry promises still there, intact and loadable?"""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from zoo.models.spec import model_digest
 from zoo.progress import OnProgress, no_progress
 from zoo.registry.annotations import find_registered
 from zoo.registry.artifacts import missing_files
+from zoo.registry.datasets import DIGEST_LENGTH
 from zoo.registry.faults import is_missing, is_unreachable, redact
 from zoo.registry.images import fetch_images
 from zoo.registry.lookup import DIGEST, EXPERIMENT, all_versions
@@ -28,7 +29,7 @@ from zoo.registry.resolve import load_resolved, resolve
 from zoo.registry.runs import is_finished, search_runs
 from zoo.registry.store import DATA as IMAGES
 from zoo.registry.store import Store
-from zoo.registry.uploads import DATASET_DIGEST, NEEDED, model_tags
+from zoo.registry.uploads import NEEDED, model_tags
 
 if TYPE_CHECKING:
     from zoo.models.files import LoadedModel
@@ -42,7 +43,7 @@ KEEP_OR_DROP = (
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is not as it should be.
+    """One thing that is wrong.
 
     `missing`: files or a registration that should be there are not. `orphaned`: a version whose
     lineage does not resolve. `damaged`: there, but not what was registered. `differs`: the
@@ -77,7 +78,7 @@ def verify(
     Args:
         store: what to check.
         references: these versions alone, without the project's outputs; all by default.
-        on_progress: is told of every check.
+        on_progress: is called for every check.
 
     Raises:
         UserError: no such version, or MLflow does not answer.
@@ -168,7 +169,7 @@ def _check_lineage(store: Store, version: ModelVersion) -> Iterator[Finding]:
     if run.info.lifecycle_stage != "active":
         back = f"`mlflow runs restore --run-id {run_id}` brings it back"
         yield Finding("orphaned", what, f"its run is deleted; {back}")
-    wanted = version.tags.get("zoo.subset_digest", "")[:DATASET_DIGEST]
+    wanted = version.tags.get("zoo.subset_digest", "")[:DIGEST_LENGTH]
     named = {i.dataset.digest for i in run.inputs.dataset_inputs} if run.inputs else set()
     if wanted and wanted not in named:
         yield Finding("orphaned", what, f"its run does not name its training data {wanted[:12]}")
@@ -194,7 +195,7 @@ def _check_outputs(
     store: Store, outputs: Mapping[str, Path], versions: Sequence[ModelVersion]
 ) -> Iterator[Finding]:
     """Compare models/ with the registry, with the receipt, and with what names mean."""
-    registered = {version.tags.get(DIGEST, ""): version for version in versions}
+    registered = {(version.name, version.tags.get(DIGEST, "")): version for version in versions}
     receipt = _receipt(store.root)
     named: set[str] = set()
     for key, folder in outputs.items():
@@ -206,7 +207,7 @@ def _check_outputs(
                 yield Finding("missing", what, "not there; `dvc repro` or `dvc pull`")
                 continue
             digest = model_digest(folder)
-            version = registered.get(digest)
+            version = registered.get((store.registered_name(name), digest))
             if version is None:
                 yield Finding("missing", what, "not registered; `zoo register` does it")
             elif experiment := version.tags.get(EXPERIMENT):
@@ -229,5 +230,5 @@ def _receipt(root: Path) -> dict[str, str]:
     """Return the digests that the pipeline registered last; none where it never did."""
     if not (root / RECEIPT).is_file():
         return {}
-    receipt = read_json(root / RECEIPT, mend="`dvc repro` writes it again")
+    receipt = read_json(root / RECEIPT, fix="`dvc repro` writes it again")
     return receipt if isinstance(receipt, dict) else {}

@@ -9,7 +9,8 @@ import numpy as np
 
 from zoo.claims.base import BUILT_IN, NOT_SUPPORTED, SUPPORTED, UNDECIDED, Verdict
 from zoo.measures.depth import third_of
-from zoo.study.results import ComparisonResults, Result, select
+from zoo.study.axes import select
+from zoo.study.results import ComparisonResults, Result
 
 SAID = {
     SUPPORTED: "supported",
@@ -20,7 +21,7 @@ SAID = {
 
 
 def describe_finding(results: ComparisonResults, verdicts: Sequence[Verdict]) -> str:
-    """Say what was measured: accuracy, likeness, depth, attention, reach, and the claims.
+    """Say what was measured: accuracy, similarity, depth, attention, reach, and the claims.
 
     Two models get a sentence each; of more, the ends of the range are named. What was not
     measured is not spoken of.
@@ -28,7 +29,7 @@ def describe_finding(results: ComparisonResults, verdicts: Sequence[Verdict]) ->
     few = len(results.compared) <= 2
     said = [
         _two_accuracies(results) if few else _range_of_accuracy(results),
-        *(_likeness(results) if few else [_range_of_likeness(results)]),
+        *(_similarity(results) if few else [_range_of_similarity(results)]),
         _each(results, "cka", "mean_off_diagonal", "{:.2f} in {}",
               "Different layers of one network have a mean CKA of {}."),
         _each(results, "attention-maps", "entropy", "{:.0f} % in {}",
@@ -82,7 +83,7 @@ def _values(
     return {name: times * value for name, value in found.items() if value is not None}
 
 
-def _likeness(results: ComparisonResults) -> list[str]:
+def _similarity(results: ComparisonResults) -> list[str]:
     """Say how alike two models are, against the untrained ones, and where in depth."""
     if len(results.compared) < 2 or "cka" not in results.results:
         return []
@@ -114,7 +115,7 @@ def _matches(result: Result, a: str, b: str) -> str:
     )
 
 
-def _range_of_likeness(results: ComparisonResults) -> str:
+def _range_of_similarity(results: ComparisonResults) -> str:
     if "cka" not in results.results:
         return ""
     names = [network.name for network in results.compared]

@@ -97,7 +97,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.globals.update(verdicts=VERDICTS, families=FAMILIES)
-    environment.filters.update(FILTERS, words=words, island=htmlsafe_json_dumps)
+    environment.filters.update(FILTERS, words=words, as_json=htmlsafe_json_dumps)
     return environment
 
 
@@ -136,7 +136,7 @@ def _section(
         "figures": [figure for figure in figures if not figure["glance"]],
         "table": table,
         "long": len(table.rows) > MOST_ROWS,
-        "islands": [viewer for viewer in viewers if viewer],
+        "viewers": [viewer for viewer in viewers if viewer],
         # Where the interactive map holds all that the figures show, they wait folded for print.
         "folded": not many
         and heat is not None

@@ -141,8 +141,8 @@
   }
 
   class HeatViewer {
-    constructor(mount, island) {
-      this.island = island;
+    constructor(mount, data) {
+      this.data = data;
       this.canvas = element("canvas", { tabIndex: 0, role: "application", "aria-roledescription": "heat map" });
       [this.base, this.output] = [element("canvas"), element("output", { "aria-live": "polite" })];
       [this.controls, this.legend] = ["controls", "legend"].map((className) => element("div", { className }));
@@ -152,7 +152,7 @@
       listen(this.canvas, "pointermove pointerdown", (event) => this.point(event));
       listen(this.canvas, "keydown", (event) => this.press(event));
       const across = (map) => map.columns.what === map.rows.what && map.columns.model !== map.rows.model;
-      this.show(island.maps.find(across) ?? island.maps[0]);
+      this.show(data.maps.find(across) ?? data.maps[0]);
       new ResizeObserver(() => this.drawnFor !== this.room() && this.draw()).observe(this.canvas.parentElement);
     }
 
@@ -160,7 +160,7 @@
       map.values ??= unpack(map.value, 2);
       map.range ??= [map.scale.low, map.scale.high, map.scale.log];
       map.bounds ??= map.interval.map((end) => unpack(end, 2));
-      const { maps } = Object.assign(this, { map, row: 0, column: 0 }).island;
+      const { maps } = Object.assign(this, { map, row: 0, column: 0 }).data;
       const measures = unique(maps.map((other) => other.measure));
       const same = maps.filter((other) => other.measure === map.measure);
       const under = (i) => maps.filter((other) => other.measure === measures[i]);
@@ -282,7 +282,7 @@
         element("dl", {}, ...facts.map(([key, fact]) => element("div", {}, element("dt", {}, key), element("dd", {}, fact)))),
       );
       const axes = `${title(map.rows)} by ${title(map.columns)}`;
-      name(this.canvas, `${this.island.title}, ${map.label}: ${axes}. Arrow keys move from cell to cell.`);
+      name(this.canvas, `${this.data.title}, ${map.label}: ${axes}. Arrow keys move from cell to cell.`);
     }
 
     // Only across models: within one, a layer is closest to itself.
@@ -318,11 +318,11 @@
   }
 
   class ImageViewer {
-    constructor(mount, island) {
-      Object.assign(this, { island, image: 0, depth: 0, opacity: 0.65 });
-      const measures = unique(island.sets.map((set) => set.measure));
+    constructor(mount, data) {
+      Object.assign(this, { data, image: 0, depth: 0, opacity: 0.65 });
+      const measures = unique(data.sets.map((set) => set.measure));
       const decode = (sources) => sources.map((src) => element("img", { src }));
-      this.pictures = Object.fromEntries(Object.entries(island.images).map(([name, list]) => [name, decode(list)]));
+      this.pictures = Object.fromEntries(Object.entries(data.images).map(([name, list]) => [name, decode(list)]));
       this.panels = element("div", { className: "panels" });
       this.slider = element("input", { type: "range", min: 0, step: 1 });
       listen(this.slider, "input", () => this.draw({ depth: this.slider.value / this.slider.max }));
@@ -341,8 +341,8 @@
     }
 
     thumbs() {
-      const buttons = Object.values(this.island.images)[0].map((src, i) => {
-        const picture = element("img", { src, alt: `image ${i + 1}: ${this.island.labels[i]}` });
+      const buttons = Object.values(this.data.images)[0].map((src, i) => {
+        const picture = element("img", { src, alt: `image ${i + 1}: ${this.data.labels[i]}` });
         const button = element("button", { type: "button", "aria-pressed": i === 0 }, picture);
         listen(button, "click", () => {
           buttons.forEach((other, k) => other.setAttribute("aria-pressed", k === i));
@@ -354,7 +354,7 @@
     }
 
     show(measure) {
-      this.sets = this.island.sets.filter((set) => set.measure === measure);
+      this.sets = this.data.sets.filter((set) => set.measure === measure);
       const last = Math.max(...this.sets.map((set) => set.steps.length)) - 1;
       const { low, high } = this.sets[0].scale;
       this.along.textContent = this.sets[0].along;
@@ -371,7 +371,7 @@
 
     draw(change = {}) {
       Object.assign(this, change);
-      const label = this.island.labels[this.image];
+      const label = this.data.labels[this.image];
       this.slider.setAttribute("aria-valuetext", this.sets.map((set) => `${set.label}: ${this.step(set).name}`).join("; "));
       [null, ...this.sets].forEach((set, i) => {
         const [canvas, caption] = this.panels.children[i].children;
@@ -413,8 +413,8 @@
   }
 
   const viewers = [...document.querySelectorAll(".viewer")].map((mount) => {
-    const island = JSON.parse(document.getElementById(mount.dataset.island).textContent);
-    return new { heat: HeatViewer, images: ImageViewer }[island.kind](mount, island);
+    const data = JSON.parse(document.getElementById(mount.dataset.viewer).textContent);
+    return new { heat: HeatViewer, images: ImageViewer }[data.kind](mount, data);
   });
   document.querySelectorAll("table.sortable").forEach(sortable);
   const folded = document.querySelectorAll("details.saved");

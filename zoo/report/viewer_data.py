@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.study.results import Part, Result, Scale, select
+from zoo.study.axes import Scale, select, select_heads
+from zoo.study.results import Part, Result
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -45,7 +46,7 @@ def _layer_maps(result: Result, compared: Sequence[str]) -> Iterator[dict[str, A
                 cell for cell in cells if np.isfinite(cell[2].values).any() or cell[0] != cell[1]
             ]
         else:
-            cells = [(a, a, select(values, a).dropna(values.dims[1], how="all")) for a in compared]
+            cells = [(a, a, _own_columns(values, a)) for a in compared]
         ends = result.data.get(f"{name}_ci")
         shown = np.concatenate([part.values.ravel() for *_, part in cells])
         for a, b, part in cells:
@@ -57,6 +58,14 @@ def _layer_maps(result: Result, compared: Sequence[str]) -> Iterator[dict[str, A
             yield _heat_map(part, shown, (a, b), label, bounds)
 
 
+def _own_columns(values: xr.DataArray, network: str) -> xr.DataArray:
+    if "heads" in values.coords:
+        return select_heads(values, network)
+    # Of named columns, such as kinds of branches, a network may lack some.
+    own: xr.DataArray = select(values, network).dropna(values.dims[1], how="all")
+    return own
+
+
 def _ends(ends: xr.DataArray, part: xr.DataArray, a: str, b: str) -> list[NDArray[np.float64]]:
     bounds = select(ends, a, b)
     if bounds.shape[:-1] != part.shape or not np.isfinite(bounds.values).any():
@@ -66,12 +75,16 @@ def _ends(ends: xr.DataArray, part: xr.DataArray, a: str, b: str) -> list[NDArra
 
 def _part_maps(result: Result, compared: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Yield the matrices over layers that are of one network alone."""
-    for part in result.parts:
-        if part.network in compared and not part.layer:
-            for values in part.data.data_vars.values():
-                if is_heat_map(values) and min(values.shape) > 1:
-                    both = (part.network, part.network)
-                    yield _heat_map(values, values.values, both, part.network, [])
+    maps = [
+        (part.network, name, values)
+        for part in result.parts
+        if part.network in compared and not part.layer
+        for name, values in part.data.data_vars.items()
+        if is_heat_map(values) and min(values.shape) > 1
+    ]
+    for network, kind, values in maps:
+        shown = np.concatenate([other.values.ravel() for _, name, other in maps if name == kind])
+        yield _heat_map(values, shown, (network, network), network, [])
 
 
 def is_heat_map(values: xr.DataArray) -> bool:

@@ -17,12 +17,12 @@ if TYPE_CHECKING:  # the claims are listed without torch
 
 
 class NotApplicable(Exception):  # noqa: N818 - it is no error
-    """An analysis has nothing to say of these models; the message says why. No error."""
+    """An analysis does not apply to these models; the message says why."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """The images `start` to `stop` of a study, and each subject's logits (n, classes)."""
+    """The images `start` to `stop` of a study, and each network's logits (n, classes)."""
 
     start: int
     stop: int
@@ -37,15 +37,15 @@ class Accumulator:
     Its memory must not grow with the number of images, except for per-image scalars.
     """
 
-    def hook_points(self, subject: int) -> Iterable[HookPoint]:
-        """Return what it wants to watch of a subject."""
+    def hook_points(self, index: int) -> Iterable[HookPoint]:
+        """Return what it wants to watch of a network, by its index in `Study.networks`."""
         return ()
 
-    def observe(self, subject: int, tap: HookPoint, value: torch.Tensor) -> None:
+    def observe(self, index: int, hook_point: HookPoint, value: torch.Tensor) -> None:
         """Take what it needs of a tensor now: later operations may overwrite it."""
 
     def end_batch(self, batch: Batch) -> None:
-        """Use what was observed; all subjects have now seen the batch."""
+        """Use what was observed; all networks have now seen the batch."""
 
     def result(self) -> Result:
         """Return what was found; gradient analyses make their own passes here."""

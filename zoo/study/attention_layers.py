@@ -67,9 +67,9 @@ def attending_models(study: Study, missing: str) -> tuple[dict[int, Attending], 
     return found, notes
 
 
-def _attending(subject: ComparedNetwork) -> Attending | str:
+def _attending(network: ComparedNetwork) -> Attending | str:
     """Return a model's attention over its token grid, or why there is none."""
-    shapes = {layer.name: layer.attention for layer in subject.trace if layer.attention}
+    shapes = {layer.name: layer.attention for layer in network.trace if layer.attention}
     if not shapes:
         return "none of its layers has softmax attention whose weights can be read"
     if any(windows > 1 for windows, *_ in shapes.values()):
@@ -77,17 +77,17 @@ def _attending(subject: ComparedNetwork) -> Attending | str:
             "it attends within windows that shift and merge from stage to stage: its layers' "
             "weights do not lie over one grid of tokens and cannot be multiplied"
         )
-    if subject.grid is None:
+    if network.grid is None:
         return "it is not known how its tokens lie over the image"
-    if subject.grid.height * subject.grid.width == 1:
+    if network.grid.height * network.grid.width == 1:
         return "its only patch is the whole image"
-    tokens = subject.grid.num_prefix_tokens + subject.grid.height * subject.grid.width
+    tokens = network.grid.num_prefix_tokens + network.grid.height * network.grid.width
     whole = {name: s[1] for name, s in shapes.items() if s[0] == 1 and s[2:] == (tokens, tokens)}
     if not whole:
         return f"none of its layers attends over all of its {tokens} tokens"
     heads = next(iter(whole.values()))
     layers = tuple(name for name, count in whole.items() if count == heads)
-    return Attending(subject.name, layers, heads, subject.grid, reads_class_token(subject))
+    return Attending(network.name, layers, heads, network.grid, reads_class_token(network))
 
 
 def name_images(study: Study) -> tuple[str, ...]:

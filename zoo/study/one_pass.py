@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from zoo.capture.hook_points import HookPoint, observe
-from zoo.data.sampling import even_batches
+from zoo.measures.sampling import even_batches
 from zoo.models.modes import eval_mode
 from zoo.models.preprocess import logits_of, model_input
 from zoo.progress import OnProgress, no_progress
@@ -23,17 +23,17 @@ Wanted = dict[HookPoint, list[Accumulator]]
 def run_pass(
     study: Study, accumulators: Sequence[Accumulator], on_progress: OnProgress = no_progress
 ) -> None:
-    """Show every accumulator what it asked for: each subject runs once on each image."""
+    """Show every accumulator what it asked for: each network runs once on each image."""
     with ExitStack() as stack:
         # Not inference mode: its tensors do not count the operations that worked on them in place.
         stack.enter_context(torch.no_grad())
-        for subject in study.networks:
-            stack.enter_context(eval_mode(subject.model.module))
+        for network in study.networks:
+            stack.enter_context(eval_mode(network.model.module))
         wanted = [_wanted(accumulators, s) for s in range(len(study.networks))]
         for start, stop in even_batches(len(study.images), study.settings.batch_size):
             pixels = np.array(study.images[start:stop])  # a copy: torch needs it writable
             logits = tuple(
-                _forward(s, subject, pixels, wanted[s]) for s, subject in enumerate(study.networks)
+                _forward(s, network, pixels, wanted[s]) for s, network in enumerate(study.networks)
             )
             labels = None if study.labels is None else study.labels[start:stop]
             for accumulator in accumulators:
@@ -44,22 +44,22 @@ def run_pass(
 def _wanted(accumulators: Sequence[Accumulator], s: int) -> Wanted:
     wanted: Wanted = {}
     for accumulator in accumulators:
-        for tap in accumulator.hook_points(s):
-            wanted.setdefault(tap, []).append(accumulator)
+        for hook_point in accumulator.hook_points(s):
+            wanted.setdefault(hook_point, []).append(accumulator)
     return wanted
 
 
 def _forward(
-    s: int, subject: ComparedNetwork, pixels: NDArray[np.uint8], wanted: Wanted
+    s: int, network: ComparedNetwork, pixels: NDArray[np.uint8], wanted: Wanted
 ) -> torch.Tensor:
-    """Run a subject on a batch, and show what is seen in it to who wants it."""
-    module = subject.model.module
+    """Run a network on a batch, and show what is seen in it to who wants it."""
+    module = network.model.module
 
-    def on_value(tap: HookPoint, value: torch.Tensor) -> None:
-        for accumulator in wanted[tap]:
-            accumulator.observe(s, tap, value)
+    def on_value(hook_point: HookPoint, value: torch.Tensor) -> None:
+        for accumulator in wanted[hook_point]:
+            accumulator.observe(s, hook_point, value)
 
-    # Watched for this subject's run only: two subjects may share modules, or be one network that
+    # Watched for this network's run only: two networks may share modules, or be one network that
     # gets its images in two ways.
     with observe(module, wanted, on_value):
-        return logits_of(module(model_input(pixels, subject.model.spec, module)))
+        return logits_of(module(model_input(pixels, network.model.spec, module)))

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from zoo.capture.layers import select_layers, trace
 from zoo.config import Settings
-from zoo.data.sampling import MIN_BATCH
 from zoo.errors import UserError
+from zoo.measures.sampling import MIN_BATCH
 from zoo.models.files import LoadedModel
 from zoo.models.preprocess import model_input
 from zoo.models.untrained import before_training

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.measures.replicates import Replicates
-from zoo.study.results import select
+from zoo.study.axes import select
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from zoo.data.sampling import even_batches
+from zoo.measures.sampling import even_batches
 from zoo.models.preprocess import model_input, resize_and_crop
 from zoo.study.networks import ComparedNetwork
 
@@ -37,23 +37,23 @@ class Layout:
     num_prefix_tokens: int = 0
 
 
-def layout_of(subject: ComparedNetwork, layer: str) -> Layout | None:
-    """Say how a layer's output lies over the image; None where it does not, or cannot be told.
+def layout_of(network: ComparedNetwork, layer: str) -> Layout | None:
+    """Say how a layer's output lies over the image; None where it does not or this is not known.
 
     Inputs are square, so the two equal sides of three are height and width. Three equal sides
-    are taken for channels first in a CNN, and where all blocks that can be told put them first.
+    are taken for channels first in a CNN, and where all blocks that are known put them first.
     """
-    shape = subject.trace[layer].shape
-    if len(shape) == 2 and subject.grid:
-        grid = subject.grid
+    shape = network.trace[layer].shape
+    if len(shape) == 2 and network.grid:
+        grid = network.grid
         fits = shape[0] == grid.num_prefix_tokens + grid.height * grid.width
         return Layout("tokens", grid.height, grid.width, grid.num_prefix_tokens) if fits else None
-    if len(shape) != 3 or subject.grid:
+    if len(shape) != 3 or network.grid:
         return None
     kind = _kind(shape)
     if kind == "either":
-        blocks = {_kind(subject.trace[name].shape) for name in subject.trace.of_role("block")}
-        first = subject.family == "cnn" or blocks - {"either"} == {"channels_first"}
+        blocks = {_kind(network.trace[name].shape) for name in network.trace.of_role("block")}
+        first = network.family == "cnn" or blocks - {"either"} == {"channels_first"}
         kind = "channels_first" if first else ""
     if kind == "channels_first":
         return Layout(kind, shape[1], shape[2])
@@ -79,35 +79,35 @@ def places_of(value: torch.Tensor, layout: Layout) -> torch.Tensor:
     return value.flatten(1, 2)
 
 
-def last_block(subject: ComparedNetwork) -> str | None:
+def last_block(network: ComparedNetwork) -> str | None:
     """Return the last block whose output lies over the image.
 
     Of a network without blocks, the last layer with more than one place; None where there is none.
     """
-    blocks = subject.trace.of_role("block")
-    layouts = {n: layout_of(subject, n) for n in blocks or (x.name for x in subject.trace)}
+    blocks = network.trace.of_role("block")
+    layouts = {n: layout_of(network, n) for n in blocks or (x.name for x in network.trace)}
     spatial = [n for n, at in layouts.items() if at and (blocks or at.height * at.width > 1)]
     return spatial[-1] if spatial else None
 
 
-def last_mapped_block(subject: ComparedNetwork) -> str | None:
+def last_mapped_block(network: ComparedNetwork) -> str | None:
     """Return the last block with at least 4 × 4 places; where none has so many, the last block."""
-    layouts = {n: layout_of(subject, n) for n in subject.trace.of_role("block")}
+    layouts = {n: layout_of(network, n) for n in network.trace.of_role("block")}
     large = [n for n, at in layouts.items() if at and min(at.height, at.width) >= SMALLEST_GRID]
-    return large[-1] if large else last_block(subject)
+    return large[-1] if large else last_block(network)
 
 
-def compared_layers(subject: ComparedNetwork, most: int = MAX_LAYERS) -> tuple[str, ...]:
+def compared_layers(network: ComparedNetwork, most: int = MAX_LAYERS) -> tuple[str, ...]:
     """Return the selected layers; of more than `most`, stem, blocks and head; then evenly."""
-    layers = subject.layers
-    outer = tuple(n for n in layers if subject.trace[n].role != "inner")
+    layers = network.layers
+    outer = tuple(n for n in layers if network.trace[n].role != "inner")
     if len(layers) > most and len(outer) > 2:  # a network without blocks has little but layers
         layers = outer
     return evenly(layers, most)
 
 
 def pool_activation(
-    value: torch.Tensor, pool: str, subject: ComparedNetwork, layer: str
+    value: torch.Tensor, pool: str, network: ComparedNetwork, layer: str
 ) -> torch.Tensor:
     """Choose what of a layer's output is compared: (n, …) to (n, features).
 
@@ -115,12 +115,12 @@ def pool_activation(
         value: the output for n images.
         pool: `flatten` takes all of it; `gap` the mean over places; `cls` the first prefix
             token; `tokens` all but the prefix tokens. A layer without such a token is flattened.
-        subject: the model.
+        network: the model.
         layer: its layer.
     """
-    layout = layout_of(subject, layer)
+    layout = layout_of(network, layer)
     if pool == "gap":
-        return mean_over_places(value, subject, layer)
+        return mean_over_places(value, network, layer)
     if pool == "cls" and layout and layout.num_prefix_tokens:
         return value[:, 0]
     if pool == "tokens" and layout:
@@ -128,23 +128,23 @@ def pool_activation(
     return value.flatten(1)
 
 
-def mean_over_places(value: torch.Tensor, subject: ComparedNetwork, layer: str) -> torch.Tensor:
+def mean_over_places(value: torch.Tensor, network: ComparedNetwork, layer: str) -> torch.Tensor:
     """Return a layer's output averaged over places, (n, channels); prefix tokens are left out.
 
     Where it is not known how an output lies over the image, three dimensions are taken for
     (n, tokens, channels) and more for (n, channels, …).
     """
-    if layout := layout_of(subject, layer):
+    if layout := layout_of(network, layer):
         return places_of(value, layout).mean(dim=1)
     if value.ndim < 3:
         return value
     return value.mean(dim=1) if value.ndim == 3 else value.flatten(2).mean(dim=2)
 
 
-def as_seen(images: NDArray[np.uint8], subject: ComparedNetwork) -> NDArray[np.uint8]:
+def as_seen(images: NDArray[np.uint8], network: ComparedNetwork) -> NDArray[np.uint8]:
     """Return images as a model sees them: resized and cropped, before normalising."""
     pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 255
-    scaled = resize_and_crop(pixels, subject.model.spec)
+    scaled = resize_and_crop(pixels, network.model.spec)
     return (scaled * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
 
 
@@ -188,8 +188,8 @@ def evenly(names: Sequence[str], most: int) -> tuple[str, ...]:
     return tuple(names[i] for i in np.linspace(0, len(names) - 1, most).round().astype(int))
 
 
-def example_input(subject: ComparedNetwork) -> torch.Tensor:
+def example_input(network: ComparedNetwork) -> torch.Tensor:
     """Return one image of noise as a model takes it: a picture of the study may be blank."""
-    size = subject.model.spec.image_size
+    size = network.model.spec.image_size
     noise = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0))
-    return model_input(noise, subject.model.spec, subject.model.module)
+    return model_input(noise, network.model.spec, network.model.module)

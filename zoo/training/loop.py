@@ -62,7 +62,7 @@ class Callback(Protocol):
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained network on its device, one row an epoch, one a step, and where it was trained."""
+    """A trained network on its device, one row per epoch and per step, and where it was trained."""
 
     module: nn.Module
     epochs: list[Row]
@@ -101,8 +101,8 @@ def train(
         device: as `zoo.device.parse_device` returns it; a GPU where there is one for none.
         checkpoints: folder of the checkpoint; it must belong to this run alone.
         checkpoint_seconds: a finished epoch is saved when the last save is older than this.
-        callbacks: are told of every epoch.
-        on_progress: is told of every step.
+        callbacks: are called for every epoch.
+        on_progress: is called for every step.
 
     Raises:
         UserError: the loss is no longer finite, the checkpoint is damaged, or the teacher cannot

@@ -19,9 +19,9 @@ def make_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.Optimi
 
     parameters: Any = module.parameters()
     if config.weight_decay:
-        spared: set[str] = getattr(module, "no_weight_decay", set)()
+        undecayed: set[str] = getattr(module, "no_weight_decay", set)()
         parameters = param_groups_weight_decay(
-            module, config.weight_decay, no_weight_decay_list=spared
+            module, config.weight_decay, no_weight_decay_list=undecayed
         )
     if config.optimizer == "sgd":
         return torch.optim.SGD(parameters, lr=config.learning_rate, momentum=SGD_MOMENTUM)

@@ -21,7 +21,7 @@ from zoo.data.subsets import Subset, load_subset, verify_subset
 from zoo.device import parse_device
 from zoo.errors import UserError
 from zoo.files import code_digest, csv_text, write_text
-from zoo.folders import FolderKind, check_replaceable, remove_folder, replacing_folder
+from zoo.files.folders import FolderKind, check_replaceable, remove_folder, replacing_folder
 from zoo.models.build import build, check_arch, count_outputs, count_parameters
 from zoo.models.files import LoadedModel, load_model, save_model
 from zoo.models.spec import SPEC, SPEC_KEYS, WEIGHTS, ModelSpec
@@ -37,7 +37,8 @@ TRAINED = FolderKind(SPEC, SPEC_KEYS, files=(WEIGHTS, EPOCHS, STEPS, ".gitignore
 CHECKPOINTS = FolderKind(files=(CHECKPOINT, f".{CHECKPOINT}.*"))
 LOCK_SECONDS = 1  # longer than `zoo doctor` needs to see whether a lock is free
 # The files that decide the weights: their change makes an older checkpoint unusable.
-CODE = ("config.py", "data", "mapping.py", "models", "training")
+CODE = ("config", "data", "measures/sampling.py", "models", "training")
+LIBRARIES = ("accelerate", "numpy", "pillow", "timm", "torch", "torchvision")
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ def train_variant(
         checkpoints: a run that was killed continues from its own folder in it.
         load: loads the model that a reference of the params stands for.
         callbacks: given the digest of the inputs and the run's settings, returns the listeners.
-        on_progress: is told of every step.
+        on_progress: is called for every step.
 
     Returns:
         Metrics: test, validation and train accuracy and loss, parameters, images seen, seconds.
@@ -90,7 +91,7 @@ def train_variant(
     inputs = input_digest(params, variant, subset, validation, ancestors)
     # The same seed must give the same network whatever ran before in this process.
     torch.manual_seed(variant.seed)
-    spec, module = _untrained(params, variant, subset, test, ancestors)
+    spec, module = _untrained(params, variant, subset, validation, test, ancestors)
     own = checkpoints / inputs
     checkpoints.mkdir(parents=True, exist_ok=True)
     try:
@@ -135,8 +136,7 @@ def input_digest(
         "seed": variant.seed,
         "subset": subset.info.digest,
         "validation": validation.info.digest,
-        "torch": torch.__version__,
-        "timm": version("timm"),
+        "libraries": {name: version(name) for name in LIBRARIES},
         "threads": config.threads or torch.get_num_threads(),
         "bf16": use_bf16(config.precision),
         "device": parse_device(""),
@@ -156,6 +156,7 @@ def _untrained(
     params: Params,
     variant: Variant,
     subset: Subset,
+    validation: Subset,
     test: Subset,
     ancestors: Mapping[str, LoadedModel],
 ) -> tuple[ModelSpec, torch.nn.Module]:
@@ -192,6 +193,7 @@ def _untrained(
         subset=variant.subset,
         subset_count=info.count,
         subset_digest=info.digest,
+        validation_digest=validation.info.digest,
         test_digest=test.info.digest,
         test_count=test.info.count,
         seed=variant.seed,

@@ -17,7 +17,7 @@ from typing import Any
 from zoo.errors import UserError
 
 CHUNK_BYTES = 1 << 20
-MEND = "fetch it again, or run again what wrote it"
+FIX = "fetch it again, or run again what wrote it"
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -64,8 +64,8 @@ def read_text(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def read_json(path: Path, *, mend: str = MEND) -> Any:
-    """Read a JSON file; a missing or damaged one is a `UserError` that says how to mend it.
+def read_json(path: Path, *, fix: str = FIX) -> Any:
+    """Read a JSON file; a missing or damaged one is a `UserError` that says how to fix it.
 
     NaN and infinity, which JSON has not and zoo never writes, are damage.
     """
@@ -76,7 +76,7 @@ def read_json(path: Path, *, mend: str = MEND) -> Any:
     except UserError:
         raise
     except (ValueError, RecursionError) as error:  # not JSON, not UTF-8; too deep, too many digits
-        raise UserError(f"{path} is damaged: expected JSON, got {error}; {mend}") from None
+        raise UserError(f"{path} is damaged: expected JSON, got {error}; {fix}") from None
 
 
 def _refuse(constant: str) -> Any:
@@ -174,12 +174,12 @@ def sha256(*paths: Path) -> str:
 
 
 def code_digest(names: Sequence[str]) -> str:
-    """Return the digest of a part of zoo's own code: what an identity of results rests on.
+    """Return the digest of a part of zoo's own code, which identities of results contain.
 
     Args:
         names: files and folders of the package, from its root.
     """
-    digest, root = hashlib.sha256(), Path(__file__).parent
+    digest, root = hashlib.sha256(), Path(__file__).parent.parent
     for name in names:
         path = root / name
         files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())

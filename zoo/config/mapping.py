@@ -33,7 +33,7 @@ def parse_yaml(text: str) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML would take a small file that stands for billions of values, and the last of two keys.
+    """PyYAML would accept a file that expands to billions of values, and the last of two keys.
 
     It composes nodes before it makes values of them, so that is where they are counted.
     """
@@ -103,7 +103,7 @@ class Range:
         return (number > self.low if self.above else number >= self.low) and number <= self.high
 
     def __str__(self) -> str:
-        """Return the range as an error says it."""
+        """Return the range as an error message shows it."""
         ends = f"above {self.low}, at most" if self.above else f"{self.low} to"
         return f"{ends} {self.high} {self.unit}".rstrip()
 
@@ -123,7 +123,7 @@ def check_ranges(config: object, section: str = "") -> None:
 
 
 def numbers_in(value: object, where: str) -> Iterator[tuple[str, int | float]]:
-    """Yield every number of a value, of lists and mappings in it too, and where it stands."""
+    """Yield every number in a value, also in its lists and mappings, and where it is."""
     if isinstance(value, int | float):
         yield where, value
     elif isinstance(value, Mapping):

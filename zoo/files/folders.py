@@ -112,12 +112,12 @@ def remove_folder(folder: Path, kind: FolderKind) -> None:
 
 
 def _check_writable(folder: Path) -> None:
-    """Raise `UserError` where a folder cannot be made, before work is done that it should hold."""
+    """Raise `UserError` where a folder cannot be made, before the work for it is done."""
     above = folder.absolute().parent
     lowest = next(path for path in (above, *above.parents) if os.path.lexists(path))
     if not (os.path.isdir(lowest) and os.access(lowest, os.W_OK | os.X_OK)):
         raise UserError(
-            f"{folder} cannot be written: {lowest} is no folder that you may write to; name another"
+            f"{folder} cannot be written: {lowest} is not a folder you may write to; name another"
         )
 
 
@@ -131,7 +131,7 @@ def _check_own(folder: Path, kind: FolderKind, called: Path) -> None:
 
 
 def _removal(folder: Path, kind: FolderKind) -> list[Step]:
-    """Return what removes a folder of zoo's, step by step; `UserError` says why it is none."""
+    """Return what removes a folder of zoo's, step by step; `UserError` says why it is not zoo's."""
     if folder.is_symlink():
         raise UserError(f"it is a link to {folder.readlink()}")
     if os.path.lexists(folder) and not os.path.isdir(folder):
@@ -160,7 +160,7 @@ def _judge(folder: Path, kind: FolderKind, top: Path) -> list[Step]:
         raise UserError(f"it contains {', '.join(foreign[:3])}{', …' if len(foreign) > 3 else ''}")
     if entries and not _is_marked(folder, kind):
         mark = os.path.relpath(folder / kind.mark, top)
-        raise UserError(f"{mark} is missing, damaged or by another program")
+        raise UserError(f"{mark} is missing, damaged or written by another program")
     steps: list[Step] = []
     for entry in entries:
         if entry.name in folders:
@@ -226,7 +226,7 @@ def _put_back(old: Path, path: Path, kind: FolderKind) -> None:
 
 @contextmanager
 def _unless_taken() -> Iterator[None]:
-    """Go on where another process took away what was to be renamed, or was there first."""
+    """Continue where another process removed what was to be renamed, or was there first."""
     try:
         yield
     except OSError as error:

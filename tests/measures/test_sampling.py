@@ -3,8 +3,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zoo.data.sampling import even_batches
 from zoo.measures.linear_cka import centred_gram, cka_from_hsic, pairwise_hsic
+from zoo.measures.sampling import even_batches
 
 
 @given(st.integers(4, 500), st.integers(4, 200))

@@ -1,6 +1,6 @@
 """A study of one's own: a folder with params.yaml, dvc.yaml and pipelines/, under git and DVC.
 
-Its files are this repository's own, which the wheel holds in `zoo/study_files`. There is one
+Its files are this repository's own, which the wheel holds in `zoo/project/study_files`, with one
 difference: in the repository DVC's `deps` are the package's modules, in a study digests of them,
 which the stage `code` writes.
 """
@@ -19,13 +19,13 @@ import yaml
 
 from zoo.config import STUDY, Params, load_params
 from zoo.data.check import propose_subsets
-from zoo.data.sampling import stratified_split
 from zoo.data.sources import check_source, load_source
 from zoo.errors import UserError
 from zoo.files import sha256, write_text
+from zoo.measures.sampling import stratified_split
 
-PACKAGE = Path(__file__).parent
-FILES = PACKAGE / "study_files"
+FILES = Path(__file__).parent / "study_files"
+PACKAGE = Path(__file__).parent.parent
 # In a wheel beside README.md; in a clone the repository's own.
 SHIPPED = FILES if (FILES / "dvc.yaml").is_file() else PACKAGE.parent
 CODE = "code"
@@ -68,7 +68,7 @@ def new_study(folder: Path, *, name: str = "", source: str = "", root: Path | No
             "one by --name"
         )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} is there and not empty: expected a new or an empty folder")
+        raise UserError(f"{folder} is not empty: expected a new or an empty folder")
     params = _params(name, source, root)
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "params.yaml", params)

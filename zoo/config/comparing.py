@@ -1,0 +1,63 @@
+"""How models are compared: from params.yaml, and as the settings of one comparison."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from zoo.config.limits import COMPARED_BATCH, COMPARED_COUNT, SEED, check
+from zoo.config.mapping import Range, check_ranges
+from zoo.errors import UserError
+
+POOLS = ("flatten", "gap", "cls", "tokens")
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    """What the pipeline compares, and how."""
+
+    pairs: list[list[str]]
+    images: Annotated[int, COMPARED_COUNT]
+    batch_size: Annotated[int, COMPARED_BATCH]
+    layers: str = "blocks"
+    only: list[str] = field(default_factory=list)
+    skip: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for pair in self.pairs:
+            check("compare.pairs", len(pair) >= 2, "two or more names in each entry", pair)
+        check_ranges(self, "compare.")
+        check_layers(self.layers)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a comparison is made: everything here decides its numbers and enters its digest.
+
+    `pool` chooses what of a layer is compared: `flatten` (all of it), `gap` (its mean over
+    places), `cls` (the class token), `tokens` (all of it but class and register tokens).
+    """
+
+    batch_size: Annotated[int, COMPARED_BATCH] = 128
+    layers: str = "blocks"
+    pool: str = "flatten"
+    shown_images: Annotated[int, Range(1, 100, "images")] = 6
+    references: bool = True
+    seed: Annotated[int, SEED] = 0
+
+    def __post_init__(self) -> None:
+        check_layers(self.layers)
+        check("pool", self.pool in POOLS, f"one of {', '.join(POOLS)}", self.pool)
+        check_ranges(self)
+
+
+def check_layers(selection: str) -> str:
+    """Return a choice of layers, or raise `UserError` where it is no regular expression."""
+    try:
+        re.compile(selection)
+    except re.error as error:
+        raise UserError(
+            f"layers: expected 'blocks', 'all' or a regular expression, got {selection!r}: {error}"
+        ) from None
+    return selection

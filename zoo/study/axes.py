@@ -1,0 +1,196 @@
+"""Variables and axes of labelled results: how an analysis makes them, and how they are selected.
+
+An axis that runs over several networks carries the coordinate `network` (a second such axis
+`network_b`); the axis `layer` carries `name`, `role`, `block` and `depth` too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo.study.results import column
+
+if TYPE_CHECKING:  # xarray takes a second to import
+    import xarray as xr
+
+    from zoo.study.networks import ComparedNetwork
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How maps of one kind are named and coloured, in figures and in the page alike.
+
+    `low` and `high` are the values of the darkest and the brightest colour; None is each map's
+    own lowest or highest. Colours follow the logarithm where `log`. `empty` is what is said of a
+    map that is 0 everywhere. It travels as the attributes of a variable.
+    """
+
+    label: str
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    empty: str = ""
+
+    def attributes(self) -> dict[str, Any]:
+        """Return it as attributes that a file can keep."""
+        known = {"long_name": self.label, "low": self.low, "high": self.high, "empty": self.empty}
+        kept = {key: value for key, value in known.items() if value not in (None, "")}
+        return kept | ({"log": 1} if self.log else {})
+
+    @classmethod
+    def of(cls, variable: xr.DataArray) -> Scale:
+        """Return the scale of a variable; its name in words where it has none of its own."""
+        known = variable.attrs
+        label = str(known.get("long_name", str(variable.name).replace("_", " ")))
+        # From a file, attributes come back as NumPy's scalars.
+        low, high = (None if (end := known.get(k)) is None else float(end) for k in ("low", "high"))
+        return cls(label, low, high, bool(known.get("log")), str(known.get("empty", "")))
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Return its low and high, for figures whose maps share them.
+
+        Raises:
+            ValueError: each map has its own.
+        """
+        if self.low is None or self.high is None:
+            raise ValueError(f"expected a scale with two ends, got {self.low} and {self.high}")
+        return self.low, self.high
+
+
+def variable(
+    dims: str | Sequence[str],
+    values: NDArray[Any] | Sequence[Any] | float,
+    *,
+    unit: str = "",
+    scale: Scale | None = None,
+) -> tuple[tuple[str, ...], NDArray[Any], dict[str, Any]]:
+    """Return a variable as `xarray.Dataset` takes it, with its unit and how it is drawn."""
+    dims = (dims,) if isinstance(dims, str) else tuple(dims)
+    attributes = scale.attributes() if scale else {}
+    return dims, np.asarray(values), attributes | ({"units": unit} if unit else {})
+
+
+def interval(
+    dims: str | Sequence[str],
+    low: NDArray[Any] | float,
+    high: NDArray[Any] | float,
+    *,
+    kind: str,
+    unit: str = "",
+) -> tuple[tuple[str, ...], NDArray[np.float64], dict[str, Any]]:
+    """Return a 95 % interval as a variable: `dims` and at last `ci_bound`.
+
+    Args:
+        dims: of the values that it belongs to.
+        low: its lower ends.
+        high: its upper ends.
+        kind: what it is over and how it was found, such as `jackknife over batches`.
+        unit: of the ends.
+    """
+    dims = (dims,) if isinstance(dims, str) else tuple(dims)
+    ends = np.stack([np.asarray(low, float), np.asarray(high, float)], axis=-1)
+    attributes = {"ci_prob": 0.95, "ci_kind": kind} | ({"units": unit} if unit else {})
+    return (*dims, "ci_bound"), ends, attributes
+
+
+def layer_axis(
+    rows: Sequence[tuple[ComparedNetwork, str]], axis: str = "layer"
+) -> dict[str, tuple[str, NDArray[Any]]]:
+    """Return the coordinates of an axis of layers, of any number of networks.
+
+    Args:
+        rows: network and layer, in the order of the axis.
+        axis: `layer`, or `layer_b` for a second one, whose coordinates end in `_b` as well.
+
+    Returns:
+        `network`, `model` (the compared network that it belongs to), `state`, `name`, `role`
+        (`stem`, `block`, `inner`, `head`), `block` (counted from 0, that the layer is or lies in;
+        −1 in none) and `depth` (0 to 1: blocks done over all blocks; of a network without blocks,
+        layers over all layers).
+    """
+    end = axis.removeprefix("layer")
+    blocks = {id(network): network.trace.of_role("block") for network, _ in rows}
+    at = [_block_of(blocks[id(network)], name) for network, name in rows]
+    roles = [network.trace[name].role for network, name in rows]
+    depth = [
+        _depth(network, name, role, block)
+        for (network, name), role, block in zip(rows, roles, at, strict=True)
+    ]
+    columns: dict[str, list[Any]] = {
+        "network": [network.name for network, _ in rows],
+        "model": [network.of or network.name for network, _ in rows],
+        "state": [network.state for network, _ in rows],
+        "name": [name for _, name in rows],
+        "role": roles,
+        "block": at,
+        "depth": depth,
+    }
+    return {f"{key}{end}": (axis, column(values)) for key, values in columns.items()}
+
+
+def _block_of(blocks: Sequence[str], layer: str) -> int:
+    for i, block in enumerate(blocks):
+        if layer == block or layer.startswith((f"{block}.", f"{block}#")):
+            return i
+    return -1
+
+
+def _depth(network: ComparedNetwork, layer: str, role: str, block: int) -> float:
+    blocks = network.trace.of_role("block")
+    if block >= 0:
+        return (block + 1) / len(blocks)
+    if not blocks and layer in network.layers:
+        return (network.layers.index(layer) + 1) / len(network.layers)
+    if not blocks:
+        return {"stem": 0.0, "head": 1.0}.get(role, math.nan)
+    names = [found.name for found in network.trace]
+    return sum(names.index(block) < names.index(layer) for block in blocks) / len(blocks)
+
+
+def head_counts(heads: Sequence[int]) -> dict[str, tuple[str, NDArray[Any]]]:
+    """Return the coordinate `heads` of an axis of attention layers: how many each of them has.
+
+    Where variables over (layer, head) are wider than that, they hold other networks' heads.
+    """
+    return {"heads": ("layer", np.asarray(heads, int))}
+
+
+def select_heads(values: xr.DataArray, network: str) -> xr.DataArray:
+    """Return what is of a network's heads, of a variable over (layer, head) with `heads`.
+
+    A head that is NaN in every layer is one of them.
+    """
+    own: xr.DataArray = select(values, network)
+    return own.isel(head=slice(int(own["heads"].values.max(initial=0))))
+
+
+def select(values: xr.DataArray, network: str = "", network_b: str = "", **equal: Any) -> Any:
+    """Return what is of one network, or of a pair, of a variable.
+
+    Args:
+        values: has the coordinate `network`, and for pairs `network_b`.
+        network: of the first axis over networks; all where empty.
+        network_b: of the second one.
+        equal: other coordinates and the value, or several values, that they are to have.
+
+    >>> import xarray as xr
+    >>> depth = xr.DataArray([0.5, 1.0, 1.0], dims="layer")
+    >>> depth = depth.assign_coords(network=("layer", ["a", "a", "b"]))
+    >>> select(depth, "a").values.tolist()
+    [0.5, 1.0]
+    """
+    wanted = {"network": network, "network_b": network_b} | equal
+    for coordinate, value in wanted.items():
+        if isinstance(value, str) and not value:
+            continue
+        among = [value] if isinstance(value, str | int | float) else list(value)
+        (axis,) = values.coords[coordinate].dims
+        values = values.isel({axis: np.isin(values.coords[coordinate].values, among)})
+    return values
