@@ -31,7 +31,11 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/uv pip install --quiet --no-deps --editable .
 	@touch $(READY)
 
+EMPTY_LOCK := dvc.lock is empty, as a kill leaves it while dvc writes it: git checkout dvc.lock, or \
+	rm dvc.lock (what is done is taken from the cache of dvc), then make repro
+
 repro: $(READY)  ## build the subsets, train, register and compare (only what is out of date)
+	$(if $(shell test -e dvc.lock && test ! -s dvc.lock && echo yes),$(error $(EMPTY_LOCK)))
 	$(BIN)/dvc repro
 	@echo "Next: .venv/bin/zoo compare vit-small resnet18-small"
 

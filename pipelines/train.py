@@ -1,19 +1,18 @@
 """Stage `train`: one variant (model, subset, seed) is trained; live to MLflow where it is up."""
 
 import sys
-from pathlib import Path
 from typing import Any
 
 from pipelines.paths import MODELS, SUBSETS, TRAIN_METRICS, stage
 from zoo.cli.progress import progress
 from zoo.config import Variant
 from zoo.errors import UserError
-from zoo.files import write_json
+from zoo.files import find_root, write_json
 from zoo.registry import load
 from zoo.registry.tracking import TrackingCallback
 from zoo.training.variants import train_variant
 
-CHECKPOINTS = Path(".zoo/checkpoints")
+CHECKPOINTS = find_root() / ".zoo" / "checkpoints"  # one for experiments in copies, too
 
 
 def asked_for(arguments: list[str]) -> Variant:

@@ -337,3 +337,21 @@ def test_an_error_of_another_file_keeps_its_name(tmp_path):
     assert raised.value.filename == str(tmp_path / "image.png")
     with pytest.raises(OSError, match="timed out"), replacing_folder(tmp_path / "report", REPORT):
         raise TimeoutError("timed out")  # of a connection: it has no file
+
+
+def test_a_folder_that_is_removed_while_it_is_published_is_named_at_once(tmp_path, monkeypatch):
+    tries = []
+
+    def interfering(*_):
+        tries.append(1)
+        if len(tries) == 2:  # the first time is before any work
+            new.rmdir()
+
+    monkeypatch.setattr("zoo.files.folders.check_replaceable", interfering)
+    with (
+        pytest.raises(FileNotFoundError, match="it was removed while it was written") as raised,
+        replacing_folder(tmp_path / "model", ANY) as new,
+    ):
+        pass
+    assert raised.value.filename == str(tmp_path / "model")
+    assert len(tries) == 2

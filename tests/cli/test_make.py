@@ -32,15 +32,25 @@ def folder(tmp_path):
     return folder
 
 
-def made(folder: Path, *arguments: str) -> str:
+def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     # What a make that calls this test hands down is not this one's.
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
-    done = subprocess.run(
+    return subprocess.run(
         ["make", *arguments], cwd=folder, env=environment, capture_output=True, text=True,
         check=False,
     )  # fmt: skip
+
+
+def made(folder: Path, *arguments: str) -> str:
+    done = make(folder, *arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def failed(folder: Path, *arguments: str) -> str:
+    done = make(folder, *arguments)
+    assert done.returncode == 2, done.stdout
+    return done.stderr
 
 
 def set_up(folder: Path) -> None:
@@ -64,3 +74,13 @@ def test_a_target_calls_its_programs_by_path_and_they_find_this_python(folder, t
         assert words[0].startswith(".venv/bin/") or words[0] == "echo", line
     printed = made(folder, target)
     assert f" by {folder}/.venv/bin/python" in printed
+
+
+def test_an_empty_lock_of_dvc_is_named_with_what_to_do(folder):
+    set_up(folder)
+    (folder / "dvc.lock").touch()
+    said = failed(folder, "repro")
+    assert "dvc.lock is empty, as a kill leaves it" in said
+    assert "rm dvc.lock" in said
+    (folder / "dvc.lock").write_text("schema: '2.0'")
+    assert "dvc repro" in made(folder, "repro")

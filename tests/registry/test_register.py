@@ -7,6 +7,7 @@ import pytest
 
 from zoo.data.subsets import load_subset
 from zoo.errors import UserError
+from zoo.files import csv_text, write_text
 from zoo.registry.register import register, register_all
 from zoo.registry.runs import search_runs
 from zoo.registry.store import TRAIN
@@ -235,3 +236,23 @@ def test_another_test_split_is_not_taken_for_the_models_own(store, make_folder, 
     assert "registered without images to compare on" in caplog.text
     assert not search_runs(store, "zoo-data")
     assert "12 images" not in store.client.get_model_version("vit-small", "1").description
+
+
+def test_the_same_weights_trained_again_leave_one_run(store, root, make_folder):
+    def train(seconds: float) -> str:
+        callback, state = TrackingCallback("vit-small-0", "inputs", root=root), {}
+        callback.on_start(state)
+        rows = [row | {"seconds": seconds} for row in ROWS]
+        for row, steps in zip(rows, STEPS, strict=True):
+            callback.on_epoch(row, steps)
+        callback.on_end(True)
+        write_text(folder / "epochs.csv", csv_text(rows))
+        return state["mlflow_run_id"]
+
+    folder = make_folder()
+    first = train(1.5)
+    assert register(store, folder).created
+    train(2.5)
+    assert len(search_runs(store, TRAIN)) == 2
+    assert not register(store, folder).created
+    assert [run.info.run_id for run in search_runs(store, TRAIN)] == [first]

@@ -94,12 +94,23 @@ def test_killed_before_the_first_checkpoint_it_finds_its_run_by_its_inputs(store
     assert steps_of(store, "train/loss") == [1, 2, 3]
 
 
-def test_the_same_training_done_again_is_a_run_of_its_own(store, root):
+def test_a_training_done_again_replaces_its_run(store, root):
     for _ in range(2):
-        callback = make(root)
-        callback.on_start({})
+        callback, state = make(root), {}
+        callback.on_start(state)
         epochs(callback, 0)
         callback.on_end(True)
+    assert [run.info.run_id for run in search_runs(store, TRAIN)] == [state["mlflow_run_id"]]
+
+
+def test_a_training_done_again_leaves_the_run_of_a_registered_model(store, root):
+    first, state = make(root), {}
+    first.on_start(state)
+    epochs(first, 0)
+    store.client.set_tag(state["mlflow_run_id"], "zoo.sha256", "d" * 64)
+    second, continued = make(root), dict(state)
+    second.on_start(continued)
+    assert continued["mlflow_run_id"] != state["mlflow_run_id"]
     assert len(search_runs(store, TRAIN)) == 2
 
 

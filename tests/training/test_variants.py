@@ -162,3 +162,35 @@ def test_an_unknown_architecture_is_named_before_anything_is_read(digits_folder,
 def test_the_environment_names_the_device_that_was_used(device, named):
     used = SimpleNamespace(device=torch.device(device), mixed_precision="no")
     assert environment(used)["device"].startswith(named)
+
+
+def test_the_end_is_told_when_the_model_is_there(digits_folder, tmp_path, monkeypatch):
+    told = []
+
+    class Listener:
+        def on_start(self, state):
+            told.append("start")
+
+        def on_epoch(self, row, steps):
+            told.append("epoch")
+
+        def on_end(self, ok):
+            told.append((ok, (tmp_path / "model" / "spec.json").is_file()))
+
+    def train_again():
+        train_variant(
+            TINY, VARIANT, subsets=digits_folder, folder=tmp_path / "model",
+            checkpoints=tmp_path / "checkpoints", callbacks=lambda *_: [Listener()],
+        )  # fmt: skip
+
+    with monkeypatch.context() as patch:
+        patch.setattr("zoo.training.variants.save_model", _interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train_again()
+    train_again()
+    training = ["start", "epoch", "epoch"]
+    assert told == [*training, (False, False), *training, (True, True)]
+
+
+def _interrupted(*_):
+    raise KeyboardInterrupt

@@ -11,12 +11,14 @@ from zoo.cli import options
 
 
 @click.command()
+@click.option("--clean", is_flag=True, help="Remove what interrupted processes left.")
 @options.as_json
-def command(as_json: bool) -> None:
+def command(clean: bool, as_json: bool) -> None:
     """Check the installation and the project: one line each, and how to fix what is wrong.
 
     Looks at packages, device, disk, store, settings, data, DVC's state, and what interrupted
-    processes left behind. Nothing is changed. Outside a project only the installation is checked.
+    processes left behind, which alone --clean removes; else nothing is changed. Outside a project
+    only the installation is checked.
 
     \b
     Exit status: 0 nothing is wrong (there may be warnings), 2 something is.
@@ -24,6 +26,7 @@ def command(as_json: bool) -> None:
     \b
     Examples:
       zoo doctor
+      zoo doctor --clean
       zoo doctor --json | jq '.[] | select(.status != "ok")'
     """
     from zoo.cli.output import is_quiet, print_json
@@ -38,7 +41,8 @@ def command(as_json: bool) -> None:
         checks.append(partial(doctor.check_lost_params, root))
     else:
         of_project = (doctor.check_params, doctor.check_data, doctor.check_dvc)
-        checks += [partial(check, root) for check in (*of_project, doctor.check_leftovers)]
+        checks += [partial(check, root) for check in of_project]
+        checks.append(partial(doctor.check_leftovers, root, clean=clean))
     found = []
     for check in doctor.examine(checks):
         found.append(check)

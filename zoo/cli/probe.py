@@ -10,11 +10,6 @@ import click
 from zoo.cli import options
 from zoo.config import COUNT
 from zoo.config.mapping import Range
-from zoo.files.folders import FolderKind
-
-PROBE = FolderKind(
-    "probe.json", ("model", "few_shot"), files=("probe.csv", "probe.png", "probe.svg")
-)
 
 
 @click.command()
@@ -75,6 +70,7 @@ def command(
     from zoo.comparison import file_name
     from zoo.data.subsets import load_subset
     from zoo.device import parse_device
+    from zoo.experiments.probing_report import FOLDER
     from zoo.files import find_root
     from zoo.files.folders import check_replaceable
     from zoo.registry.resolve import load
@@ -85,7 +81,7 @@ def command(
     device = parse_device(device)
     model = load(reference)
     folder = out or find_root() / "reports" / f"probe-{file_name(model.name)}"
-    check_replaceable(folder, PROBE)
+    check_replaceable(folder, FOLDER)
 
     from zoo.cli.output import is_quiet, print_json
     from zoo.cli.progress import progress
@@ -143,12 +139,12 @@ def _check_subset(root: Path, name: str) -> None:
 
 
 def _save(result: Any, report: dict[str, Any], folder: Path, few_shot: int) -> None:
-    from zoo.experiments.probing_report import draw, rows
+    from zoo.experiments.probing_report import FOLDER, draw, rows
     from zoo.figures.saving import save_figure
     from zoo.files import csv_text, write_json, write_text
     from zoo.files.folders import replacing_folder
 
-    with replacing_folder(folder, PROBE) as new:
+    with replacing_folder(folder, FOLDER) as new:
         write_json(new / "probe.json", report)
         write_text(new / "probe.csv", csv_text(rows(result)))
         save_figure(draw(result, few_shot=few_shot), new, "probe")

@@ -10,9 +10,13 @@ from matplotlib.figure import Figure
 from zoo.analyses.probe_figures import draw_depth
 from zoo.analyses.probed_layers import MEAN
 from zoo.experiments.probing import PIXELS
+from zoo.files.folders import FolderKind
 from zoo.measures.ridge import FEW_SHOT
 from zoo.study.results import INITIAL, Result
 
+FOLDER = FolderKind(
+    "probe.json", ("model", "few_shot"), files=("probe.csv", "probe.png", "probe.svg")
+)
 UNTRAINED = f"untrained, {MEAN}"
 
 

@@ -8,15 +8,25 @@ import io
 import json
 import math
 import os
+import re
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from zoo.errors import UserError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 CHUNK_BYTES = 1 << 20
+# What `tempfile` makes of a name that is to appear, complete, beside it.
+TEMPORARY = re.compile(r"\.(?P<name>.+)\.[a-z0-9_]{8}")
+HELD_SECONDS = 5  # between its making and its being held there are less
 FIX = "fetch it again, or run again what wrote it"
 
 
@@ -27,14 +37,39 @@ def write_bytes(path: Path, content: bytes) -> None:
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(descriptor, "wb") as file:
+                hold(descriptor)
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)  # mkstemp makes files private; outputs are for everyone
-            os.replace(temporary, path)
+                os.chmod(temporary, 0o644)  # mkstemp makes files private; outputs are for everyone
+                os.replace(temporary, path)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
+
+
+def hold(descriptor: int) -> None:
+    """Mark an open temporary file or folder as in use, until it is closed or the process ends."""
+    if fcntl:
+        with suppress(OSError):  # a file system without locks: it is never called abandoned
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+
+def is_abandoned(path: Path) -> bool:
+    """Say whether a temporary file or folder was left by a process that has ended."""
+    if not (fcntl and TEMPORARY.fullmatch(path.name)) or path.is_symlink():
+        return False
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.fstat(descriptor).st_ctime < time.time() - HELD_SECONDS
+    except OSError:  # held by another process, or a file system without locks
+        return False
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

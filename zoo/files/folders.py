@@ -16,7 +16,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from zoo.errors import UserError
-from zoo.files import naming, resolve_dots
+from zoo.files import hold, is_abandoned, naming, resolve_dots
 
 ASIDE = "replaced"
 LEFT_BY_VIEWERS = (".DS_Store", "Thumbs.db")  # by macOS and Windows, where a folder was looked at
@@ -55,8 +55,9 @@ def replacing_folder(path: Path, kind: FolderKind) -> Iterator[Path]:
     moved, and a link is neither followed nor replaced.
 
     A folder cannot be renamed over another, so there is a moment without `path`; the next call
-    with the same `path` puts back what a process killed just then left aside. Of several
-    processes that replace one `path` at once, the last one's folder stays, whole.
+    with the same `path` puts back what a process killed just then left aside, and removes what
+    one killed before had written so far. Of several processes that replace one `path` at once,
+    the last one's folder stays, whole.
 
     Raises:
         UserError: `path` may not be replaced.
@@ -67,24 +68,40 @@ def replacing_folder(path: Path, kind: FolderKind) -> Iterator[Path]:
     # mkdtemp adds eight characters; a star would also find what stands beside `name.old.x`.
     for old in path.parent.glob(f".{glob.escape(path.name)}.old.{'?' * 8}/{ASIDE}"):
         _put_back(old, path, kind)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.{'?' * 8}"):
+        clear(left, kind)
+    with _temporary_folder(path, f".{path.name}.") as temporary:
+        try:
+            yield temporary
+            temporary.chmod(0o755)
+            for file in temporary.rglob("*"):
+                if file.is_file():
+                    with file.open("rb") as opened:
+                        os.fsync(opened.fileno())
+            if not any(_publish(temporary, path, kind) for _ in range(ATTEMPTS)):
+                raise UserError(
+                    f"{path} is being replaced by other processes: wait for them to end"
+                )
+            logger.info("wrote %s", path)
+        except OSError as error:
+            if error.filename:
+                error.filename = str(error.filename).replace(str(temporary), str(path), 1)
+            raise
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _temporary_folder(path: Path, prefix: str) -> Iterator[Path]:
+    """Make a folder beside `path` that is held by this process; it stays at the end."""
     with naming(path):
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        made = Path(tempfile.mkdtemp(dir=path.parent, prefix=prefix))
+        descriptor = os.open(made, os.O_RDONLY)
     try:
-        yield temporary
-        temporary.chmod(0o755)
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                with file.open("rb") as opened:
-                    os.fsync(opened.fileno())
-        if not any(_publish(temporary, path, kind) for _ in range(ATTEMPTS)):
-            raise UserError(f"{path} is being replaced by other processes: wait for them to end")
-        logger.info("wrote %s", path)
-    except OSError as error:
-        if error.filename:
-            error.filename = str(error.filename).replace(str(temporary), str(path), 1)
-        raise
+        hold(descriptor)
+        yield made
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        os.close(descriptor)
 
 
 def check_replaceable(path: Path, kind: FolderKind) -> None:
@@ -109,6 +126,39 @@ def remove_folder(folder: Path, kind: FolderKind) -> None:
         pass
     except (UserError, OSError) as error:
         logger.warning("%s is kept: %s", folder, error)
+
+
+def clear(left: Path, *kinds: FolderKind) -> bool:
+    """Put back or remove what a killed process left of a folder of one of these kinds.
+
+    Returns:
+        Whether it is gone; what zoo did not write, or a process is at work in, is kept.
+    """
+    if is_abandoned(left):
+        name, is_aside, _ = left.name.rpartition(".old.")
+        if is_aside:
+            old = left / ASIDE
+            own = next((kind for kind in kinds if _is_own(old, kind)), FolderKind())
+            _put_back(old, left.with_name(name.removeprefix(".")), own)
+        else:
+            begun = next((kind for kind in map(_begun, kinds) if _is_own(left, kind)), FolderKind())
+            remove_folder(left, begun)
+    return not os.path.lexists(left)
+
+
+def _begun(kind: FolderKind) -> FolderKind:
+    """Return what a folder of a kind may hold before it is complete: no mark, half a file."""
+    names = [name for name in (kind.mark, *kind.files) if name]
+    begun = {name: _begun(inner) for name, inner in kind.folders.items()}
+    return FolderKind(files=(*names, *(f".{name}.*" for name in names)), folders=begun)
+
+
+def _is_own(folder: Path, kind: FolderKind) -> bool:
+    try:
+        _removal(folder, kind)
+    except (UserError, OSError):
+        return False
+    return True
 
 
 def _check_writable(folder: Path) -> None:
@@ -196,21 +246,22 @@ def _is_marked(folder: Path, kind: FolderKind) -> bool:
 
 def _publish(new: Path, path: Path, kind: FolderKind) -> bool:
     """Rename a folder to `path`; false where another process got in between: try again."""
+    if not os.path.isdir(new):  # no try would bring it back
+        raise FileNotFoundError(errno.ENOENT, "it was removed while it was written", str(path))
     check_replaceable(path, kind)
-    with naming(path):
-        aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
-    old = aside / ASIDE
-    try:
-        with _unless_taken():
-            if os.path.lexists(path):
-                with naming(path):
-                    os.rename(f"{path}/", old)  # the slash makes it fail on all but a folder
-                _check_own(old, kind, path)
-            os.rename(new, path)
-            return True
-        return False
-    finally:
-        _put_back(old, path, kind)
+    with _temporary_folder(path, f".{path.name}.old.") as aside:
+        old = aside / ASIDE
+        try:
+            with _unless_taken():
+                if os.path.lexists(path):
+                    with naming(path):
+                        os.rename(f"{path}/", old)  # the slash makes it fail on all but a folder
+                    _check_own(old, kind, path)
+                os.rename(new, path)
+                return True
+            return False
+        finally:
+            _put_back(old, path, kind)
 
 
 def _put_back(old: Path, path: Path, kind: FolderKind) -> None:

@@ -105,7 +105,7 @@ def log_comparison(
             if links or images:
                 retry_on_conflict(lambda: store.client.log_inputs(run_id, images, links))
             store.client.log_artifacts(run_id, str(folder))
-            log_figures(store, run_id, folder, report)
+            log_figures(store, run, folder, report)
         for old in known:
             if is_finished(old):
                 store.client.delete_run(old.info.run_id)

@@ -5,29 +5,28 @@ from __future__ import annotations
 import json
 import os
 import platform
-import re
-import shlex
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
+import yaml
+
 from zoo.errors import UserError, counted
 
 PACKAGE = "vision-zoo"
 SHOWN = ("torch", "torchvision", "timm", "mlflow", "dvc")
 DVC_SECONDS = 120
-DAY_SECONDS = 86_400
-# Where zoo alone writes: elsewhere a folder of such a name may be somebody's own, and the remedy
-# is to remove it. `MADE` is what `tempfile.mkdtemp` appends.
-TEMPORARY = ("models/.*", "reports/.*", "data/subsets/.*", ".comparisons.*", ".zoo/cache/*/.*")
-MADE = re.compile(r"^\..+\.[a-z0-9_]{8}$")
+CHECKPOINT = "checkpoint.safetensors"
 LITTLE_BYTES, FULL_BYTES = 5 << 30, 500 << 20
+
+LOCK_FIX = "git checkout dvc.lock, or rm dvc.lock: what is done is taken from dvc's cache"
+
+KEPT = "kept: a process is at work on it, or zoo did not write all of it; look into it"
 
 # Where the finding does not say how to fix it.
 FIXES = {"params": "correct it in params.yaml (git diff params.yaml shows what was changed)"}
@@ -216,6 +215,9 @@ def check_dvc(root: Path) -> Iterator[Check]:
     if not (root / ".dvc").is_dir():
         yield Check("dvc", "wrong", f"no {root / '.dvc'}", "dvc init (or: dvc init --no-scm)")
         return
+    if found := _damaged_lock(root / "dvc.lock"):
+        yield Check("dvc", "wrong", found, LOCK_FIX)
+        return
     command = [sys.executable, "-m", "dvc", "status", "--json"]
     try:
         done = subprocess.run(
@@ -241,45 +243,45 @@ def check_dvc(root: Path) -> Iterator[Check]:
     )
 
 
-def check_leftovers(root: Path) -> Iterator[Check]:
-    """Look for what interrupted processes left, and for running processes."""
-    from filelock import FileLock, Timeout
+def _damaged_lock(path: Path) -> str:
+    """Say what is wrong with dvc.lock, which DVC does not write at once; empty where nothing is."""
+    if not path.is_file():
+        return ""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    try:
+        whole = isinstance(yaml.safe_load(text), dict)
+    except yaml.YAMLError:
+        whole = False
+    if whole:
+        return ""
+    state = "damaged" if text.strip() else "empty"
+    return f"{path} is {state}, as a kill leaves it while dvc writes it"
 
-    own, working, stopped = root / ".zoo", [], []
-    for path in sorted([*own.glob("locks/*.lock"), *own.glob("checkpoints/*.lock")]):
-        try:
-            # Only for a moment: whoever needs a lock waits at least a second for it.
-            with FileLock(path, timeout=0):
-                if (path.with_suffix("") / "checkpoint.safetensors").exists():
-                    stopped.append(path.stem[:12])
-        except Timeout:
-            working.append(path.relative_to(own).as_posix())
+
+def check_leftovers(root: Path, *, clean: bool = False) -> Iterator[Check]:
+    """Look for what interrupted processes left, and for processes that are at work.
+
+    Args:
+        root: the project's.
+        clean: remove what was left.
+    """
+    from zoo.registry.leftovers import find_leftovers, held_locks
+
+    own, working = root / ".zoo", held_locks(root)
     if working:
-        yield Check("at work", "ok", f"another process holds {', '.join(working)}")
+        names = ", ".join(path.relative_to(own).as_posix() for path in working)
+        yield Check("at work", "ok", f"another process holds {names}")
+    locks = [path for path in own.glob("checkpoints/*.lock") if path not in working]
+    stopped = [lock for lock in locks if (lock.with_suffix("") / CHECKPOINT).exists()]
     if stopped:
         found = f"{counted(len(stopped), 'interrupted training run')} in {own / 'checkpoints'}"
         fix = "dvc repro continues those that it still needs; rm -r .zoo/checkpoints forgets all"
         yield Check("checkpoints", "warning", found, fix)
-    places = ("models", "reports", "data/subsets", "data", ".")
-    asides = [aside for place in places for aside in (root / place).glob(".*.old.????????")]
-    if asides and not working:
-        shown = ", ".join(str(path) for path in asides[:3])
-        fix = "the command that was killed, run again, puts it back or removes it"
-        yield Check("leftovers", "warning", f"half-replaced folders: {shown}", fix)
-    if not working and (forgotten := sorted(_forgotten(root))):
-        found = f"{counted(len(forgotten), 'half-written folder')} of killed processes"
-        fix = shlex.join(["rm", "-r", *map(str, forgotten)])
-        yield Check("leftovers", "warning", found, fix)
-
-
-def _forgotten(root: Path) -> Iterator[Path]:
-    """Find the temporary folders of `replacing_folder` in which nothing changed for a day."""
-    for place in TEMPORARY:
-        for path in root.glob(place):
-            ours = MADE.search(path.name) and ".old." not in path.name and path.is_dir()
-            if ours and _last_change(path) < time.time() - DAY_SECONDS:
-                yield path
-
-
-def _last_change(folder: Path) -> float:
-    return max(path.lstat().st_mtime for path in (folder, *folder.rglob("*")))
+    for left in find_leftovers(root):
+        found = f"{left.kind} {left.label}"
+        if not clean:
+            yield Check("leftovers", "warning", found, "zoo doctor --clean removes it")
+        elif left.remove():
+            yield Check("leftovers", "ok", f"removed: {found}")
+        else:
+            yield Check("leftovers", "warning", found, KEPT)

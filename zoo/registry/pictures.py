@@ -7,14 +7,16 @@ shows in its image grid has a name and a step, and a slider goes through the ste
 from __future__ import annotations
 
 import tempfile
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from mlflow.entities import Run
+from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_IMAGES
 from PIL import Image
 
 from zoo.figures import style
@@ -23,6 +25,7 @@ from zoo.registry.history import History
 from zoo.registry.store import Store
 
 FIGURES, CURVE = "figures", "learning-curve"
+PREVIEW_PIXELS = 256
 # Of these analyses, the image grid shows each figure of a comparison as a step.
 SHOWN = ("cka", "attention-maps", "feature-maps", "receptive-field")
 PARTS = {"train": "--", "validation": "-"}
@@ -52,23 +55,23 @@ def _draw_measure(axis: Axes, history: History, measure: str) -> None:
         )  # fmt: skip
 
 
-def log_learning_curve(store: Store, run_id: str, history: History, name: str) -> None:
+def log_learning_curve(store: Store, run: Run, history: History, name: str) -> None:
     """Keep a training run's learning curve as a file, and in the image grid at its last epoch."""
     if not history.epochs:
         return
     with tempfile.TemporaryDirectory() as temporary:
         figure = draw_learning_curve(history, name)
         png, _ = save_figure(figure, Path(temporary), CURVE)
-        store.client.log_artifact(run_id, str(png), FIGURES)
-        _log_image(store, run_id, png, CURVE, int(history.epochs[-1]["epoch"]))
+        store.client.log_artifact(run.info.run_id, str(png), FIGURES)
+        _log_image(store, run, png, CURVE, int(history.epochs[-1]["epoch"]))
 
 
-def log_figures(store: Store, run_id: str, folder: Path, report: Mapping[str, Any]) -> None:
+def log_figures(store: Store, run: Run, folder: Path, report: Mapping[str, Any]) -> None:
     """Show a saved comparison's figures in the image grid: by analysis, one step each.
 
     Args:
         store: where to.
-        run_id: the comparison's run.
+        run: the comparison's.
         folder: holds `figures/<name>.png`.
         report: `analyses` with `name` and `figures`, as in report.json.
     """
@@ -77,9 +80,21 @@ def log_figures(store: Store, run_id: str, folder: Path, report: Mapping[str, An
             for step, figure in enumerate(entry.get("figures", ()), 1):
                 png = folder / FIGURES / f"{figure['file']}.png"
                 if png.is_file():
-                    _log_image(store, run_id, png, entry["name"], step)
+                    _log_image(store, run, png, entry["name"], step)
 
 
-def _log_image(store: Store, run_id: str, png: Path, key: str, step: int) -> None:
-    with Image.open(png) as image:
-        store.client.log_image(run_id, np.asarray(image.convert("RGB")), key=key, step=step)
+def _log_image(store: Store, run: Run, png: Path, key: str, step: int) -> None:
+    """Put a picture into the image grid; logged again, as after a kill, it replaces itself.
+
+    `MlflowClient.log_image` makes another name at every call. This is its naming, with an
+    identifier that stays.
+    """
+    own = uuid.uuid5(uuid.UUID(run.info.run_id), f"{key}/{step}")
+    name = f"{key}+step+{step}+timestamp+{run.info.start_time}+{own}"
+    with tempfile.TemporaryDirectory() as temporary, Image.open(png) as image:
+        whole = image.convert("RGB")
+        whole.save(Path(temporary) / f"{name}.png")
+        whole.thumbnail((PREVIEW_PIXELS, PREVIEW_PIXELS))
+        whole.save(Path(temporary) / f"{name}+compressed.webp")
+        store.client.log_artifacts(run.info.run_id, temporary, "images")
+    store.client.set_tag(run.info.run_id, MLFLOW_LOGGED_IMAGES, True)

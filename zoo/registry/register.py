@@ -30,15 +30,14 @@ from zoo.registry.references import check_name
 from zoo.registry.runs import (
     FINISHED,
     PLACE,
-    delete_unfinished,
     log_params,
     log_points,
     missing_points,
-    search_runs,
     set_tags,
 )
 from zoo.registry.store import TRAIN, Store, open_store
 from zoo.registry.uploads import (
+    find_doubles,
     find_run,
     has_files,
     log_data,
@@ -179,9 +178,8 @@ def register(
                 folder,
             )
         if not created:
-            # Begun here and killed, and registered from another place since.
-            begun = search_runs(store, TRAIN, sha256=digest)
-            delete_unfinished(store, [r for r in begun if r.info.run_id != version.run_id])
+            for run in find_doubles(store, spec, history, version):
+                store.client.delete_run(run.info.run_id)
         made_by = version.tags.get(EXPERIMENT, "")
         if made_by and keep:
             store.client.delete_model_version_tag(name, version.version, EXPERIMENT)
@@ -217,7 +215,7 @@ def _create(
     for file in (EPOCHS, STEPS):
         if (folder / file).is_file():
             client.log_artifact(run_id, str(folder / file))
-    log_learning_curve(store, run_id, history, f"{name}, seed {spec.seed}")
+    log_learning_curve(store, run, history, f"{name}, seed {spec.seed}")
     model_id, artifacts = log_model(store, run, folder, spec, digest, test_folder)
     log_final(store, run_id, model_id, spec, history)
     client.set_terminated(run_id, FINISHED)

@@ -125,7 +125,15 @@ def delete_unfinished(store: Store, runs: Iterable[Run]) -> None:
     """Remove what killed processes of this place left; call it under the lock of their work."""
     for run in runs:
         if not is_finished(run) and run.data.tags.get(PLACE) == store.place:
+            _delete_models(store, run)
             store.client.delete_run(run.info.run_id)
+
+
+def _delete_models(store: Store, run: Run) -> None:
+    """Remove the models that a run has begun to log."""
+    mine = f"source_run_id = {quoted(run.info.run_id)}"
+    for model in store.client.search_logged_models([run.info.experiment_id], mine):
+        store.client.delete_logged_model(model.model_id)
 
 
 def keep_first(store: Store, experiment: str, **tags: str) -> Run:

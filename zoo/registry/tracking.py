@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 RUN_ID, HISTORY = "mlflow_run_id", "mlflow_history"
+REGISTERED = "zoo.sha256"  # the tag of a run whose model has a version
 
 
 class TrackingCallback:
@@ -77,8 +78,9 @@ class TrackingCallback:
             except MlflowException as error:
                 if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                     raise
-        if run is None or run.info.lifecycle_stage != "active":
-            run = self._left_behind(store)
+        if run and (run.info.lifecycle_stage != "active" or REGISTERED in run.data.tags):
+            run = None
+        self._remove_superseded(store, run)
         if run is None:
             run = store.client.create_run(
                 store.experiment_id(TRAIN),
@@ -98,16 +100,20 @@ class TrackingCallback:
         self._state[RUN_ID] = run.info.run_id
         self._store = store
 
-    def _left_behind(self, store: Store) -> Any:
-        """Find the run of a process that was killed before its first checkpoint."""
+    def _remove_superseded(self, store: Store, kept: Any) -> None:
+        """Remove this training's other runs: killed, or of a model that is now made once more.
+
+        Not continued, since what they logged would stand beside the weights of another training.
+        What is registered stays.
+        """
         from zoo.registry import runs
         from zoo.registry.store import TRAIN
 
         for run in runs.search_runs(store, TRAIN, input_hash=self.input_hash):
             ours = run.data.tags.get(runs.PLACE) == store.place
-            if ours and not runs.is_finished(run) and "zoo.sha256" not in run.data.tags:
-                return run
-        return None
+            is_kept = kept is not None and run.info.run_id == kept.info.run_id
+            if ours and not is_kept and REGISTERED not in run.data.tags:
+                store.client.delete_run(run.info.run_id)
 
     def _log(self, row: Row, steps: list[Row]) -> None:
         from zoo.registry.runs import log_points

@@ -70,15 +70,42 @@ def find_run(store: Store, spec: ModelSpec, digest: str, history: History) -> Ru
     begun = _nobody_elses(store, search_runs(store, TRAIN, sha256=digest))
     if begun:
         return begun[0]
-    named = _nobody_elses(store, search_runs(store, TRAIN, name=spec.name))
-    free = [run for run in named if DIGEST not in run.data.tags]
-    live = {run.data.tags.get(HISTORY, ""): run for run in reversed(free)}  # the first one wins
-    for known in reversed(digests(history.epochs)):
-        if known in live:
-            return live[known]
+    free = _unregistered(store, spec)
+    if live := _logged_live(free, history):
+        return live
     # The server went away before the first epoch: the run has a name and settings alone.
     settings = {key: str(value) for key, value in flat(spec.training).items()}
     return next((run for run in free if _is_empty_run_of(store, run, spec, settings)), None)
+
+
+def find_doubles(
+    store: Store, spec: ModelSpec, history: History, version: ModelVersion
+) -> list[Run]:
+    """Find this place's runs that a registered model has beside its version's own.
+
+    One was begun by a killed `register`; one was logged while the same weights were trained again.
+    """
+    found = search_runs(store, TRAIN, sha256=version.tags[DIGEST])
+    doubles = [run for run in found if not is_finished(run)]
+    if live := _logged_live(_unregistered(store, spec), history):
+        doubles.append(live)
+    return [
+        run
+        for run in doubles
+        if run.info.run_id != version.run_id and run.data.tags.get(PLACE) == store.place
+    ]
+
+
+def _unregistered(store: Store, spec: ModelSpec) -> list[Run]:
+    named = _nobody_elses(store, search_runs(store, TRAIN, name=spec.name))
+    return [run for run in named if DIGEST not in run.data.tags]
+
+
+def _logged_live(runs: Sequence[Run], history: History) -> Run | None:
+    """Return the run that was logged while a model with this history was trained."""
+    live = {run.data.tags.get(HISTORY, ""): run for run in reversed(runs)}  # the first one wins
+    known = reversed(digests(history.epochs))
+    return next((live[digest] for digest in known if digest in live), None)
 
 
 def _nobody_elses(store: Store, runs: Sequence[Run]) -> list[Run]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -57,7 +58,7 @@ class Callback(Protocol):
         """Take one epoch's metrics and those of its steps."""
 
     def on_end(self, ok: bool) -> None:
-        """Learn that training is over, and whether it came to its end."""
+        """Learn that training is over, and whether its model is there."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def train(
         device: as `zoo.device.parse_device` returns it; a GPU where there is one for none.
         checkpoints: folder of the checkpoint; it must belong to this run alone.
         checkpoint_seconds: a finished epoch is saved when the last save is older than this.
-        callbacks: are called for every epoch.
+        callbacks: are called at the start and for every epoch; see `telling_the_end`.
         on_progress: is called for every step.
 
     Raises:
@@ -115,28 +116,37 @@ def train(
         progress = run.restore(checkpoints) if checkpoints else Progress()
         for callback in callbacks:
             callback.on_start(progress.state)
-        ok = False
-        try:
-            saved = time.monotonic()
-            for epochs in run.rounds(progress):
-                row, step_rows = run.round(epochs, validation, on_progress)
-                progress.epochs.append(row)
-                progress.steps.extend(step_rows)
-                run.keep(progress)
-                for callback in callbacks:
-                    callback.on_epoch(row, step_rows)
-                if checkpoints and time.monotonic() - saved >= checkpoint_seconds:
-                    run.save(checkpoints, progress)
-                    saved = time.monotonic()
-            ok = True
-        finally:
+        saved = time.monotonic()
+        for epochs in run.rounds(progress):
+            row, step_rows = run.round(epochs, validation, on_progress)
+            progress.epochs.append(row)
+            progress.steps.extend(step_rows)
+            run.keep(progress)
             for callback in callbacks:
-                callback.on_end(ok)
+                callback.on_epoch(row, step_rows)
+            if checkpoints and time.monotonic() - saved >= checkpoint_seconds:
+                run.save(checkpoints, progress)
+                saved = time.monotonic()
         run.module.load_state_dict(run.kept())
         end_objective(run.module)
         where = environment(accelerator)
     seconds = sum(row["seconds"] for row in progress.epochs)
     return Trained(run.module.eval(), progress.epochs, progress.steps, where, seconds)
+
+
+@contextmanager
+def telling_the_end(callbacks: Sequence[Callback]) -> Iterator[None]:
+    """Tell callbacks at the end of a block, in which a model is trained and written, how it went.
+
+    Told before the model is there, they would call finished what a kill just then leaves undone.
+    """
+    ok = False
+    try:
+        yield
+        ok = True
+    finally:
+        for callback in callbacks:
+            callback.on_end(ok)
 
 
 def evaluate(module: nn.Module, spec: ModelSpec, subset: Subset) -> Row:

@@ -29,7 +29,7 @@ from zoo.models.start import start_from
 from zoo.progress import OnProgress, no_progress
 from zoo.training.checkpoint import CHECKPOINT
 from zoo.training.hardware import use_bf16
-from zoo.training.loop import Callback, Trained, diverged, evaluate, train
+from zoo.training.loop import Callback, Trained, diverged, evaluate, telling_the_end, train
 
 EPOCHS, STEPS = "epochs.csv", "steps.csv"
 # DVC lists its outputs in a .gitignore beside them, where the project's own does not.
@@ -98,20 +98,22 @@ def train_variant(
         # The lock lies beside the folder: in it, it would be removed after another process took it.
         with FileLock(checkpoints / f"{inputs}.lock", timeout=LOCK_SECONDS):
             settings = describe_run(config, steps, len(subset)) | named
-            trained = train(
-                module,
-                spec,
-                subset,
-                validation,
-                config,
-                steps=steps,
-                seed=variant.seed,
-                teacher=ancestors.get("teacher"),
-                checkpoints=own,
-                callbacks=callbacks(inputs, settings),
-                on_progress=on_progress,
-            )
-            metrics = _write(folder, trained, spec, config, settings, subset, validation, test)
+            listeners = callbacks(inputs, settings)
+            with telling_the_end(listeners):
+                trained = train(
+                    module,
+                    spec,
+                    subset,
+                    validation,
+                    config,
+                    steps=steps,
+                    seed=variant.seed,
+                    teacher=ancestors.get("teacher"),
+                    checkpoints=own,
+                    callbacks=listeners,
+                    on_progress=on_progress,
+                )
+                metrics = _write(folder, trained, spec, config, settings, subset, validation, test)
             remove_folder(own, CHECKPOINTS)
     except Timeout:
         raise UserError(
