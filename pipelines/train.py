@@ -1,5 +1,6 @@
 """Stage `train`: one variant (model, subset, seed) is trained; live to MLflow where it is up."""
 
+import os
 import sys
 from typing import Any
 
@@ -8,7 +9,9 @@ from zoo.cli.progress import progress
 from zoo.config import Variant
 from zoo.errors import UserError
 from zoo.files import find_root, write_json
+from zoo.models.spec import model_digest
 from zoo.registry import load
+from zoo.registry.experiments import note_experiment
 from zoo.registry.tracking import TrackingCallback
 from zoo.training.variants import train_variant
 
@@ -45,5 +48,7 @@ if __name__ == "__main__":
                 callbacks=callbacks,
                 on_progress=on_progress,
             )
+        experiment = os.environ.get("DVC_EXP_NAME", "")
+        note_experiment(find_root(), model_digest(MODELS / variant.key), experiment)
         write_json(TRAIN_METRICS / f"{variant.key}.json", metrics)
         print(f"{variant.key}: test accuracy {metrics['test']['accuracy']:.3f}")

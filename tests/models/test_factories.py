@@ -1,5 +1,7 @@
+import contextlib
 import json
 import sys
+import threading
 import types
 
 import pytest
@@ -224,3 +226,22 @@ def test_a_spec_cannot_make_torchvision_load_weights_of_its_own():
         build("torchvision:squeezenet1_1", classes=3, image_size=64, weights="DEFAULT")
     with pytest.raises(UserError, match="unknown torchvision model 'fasterrcnn"):
         check_arch("torchvision:fasterrcnn_resnet50_fpn")
+
+
+def test_of_two_imports_at_once_both_are_trusted(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    both_read = threading.Barrier(2)
+    write = factories.write_text
+
+    def slow(path, content):
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both_read.wait(timeout=0.5)
+        write(path, content)
+
+    monkeypatch.setattr(factories, "write_text", slow)
+    threads = [threading.Thread(target=factories.trust, args=(f"own:{n}", {})) for n in "ab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(factories.trusted_file().read_text().splitlines()) == 2

@@ -8,7 +8,9 @@ import pytest
 from tests.registry.test_removal import PARAMS
 from zoo.config import load_params
 from zoo.errors import UserError
+from zoo.models.spec import model_digest
 from zoo.registry.aliases import set_alias
+from zoo.registry.experiments import note_experiment
 from zoo.registry.listing import list_versions, newer_versions
 from zoo.registry.register import register, register_study
 from zoo.registry.removal import plan_removal
@@ -143,3 +145,16 @@ def test_names_of_models_that_are_hard_to_tell_apart_are_registered_as_they_are(
         register(store, make_folder(name=name))
     assert sorted({row.name for row in list_versions(store)}) == sorted(names)
     assert [resolve(store, name).name for name in names] == names
+
+
+def test_what_an_experiment_trained_with_the_server_away_is_still_one_later(
+    store, study, root, make_folder
+):
+    study(0.5)
+    for seed in range(2):  # as the stage that trained it, whose experiment then failed
+        note_experiment(root, model_digest(make_folder(seed, validation=0.9)), "brave-eel")
+    assert [entry.experiment for entry in study(0.9)] == ["brave-eel"] * 2
+    assert meaning(store) == (1, {"current": 1, "best": 1})
+    assert [entry.experiment for entry in study(0.9, keep=True)] == ["", ""]
+    store.client.delete_registered_model("vit-small")
+    assert [entry.experiment for entry in study(0.9)] == ["", ""]

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 from torch import nn
 
 from zoo.errors import UserError
@@ -56,10 +57,12 @@ def trusted_file() -> Path:
 
 def trust(factory: str, kwargs: Mapping[str, Any]) -> None:
     """Allow this project to call a factory with these arguments from now on."""
-    if not _is_trusted(factory, kwargs):
-        path = trusted_file()
-        before = path.read_text(encoding="utf-8") if path.is_file() else ""
-        write_text(path, f"{before}{_call(factory, kwargs)}\n")
+    path = trusted_file()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f"{path.name}.lock")):  # of two imports at once, both are kept
+        if not _is_trusted(factory, kwargs):
+            before = path.read_text(encoding="utf-8") if path.is_file() else ""
+            write_text(path, f"{before}{_call(factory, kwargs)}\n")
 
 
 def check_trusted(

@@ -22,6 +22,7 @@ from zoo.models.spec import SPEC, ModelSpec, model_digest, read_spec
 from zoo.progress import OnProgress, no_progress
 from zoo.registry.aliases import point_best, point_current
 from zoo.registry.card import model_card, name_card
+from zoo.registry.experiments import note_experiment, noted_experiment
 from zoo.registry.history import EPOCHS, STEPS, History, read_history
 from zoo.registry.images import store_images
 from zoo.registry.lookup import EXPERIMENT, MODEL_ID, find_version
@@ -137,8 +138,8 @@ def register(
         test_folder: the test split; an image of it becomes the example, its size stands on the
             card.
         experiment: DVC's name for the experiment that trained it, which a new version is tagged
-            with; empty for none.
-        keep: take that tag from a version that has it.
+            with; where it is empty, the one that was noted when it was trained.
+        keep: it is no experiment's, whatever tag or note says so.
 
     Raises:
         UserError: a folder that does not load, a name that MLflow does not take, or MLflow does
@@ -146,6 +147,9 @@ def register(
     """
     spec = read_spec(folder / SPEC)
     name, digest = check_name(store.registered_name(spec.name)), model_digest(folder)
+    if keep:
+        note_experiment(store.root, digest, "")
+    experiment = experiment or noted_experiment(store.root, digest)
     history = read_history(folder)
     if test_folder is not None and not _is_test_of(test_folder, folder):
         logger.warning(

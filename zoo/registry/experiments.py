@@ -1,0 +1,30 @@
+"""Which models an experiment of DVC trained: known also where no server was there to be told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from zoo.files import read_text, write_text
+
+NOTES = Path(".zoo", "experiments")
+
+
+def note_experiment(root: Path, digest: str, experiment: str) -> None:
+    """Keep the name of the experiment that trained a model; without one, it is the study's own.
+
+    Args:
+        root: the project's.
+        digest: that of the model.
+        experiment: DVC's name for it, or "".
+    """
+    path = root / NOTES / digest
+    if experiment:
+        write_text(path, experiment)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def noted_experiment(root: Path, digest: str) -> str:
+    """Return the name of the experiment that trained a model; empty for the study's own."""
+    path = root / NOTES / digest
+    return read_text(path) if path.exists() else ""
