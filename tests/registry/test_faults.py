@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 import requests
-from mlflow.entities import LoggedModelStatus
+from mlflow.entities import FileInfo, LoggedModelStatus
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 from sqlalchemy.exc import OperationalError
@@ -284,3 +284,24 @@ def test_a_full_disk_of_the_database_is_told_as_one(tmp_path):
             translate_mlflow_errors(f"sqlite:///{tmp_path}/mlflow.db"),
         ):
             raise error
+
+
+def test_a_database_that_another_program_has_locked_is_told_as_locked(tmp_path):
+    cause = OperationalError("INSERT", {}, sqlite3.OperationalError("database is locked"))
+    wrapped = MlflowException(str(cause), error_code=TEMPORARILY_UNAVAILABLE)
+    for error in (cause, wrapped):
+        with (
+            pytest.raises(UserError, match=r"mlflow\.db is locked by another program: wait for it"),
+            translate_mlflow_errors(f"sqlite:///{tmp_path}/mlflow.db"),
+        ):
+            raise error
+
+
+def test_what_mlflow_meets_in_an_answer_is_a_line_and_a_fault_of_zoo_is_none():
+    with (
+        pytest.raises(UserError, match=r"answered what cannot be read \(AttributeError: "),
+        translate_mlflow_errors("http://127.0.0.1:9"),
+    ):
+        FileInfo.from_proto(None)
+    with pytest.raises(AttributeError), translate_mlflow_errors("http://127.0.0.1:9"):
+        None.version  # noqa: B018

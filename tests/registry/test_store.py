@@ -268,3 +268,18 @@ def test_looking_at_a_database_leaves_the_locks_on_it(tmp_path):
             [sys.executable, "-c", write, database], capture_output=True, text=True, check=False
         )
     assert "database is locked" in other.stderr
+
+
+@pytest.mark.parametrize("create", [True, False])
+def test_a_database_that_is_a_link_to_itself_is_named(tmp_path, create):
+    (tmp_path / "mlflow.db").symlink_to("mlflow.db")
+    with pytest.raises(UserError, match=r"mlflow\.db cannot be opened: expected a database file"):
+        open_store(tmp_path, create=create)
+    assert (tmp_path / "mlflow.db").is_symlink()
+
+
+@pytest.mark.parametrize("uri", ["sqlite:", "sqlite://", "sqlite:///", "sqlite+pysqlite:///"])
+def test_an_address_of_a_database_without_a_file_is_named(tmp_path, monkeypatch, uri):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(UserError, match="expected sqlite:///FILE, got 'sqlite"):
+        open_store(tmp_path)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+import os
+import threading
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +19,10 @@ from zoo.errors import UserError
 IMAGE_SUFFIXES = (
     ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp",
 )  # fmt: skip
+# What Pillow says of a damaged image stands in our own line.
+logging.getLogger("PIL").setLevel(logging.CRITICAL)
+warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")
+_one_at_a_time = threading.Lock()
 
 
 def other_files(folder: Path) -> list[Path]:
@@ -61,7 +70,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     from PIL import Image
 
     try:
-        with Image.open(path) as opened:
+        with _libtiff_silenced(path), Image.open(path) as opened:
             image = _upright(opened)
             if image.mode.startswith("I;16"):
                 # Pillow would clip the 16 bits at 255: nearly all of them white.
@@ -76,6 +85,27 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         f"{path}: expected 8 or 16 bits a channel, got 32 (Pillow's mode {mode}); "
         "convert it to 8 bits"
     )
+
+
+@contextmanager
+def _libtiff_silenced(path: Path) -> Iterator[None]:
+    """Keep off the terminal what libtiff, in C, prints to the process's own stderr."""
+    with path.open("rb") as file:
+        is_tiff = file.read(2) in {b"II", b"MM"}
+    if not is_tiff:
+        yield
+        return
+    with _one_at_a_time, open(os.devnull, "w", encoding="utf-8") as nowhere:
+        kept = None
+        with suppress(OSError):  # it is closed: nothing is printed
+            kept = os.dup(2)
+            os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            if kept is not None:
+                os.dup2(kept, 2)
+                os.close(kept)
 
 
 def resize(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

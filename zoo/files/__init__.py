@@ -26,6 +26,7 @@ except ImportError:  # Windows
 CHUNK_BYTES = 1 << 20
 # What `tempfile` makes of a name that is to appear, complete, beside it.
 TEMPORARY = re.compile(r"\.(?P<name>.+)\.[a-z0-9_]{8}")
+FORMULA = re.compile(r"[=@\t\r]|[+-].*[(|!]")  # what a spreadsheet runs; `+stem` is a name
 HELD_SECONDS = 5  # between its making and its being held there are less
 FIX = "fetch it again, or run again what wrote it"
 
@@ -123,6 +124,8 @@ def csv_text(rows: Sequence[Mapping[str, object]]) -> str:
 
     >>> csv_text([{"n": 1, "share": 0.25}, {"n": 2, "share": math.nan}])
     'n,share\\n1,0.25\\n2,\\n'
+    >>> csv_text([{"layer": "=1+1"}, {"layer": "blocks.0"}])  # a spreadsheet would run it
+    "layer\\n'=1+1\\nblocks.0\\n"
     >>> csv_text([{"learning_rate": 3e-7, "seconds": 1 / 3}])  # six significant digits
     'learning_rate,seconds\\n3e-07,0.333333\\n'
     """
@@ -143,6 +146,8 @@ def significant(value: float) -> float:
 
 
 def _cell(value: object) -> object:
+    if isinstance(value, str) and FORMULA.match(value):
+        return f"'{value}"
     if not isinstance(value, float):
         return value
     return significant(value) if math.isfinite(value) else ""

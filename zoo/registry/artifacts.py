@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import mlflow
-import requests
 from mlflow.entities import FileInfo
-from mlflow.exceptions import MlflowException
 
 from zoo.errors import UserError
 from zoo.registry.faults import is_unreachable, redact
@@ -18,7 +17,10 @@ from zoo.registry.store import Store
 
 def local_folder(uri: str) -> Path | None:
     """Return the folder that an artifact address stands for on this machine; None elsewhere."""
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError:  # half of an IPv6 address
+        return None
     if parts.scheme == "file" and parts.netloc in {"", "localhost"}:
         return Path(unquote(parts.path))
     return Path(uri) if uri.startswith("/") else None
@@ -47,10 +49,12 @@ def fetch_file(store: Store | None, folder: str, name: str, target: str | Path) 
                 artifact_uri=f"{folder}/{name}", dst_path=str(target), tracking_uri=store.uri
             )
         )
-    except (MlflowException, requests.RequestException, OSError) as error:
-        if is_unreachable(error):
+    except Exception as error:
+        if is_unreachable(error) and not _is_elsewhere(store, folder):
             raise
-        raise UserError(f"{name} is missing in {redact(folder)}") from error
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # of this machine
+            raise
+        raise UserError(f"{name} is missing in {redact(folder)}{_lacking(error)}") from error
     return _inside(Path(target), str(path.relative_to(target)))
 
 
@@ -75,10 +79,22 @@ def missing_files(store: Store, folder: str, names: Iterable[str]) -> list[str]:
 def _listed(store: Store, folder: str) -> list[FileInfo]:
     try:
         return mlflow.artifacts.list_artifacts(artifact_uri=folder, tracking_uri=store.uri)
-    except (MlflowException, requests.RequestException, OSError) as error:
-        if is_unreachable(error):
+    except Exception as error:
+        if is_unreachable(error) and not _is_elsewhere(store, folder):
             raise
         return []
+
+
+def _is_elsewhere(store: Store, folder: str) -> bool:
+    """Say whether an address is on another host than the tracking server's, which answers."""
+    host = urlsplit(folder).hostname
+    return host is not None and host != urlsplit(store.uri).hostname
+
+
+def _lacking(error: Exception) -> str:
+    """Name the package that an address of this kind needs, where that is what is wrong."""
+    missing = error if isinstance(error, ImportError) else error.__cause__
+    return f" (needs the Python package {missing.name})" if isinstance(missing, ImportError) else ""
 
 
 def _inside(folder: Path, name: str) -> Path:

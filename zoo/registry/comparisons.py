@@ -131,7 +131,7 @@ def update_comparison(
     client, run_id = store.client, run.run_id
     with store.translate_mlflow_errors(), store.lock(f"compare-{run.digest[:16]}"):
         client.log_artifacts(run_id, str(folder))
-        log_figures(store, run_id, folder, report)
+        log_figures(store, client.get_run(run_id), folder, report)
         log_points(store, run_id, _points(report, models))
         client.set_tag(run_id, NOTE, _note(report, models))
         client.set_tag(run_id, LOOKS, str(report["looks"]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -17,13 +18,14 @@ from mlflow.environment_variables import (
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
-from zoo.errors import UserError
+from zoo.errors import UserError, brief
 
 MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND")
 AWAY = ("TEMPORARILY_UNAVAILABLE",)
 REFUSED = ("UNAUTHENTICATED", "PERMISSION_DENIED")
 BROKEN = (requests.ConnectionError, requests.Timeout, requests.exceptions.RetryError)
 UNWRITABLE = re.compile("unable to open database file|attempt to write a readonly database")
+LOCKED = re.compile("database (?:table |schema )?is locked")
 FULL = re.compile("database or disk is full|No space left on device")
 LONGEST = 300
 LOCAL = ("file", "sqlite")
@@ -59,6 +61,17 @@ def translate_mlflow_errors(uri: str) -> Iterator[None]:
     except (MlflowException, SQLAlchemyError, requests.RequestException) as error:
         # Not `from error`: a notebook would show its text, with the address and its password.
         raise UserError(_explain(error, uri)) from None
+    except (UserError, OSError, ImportError):
+        raise
+    except Exception as error:
+        # An answer of another form than MLflow's raises whatever its code meets there.
+        if not _is_of_mlflow(error):
+            raise
+        raise UserError(
+            f"MLflow at {redact(uri)} answered what cannot be read "
+            f"({_without_credentials(brief(error), uri)}): see that the address is that of an "
+            "MLflow server, and of a version from 3.11"
+        ) from None
 
 
 def cannot_be_opened(database: str) -> str:
@@ -93,6 +106,12 @@ def retry_on_conflict(add: Callable[[], T]) -> T:
         return add()
 
 
+def _is_of_mlflow(error: Exception) -> bool:
+    """Say whether an exception arose in MLflow's code, or in what that called."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_globals.get("__name__", "").startswith("mlflow.") for frame, _ in frames)
+
+
 def _cause(error: BaseException) -> BaseException | None:
     seen: BaseException | None = error
     while seen is not None:
@@ -104,8 +123,8 @@ def _cause(error: BaseException) -> BaseException | None:
 
 def _explain(error: Exception, uri: str) -> str:
     shown, code = redact(uri), getattr(error, "error_code", "")
-    if FULL.search(str(error)):
-        return f"disk full ({shown}): free some space there and run the same command again"
+    if told := _explain_database(str(error), shown):
+        return told
     if isinstance(_cause(error), requests.exceptions.RetryError):
         return (
             f"the tracking server {shown} fails on its side, try after try: look into its log, "
@@ -123,10 +142,21 @@ def _explain(error: Exception, uri: str) -> str:
             f"the tracking server {shown} refused: set MLFLOW_TRACKING_USERNAME and "
             "MLFLOW_TRACKING_PASSWORD to an account that may do this"
         )
-    if UNWRITABLE.search(str(error)):
-        return cannot_be_opened(shown.removeprefix("sqlite:///"))
     detail = _without_credentials(str(error), uri)
     return f"MLflow at {shown}: {detail[:LONGEST]}"
+
+
+def _explain_database(said: str, shown: str) -> str:
+    """Say what a database on this machine lacks; empty where it is something else."""
+    file = shown.removeprefix("sqlite:///")
+    if FULL.search(said):
+        return f"disk full ({shown}): free some space there and run the same command again"
+    if LOCKED.search(said):
+        return (
+            f"{file} is locked by another program: wait for it or end it, and run the same command "
+            "again"
+        )
+    return cannot_be_opened(file) if UNWRITABLE.search(said) else ""
 
 
 def _without_credentials(text: str, uri: str) -> str:

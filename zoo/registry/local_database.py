@@ -23,7 +23,8 @@ def database_path(address: str) -> Path | None:
     """Return the file of an SQLite address, and None for any other."""
     if not address.startswith("sqlite:///"):
         return None
-    return Path(address.removeprefix("sqlite:///").split("?")[0]).resolve()
+    # Not `resolve`, which raises on a link that leads back to itself.
+    return Path(os.path.realpath(address.removeprefix("sqlite:///").split("?")[0]))
 
 
 def missing_artifacts(database: Path, experiments: Iterable[str]) -> Path | None:

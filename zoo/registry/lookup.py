@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from zoo.errors import UserError, suggestion
+from zoo.errors import UserError, shown, suggestion
 from zoo.registry.artifacts import fetch_file
 from zoo.registry.faults import is_missing
 from zoo.registry.flavor import FLAVOR, read_flavors
@@ -24,6 +26,8 @@ EXPERIMENT = "experiment"  # the tag of what `dvc exp run` made; its value is DV
 PAGE = 1000
 SHOWN = 10
 LARGEST_VERSION = 2**31 - 1  # of what a database holds as a number
+
+logger = logging.getLogger(__name__)
 
 
 def look_up(store: Store, reference: Reference) -> Resolved:
@@ -59,12 +63,27 @@ def find_version(store: Store, name: str, digest: str) -> ModelVersion | None:
 
 
 def all_versions(store: Store, query: str = "") -> list[ModelVersion]:
-    """Return every registered version that a query lets through, page by page."""
-    return _pages(
+    """Return every registered version that a query lets through, page by page.
+
+    One whose number is none is left out, with a warning.
+    """
+    found = _pages(
         lambda token: store.client.search_model_versions(
             query, max_results=PAGE, order_by=["name ASC"], page_token=token
         )
     )
+    for version in found:
+        if not _is_numbered(version):
+            logger.warning(
+                "%s answers with a version %s of %s, which is no number: left out",
+                show_uri(store), shown(version.version), shown(version.name),
+            )  # fmt: skip
+    return [version for version in found if _is_numbered(version)]
+
+
+def _is_numbered(version: ModelVersion) -> bool:
+    """Say whether a version has a number, of which addresses and files are made."""
+    return bool(re.fullmatch(r"[0-9]{1,10}", str(version.version)))
 
 
 def all_names(store: Store) -> list[Any]:
@@ -102,9 +121,10 @@ def get_version(store: Store, reference: Reference) -> ModelVersion:
         raise _not_there(store, reference)
     try:
         if reference.version is not None:
-            return client.get_model_version(name, str(reference.version))
+            return _numbered(store, client.get_model_version(name, str(reference.version)))
         if reference.alias != LATEST:
-            return client.get_model_version_by_alias(name, reference.alias or CURRENT)
+            alias = reference.alias or CURRENT
+            return _numbered(store, client.get_model_version_by_alias(name, alias))
     except MlflowException as error:
         if not is_missing(error):
             raise
@@ -116,6 +136,15 @@ def get_version(store: Store, reference: Reference) -> ModelVersion:
     if not meant:
         raise _not_there(store, reference, tried)
     return max(meant, key=lambda version: int(version.version))
+
+
+def _numbered(store: Store, version: ModelVersion) -> ModelVersion:
+    if not _is_numbered(version):
+        raise UserError(
+            f"{show_uri(store)} answers with a version {shown(version.version)} of "
+            f"{shown(version.name)}: expected a number"
+        )
+    return version
 
 
 def _not_there(store: Store, reference: Reference, tried: Sequence[ModelVersion] = ()) -> UserError:
@@ -140,9 +169,9 @@ def _not_there(store: Store, reference: Reference, tried: Sequence[ModelVersion]
         aliases = ", ".join(sorted(names[name].aliases)) or "none"
         return UserError(f"{name} has no alias {reference.alias!r}; it has: {aliases}")
     versions = sorted(int(v.version) for v in all_versions(store, f"name = {quoted(name)}"))
-    shown = ", ".join(map(str, versions[-SHOWN:])) or "none"
+    last = ", ".join(map(str, versions[-SHOWN:])) or "none"
     few = f"the last {SHOWN} of {len(versions)}: " if len(versions) > SHOWN else ""
-    return UserError(f"{name} has no version {reference.version}; it has {few}{shown}")
+    return UserError(f"{name} has no version {reference.version}; it has {few}{last}")
 
 
 def _resolved(store: Store, version: ModelVersion, text: str, label: str) -> Resolved:
@@ -196,8 +225,8 @@ def _model_of_run(store: Store, reference: Reference) -> str:
     for output in sorted(outputs, key=lambda output: output.step):
         names[store.client.get_logged_model(output.model_id).name] = output.model_id
     if reference.name not in names:
-        shown = ", ".join(sorted(names)) or "none"
-        raise UserError(f"run {reference.id} has no model {reference.name!r}; it has: {shown}")
+        known = ", ".join(sorted(names)) or "none"
+        raise UserError(f"run {reference.id} has no model {reference.name!r}; it has: {known}")
     return names[reference.name]
 
 

@@ -124,12 +124,7 @@ def open_store(root: Path | None = None, *, create: bool = True) -> Store:
     """
     root = (root or find_root()).resolve()
     uri = store_address(root)
-    kind = uri.split(":")[0].split("+")[0]
-    if kind not in KINDS:
-        raise UserError(
-            "MLFLOW_TRACKING_URI: expected an address that begins with one of "
-            f"{', '.join(KINDS)}, got {redact(uri)!r}"
-        )
+    _check_address(uri)
     path = database_path(uri)
     if not create and path is not None and not path.exists():
         raise UserError(
@@ -149,6 +144,20 @@ def open_store(root: Path | None = None, *, create: bool = True) -> Store:
             f"{redact(uri)} needs the Python package {error.name}: install it, or let "
             "MLFLOW_TRACKING_URI name an MLflow server, which needs none"
         ) from None
+
+
+def _check_address(uri: str) -> None:
+    kind, _, rest = uri.partition(":")
+    if kind.split("+")[0] not in KINDS:
+        raise UserError(
+            "MLFLOW_TRACKING_URI: expected an address that begins with one of "
+            f"{', '.join(KINDS)}, got {redact(uri)!r}"
+        )
+    if (kind.startswith("sqlite") and not rest.startswith("///")) or rest == "///":
+        raise UserError(f"MLFLOW_TRACKING_URI: expected sqlite:///FILE, got {redact(uri)!r}")
+    path = database_path(uri)
+    if path is not None and path.is_symlink():  # to itself: any other has been followed
+        raise UserError(cannot_be_opened(str(path)))
 
 
 def shared_store_warning(store: Store) -> tuple[str, str] | None:
