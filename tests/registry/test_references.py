@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 
 from zoo.errors import UserError
 from zoo.registry.references import check_alias, check_name, parse, resolve_folder
+from zoo.registry.register import register
+from zoo.registry.resolve import resolve
 
 RUN, MODEL = "0123456789abcdef" * 2, "m-" + "0123456789abcdef" * 2
 
@@ -91,3 +93,15 @@ def test_reserved_aliases_are_refused(alias):
 
 def test_good_names_and_aliases_come_back():
     assert (check_name("vit-gap_2.1"), check_alias("best")) == ("vit-gap_2.1", "best")
+
+
+@pytest.mark.parametrize("number", ["2147483648", "9" * 5000])
+def test_a_number_beyond_every_version_is_one_that_is_not_there(store, make_folder, number):
+    register(store, make_folder())
+    with pytest.raises(UserError, match=r"vit-small has no version [0-9]+; it has 1"):
+        resolve(store, f"vit-small/{number}")
+
+
+def test_other_digits_make_no_version():
+    with pytest.raises(UserError, match="no model in vit/٣"):
+        resolve(None, "vit/٣")

@@ -18,7 +18,7 @@ NAME = r"[A-Za-z0-9][A-Za-z0-9._+-]*"
 ALIAS = r"[A-Za-z0-9_-]+"
 LATEST = "latest"  # the newest version, an experiment or not, as everywhere in MLflow
 _REGISTERED = re.compile(
-    rf"^(?:models:/)?(?P<name>{NAME})(?:/(?P<version>\d+|latest)|@(?P<alias>{ALIAS}))?$"
+    rf"^(?:models:/)?(?P<name>{NAME})(?:/(?P<version>[0-9]+|latest)|@(?P<alias>{ALIAS}))?$"
 )
 _LOGGED = re.compile(r"^models:/(?P<id>m-[0-9a-f]{32})$")
 _RUN = re.compile(r"^runs:/(?P<id>[0-9a-f]{32})(?:/(?P<path>[A-Za-z0-9._-]+))?$")
@@ -96,7 +96,9 @@ def parse(text: str) -> Reference:
         version, alias = match["version"] or "", match["alias"] or ""
         if version == LATEST:
             version, alias = "", LATEST
-        return Reference(text, "version", match["name"], int(version) if version else None, alias)
+        # Of a number that is longer than any version's, its beginning is as far beyond them.
+        number = int(version[:99]) if version else None
+        return Reference(text, "version", match["name"], number, alias)
     # os.path's answers take any text; pathlib's raise on some.
     folder = user_path(text)
     looks_so = text.startswith(("/", ".", "~")) or "/" in text
