@@ -94,6 +94,35 @@ def test_a_report_that_is_none_of_ours_or_damaged_is_kept(ask, tmp_path, content
     assert len(computed) == 1
 
 
+def test_one_whose_page_has_changed_is_drawn_again_once_and_in_mlflow_too(ask, monkeypatch):
+    ask, computed = ask
+    run, drawn = ask().run, []
+
+    def redraw(folder):
+        drawn.append(folder)
+        report = read_json(folder / "report.json") | {"looks": "new"}
+        write_json(folder / "report.json", report)
+        write_text(folder / "report.html", "<p>new</p>")
+        return report
+
+    monkeypatch.setattr(compare, "looks", lambda: "new")
+    monkeypatch.setattr(compare, "redraw", redraw)
+    for _ in range(2):
+        again = ask()
+        assert (again.found, again.run.run_id, again.report["looks"]) == (True, run.run_id, "new")
+        assert (local_folder(run.artifacts) / "report.html").read_text() == "<p>new</p>"
+    shutil.rmtree(again.folder)  # as in the project of somebody else
+    assert (ask().folder / "report.html").read_text() == "<p>new</p>"
+    assert (len(drawn), len(computed)) == (1, 1)
+
+
+def test_fewer_images_are_another_comparison_with_a_digest_of_their_own(ask):
+    ask, computed = ask
+    assert ask(count=8).report["digest"] != ask().report["digest"]
+    assert ask(count=100).found  # there are twelve
+    assert len(computed) == 2
+
+
 def test_a_sibling_whose_files_are_lost_is_left_out(ask, store, models, caplog):
     ask, computed = ask
     first, other = (model for _, model in other_seeds(store, models))
