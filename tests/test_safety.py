@@ -63,7 +63,7 @@ def test_load_compare_and_predict_unpickle_nothing(
     from zoo.data.subsets import load_subset
     from zoo.models.files import save_model
     from zoo.registry.compare import compare_registered
-    from zoo.registry.register import register_all
+    from zoo.registry.register import register
     from zoo.registry.resolve import load, resolve
     from zoo.registry.store import open_store
 
@@ -75,7 +75,8 @@ def test_load_compare_and_predict_unpickle_nothing(
         model = make_model("vit", "vit-small", seed=seed, test_digest=test.info.digest)
         folders.append(tmp_path / f"vit-small-{seed}")
         save_model(folders[-1], model.module, model.spec)
-    register_all(folders, test_folder=digits_folder / "test", store=store)
+    for folder in folders:
+        register(store, folder, test_folder=digits_folder / "test")
 
     images = np.array(test.images[:3])
     logits = load("vit-small/1", store=store)(images)

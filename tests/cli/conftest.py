@@ -63,7 +63,7 @@ def _save(root: Path, make_model, name: str, **known) -> Path:
 def registry(tmp_path_factory, make_model, digits_folder):
     """A project with two small models in its registry, with their test images, made once."""
     from zoo.data.subsets import load_subset
-    from zoo.registry.register import register_all
+    from zoo.registry.register import register
     from zoo.registry.store import open_store
 
     root = tmp_path_factory.mktemp("registered")
@@ -79,7 +79,9 @@ def registry(tmp_path_factory, make_model, digits_folder):
     with pytest.MonkeyPatch.context() as patch:
         for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT"):
             patch.delenv(name, raising=False)
-        register_all(folders, test_folder=digits_folder / "test", store=open_store(root))
+        store = open_store(root)
+        for folder in folders:
+            register(store, folder, test_folder=digits_folder / "test")
     return root
 
 

@@ -16,7 +16,7 @@ from zoo.data.subsets import load_subset
 from zoo.errors import UserError
 from zoo.models.factories import check_trusted
 from zoo.models.files import save_model
-from zoo.registry.register import register_all
+from zoo.registry.register import register
 from zoo.registry.store import open_store
 
 
@@ -36,7 +36,9 @@ def shared(tmp_path_factory, make_model, digits_folder):
         for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT"):
             patch.delenv(name, raising=False)
         folders = [root / "models" / "vit-small"]
-        register_all(folders, test_folder=digits_folder / "test", store=open_store(root))
+        store = open_store(root)
+        for folder in folders:
+            register(store, folder, test_folder=digits_folder / "test")
     return root
 
 

@@ -13,7 +13,7 @@ from zoo.models.imported import ImportOptions
 from zoo.registry.card import CARD
 from zoo.registry.importing import import_registered
 from zoo.registry.pull import pull
-from zoo.registry.register import register, register_all
+from zoo.registry.register import register
 from zoo.registry.resolve import load, resolve
 from zoo.registry.runs import search_runs
 from zoo.registry.store import DATA, TRAIN
@@ -163,7 +163,7 @@ def test_a_folder_that_does_not_load_is_refused_before_anything_is_made(
     (other / "spec.json").write_text(json.dumps(spec | {"class_names": ["a", "b"]}))
     for folder, message in ((cut, "is damaged"), (other, "does not fit")):
         with pytest.raises(UserError, match=message):
-            register_all([folder], test_folder=tmp_path / "split", store=store)
+            register(store, folder, test_folder=tmp_path / "split")
     assert store.client.search_registered_models() == []
     assert [search_runs(store, name) for name in (TRAIN, DATA)] == [[], []]
     assert register(store, whole).version == 1

@@ -8,7 +8,7 @@ import pytest
 from zoo.data.subsets import load_subset
 from zoo.errors import UserError
 from zoo.files import csv_text, write_text
-from zoo.registry.register import register, register_all
+from zoo.registry.register import register
 from zoo.registry.runs import search_runs
 from zoo.registry.store import TRAIN
 from zoo.registry.tracking import TrackingCallback
@@ -209,7 +209,7 @@ def test_a_name_that_mlflow_refuses_is_refused_before_anything_is_sent(store, ma
 def test_several_are_registered_with_their_images(store, make_folder, test_split):
     own = load_subset(test_split).info.digest
     folders = [make_folder(seed, test_digest=own) for seed in (0, 1)]
-    done = register_all(folders, test_folder=test_split, store=store)
+    done = [register(store, folder, test_folder=test_split) for folder in folders]
     assert [(entry.version, entry.created) for entry in done] == [(1, True), (2, True)]
     assert len(search_runs(store, "zoo-data")) == 1
 
@@ -232,7 +232,7 @@ def test_the_git_commit_and_whether_files_differ_are_recorded(store, root, make_
 
 
 def test_another_test_split_is_not_taken_for_the_models_own(store, make_folder, test_split, caplog):
-    register_all([make_folder()], test_folder=test_split, store=store)
+    register(store, make_folder(), test_folder=test_split)
     assert "registered without images to compare on" in caplog.text
     assert not search_runs(store, "zoo-data")
     assert "12 images" not in store.client.get_model_version("vit-small", "1").description

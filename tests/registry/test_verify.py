@@ -17,7 +17,7 @@ from zoo.registry import verify as verify_module
 from zoo.registry.aliases import set_alias
 from zoo.registry.artifacts import local_folder
 from zoo.registry.listing import list_versions
-from zoo.registry.register import register, register_all, register_study
+from zoo.registry.register import register, register_study
 from zoo.registry.removal import plan_removal, remove
 from zoo.registry.resolve import load, resolve
 from zoo.registry.runs import search_runs
@@ -188,7 +188,7 @@ def test_a_server_is_asked_afresh(tmp_path, database, monkeypatch, make_folder, 
         monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
         store = open_store(tmp_path)
         own = load_subset(test_split).info.digest
-        register_all([make_folder(test_digest=own)], test_folder=test_split, store=store)
+        register(store, make_folder(test_digest=own), test_folder=test_split)
         load("vit-small", store=store)  # into the cache, which must not hide what comes next
         assert found(store) == []
         [weights] = folder.rglob("model.safetensors")
@@ -217,8 +217,9 @@ def test_eight_processes_register_at_once(store, root, make_folder):
     """Each registers four models of one name, in its own order: none fails, doubles or skips."""
     folders = [str(make_folder(seed)) for seed in range(4)]
     code = (
-        "import sys; from pathlib import Path; from zoo.registry.register import register_all\n"
-        "print(sum(r.created for r in register_all([Path(f) for f in sys.argv[1:]])))"
+        "import sys; from pathlib import Path; from zoo.registry.register import register\n"
+        "from zoo.registry.store import open_store; store = open_store()\n"
+        "print(sum(register(store, Path(f)).created for f in sys.argv[1:]))"
     )
     started = [
         subprocess.Popen(

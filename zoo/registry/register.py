@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,7 @@ from zoo.registry.runs import (
     missing_points,
     set_tags,
 )
-from zoo.registry.store import TRAIN, Store, open_store
+from zoo.registry.store import TRAIN, Store
 from zoo.registry.uploads import (
     find_doubles,
     find_run,
@@ -64,14 +63,6 @@ class Registered:
     created: bool
     restored: bool = False
     experiment: str = ""
-
-
-def register_all(
-    folders: Sequence[Path], *, test_folder: Path | None = None, store: Store | None = None
-) -> list[Registered]:
-    """Register several trained models; see `register`."""
-    store = store or open_store()
-    return [register(store, folder, test_folder=test_folder) for folder in folders]
 
 
 def register_study(
