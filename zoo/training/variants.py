@@ -37,7 +37,12 @@ TRAINED = FolderKind(SPEC, SPEC_KEYS, files=(WEIGHTS, EPOCHS, STEPS, ".gitignore
 CHECKPOINTS = FolderKind(files=(CHECKPOINT, f".{CHECKPOINT}.*"))
 LOCK_SECONDS = 1  # longer than `zoo doctor` needs to see whether a lock is free
 # The files that decide the weights: their change makes an older checkpoint unusable.
-CODE = ("config", "data", "measures/sampling.py", "models", "training")
+CODE = (
+    *("config", "data/augment.py", "data/subsets.py", "training"),
+    *("models/build.py", "models/factories.py", "models/files.py", "models/local_attention.py"),
+    *("models/mimetic.py", "models/modes.py", "models/preprocess.py", "models/spec.py"),
+    *("models/start.py", "models/stems.py", "models/vit.py"),
+)
 LIBRARIES = ("accelerate", "numpy", "pillow", "timm", "torch", "torchvision")
 
 logger = logging.getLogger(__name__)
