@@ -135,6 +135,7 @@ class Comparison:
                         entry["figures"].append(
                             {
                                 "file": name,
+                                "kind": drawing.kind,
                                 "of": list(drawing.of),
                                 "caption": _caption(entry["name"], drawing),
                             }

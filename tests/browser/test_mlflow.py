@@ -81,7 +81,8 @@ def report(page, server, project):
     """The report in MLflow's frame."""
     open_artifact(page, project.links["MLflow"], "report.html")
     frame = page.frame_locator("iframe").first
-    frame.get_by_role("heading", name="The finding").wait_for()
+    frame.get_by_role("heading", name="The answer").wait_for()
+    frame.get_by_role("button", name="Unfold everything").click()
     return frame
 
 

@@ -4,7 +4,6 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -31,7 +30,7 @@ def test_names_and_links_inside_the_page_lead_somewhere(page: Page):
     named = {a["aria-labelledby"] for _, a in page.tags if "aria-labelledby" in a}
     inner = {a["href"][1:] for a in page.all("a") if a["href"].startswith("#")}
     viewer_data = {a["data-viewer"] for _, a in page.tags if "data-viewer" in a}
-    assert inner > {"main", "cka", "provenance"}
+    assert inner > {"main", "layers", "provenance", "word-CKA"}
     assert named | inner | viewer_data <= ids
 
 
@@ -55,17 +54,16 @@ def test_every_figure_is_embedded_with_a_text_that_says_what_it_shows(
     page: Page, saved_comparison: Path
 ):
     report = json.loads((saved_comparison / "report.json").read_text())
-    images = iter(page.all("img"))
-    for analysis in report["analyses"]:
-        for figure in analysis["figures"]:
-            image = next(images)
-            assert image["alt"] == f"{analysis['title']}: {figure['caption']}"
-            kind, content = image["src"].split(";base64,")
-            suffix = {"data:image/svg+xml": "svg", "data:image/png": "png"}[kind]
-            saved = saved_comparison / "figures" / f"{figure['file']}.{suffix}"
-            assert base64.b64decode(content) == saved.read_bytes()
-            assert int(image["width"]) > 200
-    assert next(images, None) is None
+    images = {image["alt"]: image for image in page.all("img")}
+    shown = [(a["title"], figure) for a in report["analyses"] for figure in a["figures"]]
+    for title, figure in shown:
+        image = images[f"{title}: {figure['caption']}"]
+        kind, content = image["src"].split(";base64,")
+        suffix = {"data:image/svg+xml": "svg", "data:image/png": "png"}[kind]
+        saved = saved_comparison / "figures" / f"{figure['file']}.{suffix}"
+        assert base64.b64decode(content) == saved.read_bytes()
+        assert int(image["width"]) > 200
+    assert len(shown) == len(page.all("img"))
     alts = [image["alt"] for image in page.all("img")]
     assert len(set(alts)) == len(alts)
     assert "Attention maps: What each head of vit-small's last layer attends to." in alts
@@ -118,7 +116,7 @@ def test_the_same_comparison_gives_the_same_page_and_stays_untouched(
 def test_interactive_parts_stand_where_their_arrays_are(page: Page):
     viewers = [attrs["data-viewer"] for _, attrs in page.tags if "data-viewer" in attrs]
     maps = ["images-attention-maps", "heat-attention-maps", "images-feature-maps"]
-    assert viewers == ["heat-cka", *maps]
+    assert viewers == [*maps, "heat-cka"]
     assert set(viewers) == set(page.viewer_data())
 
 
@@ -135,17 +133,10 @@ def test_every_map_is_drawn_on_a_scale_that_its_analysis_names(page: Page, saved
     assert drawn <= named
 
 
-def test_only_figures_that_the_heat_map_shows_too_are_folded(page: Page, saved_comparison: Path):
-    def folded(shown: Page) -> list:
-        return [a for a in shown.all("details") if a.get("class") == "saved"]
-
-    def add_what_no_map_shows(results):
-        cka = results.results["cka"]
-        data = cka.data.assign(rank=("layer", np.ones(cka.data.sizes["layer"])))
-        return replace(results, results={**results.results, "cka": replace(cka, data=data)})
-
-    assert folded(page) == [{"class": "saved", "open": ""}]
-    assert folded(Page(render_folder(saved_comparison, add_what_no_map_shows))) == []
+def test_figures_whose_numbers_a_panel_shows_are_for_paper(page: Page):
+    paper = {a["id"] for a in page.all("figure") if a.get("class") == "for-print"}
+    assert "figure-cka-vit-small__resnet18-small" in paper
+    assert "figure-attention-maps-entropy" not in paper
 
 
 def test_a_comparison_without_analyses_or_claims_still_has_a_page(change_report: Change):
@@ -180,7 +171,7 @@ def test_a_damaged_comparison_is_named_in_one_line(comparison: Path, damage, mes
 def test_each_analysis_names_the_settings_that_it_uses_and_no_others(text: str):
     sources = dict(
         re.findall(
-            r'aria-labelledby="([\w-]+)" class="analysis">.*?(<p class="source">.*?</p>)',
+            r'class="fold analysis" id="([\w-]+)">.*?(<p class="source">.*?</p>)',
             text,
             re.S,
         )
@@ -202,5 +193,5 @@ def test_long_tables_alone_scroll_and_say_so(change_report: Change):
 
     page = Page(render_folder(change_report(lengthen)))
     scrolled = [a["class"] for a in page.all("div") if "scroll" in a.get("class", "")]
-    assert scrolled == ["scroll long", "scroll", "scroll"]
+    assert scrolled == ["scroll", "scroll", "scroll long"]
     assert "30 rows: scroll for the rest" in page.text()

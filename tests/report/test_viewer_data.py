@@ -251,8 +251,8 @@ def test_maps_lie_over_their_own_models_images():
             assert (np.asarray(Image.open(io.BytesIO(content))) == picture).all()
         for k, step in enumerate(entry["steps"]):
             shape = (step["height"], step["width"])
-            for packed, expected in zip(step["maps"], maps[name][:, k], strict=True):
-                np.testing.assert_allclose(unpack(packed, shape, 8), expected, atol=0.003)
+            for drawn, expected in zip(step["maps"], maps[name][:, k], strict=True):
+                np.testing.assert_allclose(unpack(drawn, shape, 8), expected, atol=0.003)
     only = image_data(Result(parts=parts), "Similarity", ["b"])
     assert only is not None
     assert [s["label"] for s in only["sets"]] == list(only["images"]) == ["b"]

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from markupsafe import Markup, escape
 
 from zoo.claims.base import cite, format_p
+from zoo.figures.style import COLOURS
+from zoo.report.questions import GLOSSARY
+
+MOST_DECIMALS = 5
 
 
 def format_number(value: Any) -> str:
@@ -30,6 +34,42 @@ def format_number(value: Any) -> str:
     tiny = value != 0 and abs(value) < 0.0005
     text = f"{value:.1e}" if tiny or abs(value) >= 1e7 else f"{value:,.3f}"
     return text.replace("-", "−")
+
+
+def format_estimate(
+    value: float, low: float | None = None, high: float | None = None
+) -> tuple[str, str]:
+    """Write a number and its interval with as many decimals as the interval's width supports.
+
+    Half the width gets two digits up to 3.5, else one, as the Particle Data Group rounds errors.
+    No end that is not 0 is rounded to 0: on which side of it an end lies decides verdicts.
+
+    >>> format_estimate(0.12345, 0.1, 0.15), format_estimate(-31.81, -37.2, -26.1)
+    (('0.123', '0.100 to 0.150'), ('−32', '−37 to −26'))
+    """
+    if low is None or high is None or not math.isfinite(high - low):
+        return format_number(value), ""
+    half = (high - low) / 2
+    if half == 0:
+        return format_number(value), f"{format_number(low)} to {format_number(high)}"
+    power = math.floor(math.log10(half))
+    decimals = min(max((half / 10**power < 3.55) - power, 0), MOST_DECIMALS)
+    while decimals < MOST_DECIMALS and any(x and not round(x, decimals) for x in (low, high)):
+        decimals += 1
+    # + 0: no "-0.00"
+    shown = [
+        f"{round(x, decimals) + 0:,.{decimals}f}".replace("-", "−") for x in (value, low, high)
+    ]
+    return shown[0], f"{shown[1]} to {shown[2]}"
+
+
+def true_minus(text: str) -> str:
+    """Write the minus signs of numbers within a text as the one character that they are.
+
+    >>> true_minus("vit-3 from -0.14 to 1e-05")
+    'vit-3 from −0.14 to 1e−05'
+    """
+    return re.sub(r"(?<![^\s(])-(?=\d)|(?<=\de)-(?=\d)", "−", text)
 
 
 def _date(text: str) -> str:
@@ -86,6 +126,38 @@ def keep_whole(text: str, names: Iterable[str]) -> Markup:
     )
 
 
+def explain(text: str, names: Sequence[str]) -> Markup:
+    """Mark models by their colour and explain the glossary's words, each where it first stands.
+
+    >>> explain("vit-s has 5 %", ["vit-s"])
+    Markup('<span class="name whole m0">vit-s</span> has 5\xa0%')
+    """
+    kept = sorted(filter(None, {*names, *GLOSSARY}), key=len, reverse=True)
+    known: set[str] = set()
+
+    def marked(part: str) -> Markup:
+        if part in names:
+            place = Markup('<span class="name whole m{}">{}</span>')
+            return place.format(names.index(part) % len(COLOURS), part)
+        word = part if part in GLOSSARY else part.removesuffix("s")
+        if word in known:
+            return escape(part)
+        known.add(word)
+        link = Markup('<a class="term" href="#{}" data-tip="{}">{}</a>')
+        return link.format(word_id(word), GLOSSARY[word], part)
+
+    any_of = "|".join(re.escape(word) + ("" if word in names else "s?") for word in kept)
+    parts = re.split(rf"(?<![\w-])({any_of})(?![\w-])", true_minus(text))
+    return Markup("").join(
+        marked(part) if i % 2 else part.replace(" %", "\xa0%") for i, part in enumerate(parts)
+    )
+
+
+def word_id(word: str) -> str:
+    """Return the place of a glossary's word in the page."""
+    return f"word-{word.replace(' ', '-')}"
+
+
 def _where(claim: Mapping[str, Any]) -> str:
     """Say where a paper makes a claim: its name and figure."""
     return cite(str(claim["paper"]), str(claim["figure"]))
@@ -93,6 +165,10 @@ def _where(claim: Mapping[str, Any]) -> str:
 
 FILTERS: dict[str, Callable[..., Any]] = {
     "number": format_number,
+    "estimate": format_estimate,
+    "minus": true_minus,
+    "explain": explain,
+    "word_id": word_id,
     "p_value": format_p,
     "date": _date,
     "weblink": _weblink,

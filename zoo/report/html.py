@@ -12,20 +12,20 @@ import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
+from zoo.claims.base import NOT_APPLICABLE
 from zoo.errors import UserError
-from zoo.figures.style import DPI
+from zoo.figures.style import COLOURS, DPI
+from zoo.report.answers import answer
 from zoo.report.filters import FILTERS
-from zoo.report.viewer_data import data_uri, heat_map_data, image_data, is_heat_map, words
+from zoo.report.questions import FOR_PRINT, GLOSSARY, PAPERS, QUESTIONS, WITH_PANEL, Question
+from zoo.report.viewer_data import data_uri, heat_map_data, image_data, words
 from zoo.study.results import ComparisonResults
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 Data = Mapping[str, Any]
 
@@ -53,10 +53,13 @@ VERDICTS = {
 
 @dataclass(frozen=True)
 class Table:
-    """Numbers by measure (rows) and model or pair of models (columns); None where there is none."""
+    """Numbers by measure (rows) and model or pair of models (columns).
+
+    A cell is a value and the ends of its interval, None where there are none; `()` is no value.
+    """
 
     columns: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[float | None, ...]], ...]
+    rows: tuple[tuple[str, tuple[tuple[float | None, ...], ...]], ...]
 
 
 def render(report: Mapping[str, Any], results: ComparisonResults, figures: Path) -> str:
@@ -71,21 +74,71 @@ def render(report: Mapping[str, Any], results: ComparisonResults, figures: Path)
         UserError: a figure is missing or damaged.
     """
     script, sheet = ((HERE / name).read_text(encoding="utf-8") for name in ASSETS)
-    models = [model["name"] for model in report["models"]]
-    sections = [
-        _section(analysis, report["metrics"], results, figures) for analysis in report["analyses"]
-    ]
+    names = [model["name"] for model in report["models"]]
+    sections = {
+        analysis["name"]: _section(analysis, report["metrics"], results, figures)
+        for analysis in report["analyses"]
+    }
+    tested = [claim for claim in report["claims"] if claim["verdict"] != NOT_APPLICABLE]
+    claims = [claim | {"place": f"claim-{claim['id']}-{i}"} for i, claim in enumerate(tested, 1)]
     return _environment().get_template("template.html.j2").render(
         report=report,
-        title=" vs ".join(models),
-        names=models,
-        sections=sections,
+        title=" vs ".join(names),
+        names=names,
+        questions=[
+            asked for question in QUESTIONS if (asked := _ask(question, sections, results, claims))
+        ],
+        claims=claims,
         tally=_tally(report["claims"]),
         idle=_by_reason(report["claims"]),
         script=Markup(script),
         policy=_policy(script),
         sheet=Markup(sheet),
     )  # fmt: skip
+
+
+def _ask(
+    question: Question,
+    sections: Mapping[str, dict[str, Any]],
+    results: ComparisonResults,
+    claims: Sequence[Data],
+) -> dict[str, Any] | None:
+    """Gather what answers a question; None where nothing does."""
+    own = [sections[name] for name in question.analyses if name in sections]
+    said = answer(question.id, results, claims)
+    judged = [c for c in claims if _question_of(c).id == question.id]
+    if not (own or said or judged):
+        return None
+    return {
+        "about": question,
+        "answer": " ".join(said),
+        "hero": _take_hero(
+            question.heroes, [*sections.values()], [n.name for n in results.compared]
+        ),
+        "claims": judged,
+        "moved": [c for c in claims if c["before"]] if question.id == "learnt" else [],
+        "sections": own,
+    }
+
+
+def _question_of(claim: Data) -> Question:
+    named = [q for q in QUESTIONS if claim["id"] in q.claims]
+    return (named or [q for q in QUESTIONS if claim["analysis"] in q.analyses])[0]
+
+
+def _take_hero(
+    kinds: Sequence[str], sections: Sequence[dict[str, Any]], compared: Sequence[str]
+) -> dict[str, Any] | None:
+    """Take the best figure that shows all compared models, and its viewers, out of its section."""
+    for kind in kinds:
+        for section in sections:
+            for figure in section["figures"]:
+                if figure["kind"] == kind and figure["of"] in ([], list(compared)):
+                    section["figures"] = [f for f in section["figures"] if f is not figure]
+                    viewers = section["viewers"] if kind in WITH_PANEL else []
+                    section["viewers"] = [] if viewers else section["viewers"]
+                    return {"about": section["about"], "figure": figure, "viewers": viewers}
+    return None
 
 
 def _environment() -> Environment:
@@ -96,7 +149,9 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(verdicts=VERDICTS, families=FAMILIES)
+    environment.globals.update(
+        verdicts=VERDICTS, families=FAMILIES, papers=PAPERS, glossary=GLOSSARY, colours=len(COLOURS)
+    )
     environment.filters.update(FILTERS, words=words, as_json=htmlsafe_json_dumps)
     return environment
 
@@ -116,39 +171,31 @@ def _section(
     """Gather what the template needs of one analysis."""
     result = results.results[analysis["name"]]
     compared = [network.name for network in results.compared]
-    heat = heat_map_data(result, analysis["title"], compared)
-    viewers = [image_data(result, analysis["title"], compared), heat]
+    viewers = [
+        image_data(result, analysis["title"], compared),
+        heat_map_data(result, analysis["title"], compared),
+    ]
     many = len(compared) > 2
-    # Of more than two models, each pair has a place of its own, after all of them at a glance.
     figures = [
         _figure(folder, figure["file"])
         | {
+            "kind": figure["kind"],
+            "of": figure["of"],
+            "for_print": figure["kind"] in FOR_PRINT,
+            # Of more than two models, each pair has a place of its own.
             "pair": " × ".join(figure["of"]) if many and len(figure["of"]) == 2 else "",
             "caption": figure["caption"],
-            "glance": not figure["of"] and many and heat is not None,
         }
         for figure in analysis["figures"]
     ]
     table = pivot_metrics([m for m in metrics if m["analysis"] == analysis["name"]], compared)
     return {
         "about": analysis,
-        "glance": [figure for figure in figures if figure["glance"]],
-        "figures": [figure for figure in figures if not figure["glance"]],
+        "figures": figures,
         "table": table,
         "long": len(table.rows) > MOST_ROWS,
         "viewers": [viewer for viewer in viewers if viewer],
-        # Where the interactive map holds all that the figures show, they wait folded for print.
-        "folded": not many
-        and heat is not None
-        and not result.parts
-        and [is_heat_map(values) for values in _measured(result.data)] == [True],
     }
-
-
-def _measured(data: xr.Dataset) -> list[xr.DataArray]:
-    """Return the variables that are not named after another: those are its intervals and kin."""
-    names = [str(name) for name in data]
-    return [data[n] for n in names if not any(n.startswith(f"{other}_") for other in names)]
 
 
 def _figure(folder: Path, name: str) -> dict[str, Any]:
@@ -176,18 +223,19 @@ def pivot_metrics(metrics: Sequence[Data], compared: Sequence[str]) -> Table:
 
     >>> rows = [{"label": "accuracy", "network": n, "network_b": "", "value": 1.0} for n in "ab"]
     >>> pivot_metrics(rows, ["a", "b"])
-    Table(columns=('a', 'b'), rows=(('accuracy', (1.0, 1.0)),))
+    Table(columns=('a', 'b'), rows=(('accuracy', ((1.0, None, None), (1.0, None, None))),))
     """
-    cells: dict[str, dict[tuple[str, ...], float]] = {}
+    cells: dict[str, dict[tuple[str, ...], tuple[float | None, ...]]] = {}
     for metric in metrics:
         of = tuple(name for name in (metric["network"], metric["network_b"]) if name)
-        cells.setdefault(metric["label"], {})[of] = metric["value"]
+        found = metric["value"], metric.get("low"), metric.get("high")
+        cells.setdefault(metric["label"], {})[of] = found
     used = dict.fromkeys(of for row in cells.values() for of in row)
     order = {name: i for i, name in enumerate(compared)}
     # Networks first, then pairs, what is of references and what is of all of them.
     ranks = {of: (not of, len(of), *(order.get(name, len(order)) for name in of)) for of in used}
     columns = sorted(used, key=ranks.__getitem__)
-    rows = tuple((what, tuple(row.get(c) for c in columns)) for what, row in cells.items())
+    rows = tuple((what, tuple(row.get(c, ()) for c in columns)) for what, row in cells.items())
     return Table(tuple(" × ".join(c) or "all" for c in columns), rows)
 
 
@@ -200,6 +248,6 @@ def _by_reason(claims: Iterable[Data]) -> dict[str, list[Data]]:
     """Gather the claims that do not apply by what they would need."""
     found: dict[str, list[Data]] = {}
     for claim in claims:
-        if claim["verdict"] == "not applicable":
+        if claim["verdict"] == NOT_APPLICABLE:
             found.setdefault(claim["detail"], []).append(claim)
     return found

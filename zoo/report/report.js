@@ -39,9 +39,10 @@
   // As many digits as it takes to tell the numbers of a range apart.
   function written(value, [low, high], unit = "") {
     if (Number.isNaN(value)) return "could not be measured";
+    if (value === 0) return unit ? `0 ${unit}` : "0";
     const digits = high > low ? Math.ceil(2.5 - Math.log10(high - low)) : 3;
     const text = digits > 8 ? value.toPrecision(3) : value.toFixed(Math.max(digits, 1));
-    return text.replace("-", "−") + (unit ? ` ${unit}` : "");
+    return text.replaceAll("-", "−") + (unit ? ` ${unit}` : "");
   }
 
   const name = (node, text) => node.setAttribute("aria-label", text);
@@ -75,13 +76,16 @@
     return element("fieldset", {}, element("legend", {}, legend), element("div", { className: "segments" }, ...buttons));
   }
 
+  // A third click on a head undoes the sorting.
   function sortable(table) {
+    const unsorted = [...table.tBodies[0].rows];
     [...table.tHead.rows[0].cells].forEach((head, column, heads) => {
       const button = element("button", { type: "button" }, ...head.childNodes);
       head.replaceChildren(button);
       listen(button, "click", () => {
-        const order = head.getAttribute("aria-sort") === "ascending" ? "descending" : "ascending";
+        const order = { null: "ascending", ascending: "descending" }[head.getAttribute("aria-sort")];
         heads.forEach((other) => other.removeAttribute("aria-sort"));
+        if (!order) return table.tBodies[0].append(...unsorted);
         head.setAttribute("aria-sort", order);
         sortRows(table.tBodies[0], column, order === "ascending" ? 1 : -1);
       });
@@ -417,24 +421,40 @@
     return new { heat: HeatViewer, images: ImageViewer }[data.kind](mount, data);
   });
   document.querySelectorAll("table.sortable").forEach(sortable);
-  const folded = document.querySelectorAll("details.saved");
-  const fold = (open) => folded.forEach((details) => { details.open = open; });
-  fold(false);
-  listen(window, "beforeprint afterprint", (event) => fold(event.type === "beforeprint"));
+  const folds = [...document.querySelectorAll("details.fold")];
+  const unfold = document.querySelector(".unfold");
+  unfold.hidden = false;
+  listen(unfold, "click", () => {
+    const open = !folds.every((fold) => fold.open);
+    folds.forEach((fold) => { fold.open = open; });
+    unfold.textContent = open ? "Fold everything" : "Unfold everything";
+  });
   document.querySelector("nav details").open = window.matchMedia("(min-width: 75rem)").matches;
   listen(window.matchMedia("(prefers-color-scheme: dark)"), "change", () => viewers.forEach((viewer) => viewer.draw()));
-  // What scrolls sideways must be reachable by the keyboard.
-  const cards = new ResizeObserver((entries) => entries.forEach(({ target }) => {
-    target.tabIndex = target.scrollWidth > target.clientWidth ? 0 : -1;
-  }));
-  document.querySelectorAll(".card").forEach((card) => cards.observe(card));
+  // A figure that a narrow screen makes small can be enlarged; it then scrolls by the keyboard too.
+  document.querySelectorAll(".card").forEach((card) => {
+    const button = element("button", { type: "button", className: "enlarge", "aria-pressed": false }, "Enlarge");
+    listen(button, "click", () => {
+      const large = card.classList.toggle("large");
+      button.setAttribute("aria-pressed", large);
+      card.tabIndex = large ? 0 : -1;
+    });
+    card.after(button);
+  });
+  // What a link leads to may lie in a fold.
+  const reveal = (target) => {
+    for (let fold = target.closest("details"); fold; fold = fold.parentElement.closest("details")) fold.open = true;
+    target.scrollIntoView();
+  };
+  const linked = document.getElementById(location.hash.slice(1));
+  if (linked) reveal(linked);
   // In a frame without an address of its own, a link to a place in the page would leave it.
   listen(document, "click", (event) => {
     const link = event.target.closest('a[href^="#"]');
     const target = link && document.getElementById(link.getAttribute("href").slice(1));
     if (!target) return;
     event.preventDefault();
-    target.scrollIntoView();
+    reveal(target);
     Object.assign(target, { tabIndex: -1 }).focus({ preventScroll: true });
   });
 })();

@@ -1,0 +1,210 @@
+"""An answer to each question of the page, made of measured numbers and verdicts alone.
+
+A function a question; each returns sentences, and none for what was not measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import permutations
+from typing import Any
+
+import numpy as np
+
+from zoo.claims.base import BUILT_IN, NOT_SUPPORTED, SUPPORTED, UNDECIDED
+from zoo.errors import counted
+from zoo.measures.depth import third_of
+from zoo.report.filters import format_estimate
+from zoo.study.axes import select
+from zoo.study.results import ComparisonResults, Metric, Network, Result
+
+Claims = Sequence[Mapping[str, Any]]
+VERDICTS = {
+    SUPPORTED: "supported (training brought or increased it)",
+    BUILT_IN: "built in (true before training as well: of the architecture or the images)",
+    UNDECIDED: "undecided",
+    NOT_SUPPORTED: "not supported",
+}
+
+
+def answer(question: str, results: ComparisonResults, claims: Claims) -> list[str]:
+    """Return the answer to a question of `zoo.report.questions`, as sentences."""
+    return [sentence for sentence in ANSWERS[question](results, claims) if sentence]
+
+
+def _right(results: ComparisonResults, claims: Claims) -> Iterable[str]:
+    """Say how many images all, some and none of the networks classify rightly."""
+    found = results.results.get("accuracy")
+    if found is None or not found.networks:
+        return
+    names = [n.name for n in results.compared if n.name in found.networks]
+    data = found.data.sel(network=names)
+    right = data["predicted"].values == data["label"].values
+    n, hits = right.shape[1], right.sum(axis=0)
+    if len(names) == 1:
+        yield f"{names[0]} is right on {hits.sum():,} of {n:,} images."
+        return
+    every, none = int((hits == len(names)).sum()), int((hits == 0).sum())
+    if len(names) > 2:
+        yield (
+            f"Of {n:,} images, all {len(names)} models are right on {every:,} and none on {none:,}."
+        )
+        return
+    alone = [int((right[i] & ~right[1 - i]).sum()) for i in (0, 1)]
+    yield (
+        f"Of {n:,} images, both models are right on {every:,}, only {names[0]} on {alone[0]:,}, "
+        f"only {names[1]} on {alone[1]:,} and neither on {none:,}."
+    )
+    kappa = found.find("error_consistency", *names)
+    if kappa:
+        yield (
+            f"They are wrong on the same images {_than_chance(kappa)} two independent models of "
+            f"their accuracy would be (error consistency κ {_written(kappa)})."
+        )
+
+
+def _than_chance(kappa: Metric) -> str:
+    if kappa.low > 0:
+        return "more often than"
+    return (
+        "less often than" if kappa.high < 0 else "neither more nor less often, beyond noise, than"
+    )
+
+
+def _look(results: ComparisonResults, claims: Claims) -> Iterable[str]:
+    """Say how far the first block sees and how even attention is, beside the untrained networks."""
+    reach = _beside_untrained(results, "receptive-field", "radius90_first_block", "{:.0f} %", 100)
+    if reach:
+        yield (
+            "After its first block, a network sees this share of the way from centre to corner "
+            f"(90 % of the receptive field): {reach}."
+        )
+    even = _beside_untrained(results, "attention-maps", "entropy", "{:.1f} %", 100)
+    if even:
+        yield f"Attention has this share of its highest entropy (100 %: uniform): {even}."
+
+
+def _beside_untrained(
+    results: ComparisonResults, analysis: str, measure: str, form: str, times: float
+) -> str:
+    """Return a metric of each compared network and of the same untrained, in words."""
+    found = results.results.get(analysis)
+    said = []
+    for network in results.compared if found else ():
+        value = _of(found, measure, network)
+        if value is None:
+            continue
+        before = _of(found, measure, results.initial(network))
+        untrained = "" if before is None else f" (untrained {form.format(times * before)})"
+        said.append(f"{network.name} {form.format(times * value)}{untrained}")
+    return ", ".join(said)
+
+
+def _of(found: Result | None, measure: str, network: Network | None) -> float | None:
+    return found.metric(measure, network.name) if found and network else None
+
+
+def _layers(results: ComparisonResults, claims: Claims) -> Iterable[str]:
+    """Say where in depth each of two networks finds its like in the other."""
+    found = results.results.get("cka")
+    if found is None:
+        return
+    if len(results.compared) == 2:
+        for one, other in (results.compared, results.compared[::-1]):
+            trained = _matches(found, one, other)
+            if trained is None:
+                continue
+            untrained = _matches(found, results.initial(one), other)
+            before = (
+                ""
+                if untrained is None
+                else f" (untrained {untrained[0]:.2f} and {untrained[1]:.2f})"
+            )
+            yield (
+                f"The lowest third of {one.name}'s layers finds its best match in {other.name} at "
+                f"a mean CKA of {trained[0]:.2f}, the highest third at {trained[1]:.2f}{before}."
+            )
+    else:
+        within = _beside_untrained(results, "cka", "mean_off_diagonal", "{:.2f}", 1)
+        if within:
+            yield f"The mean CKA of different layers of one network: {within}."
+
+
+def _matches(found: Result, a: Network | None, b: Network) -> tuple[float, float] | None:
+    """Return the mean best match of the lowest and of the highest third of a's layers in b."""
+    if a is None:
+        return None
+    inner = ("stem", "block")
+    cka = select(found.data["cka"], a.name, b.name, role=inner, role_b=inner).values
+    if min(cka.shape) < 2 or not np.isfinite(cka).all():
+        return None
+    best, third = cka.max(axis=1), third_of(len(cka))
+    return float(best[:third].mean()), float(best[-third:].mean())
+
+
+def _learnt(results: ComparisonResults, claims: Claims) -> Iterable[str]:
+    """Count what training brought and what held before it."""
+    tested = [claim["verdict"] for claim in claims if claim["value"] is not None]
+    if tested:
+        told = [
+            f"{tested.count(word)} {means}" for word, means in VERDICTS.items() if word in tested
+        ]
+        yield f"Of {counted(len(tested), 'test')} of the papers' claims: {', '.join(told)}."
+    best = _beside_untrained(results, "probes", "best_layer_accuracy", "{:.1f} %", 100)
+    if best:
+        yield f"A linear probe reads, at the best layer of each: {best}."
+
+
+def _gap(results: ComparisonResults, claims: Claims) -> Iterable[str]:
+    """Say how large the gap is, what more data changed, and what is read but not used."""
+    found = results.results.get("accuracy")
+    rated = {n.name: n for n in results.compared if found and _of(found, "accuracy", n) is not None}
+    if found is None or len(rated) < 2:
+        return
+    ranked = sorted(rated, key=lambda name: -(found.metric("accuracy", name) or 0))
+    yield _compared(found, ranked[0], ranked[-1])
+    for less, more in permutations(rated.values(), 2):
+        same = (less.arch, less.kwargs, less.source) == (more.arch, more.kwargs, more.source)
+        if same and 0 < less.images < more.images:
+            yield (
+                f"Trained on {more.images:,} images instead of {less.images:,}: "
+                f"{_compared(found, more.name, less.name)}"
+            )
+    trained = [
+        f"{model['name']} {100 * model['metrics']['train/accuracy']:.1f} %"
+        for model in results.provenance.get("models", ())
+        if "train/accuracy" in model["metrics"]
+    ]
+    if trained:
+        yield f"On the images that each was trained on, accuracy is: {', '.join(trained)}."
+    yield (
+        "What else would close it (augmentation, distillation, a convolutional stem, another "
+        "start) is not tried by a comparison: that takes training, and the gap study does it."
+    )
+
+
+def _compared(accuracy: Result, a: str, b: str) -> str:
+    """Say which of two networks is the more accurate, where that is not chance."""
+    gap = accuracy.find("difference", a, b)
+    if gap is not None and gap.high < 0:
+        a, b, gap = b, a, accuracy.find("difference", b, a)
+    if gap is None:
+        return ""
+    points = _written(gap, times=100)
+    if gap.low > 0:
+        return f"{a} is {points} percentage points more accurate than {b}."
+    return f"{a} and {b} do not differ beyond noise: {points} percentage points."
+
+
+def _written(metric: Metric, times: float = 1) -> str:
+    value, interval = format_estimate(times * metric.value, times * metric.low, times * metric.high)
+    return f"{value} ({interval})" if interval else value
+
+
+ANSWERS: dict[str, Callable[[ComparisonResults, Claims], Iterable[str]]] = {
+    "right": _right,
+    "look": _look,
+    "layers": _layers,
+    "learnt": _learnt,
+    "gap": _gap,
+}
