@@ -81,7 +81,7 @@ def test_the_floor_shuffles_the_images_of_one_side():
     assert found.values[0, 0] == pytest.approx(1)
     assert found.interval[:, 0, 0] == pytest.approx([1, 1])
     assert found.values[0, 0] > found.interval[1, 0, 1] > found.values[0, 1]
-    assert abs(found.floor) < 0.1
+    assert abs(found.permuted) < 0.1
 
 
 def test_degenerate_layers_and_pairs_are_left_out_and_named(pair, digit_images):

@@ -46,7 +46,7 @@ def compare_models(
         class_names: names of the classes that the labels count.
         only: analyses to run, instead of all.
         skip: analyses to leave out.
-        siblings: other seeds of a model, as (its index, the other seed): ceilings for similarity.
+        siblings: other seeds of a model, as (its index, the other seed), as seed baselines.
         settings: everything else that decides the numbers.
         device: where the networks run.
         on_progress: is called for every batch of images, then of every analysis.

@@ -47,8 +47,8 @@ ABOUT = About(
         "Every panel is one measure, and higher is closer in all of them. A pattern that all of "
         "them show does not depend on the choice of a measure. Where they disagree, be warned: "
         "what one of them shows is then a finding about that measure too. Their values cannot be "
-        "compared with one another: each has its own floor, printed above its panel, which is "
-        "what the best matches fall to when the images of one model are shuffled. Hatched cells "
+        "compared with one another: each has its own baseline, printed above its panel: what "
+        "the best matches fall to when the images of one model are shuffled. Hatched cells "
         "could not be measured and are named below the figure."
     ),
     needs="activations",
@@ -220,7 +220,7 @@ def _summary(measure: str, found: LayerSimilarities, a: str, b: str) -> list[Met
     return [
         Metric(f"{measure}_mean_best_match", best[0], a, b, pair="directed"),
         Metric(f"{measure}_mean_best_match", best[1], b, a, pair="directed"),
-        Metric(f"{measure}_permuted_images", found.floor, a, b),
+        Metric(f"{measure}_permuted_images", found.permuted, a, b),
     ]
 
 

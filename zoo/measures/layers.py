@@ -22,15 +22,15 @@ class LayerSimilarities:
     """One measure between the layers of two models.
 
     `values` is (layers of a, layers of b) and `interval` (2, layers of a, layers of b): the ends
-    of the 95 % interval. Both are NaN where there is none. `floor` is the mean over a's layers
-    of their best match when b's images are permuted, all its layers alike, and the match is taken
-    again. `problems` name the layers,
-    or pairs of layers, that are degenerate.
+    of the 95 % interval. Both are NaN where there is none. `permuted` is the permutation baseline:
+    the mean over a's layers of their best match when b's images are permuted, all its layers alike,
+    and the match is taken again. `problems` name the layers, or pairs of layers, that are
+    degenerate.
     """
 
     values: NDArray[np.float64]
     interval: NDArray[np.float64]
-    floor: float = math.nan
+    permuted: float = math.nan
     problems: list[Problem] = field(default_factory=list)
 
 
@@ -43,7 +43,7 @@ def compare_layers(
         measures: some of `MEASURES`; those that prepare features alike share that work.
         a: features (n, d) of each layer of the first model.
         b: features of each layer of the second, for the same images.
-        seed: of the permutation that gives the floor.
+        seed: of the permutation that gives the baseline.
 
     Returns:
         What each measure found, by its name.
@@ -78,7 +78,7 @@ def _compare_alike(
     for measure in measures:
         matches = best_matches(permuted[measure.name])
         known = matches[np.isfinite(matches)]
-        found[measure.name].floor = float(known.mean()) if known.size else math.nan
+        found[measure.name].permuted = float(known.mean()) if known.size else math.nan
     return found
 
 
