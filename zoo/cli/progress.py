@@ -63,7 +63,7 @@ class Pace:
         return left if left > 0 else None
 
     def text(self, now: float) -> str:
-        """Tell the state in words."""
+        """Describe the state in words."""
         passed = f"{_duration(now - self.began)} so far"
         if not self.recent:
             return f"starting, {passed}"
@@ -79,7 +79,7 @@ class Pace:
 
 
 def _duration(seconds: float) -> str:
-    """Say a duration to the second, or to the minute from ten minutes on.
+    """Write a duration to the second, or to the minute from ten minutes on.
 
     >>> _duration(75), _duration(7322)
     ('1 min 15 s', '2 h 2 min')
@@ -94,7 +94,7 @@ def _duration(seconds: float) -> str:
 
 @contextmanager
 def progress(label: str, parts: Sequence[str] = ()) -> Iterator[OnProgress]:
-    """Yield a function to be told of progress; silent with `--quiet`.
+    """Yield a function that reports progress; silent with `--quiet`.
 
     A thread of its own keeps the display alive while nothing is reported.
 

@@ -1,4 +1,4 @@
-"""`zoo pull`: a model out of the registry."""
+"""`zoo pull`: copy a model out of the registry."""
 
 from __future__ import annotations
 

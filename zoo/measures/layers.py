@@ -1,4 +1,4 @@
-"""Measures applied to the layers of two models: all pairs, or each layer with its own like."""
+"""Measures applied to the layers of two models: all pairs, or each layer with its counterpart."""
 
 from __future__ import annotations
 

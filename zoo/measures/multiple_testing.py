@@ -1,4 +1,4 @@
-"""From intervals to p-values, and what several tests at once make of them."""
+"""From intervals to p-values, and their correction for several tests."""
 
 from __future__ import annotations
 

@@ -141,7 +141,7 @@ def _each(
     sentence: str,
     times: float = 1,
 ) -> str:
-    """Say a number of each model that has it; of more than two models, of the extreme ones."""
+    """Name a number of each model that has it; of more than two models, the extreme ones."""
     values = _values(results, analysis, measure, times)
     if not values:
         return ""

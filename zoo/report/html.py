@@ -1,4 +1,4 @@
-"""The comparison's page: one HTML file that needs nothing but itself.
+"""The comparison's page: one self-contained HTML file.
 
 It is made of results and figures alone and computes nothing. The template escapes all text, and
 `report.js` draws the arrays that lie in the page as JSON.

@@ -38,7 +38,7 @@ class Scale:
     empty: str = ""
 
     def attributes(self) -> dict[str, Any]:
-        """Return it as attributes that a file can keep."""
+        """Return the scale as attributes that a file can hold."""
         known = {"long_name": self.label, "low": self.low, "high": self.high, "empty": self.empty}
         kept = {key: value for key, value in known.items() if value not in (None, "")}
         return kept | ({"log": 1} if self.log else {})
@@ -163,7 +163,7 @@ def head_counts(heads: Sequence[int]) -> dict[str, tuple[str, NDArray[Any]]]:
 
 
 def select_heads(values: xr.DataArray, network: str) -> xr.DataArray:
-    """Return what is of a network's heads, of a variable over (layer, head) with `heads`.
+    """Select a network's layers and heads of a variable over (layer, head) with `heads`.
 
     A head that is NaN in every layer is one of them.
     """
@@ -172,7 +172,7 @@ def select_heads(values: xr.DataArray, network: str) -> xr.DataArray:
 
 
 def select(values: xr.DataArray, network: str = "", network_b: str = "", **equal: Any) -> Any:
-    """Return what is of one network, or of a pair, of a variable.
+    """Select one network's part of a variable, or a pair's.
 
     Args:
         values: has the coordinate `network`, and for pairs `network_b`.

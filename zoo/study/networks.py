@@ -44,7 +44,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class ComparedNetwork:
-    """A network under study.
+    """A network that takes part in a comparison.
 
     `name` is unique in the study. `of` is the name of the compared model that it belongs to: its
     own, if it is `compared`. The others are references: the same network before training (its
@@ -64,7 +64,7 @@ class ComparedNetwork:
     of: str = ""
 
     def describe(self) -> Network:
-        """Return what results know of it."""
+        """Return the network as results know it."""
         spec = self.model.spec
         return Network(
             name=self.name,

@@ -1,4 +1,4 @@
-"""The one pass: each network runs once on each image, and shows what is asked of it."""
+"""The one pass: each network runs once on each image; analyses watch."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _wanted(accumulators: Sequence[Accumulator], s: int) -> Wanted:
 def _forward(
     s: int, network: ComparedNetwork, pixels: NDArray[np.uint8], wanted: Wanted
 ) -> torch.Tensor:
-    """Run a network on a batch, and show what is seen in it to who wants it."""
+    """Run a network on a batch, and pass what is seen in it to those who asked."""
     module = network.model.module
 
     def on_value(hook_point: HookPoint, value: torch.Tensor) -> None:

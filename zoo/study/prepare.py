@@ -1,4 +1,4 @@
-"""Who takes part in a comparison: the networks asked for, and what they are read against."""
+"""Who takes part in a comparison: the networks asked for, and their baselines."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def look_at(model: LoadedModel, settings: Settings, device: torch.device) -> Com
 def _initial(
     compared: Sequence[ComparedNetwork], settings: Settings, device: torch.device
 ) -> Iterator[ComparedNetwork]:
-    """Yield the same networks before training, where their weights of then are known."""
+    """Yield the same networks before training, where their initial weights are known."""
     for trained in compared:
         if model := before_training(trained.model):
             network = look_at(model, settings, device)

@@ -1,4 +1,4 @@
-"""What a variable is without each group of images, kept in results and drawn from again."""
+"""A variable without each group of images: kept in results, and resampled from them."""
 
 from __future__ import annotations
 

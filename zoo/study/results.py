@@ -182,7 +182,7 @@ class ComparisonResults:
                 yield analysis, metric
 
     def to_dataset(self) -> xr.Dataset:
-        """Return every metric as a table: a row each, with what decides it."""
+        """Return every metric as a table: one row per metric, with what decides it."""
         rows = list(self.metrics())
         columns: dict[str, list[Any]] = {"analysis": [analysis for analysis, _ in rows]}
         for key in (f.name for f in dataclasses.fields(Metric)):
@@ -203,7 +203,7 @@ class ComparisonResults:
 
 
 def column(values: Sequence[Any]) -> NDArray[Any]:
-    """Return values as an array that a file can keep: text as objects, whatever its length."""
+    """Return values as an array that a file can keep: text as objects, of any length."""
     values = list(values)
     text = bool(values) and isinstance(values[0], str)
     return np.array(values, dtype=object if text else None)

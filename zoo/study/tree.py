@@ -80,7 +80,7 @@ def from_tree(tree: xr.DataTree) -> ComparisonResults:
 
 
 def _lines(texts: Iterable[str]) -> str:
-    """Return texts as one attribute: a line each, since none of them holds a line's end."""
+    """Return texts as one attribute: one line each, since none of them contains a newline."""
     return "\n".join(" ".join(text.splitlines()) for text in texts)
 
 

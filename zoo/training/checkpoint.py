@@ -1,4 +1,4 @@
-"""What a run that was killed continues from: tensors and progress, in one file."""
+"""What a killed run continues from: tensors and progress, in one file."""
 
 from __future__ import annotations
 

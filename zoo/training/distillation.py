@@ -47,7 +47,7 @@ def make_objective(
 
 
 def end_objective(module: Any) -> None:
-    """Take away from a trained network what only its training needed."""
+    """Remove from a trained network what only its training needed."""
     if hasattr(module, "set_distilled_training"):
         module.set_distilled_training(False)
     if hasattr(module, "guides"):

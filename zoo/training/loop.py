@@ -1,4 +1,4 @@
-"""The training loop: seeded, resumable, and silent about who is listening.
+"""The training loop: seeded and resumable; callbacks listen to it.
 
 Every epoch draws its order, augmentation and dropout from a seed of its own, and the learning
 rate is a function of the step. So a checkpoint holds weights (their moving average and the best
