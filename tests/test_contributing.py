@@ -12,6 +12,7 @@ EXAMPLES = {
         "zoo/analyses/patch_components.py",
         "zoo/measures/patch_components.py",
         "zoo/analyses/__init__.py",
+        "zoo/report/questions.py",
         "mkdocs.yml",
     },
     r"\brsa\b": {"zoo/measures/rsa.py", "zoo/measures/table.py"},
