@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -132,11 +133,27 @@ def test_the_whole_way_and_back(project):
     table = (project / "summary" / "accuracy.csv").read_text().splitlines()
     assert len(table) == 5
 
-    plots = json.loads(run(project, "dvc", "plots", "show", "--json").stdout)
-    assert "errors" not in plots
-    curves = plots["data"]["models/vit-small-0/epochs.csv"][0]["content"]
-    assert "validation/accuracy" in json.dumps(curves)
-    assert "vit-small-0" in run(project, "dvc", "metrics", "show").stdout
+    # DVC's own pages: an overlaid picture a question, shown without a network; few numbers.
+    run(project, "dvc", "plots", "show")
+    page = (project / "dvc_plots" / "index.html").read_text()
+    shown = re.findall(r'src="static/workspace_(\w+)\.png"', page)
+    assert sorted(shown) == ["effect_cka", "summary_accuracy", "summary_learning"]
+    assert "http" not in page
+    for command in ("add -A", "-c user.name=t -c user.email=t@t commit -qm trained"):
+        run(project, "git", *command.split())
+    assert not run(project, "git", "ls-files", "dvc_plots", "models", "mlflow.db").stdout
+    assert run(project, "dvc", "metrics", "diff").stdout == ""
+    status = run(project, "dvc", "status").stdout
+    assert status.split() == ["register:", "always", "changed"]  # and nothing else
+    metrics = project / "summary" / "metrics.json"
+    kept = metrics.read_text()
+    metrics.write_text(kept.replace("0.", "0.5", 1))
+    [change] = run(project, "dvc", "metrics", "diff").stdout.splitlines()[1:]
+    assert change.split()[1] == "accuracy.vit.small"
+    table = run(project, "dvc", "exp", "show", "--no-pager", "--only-changed").stdout
+    assert "accuracy.vit.small" in table
+    assert "…" not in table
+    metrics.write_text(kept)
 
     again = run(project, "dvc", "repro").stdout
     assert again.count("Running stage") == 1, again
