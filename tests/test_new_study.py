@@ -13,6 +13,7 @@ from zoo.config import load_params
 from zoo.errors import UserError
 from zoo.project import new_study as module
 from zoo.project.new_study import code_digests, new_study, study_stages
+from zoo.project.renewal import check_pipeline, renew_study
 
 ROOT = Path(__file__).parent.parent
 
@@ -89,3 +90,28 @@ def test_what_cannot_be_is_refused_before_anything_is_written(tmp_path, known, m
     with pytest.raises(UserError, match=message):
         new_study(tmp_path / "s", **known)
     assert not (tmp_path / "s").exists()
+
+
+def test_a_study_of_an_older_zoo_is_told_and_renewed(tmp_path):
+    folder = tmp_path / "s"
+    new_study(folder)
+    assert [check.status for check in check_pipeline(folder)] == ["ok"]
+    whole = (folder / "pipelines" / "train.py").read_text()
+    (folder / "pipelines" / "train.py").write_text("# of an older zoo\n")
+    (folder / "pipelines" / "gap.py").unlink()
+    (folder / "params.yaml").write_text("# mine\n")
+    [told] = check_pipeline(folder)
+    assert told.status == "warning"
+    assert told.found.startswith("pipelines/gap.py, pipelines/train.py: changed here, or of an")
+    assert renew_study(folder) == ["pipelines/gap.py", "pipelines/train.py"]
+    assert (folder / "pipelines" / "train.py").read_text() == whole
+    assert (folder / "params.yaml").read_text() == "# mine\n"
+    assert renew_study(folder) == []
+
+
+def test_only_a_study_is_renewed(tmp_path):
+    (tmp_path / "dvc.yaml").write_text("stages:\n  mine:\n    cmd: true\n")
+    assert list(check_pipeline(tmp_path)) == []
+    with pytest.raises(UserError, match="expected a study that `zoo init` made"):
+        renew_study(tmp_path)
+    assert not (tmp_path / "pipelines").exists()

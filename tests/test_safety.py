@@ -153,7 +153,6 @@ def evil_report(tmp_path_factory):
     study = prepare_study(models, images, None, CLASSES, (), Settings(references=False), "cpu")
     known = provenance(
         models, study, digest=EVIL, images_digest=EVIL, source=EVIL, command=f"zoo compare {EVIL}",
-        links=(f"javascript:{EVIL}", f'https://x/"{EVIL}'),
     )  # fmt: skip
     comparison = Comparison(dataclasses.replace(results, provenance=known))
     folder = tmp_path_factory.mktemp("evil") / "report"

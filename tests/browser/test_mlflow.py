@@ -44,6 +44,13 @@ def test_training_runs_stand_side_by_side(visit, project, picture):
     picture("mlflow-compare-runs")
 
 
+def test_the_table_of_comparisons_tells_them_apart(visit, project, picture):
+    page = visit(project.links["comparisons"])
+    names = re.compile("vit-small/1 vs resnet18-small/1: 5 analyses on 40 images")
+    page.get_by_text(names).first.wait_for()
+    picture("mlflow-comparisons")
+
+
 def test_the_list_of_runs_shows_charts(visit, project, picture):
     page = visit(project.links["training runs"])
     for model in MODELS:

@@ -102,7 +102,7 @@ def test_a_comparison_is_found_again_with_everything_in_it(store, folder, report
     logged = log_comparison(store, folder, report, models)
     found = find_comparison(store, DIGEST)
     assert found == logged
-    assert found.name == "vit-small vs vit-full"
+    assert found.name == f"vit-small/1 vs vit-full/1: cka, accuracy on 12 images ({DIGEST[:6]})"
     assert fetch_report(store, found) == report
     run = store.client.get_run(found.run_id)
     assert run.info.status == "FINISHED"
@@ -124,6 +124,12 @@ def test_a_comparison_is_found_again_with_everything_in_it(store, folder, report
     assert {m.model_id for m in run.inputs.model_inputs} == {m.model_id for m in models}
     ((images, context),) = [(i.dataset, i.tags[0].value) for i in run.inputs.dataset_inputs]
     assert (images.name, images.digest, context) == ("digits/test", "d" * 36, "evaluation")
+
+
+def test_a_comparison_lasts_as_long_as_it_took_to_compute(store, folder, report, models):
+    logged = log_comparison(store, folder, report, models, seconds=3600)
+    info = store.client.get_run(logged.run_id).info
+    assert 3_600_000 <= info.end_time - info.start_time < 3_700_000
 
 
 def test_mlflow_ranks_models_by_what_was_measured_on_a_data_set(

@@ -89,6 +89,38 @@ def test_the_final_measurement_stands_beside_the_watched_one(store, make_folder)
     }
 
 
+def test_a_final_measurement_is_a_bar_and_what_was_watched_a_curve(store, make_folder):
+    register(store, make_folder(validation=0.5))
+    run_id = search_runs(store, TRAIN)[0].info.run_id
+    # MLflow draws a bar of what has step 0 alone.
+    for key in ("test/accuracy", "final/validation/accuracy"):
+        assert steps_of(store, run_id, key) == [0]
+    assert steps_of(store, run_id, "validation/accuracy") == [1, 2]
+
+
+def test_a_run_lasts_as_long_as_its_training(store, root, make_folder):
+    register(store, make_folder())
+    info = search_runs(store, TRAIN)[0].info
+    assert info.end_time - info.start_time == 510  # ms: 0.25 and 0.26 s
+
+    callback = TrackingCallback("vit-small-1", "inputs", {}, root=root)
+    callback.on_start({})
+    for row, steps in zip(ROWS, STEPS, strict=True):
+        callback.on_epoch(row, steps)
+    callback.on_end(True)
+    [live] = search_runs(store, TRAIN, input_hash="inputs")
+    register(store, make_folder(1))
+    [adopted] = search_runs(store, TRAIN, input_hash="inputs")
+    assert adopted.info.end_time == live.info.end_time
+
+
+def test_a_logged_model_is_called_as_its_variant(store, make_folder):
+    register(store, make_folder(name="vit-v1.5"))
+    run = search_runs(store, TRAIN)[0]
+    model = store.client.get_logged_model(run.outputs.model_outputs[0].model_id)
+    assert model.name == "vit-v1-5"
+
+
 def test_a_run_that_was_logged_live_is_adopted(store, root, make_folder):
     callback = TrackingCallback("vit-small-0", "inputs", {"optimizer": "adam"}, root=root)
     state: dict = {}

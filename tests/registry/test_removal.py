@@ -105,7 +105,7 @@ def test_a_plan_names_all_that_would_dangle(two, root, make_folder):
     ]  # fmt: skip
     named = [what for _, what in plan.dangling]
     assert named[0] == "vit-small@paper"
-    assert named[1].startswith("vit-small-v1 vs vit-small-v2 (run ")
+    assert named[1].startswith("vit-small/1 vs vit-small/2: ")
     assert named[2:4] == ["child/1", "heir/1"]
     assert named[4].startswith("models/vit-small-0 (")
     assert there(two) == before

@@ -54,6 +54,7 @@ def test_every_form_finds_its_version(registered):
 def test_runs_and_logged_models_are_found_too(registered):
     version = resolve(registered, "vit-small/1")
     for text in (
+        f"runs:/{version.run_id}/vit-small",
         f"runs:/{version.run_id}/model",
         f"runs:/{version.run_id}",
         f"models:/{version.model_id}",

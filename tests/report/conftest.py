@@ -140,7 +140,6 @@ def save_comparison(
         images_digest="89abcdef" * 8,
         source="digits",
         command=f"zoo compare {' '.join(names)}",
-        links=("https://mlflow.example/#/models/vit-small/versions/3", ""),
     ) | {"created": "2026-11-20T14:03:00+00:00"}
     report = Comparison(replace(analyse(study, analyses), provenance=known)).save(folder)
     report["claims"] = CLAIMS

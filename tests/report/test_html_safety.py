@@ -11,19 +11,16 @@ from zoo.report import html
 from zoo.report.questions import PAPERS
 
 HERE = Path(html.__file__).parent
-MLFLOW = "https://mlflow.example/#/models/vit-small/versions/3"
 # Of the papers whose claims were made up for the page.
-ADDRESSES = {MLFLOW, PAPERS["Raghu et al. 2021"], PAPERS["Zhu et al. 2023"]}
+ADDRESSES = {PAPERS["Raghu et al. 2021"], PAPERS["Zhu et al. 2023"]}
 Change = Callable[[Callable[[dict], None]], Path]
 
 
-def test_only_web_addresses_become_links(page: Page, change_report: Change):
+def test_only_papers_are_linked_outward(page: Page):
+    # No server: a file knows none's address, and MLflow's frame lets no link be followed.
     outward = [a for a in page.all("a") if not a["href"].startswith("#")]
     assert {a["href"] for a in outward} == ADDRESSES
     assert all("noopener" in a["rel"] for a in outward)
-    folder = change_report(lambda r: r["models"][0].update(link="javascript:alert(1)"))
-    outward = {a["href"] for a in Page(render_folder(folder)).all("a") if a["href"][0] != "#"}
-    assert outward == ADDRESSES - {MLFLOW}
 
 
 def test_the_page_loads_nothing(text: str, page: Page):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Iterable
 from functools import partial
+from pathlib import Path
 
 import click
 
@@ -31,6 +33,7 @@ def command(clean: bool, as_json: bool) -> None:
     """
     from zoo.cli.output import is_quiet, print_json
     from zoo.files import find_root, is_project
+    from zoo.project.renewal import check_pipeline
     from zoo.registry import doctor
     from zoo.registry.health import check_store
 
@@ -40,7 +43,8 @@ def command(clean: bool, as_json: bool) -> None:
     if not is_project(root):
         checks.append(partial(doctor.check_lost_params, root))
     else:
-        of_project = (doctor.check_params, doctor.check_data, doctor.check_dvc)
+        of_project: tuple[Callable[[Path], Iterable[doctor.Check]], ...]
+        of_project = (doctor.check_params, doctor.check_data, doctor.check_dvc, check_pipeline)
         checks += [partial(check, root) for check in of_project]
         checks.append(partial(doctor.check_leftovers, root, clean=clean))
     found = []

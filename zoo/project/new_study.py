@@ -73,15 +73,23 @@ def new_study(folder: Path, *, name: str = "", source: str = "", root: Path | No
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "params.yaml", params)
     load_params(folder / "params.yaml")
-    write_text(folder / "dvc.yaml", study_stages((SHIPPED / "dvc.yaml").read_text("utf-8")))
-    for script in sorted((SHIPPED / "pipelines").glob("*.py")):
-        if script.name not in ONLY_HERE:
-            write_text(folder / "pipelines" / script.name, script.read_text("utf-8"))
+    for file, text in pipeline_files().items():
+        write_text(folder / file, text)
     readme = (FILES / "README.md").read_text("utf-8").replace("NAME", name)
     write_text(folder / "README.md", readme)
     shutil.copyfile(FILES / "gitignore", folder / ".gitignore")
     _begin(folder)
     return name
+
+
+def pipeline_files() -> dict[str, str]:
+    """Return the pipeline of a study of this zoo: its files, and what stands in them."""
+    scripts = sorted((SHIPPED / "pipelines").glob("*.py"))
+    return {"dvc.yaml": study_stages((SHIPPED / "dvc.yaml").read_text("utf-8"))} | {
+        f"pipelines/{script.name}": script.read_text("utf-8")
+        for script in scripts
+        if script.name not in ONLY_HERE
+    }
 
 
 def shipped_params() -> Params:

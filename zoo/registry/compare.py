@@ -7,6 +7,7 @@ import hashlib
 import logging
 import shutil
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -34,7 +35,6 @@ from zoo.registry.comparisons import (
     update_comparison,
 )
 from zoo.registry.images import fetch_images
-from zoo.registry.links import version_link
 from zoo.registry.references import Resolved
 from zoo.registry.resolve import find_by_digest, load_resolved
 from zoo.registry.seeds import other_seeds
@@ -118,6 +118,7 @@ def compare_registered(
     with store.lock(f"comparing-{digest[:16]}"):
         if not force and (found := _find(store, digest, folder, models)):
             return found
+        began = time.monotonic()
         comparison = _compute(
             store,
             models,
@@ -136,7 +137,8 @@ def compare_registered(
         with tempfile.TemporaryDirectory(prefix="zoo-") as private:
             made = Path(private) / "comparison"
             report = comparison.save(made, on_progress)
-            run = _log_and_publish(store, made, folder, report, models, force)
+            seconds = time.monotonic() - began
+            run = _log_and_publish(store, made, folder, report, models, force, seconds)
     return Compared(report, folder, run, found=False)
 
 
@@ -298,7 +300,6 @@ def _compute(
         source=images.source,
         split=images.split,
         command=command,
-        links=[version_link(store, model) for model in models],
     )
     return Comparison(dataclasses.replace(results, provenance=known))
 
@@ -310,9 +311,10 @@ def _log_and_publish(
     report: dict[str, Any],
     models: Sequence[Resolved],
     force: bool,
+    seconds: float,
 ) -> ComparisonRun:
     try:
-        return log_comparison(store, made, report, models, force=force)
+        return log_comparison(store, made, report, models, force=force, seconds=seconds)
     except UserError as error:
         raise UserError(
             f"the comparison is complete in {folder}, but could not be logged: {error}; "

@@ -18,7 +18,7 @@ from mlflow.exceptions import MlflowException
 
 from zoo.claims.base import format_p
 from zoo.comparison import FIGURES, FILES, FOLDER, REPORT, figure_files
-from zoo.errors import UserError
+from zoo.errors import UserError, counted
 from zoo.files import read_json
 from zoo.files.folders import replacing_folder
 from zoo.registry.artifacts import fetch_file, local_folder
@@ -41,6 +41,7 @@ from zoo.registry.store import COMPARE, Store
 from zoo.study.results import INITIAL
 
 LONGEST_METRIC = 250  # characters; MLflow's own limit
+NAMED = 3  # analyses that stand in a run's name
 NOTE, LOOKS = "mlflow.note.content", "zoo.looks"
 
 
@@ -72,6 +73,7 @@ def log_comparison(
     models: Sequence[Resolved],
     *,
     force: bool = False,
+    seconds: float = 0,
 ) -> ComparisonRun:
     """Log a comparison's folder as a run, linked to the versions that it compares.
 
@@ -82,6 +84,7 @@ def log_comparison(
             `images`, `claims`, `summary`.
         models: what was compared, in order.
         force: replace the run of the same comparison instead of keeping it.
+        seconds: how long it took to compute, where that was just now.
 
     Raises:
         UserError: MLflow does not answer.
@@ -94,8 +97,8 @@ def log_comparison(
         delete_unfinished(store, known)
         if not force and (found := find_comparison(store, digest)):
             return found
-        name = " vs ".join(model.label for model in models)
-        with finished_run(store, COMPARE, name, _tags(store, report, models)) as run:
+        name, tags = _run_name(report, models), _tags(store, report, models)
+        with finished_run(store, COMPARE, name, tags, seconds=seconds) as run:
             run_id = run.info.run_id
             log_params(store, run, _params(report, models))
             log_points(store, run_id, _points(report, models))
@@ -110,6 +113,15 @@ def log_comparison(
             if is_finished(old):
                 store.client.delete_run(old.info.run_id)
         return _as_comparison(keep_first(store, COMPARE, comparison_digest=digest))
+
+
+def _run_name(report: Mapping[str, Any], models: Sequence[Resolved]) -> str:
+    """Name a comparison so that it is told apart from others of the same models."""
+    of = [m.label if m.version is None else f"{m.name}/{m.version}" for m in models]
+    ran = [entry["name"] for entry in report.get("analyses", ())]
+    analyses = ", ".join(ran) if len(ran) <= NAMED else f"{len(ran)} analyses"
+    images = counted(int(report.get("images", {}).get("count", 0)), "image")
+    return f"{' vs '.join(of)}: {analyses} on {images} ({str(report['digest'])[:6]})"
 
 
 def update_comparison(

@@ -21,6 +21,7 @@ from zoo.registry.store import Store, show_uri
 
 DIGEST = "zoo.sha256"
 MODEL_ID = "zoo.model_id"
+MODEL = "model"  # in runs:/ID/model: the only one of a run, whatever it is called
 CURRENT = "current"  # the alias on the version that a name alone means
 EXPERIMENT = "experiment"  # the tag of what `dvc exp run` made; its value is DVC's name for it
 PAGE = 1000
@@ -224,6 +225,8 @@ def _model_of_run(store: Store, reference: Reference) -> str:
     names = {}
     for output in sorted(outputs, key=lambda output: output.step):
         names[store.client.get_logged_model(output.model_id).name] = output.model_id
+    if reference.name == MODEL and len(names) == 1:
+        return next(iter(names.values()))
     if reference.name not in names:
         known = ", ".join(sorted(names)) or "none"
         raise UserError(f"run {reference.id} has no model {reference.name!r}; it has: {known}")

@@ -30,10 +30,12 @@ from zoo.registry.references import check_name
 from zoo.registry.runs import (
     FINISHED,
     PLACE,
+    is_finished,
     log_params,
     log_points,
     missing_points,
     set_tags,
+    time_before,
 )
 from zoo.registry.store import TRAIN, Store
 from zoo.registry.uploads import (
@@ -196,8 +198,10 @@ def _create(
     from zoo.registry.pictures import log_learning_curve  # matplotlib, which most calls need not
 
     client, tags = store.client, model_tags(spec, digest)
+    seconds = sum(row.get("seconds", 0) for row in history.epochs)
     run = find_run(store, spec, digest, history) or client.create_run(
         store.experiment_id(TRAIN),
+        start_time=time_before(seconds),
         run_name=variant_key(spec.name, spec.seed),
         tags={PLACE: store.place, **source_tags(store.root, "zoo register"), **tags},
     )
@@ -213,7 +217,10 @@ def _create(
     log_learning_curve(store, run, history, f"{name}, seed {spec.seed}")
     model_id, artifacts = log_model(store, run, folder, spec, digest, test_folder)
     log_final(store, run_id, model_id, spec, history)
-    client.set_terminated(run_id, FINISHED)
+    if not is_finished(run):
+        # A run lasts as long as its training; one without a history until now.
+        ended = run.info.start_time + int(seconds * 1000) if seconds else None
+        client.set_terminated(run_id, FINISHED, end_time=ended)
     _ensure_name(store, name, spec)
     version = client.create_model_version(
         name, artifacts, run_id, tags={**tags, **extra, MODEL_ID: model_id}, description=card,

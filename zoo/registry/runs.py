@@ -121,6 +121,11 @@ def flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return result
 
 
+def time_before(seconds: float) -> int:
+    """Return the time so many seconds ago, in milliseconds as MLflow counts it."""
+    return int((time.time() - seconds) * 1000)
+
+
 def delete_unfinished(store: Store, runs: Iterable[Run]) -> None:
     """Remove what killed processes of this place left; call it under the lock of their work."""
     for run in runs:
@@ -153,11 +158,27 @@ def keep_first(store: Store, experiment: str, **tags: str) -> Run:
 
 @contextlib.contextmanager
 def finished_run(
-    store: Store, experiment: str, name: str, tags: Mapping[str, str]
+    store: Store,
+    experiment: str,
+    name: str,
+    tags: Mapping[str, str],
+    *,
+    seconds: float = 0,
 ) -> Iterator[Run]:
-    """Make a run that is marked as finished at the end, and removed on an error."""
+    """Make a run that is marked as finished at the end, and removed on an error.
+
+    Args:
+        store: where to.
+        experiment: its name.
+        name: of the run.
+        tags: beside `zoo.place`.
+        seconds: how long the work took that it records; its duration includes them.
+    """
     run = store.client.create_run(
-        store.experiment_id(experiment), run_name=name, tags={PLACE: store.place, **tags}
+        store.experiment_id(experiment),
+        start_time=time_before(seconds),
+        run_name=name,
+        tags={PLACE: store.place, **tags},
     )
     try:
         yield run

@@ -146,7 +146,7 @@ def log_model(
     client, run_id = store.client, run.info.run_id
     model = _begun_model(store, run, digest) or client.create_logged_model(
         run.info.experiment_id,
-        MODEL,
+        spec.name.replace(".", "-"),  # MLflow takes no dots
         run_id,
         model_tags(spec, digest),
         {"arch": spec.arch, "subset": spec.subset, "seed": str(spec.seed)},
@@ -166,16 +166,16 @@ def log_final(store: Store, run_id: str, model_id: str, spec: ModelSpec, history
     """Log the finished model's metrics, on the run and on the model.
 
     One that was also watched while training (there in training mode, or in another precision)
-    goes under `final/`, since it is another measurement.
+    goes under `final/`, since it is another measurement. All stand at step 0: of what has no other
+    step MLflow draws a bar, and of what has a curve, here one of a single dot.
     """
     watched = {point.key for point in history.points}
-    step = len(history.epochs)
     data = training_data(spec)
     points = [
         Point(
             f"final/{key}" if key in watched else key,
             value,
-            step,
+            0,
             model_id,
             data.get(key.partition("/")[0]),
         )

@@ -81,11 +81,6 @@ def _date(text: str) -> str:
     return f"{moment.day} {moment:%B %Y, %H:%M} {moment.tzname() or ''}".strip()
 
 
-def _weblink(link: str) -> str:
-    """Return a link that a browser may follow, or nothing: `javascript:` is never one."""
-    return link if re.match(r"https?://", link) else ""
-
-
 def _accuracy(metrics: Mapping[str, float]) -> float | None:
     """Find the test accuracy (0..1) among a model's metrics."""
     names = ("test/accuracy", "test_accuracy", "accuracy")
@@ -171,7 +166,6 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "word_id": word_id,
     "p_value": format_p,
     "date": _date,
-    "weblink": _weblink,
     "accuracy": _accuracy,
     "where": _where,
     "code": mark_code,

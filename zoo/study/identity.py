@@ -91,7 +91,6 @@ def provenance(
     source: str = "",
     split: str = "",
     command: str = "",
-    links: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return what a comparison's numbers come from, as JSON values."""
     from zoo import __version__
@@ -103,8 +102,7 @@ def provenance(
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command,
         "models": [
-            _model(model, network, links[i] if i < len(links) else "")
-            for i, (model, network) in enumerate(zip(models, study.compared, strict=True))
+            _model(model, network) for model, network in zip(models, study.compared, strict=True)
         ],
         "images": {
             "count": len(study.images),
@@ -119,12 +117,11 @@ def provenance(
     }
 
 
-def _model(model: LoadedModel, network: ComparedNetwork, link: str) -> dict[str, Any]:
+def _model(model: LoadedModel, network: ComparedNetwork) -> dict[str, Any]:
     spec = model.spec
     return {
         "name": network.name,
         "uri": model.uri,
-        "link": link,
         "digest": model.digest,
         "arch": spec.arch,
         "family": network.family,
