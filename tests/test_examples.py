@@ -34,19 +34,21 @@ def output_of(notebook, source):
 
 def check_outputs(notebook):
     summary = printed(output_of(notebook, "result.summary()"))
-    assert re.match(r"small-cnn classifies \d+\.\d % of 360 images .* and small-vit \d", summary)
+    assert re.match(
+        r"(small-cnn is more accurate than small-vit|No detectable difference)", summary
+    )
     table = printed(output_of(notebook, "result.to_frame()"))
     accuracies = re.findall(r"accuracy +accuracy +small-\S+ +(\d\.\d+)", table)
     assert len(accuracies) == 2
     assert min(map(float, accuracies)) > 0.7  # chance is 0.1
     claims = printed(output_of(notebook, "verdict.verdict"))
-    assert re.search(r"^Z-accuracy +(supported|not supported) ", claims, re.MULTILINE)
+    assert re.search(r"^Z-accuracy +(undecided|not supported) ", claims, re.MULTILINE)
     (figure,) = output_of(notebook, 'result.plot("cka")').outputs
     assert "image/png" in figure.data
     (shown,) = code_cells(notebook)[-1].outputs
     assert shown.data["text/html"].startswith("<iframe srcdoc=")
     assert ' sandbox="allow-scripts ' in shown.data["text/html"]
-    assert shown.data["text/plain"].startswith("Comparison: small-cnn classifies")
+    assert shown.data["text/plain"].startswith("Comparison: small-cnn is more accurate")
 
 
 def test_the_notebook_is_kept_executed_and_small():

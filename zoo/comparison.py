@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -90,17 +91,20 @@ class Comparison:
         return dict(zip(figure_names(drawn), (drawing.figure for drawing in drawn), strict=True))
 
     def summary(self) -> str:
-        """Return the finding in one paragraph, made of measured numbers."""
+        """Return the finding in at most three sentences, made of measured numbers."""
         from zoo.report.finding import describe_finding
 
         return describe_finding(self.results, self.verdicts)
 
     def report(self) -> dict[str, Any]:
         """Return everything but variables and figures, as JSON values."""
+        from zoo.report.finding_table import numbers
+
         return {
             **self.results.provenance,
             "looks": looks(),
             "summary": self.summary(),
+            "numbers": [dataclasses.asdict(number) for number in numbers(self.results)],
             "networks": [
                 {"name": n.name, "model": n.model, "state": n.state, "seed": n.seed}
                 for n in self.results.networks

@@ -1,15 +1,19 @@
-"""The finding's sentences, each against the numbers that it is made of."""
+"""The finding's sentences and its table, each against the numbers that they are made of."""
 
 from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from tests.claims import made
 from tests.claims.made import metrics, network
 from zoo.report.finding import describe_finding
-from zoo.study.results import INITIAL
+from zoo.report.finding_table import Number, numbers
+from zoo.study.results import INITIAL, Result, column
+
+V, C, D = network("v", "vit"), network("c", "cnn"), network("d", "cnn")
 
 
 def found(networks, **results):
@@ -25,73 +29,116 @@ def verdict(word):
     return SimpleNamespace(verdict=word, measurement=None if word == "not applicable" else 1)
 
 
-V, C, D = network("v", "vit"), network("c", "cnn"), network("d", "cnn")
+def rated(by_class=None, **measures):
+    """A result of accuracies, with those of the classes `cat`, `dog` and `ant`."""
+    result = metrics(**measures)
+    if not by_class:
+        return result
+    data = xr.Dataset(
+        {"class_accuracy": (("network", "class"), np.array(list(by_class.values())))},
+        {"network": column(list(by_class)), "class": column(["cat", "dog", "ant"])},
+    )
+    return Result(data, metrics=result.metrics)
 
 
+def similarity(maps, spread=0.01):
+    """CKA maps that are one number each, with three groups of images of which all move alike."""
+    result = made.cka({pair: np.full((7, 7), value) for pair, value in maps.items()})
+    cka = result.data["cka"]
+    moves = np.array([-spread, 0.0, spread]).reshape(-1, 1, 1)
+    offset = np.arange(cka.size).reshape(cka.shape) % 5 / 100  # differences keep some noise
+    without = cka.values + moves * (1 + offset)
+    kept = xr.DataArray(without, dims=("replicate", "layer", "layer_b"))
+    kept.attrs = {"weight": np.full(3, 2 / 3), "freedom": 40}
+    return Result(result.data.assign(cka_without=kept), metrics=result.metrics)
+
+
+@pytest.mark.parametrize("order", [[V, C], [C, V]])
 @pytest.mark.parametrize(("pair", "sign"), [(("c", "v"), 1), (("v", "c"), -1)])
-def test_the_better_of_two_comes_first_and_the_difference_has_its_interval(pair, sign):
+def test_the_more_accurate_of_two_comes_first_whatever_was_asked_first(order, pair, sign):
     ends = [sign * 0.3, *sorted([sign * 0.2, sign * 0.45])]
     accuracy = metrics(accuracy={"v": 0.5, "c": 0.8}, difference={pair: ends})
-    assert describe_finding(found([V, C], accuracy=accuracy), []) == (
-        "c classifies 80.0 % of 200 images correctly and v 50.0 %: 30.0 points less "
-        "(95 % interval 20.0 to 45.0)."
+    assert describe_finding(found(order, accuracy=accuracy), []) == (
+        "c is more accurate than v on 200 images: 80.0 % against 50.0 % "
+        "(30.0 points, 95 % interval 20.0 to 45.0)."
     )
 
 
-@pytest.mark.parametrize("ends", [[0.01, -0.02, 0.04], [0.0, -0.03, 0.03]])
-def test_a_difference_within_chance_is_its_own_and_not_an_end_of_its_interval(ends):
-    rates = {"v": 0.9, "c": 0.9 - ends[0]}
-    accuracy = metrics(accuracy=rates, difference={("v", "c"): ends})
+@pytest.mark.parametrize("ends", [[0.01, -0.02, 0.04], [0.0, -0.03, 0.03], [0.02, 0.0, 0.04]])
+def test_an_interval_that_holds_0_is_no_detectable_difference(ends):
+    accuracy = metrics(accuracy={"v": 0.9, "c": 0.9 - ends[0]}, difference={("v", "c"): ends})
     said = describe_finding(found([V, C], accuracy=accuracy), [])
-    assert f": {100 * ends[0]:.1f} points less " in said
-    assert f"({100 * ends[1]:.1f} to {100 * ends[2]:.1f})" in said.replace("95 % interval ", "")
+    assert said.startswith("No detectable difference in accuracy between v and c on 200 images (")
+    assert f"{100 * ends[0]:.1f} points" in said
+    assert "more accurate" not in said
 
 
-def test_similarity_stands_beside_the_untrained_networks_and_tells_where_in_depth():
-    cka = np.full((7, 7), 0.1)
-    cka[:2, 3] = 0.9  # the lowest third of stem and five blocks; the head does not count
-    cka[6] = cka[:, 6] = 1.0
-    before = [untrained(V), untrained(C)]
-    means = {("v", "c"): 0.4, (before[0].name, "c"): 0.3, (before[1].name, "v"): 0.2}
-    measured = {"mean_all_pairs": means, "mean_off_diagonal": {"v": 0.7, "c": 0.6}}
-    result = made.cka({("v", "c"): cka}, measured)
-    said = describe_finding(found([V, C, *before], cka=result), [])
-    assert said == (
-        "Over all pairs of layers they have a mean CKA of 0.40; an untrained v has 0.30 with c; "
-        "an untrained c has 0.20 with v. The best match in c is 0.90 for the lowest third of v's "
-        "layers and 0.10 for the highest. Different layers of one network have a mean CKA of 0.70 "
-        "in v and 0.60 in c."
+def test_the_weakest_class_is_named_unless_classes_tie():
+    gap = {"accuracy": {"v": 0.5, "c": 0.8}, "difference": {("c", "v"): [0.3, 0.2, 0.45]}}
+    said = describe_finding(
+        found([V, C], accuracy=rated({"v": [0.1, 0.9, 0.5], "c": [0.9, 0.7, 0.8]}, **gap)), []
     )
-
-
-def test_a_layer_without_a_value_leaves_the_sentence_on_depth_out():
-    cka = np.full((7, 7), 0.1)
-    cka[0, 0] = np.nan
-    result = made.cka({("v", "c"): cka}, {"mean_all_pairs": {("v", "c"): 0.4}})
-    said = describe_finding(found([V, C], cka=result), [])
-    assert said == "Over all pairs of layers they have a mean CKA of 0.40."
-
-
-def test_of_more_than_two_the_ends_of_the_range_are_named():
-    accuracy = metrics(accuracy={"v": 0.5, "c": 0.8, "d": 0.7})
-    cka = metrics(
-        mean_all_pairs={("v", "c"): 0.4, ("v", "d"): 0.3, ("c", "d"): 0.8},
-        mean_off_diagonal={"v": 0.1, "c": 0.2, "d": 0.3},
+    assert said.endswith(
+        "; c is weakest on the class dog (70 % right), v is weakest on the class cat (10 % right)."
     )
-    said = describe_finding(found([V, C, D], accuracy=accuracy, cka=cka), [])
-    assert said == (
-        "Of 3 models, c classifies the most of 200 images correctly (80.0 %) and v the fewest "
-        "(50.0 %). Over all pairs of layers, two models have a mean CKA of 0.30 (v and d) to 0.80 "
-        "(c and d). Different layers of one network have a mean CKA of 0.10 in v to 0.30 in d."
+    same = rated({"v": [0.1, 0.9, np.nan], "c": [0.6, 0.7, np.nan]}, **gap)
+    said = describe_finding(found([V, C], accuracy=same), [])
+    assert said.endswith("; both are weakest on the class cat (60 % and 10 % right).")
+    tied = rated({"v": [0.1, 0.1, 0.5], "c": [0.9, 0.9, 0.9]}, **gap)
+    assert "weakest" not in describe_finding(found([V, C], accuracy=tied), [])
+
+
+@pytest.mark.parametrize(
+    ("before", "said"),
+    [
+        (
+            0.9,
+            "Training made the layers of v and c less alike (mean CKA 0.60, before training 0.90).",
+        ),
+        (
+            0.2,
+            "Training made the layers of v and c more alike (mean CKA 0.60, before training 0.20).",
+        ),
+        (
+            0.6,
+            "Training did not detectably change how alike the layers of v and c are "
+            "(mean CKA 0.60, before training 0.60).",
+        ),
+    ],
+)
+def test_what_training_changed_is_told_only_beyond_noise(before, said):
+    start = [untrained(V), untrained(C)]
+    maps = {("v", "c"): 0.6, (start[0].name, start[1].name): before}
+    assert describe_finding(found([V, C, *start], cka=similarity(maps)), []) == said
+    turned = {("c", "v"): 0.6, (start[1].name, start[0].name): before}
+    swapped = describe_finding(found([C, V, *start], cka=similarity(turned)), [])
+    assert swapped == said.replace("v and c", "c and v")
+
+
+def test_of_networks_whose_start_is_not_known_nothing_is_said_to_be_trained():
+    said = describe_finding(found([V, C], cka=similarity({("v", "c"): 0.6})), [])
+    assert said == ("The mean CKA of the layers of v and c is 0.60; before training it is unknown.")
+
+
+def test_matches_that_chance_gives_as_well_are_told():
+    result = similarity({("v", "c"): 0.6})
+    chance = made.metrics(best_match_p={("v", "c"): 0.3}).metrics
+    said = describe_finding(found([V, C], cka=replace(result, metrics=chance)), [])
+    assert "no better matched than with permuted images" in said
+
+
+def test_of_more_than_two_the_ends_are_named_and_a_lead_that_is_chance():
+    gaps = {("c", "d"): [0.02, -0.01, 0.05], ("c", "v"): [0.3, 0.2, 0.4]}
+    accuracy = metrics(accuracy={"v": 0.5, "c": 0.8, "d": 0.78}, difference=gaps)
+    start = [untrained(n) for n in (V, C, D)]
+    maps = {("v", "c"): 0.4, ("v", "d"): 0.3, ("c", "d"): 0.8}
+    maps |= {(f"{a} at the start", f"{b} at the start"): 0.5 for a, b in maps}
+    results = found([V, C, D, *start], accuracy=accuracy, cka=similarity(maps))
+    assert describe_finding(results, []) == (
+        "Of 3 models, c is the most accurate on 200 images (80.0 %, not detectably ahead of d) and "
+        "v the least (50.0 %). Most alike are c and d (mean CKA 0.80), least v and d (0.30); "
+        "training made 1 more alike and 2 less alike of 3 pairs."
     )
-
-
-def test_attention_and_reach_are_told_of_the_models_that_have_them():
-    attention = metrics(entropy={"v": 0.94})
-    field = metrics(radius90_first_block={"v": 0.67})
-    said = describe_finding(found([V, C], attention_maps=attention, receptive_field=field), [])
-    assert "Of the entropy of even attention, attention has 94 % in v." in said
-    assert said.endswith("diagonal: 67 % in v.")
 
 
 @pytest.mark.parametrize(
@@ -105,8 +152,8 @@ def test_attention_and_reach_are_told_of_the_models_that_have_them():
                 verdict(w)
                 for w in ("undecided", "built in", "supported", "built in", "not supported")
             ],
-            "Of 5 tests of the papers' claims: 1 supported, 2 built in (held before training as "
-            "well), 1 undecided, 1 not supported.",
+            "Of 5 tests of the papers' claims: 1 supported, 2 built in (true before training as "
+            "well), 1 undecided and 1 not supported.",
         ),
     ],
 )
@@ -115,6 +162,40 @@ def test_claims_are_counted_and_told_apart_from_what_holds_untrained(verdicts, s
 
 
 def test_one_model_alone_is_described_without_a_pair():
-    accuracy = metrics(accuracy={"v": 0.5})
-    said = describe_finding(found([V], accuracy=accuracy), [])
-    assert said == "v classifies 50.0 % of 200 images correctly."
+    start = untrained(V)
+    maps = {("v", "v"): 0.8, (start.name, start.name): 0.9}
+    results = found([V, start], accuracy=metrics(accuracy={"v": 0.5}), cka=similarity(maps))
+    assert describe_finding(results, []) == (
+        "v classifies 50.0 % of 200 images correctly. Training made the layers of v less alike "
+        "(mean CKA 0.80, before training 0.90)."
+    )
+
+
+def test_the_table_holds_what_the_sentences_rest_on():
+    start = [untrained(V), untrained(C)]
+    accuracy = metrics(
+        accuracy={"v": [0.5, 0.4, 0.6], "c": 0.8, start[0].name: 0.1},
+        difference={("v", "c"): [-0.3, -0.45, -0.2]},
+    )
+    maps = {("v", "c"): 0.6, (start[0].name, start[1].name): 0.9}
+    cka = similarity(maps, spread=0.0)
+    chance = made.metrics(
+        mean_best_match={("v", "c"): 0.7}, best_match_permuted={("v", "c"): 0.3},
+        best_match_p={("v", "c"): 0.004},
+    ).metrics  # fmt: skip
+    results = found([V, C, *start], accuracy=accuracy, cka=replace(cka, metrics=chance[:]))
+    rows = numbers(results)
+    assert rows[:4] == [
+        Number("accuracy", "v", "50.0 %", "40.0 % to 60.0 %", "10.0 %"),
+        Number("accuracy", "c", "80.0 %"),
+        Number("accuracy, difference", "c − v", "30.0 %", "20.0 % to 45.0 %"),
+        Number("mean CKA over all pairs of layers", "v × c", "0.60", "0.60 to 0.60", "0.90"),
+    ]
+    best = "CKA of best matches (images permuted: 0.30, p 0.004)"
+    assert Number(best, "v in c", "0.70") in rows
+
+
+def test_of_more_than_two_the_table_has_the_lowest_and_the_highest():
+    attention = metrics(entropy={"v": 0.94, "c": 0.9, "d": 0.91})
+    shown = [(row.of, row.value) for row in numbers(found([V, C, D], attention_maps=attention))]
+    assert shown == [("c", "90.0 %"), ("v", "94.0 %")]

@@ -14,6 +14,7 @@ from zoo.cli import options
 from zoo.config import COMPARED_COUNT, POOLS, Settings
 
 SHOWN = 3  # newer versions that are named
+NUMBERS = ("measure", "of", "value", "95 % interval", "before training")
 
 
 @click.command()
@@ -188,13 +189,15 @@ def _asked(report: Mapping[str, Any]) -> tuple[object, ...]:
 
 
 def _print_summary(done: Any, store: Any, models: Any) -> None:
-    from zoo.cli.output import print_text
+    from zoo.cli.output import print_table, print_text
     from zoo.registry.links import ui_links
 
     report = done.report
     if done.found:
         click.echo(f"Found: compared on {report['created'][:10]} (--force computes it again).\n")
     print_text(report["summary"])
+    click.echo("")
+    print_table(NUMBERS, [tuple(row.values()) for row in report["numbers"]])
     click.echo("")
     _print_claims(report)
     for name, reason in report["not_applicable"].items():

@@ -1,155 +1,206 @@
-"""The finding of a comparison in one paragraph, made of measured numbers alone."""
+"""The finding of a comparison: at most three sentences, and the numbers that they rest on.
+
+The sentences say first what is so: which network is more accurate, or that no difference can be
+detected; what training did to how alike their layers are; what became of the papers' claims. A
+difference is named only where its 95 % interval excludes 0.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
 
-from zoo.claims.base import BUILT_IN, NOT_SUPPORTED, SUPPORTED, UNDECIDED, Verdict
-from zoo.measures.depth import third_of
-from zoo.study.axes import select
-from zoo.study.results import ComparisonResults, Result
+from zoo.claims.base import (
+    BUILT_IN,
+    NOT_SUPPORTED,
+    SUPPORTED,
+    UNDECIDED,
+    Measurement,
+    Verdict,
+    measured,
+)
+from zoo.measures.intervals import Estimate
+from zoo.study.replicates import draws_of
+from zoo.study.results import ComparisonResults, Metric, Network
 
 SAID = {
     SUPPORTED: "supported",
-    BUILT_IN: "built in (held before training as well)",
+    BUILT_IN: "built in (true before training as well)",
     UNDECIDED: "undecided",
     NOT_SUPPORTED: "not supported",
 }
+CHANCE = 0.05
 
 
 def describe_finding(results: ComparisonResults, verdicts: Sequence[Verdict]) -> str:
-    """Say what was measured: accuracy, similarity, depth, attention, reach, and the claims.
-
-    Two models get a sentence each; of more, the ends of the range are named. What was not
-    measured is not spoken of.
-    """
-    few = len(results.compared) <= 2
-    said = [
-        _two_accuracies(results) if few else _range_of_accuracy(results),
-        *(_similarity(results) if few else [_range_of_similarity(results)]),
-        _each(results, "cka", "mean_off_diagonal", "{:.2f} in {}",
-              "Different layers of one network have a mean CKA of {}."),
-        _each(results, "attention-maps", "entropy", "{:.0f} % in {}",
-              "Of the entropy of even attention, attention has {}.", times=100),
-        _each(results, "receptive-field", "radius90_first_block", "{:.0f} % in {}",
-              "In the first block, 90 % of a unit's receptive field lies within this share of half "
-              "the image's diagonal: {}.", times=100),
-        _claims(verdicts),
-    ]  # fmt: skip
+    """Say in at most three sentences what was found; what was not measured is not spoken of."""
+    training = _over_pairs if len(results.compared) > 2 else _what_training_did
+    said = (_accuracy(results), training(results), _claims(verdicts))
     return " ".join(sentence for sentence in said if sentence)
 
 
-def _two_accuracies(results: ComparisonResults) -> str:
-    rated = _rated(results)
-    if not rated:
-        return ""
-    (best, first), *others = sorted(rated.items(), key=lambda item: -item[1])
-    said = f"{best} classifies {first:.1f} % of {results.images:,} images correctly"
-    for name, value in others:
-        said += f" and {name} {value:.1f} %"
-        if gap := results.results["accuracy"].find("difference", best, name):
-            points, low, high = (100 * end for end in (gap.value, gap.low, gap.high))
-            said += f": {points:.1f} points less (95 % interval {low:.1f} to {high:.1f})"
-    return said + "."
-
-
-def _range_of_accuracy(results: ComparisonResults) -> str:
-    rated = _rated(results)
-    if len(rated) < 2:
-        return ""
-    low, high = min(rated, key=rated.__getitem__), max(rated, key=rated.__getitem__)
-    return (
-        f"Of {len(rated)} models, {high} classifies the most of {results.images:,} "
-        f"images correctly ({rated[high]:.1f} %) and {low} the fewest ({rated[low]:.1f} %)."
-    )
-
-
-def _rated(results: ComparisonResults) -> dict[str, float]:
-    """Return the accuracy of each compared network that has one, in percent."""
-    return _values(results, "accuracy", "accuracy", times=100)
-
-
-def _values(
-    results: ComparisonResults, analysis: str, measure: str, times: float = 1
-) -> dict[str, float]:
+def of_networks(
+    results: ComparisonResults, analysis: str, measure: str
+) -> list[tuple[Network, Metric]]:
     """Return a metric of each compared network that has it."""
     if analysis not in results.results:
-        return {}
-    names = [network.name for network in results.compared]
-    found = {name: results.results[analysis].metric(measure, name) for name in names}
-    return {name: times * value for name, value in found.items() if value is not None}
-
-
-def _similarity(results: ComparisonResults) -> list[str]:
-    """Say how alike two models are, against the untrained ones, and where in depth."""
-    if len(results.compared) < 2 or "cka" not in results.results:
         return []
-    a, b = results.compared
-    cka = results.results["cka"]
-    mean = cka.metric("mean_all_pairs", a.name, b.name)
-    if mean is None:
-        return []
-    said = f"Over all pairs of layers they have a mean CKA of {mean:.2f}"
-    for one, other in ((a, b), (b, a)):
-        initial = results.initial(one)
-        before = cka.metric("mean_all_pairs", initial.name, other.name) if initial else None
-        if before is not None:
-            said += f"; an untrained {one.name} has {before:.2f} with {other.name}"
-    return [f"{said}.", _matches(cka, a.name, b.name)]
+    each = ((n, results.results[analysis].find(measure, n.name)) for n in results.compared)
+    return [(network, metric) for network, metric in each if metric is not None]
 
 
-def _matches(result: Result, a: str, b: str) -> str:
-    """Say how good a match the lowest and the highest layers of one model find in the other."""
-    inner = ("stem", "block")
-    cka = select(result.data["cka"], a, b, role=inner, role_b=inner).values
-    if min(cka.shape) < 2 or not np.isfinite(cka).all():
+def _accuracy(results: ComparisonResults) -> str:
+    """Say which network is most accurate, or that none can be told, and the weakest class."""
+    rated = sorted(
+        of_networks(results, "accuracy", "accuracy"), key=lambda item: -item[1].value
+    )  # in the order asked for where they tie
+    if not rated:
         return ""
-    best, third = cka.max(axis=1), third_of(len(cka))
-    low, high = best[:third].mean(), best[-third:].mean()
+    names = [network.name for network, _ in rated]
+    values = {network.name: 100 * metric.value for network, metric in rated}
+    n = f"{results.images:,} images"
+    weak = _weakest(results, names if len(names) <= 2 else names[-1:])
+    if len(names) == 1:
+        return f"{names[0]} classifies {values[names[0]]:.1f} % of {n} correctly{weak}."
+    best, last = names[0], names[-1]
+    gap = difference(results, best, last)
+    if gap is None:
+        listed = " and ".join(f"{name} {values[name]:.1f} %" for name in (best, last))
+        return f"Of {n}, {listed} are classified correctly{weak}."
+    ends = f"95 % interval {100 * gap.low:.1f} to {100 * gap.high:.1f}".replace("-", "−")
+    size = f"{100 * gap.value:.1f} points, {ends}"
+    if not gap.low > 0:
+        among = f"between {best} and {last}"
+        if len(names) > 2:
+            among = f"among {len(names)} models, not even {among}"
+        return f"No detectable difference in accuracy {among} on {n} ({size}){weak}."
+    if len(names) == 2:
+        rates = f"{values[best]:.1f} % against {values[last]:.1f} %"
+        return f"{best} is more accurate than {last} on {n}: {rates} ({size}){weak}."
+    second = difference(results, best, names[1])
+    alone = "" if second and second.low > 0 else f", not detectably ahead of {names[1]}"
     return (
-        f"The best match in {b} is {low:.2f} for the lowest third of {a}'s layers "
-        f"and {high:.2f} for the highest."
+        f"Of {len(names)} models, {best} is the most accurate on {n} ({values[best]:.1f} %"
+        f"{alone}) and {last} the least ({values[last]:.1f} %){weak}."
     )
 
 
-def _range_of_similarity(results: ComparisonResults) -> str:
-    if "cka" not in results.results:
+def difference(results: ComparisonResults, a: str, b: str) -> Metric | None:
+    """Return one network's accuracy minus another's, where it has an interval."""
+    gap = results.results["accuracy"].find("difference", a, b)
+    return gap if gap and math.isfinite(gap.low) else None
+
+
+def _weakest(results: ComparisonResults, names: Sequence[str]) -> str:
+    """Name the class that each network gets wrong most often, unless several tie."""
+    data = results.results["accuracy"].data
+    found: dict[str, tuple[str, float]] = {}
+    for name in names:
+        if "class_accuracy" not in data or name not in data["network"].values:
+            continue
+        rates = data["class_accuracy"].sel(network=name)
+        lowest = rates.min().item()  # of the classes that have images
+        at = np.flatnonzero(rates.values == lowest)
+        if len(at) == 1:
+            found[name] = str(data["class"].values[at[0]]), 100 * lowest
+    classes = {label for label, _ in found.values()}
+    if len(found) == 2 and len(classes) == 1:
+        rates_said = " and ".join(f"{rate:.0f} %" for _, rate in found.values())
+        return f"; both are weakest on the class {classes.pop()} ({rates_said} right)"
+    said = [
+        f"{name} is weakest on the class {label} ({rate:.0f} % right)"
+        for name, (label, rate) in found.items()
+    ]
+    return f"; {', '.join(said)}" if said else ""
+
+
+def similarity(
+    results: ComparisonResults, a: Network, b: Network, name: str = "cka"
+) -> tuple[Measurement, Measurement | None] | None:
+    """Measure the mean CKA of two networks' layers, now and before training.
+
+    Of one network with itself, of its different layers. None where nothing could be measured; the
+    second is None where the weights of then are not known.
+    """
+    if "cka" not in results.results or name not in results.results["cka"].data:
+        return None
+    data = results.results["cka"].data
+    initial = results.initial(a), results.initial(b)
+
+    def mean(one: Network, other: Network) -> Measurement | None:
+        draws = draws_of(data, name, one.name, other.name)
+        # Of one network with itself, the diagonal is 1 whatever was learnt.
+        own = np.eye(draws.shape[1], draws.shape[2], dtype=bool) & (one.name == other.name)
+        cells = np.isfinite(draws).all(axis=0) & ~own
+        return measured(draws[:, cells].mean(axis=1), "") if cells.any() else None
+
+    now = mean(a, b)
+    if now is None:
+        return None
+    before = mean(initial[0], initial[1]) if initial[0] and initial[1] else None
+    return now, before
+
+
+def _what_training_did(results: ComparisonResults) -> str:
+    """Say whether training made the layers of one network, or of two, more or less alike."""
+    a, b = results.compared[0], results.compared[-1]
+    if (found := similarity(results, a, b)) is None:
         return ""
-    names = [network.name for network in results.compared]
-    found = {
-        f"{a} and {b}": results.results["cka"].metric("mean_all_pairs", a, b)
-        for a, b in combinations(names, 2)
-    }
-    pairs = {pair: value for pair, value in found.items() if value is not None}
+    now, before = found
+    layers = f"the layers of {' and '.join(dict.fromkeys((a.name, b.name)))}"
+    mean = f"{now.value:.2f}{_no_better_than_chance(results, a, b)}"
+    if before is None:
+        return f"The mean CKA of {layers} is {mean}; before training it is unknown."
+    how = f"(mean CKA {mean}, before training {before.value:.2f})"
+    change = now.minus(before)
+    if not np.isfinite(change[1:]).all():
+        return f"What training did to {layers} has no interval {how}."
+    if turn := _direction(change):
+        return f"Training made {layers} {turn} alike {how}."
+    return f"Training did not detectably change how alike {layers} are {how}."
+
+
+def _direction(change: Estimate) -> str:
+    """Say which way a change goes; nothing where its interval holds 0."""
+    if change[1] > 0:
+        return "more"
+    return "less" if change[2] < 0 else ""
+
+
+def _no_better_than_chance(results: ComparisonResults, a: Network, b: Network) -> str:
+    """Say so where the best matches of either are no better than those of permuted images."""
+    found = [results.results["cka"].metric("best_match_p", *pair) for pair in
+             ((a.name, b.name), (b.name, a.name))]  # fmt: skip
+    known = [p for p in found if p is not None]
+    alike = not known or max(known) < CHANCE
+    return "" if alike else ", no better matched than with permuted images"
+
+
+def _over_pairs(results: ComparisonResults) -> str:
+    """Say which pairs are most and least alike, and of how many training changed that."""
+    pairs: dict[str, Measurement] = {}
+    turns: list[str] = []
+    for a, b in combinations(results.compared, 2):
+        if (found := similarity(results, a, b)) is None:
+            continue
+        now, before = found
+        pairs[f"{a.name} and {b.name}"] = now
+        if before is not None:
+            turns.append(_direction(now.minus(before)))
     if len(pairs) < 2:
         return ""
-    low, high = min(pairs, key=pairs.__getitem__), max(pairs, key=pairs.__getitem__)
-    return (
-        f"Over all pairs of layers, two models have a mean CKA of {pairs[low]:.2f} ({low}) "
-        f"to {pairs[high]:.2f} ({high})."
+    most, least = (pick(pairs, key=lambda pair: pairs[pair].value) for pick in (max, min))
+    said = (
+        f"Most alike are {most} (mean CKA {pairs[most].value:.2f}), least {least} "
+        f"({pairs[least].value:.2f})"
     )
-
-
-def _each(
-    results: ComparisonResults,
-    analysis: str,
-    measure: str,
-    form: str,
-    sentence: str,
-    times: float = 1,
-) -> str:
-    """Name a number of each model that has it; of more than two models, the extreme ones."""
-    values = _values(results, analysis, measure, times)
-    if not values:
-        return ""
-    if len(values) <= 2:
-        parts = [form.format(value, name) for name, value in values.items()]
-        return sentence.format(" and ".join(parts))
-    ends = sorted(values.items(), key=lambda item: item[1])
-    return sentence.format(" to ".join(form.format(v, name) for name, v in (ends[0], ends[-1])))
+    if turns:
+        counts = " and ".join(f"{turns.count(turn)} {turn} alike" for turn in ("more", "less"))
+        said += f"; training made {counts} of {len(turns)} pairs"
+    return f"{said}."
 
 
 def _claims(verdicts: Sequence[Verdict]) -> str:
@@ -157,6 +208,6 @@ def _claims(verdicts: Sequence[Verdict]) -> str:
     if not tested:
         return ""
     tests = "1 test" if len(tested) == 1 else f"{len(tested)} tests"
-    counts = [(tested.count(word), said) for word, said in SAID.items() if word in tested]
-    told = ", ".join(f"{count} {said}" for count, said in counts)
+    counts = [f"{tested.count(word)} {said}" for word, said in SAID.items() if word in tested]
+    told = ", ".join(counts[:-1]) + " and " + counts[-1] if len(counts) > 1 else counts[0]
     return f"Of {tests} of the papers' claims: {told}."

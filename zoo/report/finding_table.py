@@ -1,0 +1,110 @@
+"""The numbers behind a finding, as one small table."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from zoo.claims.base import format_p
+from zoo.report.finding import difference, of_networks, similarity
+from zoo.study.results import ComparisonResults, Metric, Network
+
+# Of every network: analysis, measure, its name in the table, and whether it is a share.
+OF_EACH = (
+    ("accuracy", "accuracy", "accuracy", True),
+    ("cka", "mean_off_diagonal", "mean CKA of its different layers", False),
+    ("attention-maps", "entropy", "entropy of attention over that of uniform attention", True),
+    ("receptive-field", "radius90_first_block", "reach of the first block, centre to corner", True),
+)
+
+
+@dataclass(frozen=True)
+class Number:
+    """A row of the table: a measure, of which network or pair, as text for people."""
+
+    measure: str
+    of: str
+    value: str
+    interval: str = ""
+    before: str = ""
+
+
+def numbers(results: ComparisonResults) -> list[Number]:
+    """Return the numbers behind the sentences; of more than two, the lowest and the highest."""
+    rows: list[Number] = []
+    for analysis, measure, words, share in OF_EACH:
+        if analysis not in results.results:
+            continue
+        found = of_networks(results, analysis, measure)
+        for network, metric in _ends(found):
+            initial = results.initial(network)
+            before = results.results[analysis].find(measure, initial.name) if initial else None
+            rows.append(
+                Number(
+                    words,
+                    network.name,
+                    _text(metric.value, share),
+                    _interval(metric.low, metric.high, share),
+                    _text(before.value, share) if before else "",
+                )
+            )
+        if measure == "accuracy" and len(found) == 2:
+            rows += _difference_row(results, *(network.name for network, _ in found))
+    return rows + _pair_rows(results)
+
+
+def _ends(found: list[tuple[Network, Metric]]) -> list[tuple[Network, Metric]]:
+    """Return all of one or two; of more, the lowest and the highest."""
+    if len(found) <= 2:
+        return found
+    return [pick(found, key=lambda item: item[1].value) for pick in (min, max)]
+
+
+def _difference_row(results: ComparisonResults, a: str, b: str) -> list[Number]:
+    gap = difference(results, a, b)
+    if gap is None:
+        return []
+    if gap.value < 0:
+        a, b, gap = b, a, gap.turned() or gap
+    ends = _interval(gap.low, gap.high, share=True)
+    return [Number("accuracy, difference", f"{a} − {b}", _text(gap.value, share=True), ends)]
+
+
+def _pair_rows(results: ComparisonResults) -> list[Number]:
+    """Return how alike two networks are, beside what pixels explain and what chance gives."""
+    if len(results.compared) != 2 or "cka" not in results.results:
+        return []
+    a, b = results.compared
+    rows = []
+    for name, words in (
+        ("cka", "mean CKA over all pairs of layers"),
+        ("cka_deconfounded", "the same without what the pixels explain"),
+    ):
+        if (pair := similarity(results, a, b, name)) is None:
+            continue
+        now, before = pair
+        start = _text(before.value) if before else ""
+        of = f"{a.name} × {b.name}"
+        rows.append(Number(words, of, _text(now.value), _interval(now.low, now.high), start))
+    cka = results.results["cka"]
+    for one, other in ((a.name, b.name), (b.name, a.name)):
+        best, chance, p = (
+            cka.metric(measure, one, other)
+            for measure in ("mean_best_match", "best_match_permuted", "best_match_p")
+        )
+        if best is not None and chance is not None:
+            words = f"CKA of best matches (images permuted: {_text(chance)}, p {format_p(p)})"
+            rows.append(Number(words, f"{one} in {other}", _text(best)))
+    return rows
+
+
+def _text(value: float, share: bool = False) -> str:
+    # + 0: no "−0.00"
+    text = f"{round(100 * value, 1) + 0:.1f} %" if share else f"{round(value, 2) + 0:.2f}"
+    return text.replace("-", "−")
+
+
+def _interval(low: float, high: float, share: bool = False) -> str:
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return ""
+    return f"{_text(low, share)} to {_text(high, share)}"
