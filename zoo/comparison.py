@@ -98,6 +98,7 @@ class Comparison:
 
     def report(self) -> dict[str, Any]:
         """Return everything but variables and figures, as JSON values."""
+        from zoo.report.cautions import cautions
         from zoo.report.finding_table import numbers
 
         return {
@@ -105,6 +106,7 @@ class Comparison:
             "looks": looks(),
             "summary": self.summary(),
             "numbers": [dataclasses.asdict(number) for number in numbers(self.results)],
+            "cautions": cautions(self.results.provenance),
             "networks": [
                 {"name": n.name, "model": n.model, "state": n.state, "seed": n.seed}
                 for n in self.results.networks

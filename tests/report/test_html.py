@@ -143,7 +143,7 @@ def test_figures_whose_numbers_a_panel_shows_are_for_paper(page: Page):
 def test_a_comparison_without_analyses_or_claims_still_has_a_page(change_report: Change):
     def empty(report: dict) -> None:
         report.update(analyses=[], metrics=[], claims=[], not_applicable={}, summary="", command="")
-        report.update(numbers=[])
+        report.update(numbers=[], cautions=["v <b> 40 steps"])
         report.update(models=report["models"][:1], created="yesterday")
 
     page = Page(render_folder(change_report(empty)))

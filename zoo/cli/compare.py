@@ -196,6 +196,8 @@ def _print_summary(done: Any, store: Any, models: Any) -> None:
     if done.found:
         click.echo(f"Found: compared on {report['created'][:10]} (--force computes it again).\n")
     print_text(report["summary"])
+    for caution in report["cautions"]:
+        print_text(caution)
     click.echo("")
     print_table(NUMBERS, [tuple(row.values()) for row in report["numbers"]])
     click.echo("")

@@ -94,9 +94,7 @@ def describe_training(spec: ModelSpec) -> str:
     counts = all(type(n) is int and n > 0 for n in (epochs, batch))
     if not (counts and isinstance(rate, int | float) and 0 < rate < math.inf):
         return ""
-    steps = known.get("steps")
-    if type(steps) is not int or steps <= 0:  # older specs hold none
-        steps = epochs * math.ceil(spec.subset_count / batch)
+    steps = training_steps(spec)
     changed = ("crop_padding", "flip", "augment", "mixup", "cutmix", "label_smoothing", "ema")
     said = [
         counted(epochs, "epoch") + (f" ({counted(steps, 'step')})" if steps else ""),
@@ -105,6 +103,18 @@ def describe_training(spec: ModelSpec) -> str:
         *(key.replace("_", " ") for key in changed if known.get(key)),
     ]
     return ", ".join(said)
+
+
+def training_steps(spec: ModelSpec) -> int:
+    """Return how many steps of the optimiser a model was trained for; 0 where it is not known."""
+    known = spec.training
+    steps, epochs, batch = (known.get(key, 0) for key in ("steps", "epochs", "batch_size"))
+    # A stranger's spec may say anything.
+    if type(steps) is int and steps > 0:
+        return steps
+    if not all(type(n) is int and n > 0 for n in (epochs, batch)):
+        return 0
+    return int(epochs * math.ceil(spec.subset_count / batch))  # older specs hold none
 
 
 def model_digest(folder: Path) -> str:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from zoo.config import Settings
 from zoo.device import describe_device
 from zoo.files import code_digest
-from zoo.models.spec import describe_training
+from zoo.models.spec import describe_training, training_steps
 
 if TYPE_CHECKING:
     from zoo.models.files import LoadedModel
@@ -132,6 +132,7 @@ def _model(model: LoadedModel, network: ComparedNetwork) -> dict[str, Any]:
         "subset_count": spec.subset_count,
         "seed": spec.seed,
         "training": describe_training(spec),
+        "steps": training_steps(spec),
         "metrics": spec.metrics,
         "layers": list(network.layers),
     }
