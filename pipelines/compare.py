@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from pipelines.paths import COMPARISONS, RECEIPT, stage
 from zoo.cli.progress import progress
-from zoo.comparison import FOLDER, PARTS
+from zoo.comparison import FOLDER, PARTS, short_name
 from zoo.config import Settings, variant_key
 from zoo.errors import UserError
 from zoo.files import read_json
@@ -40,7 +40,7 @@ if __name__ == "__main__":
         store, config, receipt = open_store(), params.compare, read_json(RECEIPT)
         seeds = params.study.seeds
         for names in config.pairs:
-            label = "__".join(names)
+            label = short_name("__".join(names))
             models = [find_variant(store, receipt, name, seeds[0]) for name in names]
             with progress(f"compare {label}", PARTS) as on_progress:
                 done = compare_registered(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -41,6 +42,7 @@ FOLDER = FolderKind(
 # What a comparison counts, in order.
 DRAWN = "analyses drawn"
 PARTS = ("images", "analyses", DRAWN)
+LONGEST_NAME = 200  # characters: a suffix, and what a temporary name adds, have room beside it
 
 
 @dataclass(frozen=True)
@@ -305,4 +307,20 @@ def file_name(name: str) -> str:
     >>> file_name("cka-vit small/2__a")
     'cka-vit-small-2__a'
     """
-    return "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
+    return short_name("".join(c if c.isalnum() or c in "-_." else "-" for c in name))
+
+
+def short_name(name: str) -> str:
+    """Return a name that a file system takes, which few do of more than 255 characters.
+
+    What is cut away stays told apart by a digest of the whole name.
+
+    >>> short_name("vit-small__resnet18-small")
+    'vit-small__resnet18-small'
+    >>> len(short_name("a" * 300)), short_name("a" * 300) == short_name("a" * 301)
+    (200, False)
+    """
+    if len(name) <= LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return f"{name[: LONGEST_NAME - 9]}-{digest}"
