@@ -66,7 +66,7 @@ def test_setting_up_keeps_within_the_folder(folder):
     assert (folder / ".venv" / ".ready").exists()
 
 
-@pytest.mark.parametrize("target", ["repro", "study", "test", "lint", "docs", "lock"])
+@pytest.mark.parametrize("target", ["repro", "study", "test", "chaos", "lint", "docs", "lock"])
 def test_a_target_calls_its_programs_by_path_and_they_find_this_python(folder, target):
     set_up(folder)
     for line in made(folder, "-n", target).replace("\\\n", "").splitlines():
