@@ -305,3 +305,14 @@ def test_what_mlflow_meets_in_an_answer_is_a_line_and_a_fault_of_zoo_is_none():
         FileInfo.from_proto(None)
     with pytest.raises(AttributeError), translate_mlflow_errors("http://127.0.0.1:9"):
         None.version  # noqa: B018
+
+
+def test_a_database_that_lacks_a_table_is_not_told_as_a_server_that_is_away(tmp_path):
+    said = "(sqlite3.OperationalError) no such table: metrics"
+    with (
+        pytest.raises(
+            UserError, match=r"MLflow at sqlite:///.*: \(sqlite3.*no such table: metrics"
+        ),
+        translate_mlflow_errors(f"sqlite:///{tmp_path}/mlflow.db"),
+    ):
+        raise MlflowException(said, error_code=TEMPORARILY_UNAVAILABLE)

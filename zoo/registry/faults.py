@@ -130,7 +130,8 @@ def _explain(error: Exception, uri: str) -> str:
             f"the tracking server {shown} fails on its side, try after try: look into its log, "
             "and run the same command again"
         )
-    if is_unreachable(error):
+    # MLflow says of a file that lacks a table, too, that it is away for a time.
+    if is_unreachable(error) and not uri.startswith("sqlite"):
         tries = 1 + MLFLOW_HTTP_REQUEST_MAX_RETRIES.get()
         seconds = MLFLOW_HTTP_REQUEST_TIMEOUT.get()
         return (
