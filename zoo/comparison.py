@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.errors import UserError, unknown
+from zoo.errors import UserError, brief, unknown
 from zoo.files import user_path, write_json, write_text
 from zoo.files.folders import FolderKind, check_replaceable, replacing_folder
 from zoo.progress import OnProgress, no_progress
@@ -224,9 +224,9 @@ def open_results(path: Path | str) -> Comparison:
             return Comparison(from_tree(tree.load()))
     except UserError as error:
         raise UserError(f"{file} is of another version of zoo ({error}); compare again") from None
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        why = f"{type(error).__name__}: {error}"
-        raise UserError(f"{file} holds no comparison ({why}); compare again") from None
+    except Exception as error:
+        # What reads HDF5 raises whatever it meets in damaged bytes.
+        raise UserError(f"{file} holds no comparison ({brief(error)}); compare again") from None
 
 
 def redraw(folder: Path, on_progress: OnProgress = no_progress) -> dict[str, Any]:
