@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
-import torch
 import xarray as xr
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
@@ -14,12 +14,12 @@ from zoo.analyses.about import About, Drawing
 from zoo.analyses.accuracy import name_undecided
 from zoo.capture.ablate import PARTS, ablated
 from zoo.capture.branches import Branch, find_branches
+from zoo.capture.resume import passes, record_blocks, resumable_blocks, resumed
 from zoo.figures import style
 from zoo.measures.intervals import paired_difference
-from zoo.models.modes import eval_mode
-from zoo.models.preprocess import logits_of, model_input
+from zoo.models.preprocess import model_input
 from zoo.study.accumulator import Accumulator, NotApplicable
-from zoo.study.answers import predictions
+from zoo.study.answers import logits_on, predictions
 from zoo.study.axes import column, interval, layer_axis, select, variable
 from zoo.study.networks import ComparedNetwork, Study
 from zoo.study.results import Metric, Result
@@ -130,16 +130,14 @@ class _Ablation(Accumulator):
         """
         name, blocks = network.name, network.trace.of_role("block")
         sums = {block: [b for b in branches if b.block == block] for block in blocks}
-        predicted = self._predict(network)
+        predicted, without = self._predict(network, sums)
         self.notes += name_undecided(name, predicted)
         intact = predicted == self.classes
         drops = np.full((len(PARTS), len(blocks), 3), np.nan)
         for p, part in enumerate(PARTS):
             for i, block in enumerate(blocks):
                 if sums[block]:
-                    with ablated(network.model.module, sums[block], part):
-                        right = self._predict(network) == self.classes
-                    drops[p, i] = paired_difference(intact, right)
+                    drops[p, i] = paired_difference(intact, without[part, block] == self.classes)
             worst = float(np.nanmax(drops[p, :, 0]))
             self.metrics.append(Metric(f"worst_drop_without_{part}", worst, name))
         empty = [block for block in blocks if not sums[block]]
@@ -148,15 +146,28 @@ class _Ablation(Accumulator):
         self.metrics.append(Metric("accuracy_intact", float(intact.mean()), name))
         return drops
 
-    def _predict(self, network: ComparedNetwork) -> NDArray[np.int64]:
-        predicted = []
-        size = self.study.settings.batch_size
-        module = network.model.module
-        with torch.inference_mode(), eval_mode(module):
-            for start in range(0, len(self.images), size):
-                x = model_input(self.images[start : start + size], network.model.spec, module)
-                predicted.append(predictions(logits_of(module(x))))
-        return np.concatenate(predicted)
+    def _predict(
+        self, network: ComparedNetwork, sums: Mapping[str, Sequence[Branch]]
+    ) -> tuple[NDArray[np.int64], dict[tuple[str, str], NDArray[np.int64]]]:
+        """Return a network's answers, and those without a part of a block by part and block.
+
+        What runs before a block is not changed by it: that part of the pass is made once.
+        """
+        module, once = network.model.module, resumable_blocks(network.trace)
+        whole: list[NDArray[np.int64]] = []
+        without: dict[tuple[str, str], list[NDArray[np.int64]]] = {}
+        for pixels in passes(model_input(self.images, network.model.spec, module)):
+            outputs, logits = record_blocks(module, once, pixels)
+            whole.append(predictions(logits))
+            before: dict[str, Any] = {}
+            for block, branches in sums.items():
+                for part in PARTS if branches else ():
+                    with resumed(module, before), ablated(module, branches, part):
+                        found = logits_on(network, pixels, len(pixels))
+                    without.setdefault((part, block), []).append(predictions(found))
+                if block in outputs:
+                    before[block] = outputs[block]
+        return np.concatenate(whole), {key: np.concatenate(of) for key, of in without.items()}
 
 
 def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:
