@@ -7,7 +7,7 @@ from zoo.study.axes import select
 
 def values(result, what, network="", network_b="", layer=""):
     """Values of a variable: of a network or pair along its axes, or of that network's part."""
-    if what in result.data:
+    if what in result.data.data_vars:
         found = select(result.data[what], network, network_b)
         for dim in found.dims:  # heads, poolings and paths that other networks have
             if dim in ("head", "pooling", "path", "branch"):

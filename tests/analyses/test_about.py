@@ -15,6 +15,7 @@ from zoo.models.build import build
 from zoo.models.files import describe_module
 
 OTHER = {
+    "show": "classes",
     "batch_size": 5,
     "layers": "all",
     "pool": "gap",

@@ -56,7 +56,7 @@ def results(models):
         "std": STD.tolist(),
     }
     described = [describe_module(m, name=n, **known) for n, m in zip("vc", models, strict=True)]
-    settings = Settings(batch_size=BATCH, references=False, shown_images=5)
+    settings = Settings(batch_size=BATCH, references=False, show="0,1,2,3,4")
     found = compare_models(described, IMAGES, LABELS, class_names=tuple("abc"), settings=settings)
     assert found.not_applicable == {}
     assert found.shown == (0, 1, 2, 3, 4)
@@ -290,8 +290,12 @@ def test_grad_cam_and_deletion(models, results, maps):
         of_class = after[torch.arange(N), torch.tensor(classes)].sum()
         (slope,) = torch.autograd.grad(of_class, places, retain_graph=True)
         chosen = slope.double().numpy().mean(axis=(2, 3))
-        cam = (maps[3] * chosen[:, :, None, None]).sum(axis=1)[indices[: len(shown)]]
-        close(shown, np.maximum(cam, 0))
+        cam = (maps[3] * chosen[:, :, None, None]).sum(axis=1)[: len(shown)]
+        differ = (logits.argmax(axis=1) != LABELS)[: len(shown)]
+        own = differ if kind == "true" else np.full(len(shown), True)
+        close(shown[own], np.maximum(cam, 0)[own])
+        assert np.isnan(shown[~own]).all()
+        assert own.any()
     assert (cam < -0.01).any()
     probability = softmax(logits, axis=1).max(axis=1)[indices]
     curves = results["grad-cam"].part("c")["deletion"].sel(order="predicted")

@@ -157,8 +157,12 @@ def test_the_rollout_is_that_of_attention_maps(make_model, digit_images):
     hook_points = [HookPoint(name, "attention") for name in attending.layers]
     with torch.no_grad(), observe(model.module.eval(), hook_points, lambda t, v: weights.append(v)):
         model.module(pixels)
-    expected = token_maps(attention_rollout(weights)[-1], Grid(1, 4, 4, 4.0), class_token=True)
-    assert torch.allclose(rollout_maps(subject, attending, pixels), expected, atol=1e-6)
+    grid = Grid(1, 4, 4, 4.0)
+    expected = token_maps(attention_rollout(weights), grid, class_token=True).transpose(0, 1)
+    last = rollout_maps(subject, attending, pixels)
+    assert torch.allclose(last, expected[:, -1:], atol=1e-6)
+    both = rollout_maps(subject, attending, pixels, attending.layers)
+    assert torch.allclose(both, expected, atol=1e-6)
 
 
 def test_true_classes_are_matched_by_name_where_both_have_names(cam_model):
@@ -195,17 +199,44 @@ def test_a_comparison_scores_maps_beside_random_ones_and_rollout(make_model, dig
     shown = list(found.shown)
     of_v = result.part("v")
     indices = of_v["tested_image"].values
-    assert indices[: len(shown)].tolist() == shown
     assert len(set(indices.tolist())) == 32
+    # Which images are tested does not depend on which are shown.
+    settings = dataclasses.replace(ALONE, show="0,1")
+    others = compare_models(
+        models[:1], images, labels, only=["grad-cam"], settings=settings, class_names=CLASSES
+    ).results["grad-cam"]
+    assert np.array_equal(others.part("v")["tested_image"], indices)
+    assert others.metric("deletion_area_random", "v") == pytest.approx(
+        result.metric("deletion_area_random", "v")
+    )
     logits = models[0](images[indices])
     assert np.allclose(
         of_v["deletion"].sel(order="predicted").values[:, 0], logits.softmax(1).amax(1), atol=1e-5
     )
-    predicted = logits.argmax(dim=1)[: len(shown)]
+    predicted = models[0](images[shown]).argmax(dim=1)
     assert of_v["predicted_class"].values.tolist() == [str(int(p)) for p in predicted]
     assert of_v["true_class"].values.tolist() == [str(labels[i]) for i in shown]
     assert any("input of its last block" in note for note in result.notes if note[0] == "v")
     assert not any("input of its last block" in note for note in result.notes if note[0] == "g")
+
+
+def test_the_true_class_has_a_map_only_where_another_is_predicted(cam_model, twelve):
+    predicted = cam_model(twelve).argmax(dim=1).numpy()
+    labels = np.where(np.arange(12) % 2, predicted, (predicted + 1) % 4)
+    names = list("abcd")
+    part = study_of([cam_model], twelve, labels, class_names=names).results["grad-cam"].part("c")
+    shown = [int(str(name).split("#")[1].rstrip(")")) for name in part["image"].values]
+    subject = prepared([cam_model], twelve).networks[0]
+    pixels = preprocess(twelve, cam_model.spec)
+    maps, _ = class_maps(subject, pixels, torch.from_numpy(labels))
+    assert any(i % 2 for i in shown)
+    for found, i in zip(part["true"].values, shown, strict=True):
+        if i % 2:
+            assert np.isnan(found).all()
+        else:
+            assert np.allclose(found, maps[i], atol=1e-6)
+    right = study_of([cam_model], twelve, predicted, class_names=names).results["grad-cam"]
+    assert "true" not in right.part("c")
 
 
 def test_the_map_of_an_image_does_not_depend_on_the_others(cam_model, twelve):
@@ -220,16 +251,13 @@ def test_figures_are_drawn_from_the_result_alone(make_model, digit_images):
     images, labels = digit_images
     models = [make_model("vit", "v"), make_mixer(), make_model("vit-gap", "g")]
     result = study_of(models, images, labels, class_names=CLASSES).results["grad-cam"]
-    first, second, deletion = analysis.draw(result, ["v", "m", "g"])
-    assert [d.of for d in (first, second, deletion)] == [("v", "m"), ("g",), ()]
+    first, second, third, deletion = analysis.draw(result, ["v", "m", "g"])
+    assert [d.of for d in (first, second, third, deletion)] == [("v",), ("m",), ("g",), ()]
+    classes = ["Grad-CAM\npredicted class", "Grad-CAM\ntrue class"]
     assert column_labels(first.figure) == [
-        "input",
-        "v\npredicted class",
-        "v\ntrue class",
-        "v\nattention rollout",
-        "m\npredicted class",
-        "m\ntrue class",
-    ]
+        "input", "rollout\nlayer 1", "rollout\nlayer 2", *classes,
+    ]  # fmt: skip
+    assert column_labels(second.figure) == ["input", *classes]
     axes = deletion.figure.axes
     assert len(axes) == 3
     for axis, colour in zip(axes, style.COLOURS, strict=False):

@@ -5,7 +5,7 @@ import torch
 
 from zoo.measures.deletion import (
     area_under,
-    deletion_curve,
+    deletion_curves,
     rank_pixels,
     upsample,
 )
@@ -21,15 +21,15 @@ def test_deletion_falls_by_what_the_map_marks():
     pixels = torch.zeros(1, 3, 4, 5)
     pixels[:, :, :2] = 1  # mean 0.5; each upper pixel removed takes 0.5 / 10
     good = torch.arange(20.0, 0, -1).view(1, 4, 5)
-    curve = deletion_curve(brightness, pixels, good, torch.tensor([0]), steps=10)
+    both = {"good": good, "late": -good}
+    curve, late = deletion_curves(brightness, pixels, both, torch.tensor([0])).values()
     expected = [1 - 0.05 * min(2 * step, 10) for step in range(11)]
     assert np.allclose(curve[0], expected)
-    late = deletion_curve(brightness, pixels, -good, torch.tensor([0]), steps=10)
     expected = [1 - 0.05 * max(0, 2 * step - 10) for step in range(11)]
     assert np.allclose(late[0], expected)
     assert area_under(curve) < area_under(late)
-    other = deletion_curve(brightness, pixels, good, torch.tensor([1]), steps=10)
-    assert np.allclose(other, 1 - curve)
+    other = deletion_curves(brightness, pixels, {"good": good}, torch.tensor([1]))
+    assert np.allclose(other["good"], 1 - curve)
 
 
 def test_a_removed_pixel_gets_its_images_mean_colour_and_nothing_else_changes():
@@ -41,10 +41,10 @@ def test_a_removed_pixel_gets_its_images_mean_colour_and_nothing_else_changes():
         return torch.ones(2, 2) / 2
 
     maps = torch.rand(2, 4, 4)
-    deletion_curve(predict, pixels, maps, torch.tensor([0, 1]), steps=4)
+    deletion_curves(predict, pixels, {"map": maps}, torch.tensor([0, 1]), steps=4)
     assert torch.equal(pixels, original)
     assert len(seen) == 5
-    for step, x in enumerate(seen):
+    for step, x in zip((0, 4, 1, 2, 3), seen, strict=True):
         for n in range(2):
             top = maps[n].flatten().argsort(descending=True)[: 4 * step]
             expected = original[n].flatten(1).clone()

@@ -182,7 +182,7 @@ def test_each_analysis_names_the_settings_that_it_uses_and_no_others(text: str):
         "64 images, layers blocks, pool flatten, batch size 32, references no, seed 0;"
         in sources["cka"]
     )
-    assert "64 images, shown images 2;" in sources["feature-maps"]
+    assert "64 images, show apart, shown images 2;" in sources["feature-maps"]
 
 
 def test_long_tables_alone_scroll_and_say_so(change_report: Change):

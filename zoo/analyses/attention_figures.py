@@ -5,34 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.colors import LogNorm, Normalize
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from PIL import Image
 
 from zoo.figures import style
-from zoo.figures.image_grid import enlarge_map, image_grid
+from zoo.figures.image_grid import image_grid
+from zoo.figures.seen_through import enlarge, seen_through
 from zoo.study.axes import Scale, select_heads
 from zoo.study.results import Result
 
 if TYPE_CHECKING:
     import xarray as xr
 
-MAX_MAPS = 12  # more columns than these are too narrow to see anything in
-SIDE = 128  # pixels of a drawn map
-# Colours spread over shares of at least this ratio, so that rounding never looks like a pattern,
-# and not below the floor, where nothing is left to tell apart.
+# More columns are too narrow to see anything in.
+MOST_MAPS = {"rollout": 5, "heads": 8}
+MARKED = 1.5  # times an even share: patches that get so much are outlined
+# What is seen spreads over shares of at least this ratio, so that rounding never looks like a
+# pattern, and not below the floor, where nothing is left to tell apart.
 LEAST_RATIO = 1.1
 FLOOR = 0.25
-# Marks on the colour bar, by the least ratio of its ends for which they are wide enough apart.
-MARKS = {
-    10.0: (0.25, 0.5, 1, 2, 4, 8, 16, 32, 64, 128),
-    2.5: (0.25, 0.35, 0.5, 0.7, 1, 1.4, 2, 2.8, 4),
-    0.0: (0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.4, 1.6),
-}
-MAP_WEIGHT = 0.7
 
 
 def draw_maps(part: xr.Dataset, what: str, column: str) -> Figure:
@@ -45,23 +38,30 @@ def draw_maps(part: xr.Dataset, what: str, column: str) -> Figure:
     """
     images, shares = part["images"].values, part[what].values
     low, high = Scale.of(part[what]).ends
-    chosen = np.unique(np.linspace(0, shares.shape[1] - 1, MAX_MAPS).round().astype(int))
-    norm = LogNorm(low, high, clip=True)
+    chosen = np.unique(np.linspace(0, shares.shape[1] - 1, MOST_MAPS[what]).round().astype(int))
     rows = [
-        [enlarge(image), *(overlay(image, maps[i], norm) for i in chosen)]
+        [enlarge(image), *(overlay(image, maps[i], low, high) for i in chosen)]
         for image, maps in zip(images, shares, strict=True)
     ]
-    label = "attention rollout" if what == "rollout" else "attention"
-    marks = next(marks for ratio, marks in MARKS.items() if high / low >= ratio)
     return image_grid(
         rows,
         row_labels=part["image"].values.tolist(),
         column_labels=["input", *(f"{column} {i + 1}" for i in chosen)],
-        norm=norm,
-        bar_label=f"{label}: a patch's share over an even share (1: even)",
-        ticks=[mark for mark in marks if low <= mark <= high],
-        extend="both",
+        cell=1.1,
+        foot=describe_shares(low, high),
     ).figure
+
+
+def describe_shares(low: float, high: float) -> str:
+    """Say how shares of attention are drawn that run from `low` to `high`.
+
+    >>> describe_shares(0.5, 2)
+    "a patch's share over an even one, from 0.5 (faded) to 2 (in full); outlined: from 1.5"
+    """
+    marked = f"; outlined: from {MARKED:g}" if high > MARKED else ""
+    return (
+        f"a patch's share over an even one, from {low:.2g} (faded) to {high:.2g} (in full){marked}"
+    )
 
 
 def relative_share(maps: NDArray) -> NDArray[np.float64]:
@@ -78,25 +78,13 @@ def colour_range(shares: NDArray[np.float64]) -> tuple[float, float]:
     return max(min(float(low), 1 / LEAST_RATIO), FLOOR), max(float(high), LEAST_RATIO)
 
 
-def overlay(image: NDArray[np.uint8], shares: NDArray, norm: Normalize) -> NDArray[np.uint8]:
-    """Return a map's colours over the image in dimmed grey."""
-    large = enlarge(image)
-    # Enlarged on the colours' own scale, which is logarithmic.
-    shown = np.asarray(norm(np.maximum(np.nan_to_num(shares, nan=FLOOR), FLOOR)))
-    grown = enlarge_map(shown, *large.shape[:2])
-    colours = mpl.colormaps[style.SEQUENTIAL](grown)[..., :3]
-    grey = large.mean(axis=-1, keepdims=True) / 255
-    mixed = MAP_WEIGHT * colours + (1 - MAP_WEIGHT) * grey
-    return (mixed * 255).round().astype(np.uint8)
-
-
-def enlarge(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return an image (h, w, 3) at the size of the drawn maps, small pixels as squares."""
-    height, width = image.shape[:2]
-    scale = SIDE / max(height, width)
-    method = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BILINEAR
-    size = (round(width * scale), round(height * scale))
-    return np.asarray(Image.fromarray(image).resize(size, method))
+def overlay(
+    image: NDArray[np.uint8], shares: NDArray, low: float, high: float
+) -> NDArray[np.uint8]:
+    """Return an image seen by shares of attention, on a logarithmic scale from `low` to `high`."""
+    norm = LogNorm(low, high, clip=True)
+    strength = np.asarray(norm(np.maximum(np.nan_to_num(shares, nan=FLOOR), FLOOR)))
+    return seen_through(image, strength, float(norm(MARKED)) if high > MARKED else None)
 
 
 def draw_entropy(result: Result, compared: Sequence[str]) -> Figure:

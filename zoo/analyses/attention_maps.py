@@ -38,8 +38,9 @@ ABOUT = About(
         "spread (its entropy)."
     ),
     reading=(
-        "Colour gives a patch's share of attention over that of even attention, so 1 means no "
-        "preference; all maps of rollout have one colour range, and all maps of heads. Layers are "
+        "The image is seen where attention goes and fades where it does not go, by a patch's share "
+        "over that of even attention, so 1 means no preference; outlined patches get at least 1.5 "
+        "times as much. All maps of rollout have one range, and all maps of heads. Layers are "
         "counted from the input, and the column of layer 6 follows attention through all of the "
         "first six. Rollout multiplies layer by layer and so evens out with depth, whatever a "
         "model looks at: an even map of a late layer says little. A normalised entropy of 1 is "
@@ -47,7 +48,7 @@ ABOUT = About(
     ),
     needs="attention",
     source="Zhu et al. 2023, Sec. 4; Abnar & Zuidema 2020",
-    settings=("batch_size", "shown_images", "seed"),
+    settings=("batch_size", "show", "shown_images", "seed"),
     captions={
         "attention-maps-{}": "Attention rollout of {}, layer by layer.",
         "attention-maps-{}-heads": "What each head of {}'s last layer attends to.",

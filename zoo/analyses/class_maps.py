@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from zoo.analyses.rollout import rollout_step, token_maps
@@ -99,22 +101,38 @@ def _at_block(
 
 
 def rollout_maps(
-    network: ComparedNetwork, attending: Attending, pixels: torch.Tensor
+    network: ComparedNetwork,
+    attending: Attending,
+    pixels: torch.Tensor,
+    layers: Sequence[str] = (),
 ) -> torch.Tensor:
-    """Return the attention rollout of a ViT's last layer over its grid, (n, height, width)."""
+    """Return a ViT's attention rollout over its grid, (n, layers, height, width).
+
+    Args:
+        network: the model.
+        attending: its attention.
+        pixels: (n, 3, size, size), its input.
+        layers: up to which layers attention is followed; up to the last by default.
+    """
+    layers = layers or attending.layers[-1:]
     if len(pixels) > GRADIENT_BATCH:
         parts = pixels.split(GRADIENT_BATCH)
-        return torch.cat([rollout_maps(network, attending, part) for part in parts])
-    found: list[torch.Tensor] = []
+        return torch.cat([rollout_maps(network, attending, part, layers) for part in parts])
+    below: list[torch.Tensor] = []
+    found: dict[str, torch.Tensor] = {}
 
     def step(hook_point: HookPoint, weights: torch.Tensor) -> None:
-        found[:] = [rollout_step(weights, found[0] if found else None)]
+        below[:] = [rollout_step(weights, below[0] if below else None)]
+        if hook_point.layer in layers:
+            found[hook_point.layer] = token_maps(
+                below[0], attending.grid, class_token=attending.class_token
+            )
 
     hook_points = [HookPoint(name, "attention") for name in attending.layers]
     module = network.model.module
     with eval_mode(module), torch.inference_mode(), observe(module, hook_points, step):
         module(pixels.clone())  # a network may work in place on its input
-    return token_maps(found[0], attending.grid, class_token=attending.class_token)
+    return torch.stack([found[name] for name in layers], dim=1)
 
 
 def probabilities_of(network: ComparedNetwork, pixels: torch.Tensor) -> torch.Tensor:

@@ -35,7 +35,10 @@ ABOUT = About(
     ),
     needs="activations",
     source="Zhu et al. 2023, feature-map figure",
-    settings=("shown_images",),
+    settings=(
+        "show",
+        "shown_images",
+    ),
     captions={
         "feature-maps-{}": "The mean of all channels of {}, block by block.",
         "feature-maps-{}-strongest": "The strongest channels of {} at the end of each stage.",

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from zoo.analyses.about import About, Drawing
 from zoo.analyses.class_maps import class_maps, probabilities_of, rollout_maps
-from zoo.analyses.grad_cam_figures import EMPTY, KINDS, MODELS_A_FIGURE, draw_curves, draw_maps
-from zoo.measures.deletion import STEPS, area_under, deletion_curve, upsample
+from zoo.analyses.grad_cam_figures import EMPTY, KINDS, draw_curves, draw_maps
+from zoo.measures.deletion import STEPS, area_under, deletion_curves, upsample
 from zoo.measures.intervals import mean_interval
 from zoo.models.preprocess import model_input
 from zoo.study.accumulator import Accumulator, NotApplicable
@@ -22,27 +22,36 @@ from zoo.study.attention_layers import attending_models, name_images
 from zoo.study.axes import Scale, column, variable
 from zoo.study.networks import ComparedNetwork, Study
 from zoo.study.results import Metric, Part, Result
-from zoo.study.spatial_layout import Layout, as_seen, last_block, last_mapped_block, layout_of
+from zoo.study.spatial_layout import (
+    Layout,
+    as_seen,
+    choose_images,
+    evenly,
+    last_block,
+    last_mapped_block,
+    layout_of,
+)
 
 ABOUT = About(
     name="grad-cam",
     title="What decides (Grad-CAM)",
     shows=(
         "Which parts of an image speak for the class that a model predicts, and for the true "
-        "class; and how fast the model loses its answer when the marked pixels are removed, "
-        "beside attention rollout and beside random maps (at most 32 images)."
+        "class where that is another one; and how fast the model loses its answer when the marked "
+        "pixels are removed, beside attention rollout and beside random maps (at most 32 images)."
     ),
     reading=(
-        "Bright parts speak for the class. A map that explains the answer makes its probability "
-        "fall at once when its brightest pixels go: the lower the curve, the better. The band "
-        "is the 95 % interval of a map's difference from the random one, paired over images: where "
-        "the random curve runs inside it, these images do not tell the two apart."
+        "The parts that are seen speak for the class; faded ones do not. A map that explains the "
+        "answer makes its probability fall at once when its highest pixels go: the lower the "
+        "curve, the better. The band is the 95 % interval of a map's difference from the random "
+        "one, paired over images: where the random curve runs inside it, these images do not tell "
+        "the two apart."
     ),
     needs="gradients",
     source="Selvaraju et al. 2017; deletion: Petsiuk et al. 2018; rollout: Zhu et al. 2023",
-    settings=("shown_images", "seed"),
+    settings=("show", "shown_images", "seed"),
     captions={
-        "grad-cam-maps-{}": "What speaks for a class, laid over the images: {}.",
+        "grad-cam-maps-{}": "What speaks for a class, over the images: {}.",
         "grad-cam-deletion": "Probability of the predicted class as the marked pixels are removed.",
     },
     metrics={
@@ -55,6 +64,7 @@ ABOUT = About(
 )
 
 MAX_IMAGES = 32
+ROLLOUTS = 3  # layers whose rollout stands beside Grad-CAM
 TESTED = {"predicted": "Grad-CAM", "rollout": "attention rollout"}
 PREDICTED, TRUE, ROLLOUT, RANDOM = "predicted", "true", "rollout", "random"
 SCALES = {kind: Scale(title, 0, empty=EMPTY) for kind, title in KINDS.items()}
@@ -116,15 +126,16 @@ def start(study: Study) -> Accumulator:
 
 
 class _GradCam(Accumulator):
-    """Makes its own passes over at most 32 images, the shown ones first."""
+    """Makes its own passes over the shown images and, at most 32, those that maps are tested on.
+
+    These are drawn at random whatever is shown: images that tell networks apart are no sample.
+    """
 
     def __init__(self, study: Study, layouts: dict[int, Layout], notes: list[str]) -> None:
         self.study, self.layouts, self.notes = study, layouts, notes
-        random = np.random.default_rng(study.settings.seed)
-        rest = np.setdiff1d(np.arange(len(study.images)), study.shown)
-        more = max(0, min(MAX_IMAGES - len(study.shown), len(rest)))
-        self.images = [*study.shown, *sorted(random.choice(rest, size=more, replace=False))]
-        self.images = [int(i) for i in self.images[:MAX_IMAGES]]
+        self.shown = study.shown[:MAX_IMAGES]
+        self.tested = choose_images(len(study.images), MAX_IMAGES, study.settings.seed)
+        self.images = np.array([*self.shown, *self.tested])
         try:
             self.attending, _ = attending_models(study, "no rollout")
         except NotApplicable:
@@ -146,7 +157,7 @@ class _GradCam(Accumulator):
             raise NotApplicable("; ".join(self.notes))
         notes = tuple(self.notes)
         return Result(
-            parts=tuple(parts), metrics=tuple(metrics), notes=notes, images=len(self.images)
+            parts=tuple(parts), metrics=tuple(metrics), notes=notes, images=len(self.tested)
         )
 
     def _explain(self, s: int) -> _Explained:
@@ -158,46 +169,60 @@ class _GradCam(Accumulator):
         if (true := true_classes(self.study, network, probabilities.shape[1])) is not None:
             classes[TRUE] = torch.from_numpy(true[self.images]).to(pixels.device)
         maps: dict[str, torch.Tensor] = {}
-        place = "output"
-        for kind, wanted in classes.items():
-            maps[kind], place = class_maps(network, pixels, wanted.clamp(min=0))
-            maps[kind][wanted < 0] = torch.nan
+        maps[PREDICTED], place = class_maps(network, pixels, classes[PREDICTED])
+        shown = len(self.shown)
+        if TRUE in classes:
+            differ = (classes[TRUE] >= 0) & (classes[TRUE] != classes[PREDICTED])
+            differ[shown:] = False
+            if bool(differ.any()):
+                maps[TRUE] = torch.full_like(maps[PREDICTED], torch.nan)
+                maps[TRUE][differ], _ = class_maps(network, pixels[differ], classes[TRUE][differ])
         if s in self.attending:
-            maps[ROLLOUT] = rollout_maps(network, self.attending[s], pixels)
-        generator = torch.Generator().manual_seed(seed)
-        coarse = torch.rand(maps[PREDICTED].shape, generator=generator).to(pixels.device)
-        size = (pixels.shape[2], pixels.shape[3])
-        curves = {
-            kind: deletion_curve(
-                lambda x: probabilities_of(network, x),
-                pixels, upsample(found, *size), classes[PREDICTED], seed=seed,
+            maps[ROLLOUT] = rollout_maps(
+                network, self.attending[s], pixels, evenly(self.attending[s].layers, ROLLOUTS)
             )
-            for kind, found in (maps | {RANDOM: coarse}).items()
-            if kind != TRUE
-        }  # fmt: skip
+        tested = {PREDICTED: maps[PREDICTED][shown:]}
+        if ROLLOUT in maps:
+            tested[ROLLOUT] = maps[ROLLOUT][shown:, -1]
+        generator = torch.Generator().manual_seed(seed)
+        tested[RANDOM] = torch.rand(tested[PREDICTED].shape, generator=generator).to(pixels.device)
+        size = (pixels.shape[2], pixels.shape[3])
+        curves = deletion_curves(
+            lambda x: probabilities_of(network, x),
+            pixels[shown:],
+            {kind: upsample(of, *size) for kind, of in tested.items()},
+            classes[PREDICTED][shown:],
+            seed=seed,
+        )
         return _Explained(maps, classes, curves, place)
 
     def _maps(self, s: int, found: _Explained) -> xr.Dataset:
         """Return a model's maps over the shown images, and its curves over all tested ones."""
         network = self.study.networks[s]
-        shown = len(self.study.shown[:MAX_IMAGES])
+        shown = len(self.shown)
         seen = as_seen(self.study.images[self.images[:shown]], network)
         variables: dict[str, Any] = {
             "images": variable(("image", "pixel_row", "pixel_column", "colour"), seen)
         }
         for kind, maps in found.maps.items():
             values = maps[:shown].cpu().numpy()
-            variables[kind] = variable(("image", "row", "column"), values, scale=SCALES[kind])
+            dims = ("image", *(("layer",) if kind == ROLLOUT else ()), "row", "column")
+            variables[kind] = variable(dims, values, scale=SCALES[kind])
         kinds = list(found.curves)
         curves = np.stack([found.curves[kind].cpu().numpy() for kind in kinds])
-        dims = ("order", "tested_image", "step")
-        variables["deletion"] = variable(dims, curves, unit="probability")
+        along = ("order", "tested_image", "step")
+        variables["deletion"] = variable(along, curves, unit="probability")
         coordinates: dict[str, Any] = {
             "image": column(name_images(self.study)[:MAX_IMAGES]),
             "order": column(kinds),
-            "tested_image": np.array(self.images),
+            "tested_image": self.tested,
             "removed": ("step", np.linspace(0, 1, STEPS + 1)),
         }
+        if ROLLOUT in found.maps:
+            layers = self.attending[s].layers
+            chosen = evenly(layers, ROLLOUTS)
+            coordinates["name"] = ("layer", column(chosen))
+            coordinates["rollout_layer"] = ("layer", [layers.index(name) + 1 for name in chosen])
         known = dict(enumerate(network.model.spec.class_names or self.study.class_names))
         for kind, classes in found.classes.items():
             names = [
@@ -213,9 +238,11 @@ class _GradCam(Accumulator):
                 f"{name}: maps are taken at the input of its last block, since the classifier "
                 "reads the class token alone of that block's output"
             )
-        if empty := int((found.maps[PREDICTED].flatten(1).amax(dim=1) == 0).sum()):
+        if empty := int(
+            (found.maps[PREDICTED][len(self.shown) :].flatten(1).amax(dim=1) == 0).sum()
+        ):
             self.notes.append(
-                f"{name}: on {empty} of {len(self.images)} images no place speaks for the "
+                f"{name}: on {empty} of {len(self.tested)} images no place speaks for the "
                 "predicted class: the map is 0 everywhere and pixels are removed at random"
             )
         if TRUE in found.classes and bool((found.classes[TRUE] < 0).any()):
@@ -244,8 +271,7 @@ class _GradCam(Accumulator):
 
 
 def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:
-    """Draw the maps over the shown images, two models a figure, and the deletion curves."""
+    """Draw each model's maps over the shown images, and the deletion curves."""
     names = [name for name in compared if name in result.networks]
-    groups = [names[i : i + MODELS_A_FIGURE] for i in range(0, len(names), MODELS_A_FIGURE)]
-    maps = [Drawing("grad-cam-maps-{}", draw_maps(result, g), tuple(g)) for g in groups]
+    maps = [Drawing("grad-cam-maps-{}", draw_maps(result, name), (name,)) for name in names]
     return [*maps, Drawing("grad-cam-deletion", draw_curves(result, names))]

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -14,13 +13,14 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
+from zoo.analyses.attention_figures import colour_range, describe_shares, relative_share
+from zoo.analyses.attention_figures import overlay as overlay_shares
 from zoo.figures import style
-from zoo.figures.image_grid import enlarge_map, image_grid
+from zoo.figures.image_grid import image_grid
+from zoo.figures.seen_through import enlarge, seen_through
 from zoo.measures.intervals import mean_interval
 from zoo.study.results import Result
 
-MODELS_A_FIGURE = 2
-MIN_SIDE = 128  # pixels: smaller pictures are enlarged, so that finer maps are seen
 LINES: dict[str, tuple[str, Any]] = {
     "predicted": ("Grad-CAM", "-"),
     "rollout": ("rollout", "-."),
@@ -28,63 +28,57 @@ LINES: dict[str, tuple[str, Any]] = {
 }
 KINDS = {"predicted": "predicted class", "true": "true class", "rollout": "attention rollout"}
 EMPTY = "nothing speaks for it"
+HALF = 0.5  # of a map's highest value: places of so much are outlined
 
 
 def overlay(picture: NDArray[np.uint8], values: NDArray) -> NDArray[np.uint8]:
-    """Lay a map over a picture turned grey.
+    """Return a picture (height, width, 3) seen by a map (h, w) >= 0, over its own maximum."""
+    highest = float(values.max())
+    return seen_through(picture, values / highest if highest else values, HALF)
 
-    Args:
-        picture: (height, width, 3) uint8.
-        values: (h, w) map >= 0; its own maximum gets the brightest colour.
 
-    Returns:
-        (height, width, 3) uint8, a whole multiple of the picture's size.
+def draw_maps(result: Result, name: str) -> Figure:
+    """Draw a model's maps over the shown images: rollout by layer, then Grad-CAM.
+
+    The true class has a map only where another one is predicted.
     """
-    factor = max(1, math.ceil(MIN_SIDE / min(picture.shape[:2])))
-    large = picture.repeat(factor, axis=0).repeat(factor, axis=1)
-    grey = large.mean(axis=2, keepdims=True) / 255
-    scaled = values / max(float(values.max()), np.finfo(np.float32).tiny)
-    colours = mpl.colormaps[style.SEQUENTIAL](enlarge_map(scaled, *large.shape[:2]))[..., :3]
-    return ((0.5 * grey + 0.5 * colours) * 255).round().astype(np.uint8)
-
-
-def draw_maps(result: Result, models: Sequence[str]) -> Figure:
-    """Draw the shown images with the maps of a model or two laid over them."""
-    first = result.part(models[0])
-    rows: list[list[NDArray | None]] = [[picture] for picture in first["images"].values]
+    part = result.part(name)
+    pictures = part["images"].values
     titles = ["input"]
-    texts: dict[int, list[str]] = {}
-    empty: list[tuple[int, int]] = []
-    for name in models:
-        part = result.part(name)
-        for kind, words in KINDS.items():
-            if kind not in part:
-                continue
-            if f"{kind}_class" in part.coords:
-                texts[len(titles)] = [str(text) for text in part[f"{kind}_class"].values]
-            titles.append(f"{style.shorten(name, 16)}\n{words}")
-            maps = part[kind].values
-            empty += [(i, len(titles) - 1) for i, values in enumerate(maps) if not values.any()]
-            for row, picture, values in zip(rows, part["images"].values, maps, strict=True):
-                row.append(overlay(picture, values) if np.isfinite(values).all() else None)
+    columns: list[list[NDArray | None]] = [[enlarge(picture) for picture in pictures]]
+    texts: dict[int, tuple[NDArray, NDArray]] = {}
+    foot = "Grad-CAM: over each map's highest value; outlined: from half of it"
+    if "rollout" in part:
+        shares = relative_share(part["rollout"].values)
+        ends = colour_range(shares)
+        foot = f"rollout: {describe_shares(*ends)}\n{foot}"
+        for i, number in enumerate(part["rollout_layer"].values):
+            titles.append(f"rollout\nlayer {number}")
+            columns.append(
+                [overlay_shares(p, m, *ends) for p, m in zip(pictures, shares[:, i], strict=True)]
+            )
+    for kind in ("predicted", "true"):
+        if kind in part:
+            texts[len(titles)] = part[kind].values, part[f"{kind}_class"].values
+            titles.append(f"Grad-CAM\n{KINDS[kind]}")
+            both = zip(pictures, part[kind].values, strict=True)
+            columns.append([overlay(p, m) if np.isfinite(m).all() else None for p, m in both])
     grid = image_grid(
-        rows,
-        row_labels=first["image"].values.tolist(),
+        list(zip(*columns, strict=True)),
+        row_labels=part["image"].values.tolist(),
         column_labels=titles,
-        cell=0.95,
-        foot="each map in its own colours: dark is 0, bright its highest value; "
-        "in the corner: the class",
+        cell=1.15,
+        foot=foot,
     )
     outlined = [withStroke(linewidth=1.2, foreground="k")]
     written: Any = {"fontsize": style.LABEL_POINTS, "color": "white", "path_effects": outlined}
-    for j, labels in texts.items():
-        for i, text in enumerate(labels):
-            x, y = grid.place(i, j)
-            grid.axis.text(x + 5, y + 5, style.shorten(text, 16), va="top", **written)
-    for cell in empty:
-        x, y = grid.place(*cell)
-        below = y + grid.cell[0] - 5
-        grid.axis.text(x + 5, below, EMPTY, va="bottom", **written)
+    for j, (maps, classes) in texts.items():
+        for i, (values, text) in enumerate(zip(maps, classes, strict=True)):
+            if np.isfinite(values).all():
+                x, y = grid.place(i, j)
+                grid.axis.text(x + 5, y + 5, style.shorten(str(text), 18), va="top", **written)
+                if not values.any():
+                    grid.axis.text(x + 5, y + grid.cell[0] - 5, EMPTY, va="bottom", **written)
     return grid.figure
 
 

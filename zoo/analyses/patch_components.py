@@ -41,7 +41,10 @@ ABOUT = About(
     ),
     needs="activations",
     source="Amir et al. 2022; Oquab et al. 2023 (DINOv2), Fig. 1",
-    settings=("shown_images",),
+    settings=(
+        "show",
+        "shown_images",
+    ),
     captions={"patch-components": "Patch features as colours, one basis a network."},
     metrics={"explained": "share of the patches' variance in three components"},
 )

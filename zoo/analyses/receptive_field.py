@@ -283,7 +283,10 @@ class _ReceptiveFields(Accumulator):
         rows = choose_images(len(self.study.images), IMAGES, self.study.settings.seed)
         inputs = model_input(self.study.images[rows], model.spec, model.module)
         hook_points = {(SUM, layer): HookPoint(layer) for layer in layers}
-        for branch in find_branches(model.module, network.trace, inputs[:1]):
+        # Before training, blocks are a baseline; branches, a gradient each, are not asked about.
+        compared = network.compared
+        branches = find_branches(model.module, network.trace, inputs[:1]) if compared else ()
+        for branch in branches:
             if centre_of(network, branch.output.layer):
                 hook_points[branch.kind, branch.block] = branch.output
         places = {

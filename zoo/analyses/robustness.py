@@ -51,7 +51,7 @@ ABOUT = About(
     ),
     needs="outputs",
     source="Naseer et al. 2021, Figs 2, 3, 8; Hendrycks & Dietterich 2019",
-    settings=("batch_size", "seed", "shown_images"),
+    settings=("batch_size", "seed"),
     captions={
         "robustness-curves": "Share of its accuracy that each network keeps.",
         "robustness-examples": "One image under each change.",
@@ -101,8 +101,6 @@ class _Robustness(Accumulator):
         self.study, self.rated, self.notes = study, rated, list(notes)
         self.answers: dict[int, list[NDArray[np.int64]]] = {s: [] for s in rated}
         self.rows = choose_images(len(study.images), IMAGES, study.settings.seed)
-        if study.shown[0] not in self.rows:  # the image that is drawn under each change
-            self.rows[0] = study.shown[0]
 
     def end_batch(self, batch: Batch) -> None:
         for s in self.rated:
@@ -115,7 +113,6 @@ class _Robustness(Accumulator):
         changes = list(self._changes(orders))
         names = [network.name for network in self.rated.values()]
         values = np.full((len(names), len(changes), len(self.rows)), np.nan)
-        example = int(np.flatnonzero(self.rows == self.study.shown[0])[0])
         pictures = []
         for j, change in enumerate(changes):
             for k, (s, network) in enumerate(self.rated.items()):
@@ -123,7 +120,7 @@ class _Robustness(Accumulator):
                 found = logits_on(network, pixels, self.study.settings.batch_size)
                 values[k, j] = ratio_values(predictions(found) == labels, clean[s])
                 if k == 0:
-                    pictures.append(_picture(network, pixels[example]))
+                    pictures.append(_picture(network, pixels[0]))
         for name, right in zip(names, clean.values(), strict=True):
             if not right.any():
                 self.notes.append(f"{name}: no accuracy to keep: it is wrong on all images")
@@ -164,7 +161,7 @@ class _Robustness(Accumulator):
         spec, module = network.model.spec, network.model.module
         attention = rollout_maps(network, attending[found[0]], model_input(images, spec, module))
         self.notes.append(f"patches and their order by attention are those of {network.name}")
-        flat = attention.flatten(1).cpu()
+        flat = attention[:, -1].flatten(1).cpu()
         return {
             RANDOM: random_order(len(images), flat.shape[1], seed=seed),
             MOST: flat.argsort(dim=1, descending=True, stable=True),

@@ -1,6 +1,6 @@
 """What params.yaml and a comparison's settings hold, each section checked as it is made."""
 
-from zoo.config.comparing import POOLS, CompareConfig, Settings, check_layers
+from zoo.config.comparing import POOLS, CompareConfig, Settings, check_layers, parse_show
 from zoo.config.limits import (
     BATCH,
     CLASSES,
@@ -48,5 +48,6 @@ __all__ = [
     "check_kwargs",
     "check_layers",
     "load_params",
+    "parse_show",
     "variant_key",
 ]

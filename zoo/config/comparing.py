@@ -36,18 +36,23 @@ class Settings:
     """How a comparison is made: everything here decides its numbers and enters its digest.
 
     `pool` chooses what of a layer is compared: `flatten` (all of it), `gap` (its mean over
-    places), `cls` (the class token), `tokens` (all of it but class and register tokens).
+    places), `cls` (the class token), `tokens` (all of it but class and register tokens). `show`
+    chooses the images that figures show: `apart` (those that tell the networks apart), `classes`
+    (the first of each class), indices such as `3,17`, `class:NAME` or `only:MODEL` (those that
+    this model alone is right about); at most `shown_images`, but for indices.
     """
 
     batch_size: Annotated[int, COMPARED_BATCH] = 128
     layers: str = "blocks"
     pool: str = "flatten"
     shown_images: Annotated[int, Range(1, 100, "images")] = 6
+    show: str = "apart"
     references: bool = True
     seed: Annotated[int, SEED] = 0
 
     def __post_init__(self) -> None:
         check_layers(self.layers)
+        parse_show(self.show)
         check("pool", self.pool in POOLS, f"one of {', '.join(POOLS)}", self.pool)
         check_ranges(self)
 
@@ -61,3 +66,20 @@ def check_layers(selection: str) -> str:
             f"layers: expected 'blocks', 'all' or a regular expression, got {selection!r}: {error}"
         ) from None
     return selection
+
+
+def parse_show(show: str) -> tuple[str, str]:
+    """Return what `Settings.show` asks for: its kind, and the indices or name that belong to it.
+
+    >>> parse_show("3,17"), parse_show("only:vit-small"), parse_show("apart")
+    (('indices', '3,17'), ('only', 'vit-small'), ('apart', ''))
+    """
+    kind, _, name = show.partition(":")
+    if kind in ("class", "only") and name:
+        return kind, name
+    if show in ("apart", "classes"):
+        return show, ""
+    indices = show.replace(" ", "")
+    valid = bool(re.fullmatch(r"\d{1,9}(,\d{1,9}){0,99}", indices, re.ASCII))
+    check("show", valid, "apart, classes, class:NAME, only:MODEL or indices such as 3,17", show)
+    return "indices", indices

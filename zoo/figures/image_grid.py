@@ -68,7 +68,7 @@ def image_grid(
         bar_label: what the colours of `norm` mean, with a unit where there is one.
         ticks: what stands at the colour bar, instead of what suits its range.
         extend: at which ends the colour bar stands for values beyond it.
-        foot: a line below the grid.
+        foot: a line or more below the grid.
     """
     rows, columns = len(images), max(len(row) for row in images)
     first = next((picture for row in images for picture in row if picture is not None), None)
@@ -88,7 +88,9 @@ def image_grid(
     upright = widest > width / style.DPI
     lines = max((top.count("\n") + 1 for top in tops if top), default=0)
     above = 0.12 + (widest if upright else lines * LINE)
-    below = 0.22 if foot else 0.06  # half a letter of the colour bar's lowest mark
+    below = (
+        0.1 + LINE * (foot.count("\n") + 1) if foot else 0.06
+    )  # half a letter of the colour bar's lowest mark
     drawn = [n * (s + GAP) - GAP for n, s in zip((rows, columns), size, strict=True)]
     tall, wide = (side / style.DPI for side in drawn)
     with style.styled():

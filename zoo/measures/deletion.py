@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch.nn import functional
@@ -30,43 +30,51 @@ def rank_pixels(maps: torch.Tensor, *, seed: int = 0) -> torch.Tensor:
     return order[ranks].to(maps.device)
 
 
-def deletion_curve(
+def deletion_curves(
     predict: Predict,
     pixels: torch.Tensor,
-    maps: torch.Tensor,
+    maps: Mapping[str, torch.Tensor],
     classes: torch.Tensor,
     *,
     steps: int = STEPS,
     seed: int = 0,
-) -> torch.Tensor:
+) -> dict[str, torch.Tensor]:
     """Return a class's probability as the pixels that a map ranks highest are removed.
 
     Args:
         predict: takes images like `pixels`, gives probabilities (n, classes).
         pixels: (n, channels, height, width), a model's input.
-        maps: (n, height, width), higher is more important.
+        maps: (n, height, width) each, higher is more important.
         classes: (n,) the class whose probability is followed.
         steps: into how many equal parts the pixels are divided.
         seed: of the order among equally ranked pixels.
 
     Returns:
-        (n, steps + 1): with nothing removed, up to all of it. A removed pixel gets the mean
-        colour of its image.
+        For each map (n, steps + 1): with nothing removed, up to all of it. A removed pixel gets
+        the mean colour of its image.
 
     Source: Petsiuk et al. 2018, Sec. 3 (deletion), with the image's mean for a removed pixel.
     """
-    ranked = rank_pixels(maps, seed=seed)
-    mean = pixels.mean(dim=(2, 3)).unsqueeze(-1)
-    left = pixels.flatten(2).clone()
-    total, done, curve = ranked.shape[1], 0, []
-    for step in range(steps + 1):
-        count = round(total * step / steps)
-        where = ranked[:, None, done:count].expand(-1, left.shape[1], -1)
-        left.scatter_(2, where, mean.expand(-1, -1, count - done))
-        done = count
-        probabilities = predict(left.view_as(pixels))
-        curve.append(probabilities.gather(1, classes[:, None])[:, 0])
-    return torch.stack(curve, dim=1)
+
+    def probability(x: torch.Tensor) -> torch.Tensor:
+        return predict(x).gather(1, classes[:, None])[:, 0]
+
+    mean = pixels.mean(dim=(2, 3), keepdim=True)
+    # Both ends are the same for every map.
+    whole, emptied = probability(pixels), probability(mean.expand_as(pixels).clone())
+    found = {}
+    for kind, values in maps.items():
+        ranked = rank_pixels(values, seed=seed)
+        left = pixels.flatten(2).clone()
+        total, done, curve = ranked.shape[1], 0, [whole]
+        for step in range(1, steps):
+            count = round(total * step / steps)
+            where = ranked[:, None, done:count].expand(-1, left.shape[1], -1)
+            left.scatter_(2, where, mean.flatten(2).expand(-1, -1, count - done))
+            done = count
+            curve.append(probability(left.view_as(pixels)))
+        found[kind] = torch.stack([*curve, emptied], dim=1)
+    return found
 
 
 def area_under(curves: torch.Tensor) -> torch.Tensor:

@@ -19,6 +19,7 @@ from zoo.models.preprocess import model_input
 from zoo.models.untrained import before_training
 from zoo.study.networks import ComparedNetwork, Study, family_of, token_grid
 from zoo.study.results import INITIAL
+from zoo.study.shown import choose_shown
 
 logger = logging.getLogger(__name__)
 
@@ -61,8 +62,8 @@ def prepare_study(
                 dataclasses.replace(network, name=name, compared=False, of=compared[of].name)
             )
         _check_references(networks)
-    shown = _choose_shown(len(images), labels, settings)
-    return Study(tuple(networks), images, labels, tuple(class_names), shown, settings, device)
+    study = Study(tuple(networks), images, labels, tuple(class_names), (), settings, device)
+    return dataclasses.replace(study, shown=choose_shown(study))
 
 
 def look_at(model: LoadedModel, settings: Settings, device: torch.device) -> ComparedNetwork:
@@ -109,15 +110,3 @@ def _check_references(networks: Sequence[ComparedNetwork]) -> None:
                 "comparison: give that model another name, or leave the references out "
                 "(Settings(references=False), --no-references)"
             )
-
-
-def _choose_shown(
-    count: int, labels: NDArray[np.int64] | None, settings: Settings
-) -> tuple[int, ...]:
-    """Choose the images that figures show: the first one of each class, in turn."""
-    if labels is None:
-        return tuple(range(min(count, settings.shown_images)))
-    labels = np.asarray(labels)
-    firsts = [int(np.flatnonzero(labels == label)[0]) for label in np.unique(labels)]
-    rest = [i for i in range(count) if i not in set(firsts)]
-    return tuple((firsts + rest)[: settings.shown_images])
