@@ -12,6 +12,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from zoo.analyses import ANALYSES
 from zoo.cli import COMMANDS, cli
 from zoo.cli.output import is_quiet, is_verbose
 from zoo.comparison import open_results
@@ -94,6 +95,7 @@ def test_a_keyword_can_be_a_commands_name(monkeypatch):
         ),
         (["ui", "--port", "0"], "'--port': expected a whole number from 1 to 65535, got 0 (see: "),
         (["compare", "a", "b", "--pool", "foo"], "expected one of flatten, gap, cls, tokens, got "),
+        (["compare", "a", "b", "--show", "first"], "show: expected apart, classes, class:NAME, "),
         (["list", "--filter"], "Option '--filter' requires an argument. (see: zoo list --help)"),
         (["completion", "tcsh"], "expected one of bash, zsh, fish, got 'tcsh'"),
     ],
@@ -274,7 +276,11 @@ def test_the_links_of_the_pages_are_printed(zoo, registered):
 
 def test_analyses_and_claims_are_listed(zoo):
     analyses = json.loads(zoo("analyses", "--json"))
-    assert {"accuracy", "cka", "attention-maps", "feature-maps"} <= {a["name"] for a in analyses}
+    assert [a["name"] for a in analyses] == list(ANALYSES)
+    assert all(a["forward_passes"] > 0 and a["measured"] for a in analyses)
+    text = zoo("analyses")
+    assert text.count("    cost: ") == len(ANALYSES)
+    assert "Cost measured " in text
     claims = json.loads(zoo("claims", "--json"))
     assert all(claim["threshold"] and claim["why"] for claim in claims)
     assert "Z-accuracy" in zoo("claims")

@@ -6,7 +6,7 @@ import timm
 import torch
 
 from tests.labelled import layers
-from zoo.analyses import ANALYSES
+from zoo.analyses import choose_analyses
 from zoo.analyses.engine import compare_models
 from zoo.claims import judge
 from zoo.config import Settings
@@ -69,7 +69,7 @@ def test_every_analysis_runs_or_says_why_not(name):
     assert [network.family for network in found.networks] == [family]
     (subject,) = prepare_study([model], images, None, (), (), settings, "cpu").networks
     assert len(subject.trace.of_role("block")) == blocks
-    assert set(found.results) | set(found.not_applicable) == set(ANALYSES)
+    assert set(found.results) | set(found.not_applicable) == set(choose_analyses())
     assert all(found.not_applicable.values())
     for result in found.results.values():
         assert all(np.isfinite(metric.value) for metric in result.metrics)
@@ -97,6 +97,38 @@ def test_all_layers_are_compared_and_those_without_a_value_are_named(name):
         else:
             assert value == pytest.approx(1)
     assert np.isfinite(own).mean() > 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_is_stitched_with_a_vit_or_says_why_not(name):
+    kwargs, side, *_ = FAMILIES[name]
+    torch.manual_seed(0)
+    nets = {
+        "m": timm.create_model(name, num_classes=3, **kwargs),
+        "v": build(
+            "vit", classes=3, image_size=side, patch_size=side // 4, embed_dim=16, depth=2,
+            num_heads=2,
+        ),
+    }  # fmt: skip
+    models = [
+        describe_module(net.eval(), name=key, image_size=side, class_names=list("abc"))
+        for key, net in nets.items()
+    ]
+    images = np.random.default_rng(0).integers(0, 256, (15, side, side, 3), dtype=np.uint8)
+    labels = np.where(np.arange(15) % 2, *(model(images).argmax(1).numpy() for model in models))
+    found = compare_models(
+        models, images, labels, class_names=tuple("abc"), only=["stitching"],
+        settings=Settings(batch_size=5, references=False),
+    )  # fmt: skip
+    if why := found.not_applicable.get("stitching"):
+        assert why.startswith("m: not stitched: no block's output lies over the image")
+        return
+    result = found.results["stitching"]
+    into = {key: select(result.data["kept"], "m", key).values for key in ("m", "v")}
+    assert into["v"].shape[1] == 2
+    assert np.isfinite(into["v"]).all() or not into["v"].shape[0]
+    assert into["m"].size or any(note.startswith("m: not ") for note in result.notes)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
 
 from zoo.config import CompareConfig
@@ -28,6 +30,7 @@ ANALYSES = {
     "differences": "zoo.analyses.differences",
     "robustness": "zoo.analyses.robustness",
     "patch-components": "zoo.analyses.patch_components",
+    "stitching": "zoo.analyses.stitching",
 }
 
 
@@ -48,6 +51,12 @@ def choose_analyses(only: Sequence[str] = (), skip: Sequence[str] = ()) -> tuple
         if name not in ANALYSES:
             raise unknown("analysis", name, ANALYSES)
     return tuple(n for n in ANALYSES if (not only or n in only) and n not in skip)
+
+
+def measured_costs() -> dict[str, tuple[float, str]]:
+    """Return what each analysis costs in forward passes, and when and on what it was measured."""
+    found = json.loads(Path(__file__).with_name("costs.json").read_text(encoding="utf-8"))
+    return {name: (of["forward_passes"], of["measured"]) for name, of in found.items()}
 
 
 def check_analyses(config: CompareConfig) -> None:

@@ -50,12 +50,7 @@ def draw_models(result: Result, compared: Sequence[str]) -> Figure:
     figure = style.heat_maps(maps, colour_label=LABEL, low=low, high=high)
     points = max(4.0, min(8.0, 36 / len(names)))
     for axis, values in zip(figure.axes, titles.values(), strict=False):
-        for (i, j), value in np.ndenumerate(values):
-            if np.isfinite(value):
-                ink = "black" if value > 0.6 else "white"
-                axis.text(
-                    j, i, f"{value:.2f}", ha="center", va="center", fontsize=points, color=ink
-                )
+        style.write_values(axis, values, points=points)
     return figure
 
 

@@ -102,6 +102,14 @@ class _Differences(Accumulator):
         except NotApplicable as reason:
             self.notes.append(f"no answers to compare: {reason}")
         self.logits: dict[int, list[torch.Tensor]] = {s: [] for s in self.rated}
+        # Before training, whether networks err together is a baseline.
+        rated = {network.name for network in self.rated.values()}
+        self.initial = {
+            s: network.name
+            for s, network in enumerate(study.measured)
+            if not network.compared and network.of in rated
+        }
+        self.first_answers: dict[int, list[NDArray[np.int64]]] = {s: [] for s in self.initial}
         self.layers = {s: last_block(network) for s, network in enumerate(study.compared)}
         self.seen: dict[int, torch.Tensor] = {}
         self.features: dict[int, list[torch.Tensor]] = {s: [] for s in self.layers}
@@ -119,6 +127,8 @@ class _Differences(Accumulator):
             self.features[s].append(value[torch.from_numpy(rows)].float().cpu())
         for s in self.rated:
             self.logits[s].append(batch.logits[s].float().cpu())
+        for s, answers in self.first_answers.items():
+            answers.append(predictions(batch.logits[s]))
 
     def result(self) -> Result:
         pairs = list(permutations(range(len(self.names)), 2))
@@ -172,6 +182,11 @@ class _Differences(Accumulator):
             if a < b:
                 value, low, high = error_consistency_interval(*right).tolist()
                 metrics.append(Metric("error_consistency", value, *names, low, high))
+        first = {s: np.concatenate(parts) == labels for s, parts in self.first_answers.items()}
+        for a, b in combinations(first, 2):
+            value, low, high = error_consistency_interval(first[a], first[b]).tolist()
+            names = self.initial[a], self.initial[b]
+            metrics.append(Metric("error_consistency", value, *names, low, high))
         confusion = [confusion_matrix(labels, answers[s], classes) for s in self.rated]
         variables = {
             "answer": variable(("rated", "image"), np.stack(list(answers.values()))),

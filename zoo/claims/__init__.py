@@ -15,12 +15,14 @@ from zoo.claims import (
     attention,
     calibration,
     cka,
+    differences,
     frequency,
     localisation,
     probes,
     receptive_field,
     residuals,
     robustness,
+    stitching,
     training,
 )
 from zoo.claims.base import (
@@ -46,7 +48,9 @@ _FILES = (
     training,
     frequency,
     calibration,
+    differences,
     robustness,
+    stitching,
 )
 # Those of Zhu et al. first; else in the order of the analyses.
 CLAIMS: tuple[Claim, ...] = tuple(

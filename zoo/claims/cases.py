@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import combinations
 
 from zoo.claims.base import Networks
 from zoo.models.spec import NO_SKIP
@@ -21,6 +22,11 @@ def cnns(models: Sequence[Network]) -> Iterator[Networks]:
     """Yield every CNN."""
     for cnn in _family(models, "cnn"):
         yield (cnn,)
+
+
+def two_cnns(models: Sequence[Network]) -> Iterator[Networks]:
+    """Yield every two CNNs."""
+    yield from combinations(_family(models, "cnn"), 2)
 
 
 def vits(models: Sequence[Network]) -> Iterator[Networks]:
@@ -84,6 +90,11 @@ def cls_and_gap_vit(models: Sequence[Network]) -> Iterator[Networks]:
 def vit_on_less_and_more(models: Sequence[Network]) -> Iterator[Networks]:
     """Yield every pair of equal ViTs of which the second was trained on more images."""
     yield from _less_and_more(_family(models, "vit"))
+
+
+def on_less_and_more(models: Sequence[Network]) -> Iterator[Networks]:
+    """Yield every pair of equal networks of which the second was trained on more images."""
+    yield from _less_and_more([m for m in models if not NO_SKIP.match(m.arch)])
 
 
 def both_on_less_and_more(models: Sequence[Network]) -> Iterator[Networks]:

@@ -10,21 +10,33 @@ from zoo.cli import options
 @click.command()
 @options.as_json
 def command(as_json: bool) -> None:
-    """List the analyses: what each shows, what it needs, and its source.
+    """List the analyses: what each shows, what it needs and costs, and its source.
+
+    The cost is CPU time beyond the pass that all analyses share, in forward passes of every network
+    on all images.
 
     \b
     Examples:
       zoo analyses
       zoo compare vit-small resnet18-small --only cka
     """
-    from zoo.analyses import ANALYSES, load_analysis
+    from zoo.analyses import ANALYSES, load_analysis, measured_costs
     from zoo.cli.output import print_json
 
+    costs = measured_costs()
     abouts = [load_analysis(name).ABOUT for name in ANALYSES]
     if as_json:
-        print_json([vars(about) for about in abouts])
+        fields = ("forward_passes", "measured")
+        print_json(
+            [vars(about) | dict(zip(fields, costs[about.name], strict=True)) for about in abouts]
+        )
         return
     for about in abouts:
         click.echo(f"{about.name}: {about.title}")
         click.echo(click.wrap_text(about.shows, 88, "    ", "    "))
         click.echo(f"    needs: {about.needs}; source: {about.source}")
+        click.echo(f"    cost: {costs[about.name][0]:.2g} forward passes")
+    for measured in dict.fromkeys(measured for _, measured in costs.values()):
+        of = [name for name, (_, when) in costs.items() if when == measured]
+        named = "" if len(of) > len(ANALYSES) / 2 else f" of {', '.join(of)}"
+        click.echo(click.wrap_text(f"Cost{named} measured {measured}.", 92))

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from zoo.cli import options
-from zoo.config import COMPARED_COUNT, POOLS, Settings
+from zoo.config import COMPARED_COUNT, POOLS, Settings, parse_show
 
 SHOWN = 3  # newer versions that are named
 NUMBERS = ("measure", "of", "value", "95 % interval", "before training")
@@ -44,6 +44,14 @@ NUMBERS = ("measure", "of", "value", "95 % interval", "before training")
     show_default=True,
     help="Which part of a layer CKA compares.",
 )
+@click.option(
+    "--show",
+    default=Settings.show,
+    show_default=True,
+    callback=lambda _context, _option, given: (parse_show(given), given)[1],
+    help="Which images figures show: apart (those that tell the models apart), classes (the "
+    "first of each), class:NAME, only:MODEL (those it alone is right about), or indices: 3,17.",
+)
 @click.option("--no-references", is_flag=True, help="Leave out untrained networks and other seeds.")
 @options.device
 @click.option(
@@ -60,6 +68,7 @@ def command(
     batch_size: int | None,
     layers: str,
     pool: str,
+    show: str,
     no_references: bool,
     device: str,
     out: Path | None,
@@ -81,6 +90,7 @@ def command(
       zoo compare vit-small resnet18-small
       zoo compare vit-small vit-full --only cka,attention-maps
       zoo compare vit-small@best models/resnet18-small-0 --layers all
+      zoo compare vit-small resnet18-small --show only:vit-small
       zoo compare timm:deit_tiny_patch16_224 timm:resnet18 --data ~/pictures --images 100
     """
     from zoo.analyses import choose_analyses
@@ -103,6 +113,7 @@ def command(
         batch_size=batch_size or Settings.batch_size,
         layers=layers,
         pool=pool,
+        show=show,
         references=not no_references,
     )
     device = parse_device(device)

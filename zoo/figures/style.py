@@ -131,16 +131,24 @@ def line_panels(
     return figure, axes
 
 
-def heat_maps(panels: Sequence[HeatMap], *, colour_label: str, low: float, high: float) -> Figure:
-    """Draw matrices on one colour scale, side by side, three to a row.
+def heat_maps(
+    panels: Sequence[HeatMap],
+    *,
+    colour_label: str,
+    low: float,
+    high: float,
+    across: int = PANELS_A_ROW,
+) -> Figure:
+    """Draw matrices on one colour scale, side by side.
 
     Args:
         panels: one or more matrices; the two titles of each say what its rows and columns are.
         colour_label: the measure, with its unit where it has one.
         low: value of the darkest colour.
         high: value of the brightest colour.
+        across: panels in a row.
     """
-    across = min(len(panels), PANELS_A_ROW)
+    across = min(len(panels), across)
     down = math.ceil(len(panels) / across)
     # Fewer panels have more room for each name.
     length = {1: 24, 2: 18}.get(across, 13)
@@ -164,6 +172,14 @@ def heat_maps(panels: Sequence[HeatMap], *, colour_label: str, low: float, high:
         corner = (across * pitch[0] - PANEL_GAP + BAR_GAP, below)
         colour_bar(figure, image, corner, (down - 1) * pitch[1] + side, label=colour_label)
     return figure
+
+
+def write_values(axis: Axes, values: NDArray[np.float64], *, points: float) -> None:
+    """Write the numbers of a heat map from 0 to 1 into its cells."""
+    for (i, j), value in np.ndenumerate(values):
+        if np.isfinite(value):
+            ink = "black" if value > 0.6 else "white"
+            axis.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=points, color=ink)
 
 
 def colour_bar(

@@ -134,13 +134,13 @@ def ridge_probe(
     if len(np.unique(train_y[judge])) < 2:
         raise ValueError("expected at least two classes with two training images")
     targets = np.where(train_y[:, None] == classes, 1.0, -1.0)
-    path, unit = solve_ridge(train_x[fit], targets[fit]), _mean_eigenvalue(train_x[fit])
+    path, unit = solve_ridge(train_x[fit], targets[fit]), mean_eigenvalue(train_x[fit])
     scores = {
         penalty: _accuracy(path.predict(train_x[judge], penalty * unit), classes, train_y[judge])
         for penalty in sorted(penalties)
     }
     best = max(scores, key=lambda penalty: (scores[penalty], penalty))
-    path, unit = solve_ridge(train_x, targets), _mean_eigenvalue(train_x)
+    path, unit = solve_ridge(train_x, targets), mean_eigenvalue(train_x)
     accuracy = _accuracy(path.predict(test_x, best * unit), classes, test_y)
     return Probe(accuracy, best, scores[best])
 
@@ -225,7 +225,7 @@ def few_shot_images(labels: NDArray, per_class: int, *, seed: int) -> NDArray[np
     return np.sort(np.concatenate(chosen))
 
 
-def _mean_eigenvalue(x: NDArray) -> float:
+def mean_eigenvalue(x: NDArray) -> float:
     """Return the mean eigenvalue of XᵀX of the centred features."""
     return float(np.asarray(x, dtype=np.float64).var(axis=0).sum() * len(x) / x.shape[1])
 

@@ -41,7 +41,7 @@ QUESTIONS = (
     Question(
         "layers",
         "Do their layers do the same?",
-        ("cka", "similarity", "local-heads", "residuals", "localisation"),
+        ("cka", "similarity", "stitching", "local-heads", "residuals", "localisation"),
         ("cka-{}", "cka-models"),
     ),
     Question(

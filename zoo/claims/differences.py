@@ -1,0 +1,33 @@
+"""Claims on where networks differ."""
+
+from __future__ import annotations
+
+from zoo.claims import cases
+from zoo.claims.base import Claim, Measurement, Networks, above
+from zoo.study.results import ComparisonResults
+
+
+def errors_agree(results: ComparisonResults, networks: Networks) -> Measurement | None:
+    """Measure the error consistency of two networks."""
+    names = [network.name for network in networks]
+    found = results.results["differences"].find("error_consistency", *names)
+    if found is None:
+        return None
+    return Measurement(found.value, f"κ {found.value:.3f}", found.low, found.high)
+
+
+CLAIMS = (
+    Claim(
+        id="G-consistent",
+        paper="Geirhos et al. 2020",
+        figure="abstract",
+        statement="CNNs err on the same images, irrespective of architecture",
+        measured_as="error consistency (κ) of two CNNs: 0 for independent errors, 1 for the same",
+        threshold=above(0),
+        why="'consistent with one another' is at least more than chance, which is κ = 0",
+        applies_when="two CNNs",
+        analysis="differences",
+        cases=cases.two_cnns,
+        measure=errors_agree,
+    ),
+)

@@ -1,0 +1,37 @@
+"""Claims on stitching."""
+
+from __future__ import annotations
+
+from zoo.claims import cases
+from zoo.claims.base import Claim, Measurement, Networks, above
+from zoo.study.results import ComparisonResults
+
+
+def more_data_plugs_in(results: ComparisonResults, networks: Networks) -> Measurement | None:
+    """Measure what the network on less data gains from features of the one on more."""
+    less, more = networks
+    found = results.results["stitching"].find("gained_same_depth", more.name, less.name)
+    if found is None:
+        return None
+    detail = f"accuracy of {less.name} on features of {more.name} minus its own {found.value:+.3f}"
+    return Measurement(found.value, detail, found.low, found.high)
+
+
+CLAIMS = (
+    Claim(
+        id="B-more",
+        paper="Bansal et al. 2021",
+        figure="1",
+        statement="Features learnt from more data can be plugged into a network trained on less "
+        "and improve it",
+        measured_as="accuracy of the network on less data when it goes on from blocks of the one "
+        "on more, minus its own, mean over blocks of the same depth",
+        threshold=above(0),
+        why="'improve' is a sign that must not be chance",
+        applies_when="the same network trained on a smaller and a larger subset",
+        analysis="stitching",
+        cases=cases.on_less_and_more,
+        measure=more_data_plugs_in,
+        stay_trained=(0,),
+    ),
+)
