@@ -63,7 +63,7 @@ ABOUT = About(
         "cka-{}": "CKA of every layer with every layer of {}.",
     },
     metrics={
-        "batches": "batches that HSIC is averaged over (number)",
+        "batches": "batches that HSIC is averaged over",
         "mean_all_pairs": "mean CKA over all pairs of layers",
         "mean_deconfounded": "the same without what the pixels explain",
         "mean_without_dominant": "the same without the 5 % of images of highest leverage",
@@ -74,6 +74,7 @@ ABOUT = About(
         "mean_off_diagonal": "mean CKA of different layers, stem and blocks",
         "first_last_quarter": "mean CKA of the first with the last quarter of layers",
     },
+    units={"batches": "number"},
 )
 
 SCALE = Scale("CKA", 0, 1)
