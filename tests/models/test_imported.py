@@ -12,8 +12,11 @@ from torchvision.models import get_model, get_model_weights
 
 from zoo.errors import UserError
 from zoo.models import factories
+from zoo.models import imported as imported_models
+from zoo.models.checkpoint import read_checkpoint
 from zoo.models.files import load_model, save_model
-from zoo.models.imported import ImportOptions, import_model, read_weights
+from zoo.models.imported import ImportOptions, import_model
+from zoo.models.untrained import before_training
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +70,7 @@ def test_a_fine_tuned_classifier_is_kept(folder):
     )
     assert torch.equal(loaded.module(x), module(x))
     assert loaded.spec.class_names == ["a", "b", "c"]
-    with pytest.raises(UserError, match="the weights do not fit it"):
+    with pytest.raises(UserError, match="has 3 outputs, that of timm:test_vit 1,000: say --cl"):
         import_model("timm:test_vit", "v", ImportOptions(weights=folder / "fine.safetensors"))
 
 
@@ -145,12 +148,13 @@ def test_weights_with_nan_are_refused(vit, folder):
 
 
 def test_of_weights_that_do_not_fit_both_sides_are_named(vit, folder):
-    save_file({f"trunk.{k}": t for k, t in vit.state_dict().items()}, folder / "w.safetensors")
-    torch.save({f"net.{k}": t for k, t in vit.state_dict().items()}, folder / "w.pth")
+    strange = {f"trunk_{i}": t for i, t in enumerate(vit.state_dict().values())}
+    save_file(strange, folder / "w.safetensors")
+    torch.save({f"net_{i}": t for i, t in enumerate(strange.values())}, folder / "w.pth")
     for source, file in (("timm:test_vit", "w.safetensors"), ("torchvision:resnet18", "w.pth")):
         with pytest.raises(UserError, match="weights do not fit") as raised:
             import_model(source, "v", ImportOptions(weights=folder / file))
-        assert re.search(r"Missing key.*Unexpected key.*(trunk|net)\.", str(raised.value))
+        assert re.search(r"Missing key.*Unexpected key.*(trunk|net)_", str(raised.value))
         assert len(str(raised.value)) < 500
 
 
@@ -189,6 +193,44 @@ def test_a_factory_of_ones_own(folder, factory):
     assert "scaled to 0..1" in imported.notes[0]
 
 
+def test_a_loader_of_ones_own_brings_its_weights(folder, factory):
+    (folder / "zoo_own_loader.py").write_text(
+        "import torch\nfrom zoo_own_nets import make\n"
+        "def load():\n"
+        "    net = make(5)\n"
+        f"    net.load_state_dict(torch.load({str(folder / 'own.pt')!r}))\n"
+        "    return net\n"
+    )
+    imported = import_model("zoo_own_loader:load", "mine", ImportOptions(image_size=4))
+    factories.trust("zoo_own_loader:load", {})
+    loaded, x = comes_back(imported, folder), torch.randn(2, 3, 4, 4)
+    assert torch.equal(loaded.module(x), factory(x))
+    assert imported.notes[0] == "its weights are those that zoo_own_loader:load returns"
+    assert before_training(loaded) is None
+    sys.modules.pop("zoo_own_loader", None)
+
+
+def test_an_imported_network_has_its_untrained_baseline(folder, factory, weights, vit):
+    imported = import_model("timm:test_vit", "vit", ImportOptions(weights=weights))
+    untrained = before_training(comes_back(imported, folder))
+    torch.manual_seed(0)
+    fresh = timm.create_model("test_vit").state_dict()
+    assert all(torch.equal(t, fresh[k]) for k, t in untrained.module.state_dict().items())
+    given = ImportOptions(weights=folder / "own.pt", image_size=4, kwargs={"width": 5})
+    own = import_model("zoo_own_nets:make", "mine", given)
+    factories.trust("zoo_own_nets:make", {"width": 5})
+    assert before_training(comes_back(own, folder)) is not None
+
+
+def test_torchvisions_published_weights_without_their_classifier_come_back(folder, monkeypatch):
+    module = get_model("squeezenet1_1").eval()
+    monkeypatch.setattr(imported_models, "create_torchvision", lambda *_, **__: module)
+    imported = import_model("torchvision:squeezenet1_1", "s", ImportOptions(no_head=True))
+    loaded, x = comes_back(imported, folder), torch.randn(1, 3, 224, 224)
+    assert loaded.module(x).shape == (1, 512)
+    assert torch.equal(loaded.module(x), imported.module(x))
+
+
 @pytest.mark.parametrize(
     ("source", "given", "message"),
     [
@@ -199,7 +241,10 @@ def test_a_factory_of_ones_own(folder, factory):
         ("local-dir:nowhere", {"weights": "own.pt"}, "leave out --weights"),
         ("zoo_own_nets:nix", {}, "cannot import zoo_own_nets:nix: AttributeError"),
         ("zoo_no_nets:make", {}, "zoo_no_nets:make needs the Python package zoo_no_nets"),
-        ("zoo_own_nets:make", {}, "expected --weights and --image-size"),
+        ("zoo_own_nets:make", {}, "expected --image-size with a factory or loader"),
+        ("zoo_own_nets:make", {"image_size": 4}, "returns other weights each time, as an untrain"),
+        ("zoo_own_nets:make", {"no_head": True, "image_size": 4}, "in your own code, not by"),
+        ("timm:test_vit", {"key": "model"}, "say which weights of a file: name it by --weights"),
         ("zoo_own_nets:make", {"weights": "own.pt", "image_size": 4}, "weights do not fit"),
         ("zoo_own_nets:maps", {"weights": "maps.pt", "image_size": 4}, r"got \(1, 3, 4, 4\)"),
         (
@@ -213,7 +258,7 @@ def test_a_factory_of_ones_own(folder, factory):
             "expected class names for 3 outputs, got 1",
         ),
         ("timm:test_vit", {"weights": "own.pt"}, "the weights do not fit it"),
-        ("timm:test_vit", {"weights": "own.npz"}, r"expected a file .safetensors, .pth"),
+        ("timm:test_vit", {"weights": "own.npz"}, r"--weights: expected a file, got"),
         (
             "zoo_own_nets:make",
             {"weights": "own.pt", "image_size": 4, "kwargs": {"width": 5}, "mean": [1.0]},
@@ -237,17 +282,15 @@ class Evil:
 @pytest.mark.parametrize("suffix", [".pth", ".pt", ".bin"])
 def test_a_file_with_code_in_it_is_refused_and_does_not_run(folder, suffix):
     torch.save({"weight": Evil()}, folder / f"evil{suffix}")
-    with pytest.raises(
-        UserError, match=r"is not a plain state_dict, or is damaged .*; download it"
-    ):
-        read_weights(folder / f"evil{suffix}")
+    with pytest.raises(UserError, match="got something else in 'weight'"):
+        read_checkpoint(folder / f"evil{suffix}")
     (folder / f"raw{suffix}").write_bytes(pickle.dumps({"weight": Evil()}))
-    with pytest.raises(UserError, match="is not a plain state_dict, or is damaged"):
-        read_weights(folder / f"raw{suffix}")
+    with pytest.raises(UserError, match=r"is not a plain state_dict .*; download it again"):
+        read_checkpoint(folder / f"raw{suffix}")
     assert not (folder / "ran").exists()
 
 
 def test_what_is_not_a_tensor_is_refused(folder):
     torch.save({"weight": torch.zeros(2), "notes": "text"}, folder / "w.pt")
-    with pytest.raises(UserError, match="expected tensors alone, got something else in 'notes'"):
-        read_weights(folder / "w.pt")
+    with pytest.raises(UserError, match="expected a network's weights; got something else in 'no"):
+        read_checkpoint(folder / "w.pt")

@@ -17,7 +17,16 @@ from zoo.config import CLASSES, SIDE
 @click.option(
     "--weights",
     type=options.UserPath(exists=True, dir_okay=False),
-    help="A file of weights (.safetensors, .pth, .pt, .bin) instead of the published ones.",
+    help="A file of weights instead of the published ones, whatever its suffix: safetensors, or "
+    "a state_dict or checkpoint that torch.save made.",
+)
+@click.option("--key", default="", help="Where in that file the weights are, such as model_ema.")
+@click.option("--prefix", default="", help="What comes before their names, such as backbone.")
+@click.option(
+    "--no-head",
+    "--ignore-head",
+    is_flag=True,
+    help="Without a classifier: the file has none, or its own is left out.",
 )
 @click.option(
     "--image-size", type=options.within(SIDE), help="Pixels a side [default: as the source says]."
@@ -33,6 +42,9 @@ def command(
     source: str,
     name: str,
     weights: Path | None,
+    key: str,
+    prefix: str,
+    no_head: bool,
     image_size: int | None,
     classes: str | None,
     mean: str | None,
@@ -47,7 +59,8 @@ def command(
       timm:NAME                 a model of timm, with published weights or --weights
       local-dir:FOLDER          a folder with timm's config.json and weights
       torchvision:NAME          a classifier of torchvision, likewise
-      package.module:factory    a function of your own that returns a torch.nn.Module
+      package.module:factory    a function of your own that returns a torch.nn.Module,
+                                with weights of its own or with --weights
     NAME may include the weights (resnet18.a1_in1k, resnet18.IMAGENET1K_V1). Nothing is
     downloaded if the weights are given or in the local cache.
 
@@ -59,7 +72,9 @@ def command(
     Examples:
       zoo import timm:vit_small_patch16_224.augreg_in21k --name vit-in21k
       zoo import torchvision:resnet18 --name resnet18-imagenet --weights resnet18.pth
+      zoo import timm:vit_tiny_patch16_224 --name mine --weights last.ckpt --classes 10
       zoo import mypkg.nets:make_net --name mine --weights mine.pt --image-size 32
+      zoo import mypkg.nets:load --name mine --image-size 224
     """
     import dataclasses
 
@@ -72,6 +87,9 @@ def command(
     check_name(name)
     given = ImportOptions(
         weights=weights,
+        key=key,
+        prefix=prefix,
+        no_head=no_head,
         image_size=image_size,
         class_names=_class_names(classes),
         mean=_channels("--mean", mean),

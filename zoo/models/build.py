@@ -220,9 +220,26 @@ def _torchvision_factory(name: str) -> Factory:
         # RegNets read values while they are made, which the meta device has not. A spec's kwargs
         # must not bring weights of their own: torchvision would unpickle them.
         with torch.device("cpu"):
-            return models.get_model(name, weights=None, num_classes=classes, **size, **kwargs)
+            outputs = {"num_classes": classes} if classes else {}
+            module = models.get_model(name, weights=None, **outputs, **size, **kwargs)
+        return module if classes else remove_head(module)
 
     return factory
+
+
+def head_of(module: nn.Module) -> str:
+    """Return the path of a torchvision classifier's head: its last layer with a weight matrix."""
+    return [name for name, part in module.named_modules() if _has_matrix(part)][-1]
+
+
+def _has_matrix(part: nn.Module) -> bool:
+    return any(parameter.ndim >= 2 for parameter in part.parameters(recurse=False))
+
+
+def remove_head(module: nn.Module) -> nn.Module:
+    """Let a torchvision network give features: its classifier passes on what it gets."""
+    module.set_submodule(head_of(module), nn.Identity())
+    return module
 
 
 def nearest(name: str, known: Sequence[str]) -> list[str]:

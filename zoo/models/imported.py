@@ -5,6 +5,8 @@ Files are read as tensors alone: safetensors, or PyTorch's format with `weights_
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,11 +19,20 @@ from zoo.config import check_kwargs
 from zoo.errors import UserError, brief
 from zoo.files import read_json, sha256
 from zoo.models import factories
-from zoo.models.build import build, count_outputs, count_parameters
+from zoo.models.build import build, count_outputs, count_parameters, head_of, remove_head
+from zoo.models.checkpoint import (
+    Checkpoint,
+    Weights,
+    check_head,
+    match_names,
+    read_checkpoint,
+    resampled,
+)
 from zoo.models.files import check_no_nan
 from zoo.models.pretrained import (
     FOLDER,
     TORCHVISION_KWARGS,
+    blank_timm,
     check_names,
     create_timm,
     create_torchvision,
@@ -32,18 +43,25 @@ from zoo.models.pretrained import (
 )
 from zoo.models.spec import ModelSpec
 
-SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 FORMS = "timm:NAME, local-dir:FOLDER, torchvision:NAME or package.module:factory"
 SIZES = {"img_size", "num_classes", "in_chans"}  # of a network; they follow from the spec
 IMAGENET_SIZE, IMAGENET_RESIZED = 224, 256
+POSITIONS = "encoder.pos_embedding"  # of torchvision's ViT
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """What the user says of a model; what is left open follows from its source."""
+    """What the user says of a model; what is left open follows from its source.
+
+    `key` and `prefix` choose among the weights of a file; `no_head` leaves out its classifier, if
+    it has one, and the network's.
+    """
 
     weights: Path | None = None
+    key: str = ""
+    prefix: str = ""
+    no_head: bool = False
     image_size: int | None = None
     class_names: Sequence[str] | None = None
     mean: Sequence[float] | None = None
@@ -79,74 +97,75 @@ def import_model(source: str, name: str, given: ImportOptions) -> Imported:
         UserError: no such model, weights that are missing or do not fit.
     """
     check_kwargs(source, given.kwargs)  # before anything is downloaded
+    if given.no_head and given.class_names:
+        raise UserError("a network without a classifier has no classes: leave out --classes")
+    if (given.key or given.prefix) and given.weights is None:
+        raise UserError("--key and --prefix say which weights of a file: name it by --weights")
+    if given.no_head:
+        given = dataclasses.replace(given, class_names=[])
     library, _, rest = source.partition(":")
-    weights = None if given.weights is None else read_weights(given.weights)
+    read = None if given.weights is None else read_checkpoint(given.weights, given.key)
     if source.startswith(FOLDER) or library == "timm":
-        imported = _from_timm(source, name, given, weights)
+        imported = _from_timm(source, name, given, read)
     elif library == "torchvision":
-        imported = _from_torchvision(rest, name, given, weights)
+        imported = _from_torchvision(rest, name, given, read)
     elif factories.is_factory(source):
-        imported = _from_factory(source, name, given, weights)
+        imported = _from_factory(source, name, given, read)
     else:
         raise UserError(f"expected a source as {FORMS}; got {source!r}")
     check_no_nan(imported.module.state_dict(), source)
     _check_outputs(imported, source)
-    return imported
+    notes = (*read.notes, *imported.notes) if read else imported.notes
+    return dataclasses.replace(imported, notes=notes)
 
 
-def read_weights(path: Path) -> dict[str, torch.Tensor]:
-    """Read a file of weights, with nothing in it but tensors.
-
-    Wrappers of training programs (`state_dict`, `model`, averaged weights, `module.` before each
-    name) are taken off, as timm does.
-
-    Raises:
-        UserError: another kind of file, a damaged one, or one with code in it.
-    """
-    from timm.models import load_state_dict
-
-    if path.suffix not in SUFFIXES or not path.is_file():
-        raise UserError(f"--weights: expected a file {', '.join(SUFFIXES)}; got {path}")
-    try:
-        weights = load_state_dict(str(path), weights_only=True)
-    except Exception as error:
-        # zipfile, pickle, safetensors and torch each raise their own.
-        raise UserError(
-            f"{path} is not a plain state_dict, or is damaged ({brief(error)}); "
-            "download it again, or save only the network's state_dict"
-        ) from None
-    foreign = [key for key, value in weights.items() if not isinstance(value, torch.Tensor)]
-    if foreign:
-        raise UserError(f"{path}: expected tensors alone, got something else in {foreign[0]!r}")
-    return weights
-
-
-def _from_timm(
-    source: str, name: str, given: ImportOptions, weights: dict[str, torch.Tensor] | None
-) -> Imported:
+def _from_timm(source: str, name: str, given: ImportOptions, read: Checkpoint | None) -> Imported:
     folder = source.startswith(FOLDER)
-    if folder and weights is not None:
+    if folder and read is not None:
         raise UserError(f"{source}: the folder holds its weights; leave out --weights")
     timm_name = source if folder else source.removeprefix("timm:")
     kwargs = dict(given.kwargs)
-    if weights is not None and given.class_names is not None:
-        kwargs["num_classes"] = len(given.class_names)
+    if given.no_head or (read is not None and given.class_names is not None):
+        kwargs["num_classes"] = len(given.class_names or ())
     if given.image_size is not None and _has_fixed_size(timm_name):
         kwargs["img_size"] = given.image_size
+    weights, notes = None, list[str]()
+    if read is not None:
+        blank: Any = blank_timm(timm_name, **kwargs)
+        heads = blank.pretrained_cfg.get("classifier") or ()
+        heads = (heads,) if isinstance(heads, str) else tuple(heads)
+        weights, notes = _fitting(read, blank.state_dict(), heads, given, source)
     module = create_timm(timm_name, weights=weights, **kwargs)
+    if weights is not None:
+        notes += resampled(weights, module.state_dict())
     described: Any = module
     own = {**_saved_arguments(timm_name), **given.kwargs} if folder else dict(given.kwargs)
     published = folder or weights is None or "." in timm_name
     origin = {"source": f"{FOLDER}{Path(timm_name).name}" if folder else source}
-    origin |= (timm_origin(module) if published else {}) | _digest(given)
+    origin |= (timm_origin(module) if published else {}) | _origin(given, read)
     spec = timm_spec(name, module, kwargs=own, origin=origin, **given.fields())
     mode = described.pretrained_cfg.get("crop_mode", "center")
-    notes = (
-        [f"its crop mode {mode!r} differs from zoo's centre crop on images that are not square"]
-        if mode != "center"
-        else []
-    )
+    if mode != "center":
+        notes.append(
+            f"its crop mode {mode!r} differs from zoo's centre crop on images that are not square"
+        )
     return Imported(module, spec, tuple(notes))
+
+
+def _fitting(
+    read: Checkpoint,
+    expected: Mapping[str, torch.Tensor],
+    heads: tuple[str, ...],
+    given: ImportOptions,
+    what: str,
+) -> tuple[Weights, list[str]]:
+    """Return a file's weights by a network's names, and notes on what was left out."""
+    weights, notes = match_names(read, expected, given.prefix)
+    if given.no_head:
+        ends = tuple(f"{head}." for head in heads)
+        weights = {k: tensor for k, tensor in weights.items() if not k.startswith(ends)}
+    check_head(read, weights, expected, heads, what)
+    return weights, notes
 
 
 def _has_fixed_size(timm_name: str) -> bool:
@@ -163,14 +182,14 @@ def _saved_arguments(folder: str) -> dict[str, Any]:
 
 
 def _from_torchvision(
-    rest: str, name: str, given: ImportOptions, weights: dict[str, torch.Tensor] | None
+    rest: str, name: str, given: ImportOptions, read: Checkpoint | None
 ) -> Imported:
     model, _, tag = rest.partition(".")
     published = torchvision_weights(model, tag)
     transforms, categories = published.transforms(), list(published.meta["categories"])
     origin = {"source": f"torchvision:{model}.{published.name}", "url": published.url}
     notes = []
-    if weights is not None and not tag:
+    if read is not None and not tag:
         origin = {"source": f"torchvision:{model}"}
         size, resized, like, interpolation = IMAGENET_SIZE, IMAGENET_RESIZED, IMAGENET, "bilinear"
         notes.append(
@@ -192,35 +211,64 @@ def _from_torchvision(
     }
     known: dict[str, Any] = defaults | given.fields()
     arch, classes = f"torchvision:{model}", len(known["class_names"])
-    if weights is None:
+    if read is None:
         module = create_torchvision(model, published, **kwargs)
+        module = remove_head(module) if given.no_head else module
     else:
-        module = build(arch, classes=classes, image_size=known["image_size"], **kwargs)
+        whole = build(arch, classes=classes or 1, image_size=known["image_size"], **kwargs)
+        head = (head_of(whole),)
+        module = whole if classes else remove_head(whole)
+        weights, told = _fitting(read, module.state_dict(), head, given, arch)
         if model in TORCHVISION_KWARGS:
             weights = {k: v for k, v in weights.items() if not k.lower().startswith("aux")}
-        _load(module, weights, arch)
+        fitted = _on_its_grid(weights, module)
+        _load(module, fitted, arch)
+        notes += told + resampled(weights, fitted)
     spec = ModelSpec(
         name=name,
         arch=arch,
         kwargs=kwargs,
         parameters=count_parameters(module),
-        origin=origin | _digest(given),
+        origin=origin | _origin(given, read),
         **known,
     )
     return Imported(module.eval(), spec, tuple(notes))
 
 
+def _on_its_grid(weights: Weights, module: nn.Module) -> Weights:
+    """Return weights with the position embeddings of torchvision's ViT on the network's grid."""
+    from timm.layers import resample_abs_pos_embed
+
+    given, own = weights.get(POSITIONS), module.state_dict().get(POSITIONS)
+    if given is None or own is None or given.shape == own.shape:
+        return weights
+    side = math.isqrt(own.shape[1] - 1)
+    return weights | {POSITIONS: resample_abs_pos_embed(given, [side, side])}
+
+
 def _from_factory(
-    source: str, name: str, given: ImportOptions, weights: dict[str, torch.Tensor] | None
+    source: str, name: str, given: ImportOptions, read: Checkpoint | None
 ) -> Imported:
     factories.import_factory(source)  # nobody should look for weights of what is not there
-    if weights is None or given.image_size is None:
-        raise UserError(f"{source}: expected --weights and --image-size with a factory of your own")
+    if given.image_size is None:
+        raise UserError(f"{source}: expected --image-size with a factory or loader of your own")
+    if given.no_head:
+        raise UserError(f"{source}: leave the classifier out in your own code, not by --no-head")
     names = given.class_names or ()
     size = given.image_size
     module = factories.call_factory(source, given.kwargs, classes=len(names), image_size=size)
-    _load(module, weights, source)
     notes = []
+    if read is None:
+        again = factories.call_factory(source, given.kwargs, classes=len(names), image_size=size)
+        if not _are_equal(module, again):
+            raise UserError(
+                f"{source} returns other weights each time, as an untrained network has: expected "
+                "a network with its weights loaded, or a file of them by --weights"
+            )
+        notes.append(f"its weights are those that {source} returns")
+    else:
+        weights, notes = _fitting(read, module.state_dict(), (), given, source)
+        _load(module, weights, source)
     if given.mean is None or given.std is None:
         notes.append("pixels are scaled to 0..1 alone where no --mean or --std is given")
     if given.class_names is None:
@@ -231,21 +279,29 @@ def _from_factory(
         arch=source,
         kwargs=dict(given.kwargs),
         parameters=count_parameters(module),
-        origin={"source": source} | factories.package_version(source) | _digest(given),
+        origin={"source": source} | factories.package_version(source) | _origin(given, read),
         **known,
     )
     return Imported(module.eval(), spec, tuple(notes))
 
 
-def _load(module: nn.Module, weights: dict[str, torch.Tensor], what: str) -> None:
+def _are_equal(module: nn.Module, other: nn.Module) -> bool:
+    mine, theirs = module.state_dict(), other.state_dict()
+    return mine.keys() == theirs.keys() and all(torch.equal(mine[k], theirs[k]) for k in mine)
+
+
+def _load(module: nn.Module, weights: Weights, what: str) -> None:
     try:
         module.load_state_dict(weights, strict=True)
     except RuntimeError as error:
         raise UserError(f"the weights do not fit {what} ({brief(error)})") from None
 
 
-def _digest(given: ImportOptions) -> dict[str, str]:
-    return {} if given.weights is None else {"weights_sha256": sha256(given.weights)}
+def _origin(given: ImportOptions, read: Checkpoint | None) -> dict[str, str]:
+    if read is None:
+        return {}
+    said = {"weights_key": read.key, "weights_prefix": given.prefix}
+    return {"weights_sha256": sha256(read.path)} | {k: v for k, v in said.items() if v}
 
 
 def _check_outputs(imported: Imported, source: str) -> None:

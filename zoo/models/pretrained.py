@@ -14,7 +14,7 @@ from torch import nn
 
 from zoo.errors import UserError, brief, counted, unknown
 from zoo.files import read_json
-from zoo.models.build import count_parameters, nearest
+from zoo.models.build import count_parameters, nearest, network_errors
 from zoo.models.files import LoadedModel
 from zoo.models.spec import INTERPOLATIONS, ModelSpec
 
@@ -57,19 +57,7 @@ def create_timm(
     """
     import timm
 
-    if not name.startswith(FOLDER):
-        known = timm.list_models(pretrained=weights is None or "." in name)
-        if "." not in name:
-            known = list(dict.fromkeys(full.split(".")[0] for full in known))
-        if name not in known:
-            raise unknown("timm model", name, nearest(name, known))
-    elif (config := Path(name.removeprefix(FOLDER), "config.json")).is_file():
-        content = read_json(config)
-        if not isinstance(content, dict) or "architecture" not in content:
-            raise UserError(
-                f"{name}: expected a folder that timm saved, but its config.json names no "
-                "`architecture`; name the network, and the folder's file by --weights"
-            )
+    _check_timm_name(name, published=weights is None)
     overlay: dict[str, Any] = {}
     if weights is not None:
         overlay["state_dict"] = dict(weights)
@@ -96,6 +84,43 @@ def create_timm(
             f"timm:{name}: the weights are not in the local cache and could not be downloaded "
             f"{cause}; with no network, name a file of them by zoo import --weights"
         ) from None
+
+
+def blank_timm(name: str, **kwargs: Any) -> nn.Module:
+    """Build a timm network to look at its form: on the meta device, where it can be built there.
+
+    Raises:
+        UserError: no such model, or arguments that it does not take.
+    """
+    import timm
+
+    _check_timm_name(name, published=False)
+    try:
+        with torch.device("meta"):
+            return timm.create_model(name, **kwargs)
+    except Exception:
+        # Some read values while they are made, which the meta device has not.
+        with network_errors(f"cannot build timm:{name}"):
+            return timm.create_model(name, **kwargs)
+
+
+def _check_timm_name(name: str, *, published: bool) -> None:
+    """Raise `UserError` unless timm has the model, or the folder is one of timm's."""
+    import timm
+
+    if not name.startswith(FOLDER):
+        known = timm.list_models(pretrained=published or "." in name)
+        if "." not in name:
+            known = list(dict.fromkeys(full.split(".")[0] for full in known))
+        if name not in known:
+            raise unknown("timm model", name, nearest(name, known))
+    elif (config := Path(name.removeprefix(FOLDER), "config.json")).is_file():
+        content = read_json(config)
+        if not isinstance(content, dict) or "architecture" not in content:
+            raise UserError(
+                f"{name}: expected a folder that timm saved, but its config.json names no "
+                "`architecture`; name the network, and the folder's file by --weights"
+            )
 
 
 def _in_cache(name: str) -> str | None:

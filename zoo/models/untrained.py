@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 
 from zoo.errors import UserError
 from zoo.models.build import ARCHITECTURES, build_spec
+from zoo.models.factories import is_factory
 from zoo.models.files import LoadedModel
 from zoo.models.spec import NO_SKIP, ModelSpec
 
@@ -25,23 +28,26 @@ def untrained_network(spec: ModelSpec, seed: int) -> LoadedModel:
 def before_training(model: LoadedModel) -> LoadedModel | None:
     """Return a model as it was before training; None where that is not known.
 
-    It is known of what this project trained and of its own architectures, not of published
-    weights and of wrapped networks.
+    It is known of a network that can be built again from its spec: one that this project trained
+    or imported, one of timm's by name, one of its own architectures. It is not known of another
+    wrapped network, and not where building gives the trained weights (a loader of one's own).
     """
     spec = model.spec
     match = NO_SKIP.match(spec.arch)
-    own = (match["arch"] if match else spec.arch) in ARCHITECTURES
-    kept = bool(spec.subset_digest and model.digest)  # a wrapped network's arch is any name
-    if not spec.class_names or not (own or kept):
+    own = bool(spec.class_names) and (match["arch"] if match else spec.arch) in ARCHITECTURES
+    if not (own or model.digest):  # a wrapped network's arch is any name
         return None
     try:
         untrained = untrained_network(spec, spec.seed)
     except UserError:
         return None
-    if _shapes(untrained) != _shapes(model):
+    before, after = untrained.module.state_dict(), model.module.state_dict()
+    if _shapes(before) != _shapes(after):
         return None  # a network of another kind under the name of one that can be built
+    if is_factory(spec.arch) and all(torch.equal(before[name], after[name]) for name in before):
+        return None  # a loader, which brings the trained weights
     return LoadedModel(f"{model.name} untrained", untrained.module, spec)
 
 
-def _shapes(model: LoadedModel) -> dict[str, torch.Size]:
-    return {name: tensor.shape for name, tensor in model.module.state_dict().items()}
+def _shapes(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in weights.items()}
