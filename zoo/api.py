@@ -24,6 +24,7 @@ from zoo.models.build import network_errors
 from zoo.models.files import LoadedModel, describe_module, digest_in_memory
 from zoo.models.modes import on_own_devices
 from zoo.models.spec import ModelSpec
+from zoo.models.wrapped import Sealed, network_inside
 from zoo.progress import OnProgress, no_progress
 from zoo.study.identity import comparison_digest, provenance
 from zoo.study.prepare import prepare_study
@@ -51,7 +52,9 @@ def wrap(module: nn.Module, *, name: str = "", image_size: int, **known: Any) ->
     """Make your own network comparable.
 
     Args:
-        module: maps float images (n, 3, image_size, image_size) to logits (n, classes).
+        module: maps float images (n, 3, image_size, image_size) to logits (n, classes), or to
+            features. One that is compiled or data-parallel is looked into; of a scripted one only
+            the output can be seen.
         name: how reports call it; its class's name by default.
         image_size: pixels a side of its input; images of other sizes are resized to it.
         known: other fields of `zoo.models.spec.ModelSpec`, such as `mean` and `std` (a
@@ -65,9 +68,11 @@ def wrap(module: nn.Module, *, name: str = "", image_size: int, **known: Any) ->
             f"expected a network to wrap, got {type(module).__name__}: give a torch.nn.Module; "
             "zoo.load takes names and folders"
         )
+    module = network_inside(module)
     if strange := sorted(known.keys() - FIELDS):
         raise unknown("argument of zoo.wrap:", strange[0], FIELDS)
-    defaults = vars(describe_module(module, name=type(module).__name__, image_size=1).spec)
+    kind = type(module.network if isinstance(module, Sealed) else module).__name__
+    defaults = vars(describe_module(module, name=kind, image_size=1).spec)
     given = {"image_size": image_size, **known} | ({"name": name} if name else {})
     spec = from_mapping(ModelSpec, defaults | _plain(given), "zoo.wrap")
     return LoadedModel(spec.name, module, spec)
@@ -185,13 +190,12 @@ def _check_outputs(model: LoadedModel) -> None:
     """Raise `UserError` unless a model takes an image and has an output for each named class."""
     names, side = model.spec.class_names, model.spec.image_size
     with network_errors(f"{model.name} does not take an image of {side} px"):
-        outputs = model(np.zeros((1, side, side, 3), np.uint8)).shape[-1]
-    if not names:
-        return
-    if outputs != len(names):
+        given = model(np.zeros((1, side, side, 3), np.uint8)).shape
+    if names and tuple(given) != (1, len(names)):
+        got = f"{given[-1]} outputs" if len(given) == 2 else f"an output of {tuple(given[1:])}"
         raise UserError(
             f"{model.name}: expected an output for each of its {len(names)} class_names, "
-            f"got {outputs} outputs; name all of them, or none"
+            f"got {got}; name all of them, or none"
         )
 
 

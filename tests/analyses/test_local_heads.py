@@ -226,17 +226,15 @@ def test_models_without_a_single_relative_make_it_not_applicable():
     assert "cnn: no local heads" in reason
 
 
-def test_torchvisions_attention_hides_its_heads_and_is_named():
+def test_the_heads_of_torchs_own_attention_are_seen():
     network = torchvision.models.VisionTransformer(
-        image_size=16, patch_size=4, num_layers=2, num_heads=2, hidden_dim=16, mlp_dim=16
+        image_size=16, patch_size=4, num_layers=2, num_heads=4, hidden_dim=16, mlp_dim=16
     )
-    hidden = describe_module(network, name="tv", image_size=16)
-    _, reason = run(hidden, make_cnn())
-    assert "tv: skipped" in reason
-    assert "self_attention never calls its output projection" in reason
-    result, _ = run(hidden, make_vit(), make_cnn())
-    assert result.networks == ("vit", "cnn")
-    assert any("tv: skipped" in note for note in result.notes)
+    own = describe_module(network, name="tv", image_size=16)
+    result, _ = run(own, make_cnn())
+    assert result.networks == ("tv", "cnn")
+    assert result.part("tv", network_b="cnn")["cka"].shape[0] == 3
+    assert result.metric("distance_range", "tv", "cnn") > 0
 
 
 def test_two_heads_are_too_few_to_rank():
@@ -282,7 +280,7 @@ def test_what_is_not_finite_in_one_batch_has_no_cka_and_leaves_the_others_theirs
 
     def spoil(part, args, output):
         runs.append(part)
-        if len(runs) == 3:  # the first batch: before, the network ran twice to be looked at
+        if len(runs) == 5:  # the first batch: before, the network ran to be looked at
             output[0] = torch.nan
 
     cnn.module.layer1[0].bn2.register_forward_hook(spoil)

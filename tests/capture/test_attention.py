@@ -10,7 +10,11 @@ from torch import nn
 from torch.nn import functional
 
 from zoo.capture import HookPoint, observe, trace
-from zoo.capture.attention import AttentionRecorder, multihead_weights
+from zoo.capture.attention import (
+    AttentionRecorder,
+    multihead_weights,
+    on_multihead_outputs,
+)
 from zoo.models.build import build as build_arch
 
 SMALL = {"img_size": 16, "patch_size": 4, "embed_dim": 16, "depth": 2, "num_heads": 2}
@@ -308,3 +312,33 @@ def test_the_outer_of_two_nested_attention_modules_is_not_listed():
             return self.inner(x)
 
     assert trace(nn.Sequential(OuterAttention()), example("cls", 1)).attention == ("0.inner",)
+
+
+@pytest.mark.parametrize("kdim", [None, 6])
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_the_heads_outputs_of_torchs_attention_give_its_output_when_projected(batch_first, kdim):
+    torch.manual_seed(0)
+    module = nn.MultiheadAttention(8, 2, batch_first=batch_first, kdim=kdim, vdim=kdim).eval()
+    nn.init.normal_(module.in_proj_bias)
+    query = torch.randn(3, 5, 8)
+    other = query if kdim is None else torch.randn(3, 7, kdim)
+    given = (
+        (query, other, other) if batch_first else [t.transpose(0, 1) for t in (query, other, other)]
+    )
+    seen = []
+    handle = on_multihead_outputs(module, seen.append)
+    output, _ = module(*given)
+    handle.remove()
+    expected = output if batch_first else output.transpose(0, 1)
+    assert torch.allclose(module.out_proj(seen[0]), expected, atol=1e-6)
+    module(*given)
+    assert len(seen) == 1
+
+
+def test_of_masked_attention_no_heads_are_reported():
+    module = nn.MultiheadAttention(8, 2, batch_first=True).eval()
+    seen = []
+    on_multihead_outputs(module, seen.append)
+    x = torch.randn(3, 5, 8)
+    module(x, x, x, attn_mask=torch.zeros(5, 5, dtype=torch.bool))
+    assert not seen

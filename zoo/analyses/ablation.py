@@ -19,7 +19,7 @@ from zoo.figures import style
 from zoo.measures.intervals import paired_difference
 from zoo.models.preprocess import model_input
 from zoo.study.accumulator import Accumulator, NotApplicable
-from zoo.study.answers import logits_on, predictions
+from zoo.study.answers import logits_on, predictions, why_unrated
 from zoo.study.axes import column, interval, layer_axis, select, variable
 from zoo.study.networks import ComparedNetwork, Study
 from zoo.study.results import Metric, Result
@@ -68,8 +68,8 @@ def start(study: Study) -> Accumulator:
     found: dict[int, tuple[Branch, ...]] = {}
     notes = []
     for s, network in enumerate(study.compared):
-        if tuple(network.model.spec.class_names) != study.class_names:
-            notes.append(f"{network.name}: not ablated, since it was trained on other classes")
+        if reason := why_unrated(study, network):
+            notes.append(f"{network.name}: not ablated, since {reason}")
             continue
         branches = find_branches(network.model.module, network.trace, example_input(network))
         if branches:

@@ -32,7 +32,7 @@ from zoo.measures.permutation import (
     permuted_hsic,
 )
 from zoo.measures.replicates import INTERVAL, Replicates
-from zoo.study.accumulator import Accumulator, Batch
+from zoo.study.accumulator import Accumulator, Batch, NotApplicable
 from zoo.study.axes import Scale, column, interval, layer_axis, select, variable
 from zoo.study.networks import Study
 from zoo.study.replicates import replicates
@@ -89,7 +89,16 @@ MEANS = {  # of all pairs of two networks' layers
 
 
 def start(study: Study) -> Accumulator:
-    """Begin a comparison of all layers of all networks."""
+    """Begin a comparison of all layers of all networks.
+
+    Raises:
+        NotApplicable: no compared network has a layer that can be watched.
+    """
+    if not any(network.layers for network in study.compared):
+        raise NotApplicable(
+            "no model has layers that can be watched: a module without parts has none, and those "
+            "of a scripted or exported network cannot be"
+        )
     return _Pairwise(study)
 
 
@@ -363,6 +372,7 @@ def mean_defined(values: NDArray[np.float64]) -> float:
 
 def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:
     """Draw all networks at a glance where they are more than two, then each pair's layers."""
+    compared = [name for name in compared if name in result.networks]
     if len(compared) == 1:
         (name,) = compared
         return [Drawing("cka-{}", draw_pair(result, name, name), (name,))]

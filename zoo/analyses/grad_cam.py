@@ -18,6 +18,7 @@ from zoo.measures.deletion import STEPS, area_under, deletion_curves, upsample
 from zoo.measures.intervals import mean_interval
 from zoo.models.preprocess import model_input
 from zoo.study.accumulator import Accumulator, NotApplicable
+from zoo.study.answers import without_logits
 from zoo.study.attention_layers import attending_models, name_images
 from zoo.study.axes import Scale, column, variable
 from zoo.study.networks import ComparedNetwork, Study
@@ -107,6 +108,9 @@ def start(study: Study) -> Accumulator:
     layouts: dict[int, Layout] = {}
     notes = []
     for s, network in enumerate(study.compared):
+        if reason := without_logits(network):
+            notes.append(f"{network.name}: no map, since {reason}")
+            continue
         layer = last_mapped_block(network)
         layout = layout_of(network, layer) if layer else None
         if layout and layout.height * layout.width > 1:

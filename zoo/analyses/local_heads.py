@@ -69,11 +69,11 @@ FEWEST_SUBSETS = 3  # a rank correlation of two points is always 1 or -1
 
 @dataclass(frozen=True)
 class FirstHeads:
-    """A ViT's first attention layer, and the projection whose input is its heads' outputs."""
+    """A ViT's first attention layer, and where its heads' outputs are seen."""
 
     model: Attending
     layer: str
-    projection: str
+    outputs: HookPoint
 
 
 def head_subsets(distances: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -156,27 +156,32 @@ def start(study: Study) -> Accumulator:
     vits: dict[int, FirstHeads] = {}
     for s, model in models.items():
         first = model.layers[0]
-        projection = find_projection(study.networks[s], first)
-        if projection:
-            vits[s] = FirstHeads(model, first, projection)
+        outputs = heads_outputs(study.networks[s], first)
+        if outputs:
+            vits[s] = FirstHeads(model, first, outputs)
         elif study.networks[s].compared:
             notes.append(
-                f"{model.name}: skipped, since {first} never calls its output projection as a "
-                "module (nn.MultiheadAttention does not): its heads' outputs cannot be seen"
+                f"{model.name}: skipped, since {first} never calls an output projection as a "
+                "module: its heads' outputs cannot be seen"
             )
     if not any(study.networks[s].compared for s in vits):
         raise NotApplicable("; ".join(notes))
     return _Heads(study, vits, cnns, notes + name_copies(study.images))
 
 
-def find_projection(network: ComparedNetwork, layer: str) -> str | None:
-    """Return the module whose input is the concatenated outputs of an attention layer's heads."""
+def heads_outputs(network: ComparedNetwork, layer: str) -> HookPoint | None:
+    """Return where the concatenated outputs of an attention layer's heads are seen.
+
+    They are what its projection is given; `nn.MultiheadAttention` calls none as a module.
+    """
     modules = dict(network.model.module.named_modules())
+    if isinstance(modules[layer.partition("#")[0]], nn.MultiheadAttention):
+        return HookPoint(layer, "heads")
     ran = {found.name for found in network.trace}
     for name in PROJECTIONS:
         path = f"{layer}.{name}"
         if path in ran and isinstance(modules[path], nn.Linear):
-            return path
+            return HookPoint(path, "input")
     return None
 
 
@@ -204,7 +209,7 @@ class _Heads(Accumulator):
 
     def hook_points(self, index: int) -> Iterable[HookPoint]:
         if vit := self.vits.get(index):
-            return [HookPoint(vit.layer, "attention"), HookPoint(vit.projection, "input")]
+            return [HookPoint(vit.layer, "attention"), vit.outputs]
         return [HookPoint(name) for name in self.cnns.get(index, ())]
 
     def observe(self, index: int, hook_point: HookPoint, value: torch.Tensor) -> None:

@@ -126,7 +126,7 @@ class _Features(Accumulator):
             if probed.layers:
                 self.plans[s] = probed
         if not any(study.networks[s].compared for s in self.plans):
-            raise NotApplicable("; ".join(self.notes))
+            raise NotApplicable("; ".join(self.notes) or "no model has layers that can be watched")
         self.start = 0
         self.kept: dict[tuple[int, str, str], list[NDArray[np.float32]]] = {}
         self.pixels: list[NDArray[np.float32]] = []

@@ -78,10 +78,11 @@ def start(study: Study) -> Accumulator:
     """Begin to collect the features of every model's layers.
 
     Raises:
-        NotApplicable: there is one model only.
+        NotApplicable: there is one model only, or one only whose layers can be watched.
     """
-    if len(study.compared) < 2:
-        raise NotApplicable("it compares models with each other, and there is only one")
+    if sum(bool(network.layers) for network in study.compared) < 2:
+        what = "with layers that can be watched" if len(study.compared) > 1 else ""
+        raise NotApplicable(f"it compares models with each other, and there is only one {what}")
     return _Features(study)
 
 
@@ -90,7 +91,7 @@ class _Features(Accumulator):
 
     def __init__(self, study: Study) -> None:
         self.study = study
-        self.models = [s for s, network in enumerate(study.networks) if network.compared]
+        self.models = [s for s, n in enumerate(study.networks) if n.compared and n.layers]
         self.layers = {s: compared_layers(study.networks[s]) for s in self.models}
         named = {study.networks[s].name: s for s in self.models}
         # Another seed of a model is its seed baseline, where it has the same layers.
@@ -226,7 +227,7 @@ def _summary(measure: str, found: LayerSimilarities, a: str, b: str) -> list[Met
 
 def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:
     """Draw one heat map per measure for each pair of models."""
-    pairs = combinations(compared, 2)
+    pairs = combinations([name for name in compared if name in result.networks], 2)
     return [Drawing("similarity-{}", _panels(result, a, b), (a, b)) for a, b in pairs]
 
 

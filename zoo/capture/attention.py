@@ -101,10 +101,35 @@ class AttentionRecorder:
     def _recompute(
         self, module: nn.MultiheadAttention, args: Any, kwargs: dict[str, Any], output: Any
     ) -> None:
-        given = dict(zip(MULTIHEAD_ARGUMENTS, args, strict=False)) | kwargs
-        masks = (given.get("key_padding_mask"), given.get("attn_mask"), module.bias_k)
-        if all(mask is None for mask in masks) and not module.add_zero_attn:
+        if given := _unmasked(module, args, kwargs):
             self.on_weights(multihead_weights(module, given["query"], given["key"]))
+
+
+def on_multihead_outputs(module: nn.MultiheadAttention, on_heads: OnWeights) -> Any:
+    """Report what an unmasked module's heads give, whenever it runs; return the hook's handle.
+
+    They are computed again, since the module never calls its output projection as a module.
+
+    Args:
+        module: it is not changed.
+        on_heads: is called with the outputs (n, queries, heads * width) before the projection.
+    """
+
+    def report(part: nn.MultiheadAttention, args: Any, kwargs: dict, output: Any) -> None:
+        if given := _unmasked(part, args, kwargs):
+            weights = multihead_weights(part, given["query"], given["key"])
+            value = given["value"] if part.batch_first else given["value"].transpose(0, 1)
+            v = _project(part, value, 2).to(weights.dtype)
+            on_heads((weights @ v).transpose(1, 2).flatten(2))
+
+    return module.register_forward_hook(report, with_kwargs=True)
+
+
+def _unmasked(module: nn.MultiheadAttention, args: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return a call's arguments by name; none where something masks or adds keys."""
+    given = dict(zip(MULTIHEAD_ARGUMENTS, args, strict=False)) | kwargs
+    masks = (given.get("key_padding_mask"), given.get("attn_mask"), module.bias_k)
+    return given if all(m is None for m in masks) and not module.add_zero_attn else {}
 
 
 class _WatchAttention(TorchFunctionMode):
@@ -165,12 +190,16 @@ def multihead_weights(
     """Return the weights (n, heads, queries, keys) of an unmasked `nn.MultiheadAttention`."""
     if not module.batch_first:
         query, key = query.transpose(0, 1), key.transpose(0, 1)
-    if module.in_proj_weight is not None:
-        q_weight, k_weight, _ = module.in_proj_weight.chunk(3)
-    else:
-        q_weight, k_weight = module.q_proj_weight, module.k_proj_weight
-    biases = module.in_proj_bias.chunk(3) if module.in_proj_bias is not None else (None, None)
-    heads = (module.num_heads, module.head_dim)
-    q = functional.linear(query, q_weight, biases[0]).unflatten(-1, heads).transpose(1, 2)
-    k = functional.linear(key, k_weight, biases[1]).unflatten(-1, heads).transpose(1, 2)
+    q, k = _project(module, query, 0), _project(module, key, 1)
     return _weights_of_call(q, k, k)
+
+
+def _project(module: nn.MultiheadAttention, tokens: torch.Tensor, which: int) -> torch.Tensor:
+    """Return a module's queries, keys or values (`which` 0, 1, 2), (n, heads, tokens, width)."""
+    if module.in_proj_weight is not None:
+        weight = module.in_proj_weight.chunk(3)[which]
+    else:
+        weight = (module.q_proj_weight, module.k_proj_weight, module.v_proj_weight)[which]
+    bias = None if module.in_proj_bias is None else module.in_proj_bias.chunk(3)[which]
+    heads = (module.num_heads, module.head_dim)
+    return functional.linear(tokens, weight, bias).unflatten(-1, heads).transpose(1, 2)

@@ -8,6 +8,8 @@ and a block that adds nothing has no branch.
 
 from __future__ import annotations
 
+import dataclasses
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +17,7 @@ import torch
 from torch import nn
 
 from zoo.capture.hook_points import HookPoint, observe
-from zoo.capture.layers import Trace
+from zoo.capture.layers import CONTAINERS, Trace, watchable_parts, weighted_layers
 from zoo.models.modes import eval_mode
 
 # Skip and branch are added in float32: their sum is found again up to rounding.
@@ -74,6 +76,35 @@ def find_branches(module: nn.Module, layers: Trace, example: torch.Tensor) -> tu
     return tuple(found)
 
 
+def residual_blocks(module: nn.Module, layers: Trace, example: torch.Tensor) -> tuple[str, ...]:
+    """Return the parts of a network in which a residual sum is found, wherever they stand.
+
+    For a network whose blocks are attributes of their own (`layer1`, `layer2`, …) instead of a
+    list's elements. A block holds at least two layers with weight matrices, is of a class that
+    occurs again, and holds no other block.
+
+    Args:
+        module: the network.
+        layers: its trace.
+        example: as in `find_branches`.
+    """
+    parts = {
+        path: type(part)
+        for path, part in watchable_parts(module)
+        if not isinstance(part, CONTAINERS) and weighted_layers(part) >= 2
+    }
+    repeated = Counter(parts.values())
+    named = tuple(
+        dataclasses.replace(
+            x, role="block" if x.name in parts and repeated[parts[x.name]] >= 2 else "inner"
+        )
+        for x in layers
+    )
+    found = find_branches(module, dataclasses.replace(layers, layers=named), example)
+    blocks = dict.fromkeys(branch.block for branch in found)
+    return tuple(b for b in blocks if not any(other.startswith(f"{b}.") for other in blocks))
+
+
 def _branches_of(
     module: nn.Module, layers: Trace, block: str, events: list[Event]
 ) -> Iterator[Branch]:
@@ -92,8 +123,12 @@ def _branches_of(
             parts = [name for name in dict.fromkeys(between) if name != block]
             sums.append((events[match[0]][0], events[match[1]][0], parts))
             stream = end
-    for skip, output, parts in sums:
-        yield Branch(block, _kind(module, layers, parts, len(sums)), skip, output)
+    kinds = [_kind(module, layers, parts, len(sums)) for *_, parts in sums]
+    if len(kinds) == 2 and kinds.count("attention") == 1:
+        # A transformer's block, whatever its parts are called.
+        kinds = [kind if kind == "attention" else "mlp" for kind in kinds]
+    for (skip, output, _), kind in zip(sums, kinds, strict=True):
+        yield Branch(block, kind, skip, output)
 
 
 def _match(events: list[Event], stream: int, end: int, last: bool) -> tuple[int, int] | None:

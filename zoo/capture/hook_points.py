@@ -11,18 +11,21 @@ from typing import Any
 import torch
 from torch import nn
 
-from zoo.capture.attention import AttentionRecorder
+from zoo.capture.attention import AttentionRecorder, on_multihead_outputs
 from zoo.capture.layers import per_image
 from zoo.errors import UserError
 from zoo.models.preprocess import first_tensor
 
-KINDS = ("input", "output", "attention")
+KINDS = ("input", "output", "attention", "heads")
 OnValue = Callable[["HookPoint", torch.Tensor], None]
 
 
 @dataclass(frozen=True)
 class HookPoint:
-    """A place to watch: what goes into a layer, what comes out, or its attention weights."""
+    """A place to watch: what goes into a layer, what comes out, or its attention weights.
+
+    Of an `nn.MultiheadAttention`, also what its heads give, before their projection.
+    """
 
     layer: str
     kind: str = "output"
@@ -68,6 +71,8 @@ def observe(
             part = modules[path]
             if kind == "attention":
                 stack.enter_context(AttentionRecorder(part, report))
+            elif kind == "heads":
+                stack.callback(on_multihead_outputs(part, report).remove)
             elif kind == "input":
                 hook = part.register_forward_pre_hook(_of_input(report), prepend=True)
                 stack.callback(hook.remove)

@@ -17,7 +17,7 @@ from zoo.capture.attention import AttentionRecorder, is_attention
 from zoo.config import check_layers
 from zoo.errors import UserError
 from zoo.models.modes import eval_mode
-from zoo.models.preprocess import first_tensor
+from zoo.models.preprocess import first_tensor, logits_of
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 Call = tuple[str, tuple[int, ...]]  # a layer's name and its output's shape
@@ -45,12 +45,14 @@ class Trace:
     `without_output` names the modules that never gave a tensor of the images: those that did not
     run, and those whose output is the same for any images, such as a table of positions.
     `not_batch_first` names those blocks among them that ran: their outputs do not have the images
-    on the first axis (a transformer may put tokens first).
+    on the first axis (a transformer may put tokens first). `output` is the shape of what the
+    network gives for one image.
     """
 
     layers: tuple[Layer, ...]
     without_output: tuple[str, ...]
     not_batch_first: tuple[str, ...] = ()
+    output: tuple[int, ...] = ()
 
     def __iter__(self) -> Iterator[Layer]:
         return iter(self.layers)
@@ -68,31 +70,32 @@ class Trace:
         return next(layer for layer in self.layers if layer.name == name)
 
 
-def trace(module: nn.Module, example: torch.Tensor) -> Trace:
+def trace(module: nn.Module, example: torch.Tensor, blocks: tuple[str, ...] | None = None) -> Trace:
     """Run a network on one image and on two, and list its layers.
 
     Args:
         module: the network.
         example: an input (n, 3, height, width), of which the first image is used.
+        blocks: paths of its blocks; those of `find_blocks` by default.
 
     Raises:
         UserError: where the network cannot run on such an input.
     """
-    blocks = find_blocks(module)
+    blocks = find_blocks(module) if blocks is None else blocks
     finished: list[Call] = []
     twice: list[Call] = []
     attending: dict[str, tuple[int, int, int, int]] = {}
     before_blocks: list[int] = []
     with ExitStack() as stack:
-        for path, part in module.named_modules():
+        for path, part in watchable_parts(module):
             if path in blocks:
                 before = part.register_forward_pre_hook(
                     lambda *_: before_blocks.append(len(finished))
                 )
                 stack.callback(before.remove)
-            if path and is_attention(part):
+            if is_attention(part):
                 stack.enter_context(AttentionRecorder(part, _adding(path, attending)))
-        _list_calls(module, example[:1], finished)
+        output = _list_calls(module, example[:1], finished)
     _list_calls(module, torch.cat([example[:1]] * 2), twice)
     of_two = dict(twice)
     shapes = {name: _shape_of_one(shape, of_two.get(name, ())) for name, shape in finished}
@@ -110,21 +113,26 @@ def trace(module: nn.Module, example: torch.Tensor) -> Trace:
     fired = {layer.name.partition("#")[0] for layer in layers}
     without_output = tuple(p for p, _ in module.named_modules() if p and p not in fired)
     ran = {name for name, _ in finished}
-    return Trace(
-        layers, without_output, tuple(b for b in blocks if b in without_output and b in ran)
-    )
+    not_batch_first = tuple(b for b in blocks if b in without_output and b in ran)
+    return Trace(layers, without_output, not_batch_first, tuple(output.shape[1:]))
 
 
-def _list_calls(module: nn.Module, example: torch.Tensor, finished: list[Call]) -> None:
-    """Run a network and list the calls of its parts that give a tensor, in order."""
+def watchable_parts(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the parts of a network with their paths, but for TorchScript's, which take no hooks."""
+    for path, part in module.named_modules():
+        if path and not isinstance(part, torch.jit.ScriptModule):
+            yield path, part
+
+
+def _list_calls(module: nn.Module, example: torch.Tensor, finished: list[Call]) -> torch.Tensor:
+    """Run a network, note the calls of its parts that give a tensor, and return its output."""
     calls: Counter[str] = Counter()
     with ExitStack() as stack, eval_mode(module), torch.inference_mode():
-        for path, part in module.named_modules():
-            if path:
-                after = part.register_forward_hook(_noting(path, finished, calls))
-                stack.callback(after.remove)
+        for path, part in watchable_parts(module):
+            after = part.register_forward_hook(_noting(path, finished, calls))
+            stack.callback(after.remove)
         try:
-            module(example)
+            return logits_of(module(example))
         except (RuntimeError, ValueError, AssertionError, TypeError) as error:
             raise UserError(
                 f"{type(module).__name__} cannot run on an input of {tuple(example.shape)}: {error}"
@@ -190,10 +198,10 @@ def find_blocks(module: nn.Module) -> tuple[str, ...]:
     class is a container too, as the stages of a RegNet are.
     """
     found: list[tuple[str, nn.Module]] = []
-    for path, part in module.named_modules():
+    for path, part in [("", module), *watchable_parts(module)]:
         if isinstance(part, CONTAINERS) or len({type(child) for child in part.children()}) == 1:
             for name, child in part.named_children():
-                if not isinstance(child, CONTAINERS) and _weighted_layers(child) >= 2:
+                if not isinstance(child, CONTAINERS) and weighted_layers(child) >= 2:
                     found.append((f"{path}.{name}" if path else name, child))
     # A block whose skips were removed is still a block of its row.
     kinds = [getattr(child, "block_type", type(child)) for _, child in found]
@@ -202,9 +210,15 @@ def find_blocks(module: nn.Module) -> tuple[str, ...]:
     return tuple(p for p in candidates if not any(q.startswith(f"{p}.") for q in candidates))
 
 
-def _weighted_layers(module: nn.Module) -> int:
+def weighted_layers(module: nn.Module) -> int:
     """Count the layers with a weight matrix; one with several, such as a gain, is one layer."""
-    return sum(any(p.ndim >= 2 for p in m.parameters(recurse=False)) for m in module.modules())
+    return sum(_has_matrix(part) for part in module.modules())
+
+
+def _has_matrix(part: nn.Module) -> bool:
+    # The weight of a quantised layer is no parameter but a method.
+    quantised = callable(getattr(part, "weight", None))
+    return quantised or any(p.ndim >= 2 for p in part.parameters(recurse=False))
 
 
 def _noting(path: str, finished: list, calls: Counter[str]) -> Any:

@@ -22,6 +22,7 @@ from zoo.models.build import build_spec, count_parameters
 from zoo.models.modes import eval_mode
 from zoo.models.preprocess import logits_of, model_input
 from zoo.models.spec import SPEC, WEIGHTS, ModelSpec, model_digest, read_spec
+from zoo.models.wrapped import weights_digest
 
 # What a stranger's spec may ask for; the largest of timm's own ask for less than half of it.
 LARGEST_IMAGE = 4096  # pixels a side
@@ -121,9 +122,7 @@ def describe_module(module: nn.Module, *, name: str, image_size: int, **known: A
 def digest_in_memory(model: LoadedModel) -> str:
     """Return the sha256 over a network's spec and its weights, its identity in memory."""
     digest = hashlib.sha256(json.dumps(model.spec.as_dict(), sort_keys=True, default=str).encode())
-    for name, tensor in model.module.state_dict().items():
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    digest.update(weights_digest(model.module.state_dict()).encode())
     return digest.hexdigest()
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import chain
+from typing import Any
 
+import torch
 from torch import nn
 
 
@@ -13,12 +16,25 @@ from torch import nn
 def eval_mode(module: nn.Module) -> Iterator[None]:
     """Put every submodule into eval mode, and each back into its own mode at the end."""
     modes = {part: part.training for part in module.modules()}
-    module.eval()
     try:
-        yield
+        module.eval()
+    except NotImplementedError:  # an exported graph, which runs in the mode it was exported in
+        for part in modes:
+            part.training = False
+    try:
+        with _uncompiled():
+            yield
     finally:
         for part, training in modes.items():
             part.training = training
+
+
+def _uncompiled() -> AbstractContextManager[Any]:
+    """Let compiled parts of a network run as they are written: hooks are for its own parts."""
+    if "torch._dynamo" not in sys.modules:  # which takes seconds to import, and nothing is compiled
+        return nullcontext()
+    stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+    return stance
 
 
 @contextmanager

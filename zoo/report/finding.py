@@ -36,10 +36,22 @@ CHANCE = 0.05
 
 
 def describe_finding(results: ComparisonResults, verdicts: Sequence[Verdict]) -> str:
-    """Say in at most three sentences what was found; what was not measured is not spoken of."""
+    """Say in three sentences what was found; what was not measured is not spoken of.
+
+    Networks whose numbers no second run will give are named after that.
+    """
     training = _over_pairs if len(results.compared) > 2 else _what_training_did
-    said = (_accuracy(results), training(results), _claims(verdicts))
+    said = (_accuracy(results), training(results), _claims(verdicts), *_not_deterministic(results))
     return " ".join(sentence for sentence in said if sentence)
+
+
+def _not_deterministic(results: ComparisonResults) -> list[str]:
+    return [
+        f"{network.name} is not deterministic: two passes over the same images differ, as with "
+        "dropout that stays on in eval mode, so all of its numbers change from run to run."
+        for network in results.compared
+        if not network.deterministic
+    ]
 
 
 def of_networks(

@@ -28,18 +28,45 @@ def rated_networks(study: Study, missing: str) -> tuple[dict[int, ComparedNetwor
         raise NotApplicable("the images have no labels")
     if not study.class_names or int(np.max(study.labels)) >= len(study.class_names):
         raise NotApplicable("the labels' classes have no names")
-    rated = {
-        s: network
-        for s, network in enumerate(study.compared)
-        if tuple(network.model.spec.class_names) == study.class_names
-    }
-    if not rated:
+    why = [why_unrated(study, network) for network in study.compared]
+    rated = {s: network for s, network in enumerate(study.compared) if not why[s]}
+    if not rated and all(network.model.spec.class_names for network in study.compared):
         raise NotApplicable("no model was trained on the classes of these images")
-    return rated, [
-        f"{network.name}: {missing}, since it was trained on other classes than these images show"
-        for s, network in enumerate(study.compared)
-        if s not in rated
+    notes = [
+        f"{network.name}: {missing}, since {reason}"
+        for network, reason in zip(study.compared, why, strict=True)
+        if reason
     ]
+    if not rated:
+        raise NotApplicable("; ".join(notes))
+    return rated, notes
+
+
+def why_unrated(study: Study, network: ComparedNetwork) -> str:
+    """Say why a network's answers are not answers to a study's classes; empty where they are."""
+    if reason := without_logits(network):
+        return reason
+    names = tuple(network.model.spec.class_names)
+    if not names:
+        return "the names of its classes are not known (class_names of zoo.wrap)"
+    return (
+        ""
+        if names == study.class_names
+        else ("it was trained on other classes than these images show")
+    )
+
+
+def without_logits(network: ComparedNetwork) -> str:
+    """Say why a network gives no logits (n, classes); empty where it gives them."""
+    shape, model = network.trace.output, network.model
+    if len(shape) != 1:
+        sides = " × ".join(map(str, shape)) or "one number"
+        return f"it gives no logits (n, classes): its output for an image is {sides}"
+    kept = bool(model.digest) and not model.spec.class_names
+    # timm's networks say how many classes they know; a wrapped one's names may be left out.
+    if kept or getattr(model.module, "num_classes", None) == 0:
+        return "it has no classifier"
+    return ""
 
 
 def logits_on(network: ComparedNetwork, pixels: torch.Tensor, batch_size: int) -> torch.Tensor:

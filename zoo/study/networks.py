@@ -50,7 +50,7 @@ class ComparedNetwork:
     own, if it is `compared`. The others are references: the same network before training (its
     `state` is `initial`), or the same variant trained with another seed. `family` is `vit` (every
     token attends to every token), `windowed` (attention of another kind, hybrids too), `cnn`,
-    `mlp` or `other`.
+    `mlp` or `other`. It is `deterministic` if two passes over the same images give the same.
     """
 
     name: str
@@ -62,6 +62,7 @@ class ComparedNetwork:
     state: str = TRAINED
     compared: bool = True
     of: str = ""
+    deterministic: bool = True
 
     def describe(self) -> Network:
         """Return the network as results know it."""
@@ -82,6 +83,7 @@ class ComparedNetwork:
             subset_digest=spec.subset_digest,
             images=spec.subset_count,
             class_token=reads_class_token(self),
+            deterministic=self.deterministic,
         )
 
 

@@ -30,7 +30,7 @@ class Network:
     `name` is unique within the comparison. `model` is the compared model that it belongs to;
     `state` is `trained` or `initial` (the same architecture before training). `compared` says
     whether it was asked for; the others are references. `class_token` says whether its classifier
-    reads one.
+    reads one. One that is not `deterministic` gives other outputs for the same images each time.
     """
 
     name: str
@@ -48,6 +48,7 @@ class Network:
     subset_digest: str
     images: int
     class_token: bool
+    deterministic: bool = True
 
 
 @dataclass(frozen=True)

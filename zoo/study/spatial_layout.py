@@ -5,6 +5,7 @@ Shared by the analyses of features: the same rules for CNNs, ViTs and windowed t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -40,6 +41,7 @@ class Layout:
 def layout_of(network: ComparedNetwork, layer: str) -> Layout | None:
     """Say how a layer's output lies over the image; None where it does not or this is not known.
 
+    Tokens of attention within windows lie over it where a square of them divides the image.
     Inputs are square, so the two equal sides of three are height and width. Three equal sides
     are taken for channels first in a CNN, and where all blocks that are known put them first.
     """
@@ -48,6 +50,11 @@ def layout_of(network: ComparedNetwork, layer: str) -> Layout | None:
         grid = network.grid
         fits = shape[0] == grid.num_prefix_tokens + grid.height * grid.width
         return Layout("tokens", grid.height, grid.width, grid.num_prefix_tokens) if fits else None
+    if len(shape) == 2 and network.family == "windowed":
+        # Hugging Face's Swin hands tokens from block to block, without any before them.
+        side = math.isqrt(shape[0])
+        fits = side > 1 and side**2 == shape[0] and network.model.spec.image_size % side == 0
+        return Layout("tokens", side, side) if fits else None
     if len(shape) != 3 or network.grid:
         return None
     kind = _kind(shape)
