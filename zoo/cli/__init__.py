@@ -24,7 +24,7 @@ from zoo.errors import UserError, one_line_errors, suggestion, unknown
 
 COMMANDS = (
     "list", "show", "compare", "report", "probe", "transfer", "register", "import", "pull",
-    "predict", "ui", "analyses", "claims",
+    "predict", "evaluate", "ui", "analyses", "claims",
     "promote", "tag", "describe", "rm", "verify", "init", "data", "doctor", "completion",
 )  # fmt: skip
 

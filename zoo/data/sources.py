@@ -147,6 +147,22 @@ def _imagefolder(root: Path, seed: int) -> Source:
     return _split_once("imagefolder", class_names, everything, seed, tuple(other_files(root)))
 
 
+def labelled_folder(root: Path) -> tuple[tuple[str, ...], Split]:
+    """Return the classes and the images to test on of a folder: its `test`, or all of it.
+
+    Raises:
+        UserError: it is not there, or holds no folders of classes with images.
+    """
+    if not root.is_dir():
+        raise UserError(f"no folder {root}; expected <class>/<image> folders in it")
+    if (root / "test").is_dir() and _holds_only_folders(root / "test"):
+        root = root / "test"
+    else:
+        _check_no_splits(root)
+    class_names = _class_folders(root)
+    return class_names, _folder_split(root, class_names)
+
+
 def _class_folders(root: Path) -> tuple[str, ...]:
     names = tuple(sorted(p.name for p in root.iterdir() if p.is_dir() and is_shown(p.name)))
     check_utf8(names, root)

@@ -15,15 +15,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from zoo.analyses import choose_analyses
 from zoo.comparison import FILES, FOLDER, REPORT, redraw
 from zoo.config import Settings
 from zoo.data.pictures import EvaluationImages, read_pictures
+from zoo.data.sources import Split, labelled_folder
 from zoo.data.subsets import DESCRIPTION, load_subset, verify_subset
 from zoo.device import parse_device
 from zoo.errors import UserError
 from zoo.files import read_json
 from zoo.files.folders import check_replaceable, replacing_folder
+from zoo.measures.sampling import balanced_order
 from zoo.models.spec import SPEC, read_spec
 from zoo.progress import OnProgress, no_progress
 from zoo.registry.comparisons import (
@@ -217,6 +221,27 @@ def _images(
         "none of these models comes with images to compare on: name a folder of pictures, or a "
         "subset's (such as data/subsets/test), by --data"
     )
+
+
+def labelled_images(
+    store: Store, models: Sequence[Resolved], data: Path | None, count: int | None
+) -> tuple[Split, Sequence[str]]:
+    """Return images to evaluate models on, and the names of their classes.
+
+    Args:
+        store: keeps the images that travel with models.
+        models: whose images are taken where `data` names none.
+        data: a folder of classes, or a subset's.
+        count: how many, evenly over the classes; all by default.
+
+    Raises:
+        UserError: there are no images, or they have no labels.
+    """
+    if data is not None and data.is_dir() and not (data / DESCRIPTION).is_file():
+        names, split = labelled_folder(data)
+        return split.take(balanced_order(split.labels, seed=0)[:count]), names
+    subset = _images(store, models, data, count)
+    return Split(np.asarray(subset.labels)[:count], lambda i: subset.images[i]), subset.class_names
 
 
 def _find(store: Store, digest: str, folder: Path, models: Sequence[Resolved]) -> Compared | None:

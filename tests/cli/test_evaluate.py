@@ -1,0 +1,55 @@
+"""`zoo evaluate` on a subset, on a folder of photos of any size, and on what it cannot take."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from zoo.data.subsets import load_subset
+from zoo.models.files import load_model, save_model
+
+
+@pytest.fixture
+def here(project, make_model):
+    for name, seed in (("one", 0), ("two", 1)):
+        model = make_model("vit", name, seed=seed)
+        save_model(project / name, model.module, model.spec)
+    return project
+
+
+def test_a_subset_and_two_models(here, zoo, digits_folder):
+    data = digits_folder / "test"
+    said = json.loads(zoo("evaluate", "./one", "./two", "--data", str(data), "--json"))
+    subset = load_subset(data)
+    for entry in said:
+        logits = load_model(here / entry["model"])(np.array(subset.images)).numpy()
+        values = {m["measure"]: m["value"] for m in entry["metrics"]}
+        assert values["accuracy"] == (logits.argmax(1) == subset.labels).mean()
+        assert entry["images"] == len(subset)
+    text = zoo("evaluate", "./one", "./two", "--data", str(data), "--images", "40")
+    assert "95 % interval" in text
+    assert "one minus two: " in text
+    assert "40 images" in text
+
+
+def test_a_folder_of_photos(here, zoo):
+    for name in ("3", "7"):
+        (here / "photos" / name).mkdir(parents=True)
+        for i in range(4):
+            Image.new("L", (20 + i, 30), 60 * i).save(here / "photos" / name / f"{i}.png")
+    said = json.loads(zoo("evaluate", "./one", "--data", "photos", "--json", "--batch-size", "3"))
+    assert said[0]["images"] == 8
+    (here / "photos" / "cat").mkdir()
+    Image.new("L", (8, 8)).save(here / "photos" / "cat" / "1.png")
+    refused = zoo("evaluate", "./one", "--data", "photos", status=2)
+    assert "one does not know the class 'cat'" in refused
+    assert refused.count("\n") == 1
+    (here / "photos" / "3" / "0.png").write_bytes(b"no image")
+    (here / "photos" / "cat" / "1.png").unlink()
+    (here / "photos" / "cat").rmdir()
+    assert "0.png: damaged image" in zoo("evaluate", "./one", "--data", "photos", status=2)
+
+
+def test_models_without_images_say_data(here, zoo):
+    assert "--data" in zoo("evaluate", "./one", status=2)
