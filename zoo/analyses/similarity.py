@@ -81,8 +81,8 @@ def start(study: Study) -> Accumulator:
         NotApplicable: there is one model only, or one only whose layers can be watched.
     """
     if sum(bool(network.layers) for network in study.compared) < 2:
-        what = "with layers that can be watched" if len(study.compared) > 1 else ""
-        raise NotApplicable(f"it compares models with each other, and there is only one {what}")
+        what = " with layers that can be watched" if len(study.compared) > 1 else ""
+        raise NotApplicable(f"it compares models with each other, and there is only one{what}")
     return _Features(study)
 
 

@@ -59,6 +59,7 @@ def command(
       timm:NAME                 a model of timm, with published weights or --weights
       local-dir:FOLDER          a folder with timm's config.json and weights
       torchvision:NAME          a classifier of torchvision, likewise
+      hf:NAME                   a vision model of Hugging Face's hub, or a folder of one
       package.module:factory    a function of your own that returns a torch.nn.Module,
                                 with weights of its own or with --weights
     NAME may include the weights (resnet18.a1_in1k, resnet18.IMAGENET1K_V1). Nothing is
@@ -74,6 +75,7 @@ def command(
       zoo import torchvision:resnet18 --name resnet18-imagenet --weights resnet18.pth
       zoo import timm:vit_tiny_patch16_224 --name mine --weights last.ckpt --classes 10
       zoo import mypkg.nets:make_net --name mine --weights mine.pt --image-size 32
+      zoo import hf:facebook/dinov2-small --name dinov2
       zoo import mypkg.nets:load --name mine --image-size 224
     """
     import dataclasses

@@ -41,7 +41,7 @@ def build(arch: str, *, classes: int, image_size: int, **kwargs: Any) -> nn.Modu
     Args:
         arch: one of `ARCHITECTURES`, one of them with `-noskip<i>` (the skip connections of
             `blocks.<i>` removed), any timm name (`timm:resnet18` is timm's own where ours has
-            that name), `torchvision:NAME`, or a trusted factory `package.module:name`.
+            that name), `torchvision:NAME`, `hf:CLASS`, or a trusted factory `package.module:name`.
         classes: outputs of the classifier.
         image_size: pixels a side of the square input.
         kwargs: laid over the architecture's own arguments.
@@ -152,6 +152,8 @@ def _find(arch: str) -> Factory:
         return _timm_factory(name)
     if library == "torchvision":
         return _torchvision_factory(name)
+    if library == "hf":
+        return _hf_factory(name)
     if not is_factory(arch):
         raise unknown("arch", arch, ARCHITECTURES)
 
@@ -223,6 +225,15 @@ def _torchvision_factory(name: str) -> Factory:
             outputs = {"num_classes": classes} if classes else {}
             module = models.get_model(name, weights=None, **outputs, **size, **kwargs)
         return module if classes else remove_head(module)
+
+    return factory
+
+
+def _hf_factory(name: str) -> Factory:
+    def factory(classes: int, image_size: int, kwargs: dict[str, Any]) -> nn.Module:
+        from zoo.models.vision_network import build_hf
+
+        return build_hf(name, classes, kwargs)
 
     return factory
 

@@ -228,7 +228,8 @@ def resampled(weights: Weights, network: Mapping[str, torch.Tensor]) -> list[str
     changed = [
         f"{name} from {_shape(tensor)} to {_shape(network[name])}"
         for name, tensor in weights.items()
-        if name in network and network[name].shape != tensor.shape
+        # A counter may be one number in either shape.
+        if name in network and network[name].numel() != tensor.numel()
     ]
     told = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if changed[3:] else "")
     return [f"resampled to the network's grid by timm: {told}"] if changed else []

@@ -29,7 +29,7 @@ from zoo.errors import UserError
 from zoo.files import find_root, write_text
 
 NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
-LIBRARIES = ("timm:", "torchvision:")
+LIBRARIES = ("timm:", "torchvision:", "hf:")
 VARIABLE = "ZOO_TRUST"
 
 

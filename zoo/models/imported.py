@@ -29,6 +29,7 @@ from zoo.models.checkpoint import (
     resampled,
 )
 from zoo.models.files import check_no_nan
+from zoo.models.huggingface import create_hf, hf_origin, hf_preprocessing
 from zoo.models.pretrained import (
     FOLDER,
     TORCHVISION_KWARGS,
@@ -43,7 +44,7 @@ from zoo.models.pretrained import (
 )
 from zoo.models.spec import ModelSpec
 
-FORMS = "timm:NAME, local-dir:FOLDER, torchvision:NAME or package.module:factory"
+FORMS = "timm:NAME, local-dir:FOLDER, torchvision:NAME, hf:NAME or package.module:factory"
 SIZES = {"img_size", "num_classes", "in_chans"}  # of a network; they follow from the spec
 IMAGENET_SIZE, IMAGENET_RESIZED = 224, 256
 POSITIONS = "encoder.pos_embedding"  # of torchvision's ViT
@@ -88,8 +89,9 @@ def import_model(source: str, name: str, given: ImportOptions) -> Imported:
     """Build a model from elsewhere and describe it.
 
     Args:
-        source: `timm:NAME`, `local-dir:FOLDER` (with timm's config.json), `torchvision:NAME`
-            or `package.module:factory`; NAME may have a tag of published weights after a dot.
+        source: `timm:NAME`, `local-dir:FOLDER` (with timm's config.json), `torchvision:NAME`,
+            `hf:NAME` (or a folder) or `package.module:factory`; NAME may have a tag of published
+            weights after a dot.
         name: how it is called in the zoo.
         given: weights from a file instead of published ones, and what no source says.
 
@@ -109,6 +111,8 @@ def import_model(source: str, name: str, given: ImportOptions) -> Imported:
         imported = _from_timm(source, name, given, read)
     elif library == "torchvision":
         imported = _from_torchvision(rest, name, given, read)
+    elif library == "hf":
+        imported = _from_hf(rest, name, given)
     elif factories.is_factory(source):
         imported = _from_factory(source, name, given, read)
     else:
@@ -233,6 +237,23 @@ def _from_torchvision(
         **known,
     )
     return Imported(module.eval(), spec, tuple(notes))
+
+
+def _from_hf(rest: str, name: str, given: ImportOptions) -> Imported:
+    if given.weights is not None or given.kwargs:
+        raise UserError(f"hf:{rest} brings its weights and its arguments: no --weights, --kwarg")
+    module, known = create_hf(rest, no_head=given.no_head)
+    seen, notes = hf_preprocessing(rest)
+    if not seen and given.image_size is None:
+        raise UserError(f"hf:{rest}: {notes[0]}")
+    plain = {"mean": [0.0] * 3, "std": [1.0] * 3}
+    spec = ModelSpec(
+        name=name,
+        parameters=count_parameters(module),
+        origin=hf_origin(rest),
+        **(plain | known | seen | given.fields()),
+    )
+    return Imported(module, spec, tuple(notes))
 
 
 def _on_its_grid(weights: Weights, module: nn.Module) -> Weights:

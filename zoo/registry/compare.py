@@ -197,6 +197,10 @@ def identity(model: Resolved) -> str:
     """Return what stands for a model in a comparison's digest."""
     if model.digest:
         return model.digest
+    if model.kind == "hf":
+        from zoo.models.huggingface import hf_identity
+
+        return hf_identity(model.label)
     from zoo.models.pretrained import timm_identity
 
     return timm_identity(model.name)

@@ -12,7 +12,7 @@ from zoo.errors import UserError
 from zoo.files import user_path
 from zoo.models.spec import SPEC, model_digest, read_spec
 
-Kind = Literal["version", "run", "logged", "folder", "timm"]
+Kind = Literal["version", "run", "logged", "folder", "timm", "hf"]
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9._+-]*"
 ALIAS = r"[A-Za-z0-9_-]+"
@@ -23,7 +23,11 @@ _REGISTERED = re.compile(
 _LOGGED = re.compile(r"^models:/(?P<id>m-[0-9a-f]{32})$")
 _RUN = re.compile(r"^runs:/(?P<id>[0-9a-f]{32})(?:/(?P<path>[A-Za-z0-9._-]+))?$")
 _TIMM = re.compile(r"^timm:(?P<name>[A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)?)$")
-FORMS = "NAME, NAME/3, NAME@alias, runs:/ID/model, models:/NAME/3, timm:NAME or a folder (./DIR)"
+_HF = re.compile(r"^hf:(?P<name>\S.*)$")
+FORMS = (
+    "NAME, NAME/3, NAME@alias, runs:/ID/model, models:/NAME/3, timm:NAME, hf:NAME or a folder "
+    "(./DIR)"
+)
 
 
 @dataclass(frozen=True)
@@ -40,8 +44,8 @@ class Reference:
 
     @property
     def is_registered(self) -> bool:
-        """Whether it is looked up in a registry, and not in a folder or at timm."""
-        return self.kind not in {"folder", "timm"}
+        """Whether it is looked up in a registry, and not in a folder or a library."""
+        return self.kind not in {"folder", "timm", "hf"}
 
     @property
     def is_name(self) -> bool:
@@ -88,6 +92,8 @@ def parse(text: str) -> Reference:
     """
     if match := _TIMM.fullmatch(text):
         return Reference(text, "timm", match["name"])
+    if match := _HF.fullmatch(text):
+        return Reference(text, "hf", match["name"])
     if match := _LOGGED.fullmatch(text):
         return Reference(text, "logged", id=match["id"])
     if match := _RUN.fullmatch(text):

@@ -29,7 +29,7 @@ def resolve(store: Store | None, reference: str) -> Resolved:
     Args:
         store: where registered models are looked up; None opens the project's when needed.
         reference: a name (its current version), `NAME/3`, `NAME@alias`, `runs:/…`, `models:/…`,
-            `timm:NAME` (built by timm when it is loaded) or a folder.
+            `timm:NAME` or `hf:NAME` (built by the library when it is loaded) or a folder.
 
     Raises:
         UserError: nothing is there, or zoo did not save it.
@@ -39,6 +39,8 @@ def resolve(store: Store | None, reference: str) -> Resolved:
         return resolve_folder(parsed)
     if parsed.kind == "timm":
         return Resolved(reference, "timm", parsed.name, label=parsed.name)
+    if parsed.kind == "hf":
+        return Resolved(reference, "hf", Path(parsed.name).name, label=parsed.name)
     from zoo.registry.lookup import look_up
 
     return look_up(store or _open(), parsed)
@@ -59,8 +61,8 @@ def fetch_model(store: Store | None, resolved: Resolved) -> Path:
     """
     if resolved.folder is not None:
         return resolved.folder
-    if resolved.kind == "timm":
-        raise UserError(f"{resolved.reference} has no folder: timm builds it when it is loaded")
+    if resolved.kind in ("timm", "hf"):
+        raise UserError(f"{resolved.reference} has no folder: it is built when it is loaded")
     from zoo.registry.artifacts import local_folder
 
     local = local_folder(resolved.artifacts)
@@ -90,6 +92,10 @@ def load_resolved(store: Store | None, resolved: Resolved, *, name: str = "") ->
         from zoo.models.pretrained import load_timm
 
         return load_timm(resolved.name)
+    if resolved.kind == "hf":
+        from zoo.models.huggingface import load_hf
+
+        return load_hf(resolved.label)
     folder = fetch_model(store, resolved)
     from zoo.models.files import load_model
 
