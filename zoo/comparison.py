@@ -108,7 +108,7 @@ class Comparison:
             "looks": looks(),
             "summary": self.summary(),
             "numbers": [dataclasses.asdict(number) for number in numbers(self.results)],
-            "cautions": cautions(self.results.provenance),
+            "cautions": cautions(self.results),
             "networks": [
                 {"name": n.name, "model": n.model, "state": n.state, "seed": n.seed}
                 for n in self.results.networks

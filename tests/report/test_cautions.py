@@ -1,20 +1,34 @@
 """What a reader is told before the numbers."""
 
+from dataclasses import replace
+
 import pytest
 
-from zoo.report.cautions import cautions
+from tests.claims import made
+from zoo.report.cautions import ONE_SEED, cautions
+
+V, C = made.network("v", "vit"), made.network("c", "cnn")
 
 
-def models(**steps):
-    return {"models": [{"name": name, "steps": count} for name, count in steps.items()]}
+def results(networks=(), **steps):
+    models = [{"name": name, "steps": count} for name, count in steps.items()]
+    return replace(made.found(networks), provenance={"models": models})
 
 
 def test_networks_of_different_numbers_of_steps_are_named():
-    assert cautions(models(v=40, w=40, c=1560)) == [
+    assert cautions(results(v=40, w=40, c=1560)) == [
         "v was trained for 40 steps, w for 40 and c for 1,560: what differs may come from that."
     ]
 
 
-@pytest.mark.parametrize("known", [{}, models(v=40, c=40), models(v=40, c=0), models(v=0, c=0)])
-def test_equal_or_unknown_steps_are_not_spoken_of(known):
-    assert cautions(known) == []
+@pytest.mark.parametrize("steps", [{}, {"v": 40, "c": 40}, {"v": 40, "c": 0}, {"v": 0, "c": 0}])
+def test_equal_or_unknown_steps_are_not_spoken_of(steps):
+    assert cautions(results(**steps)) == []
+
+
+def test_one_seed_is_told_where_no_model_has_another_and_all_are_known():
+    start = replace(V, name="v untrained", state="initial", compared=False)
+    second = replace(V, name="v seed 1", seed=1, compared=False)
+    assert cautions(results([V, C, start])) == [ONE_SEED]
+    assert cautions(results([V, C, second])) == []
+    assert cautions(results([V, replace(C, images=0)])) == []

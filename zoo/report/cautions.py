@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections import Counter
+
+from zoo.study.results import TRAINED, ComparisonResults
+
+ONE_SEED = (
+    "One seed each: intervals say how far chance in the choice of images reaches; another seed may "
+    "move a number farther."
+)
 
 
-def cautions(provenance: Mapping[str, Any]) -> list[str]:
-    """Say where networks were trained for different numbers of steps.
-
-    Args:
-        provenance: of a comparison (`zoo.study.identity.provenance`); empty where there is none.
-
-    >>> cautions({"models": [{"name": "a", "steps": 40}, {"name": "b", "steps": 1560}]})
-    ['a was trained for 40 steps and b for 1,560: what differs may come from that.']
-    """
-    models = provenance.get("models", ())
+def cautions(results: ComparisonResults) -> list[str]:
+    """Say where networks were trained for different numbers of steps, and with one seed only."""
+    said = []
+    models = results.provenance.get("models", ())
     steps = {model["name"]: model["steps"] for model in models if model.get("steps")}
-    if len(set(steps.values())) < 2:
-        return []
-    (first, count), *others = steps.items()
-    said = [f"{first} was trained for {count:,} steps"]
-    said += [f"{name} for {count:,}" for name, count in others]
-    return [f"{', '.join(said[:-1])} and {said[-1]}: what differs may come from that."]
+    if len(set(steps.values())) > 1:
+        (first, count), *others = steps.items()
+        trained = [f"{first} was trained for {count:,} steps"]
+        trained += [f"{name} for {count:,}" for name, count in others]
+        listed = f"{', '.join(trained[:-1])} and {trained[-1]}"
+        said.append(f"{listed}: what differs may come from that.")
+    seeds = Counter(network.model for network in results.networks if network.state == TRAINED)
+    known = all(network.images for network in results.compared)  # how each was trained
+    if known and max(seeds.values(), default=0) == 1:
+        said.append(ONE_SEED)
+    return said
