@@ -244,7 +244,10 @@ def blind_to_patches(attention: torch.nn.Module, x: torch.Tensor) -> torch.Tenso
 def test_figures_sort_heads_and_colour_the_lowest_and_highest_layers(depth, coloured):
     random = np.random.default_rng(0)
     distances = variable(("layer", "head"), random.uniform(0, 9, (2 * depth, 4)), unit="pixels")
-    of = {"network": ("layer", ["a"] * depth + ["b"] * depth)}
+    of = {
+        "network": ("layer", ["a"] * depth + ["b"] * depth),
+        "heads": ("layer", [4] * 2 * depth),
+    }
     uniform = tuple(Metric("uniform", 6.0, name) for name in "ab")
     result = Result(xr.Dataset({"distance": distances}, of), metrics=uniform)
     found = figures(module.draw(result, ["a", "b"]))
@@ -252,8 +255,9 @@ def test_figures_sort_heads_and_colour_the_lowest_and_highest_layers(depth, colo
     left, right = found["attention-distance-a"].axes
     texts = [text.get_text() for text in left.get_legend().get_texts()]
     assert texts == [*coloured, "even attention"]
+    # Over the distance of even attention, which is 6 pixels.
     np.testing.assert_allclose(
-        left.lines[0].get_ydata(), np.sort(values(result, "distance", "a")[0])
+        left.lines[0].get_ydata(), np.sort(values(result, "distance", "a")[0]) / 6
     )
     assert left.get_ylim() == right.get_ylim() == found["attention-distance-b"].axes[0].get_ylim()
     lines = left.lines[:depth]

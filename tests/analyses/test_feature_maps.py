@@ -117,7 +117,7 @@ def test_the_strongest_channels_of_each_stage_are_kept_strongest_first(model, di
     for layer in stages:
         value = expected_outputs(model, digit_images[0])[layer][shown]
         means = [value[:, c].mean() for c in range(value.shape[1])]
-        order = sorted(range(len(means)), key=lambda c: -means[c])[:4]
+        order = sorted(range(len(means)), key=lambda c: -means[c])[: feature_maps.STRONGEST]
         kept = result.part("net", layer)["strongest"]
         assert kept["channel"].values.tolist() == [f"#{channel}" for channel in order]
         assert np.allclose(kept, value[:, order], atol=1e-5)
@@ -139,7 +139,10 @@ def test_figures_are_drawn_from_the_result_alone(model, digit_images):
     means, strongest = (d.figure for d in drawn)
     assert len(row_labels(means)) == 5
     assert len(column_labels(means)) == 1 + 5  # input, stem, four blocks
-    assert len(column_labels(strongest)) == 1 + 2 * 4
+    assert len(column_labels(strongest)) == 1 + 2 * feature_maps.STRONGEST
+    assert [t.get_text() for t in strongest.axes[0].texts if t.get_ha() == "center"][-3:-1] == [
+        "blocks.1", "blocks.3",
+    ]  # fmt: skip
     values = result.part("net", "blocks.0")["mean"].values[1]
     drawn = cell(means, 1, 2)  # the second image's second map
     sides = zip(values.shape, drawn.shape, strict=False)

@@ -144,8 +144,14 @@ def test_the_figure_has_a_panel_a_measure_on_its_own_scale(pair, digit_images):
     panels = [axis for axis in figure.axes if axis.get_title(loc="left")]
     assert len(panels) == len(MEASURES)
     for panel, measure in zip(panels, MEASURES.values(), strict=True):
-        assert panel.get_title(loc="left").startswith(measure.title)
-        assert panel.get_images()[0].get_clim() == (measure.low, measure.high)
+        assert panel.get_title(loc="left").startswith(f"{measure.title}\nminus its baseline of ")
+        (image,) = panel.get_images()
+        baseline = result.metric(f"{measure.name}_permuted_images", "a", "b")
+        above = cells(result, measure.name, "a", "b") - baseline
+        np.testing.assert_allclose(image.get_array(), above)
+        low, high = image.get_clim()
+        assert low == pytest.approx(min(0, above.min()))
+        assert high == pytest.approx(max(similarity.LEAST_COLOUR, above.max()))
 
 
 @pytest.mark.parametrize("count", [6, 7, 9])

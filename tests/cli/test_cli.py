@@ -67,6 +67,25 @@ def test_every_path_may_begin_with_the_sign_of_the_home_folder(monkeypatch, tmp_
             path.convert("", None, None)
 
 
+def test_help_lists_every_command_by_its_whole_first_sentence():
+    printed = " ".join(CliRunner().invoke(cli, ["--help"], terminal_width=80).output.split())
+    for name in COMMANDS:
+        first = cli.get_command(None, name).help.split("\n\n")[0].split(". ")[0].rstrip(".")
+        assert f" {name} {' '.join(first.split())}" in printed
+
+
+def test_claims_are_shown_by_their_ids():
+    printed = CliRunner().invoke(cli, ["claims", "R-reach", "Z-gap"]).output
+    assert [line.split(":")[0] for line in printed.splitlines() if line[0] != " "] == [
+        "R-reach", "Z-gap",
+    ]  # fmt: skip
+    (claim,) = json.loads(CliRunner().invoke(cli, ["claims", "R-reach", "--json"]).output)
+    assert claim["id"] == "R-reach"
+    done = CliRunner().invoke(cli, ["claims", "R-reech"])
+    assert done.exit_code == 2
+    assert "unknown claim 'R-reech'; did you mean 'R-reach'?" in done.output
+
+
 def test_a_keyword_can_be_a_commands_name(monkeypatch):
     given = click.Command("import", callback=lambda: None)
     monkeypatch.setitem(sys.modules, "zoo.cli.import_", SimpleNamespace(command=given))

@@ -19,9 +19,10 @@ def models(project, save, digits_folder):
 def test_a_table_of_layers_is_printed_and_saved(zoo, models):
     lines = zoo("probe", "models/vit-small").splitlines()
     assert lines[0].startswith("vit-small: accuracy of linear probes on 359 test images, fitted on "
-                               "40 of small and on 10 a class")  # fmt: skip
+                               "40 of small and on 2 a class")  # fmt: skip
     assert "class token, all" in lines[2]
-    assert "mean over places, 10-shot" in lines[2]
+    # 10-shot would be all: there are 4 a class.
+    assert "mean over places, 2-shot" in lines[2]
     assert [line.split()[0] for line in lines[3:6]] == ["norm_pre", "blocks.0", "blocks.1"]
     folder = models / "reports" / "probe-vit-small"
     assert {p.name for p in folder.iterdir()} == {
@@ -37,7 +38,7 @@ def test_a_table_of_layers_is_printed_and_saved(zoo, models):
     assert lines[5].split()[1:4] == [f"{float(row['all']):.3g}" for row in rows[-3:]]
     whole, few = (f"{float(pixels[kind]):.3g}" for kind in ("all", "few"))
     assert (pixels["layer"], pixels["depth"]) == ("raw pixels, no network", "")
-    assert lines[6] == f"raw pixels, no network: {whole} fitted on all, {few} 10-shot"
+    assert lines[6] == f"raw pixels, no network: {whole} fitted on all, {few} 2-shot"
 
 
 def test_a_narrow_terminal_does_without_the_untrained_network(zoo, models, monkeypatch):
@@ -45,7 +46,7 @@ def test_a_narrow_terminal_does_without_the_untrained_network(zoo, models, monke
     monkeypatch.setattr("zoo.cli.output.print_table", lambda *_, **known: asked.update(known))
     zoo("probe", "models/vit-gap-large")
     assert asked["droppable_columns"] == [
-        "untrained, mean over places, 10-shot", "untrained, mean over places, all",
+        "untrained, mean over places, 2-shot", "untrained, mean over places, all",
     ]  # fmt: skip
 
 

@@ -29,6 +29,7 @@ def caches(tmp_path, monkeypatch):
         raise OSError("no network")
 
     monkeypatch.setattr("timm.models._hub.hf_hub_download", refuse)
+    monkeypatch.setattr("huggingface_hub.utils.get_session", refuse)
     monkeypatch.setattr("urllib.request.urlopen", refuse)
     monkeypatch.setattr("torch.hub.urlopen", refuse)
     return tmp_path
@@ -101,6 +102,22 @@ def test_weights_that_are_nowhere_are_one_line():
         load_timm(TIMM)
     with pytest.raises(UserError, match=r"squeezenet1_1-.*pth is not in torch's cache"):
         import_model(f"torchvision:{TORCHVISION}", "s", ImportOptions())
+
+
+def test_a_hub_that_does_not_answer_is_told_without_a_second_try(monkeypatch):
+    asked = []
+
+    class Session:
+        def head(self, address, timeout):
+            asked.append((address, timeout))
+            raise OSError("no route")
+
+    monkeypatch.setattr("huggingface_hub.utils.get_session", Session)
+    monkeypatch.setattr("timm.create_model", lambda *_, **__: pytest.fail("tried the hub again"))
+    with pytest.raises(UserError, match=r"could not be downloaded \(.*no route.*zoo import"):
+        load_timm(TIMM)
+    ((_, seconds),) = asked
+    assert seconds <= 5
 
 
 @pytest.mark.parametrize("name", ["test_vitt", "test_vit.nothing"])

@@ -38,9 +38,9 @@ ABOUT = About(
     reading=(
         "Left: heads in order of their distance; the two lowest layers (solid) and the two highest "
         "(dashed) are marked, counted from the input. Right: every head, layer by layer. The "
-        "dotted line is even attention over the whole image: a head near it is global, one below "
-        "half of it is counted as local. Attention to class and register tokens is left out and "
-        "the rest made to sum to 1."
+        "dotted line, 1, is even attention over the whole image: a head near it is global, one "
+        "below half of it (grey) is counted as local. Attention to class and register tokens is "
+        "left out and the rest made to sum to 1."
     ),
     needs="attention",
     source="Raghu et al. 2021, Figs 3, 4, C.5, C.6",
@@ -219,7 +219,7 @@ class _Distances(Accumulator):
                     for what, value in summed.items()
                     if not math.isfinite(value)
                 ]
-        scale = Scale("mean attention distance", 0, float(np.nanmax(distances, initial=0)))
+        scale = Scale("mean attention distance")
         variables = {"distance": variable(("layer", "head"), distances, unit="pixels", scale=scale)}
         variables |= replicates("distance", ("layer", "head"), found)
         heads = [self.models[s].heads for s, layers in self.sums.items() for _ in layers]
@@ -271,23 +271,29 @@ def summary(distances: NDArray[np.float64], uniform: float) -> dict[str, float]:
 def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:
     """Draw each model's heads in order of distance, and layer by layer."""
     names = [name for name in compared if name in result.networks]
-    heads = {name: heads_of(result, name) for name in names}
+    # Over even attention's distance, models of any input size and patch share an axis.
+    heads = {
+        name: heads_of(result, name) / (result.metric("uniform", name) or math.nan)
+        for name in names
+    }
+    tallest = max((np.nanmax(ratios, initial=1) for ratios in heads.values()), default=1)
     drawn = []
-    for name in names:
-        distances, uniform = heads[name], result.metric("uniform", name) or math.nan
-        # Models of one input size and patch share their axis.
-        alike = [other for other in names if result.metric("uniform", other) == uniform]
-        tallest = max(np.nanmax(heads[other], initial=0) for other in alike)
+    for name, ratios in heads.items():
         with style.styled():
             figure, (left, right) = style.line_panels(2, size=(3.05, 2.1), left=0.64)
-            looks = _layer_looks(len(distances))
-            _draw_sorted(left, distances, looks)
-            _draw_by_layer(right, distances, looks)
+            looks = _layer_looks(len(ratios))
+            _draw_sorted(left, ratios, looks)
+            _draw_by_layer(right, ratios, looks)
             for axis in (left, right):
-                axis.axhline(uniform, color="0.3", lw=0.8, ls=":", label="even attention")
-                axis.set_ylim(0, 1.08 * max(tallest, uniform))
+                axis.axhline(1, color="0.3", lw=0.8, ls=":", label="even attention")
+                axis.axhspan(0, LOCAL, color="0.93", lw=0, zorder=0)
+                axis.text(
+                    0.98, LOCAL - 0.03, "local", transform=axis.get_yaxis_transform(),
+                    ha="right", va="top", fontsize=7, color="0.4",
+                )  # fmt: skip
+                axis.set_ylim(0, 1.08 * tallest)
                 axis.legend(loc="best")
-            left.set_ylabel("mean attention distance (pixels),\nclass and register tokens left out")
+            left.set_ylabel("mean attention distance\n/ that of even attention")
             left.set_title(name, loc="left")
         drawn.append(Drawing("attention-distance-{}", figure, (name,)))
     return drawn

@@ -92,6 +92,10 @@ def draw_entropy(result: Result, compared: Sequence[str]) -> Figure:
     with style.styled():
         figure, (axis,) = style.line_panels(size=(3.9, 1.9))
         for i, name in enumerate(compared):
+            if (
+                name not in result.networks
+            ):  # a model keeps its colour where another has no attention
+                continue
             entropy = select_heads(result.data["normalised_entropy"], name).values
             depth = (np.arange(len(entropy)) + 1) / len(entropy)
             colour = style.COLOURS[i % len(style.COLOURS)]

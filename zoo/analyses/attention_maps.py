@@ -213,11 +213,9 @@ class _Maps(Accumulator):
         dims = ("layer", "head")
         variables = {
             "normalised_entropy": variable(
-                dims, relative.whole, scale=Scale("entropy / log(tokens)", 0, 1)
+                dims, relative.whole, scale=Scale("entropy / log(tokens)")
             ),
-            "entropy": variable(
-                dims, entropy, unit="nats", scale=Scale("entropy in nats", 0, max(even))
-            ),
+            "entropy": variable(dims, entropy, unit="nats", scale=Scale("entropy in nats")),
         }
         variables |= replicates("normalised_entropy", dims, relative)
         heads = [model.heads for model in self.models.values() for _ in model.layers]
@@ -285,4 +283,4 @@ def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:
             figure = draw_maps(result.part(name), kind, column_name)
             end = "" if kind == "rollout" else "-heads"
             drawn.append(Drawing(f"attention-maps-{{}}{end}", figure, (name,)))
-    return [*drawn, Drawing("attention-maps-entropy", draw_entropy(result, names))]
+    return [*drawn, Drawing("attention-maps-entropy", draw_entropy(result, compared))]

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from zoo.figures import style
+from zoo.figures.labels import layer_labels
 from zoo.measures.linear_cka import LABEL
 from zoo.study.axes import Scale, select
 from zoo.study.results import Result
@@ -22,8 +23,8 @@ def draw_pair(result: Result, a: str, b: str) -> Figure:
     maps = [
         style.HeatMap(
             values=part.values,
-            rows=part["name"].values,
-            columns=part["name_b"].values,
+            rows=layer_labels(part["name"].values, part["role"].values),
+            columns=layer_labels(part["name_b"].values, part["role_b"].values),
             row_title=p,
             column_title=q,
         )

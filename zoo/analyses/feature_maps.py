@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from zoo.analyses.about import About, Drawing
 from zoo.capture.hook_points import HookPoint
 from zoo.figures.image_grid import image_grid
+from zoo.figures.labels import layer_labels
 from zoo.study.accumulator import Accumulator, Batch, NotApplicable
 from zoo.study.attention_layers import name_images
 from zoo.study.axes import Scale, column, variable
@@ -54,7 +55,8 @@ ABOUT = About(
 
 MEAN, STRONG = Scale("mean of all channels"), Scale("strongest channels")
 
-STRONGEST = 4
+STRONGEST = 3
+MOST_STAGES = 5
 MAX_COLUMNS = 19  # narrower columns than these are not legible on a page
 
 
@@ -181,7 +183,10 @@ class _Maps(Accumulator):
         """Return the mean map of a layer, and its strongest channels where it ends a stage."""
         shown = self.study.shown
         maps = np.stack([self.means[s, layer][i] for i in shown])
-        data = xr.Dataset({"mean": variable(("image", "row", "column"), maps, scale=MEAN)})
+        data = xr.Dataset(
+            {"mean": variable(("image", "row", "column"), maps, scale=MEAN)},
+            attrs={"role": self.study.networks[s].trace[layer].role},
+        )
         if layer in self.ends[s]:
             full = np.stack([self.channels[s, layer][i] for i in shown])
             chosen = strongest_channels(full)
@@ -201,19 +206,30 @@ def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:
         layers = evenly(list(maps), MAX_COLUMNS)
         means = [maps[layer]["mean"].values for layer in layers]
         rows = [[image, *(m[i] for m in means)] for i, image in enumerate(images)]
-        figure = _grid(rows, labels, ["input", *layers])
+        titles = layer_labels(layers, [maps[layer].attrs["role"] for layer in layers])
+        figure = _grid(rows, labels, ["input", *titles])
         drawn.append(Drawing("feature-maps-{}", figure, (name,)))
-        titles, columns = ["input"], []
-        for stage in evenly([layer for layer in maps if "strongest" in maps[layer]], 5):
+        titles, columns, groups = ["input"], [], [("", 1)]
+        for stage in evenly([layer for layer in maps if "strongest" in maps[layer]], MOST_STAGES):
             strongest = maps[stage]["strongest"]
-            titles += [f"{stage} {channel}" for channel in strongest["channel"].values]
+            channels = [str(channel) for channel in strongest["channel"].values]
+            titles += channels
             columns += list(strongest.values.swapaxes(0, 1))
+            (name_of_stage,) = layer_labels([stage], [maps[stage].attrs["role"]])
+            groups.append((name_of_stage, len(channels)))
         rows = [[image, *(c[i] for c in columns)] for i, image in enumerate(images)]
-        figure = _grid(rows, labels, titles)
+        figure = _grid(rows, labels, titles, groups)
         drawn.append(Drawing("feature-maps-{}-strongest", figure, (name,)))
     return drawn
 
 
-def _grid(rows: list[list[NDArray]], labels: Sequence[str], titles: list[str]) -> Figure:
+def _grid(
+    rows: list[list[NDArray]],
+    labels: Sequence[str],
+    titles: list[str],
+    groups: Sequence[tuple[str, int]] = (),
+) -> Figure:
     foot = "each map in its own colours: dark is its lowest value, bright its highest"
-    return image_grid(rows, row_labels=labels, column_labels=titles, foot=foot).figure
+    return image_grid(
+        rows, row_labels=labels, column_labels=titles, column_groups=groups, foot=foot
+    ).figure

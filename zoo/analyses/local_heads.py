@@ -14,7 +14,7 @@ from torch import nn
 
 from zoo.analyses.about import About, Drawing
 from zoo.analyses.attention_distance import DistanceSum
-from zoo.analyses.local_heads_figures import draw_pair
+from zoo.analyses.local_heads_figures import LEAST_RANGE, draw_pair
 from zoo.analyses.localisation import gram_or_nan
 from zoo.capture.hook_points import HookPoint
 from zoo.measures.hsic_replicates import HsicReplicates
@@ -279,9 +279,11 @@ class _Heads(Accumulator):
         variables |= replicates("cka", dims, found)
         if found.freedom:
             variables["cka_ci"] = interval(dims, *found.similarity_interval(), kind=INTERVAL)
+        trace = self.study.networks[c].trace
         names = {
             "distance": variable("subset", means, unit="pixels"),
             "name": ("layer", column(self.cnns[c])),
+            "role": ("layer", column([trace[name].role for name in self.cnns[c]])),
         }
         return xr.Dataset(variables, names)
 
@@ -289,7 +291,14 @@ class _Heads(Accumulator):
         """Yield how CKA falls with the heads' distance, the mean over a CNN's layers."""
         vit, cnn = (self.study.networks[s] for s in (v, c))
         distance, cka = data["distance"].values, data["cka"].values
-        yield Metric("distance_range", float(distance[-1] - distance[0]), vit.name, cnn.name)
+        reach, patch = float(distance[-1] - distance[0]), self.vits[v].model.grid.patch
+        yield Metric("distance_range", reach, vit.name, cnn.name)
+        if vit.compared and reach < LEAST_RANGE * patch:
+            self.notes.append(
+                f"{vit.name} and {cnn.name}: no figure, since the heads look equally far: "
+                f"{reach:.2f} pixels apart, under half a patch of {patch:g}; their order is due to "
+                "chance"
+            )
         found = {"spearman": data["spearman"].values, "local_minus_global": cka[0] - cka[-1]}
         draws = draws_of(data, "cka")
         difference = percentile_interval((draws[:, 0] - draws[:, -1]).mean(axis=1))
@@ -312,10 +321,12 @@ class _Heads(Accumulator):
 
 
 def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:
-    """Draw, for each ViT and CNN, CKA against the heads' distance, one line per CNN layer."""
+    """Draw CKA against the heads' distance for each ViT whose heads differ in it, and each CNN."""
     drawn = []
     for part in result.parts:
-        if {part.network, part.network_b} <= set(compared):
-            figure = draw_pair(part, result.metric("patch", part.network) or math.nan)
+        patch = result.metric("patch", part.network) or math.nan
+        reach = float(np.ptp(part.data["distance"].values))
+        if {part.network, part.network_b} <= set(compared) and not reach < LEAST_RANGE * patch:
+            figure = draw_pair(part)
             drawn.append(Drawing("local-heads-{}", figure, (part.network, part.network_b)))
     return drawn

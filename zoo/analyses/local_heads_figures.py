@@ -7,21 +7,18 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from zoo.figures import style
+from zoo.figures.labels import layer_labels
 from zoo.measures.linear_cka import LABEL
 from zoo.study.results import Part
 
 LEAST_RANGE = 0.5  # patches: heads that look less far apart are ordered by chance
 
 
-def draw_pair(part: Part, patch: float) -> Figure:
-    """Draw CKA of a ViT's heads with a CNN's early layers against the heads' distance.
-
-    Args:
-        part: `distance`, `cka` and its interval, of the pair.
-        patch: side of the ViT's patches in pixels.
-    """
+def draw_pair(part: Part) -> Figure:
+    """Draw CKA of a ViT's heads with a CNN's early layers against the heads' distance."""
     data = part.data
-    means, layers = data["distance"].values, [str(name) for name in data["name"].values]
+    means = data["distance"].values
+    layers = layer_labels(data["name"].values.tolist(), data["role"].values.tolist())
     with style.styled():
         figure, (axis,) = style.line_panels(size=(4.1, 2.4), above=0.4)
         # Shades, since the palette's colours stand for models.
@@ -37,16 +34,6 @@ def draw_pair(part: Part, patch: float) -> Figure:
             if "cka_ci" in data:
                 ends = data["cka_ci"].values[:, i].T
                 axis.fill_between(means, *ends, color=colour, alpha=0.12, lw=0)
-        reach = float(means[-1] - means[0])
-        least = LEAST_RANGE * patch
-        if reach < least:
-            axis.set_title(
-                f"These heads look equally far: {reach:.2f} pixels apart, under half a patch\n"
-                f"of {2 * least:g}. Their order is due to chance: the lines say nothing.",
-                loc="left", fontsize=8,
-            )  # fmt: skip
-            # Stretched over the panel, the lines would look as if they ran from near to far.
-            axis.set_xlim(means.mean() - least, means.mean() + least)
         axis.set_xlabel(f"mean attention distance of the heads of {part.network} (pixels)")
         axis.set_ylabel(LABEL)
         axis.set_ylim(min(0.0, axis.get_ylim()[0]), 1)

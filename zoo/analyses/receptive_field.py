@@ -20,6 +20,7 @@ from zoo.analyses.about import About, Drawing
 from zoo.analyses.receptive_field_figures import SHARES, SUM, draw_maps, draw_radii
 from zoo.capture.branches import find_branches
 from zoo.capture.hook_points import HookPoint, observe
+from zoo.figures.labels import layer_labels
 from zoo.measures.replicates import GroupedMean, Replicates, in_rows
 from zoo.models.modes import eval_mode
 from zoo.models.preprocess import model_input
@@ -369,5 +370,9 @@ def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:
         key: mass_radius(np.ones((128, 128)), share) / math.hypot(64, 64)
         for key, share in SHARES.items()
     }
-    maps = [Drawing("receptive-field-{}", draw_maps(result.part(n)), (n,)) for n in names]
+    radii = {n: select(result.data["radius90_share"], n) for n in names}
+    labels = {n: layer_labels(r["name"].values, r["role"].values) for n, r in radii.items()}
+    maps = [
+        Drawing("receptive-field-{}", draw_maps(result.part(n), labels[n]), (n,)) for n in names
+    ]
     return [*maps, Drawing("receptive-field-radius", draw_radii(result, names, even))]

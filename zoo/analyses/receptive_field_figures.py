@@ -24,9 +24,13 @@ COLUMNS = 6
 FLOOR = 1e-3  # of a map's maximum: what is fainter is drawn alike
 
 
-def draw_maps(part: xr.Dataset) -> Figure:
-    """Draw rows: after the residual sum, then each kind of branch; columns: depth."""
-    layers = [str(name) for name in part["name"].values]
+def draw_maps(part: xr.Dataset, layers: Sequence[str]) -> Figure:
+    """Draw rows: after the residual sum, then each kind of branch; columns: depth.
+
+    Args:
+        part: what the analysis found of one network.
+        layers: what its layers are called.
+    """
     rows = {
         "after the sum" if path == SUM else f"{path} branch": dict(zip(layers, maps, strict=True))
         for path, maps in zip(part["path"].values.tolist(), part["map"].values, strict=True)

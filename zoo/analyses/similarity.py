@@ -17,6 +17,7 @@ from zoo.analyses.about import About, Drawing
 from zoo.analyses.cka import mean_defined
 from zoo.capture.hook_points import HookPoint
 from zoo.figures import style
+from zoo.figures.labels import layer_labels
 from zoo.measures.layers import (
     LayerSimilarities,
     Problem,
@@ -47,9 +48,10 @@ ABOUT = About(
         "Every panel is one measure, and higher is closer in all of them. A pattern that all of "
         "them show does not depend on the choice of a measure. Where they disagree, be warned: "
         "what one of them shows is then a finding about that measure too. Their values cannot be "
-        "compared with one another: each has its own baseline, printed above its panel: what "
-        "the best matches fall to when the images of one model are shuffled. Hatched cells "
-        "could not be measured and are named below the figure."
+        "compared with one another: each has its own baseline, printed above its panel and "
+        "subtracted in it: what the best matches fall to when the images of one model are "
+        "shuffled. Colours fit each panel; 0 is its baseline. Hatched cells could not be measured "
+        "and are named below the figure."
     ),
     needs="activations",
     source="Kornblith et al. 2019; Raghu et al. 2017; Morcos et al. 2018; Williams et al. 2021; "
@@ -72,6 +74,7 @@ ABOUT = About(
 MAX_IMAGES = 1024
 PANEL = 1.4  # inches: the side of a heat map
 COLUMNS = 3  # of heat maps in a figure
+LEAST_COLOUR = 0.1  # the range that colours span at least: less would paint noise
 
 
 def start(study: Study) -> Accumulator:
@@ -234,7 +237,9 @@ def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:
 def _panels(result: Result, a: str, b: str) -> Figure:
     cells = {m: select(result.data[m], a, b) for m in MEASURES}
     first = next(iter(cells.values()))
-    rows, columns = ([str(n) for n in first[axis].values] for axis in ("name", "name_b"))
+    rows, columns = (
+        layer_labels(first[f"name{end}"].values, first[f"role{end}"].values) for end in ("", "_b")
+    )
     left = 0.25 + style.widest_label(rows, PANEL)
     below = 0.25 + style.widest_label(columns, PANEL)
     pitch = (style.WIDTH - left) / COLUMNS, PANEL + 0.45
@@ -246,20 +251,22 @@ def _panels(result: Result, a: str, b: str) -> Figure:
             corner = (left + column * pitch[0], below + (down - 1 - row) * pitch[1])
             axis = style.axes_at(figure, corner, (PANEL, PANEL))
             lowest = i + COLUMNS >= len(MEASURES)
+            permuted = result.metric(f"{measure.name}_permuted_images", a, b)
+            above = cells[measure.name].values - (permuted or 0)
             panel = style.HeatMap(
-                values=cells[measure.name].values,
+                values=above,
                 rows=rows if column == 0 else (),
                 columns=columns if lowest else (),
                 row_title=style.shorten(a, 20) if column == 0 else "",
                 column_title=style.shorten(b, 20) if lowest else "",
             )
-            ends = Scale.of(cells[measure.name]).ends
-            image = style.heat_map(axis, panel, low=ends[0], high=ends[1])
-            permuted = result.metric(f"{measure.name}_permuted_images", a, b)
+            known = above[np.isfinite(above)]
+            low, high = float(known.min(initial=0)), float(known.max(initial=LEAST_COLOUR))
+            image = style.heat_map(axis, panel, low=low, high=high)
             axis.set_title(_title(measure, permuted), loc="left", fontsize=7.5)
             bar = style.colour_bar(
                 figure, image, (corner[0] + PANEL + 0.08, corner[1]), PANEL,
-                label=measure.label, extend=_beyond(panel.values, *ends),
+                label=measure.label,
             )  # fmt: skip
             bar.ax.yaxis.label.set_fontsize(6.5)
             bar.ax.tick_params(labelsize=6)
@@ -269,11 +276,5 @@ def _panels(result: Result, a: str, b: str) -> Figure:
 def _title(measure: Measure, permuted: float | None) -> str:
     if permuted is None:
         return measure.title
-    return f"{measure.title}\nshuffled images: {round(permuted, 2) + 0:.2f}"  # + 0: no "-0.00"
-
-
-def _beyond(values: NDArray[np.float64], low: float, high: float) -> str:
-    """Say at which ends of a range a figure's colours stand for values beyond it too."""
-    least, most = np.nanmin(values, initial=np.inf), np.nanmax(values, initial=-np.inf)
-    ends = {(True, False): "min", (False, True): "max", (True, True): "both"}
-    return ends.get((bool(least < low), bool(most > high)), "neither")
+    shown = f"{round(permuted, 2) + 0:.2f}".replace("-", "−")  # + 0: no "-0.00"
+    return f"{measure.title}\nminus its baseline of {shown}"

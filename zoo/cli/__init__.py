@@ -23,7 +23,7 @@ from zoo.cli.output import PrintableStream, everywhere
 from zoo.errors import UserError, one_line_errors, suggestion, unknown
 
 COMMANDS = (
-    "list", "show", "compare", "report", "probe", "transfer", "register", "import", "pull",
+    "list", "table", "show", "compare", "report", "probe", "transfer", "register", "import", "pull",
     "predict", "evaluate", "ui", "analyses", "claims",
     "promote", "tag", "describe", "rm", "verify", "init", "data", "doctor", "completion",
 )  # fmt: skip
@@ -54,6 +54,13 @@ class LazyGroup(click.Group):
         command.params += [option for option in everywhere() if option.name not in own]
         complete_by_name(command)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands by their first sentences, whole: click would cut them."""
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        rows = [(name, found.get_short_help_str(limit=200)) for name, found in commands if found]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -116,11 +116,11 @@ def command(
         show=show,
         references=not no_references,
     )
-    device = parse_device(device)
     # Only models that lie elsewhere may be the first thing in a new store.
     store = open_store(create=not any(parse(reference).is_registered for reference in references))
     warn_of_copy(store)
     models = [resolve(store, reference) for reference in references]
+    device = parse_device(device)  # imports torch: an unknown model is told before
     _tell_newer(store, models)
     folder = out or store.root / "reports" / file_name("__".join(unique_names(models)))
     before = _report_in(folder)

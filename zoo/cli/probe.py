@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from zoo.cli import options
 from zoo.config import COUNT
 from zoo.config.mapping import Range
+
+if TYPE_CHECKING:
+    from zoo.data.subsets import Subset
 
 
 @click.command()
@@ -25,9 +28,8 @@ from zoo.config.mapping import Range
 @click.option(
     "--few-shot",
     type=options.within(Range(2, COUNT.high)),
-    default=10,
-    show_default=True,
-    help="Images per class in the few-shot probes.",
+    help="Images per class in the few-shot probes [default: 10, or half of those of "
+    "the rarest class where it has fewer than 20].",
 )
 @options.layers
 @options.batch_size
@@ -43,7 +45,7 @@ def command(
     reference: str,
     data_root: Path | None,
     train_name: str,
-    few_shot: int,
+    few_shot: int | None,
     layers: str,
     batch_size: int | None,
     seed: int,
@@ -78,8 +80,9 @@ def command(
     root = data_root or find_root() / "data" / "subsets"
     _check_subset(root, train_name)
     train, test = load_subset(root / train_name), load_subset(root / "test")
-    device = parse_device(device)
+    few_shot = few_shot or _few(train)
     model = load(reference)
+    device = parse_device(device)
     folder = out or find_root() / "reports" / f"probe-{file_name(model.name)}"
     check_replaceable(folder, FOLDER)
 
@@ -120,6 +123,16 @@ def command(
         click.echo(folder / "probe.png")
     else:
         _print_table(report, folder)
+
+
+def _few(train: Subset) -> int:
+    """Return how many images per class are few: of all of them, a probe would be the other one."""
+    import numpy as np
+
+    from zoo.measures.ridge import FEW_SHOT
+
+    counts = np.bincount(np.asarray(train.labels))
+    return max(2, min(FEW_SHOT, int(counts[counts > 0].min()) // 2))
 
 
 def _check_subset(root: Path, name: str) -> None:

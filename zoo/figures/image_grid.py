@@ -54,6 +54,7 @@ def image_grid(
     ticks: Sequence[float] = (),
     extend: str = "neither",
     foot: str = "",
+    column_groups: Sequence[tuple[str, int]] = (),
 ) -> ImageGrid:
     """Draw a grid of pictures of one shape.
 
@@ -69,6 +70,8 @@ def image_grid(
         ticks: what stands at the colour bar, instead of what suits its range.
         extend: at which ends the colour bar stands for values beyond it.
         foot: a line or more below the grid.
+        column_groups: names of columns that belong together, and how many of them; each has a line
+            above its columns' names.
     """
     rows, columns = len(images), max(len(row) for row in images)
     first = next((picture for row in images for picture in row if picture is not None), None)
@@ -87,7 +90,8 @@ def image_grid(
     widest = max((style.text_width(line) for top in tops for line in top.split("\n")), default=0.0)
     upright = widest > width / style.DPI
     lines = max((top.count("\n") + 1 for top in tops if top), default=0)
-    above = 0.12 + (widest if upright else lines * LINE)
+    tall_names = widest if upright else lines * LINE
+    above = 0.12 + tall_names + (1.5 * LINE if column_groups else 0)
     below = (
         0.1 + LINE * (foot.count("\n") + 1) if foot else 0.06
     )  # half a letter of the colour bar's lowest mark
@@ -112,6 +116,7 @@ def image_grid(
                 axis.text(x, -PAD, top, rotation=90, ha="left", va="center", **look)
             else:
                 axis.text(x, -PAD, top, ha="center", va="bottom", **look)
+        _name_groups(axis, column_groups, size[1], PAD + tall_names * style.DPI)
         if foot:
             axis.text(drawn[1] / 2, drawn[0] + PAD, foot, fontsize=7, ha="center", va="top")
         if norm:
@@ -124,12 +129,33 @@ def image_grid(
                 bar.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks], minor=False)
                 bar.ax.minorticks_off()
         grid = ImageGrid(figure, axis, size)
-        for i, row in enumerate(images):
-            for j, picture in enumerate(row):
-                if picture is not None and not np.isfinite(picture).all():
-                    hatch = Rectangle(grid.place(i, j), size[1], size[0], hatch="xxxxx", zorder=0)
-                    axis.add_patch(hatch).set(facecolor="white", edgecolor="0.55", linewidth=0)
+        _hatch_missing(grid, images)
     return grid
+
+
+def _hatch_missing(grid: ImageGrid, images: Sequence[Sequence[NDArray | None]]) -> None:
+    for i, row in enumerate(images):
+        for j, picture in enumerate(row):
+            if picture is not None and not np.isfinite(picture).all():
+                height, width = grid.cell
+                hatch = Rectangle(grid.place(i, j), width, height, hatch="xxxxx", zorder=0)
+                grid.axis.add_patch(hatch).set(facecolor="white", edgecolor="0.55", linewidth=0)
+
+
+def _name_groups(axis: Axes, groups: Sequence[tuple[str, int]], width: int, above: float) -> None:
+    """Draw a line and a name above the names of columns that belong together."""
+    first = 0
+    for name, count in groups:
+        left = first * (width + GAP)
+        right = left + count * (width + GAP) - GAP
+        first += count
+        if name:
+            y = -above - PAD / 2
+            axis.plot([left, right], [y, y], color="0.4", lw=0.6, clip_on=False)
+            axis.text(
+                (left + right) / 2, y - PAD / 2, style.shorten(name, 24), ha="center", va="bottom",
+                fontsize=style.LABEL_POINTS,
+            )  # fmt: skip
 
 
 def enlarge_map(values: NDArray, height: int, width: int) -> NDArray[np.float32]:

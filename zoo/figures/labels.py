@@ -16,6 +16,19 @@ LABEL_PITCH = 0.115  # inches from one such label to the next
 LARGEST_BLOCK = 0.25  # of the names along an axis
 
 
+def layer_labels(names: Sequence[object], roles: Sequence[object]) -> list[str]:
+    """Return layers' names as people read them: what ends a stem is called that.
+
+    The last module before the first block may be one that does nothing, such as `norm_pre`.
+
+    >>> layer_labels(["norm_pre", "blocks.0"], ["stem", "block"])
+    ['stem', 'blocks.0']
+    """
+    return [
+        "stem" if role == "stem" else str(name) for name, role in zip(names, roles, strict=True)
+    ]
+
+
 def choose_labels(names: Sequence[str], most: int) -> tuple[list[int], list[str]]:
     """Choose which of many names to print along an axis, so that they do not overlap.
 

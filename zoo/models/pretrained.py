@@ -20,6 +20,7 @@ from zoo.models.spec import INTERPOLATIONS, ModelSpec
 
 FOLDER = "local-dir:"
 HUB = "https://huggingface.co/"
+HUB_SECONDS = 5.0  # for the hub to answer at all
 # What torchvision's pretrained builders set beside the weights.
 TORCHVISION_KWARGS = {
     name: {"transform_input": True, "aux_logits": False, "init_weights": False}
@@ -66,6 +67,8 @@ def create_timm(
             overlay["num_classes"] = kwargs["num_classes"]
     elif cached := _in_cache(name):
         overlay = {"file": cached, "custom_load": False}
+    elif (config := _published(name)) and config.hf_hub_id:
+        _check_hub(name)
     # The hub's client announces every retry; the one line at the end says it all.
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     try:
@@ -80,10 +83,31 @@ def create_timm(
             raise UserError(f"timm:{name}: the weights do not fit it {cause}") from None
         if name.startswith(FOLDER):
             raise UserError(f"{name} holds no model of timm's {cause}") from None
-        raise UserError(
-            f"timm:{name}: the weights are not in the local cache and could not be downloaded "
-            f"{cause}; with no network, name a file of them by zoo import --weights"
-        ) from None
+        raise _not_downloaded(name, error) from None
+
+
+def _not_downloaded(name: str, error: Exception) -> UserError:
+    return UserError(
+        f"timm:{name}: the weights are not in the local cache and could not be downloaded "
+        f"({brief(error)}); with no network, name a file of them by zoo import --weights"
+    )
+
+
+def _check_hub(name: str) -> None:
+    """Raise `UserError` where the hub does not answer: its client would retry for over a minute."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import get_session
+
+    try:
+        get_session().head(constants.ENDPOINT, timeout=HUB_SECONDS)
+    except Exception as error:
+        raise _not_downloaded(name, error) from None
+
+
+def _published(name: str) -> Any:
+    import timm
+
+    return None if name.startswith(FOLDER) else timm.get_pretrained_cfg(name)
 
 
 def blank_timm(name: str, **kwargs: Any) -> nn.Module:
@@ -125,10 +149,9 @@ def _check_timm_name(name: str, *, published: bool) -> None:
 
 def _in_cache(name: str) -> str | None:
     """Find published weights in the hub's cache: its client would first try the network, long."""
-    import timm
     from huggingface_hub import try_to_load_from_cache
 
-    config = None if name.startswith(FOLDER) else timm.get_pretrained_cfg(name)
+    config = _published(name)
     if config is None or not config.hf_hub_id or config.hf_hub_filename:
         return None
     for file in ("model.safetensors", "pytorch_model.bin"):

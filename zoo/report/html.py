@@ -23,7 +23,15 @@ from zoo.errors import UserError
 from zoo.figures.style import COLOURS, DPI
 from zoo.report.answers import answer
 from zoo.report.filters import FILTERS
-from zoo.report.questions import FOR_PRINT, GLOSSARY, PAPERS, QUESTIONS, WITH_PANEL, Question
+from zoo.report.questions import (
+    FOR_PRINT,
+    GLOSSARY,
+    PAPERS,
+    QUESTIONS,
+    WITH_PANEL,
+    WITHOUT_HEAT_MAP,
+    Question,
+)
 from zoo.report.viewer_data import data_uri, heat_map_data, image_data, words
 from zoo.study.results import ComparisonResults
 
@@ -171,10 +179,9 @@ def _section(
     """Gather what the template needs of one analysis."""
     result = results.results[analysis["name"]]
     compared = [network.name for network in results.compared]
-    viewers = [
-        image_data(result, analysis["title"], compared),
-        heat_map_data(result, analysis["title"], compared),
-    ]
+    viewers = [image_data(result, analysis["title"], compared)]
+    if analysis["name"] not in WITHOUT_HEAT_MAP:
+        viewers.append(heat_map_data(result, analysis["title"], compared))
     many = len(compared) > 2
     figures = [
         _figure(folder, figure["file"])

@@ -64,10 +64,11 @@ QUESTIONS = (
 
 # Figures that stand beside the interactive panel of their analysis.
 WITH_PANEL = {"cka-{}", "cka-models"}
+# Analyses whose figures show all that a heat map with a readout would.
+WITHOUT_HEAT_MAP = {"similarity"}
 # Figures whose numbers an interactive panel shows too: they are for paper.
 FOR_PRINT = {
     "cka-{}",
-    "similarity-{}",
     "attention-maps-{}",
     "attention-maps-{}-heads",
     "feature-maps-{}",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from zoo.figures.labels import layer_labels
 from zoo.study.axes import Scale, select, select_heads
 from zoo.study.results import Part, Result
 
@@ -126,6 +127,8 @@ def _axis(values: xr.DataArray, dim: str, network: str, *, counted: bool = False
     named = {"layer": "name", "layer_b": "name_b"}.get(dim, dim)
     if named in values.coords:
         names = [str(name) for name in values.coords[named].values]
+        if (role := named.replace("name", "role")) in values.coords and dim.startswith("layer"):
+            names = layer_labels(names, values.coords[role].values)
         if counted:
             names = [f"{what} {i}: {name}" for i, name in enumerate(names, start=1)]
     else:
@@ -180,7 +183,7 @@ def image_data(result: Result, title: str, compared: Sequence[str]) -> dict[str,
                 if not _lies_over(values, owner.data.sizes["image"]):
                     continue
                 entry = sets.setdefault((str(name), owner.network), _set(owner, values))
-                entry["steps"] += _steps(values, part.layer)
+                entry["steps"] += _steps(values, _label(part))
     if not sets:
         return None
     ordered = sorted(sets, key=lambda key: list(dict.fromkeys(k for k, _ in sets)).index(key[0]))
@@ -191,6 +194,10 @@ def image_data(result: Result, title: str, compared: Sequence[str]) -> dict[str,
         "images": {p.network: [_png(one) for one in p.data[PICTURES].values] for p in pictured},
         "sets": [sets[key] for key in ordered],
     }
+
+
+def _label(part: Part) -> str:
+    return layer_labels([part.layer], [part.data.attrs.get("role", "")])[0]
 
 
 def _set(owner: Part, values: xr.DataArray) -> dict[str, Any]:
