@@ -144,6 +144,7 @@ SAID = {
         "receptive-field": "vit: blocks.1 has the same sum over channels whatever the input",
         "localisation": "vit: 16 of 16 tokens of blocks.2 are constant or not finite",
         "probes": "vit: 16 of 16 tokens of blocks.2: no probe, since features are constant",
+        "stitching": "vit: nothing is fitted to blocks.0: features are constant",
     },
     "a constant last block": {
         "cka": "cnn: layer layer4.0 is constant",
@@ -177,6 +178,7 @@ SAID = {
     "one image many times": {
         "cka": "15 of 16 images are copies of others",
         "localisation": "vit: 16 of 16 patches of the images are constant",
+        "stitching": "vit: nothing is fitted to blocks.0: features are constant",
     },
     "every image twice": {
         "cka": "8 of 16 images are copies of others",
@@ -188,6 +190,7 @@ SAID = {
         "cka": "no intervals: they come from groups of images, and there are fewer than 8",
         "similarity": "vit: layer blocks.0 needs more than 10 images, got 4",
         "probes": "it needs two classes with at least 4 images each",
+        "stitching": "it needs at least 10 images, and there are 4",
     },
     "one class": {
         "accuracy": "2 of 3 classes have no image: one, two",
@@ -196,16 +199,20 @@ SAID = {
     "every image of another class": {
         "calibration": "no model was trained on the classes of these images",
         "robustness": "no model was trained on the classes of these images",
+        "stitching": "no model was trained on the classes of these images",
         "accuracy": "no model was trained on the classes of these images",
         "ablation": "cnn: not ablated, since it was trained on other classes",
         "probes": "it needs two classes with at least 4 images each",
         "grad-cam": "vit: some images' classes are not among its own; they have no map",
     },
     "no labels": dict.fromkeys(
-        ("accuracy", "ablation", "probes", "calibration", "robustness"), "the images have no labels"
+        ("accuracy", "ablation", "probes", "calibration", "robustness", "stitching"),
+        "the images have no labels",
     ),
     "labels without names": {
-        **dict.fromkeys(("calibration", "robustness"), "the labels' classes have no names"),
+        **dict.fromkeys(
+            ("calibration", "robustness", "stitching"), "the labels' classes have no names"
+        ),
         "accuracy": "the labels' classes have no names",
         "ablation": "vit: not ablated, since it was trained on other classes",
     },
@@ -229,11 +236,13 @@ SAID = {
         "ablation": "dense: not ablated: no residual sum was found in its blocks",
         "receptive-field": "dense: no layer's output lies over the image",
         "grad-cam": "dense: no map, since no block's output lies over the image",
+        "stitching": "dense: not stitched: no block's output lies over the image",
     },
     "one model": {
+        "stitching": "there is one model only",
         "differences": "there is one model only",
         "similarity": "it compares models with each other, and there is only one",
-        "local-heads": "needs a CNN beside the ViT",
+        "local-heads": "needs a CNN with blocks to compare the ViT with",
         "feature-maps": "no model has feature maps: they need a convolutional network",
     },
 }

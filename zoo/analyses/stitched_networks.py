@@ -46,6 +46,8 @@ def is_all_that_is_read(network: ComparedNetwork, block: str) -> bool:
     first = outputs[block] if isinstance(outputs[block], torch.Tensor) else outputs[block][0]
     with resumed(module, {block: with_tensor(outputs[block], first.flip(0))}):
         turned = logits_on(network, pixels, len(pixels)).flip(0)
+    # What is no number before and after is the same; features that are not finite are told later.
+    turned, logits = torch.nan_to_num(turned), torch.nan_to_num(logits)
     return bool(torch.linalg.norm(turned - logits) <= TOLERANCE * torch.linalg.norm(logits))
 
 

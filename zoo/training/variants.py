@@ -41,7 +41,8 @@ CODE = (
     *("config", "data/augment.py", "data/subsets.py", "training"),
     *("models/build.py", "models/factories.py", "models/files.py", "models/local_attention.py"),
     *("models/mimetic.py", "models/modes.py", "models/preprocess.py", "models/spec.py"),
-    *("models/start.py", "models/stems.py", "models/vit.py"),
+    *("models/start.py", "models/stems.py", "models/vision_network.py", "models/vit.py"),
+    "models/wrapped.py",
 )
 LIBRARIES = ("accelerate", "numpy", "pillow", "timm", "torch", "torchvision")
 
