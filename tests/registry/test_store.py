@@ -242,7 +242,7 @@ def test_what_only_reads_makes_no_tables_in_a_database_that_is_no_registry(tmp_p
     (tmp_path / "mlflow.db").write_bytes(database.read_bytes()[:cut])
     before = (tmp_path / "mlflow.db").read_bytes()
     with pytest.raises(
-        UserError, match=r"mlflow\.db is no (registry: it is empty|SQLite database)"
+        UserError, match=r"mlflow\.db is not an? (registry: it is empty|SQLite database)"
     ):
         open_store(tmp_path, create=False)
     with pytest.raises(UserError, match=r"is no "):

@@ -12,11 +12,13 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-
-from mlflow.entities import Dataset
+from typing import TYPE_CHECKING
 
 from zoo.errors import UserError
 from zoo.files import significant
+
+if TYPE_CHECKING:
+    from mlflow.entities import Dataset
 
 EPOCHS, STEPS = "epochs.csv", "steps.csv"
 # `step` and `epoch` are positions; a learning rate is logged once, by step.
