@@ -245,7 +245,7 @@ def test_what_only_reads_makes_no_tables_in_a_database_that_is_no_registry(tmp_p
         UserError, match=r"mlflow\.db is not an? (registry: it is empty|SQLite database)"
     ):
         open_store(tmp_path, create=False)
-    with pytest.raises(UserError, match=r"is no "):
+    with pytest.raises(UserError, match=r"is not a"):
         list(check_store(tmp_path))
     assert (tmp_path / "mlflow.db").read_bytes() == before
 
