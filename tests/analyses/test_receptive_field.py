@@ -243,10 +243,9 @@ def test_maps_show_a_faint_rest_and_say_how_many_layers_are_left_out():
     faint = np.full((16, 16), 0.01)
     faint[8, 8] = 1.0
     maps = np.stack([faint, *[np.eye(16)] * 8])
-    names = {"path": [SUM], "name": ("layer", [f"blocks.{i}" for i in range(9)])}
-    figure = draw_maps(
-        xr.Dataset({"map": variable(("path", "layer", "y", "x"), maps[None])}, names)
-    )
+    names = [f"blocks.{i}" for i in range(9)]
+    part = xr.Dataset({"map": variable(("path", "layer", "y", "x"), maps[None])}, {"path": [SUM]})
+    figure = draw_maps(part, names)
     rest, nothing = cell(figure, 0, 0)[2, 2], cell(figure, 0, 1)[2, -3]
     assert np.abs(rest[:3].astype(int) - nothing[:3]).max() > 40
     (foot,) = (t.get_text() for t in figure.axes[0].texts if "input" in t.get_text())

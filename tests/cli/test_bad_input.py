@@ -107,7 +107,7 @@ def test_a_lock_that_another_process_keeps_is_named(registered, monkeypatch):
 
 
 def test_a_timm_model_has_no_folder_to_fetch():
-    with pytest.raises(UserError, match="timm:vit has no folder: timm builds it when it is load"):
+    with pytest.raises(UserError, match="timm:vit has no folder: it is built when it is load"):
         fetch_model(None, resolve(None, "timm:vit"))
 
 

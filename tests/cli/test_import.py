@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -205,7 +206,7 @@ def test_predictions_are_those_of_the_model_one_by_one(photos, zoo):
     assert len(said) == 70
     model = library.load("vit-small")
     for each in (said[0], said[33], said[-1]):
-        logits = model(read_image(each["image"])[None]).double().softmax(1)[0]
+        logits = model(read_image(Path(each["image"]))[None]).double().softmax(1)[0]
         best = logits.topk(3)
         assert [c["name"] for c in each["classes"]] == [
             model.spec.class_names[i] for i in best.indices

@@ -115,7 +115,7 @@ def test_runs_and_models_that_are_not_there_are_named(registered):
     run_id = resolve(registered, "vit-small").run_id
     with pytest.raises(UserError, match="no run 0000"):
         resolve(registered, f"runs:/{'0' * 32}/model")
-    with pytest.raises(UserError, match="has no model 'other'; it has: model"):
+    with pytest.raises(UserError, match="has no model 'other'; it has: vit-small"):
         resolve(registered, f"runs:/{run_id}/other")
     with pytest.raises(UserError, match="no model 'models:/m-0000"):
         resolve(registered, f"models:/m-{'0' * 32}")
