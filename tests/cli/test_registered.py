@@ -7,9 +7,11 @@ import threading
 
 import pytest
 
+import zoo
+from zoo.comparison import Comparison
+from zoo.data.subsets import load_subset
 from zoo.errors import UserError
-from zoo.files import write_json
-from zoo.models.files import save_model
+from zoo.models.files import load_model, save_model
 from zoo.registry import compare
 from zoo.registry.register import register
 from zoo.registry.resolve import resolve
@@ -32,23 +34,22 @@ def save(tmp_path, monkeypatch, make_model):
 
 @pytest.fixture
 def compared(tmp_path, save, digits_folder, monkeypatch):
-    """Compare two folders with a comparison that computes nothing; count how often it did."""
+    """Compare two folders with numbers that are measured once; count how often they were asked."""
     store = open_store(tmp_path / "store")
-    models = [resolve(store, str(save(name, seed=i))) for i, name in enumerate("ab")]
+    folders = [save(name, seed=i) for i, name in enumerate("ab")]
+    models = [resolve(store, str(folder)) for folder in folders]
+    test = load_subset(digits_folder / "test")
+    loaded = [load_model(folder, name=name) for folder, name in zip(folders, "ab", strict=True)]
+    made = zoo.compare(loaded, test.images, test.labels, only="accuracy").results
     computed = []
 
-    class Fake:
-        def __init__(self, digest):
-            self.report = {"zoo_version": "", "digest": digest, "images": {"count": 4}}
+    def compute(*args, **_):
+        computed.append(args[5])
+        return Comparison(
+            dataclasses.replace(made, provenance=made.provenance | {"digest": args[5]})
+        )
 
-        def save(self, folder, _):
-            computed.append(folder)
-            write_json(folder / "report.json", self.report)
-            (folder / "report.html").touch()
-            (folder / "results.nc").touch()
-            return self.report
-
-    monkeypatch.setattr(compare, "_compute", lambda *args, **_: Fake(args[6]))
+    monkeypatch.setattr(compare, "_compute", compute)
 
     def run(**known):
         return compare.compare_registered(
