@@ -74,9 +74,6 @@ def test_every_analysis_runs_or_says_why_not(name):
     for result in found.results.values():
         assert all(np.isfinite(metric.value) for metric in result.metrics)
         for key, values in floats(result).items():
-            # There is no other model to match layers with, and not every model has tokens.
-            if "matched" in values.dims or key[0].startswith(("cls_", "patch_")):
-                continue
             # Not every layer has a branch of each kind.
             measured = values.sel(path="sum") if "path" in values.dims else values
             if not np.isfinite(measured).all():

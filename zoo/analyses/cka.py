@@ -256,7 +256,9 @@ def _summarise(
         notes.append("no intervals: they come from groups of images, and there are fewer than 8")
     names = [network.name for network in study.compared]
     variables |= _matches(rows, cka.whole, permuted, len(names))
-    coordinates = layer_axis(axes) | layer_axis(axes, "layer_b") | {"matched": column(names)}
+    coordinates = layer_axis(axes) | layer_axis(axes, "layer_b")
+    if len(names) > 1:
+        coordinates |= {"matched": column(names)}
     data = xr.Dataset(variables, coordinates)
     metrics = [*_metrics(study, data), *_chance(study, rows, cka.whole, permuted)]
     finite = tuple(metric for metric in metrics if math.isfinite(metric.value))
@@ -287,7 +289,12 @@ def _matches(
     permuted: Mapping[tuple[int, int], NDArray[np.float64]],
     compared: int,
 ) -> dict[str, Any]:
-    """Return each layer's best match in every other network, beside what chance gives."""
+    """Return each layer's best match in every other network, beside what chance gives.
+
+    Nothing of one network alone.
+    """
+    if compared < 2:
+        return {}
     of = np.array([s for s, _ in rows])
     best, chance, p = np.full((3, len(rows), compared), np.nan)
     for a, b, found, null in _null_of_matches(rows, cka, permuted):

@@ -204,6 +204,8 @@ class _Residuals(Accumulator):
             done = end
         variables: dict[str, Any] = {"mean_cosine": variable("layer", cosines)}
         for name, found in self._over_tokens(measured, kinds):
+            if name != "mean_ratio" and not np.isfinite(found.whole).any():
+                continue  # no network has such tokens
             variables[name] = variable(("layer", "branch"), found.whole)
             variables |= replicates(name, ("layer", "branch"), found)
         data = xr.Dataset(variables, layer_axis(rows) | {"branch": column(kinds)})

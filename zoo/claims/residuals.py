@@ -24,6 +24,8 @@ def roles_turn(results: ComparisonResults, networks: Networks) -> Measurement | 
 def _cls_over_patches(results: ComparisonResults, vit: Network, half: str) -> Measurement | None:
     """Measure it; with an odd number of blocks, the middle one is in neither half."""
     data = results.results["residuals"].data
+    if "cls_ratio" not in data or "patch_ratio" not in data:
+        return None
     cls, patch = (draws_of(data, f"{t}_ratio", vit.name) for t in ("cls", "patch"))
     count = cls.shape[1] // 2
     if not count:
