@@ -1,6 +1,5 @@
 """Whatever stands in params.yaml: settings, or one short line that names what is wrong."""
 
-import copy
 import os
 import time
 from pathlib import Path
@@ -10,6 +9,7 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from tests.nested import places, put
 from zoo.config import Params, check_kwargs, load_params
 from zoo.errors import UserError
 from zoo.models.build import build, count_outputs
@@ -31,28 +31,6 @@ FUZZ = settings(
 )
 
 
-def places(value, path=()):
-    """Yield where each value of the shipped params stands."""
-    yield path
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from places(inner, (*path, key))
-    elif isinstance(value, list):
-        for i, inner in enumerate(value):
-            yield from places(inner, (*path, i))
-
-
-def changed(path, value):
-    if not path:
-        return value
-    content = copy.deepcopy(SHIPPED)
-    inner = content
-    for key in path[:-1]:
-        inner = inner[key]
-    inner[path[-1]] = value
-    return content
-
-
 def refused_in_a_line(call):
     """Return what a call gives; None where it ends in one short line for the user, at once."""
     began = time.monotonic()
@@ -71,7 +49,7 @@ def refused_in_a_line(call):
 @given(path=st.sampled_from(list(places(SHIPPED))), value=VALUES)
 def test_any_value_anywhere_is_taken_or_refused_in_a_line(tmp_path, path, value):
     file = tmp_path / "params.yaml"
-    file.write_text(yaml.safe_dump(changed(path, value)), encoding="utf-8")
+    file.write_text(yaml.safe_dump(put(SHIPPED, path, value)), encoding="utf-8")
     params = refused_in_a_line(lambda: load_params(file))
     assert params is None or (isinstance(params, Params) and params.variants)
 

@@ -9,9 +9,10 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from tests.nested import places, put
 from zoo.cli import main
 
 API = "/api/2.0/mlflow"
@@ -111,32 +112,6 @@ def zoo(monkeypatch, capsys):
     return run
 
 
-def places(value, path=()):
-    """Yield where each value of an answer stands."""
-    yield path
-    inner = (
-        value.items()
-        if isinstance(value, dict)
-        else enumerate(value)
-        if isinstance(value, list)
-        else ()
-    )
-    for key, one in inner:
-        yield from places(one, (*path, key))
-
-
-def put(content, path, value):
-    """Return a copy of an answer with another value at a place."""
-    if not path:
-        return value
-    copied = copy.deepcopy(content)
-    inner = copied
-    for key in path[:-1]:
-        inner = inner[key]
-    inner[path[-1]] = value
-    return copied
-
-
 PLACES = [(name, path) for name, answer in ANSWERS.items() for path in places(answer)]
 
 
@@ -160,6 +135,11 @@ def check(server, zoo, tmp_path, command, changed):
 
 @settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@example(  # no list, while the version itself is there
+    place=("model-versions/search", ("model_versions",)),
+    value=None,
+    command=("rm", "vit/1", "--yes"),
 )
 @given(place=st.sampled_from(PLACES), value=ODD, command=st.sampled_from(COMMANDS))
 def test_any_value_in_an_answer_ends_in_a_line(server, zoo, tmp_path, place, value, command):

@@ -64,6 +64,11 @@ def plan_removal(store: Store, reference: str, *, whole: bool = False) -> Remova
     with store.translate_mlflow_errors():
         everything = all_versions(store)
         going = [v for v in everything if v.name == name and (whole or int(v.version) == number)]
+        if not going:
+            raise UserError(
+                f"{reference} is no longer among the registry's versions: removed meanwhile, or "
+                "the server lists another registry's; ask again"
+            )
         staying = [version for version in everything if version not in going]
         dangling = [
             *_aliases(store, name, going),
