@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from zoo.measures.intervals import Estimate, independent_difference
 from zoo.measures.replicates import percentile_interval
-from zoo.study.results import ComparisonResults, Network
+from zoo.study.results import ComparisonResults, Metric, Network
 
 SUPPORTED, BUILT_IN, UNDECIDED = "supported", "built in", "undecided"
 NOT_SUPPORTED, NOT_APPLICABLE = "not supported", "not applicable"
@@ -92,6 +92,19 @@ def measured(draws: NDArray[np.float64], detail: str) -> Measurement:
     """Return the measurement of a number (1 + draws,): itself, and what it is in every draw."""
     value, low, high = percentile_interval(draws)
     return Measurement(value, detail, low, high, draws)
+
+
+def of_metric(found: Metric | None, words: str, form: str = "+.3f") -> Measurement | None:
+    """Return a metric with its interval as a measurement; None where it was not measured.
+
+    Args:
+        found: the metric.
+        words: what it is, before its value.
+        form: how the value is written.
+    """
+    if found is None:
+        return None
+    return Measurement(found.value, f"{words} {found.value:{form}}", found.low, found.high)
 
 
 @dataclass(frozen=True)

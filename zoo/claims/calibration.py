@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from zoo.claims import cases
-from zoo.claims.base import Claim, Measurement, Networks, above
+from zoo.claims.base import Claim, Measurement, Networks, above, of_metric
 from zoo.study.results import ComparisonResults
 
 
 def is_overconfident(results: ComparisonResults, networks: Networks) -> Measurement | None:
     """Measure a network's mean confidence minus its accuracy."""
     found = results.results["calibration"].find("overconfidence", networks[0].name)
-    if found is None:
-        return None
-    detail = f"confidence minus accuracy {found.value:+.3f}"
-    return Measurement(found.value, detail, found.low, found.high)
+    return of_metric(found, "confidence minus accuracy")
 
 
 CLAIMS = (

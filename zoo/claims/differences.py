@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from zoo.claims import cases
-from zoo.claims.base import Claim, Measurement, Networks, above
+from zoo.claims.base import Claim, Measurement, Networks, above, of_metric
 from zoo.study.results import ComparisonResults
 
 
@@ -11,9 +11,7 @@ def errors_agree(results: ComparisonResults, networks: Networks) -> Measurement 
     """Measure the error consistency of two networks."""
     names = [network.name for network in networks]
     found = results.results["differences"].find("error_consistency", *names)
-    if found is None:
-        return None
-    return Measurement(found.value, f"κ {found.value:.3f}", found.low, found.high)
+    return of_metric(found, "κ", ".3f")
 
 
 CLAIMS = (

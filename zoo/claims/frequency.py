@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from zoo.claims import cases
-from zoo.claims.base import PARK, Claim, Measurement, Networks, above, below
+from zoo.claims.base import PARK, Claim, Measurement, Networks, above, below, of_metric
 from zoo.study.results import ComparisonResults, Network
 
 
@@ -25,10 +25,7 @@ def convolutions_sharpen(results: ComparisonResults, networks: Networks) -> Meas
 def _change(results: ComparisonResults, network: Network, kind: str) -> Measurement | None:
     """Measure a mean change of the maps' highest frequency."""
     found = results.results["frequency"].find(f"change_{kind}", network.name)
-    if found is None:
-        return None
-    detail = f"change of Δ log amplitude {found.value:+.3f}"
-    return Measurement(found.value, detail, found.low, found.high)
+    return of_metric(found, "change of Δ log amplitude")
 
 
 def stands_high_noise(results: ComparisonResults, networks: Networks) -> Measurement | None:

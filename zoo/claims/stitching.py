@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from zoo.claims import cases
-from zoo.claims.base import Claim, Measurement, Networks, above
+from zoo.claims.base import Claim, Measurement, Networks, above, of_metric
 from zoo.study.results import ComparisonResults
 
 
@@ -11,10 +11,7 @@ def more_data_plugs_in(results: ComparisonResults, networks: Networks) -> Measur
     """Measure what the network on less data gains from features of the one on more."""
     less, more = networks
     found = results.results["stitching"].find("gained_same_depth", more.name, less.name)
-    if found is None:
-        return None
-    detail = f"accuracy of {less.name} on features of {more.name} minus its own {found.value:+.3f}"
-    return Measurement(found.value, detail, found.low, found.high)
+    return of_metric(found, f"accuracy of {less.name} on features of {more.name} minus its own")
 
 
 CLAIMS = (
