@@ -256,9 +256,9 @@ def _summarise(
         notes.append("no intervals: they come from groups of images, and there are fewer than 8")
     names = [network.name for network in study.compared]
     variables |= _matches(rows, cka.whole, permuted, len(names))
-    coordinates = layer_axis(axes) | layer_axis(axes, "layer_b")
+    coordinates: dict[str, Any] = {**layer_axis(axes), **layer_axis(axes, "layer_b")}
     if len(names) > 1:
-        coordinates |= {"matched": column(names)}
+        coordinates["matched"] = column(names)
     data = xr.Dataset(variables, coordinates)
     metrics = [*_metrics(study, data), *_chance(study, rows, cka.whole, permuted)]
     finite = tuple(metric for metric in metrics if math.isfinite(metric.value))
