@@ -52,6 +52,12 @@ def test_of_more_than_two_models_those_that_were_asked_are_named(capsys):
     assert "v, c" in row
 
 
+def test_a_claim_of_one_model_names_it_where_each_was_asked(capsys):
+    header, first, second = told(capsys, claim("A", ["v"], 0.25), claim("A", ["c"], 0.5))
+    at = header.index("models")
+    assert (first[at], second[at]) == ("v", "c")
+
+
 def test_why_a_claim_was_not_tested_is_told(capsys):
     lines = told(
         capsys,

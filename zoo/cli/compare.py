@@ -231,7 +231,8 @@ def _print_claims(report: Mapping[str, Any]) -> None:
     from zoo.cli.output import print_table
 
     tested = [claim for claim in report["claims"] if claim["value"] is not None]
-    many = len(report["models"]) > 2
+    # Which models a row is of goes without saying only where each claim is tested once.
+    many = len(report["models"]) > 2 or len({claim["id"] for claim in tested}) < len(tested)
     if tested:
         print_table(
             (
