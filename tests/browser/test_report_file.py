@@ -78,6 +78,11 @@ def test_a_narrow_screen_scrolls_nothing_but_figures_and_tables(page, report_fil
     walk(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     picture("report-narrow", full_page=True)
+    answer = page.locator(".compact")
+    assert answer.evaluate("e => e.scrollWidth <= e.clientWidth")
+    assert "95 % interval" in answer.locator("td[data-label]").first.evaluate(
+        "e => getComputedStyle(e, '::before').content"
+    )
     for scrolling in page.locator(".card").all():
         assert scrolling.evaluate("e => e.scrollWidth <= e.clientWidth")
     card = page.locator(".question .card").first
