@@ -17,6 +17,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 TINY_VIT = {"patch_size": 4, "embed_dim": 16, "depth": 2, "num_heads": 2}
+TINY_RESNET = {"channels": [8, 16, 24, 32]}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -60,6 +61,7 @@ def make_model():
 
     def make(arch: str = "vit", name: str = "", *, seed: int = 0, image_size: int = 16, **known):
         small = TINY_VIT if arch.startswith("vit") else {}
+        small = TINY_RESNET if arch == "resnet18" else small
         torch.manual_seed(seed)
         module = build(arch, classes=10, image_size=image_size, **small)
         known = {

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import TINY_VIT
+from tests.conftest import TINY_RESNET, TINY_VIT
 from zoo.analyses import ANALYSES, load_analysis
 from zoo.analyses.engine import compare_models
 from zoo.config import Settings
@@ -31,7 +31,7 @@ def compared(**changes):
     torch.manual_seed(0)
     nets = {
         "vit": build("vit", classes=4, image_size=16, **TINY_VIT),
-        "cnn": build("resnet18", classes=4, image_size=16),
+        "cnn": build("resnet18", classes=4, image_size=16, **TINY_RESNET),
     }
     models = [
         describe_module(net, name=name, image_size=16, class_names=list("abcd"))

@@ -5,6 +5,7 @@ import pytest
 import timm
 import torch
 
+from tests.conftest import TINY_RESNET, TINY_VIT
 from tests.labelled import layers
 from zoo.analyses import choose_analyses
 from zoo.analyses.engine import compare_models
@@ -135,10 +136,8 @@ def test_every_family_is_stitched_with_a_vit_or_says_why_not(name):
 def test_every_analysis_runs_in_half_precision(dtype):
     torch.manual_seed(0)
     networks = {
-        "vit": build(
-            "vit", classes=3, image_size=16, patch_size=4, embed_dim=16, depth=2, num_heads=2
-        ),
-        "cnn": build("resnet18", classes=3, image_size=16),
+        "vit": build("vit", classes=3, image_size=16, **TINY_VIT),
+        "cnn": build("resnet18", classes=3, image_size=16, **TINY_RESNET),
     }
     models = [
         describe_module(net.eval(), name=name, image_size=16, class_names=list("abc"))
