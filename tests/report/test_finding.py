@@ -188,7 +188,7 @@ def test_the_table_holds_what_the_sentences_rest_on():
     assert rows[:4] == [
         Number("accuracy", "v", "50.0 %", "40.0 % to 60.0 %", "10.0 %"),
         Number("accuracy", "c", "80.0 %"),
-        Number("accuracy, difference", "c − v", "30.0 %", "20.0 % to 45.0 %"),
+        Number("accuracy, difference", "c − v", "30.0 points", "20.0 to 45.0 points"),
         Number("mean CKA over all pairs of layers", "v × c", "0.60", "0.60 to 0.60", "0.90"),
     ]
     best = "CKA of best matches (images permuted: 0.30, p 0.004)"

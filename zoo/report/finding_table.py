@@ -66,8 +66,11 @@ def _difference_row(results: ComparisonResults, a: str, b: str) -> list[Number]:
         return []
     if gap.value < 0:
         a, b, gap = b, a, gap.turned() or gap
-    ends = _interval(gap.low, gap.high, share=True)
-    return [Number("accuracy, difference", f"{a} − {b}", _text(gap.value, share=True), ends)]
+    # In points: "%" of a difference might be taken for a share of one of the two.
+    points = 100 * gap.value, 100 * gap.low, 100 * gap.high
+    value, low, high = (f"{round(end, 1) + 0:.1f}".replace("-", "−") for end in points)
+    of = f"{a} − {b}"
+    return [Number("accuracy, difference", of, f"{value} points", f"{low} to {high} points")]
 
 
 def _pair_rows(results: ComparisonResults) -> list[Number]:
