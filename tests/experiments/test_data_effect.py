@@ -10,6 +10,7 @@ import xarray as xr
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.colors import to_rgb
 
 import zoo.training.variants
 from tests.conftest import TINY_VIT
@@ -28,6 +29,7 @@ from zoo.experiments.data_effect import (
     verdicts,
 )
 from zoo.experiments.data_effect_report import as_csv, draw
+from zoo.figures import style
 from zoo.measures.depth import thirds
 from zoo.measures.linear_cka import linear_cka
 from zoo.models.preprocess import preprocess
@@ -239,8 +241,13 @@ def test_one_panel_an_architecture_and_one_line_a_subset(network, digit_images):
         curves += compare_with_full(trained, images)
     figure = draw(curves, title="digits")
     assert [axis.get_title(loc="left") for axis in figure.axes] == ["vit", "vit-gap"]
-    for axis in figure.axes:
+    for axis, colour in zip(figure.axes, style.COLOURS, strict=False):
         assert len(axis.lines) == 3
+        # A model's panel has its colour, paler the fewer images.
+        small, medium, untrained = (to_rgb(line.get_color()) for line in axis.lines)
+        assert medium == pytest.approx(to_rgb(colour))
+        assert small == pytest.approx([0.4 * part + 0.6 for part in medium], abs=1 / 255)
+        assert untrained == to_rgb("0.5")
         assert axis.get_ylim()[1] == pytest.approx(1.02)
     first = next(c for c in curves if c.model == "vit" and c.subset == "small")
     assert figure.axes[0].lines[0].get_ydata() == pytest.approx(first.cka)
