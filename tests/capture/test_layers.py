@@ -151,6 +151,18 @@ def test_a_block_without_skips_is_a_block_of_its_row():
     assert find_blocks(model) == ("blocks.0", "blocks.1")
 
 
+def test_the_only_block_of_a_transformer_is_a_block():
+    model = build("vit", classes=2, image_size=32, embed_dim=16, depth=1, num_heads=2)
+    assert find_blocks(model) == ("blocks.0",)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    assert find_blocks(nn.TransformerEncoder(layer, 1)) == ("layers.0",)
+    # Not the attention in a row of convolutions, nor a network that has a classifier beside it.
+    attending = nn.MultiheadAttention(8, 2)
+    row = nn.ModuleDict({"features": nn.Sequential(nn.Conv2d(3, 8, 3), attending)})
+    assert find_blocks(row) == ()
+    assert find_blocks(nn.Sequential(layer, nn.Linear(8, 2))) == ()
+
+
 def test_layers_are_chosen_by_a_regular_expression():
     found = trace(build("resnet18", classes=2, image_size=32), IMAGE)
     assert select_layers(found, r"layer[12]\.0\.conv1$") == ("layer1.0.conv1", "layer2.0.conv1")

@@ -7,7 +7,7 @@ import torch
 
 from tests.conftest import TINY_RESNET, TINY_VIT
 from tests.labelled import layers
-from zoo.analyses import choose_analyses
+from zoo.analyses import choose_analyses, load_analysis
 from zoo.analyses.engine import compare_models
 from zoo.claims import judge
 from zoo.config import Settings
@@ -16,6 +16,7 @@ from zoo.models.files import describe_module
 from zoo.study.axes import select
 from zoo.study.prepare import prepare_study
 
+DIGITS = [str(i) for i in range(10)]
 ATTENDING = {"img_size": 16, "patch_size": 4, "embed_dim": 16, "depth": 2, "num_heads": 2}
 WINDOWS = {"img_size": 32, "embed_dim": 16, "depths": (2, 2), "num_heads": (2, 4)}
 # Settings, side of the images, family, and how many blocks `--layers blocks` finds.
@@ -52,6 +53,23 @@ def floats(result):
 def numbers(result):
     """Every metric by what it is of."""
     return {(m.measure, m.network, m.network_b): m.value for m in result.metrics}
+
+
+def test_a_vit_of_a_single_block_is_a_vit(digit_images):
+    images, labels = digit_images
+    torch.manual_seed(0)
+    module = build("vit", classes=10, image_size=16, **TINY_VIT | {"depth": 1}).eval()
+    model = describe_module(module, name="m", image_size=16, class_names=DIGITS)
+    settings = Settings(references=False, shown_images=1)
+    found = compare_models([model], images, labels, class_names=DIGITS, settings=settings)
+    assert [network.family for network in found.networks] == ["vit"]
+    distances = found.results["attention-distance"].data["distance"]
+    assert distances.shape == (1, 2)
+    assert np.isfinite(distances).all()
+    beside = {"similarity", "differences", "stitching"}  # another network
+    assert set(found.not_applicable) == beside | {"feature-maps", "local-heads"}  # a CNN
+    for name, result in found.results.items():
+        assert load_analysis(name).draw(result, ["m"])
 
 
 @pytest.mark.slow

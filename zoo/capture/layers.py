@@ -195,7 +195,8 @@ def find_blocks(module: nn.Module) -> tuple[str, ...]:
 
     A block is an element of a container, holds at least two layers with weight matrices, is of
     a class that occurs again, and holds no other block. A module whose children are all of one
-    class is a container too, as the stages of a RegNet are.
+    class is a container too, as the stages of a RegNet are. Where no class occurs again, an element
+    that holds an attention layer is the only block of a transformer.
     """
     found: list[tuple[str, nn.Module]] = []
     for path, part in [("", module), *watchable_parts(module)]:
@@ -207,7 +208,17 @@ def find_blocks(module: nn.Module) -> tuple[str, ...]:
     kinds = [getattr(child, "block_type", type(child)) for _, child in found]
     repeated = Counter(kinds)
     candidates = [path for (path, _), kind in zip(found, kinds, strict=True) if repeated[kind] >= 2]
+    if not candidates:
+        candidates = [path for path, part in found if _is_only_block(module, path, part)]
     return tuple(p for p in candidates if not any(q.startswith(f"{p}.") for q in candidates))
+
+
+def _is_only_block(module: nn.Module, path: str, part: nn.Module) -> bool:
+    """Say whether an element of a list of its own in a network has an attention layer inside."""
+    parent = path.rpartition(".")[0]
+    listed = bool(parent) and isinstance(module.get_submodule(parent), CONTAINERS)
+    attends = any(is_attention(inner) for inner in part.modules() if inner is not part)
+    return listed and attends and not is_attention(part)
 
 
 def weighted_layers(module: nn.Module) -> int:
