@@ -117,9 +117,11 @@ def command(
         references=not no_references,
     )
     # Only models that lie elsewhere may be the first thing in a new store.
-    store = open_store(create=not any(parse(reference).is_registered for reference in references))
-    warn_of_copy(store)
+    registered = any(parse(reference).is_registered for reference in references)
+    store = open_store(create=False) if registered else None
     models = [resolve(store, reference) for reference in references]
+    store = store or open_store()
+    warn_of_copy(store)
     device = parse_device(device)  # imports torch: an unknown model is told before
     _tell_newer(store, models)
     folder = out or store.root / "reports" / file_name("__".join(unique_names(models)))

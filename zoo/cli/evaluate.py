@@ -75,7 +75,8 @@ def command(
     from zoo.registry.resolve import load_resolved, resolve
     from zoo.registry.store import open_store
 
-    store = open_store(create=not any(parse(reference).is_registered for reference in references))
+    registered = any(parse(reference).is_registered for reference in references)
+    store = open_store(create=False) if registered else None
     models = [resolve(store, reference) for reference in references]
     split, names = labelled_images(store, models, data, images)
     found = []

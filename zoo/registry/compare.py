@@ -42,7 +42,7 @@ from zoo.registry.images import fetch_images
 from zoo.registry.references import Resolved
 from zoo.registry.resolve import find_by_digest, load_resolved
 from zoo.registry.seeds import other_seeds
-from zoo.registry.store import Store
+from zoo.registry.store import Store, open_store
 from zoo.study.identity import comparison_digest, looks
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ def identity(model: Resolved) -> str:
 
 
 def _images(
-    store: Store, models: Sequence[Resolved], data: Path | None, count: int | None
+    store: Store | None, models: Sequence[Resolved], data: Path | None, count: int | None
 ) -> EvaluationImages:
     if data is not None:
         if data.is_dir() and not (data / DESCRIPTION).is_file():
@@ -220,7 +220,7 @@ def _images(
         if not digest and model.folder is not None:
             digest = read_spec(model.folder / SPEC).test_digest
         if digest:
-            return EvaluationImages.of(fetch_images(store, digest))
+            return EvaluationImages.of(fetch_images(store or open_store(create=False), digest))
     raise UserError(
         "none of these models comes with images to compare on: name a folder of pictures, or a "
         "subset's (such as data/subsets/test), by --data"
@@ -228,12 +228,12 @@ def _images(
 
 
 def labelled_images(
-    store: Store, models: Sequence[Resolved], data: Path | None, count: int | None
+    store: Store | None, models: Sequence[Resolved], data: Path | None, count: int | None
 ) -> tuple[Split, Sequence[str]]:
     """Return images to evaluate models on, and the names of their classes.
 
     Args:
-        store: keeps the images that travel with models.
+        store: keeps the images that travel with models; None opens the project's when needed.
         models: whose images are taken where `data` names none.
         data: a folder of classes, or a subset's.
         count: how many, evenly over the classes; all by default.
