@@ -27,11 +27,11 @@ def find_variant(store: Store, receipt: Mapping[str, str], name: str, seed: int)
 def find_siblings(
     store: Store, receipt: Mapping[str, str], names: Sequence[str], seeds: Sequence[int]
 ) -> list[tuple[int, Resolved]]:
-    """Find each model's seed baseline: the study's second seed, whatever else is registered."""
+    """Find each model's other seeds of the study, whatever else is registered."""
     return [
         (i, find_variant(store, receipt, name, seed))
         for i, name in enumerate(names)
-        for seed in seeds[1:2]
+        for seed in seeds[1:]
     ]
 
 

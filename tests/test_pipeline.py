@@ -54,12 +54,15 @@ def test_a_receipt_that_lacks_a_variant_is_told_with_the_stage_that_mends_it():
         find_variant(None, {"vit-small-0": "0" * 64}, "vit-small", 1)
 
 
-def test_the_ceiling_of_a_comparison_is_the_studys_second_seed(monkeypatch):
+def test_a_comparison_is_over_all_seeds_of_the_study(monkeypatch):
     monkeypatch.setattr("pipelines.compare.find_by_digest", lambda _, name, digest: (name, digest))
     names, receipt = ["a-small", "b-small"], {"a-small-4": "x", "b-small-4": "y", "a-small-9": "z"}
+    receipt |= {"b-small-9": "u"}
     assert find_siblings(None, receipt, names, [0, 4, 9]) == [
         (0, ("a-small", "x")),
+        (0, ("a-small", "z")),
         (1, ("b-small", "y")),
+        (1, ("b-small", "u")),
     ]
     assert find_siblings(None, receipt, names, [0]) == []
 

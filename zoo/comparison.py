@@ -102,6 +102,7 @@ class Comparison:
         """Return everything but variables and figures, as JSON values."""
         from zoo.report.cautions import cautions
         from zoo.report.finding_table import numbers
+        from zoo.study.seeds import over_seeds
 
         return {
             **self.results.provenance,
@@ -117,6 +118,10 @@ class Comparison:
             "not_applicable": dict(self.results.not_applicable),
             "claims": [verdict.as_dict() for verdict in self.verdicts],
             "metrics": [self._metric(name, metric) for name, metric in self.results.metrics()],
+            "seeds": [
+                {"label": _label(row.analysis, row.measure)} | row.as_dict()
+                for row in over_seeds(self.results)
+            ],
         }
 
     def save(self, folder: Path | str, on_progress: OnProgress = no_progress) -> dict[str, Any]:
@@ -188,15 +193,11 @@ class Comparison:
         }
 
     def _metric(self, analysis: str, metric: Metric) -> dict[str, Any]:
-        from zoo.analyses import load_analysis
-
-        words = load_analysis(analysis).ABOUT.metrics
-        label = words.get(metric.measure, metric.measure.replace("_", " "))
         ends = {"low": metric.low, "high": metric.high}
         return {
             "analysis": analysis,
             "measure": metric.measure,
-            "label": f"{label} ({metric.unit})" if metric.unit else label,
+            "label": _label(analysis, metric.measure),
             "network": metric.network,
             "network_b": metric.network_b,
             "value": metric.value,
@@ -279,6 +280,14 @@ def figure_files(report: Mapping[str, Any]) -> list[str]:
     if strange := [name for name in figures if name != file_name(name)]:
         raise UserError(f"{REPORT} names a figure {strange[0]!r}: expected a plain file name")
     return [f"{name}.{kind}" for name in figures for kind in ("png", "svg")]
+
+
+def _label(analysis: str, measure: str) -> str:
+    from zoo.analyses import load_analysis
+
+    about = load_analysis(analysis).ABOUT
+    label, unit = about.metrics.get(measure, measure.replace("_", " ")), about.units.get(measure)
+    return f"{label} ({unit})" if unit else label
 
 
 def _caption(analysis: str, drawing: Drawing) -> str:

@@ -174,13 +174,15 @@ def test_permuted_images_and_untrained_networks_are_the_floor(make_model, digit_
     assert matched[np.isfinite(matched)] == pytest.approx(best)
     assert 0 < result.metric("mean_all_pairs", "v untrained", "w") <= 1
     assert 0 < result.metric("mean_same_layer", "v", "v seed 2") <= 1
-    assert result.networks == ("v", "w", "v untrained", "w untrained", "v seed 2")
+    names = ("v", "w", "v untrained", "w untrained", "v seed 2", "v seed 2 untrained")
+    assert result.networks == names
     assert [(n.model, n.state, n.seed, n.compared) for n in findings.networks] == [
         ("v", "trained", 0, True),
         ("w", "trained", 1, True),
         ("v", "initial", 0, False),
         ("w", "initial", 1, False),
         ("v", "trained", 2, False),
+        ("v", "initial", 2, False),
     ]
 
 

@@ -70,15 +70,19 @@ def test_models_that_share_a_name_are_told_apart(save):
         compare.unique_names([b, b])
 
 
-def test_the_ceiling_is_the_same_recipe_with_another_seed(tmp_path, save):
+def test_a_name_means_all_seeds_of_the_same_recipe_and_a_version_one(tmp_path, save):
     store = open_store(tmp_path / "store")
     long, short = {"epochs": 9}, {"epochs": 1}
     register(store, save("a", seed=0, training=long))
     register(store, save("b", seed=1, training=short))
-    model = resolve(store, "vit-small/1")
+    version = resolve(store, "vit-small/1")
+    model = dataclasses.replace(version, reference="vit-small")
     assert compare.other_seeds(store, [model]) == []
-    register(store, save("c", seed=2, training=long))
-    assert [(i, m.version) for i, m in compare.other_seeds(store, [model])] == [(0, 3)]
+    register(store, save("c", seed=7, training=long))
+    register(store, save("d", seed=2, training=long))
+    register(store, save("e", seed=7, training=long, metrics={"test/accuracy": 0.5}))
+    assert [(i, m.version) for i, m in compare.other_seeds(store, [model])] == [(0, 4), (0, 5)]
+    assert compare.other_seeds(store, [version]) == []
 
 
 def test_what_could_not_be_logged_is_kept_and_logged_later(compared, tmp_path, monkeypatch):

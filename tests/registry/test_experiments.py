@@ -107,7 +107,8 @@ def test_seeds_of_an_experiment_are_no_seeds_of_the_study(store, study):
     study(0.9, experiment="brave-eel")
 
     def second_seed(reference):
-        return [sibling.version for _, sibling in other_seeds(store, [resolve(store, reference)])]
+        model = dataclasses.replace(resolve(store, reference), reference="vit-small")
+        return [sibling.version for _, sibling in other_seeds(store, [model])]
 
     assert second_seed("vit-small") == [2]
     assert second_seed("vit-small/3") == [4]

@@ -61,8 +61,8 @@ def start(study: Study) -> Accumulator:
     """Begin; there must be labels, and a model that knows their classes."""
     rated, notes = rated_networks(study, "not rated")
     known = {network.name for network in rated.values()}
-    # The same networks before training are measured alike: claims are read against them.
-    before = [s for s, n in enumerate(study.measured) if not n.compared and n.of in known]
+    # Before training, and of other seeds, they are measured alike: claims are tested on them.
+    before = [s for s, n in enumerate(study.networks) if not n.compared and n.of in known]
     return _Accuracy(study, (*rated, *before), notes)
 
 
@@ -76,7 +76,7 @@ class _Accuracy(Accumulator):
             self.predicted[s].append(predictions(batch.logits[s]))
 
     def result(self) -> Result:
-        networks, classes = self.study.measured, self.study.class_names
+        networks, classes = self.study.networks, self.study.class_names
         labels = np.asarray(self.study.labels)
         notes = list(self.notes)
         if absent := [name for i, name in enumerate(classes) if i not in labels]:

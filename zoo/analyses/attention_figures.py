@@ -10,6 +10,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from zoo.analyses.seed_bands import seed_band
 from zoo.figures import style
 from zoo.figures.image_grid import image_grid
 from zoo.figures.seen_through import enlarge, seen_through
@@ -88,7 +89,10 @@ def overlay(
 
 
 def draw_entropy(result: Result, compared: Sequence[str]) -> Figure:
-    """Draw normalised entropy against depth: a model's line is the mean over heads."""
+    """Draw normalised entropy against depth: a model's line is the mean over heads.
+
+    Of several seeds it is the mean over them too, and the band is over seeds.
+    """
     with style.styled():
         figure, (axis,) = style.line_panels(size=(3.9, 1.9))
         for i, name in enumerate(compared):
@@ -100,17 +104,19 @@ def draw_entropy(result: Result, compared: Sequence[str]) -> Figure:
             depth = (np.arange(len(entropy)) + 1) / len(entropy)
             colour = style.COLOURS[i % len(style.COLOURS)]
             size = style.marker_points(len(depth))
-            axis.plot(depth, entropy.mean(axis=1), "o-", ms=size, color=colour, label=name)
-            axis.fill_between(
-                depth, entropy.min(axis=1), entropy.max(axis=1), color=colour, alpha=0.15, lw=0
-            )
+            label, line = name, entropy.mean(axis=1)
+            ends = [entropy.min(axis=1), entropy.max(axis=1)]
+            if band := seed_band(result.data["normalised_entropy"].mean("head"), name):
+                label, (line, *ends) = band
+            axis.plot(depth, line, "o-", ms=size, color=colour, label=label)
+            axis.fill_between(depth, *ends, color=colour, alpha=0.15, lw=0)
         axis.axhline(1, color="0.5", lw=0.8, ls=":")
         axis.set(
             ylim=(0, 1.05),
             xlim=(0, 1.03),
             xlabel=style.DEPTH,
             ylabel="attention entropy / log(tokens)",
-            title="line: mean of heads; band: lowest to highest head",
+            title="line: mean of heads; band: lowest to highest head, of several seeds 95 %",
         )
         axis.legend(loc="lower left")
     return figure

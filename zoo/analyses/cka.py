@@ -330,7 +330,7 @@ def _chance(
 def _metrics(study: Study, data: xr.Dataset) -> Iterator[Metric]:
     """Yield a number or two of every network and of every pair."""
     cka = data["cka"]
-    for network in study.measured:
+    for network in study.networks:
         name = network.name
         yield Metric("mean_off_diagonal", mean_off_diagonal(cka, name), name)
         yield Metric("first_last_quarter", first_with_last_quarter(cka, name), name)
@@ -339,11 +339,12 @@ def _metrics(study: Study, data: xr.Dataset) -> Iterator[Metric]:
         for b in compared[i + 1 :]:
             for measure, name in MEANS.items():
                 yield Metric(measure, mean_defined(select(data[name], a, b).values), a, b)
+    first = [network for _, network in study.of_first_seeds]
     for reference in study.networks:
         if reference.compared:
             continue
         if reference.state == INITIAL:
-            for other in compared:
+            for other in compared if reference in first else ():
                 if other != reference.of:
                     cells = select(cka, reference.name, other).values
                     yield Metric("mean_all_pairs", mean_defined(cells), reference.name, other)

@@ -102,14 +102,14 @@ class _Differences(Accumulator):
         except NotApplicable as reason:
             self.notes.append(f"no answers to compare: {reason}")
         self.logits: dict[int, list[torch.Tensor]] = {s: [] for s in self.rated}
-        # Before training, whether networks err together is a baseline.
+        # Whether networks err together is tested before training and in other seeds as well.
         rated = {network.name for network in self.rated.values()}
-        self.initial = {
-            s: network.name
-            for s, network in enumerate(study.measured)
+        self.others = {
+            s: network
+            for s, network in enumerate(study.networks)
             if not network.compared and network.of in rated
         }
-        self.first_answers: dict[int, list[NDArray[np.int64]]] = {s: [] for s in self.initial}
+        self.their_answers: dict[int, list[NDArray[np.int64]]] = {s: [] for s in self.others}
         self.layers = {s: last_block(network) for s, network in enumerate(study.compared)}
         self.seen: dict[int, torch.Tensor] = {}
         self.features: dict[int, list[torch.Tensor]] = {s: [] for s in self.layers}
@@ -127,7 +127,7 @@ class _Differences(Accumulator):
             self.features[s].append(value[torch.from_numpy(rows)].float().cpu())
         for s in self.rated:
             self.logits[s].append(batch.logits[s].float().cpu())
-        for s, answers in self.first_answers.items():
+        for s, answers in self.their_answers.items():
             answers.append(predictions(batch.logits[s]))
 
     def result(self) -> Result:
@@ -182,11 +182,12 @@ class _Differences(Accumulator):
             if a < b:
                 value, low, high = error_consistency_interval(*right).tolist()
                 metrics.append(Metric("error_consistency", value, *names, low, high))
-        first = {s: np.concatenate(parts) == labels for s, parts in self.first_answers.items()}
-        for a, b in combinations(first, 2):
-            value, low, high = error_consistency_interval(first[a], first[b]).tolist()
-            names = self.initial[a], self.initial[b]
-            metrics.append(Metric("error_consistency", value, *names, low, high))
+        theirs = {s: np.concatenate(parts) == labels for s, parts in self.their_answers.items()}
+        for a, b in combinations(theirs, 2):
+            one, other = self.others[a], self.others[b]
+            if one.state == other.state and one.of != other.of:
+                value, low, high = error_consistency_interval(theirs[a], theirs[b]).tolist()
+                metrics.append(Metric("error_consistency", value, one.name, other.name, low, high))
         confusion = [confusion_matrix(labels, answers[s], classes) for s in self.rated]
         variables = {
             "answer": variable(("rated", "image"), np.stack(list(answers.values()))),

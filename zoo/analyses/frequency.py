@@ -97,7 +97,7 @@ class _Frequency(Accumulator):
         except NotApplicable as reason:
             self.notes = [f"no answers under noise: {reason}"]
         self.predicted: dict[int, list[NDArray[np.int64]]] = {s: [] for s in self.rated}
-        for s, network in enumerate(study.measured):
+        for s, network in enumerate(study.networks):
             outputs = (*network.trace.of_role("stem"), *network.trace.of_role("block"))
             hook_points = {HookPoint(name): name for name in outputs}
             module, example = network.model.module, example_input(network)
@@ -130,7 +130,7 @@ class _Frequency(Accumulator):
         found = {key: np.concatenate(parts) for key, parts in self.curves.items() if parts}
         rows = [
             (s, network, name)
-            for s, network in enumerate(self.study.measured)
+            for s, network in enumerate(self.study.networks)
             for name in (*network.trace.of_role("stem"), *network.trace.of_role("block"))
             if (s, HookPoint(name)) in found
         ]
@@ -154,7 +154,7 @@ class _Frequency(Accumulator):
             clean = {s: np.concatenate(of) for s, of in self.predicted.items()}
             answered, metrics, notes = answers_on_changed_images(self.study, self.rated, clean)
             self.notes += notes
-        for s, network in enumerate(self.study.measured):
+        for s, network in enumerate(self.study.networks):
             changes, of_branches = self._changes(s, network, found)
             metrics += of_branches
             if network.compared:

@@ -12,6 +12,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
+from zoo.analyses.seed_bands import seed_band
 from zoo.figures import style
 from zoo.study.axes import select
 from zoo.study.results import Result
@@ -40,18 +41,25 @@ def draw_depth(result: Result, compared: Sequence[str]) -> Figure:
         )  # fmt: skip
         for i, (name, part) in enumerate(parts.items()):
             of = select(result.data["highest"], name)
+            label, line = name, of.values
             ends = select(result.data["highest_ci"], name).values.T
+            if band := seed_band(result.data["highest"], name):
+                label, (line, *ends) = band
             left.fill_between(of["depth"], *ends, alpha=0.2, linewidth=0, color=_colour(i))
-            left.plot(of["depth"], of, KINDS[0], markersize=3, label=name, **_look(i))
-            for kind, line in zip(kinds[name], KINDS, strict=False):
+            left.plot(of["depth"], line, KINDS[0], markersize=3, label=label, **_look(i))
+            for kind, look in zip(kinds[name], KINDS, strict=False):
                 change = select(part["change"], kind=kind)
                 bars = select(part["change_ci"], kind=kind).values.T
                 right.errorbar(
-                    change["depth"], change, fmt=line, markersize=3, label=f"{name}, {kind}",
+                    change["depth"], change, fmt=look, markersize=3, label=f"{name}, {kind}",
                     yerr=np.abs(bars - change.values), elinewidth=0.7, **_look(i),
                 )  # fmt: skip
         right.axhline(0, color="0.5", linestyle=":", linewidth=1)
-        left.set(title="highest frequency of the maps", ylabel=f"{AMPLITUDE} (highest − mean)")
+        several = any(seed_band(result.data["highest"], name) for name in compared)
+        left.set(
+            title="highest frequency of the maps" + ", mean of seeds" * several,
+            ylabel=f"{AMPLITUDE} (highest − mean)",
+        )
         right.set(title="what a branch adds to it", ylabel=f"change of {AMPLITUDE}")
         for axis in (left, right):
             axis.set_xlabel(style.DEPTH)

@@ -147,7 +147,7 @@ def start(study: Study) -> Accumulator:
     models, notes = attending_models(study, "no local heads")
     cnns = {
         s: layers
-        for s, network in enumerate(study.measured)
+        for s, network in enumerate(study.networks)
         if network.family == "cnn" and (layers := early_layers(network))
     }
     if not any(study.networks[s].compared for s in cnns):

@@ -198,7 +198,7 @@ class _Localisation(Accumulator):
     def __init__(self, study: Study) -> None:
         self.study = study
         self.watched: dict[tuple[int, str], _Watched] = {}
-        for s, network in enumerate(study.measured):
+        for s, network in enumerate(study.networks):
             for which, block in zip((LAST, LAST_BUT_ONE), late_blocks(network), strict=False):
                 if layout := layout_of(network, block):
                     own = spread_places(layout.height, layout.width)
@@ -217,7 +217,7 @@ class _Localisation(Accumulator):
 
     def end_batch(self, batch: Batch) -> None:
         pixels = torch.as_tensor(batch.images).permute(0, 3, 1, 2).float() / 255
-        for s, network in enumerate(self.study.measured):
+        for s, network in enumerate(self.study.networks):
             blocks = [block for (of, _), block in self.watched.items() if of == s]
             grids = {(block.layout.height, block.layout.width) for block in blocks}
             seen = resize_and_crop(pixels, network.model.spec).to(self.study.device)
@@ -234,7 +234,7 @@ class _Localisation(Accumulator):
         metrics: list[Metric] = []
         parts: list[Part] = []
         notes = name_copies(self.study.images)
-        for s, network in enumerate(self.study.measured):
+        for s, network in enumerate(self.study.networks):
             if network.compared:
                 notes += _passed_over(network)
             for block in (w for (of, _), w in self.watched.items() if of == s):

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from zoo.analyses.probed_layers import CLS, MEAN
+from zoo.analyses.seed_bands import seed_band, untrained_line
 from zoo.figures import style
 from zoo.measures.intervals import wilson_interval
 from zoo.measures.ridge import FEW_SHOT
@@ -27,6 +28,7 @@ PIXELS: Any = {"linestyle": "-.", "linewidth": 0.9, "color": "0.25"}
 def draw_depth(result: Result, compared: Sequence[str], *, few_shot: int = FEW_SHOT) -> Figure:
     """Draw accuracy against relative depth: one line per model and pooling, with 95 % bands.
 
+    Of several seeds a line is the mean and its band over seeds; of one, the band is over images.
     Beside them, where they are known, raw pixels and the same networks untrained.
     """
     fit, test = (int(result.data.attrs[f"{part}_images"]) for part in ("fit", "test"))
@@ -64,18 +66,20 @@ def _curves_of(axis: Axes, result: Result, kind: str, name: str, colour: str) ->
     own = select(result.data[kind], name)
     depth, size = own["depth"].values, style.marker_points(own.sizes["layer"])
     for pooling in _poolings(result, name):
-        accuracy = own.sel(pooling=pooling).values
-        ends = [
+        label, accuracy = name, own.sel(pooling=pooling).values
+        ends = np.transpose([
             (math.nan, math.nan) if math.isnan(a) else wilson_interval(round(a * test), test)
             for a in accuracy
-        ]
+        ])  # fmt: skip
+        if band := seed_band(result.data[kind].sel(pooling=pooling), name):
+            label, (accuracy, *over) = band
+            ends = np.clip(over, 0, 1)
         line = "s--" if pooling == CLS else "o-"
-        label = f"{style.shorten(name, 24)}, {pooling}"
+        label = f"{style.shorten(label, 24)}, {pooling}"
         axis.plot(depth, accuracy, line, color=colour, markersize=size, linewidth=1.2, label=label)
-        axis.fill_between(depth, *np.transpose(ends), color=colour, alpha=0.1, linewidth=0)
-    untrained = select(result.data[kind], model=name, state=INITIAL).sel(pooling=MEAN)
-    if untrained.size:
-        axis.plot(untrained["depth"].values, untrained.values, color=colour, **UNTRAINED)
+        axis.fill_between(depth, *ends, color=colour, alpha=0.1, linewidth=0)
+    if untrained := untrained_line(result.data[kind].sel(pooling=MEAN), name):
+        axis.plot(*untrained, color=colour, **UNTRAINED)
 
 
 def _draw_baselines(axis: Axes, result: Result, kind: str) -> None:

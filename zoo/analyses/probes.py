@@ -119,7 +119,7 @@ class _Features(Accumulator):
         self.labels = np.asarray(study.labels)[images]
         self.split = stratified_split(self.labels, 0.5, seed=study.settings.seed)
         self.plans: dict[int, Probed] = {}
-        for s, network in enumerate(study.measured):
+        for s, network in enumerate(study.networks):
             probed, more = plan(network, len(images))
             if network.compared:
                 self.notes += more

@@ -248,8 +248,8 @@ class _ReceptiveFields(Accumulator):
 
     def result(self) -> Result:
         found: dict[str, dict[str, NDArray[np.float64]]] = {}
-        networks = [network for network in self.study.measured if depths(network)]
-        for network in self.study.measured:
+        networks = [network for network in self.study.networks if depths(network)]
+        for network in self.study.networks:
             if network in networks:
                 found[network.name] = self._fields(network)
             elif network.compared:

@@ -15,6 +15,7 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import LogLocator, NullLocator
 from numpy.typing import NDArray
 
+from zoo.analyses.seed_bands import seed_band
 from zoo.figures import style
 from zoo.study.axes import select
 from zoo.study.results import Result
@@ -126,9 +127,15 @@ def draw_depth(result: Result, compared: Sequence[str]) -> Figure:
                 "markersize": style.marker_points(len(depth)),
             }  # fmt: skip
             for kind, line in zip(_kinds(result, name), LINES, strict=False):
-                values = ratios.sel(branch=kind).values
-                left.plot(depth, values, line, label=f"{name}, {kind}", **look)
+                label, values = name, ratios.sel(branch=kind).values
+                if band := seed_band(result.data["mean_ratio"].sel(branch=kind), name):
+                    label, (values, *ends) = band
+                    left.fill_between(depth, *ends, color=look["color"], alpha=0.15, linewidth=0)
+                left.plot(depth, values, line, label=f"{label}, {kind}", **look)
             values = select(result.data["mean_cosine"], name).values
+            if band := seed_band(result.data["mean_cosine"], name):
+                _, (values, *ends) = band
+                right.fill_between(depth, *ends, color=look["color"], alpha=0.15, linewidth=0)
             right.plot(depth, values, LINES[0], label=name, **look)
         left.set_yscale("log")
         plain_log(left.yaxis)

@@ -131,7 +131,7 @@ def start(study: Study) -> Accumulator:
         NotApplicable: no model has any.
     """
     found: dict[int, tuple[Branch, ...]] = {}
-    for s, network in enumerate(study.measured):
+    for s, network in enumerate(study.networks):
         branches = find_branches(network.model.module, network.trace, example_input(network))
         found[s] = tuple(b for b in branches if layout_of(network, b.block))
     if not any(found.values()):

@@ -78,7 +78,7 @@ def start(study: Study) -> Accumulator:
         raise NotApplicable(f"it needs at least 10 images, and there are {len(study.images)}")
     sources: dict[Point, Layout] = {}
     targets: dict[Point, Layout] = {}
-    for s, network in enumerate(study.measured):
+    for s, network in study.of_first_seeds:
         spatial = {b: layout_of(network, b) for b in resumable_blocks(network.trace)}
         known = {b: layout for b, layout in spatial.items() if layout}
         for block in evenly(list(known), LAYERS):

@@ -33,7 +33,9 @@ from zoo.claims.base import (
     Measurement,
     Networks,
     Verdict,
+    over_seeds,
 )
+from zoo.claims.cases import groups_by_seed
 from zoo.claims.decide import decide
 from zoo.study.results import ComparisonResults
 
@@ -57,13 +59,17 @@ CLAIMS: tuple[Claim, ...] = tuple(
     sorted((claim for file in _FILES for claim in file.CLAIMS), key=lambda c: c.paper != ZHU)
 )
 
+# A number, or why there is none, and the same before training.
+Measured = tuple[Measurement | str | None, Measurement | None]
+
 __all__ = ["CLAIMS", "Claim", "Verdict", "judge", "judge_values"]
 
 
 def judge(results: ComparisonResults) -> list[Verdict]:
     """Return a verdict for every claim and every group of networks that it applies to.
 
-    Claims are tested on the networks before training as well, where these were measured.
+    Claims are tested on the networks before training as well, where these were measured, and in
+    every seed that the networks share in number: their numbers are then means over seeds.
     """
     return decide([verdict for claim in CLAIMS for verdict in _test(claim, results)])
 
@@ -86,7 +92,8 @@ def judge_values(
         untrained: the same of untrained networks, where it was measured.
     """
     claim = next(claim for claim in CLAIMS if claim.id == claim_id)
-    before = None if untrained is None else claim.measure(*untrained)
+    start = None if untrained is None else claim.measure(*untrained)
+    before = start if isinstance(start, Measurement) else None
     unknown = "its layers could not be compared"
     return decide([_tested(claim, models, n, claim.measure(*values), before, unknown)])[0]
 
@@ -104,10 +111,26 @@ def _test(claim: Claim, results: ComparisonResults) -> Iterator[Verdict]:
             reason = results.not_applicable.get(claim.analysis, "was left out")
             yield Verdict(claim, names, n, NOT_APPLICABLE, f"{claim.analysis}: {reason}")
             continue
-        initial = _before_training(claim, results, networks)
-        before = claim.measure(results, initial) if initial else None
+        each = [_measure(claim, results, group) for group in groups_by_seed(results, networks)]
+        found, before = _mean_of(each) or _measure(claim, results, networks)
         unknown = f"{claim.analysis} could not measure it for these models (see its notes)"
-        yield _tested(claim, names, n, claim.measure(results, networks), before, unknown)
+        yield _tested(claim, names, n, found, before, unknown)
+
+
+def _measure(claim: Claim, results: ComparisonResults, networks: Networks) -> Measured:
+    """Return a claim's number of a group, and the same before training."""
+    initial = _before_training(claim, results, networks)
+    before = claim.measure(results, initial) if initial else None
+    return claim.measure(results, networks), before if isinstance(before, Measurement) else None
+
+
+def _mean_of(each: Sequence[Measured]) -> Measured | None:
+    """Return the means over seeds; None where the number was not measured in all of them."""
+    found = [now for now, _ in each if isinstance(now, Measurement)]
+    before = [initial for _, initial in each if initial is not None]
+    if len(found) < len(each):
+        return None
+    return over_seeds(found), over_seeds(before) if len(before) == len(each) else None
 
 
 def _before_training(
@@ -127,12 +150,11 @@ def _tested(
     names: tuple[str, ...],
     n: int,
     found: Measurement | str | None,
-    before: Measurement | str | None,
+    before: Measurement | None,
     unknown: str,
 ) -> Verdict:
     """Return a claim with its numbers, still to be decided."""
     if found is None or isinstance(found, str):
         return Verdict(claim, names, n, NOT_APPLICABLE, found or unknown)
-    known = before if isinstance(before, Measurement) else None
-    change = found.minus(known) if known else None
-    return Verdict(claim, names, n, UNDECIDED, found.detail, found, known, change)
+    change = found.minus(before) if before else None
+    return Verdict(claim, names, n, UNDECIDED, found.detail, found, before, change)

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.measures.intervals import Estimate, independent_difference
+from zoo.measures.intervals import Estimate, independent_difference, mean_interval
 from zoo.measures.replicates import percentile_interval
 from zoo.study.results import ComparisonResults, Metric, Network
 
 SUPPORTED, BUILT_IN, UNDECIDED = "supported", "built in", "undecided"
 NOT_SUPPORTED, NOT_APPLICABLE = "not supported", "not applicable"
+IMAGES, SEEDS = "images", "seeds"  # what an interval is over
 
 Networks = tuple[Network, ...]
 A_VIT = "the same ViT trained on a smaller and a larger subset, of which it asks the larger"
@@ -67,7 +68,8 @@ class Measurement:
 
     `low` and `high` are NaN where there is no interval. `draws` (1 + draws,) are the number and
     what it might be on other images, where that is known: differences of numbers that were
-    measured on the same images are taken draw by draw.
+    measured on the same images are taken draw by draw. `by_seed` are the numbers of two or more
+    seeds, whose mean is the value; `over` says what its interval is over.
     """
 
     value: float
@@ -75,6 +77,8 @@ class Measurement:
     low: float = math.nan
     high: float = math.nan
     draws: NDArray[np.float64] | None = field(default=None, repr=False, compare=False)
+    by_seed: tuple[float, ...] = ()
+    over: str = IMAGES
 
     @property
     def estimate(self) -> Estimate:
@@ -83,9 +87,37 @@ class Measurement:
 
     def minus(self, other: Measurement) -> Estimate:
         """Return the difference to another measurement with its interval."""
+        if self.by_seed and len(self.by_seed) == len(other.by_seed):
+            changes = np.subtract(self.by_seed, other.by_seed)
+            if np.ptp(changes) > 0:
+                mean, low, high = mean_interval(changes).tolist()
+                return mean, low, high
         if self.draws is not None and other.draws is not None:
             return percentile_interval(self.draws - other.draws)
         return independent_difference(self.estimate, other.estimate)
+
+
+def over_seeds(found: Sequence[Measurement]) -> Measurement:
+    """Return the mean of a number over seeds, with its interval over them.
+
+    Where all seeds give the very same number, as a share of few layers may, their spread says
+    nothing of how far chance reaches: the interval is then that over images.
+
+    Args:
+        found: the number in each seed, all on the same images.
+    """
+    if len(found) == 1:
+        return found[0]
+    values = tuple(one.value for one in found)
+    draws = [one.draws for one in found if one.draws is not None]
+    together = np.mean(draws, axis=0) if len(draws) == len(found) else None
+    mean, low, high = mean_interval(np.array(values)).tolist()
+    over = SEEDS
+    if np.ptp(values) == 0:
+        over = IMAGES
+        _, low, high = found[0].estimate if together is None else percentile_interval(together)
+    detail = f"seed by seed {', '.join(f'{value:.3f}' for value in values)}; the first: "
+    return Measurement(mean, detail + found[0].detail, low, high, together, values, over)
 
 
 def measured(draws: NDArray[np.float64], detail: str) -> Measurement:
@@ -172,6 +204,14 @@ class Verdict:
         """The claim's number, None where it could not be tested."""
         return self.measurement.value if self.measurement else None
 
+    @property
+    def held(self) -> tuple[int, int] | None:
+        """In how many seeds the number meets the threshold, and of how many; None of one seed."""
+        if self.measurement is None or not self.measurement.by_seed:
+            return None
+        values = self.measurement.by_seed
+        return sum(map(self.claim.threshold.holds, values)), len(values)
+
     def as_dict(self) -> dict[str, Any]:
         """Return the verdict with the claim's texts, for report.json."""
         before = self.before
@@ -187,6 +227,8 @@ class Verdict:
             "value": self.value,
             **(_ends(self.measurement.estimate) if self.measurement else {}),
             "n": self.n,
+            "over": self.measurement.over if self.measurement else None,
+            "seeds": list(self.held or ()),
             "p": _finite(self.p),
             "p_holm": _finite(self.p_holm),
             "verdict": self.verdict,
@@ -215,6 +257,15 @@ def format_p(p: float | None) -> str:
     if p is None or not math.isfinite(p):
         return "–"
     return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def held_in(claim: Mapping[str, Any]) -> str:
+    """Write in how many seeds a verdict's number, as `as_dict` gives it, meets its threshold.
+
+    >>> held_in({"seeds": [2, 3]}), held_in({"seeds": []})
+    ('2 of 3 seeds', 'one seed')
+    """
+    return "{} of {} seeds".format(*claim["seeds"]) if claim["seeds"] else "one seed"
 
 
 def metric(

@@ -7,7 +7,7 @@ from itertools import combinations
 
 from zoo.claims.base import Networks
 from zoo.models.spec import NO_SKIP
-from zoo.study.results import Network
+from zoo.study.results import ComparisonResults, Network
 
 SIMILAR = 2  # parameters of one network over those of another; the paper's differ by 1.2
 
@@ -119,6 +119,26 @@ def mixer_vit_and_cnn(models: Sequence[Network]) -> Iterator[Networks]:
     for mixer in _family(models, "mlp"):
         for vit, cnn in vit_and_cnn(models):
             yield mixer, vit, cnn
+
+
+def groups_by_seed(results: ComparisonResults, group: Networks) -> list[Networks]:
+    """Return a group of compared networks seed by seed, as often as all of them have seeds.
+
+    Networks that would start from the same weights, which by itself makes them alike, are taken
+    with different seeds wherever there are such: the same architecture on less and on more data.
+    """
+    each: list[tuple[Network, ...]] = []
+    for network in group:
+        seeds = results.seeds(network)
+        turns = [seeds[turn:] + seeds[:turn] for turn in range(len(seeds))]
+        apart = [turn for turn in turns if not any(_start_alike(turn, other) for other in each)]
+        each.append((apart or turns)[0])
+    return list(zip(*each, strict=False))
+
+
+def _start_alike(ones: Sequence[Network], others: Sequence[Network]) -> bool:
+    pairs = list(zip(ones, others, strict=False))
+    return any(_network(a) == _network(b) and a.seed == b.seed for a, b in pairs)
 
 
 def _family(models: Sequence[Network], family: str) -> list[Network]:

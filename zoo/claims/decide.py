@@ -9,6 +9,7 @@ from dataclasses import replace
 from zoo.claims.base import (
     BUILT_IN,
     NOT_SUPPORTED,
+    SEEDS,
     SUPPORTED,
     UNDECIDED,
     Measurement,
@@ -16,7 +17,7 @@ from zoo.claims.base import (
     Verdict,
 )
 from zoo.measures.intervals import Estimate
-from zoo.measures.multiple_testing import holm, p_from_interval
+from zoo.measures.multiple_testing import holm, p_from_interval, student_p
 
 LEVEL = 0.05
 STEP = 1e-9  # below any step of a share or a count
@@ -49,6 +50,8 @@ def p_against(found: Measurement, threshold: Threshold) -> float:
     """Return the p-value of a number against its threshold; NaN where it has no interval."""
     # Where the bound itself counts, the interval must only not reach below it.
     bound = threshold.bound - STEP if threshold.side == "at least" else threshold.bound
+    if found.over == SEEDS:  # few seeds: the tails are far heavier than the interval tells
+        return student_p(found.by_seed, bound)
     return p_from_interval(found.estimate, bound)
 
 

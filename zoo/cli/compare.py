@@ -52,6 +52,11 @@ NUMBERS = ("measure", "of", "value", "95 % interval", "before training")
     help="Which images figures show: apart (those that tell the models apart), classes (the "
     "first of each), class:NAME, only:MODEL (those it alone is right about), or indices: 3,17.",
 )
+@click.option(
+    "--one-seed",
+    is_flag=True,
+    help="Of a NAME with several seeds, take the current version alone, not all of them.",
+)
 @click.option("--no-references", is_flag=True, help="Leave out untrained networks and other seeds.")
 @options.device
 @click.option(
@@ -69,6 +74,7 @@ def command(
     layers: str,
     pool: str,
     show: str,
+    one_seed: bool,
     no_references: bool,
     device: str,
     out: Path | None,
@@ -80,6 +86,9 @@ def command(
     \b
     REFERENCES are two or more of: NAME (its current version), NAME/3, NAME@alias, runs:/…,
     models:/…, timm:NAME (published weights) or a folder.
+
+    A NAME alone means all registered seeds of that variant: numbers and claims are then means over
+    seeds, figures show the current version. NAME/3 and --one-seed mean one.
 
     The report is written into a folder and logged to MLflow. Asking for the same comparison
     again finds it instead of computing it. Another comparison of the same models (other --only,
@@ -136,6 +145,7 @@ def command(
             only=chosen,
             skip=left_out,
             settings=settings,
+            siblings=() if one_seed else None,
             device=device,
             force=force,
             command=shlex.join(["zoo", *sys.argv[1:]]),
@@ -229,16 +239,18 @@ def _print_summary(done: Any, store: Any, models: Any) -> None:
 
 def _print_claims(report: Mapping[str, Any]) -> None:
     """Print the claims that were tested, and why the others were not."""
-    from zoo.claims.base import format_p
+    from zoo.claims.base import format_p, held_in
     from zoo.cli.output import print_table
 
     tested = [claim for claim in report["claims"] if claim["value"] is not None]
     # Which models a row is of goes without saying only where each claim is tested once.
     many = len(report["models"]) > 2 or len({claim["id"] for claim in tested}) < len(tested)
+    seeds = any(claim["seeds"] for claim in tested)
     if tested:
         print_table(
             (
                 *("claim", "verdict", "value", "95 % interval", "untrained", "p (Holm)"),
+                *["holds in", "interval over"] * seeds,
                 *["models"] * many,
                 "statement",
             ),
@@ -246,6 +258,7 @@ def _print_claims(report: Mapping[str, Any]) -> None:
                 (
                     *(claim["id"], claim["verdict"], round(claim["value"], 3), _interval(claim)),
                     *(_before(claim), format_p(claim["p_holm"])),
+                    *[held_in(claim), claim["over"]] * seeds,
                     *[", ".join(claim["models"])] * many,
                     claim["statement"],
                 )

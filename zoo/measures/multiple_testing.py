@@ -36,6 +36,23 @@ def p_from_interval(estimate: Estimate, threshold: float = 0.0) -> float:
     return math.erfc(Z95 * distance / half / math.sqrt(2))
 
 
+def student_p(values: ArrayLike, threshold: float = 0.0) -> float:
+    """Return the two-sided p-value of a mean against a threshold, by Student's t.
+
+    Args:
+        values: (n,) one a seed, n >= 2, not all of them the same.
+        threshold: what the mean is tested against.
+
+    >>> round(student_p([1.0, 2.0, 3.0]), 4)
+    0.0742
+    """
+    from scipy.special import stdtr
+
+    found = np.asarray(values, dtype=np.float64)
+    error = found.std(ddof=1) / math.sqrt(len(found))
+    return float(2 * stdtr(len(found) - 1, -abs(found.mean() - threshold) / error))
+
+
 def holm(p: ArrayLike) -> NDArray[np.float64]:
     """Return p-values adjusted for their number: all of them together err in at most 5 %.
 

@@ -90,8 +90,9 @@ def compare_registered(
         only: analyses to run, instead of all.
         skip: analyses to leave out.
         settings: everything else that decides the numbers.
-        siblings: other seeds of the models, each with the index of its model; by default what
-            the registry holds, so that the numbers may depend on what else is registered.
+        siblings: other seeds of the models, each with the index of its model; by default all
+            that the registry holds of models that are asked for by name alone, so that the
+            numbers depend on what else is registered.
         device: where the networks run; a GPU where there is one, by default.
         force: compute again.
         command: how it was asked for; stands in the report.

@@ -250,7 +250,8 @@ def _points(report: Mapping[str, Any], models: Sequence[Resolved]) -> list[Point
 
     A metric of one network, or of a pair among more than two, ends in what took part, by its place
     among the compared models: `accuracy/accuracy/a`, `cka/mean_all_pairs/a-c`, before training and
-    of another seed `accuracy/accuracy/a.untrained`, `cka/mean_all_pairs/a-a.seed1`. What has one
+    of another seed `accuracy/accuracy/a.untrained`, `cka/mean_same_layer/a-a.seed1`, and over all
+    seeds `accuracy/accuracy/a.seeds_mean`, `accuracy/accuracy/a.seeds_deviation`. What has one
     value in a comparison of two, such as their mean CKA, has no such end. Each model's own are
     logged for it as well, as `accuracy/accuracy` at the step of its place, by which MLflow ranks
     models.
@@ -268,6 +269,13 @@ def _points(report: Mapping[str, Any], models: Sequence[Resolved]) -> list[Point
             values[measure if named else _ending_in(measure, of, labels)] = row["value"]
             if len(of) == 1 and of[0] in compared:
                 own[measure, compared.index(of[0])] = row["value"]
+    for row in report.get("seeds", ()):
+        key = _ending_in(f"{row['analysis']}/{row['measure']}", row["of"], labels)
+        values |= {
+            f"{key}.seeds_{what}": row[what]
+            for what in ("mean", "deviation")
+            if row[what] is not None
+        }
     for claim in _tested(report):
         whole = sorted(claim["models"]) == sorted(compared) and len(compared) == 2
         key = f"claims/{claim['id']}"
@@ -275,6 +283,9 @@ def _points(report: Mapping[str, Any], models: Sequence[Resolved]) -> list[Point
         values[key] = claim["value"]
         if claim["before"]:
             values[f"{key}/untrained"] = claim["before"]["value"]
+        if claim.get("seeds"):
+            held, seeds = claim["seeds"]
+            values[f"{key}/held_in_seeds"] = held / seeds
     points = [Point(metric_name(key), value, 0, None, data) for key, value in values.items()]
     points += [
         Point(metric_name(measure), value, place, models[place].model_id, data)
@@ -285,13 +296,18 @@ def _points(report: Mapping[str, Any], models: Sequence[Resolved]) -> list[Point
 
 
 def _labels(report: Mapping[str, Any]) -> dict[str, str]:
-    """Return how metrics' names call each network: `a`, `b`, then `a.untrained`, `b.seed1`."""
+    """Return how metrics' names call each network: `a`, then `a.untrained`, `a.seed1`."""
     names = [model["name"] for model in report.get("models", ())]
     labels = {name: chr(ord("a") + i) if i < 26 else str(i) for i, name in enumerate(names)}
-    for network in report.get("networks", ()):
+    networks = report.get("networks", ())
+    first = {network["name"]: network["seed"] for network in networks if network["name"] in labels}
+    for network in networks:
         if network["name"] not in labels and network["model"] in labels:
-            state = "untrained" if network["state"] == INITIAL else f"seed{network['seed']}"
-            labels[network["name"]] = f"{labels[network['model']]}.{state}"
+            seed = f".seed{network['seed']}" * (
+                network["seed"] != first.get(network["model"], network["seed"])
+            )
+            state = ".untrained" * (network["state"] == INITIAL)
+            labels[network["name"]] = f"{labels[network['model']]}{seed}{state}"
     return labels
 
 

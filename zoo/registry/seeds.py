@@ -1,4 +1,4 @@
-"""The same recipe trained with another seed: the seed baseline of a comparison."""
+"""The same recipe trained with other seeds: what a comparison of names alone is over."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from zoo.errors import UserError
 from zoo.models.spec import SPEC, read_spec
 from zoo.registry.faults import is_unreachable
 from zoo.registry.lookup import DIGEST, EXPERIMENT, all_versions
-from zoo.registry.references import Resolved
+from zoo.registry.references import Resolved, parse
 from zoo.registry.resolve import fetch_model, find_by_digest
 from zoo.registry.runs import quoted
 from zoo.registry.store import Store
@@ -21,12 +21,15 @@ logger = logging.getLogger(__name__)
 
 
 def other_seeds(store: Store, models: Sequence[Resolved]) -> list[tuple[int, Resolved]]:
-    """Find, for each model, one version of the same recipe that was trained with another seed.
+    """Find the other seeds of each model that was asked for by its name alone.
 
-    The recipe is the subset, the network and the training settings: all but the seed. Its
-    similarity to the model is the baseline against which a cross-model value is read. An experiment
-    is no seed of the study's models, nor of another experiment's. A version whose files are lost
-    or damaged is passed over with a warning: nobody asked for it.
+    A seed is the newest version of the same recipe, which is the subset, the network and the
+    training settings: all but the seed. An experiment is no seed of the study's models, nor of
+    another experiment's. A version whose files are lost or damaged is passed over with a warning:
+    nobody asked for it.
+
+    Returns:
+        (index of the model, another seed of it), by model, then by seed.
 
     Raises:
         UserError: one of `models` itself is damaged, or MLflow does not answer.
@@ -34,17 +37,18 @@ def other_seeds(store: Store, models: Sequence[Resolved]) -> list[tuple[int, Res
     compared = {model.digest for model in models}
     found = []
     for i, model in enumerate(models):
-        if model.version is None:
+        if not parse(model.reference).is_name:
             continue
         with store.translate_mlflow_errors():
             versions = all_versions(store, f"name={quoted(model.name)}")
         others = [v for v in versions if _is_other_seed(v, model, compared)]
         recipe = _recipe(store, model) if others else ()
-        for version in others:
-            sibling = _sibling(store, version, recipe)
-            if sibling is not None:
-                found.append((i, sibling))
-                break
+        seeds: dict[int, Resolved] = {}
+        for version in sorted(others, key=lambda v: -int(v.version)):
+            seed = int(version.tags["zoo.seed"])
+            if seed not in seeds and (sibling := _sibling(store, version, recipe)):
+                seeds[seed] = sibling
+        found += [(i, seeds[seed]) for seed in sorted(seeds)]
     return found
 
 
@@ -53,7 +57,8 @@ def _is_other_seed(version: ModelVersion, model: Resolved, compared: set[str]) -
     same = tags.get("zoo.subset_digest") == model.tags.get("zoo.subset_digest")
     other = tags.get("zoo.seed") != model.tags.get("zoo.seed")
     together = tags.get(EXPERIMENT) == model.tags.get(EXPERIMENT)
-    return same and other and together and DIGEST in tags and tags[DIGEST] not in compared
+    known = DIGEST in tags and tags.get("zoo.seed", "").isdecimal()
+    return same and other and together and known and tags[DIGEST] not in compared
 
 
 def _sibling(store: Store, version: ModelVersion, recipe: tuple[Any, ...]) -> Resolved | None:

@@ -15,8 +15,10 @@ from zoo.claims.base import BUILT_IN, NOT_SUPPORTED, SUPPORTED, UNDECIDED
 from zoo.errors import counted
 from zoo.measures.depth import third_of
 from zoo.report.filters import format_estimate
+from zoo.report.finding import difference, of_networks
 from zoo.study.axes import select
 from zoo.study.results import ComparisonResults, Metric, Network, Result
+from zoo.study.seeds import mean_metric
 
 Claims = Sequence[Mapping[str, Any]]
 VERDICTS = {
@@ -87,21 +89,22 @@ def _look(results: ComparisonResults, claims: Claims) -> Iterable[str]:
 def _beside_untrained(
     results: ComparisonResults, analysis: str, measure: str, form: str, times: float
 ) -> str:
-    """Return a metric of each compared network and of the same untrained, in words."""
+    """Return a metric of each compared network and of the same untrained, in words.
+
+    Of several seeds it is the mean.
+    """
     found = results.results.get(analysis)
     said = []
     for network in results.compared if found else ():
-        value = _of(found, measure, network)
+        seeds = results.seeds(network)
+        value = mean_metric(results, analysis, measure, seeds)
         if value is None:
             continue
-        before = _of(found, measure, results.initial(network))
-        untrained = "" if before is None else f" (untrained {form.format(times * before)})"
-        said.append(f"{network.name} {form.format(times * value)}{untrained}")
+        initial = [start for one in seeds if (start := results.initial(one))]
+        before = mean_metric(results, analysis, measure, initial)
+        untrained = f" (untrained {form.format(times * before.value)})" if before else ""
+        said.append(f"{network.name} {form.format(times * value.value)}{untrained}")
     return ", ".join(said)
-
-
-def _of(found: Result | None, measure: str, network: Network | None) -> float | None:
-    return found.metric(measure, network.name) if found and network else None
 
 
 def _layers(results: ComparisonResults, claims: Claims) -> Iterable[str]:
@@ -157,18 +160,18 @@ def _learnt(results: ComparisonResults, claims: Claims) -> Iterable[str]:
 
 def _gap(results: ComparisonResults, claims: Claims) -> Iterable[str]:
     """Say how large the gap is, what more data changed, and what is read but not used."""
-    found = results.results.get("accuracy")
-    rated = {n.name: n for n in results.compared if found and _of(found, "accuracy", n) is not None}
-    if found is None or len(rated) < 2:
+    rates = of_networks(results, "accuracy", "accuracy")
+    rated = {network.name: network for network, _ in rates}
+    if len(rated) < 2:
         return
-    ranked = sorted(rated, key=lambda name: -(found.metric("accuracy", name) or 0))
-    yield _compared(found, ranked[0], ranked[-1])
+    (best, _), *_, (last, _) = sorted(rates, key=lambda item: -item[1].value)
+    yield _compared(results, best.name, last.name)
     for less, more in permutations(rated.values(), 2):
         same = (less.arch, less.kwargs, less.source) == (more.arch, more.kwargs, more.source)
         if same and 0 < less.images < more.images:
             yield (
                 f"Trained on {more.images:,} images instead of {less.images:,}: "
-                f"{_compared(found, more.name, less.name)}"
+                f"{_compared(results, more.name, less.name)}"
             )
     trained = [
         f"{model['name']} {100 * model['metrics']['train/accuracy']:.1f} %"
@@ -183,11 +186,11 @@ def _gap(results: ComparisonResults, claims: Claims) -> Iterable[str]:
     )
 
 
-def _compared(accuracy: Result, a: str, b: str) -> str:
+def _compared(results: ComparisonResults, a: str, b: str) -> str:
     """Say which of two networks is the more accurate, where that is not chance."""
-    gap = accuracy.find("difference", a, b)
+    gap = difference(results, a, b)
     if gap is not None and gap.high < 0:
-        a, b, gap = b, a, accuracy.find("difference", b, a)
+        a, b, gap = b, a, difference(results, b, a)
     if gap is None:
         return ""
     points = _written(gap, times=100)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
-from zoo.study.results import TRAINED, ComparisonResults
+from zoo.study.results import ComparisonResults
 
 ONE_SEED = (
     "One seed each: intervals say how far chance in the choice of images reaches; another seed may "
@@ -23,8 +21,14 @@ def cautions(results: ComparisonResults) -> list[str]:
         trained += [f"{name} for {count:,}" for name, count in others]
         listed = f"{', '.join(trained[:-1])} and {trained[-1]}"
         said.append(f"{listed}: what differs may come from that.")
-    seeds = Counter(network.model for network in results.networks if network.state == TRAINED)
+    seeds = {network.name: len(results.seeds(network)) for network in results.compared}
     known = all(network.images for network in results.compared)  # how each was trained
     if known and max(seeds.values(), default=0) == 1:
         said.append(ONE_SEED)
+    elif max(seeds.values(), default=0) > 1:
+        counts = ", ".join(f"{name} {count}" for name, count in seeds.items())
+        said.append(
+            f"Seeds: {counts}. Numbers are means over seeds with intervals over them, where a "
+            "claim does not say otherwise; figures show the first seed of each."
+        )
     return said

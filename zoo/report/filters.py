@@ -10,7 +10,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from zoo.claims.base import cite, format_p
+from zoo.claims.base import cite, format_p, held_in
 from zoo.figures.style import COLOURS
 from zoo.report.questions import GLOSSARY
 
@@ -165,6 +165,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "explain": explain,
     "word_id": word_id,
     "p_value": format_p,
+    "held_in": held_in,
     "date": _date,
     "accuracy": _accuracy,
     "where": _where,

@@ -7,6 +7,7 @@ difference is named only where its 95 % interval excludes 0.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from itertools import combinations
@@ -21,10 +22,13 @@ from zoo.claims.base import (
     Measurement,
     Verdict,
     measured,
+    over_seeds,
 )
-from zoo.measures.intervals import Estimate
+from zoo.claims.cases import groups_by_seed
+from zoo.measures.intervals import Estimate, mean_interval
 from zoo.study.replicates import draws_of
 from zoo.study.results import ComparisonResults, Metric, Network
+from zoo.study.seeds import mean_metric
 
 SAID = {
     SUPPORTED: "supported",
@@ -57,10 +61,12 @@ def _not_deterministic(results: ComparisonResults) -> list[str]:
 def of_networks(
     results: ComparisonResults, analysis: str, measure: str
 ) -> list[tuple[Network, Metric]]:
-    """Return a metric of each compared network that has it."""
+    """Return a metric of each compared network that has it, the mean over its seeds."""
     if analysis not in results.results:
         return []
-    each = ((n, results.results[analysis].find(measure, n.name)) for n in results.compared)
+    each = (
+        (n, mean_metric(results, analysis, measure, results.seeds(n))) for n in results.compared
+    )
     return [(network, metric) for network, metric in each if metric is not None]
 
 
@@ -78,11 +84,12 @@ def _accuracy(results: ComparisonResults) -> str:
     if len(names) == 1:
         return f"{names[0]} classifies {values[names[0]]:.1f} % of {n} correctly{weak}."
     best, last = names[0], names[-1]
+    over = _seeds_said(results, [best, last])
     gap = difference(results, best, last)
     if gap is None:
         listed = " and ".join(f"{name} {values[name]:.1f} %" for name in (best, last))
         return f"Of {n}, {listed} are classified correctly{weak}."
-    ends = f"95 % interval {100 * gap.low:.1f} to {100 * gap.high:.1f}".replace("-", "−")
+    ends = f"95 % interval{over} {100 * gap.low:.1f} to {100 * gap.high:.1f}".replace("-", "−")
     size = f"{100 * gap.value:.1f} points, {ends}"
     if not gap.low > 0:
         among = f"between {best} and {last}"
@@ -101,9 +108,25 @@ def _accuracy(results: ComparisonResults) -> str:
 
 
 def difference(results: ComparisonResults, a: str, b: str) -> Metric | None:
-    """Return one network's accuracy minus another's, where it has an interval."""
-    gap = results.results["accuracy"].find("difference", a, b)
+    """Return one network's accuracy minus another's, where it has an interval.
+
+    It is over seeds where both have several, paired in their order.
+    """
+    accuracy = results.results["accuracy"]
+    gap = accuracy.find("difference", a, b)
+    seeds = zip(*(results.seeds(results.network(name)) for name in (a, b)), strict=False)
+    rates = [[accuracy.metric("accuracy", network.name) for network in pair] for pair in seeds]
+    gaps = [one - other for one, other in rates if one is not None and other is not None]
+    if gap and len(gaps) == len(rates) > 1 and np.ptp(gaps) > 0:
+        value, low, high = mean_interval(np.array(gaps)).tolist()
+        gap = dataclasses.replace(gap, value=value, low=low, high=high)
     return gap if gap and math.isfinite(gap.low) else None
+
+
+def _seeds_said(results: ComparisonResults, names: Sequence[str]) -> str:
+    """Say that an interval of a difference is over seeds; nothing where one network has one."""
+    counts = [len(results.seeds(results.network(name))) for name in names]
+    return f" over {min(counts)} seeds" if min(counts) > 1 else ""
 
 
 def _weakest(results: ComparisonResults, names: Sequence[str]) -> str:
@@ -140,7 +163,6 @@ def similarity(
     if "cka" not in results.results or name not in results.results["cka"].data:
         return None
     data = results.results["cka"].data
-    initial = results.initial(a), results.initial(b)
 
     def mean(one: Network, other: Network) -> Measurement | None:
         draws = draws_of(data, name, one.name, other.name)
@@ -149,11 +171,13 @@ def similarity(
         cells = np.isfinite(draws).all(axis=0) & ~own
         return measured(draws[:, cells].mean(axis=1), "") if cells.any() else None
 
-    now = mean(a, b)
-    if now is None:
+    seeds = [(n, n) for n in results.seeds(a)] if a == b else groups_by_seed(results, (a, b))
+    initial = [(results.initial(one), results.initial(other)) for one, other in seeds]
+    now = [found for pair in seeds if (found := mean(*pair))]
+    before = [found for one, other in initial if one and other and (found := mean(one, other))]
+    if len(now) < len(seeds):
         return None
-    before = mean(initial[0], initial[1]) if initial[0] and initial[1] else None
-    return now, before
+    return over_seeds(now), over_seeds(before) if len(before) == len(seeds) else None
 
 
 def _what_training_did(results: ComparisonResults) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from zoo.claims.base import format_p
 from zoo.report.finding import difference, of_networks, similarity
 from zoo.study.results import ComparisonResults, Metric, Network
+from zoo.study.seeds import deviation, mean_metric, more_accurate
 
 # Of every network: analysis, measure, its name in the table, and whether it is a share.
 OF_EACH = (
@@ -37,19 +38,28 @@ def numbers(results: ComparisonResults) -> list[Number]:
             continue
         found = of_networks(results, analysis, measure)
         for network, metric in _ends(found):
-            initial = results.initial(network)
-            before = results.results[analysis].find(measure, initial.name) if initial else None
+            seeds = results.seeds(network)
+            initial = [start for one in seeds if (start := results.initial(one))]
+            before = mean_metric(results, analysis, measure, initial)
+            spread = deviation(results, analysis, measure, seeds)
             rows.append(
                 Number(
                     words,
                     network.name,
-                    _text(metric.value, share),
+                    _text(metric.value, share) + (f" ± {_text(spread, share)}" if spread else ""),
                     _interval(metric.low, metric.high, share),
                     _text(before.value, share) if before else "",
                 )
             )
         if measure == "accuracy" and len(found) == 2:
-            rows += _difference_row(results, *(network.name for network, _ in found))
+            a, b = (network for network, _ in found)
+            rows += _difference_row(results, a.name, b.name)
+            if better := more_accurate(results, a, b):
+                value, *ends = better
+                what = "probability that a seed of the first is more accurate"
+                rows.append(
+                    Number(what, f"{a.name}, {b.name}", _text(value), _interval(ends[0], ends[1]))
+                )
     return rows + _pair_rows(results)
 
 

@@ -84,7 +84,9 @@ def render(report: Mapping[str, Any], results: ComparisonResults, figures: Path)
     script, sheet = ((HERE / name).read_text(encoding="utf-8") for name in ASSETS)
     names = [model["name"] for model in report["models"]]
     sections = {
-        analysis["name"]: _section(analysis, report["metrics"], results, figures)
+        analysis["name"]: _section(
+            analysis, [*report["metrics"], *map(_as_metric, report["seeds"])], results, figures
+        )
         for analysis in report["analyses"]
     }
     tested = [claim for claim in report["claims"] if claim["verdict"] != NOT_APPLICABLE]
@@ -203,6 +205,14 @@ def _section(
         "long": len(table.rows) > MOST_ROWS,
         "viewers": [viewer for viewer in viewers if viewer],
     }
+
+
+def _as_metric(row: Data) -> dict[str, Any]:
+    """Return a number over seeds as a row of the table of its analysis."""
+    own = f"mean of {len(row['values'])} seeds" if row["values"] else "all seeds"
+    name = f"{' × '.join(row['of'])}, {own}"
+    of = {"network": name, "network_b": "", "value": row["mean"]}
+    return {key: row[key] for key in ("analysis", "label", "low", "high")} | of
 
 
 def _figure(folder: Path, name: str) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def attending_models(study: Study, missing: str) -> tuple[dict[int, Attending], 
     """Find the models whose attention can be followed over the image.
 
     Args:
-        study: its networks are looked at, but for those of another seed.
+        study: its networks are looked at.
         missing: what a note says of a model that does not suit, such as `no attention maps`.
 
     Returns:
@@ -47,7 +47,7 @@ def attending_models(study: Study, missing: str) -> tuple[dict[int, Attending], 
     """
     found: dict[int, Attending] = {}
     notes: list[str] = []
-    for s, network in enumerate(study.measured):
+    for s, network in enumerate(study.networks):
         suitable = _attending(network)
         if not isinstance(suitable, str):
             found[s] = suitable

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.config import Settings
-from zoo.study.results import INITIAL, TRAINED, Network
+from zoo.study.results import TRAINED, Network
 
 if TYPE_CHECKING:  # the claims are listed without torch
     import torch
@@ -48,7 +48,8 @@ class ComparedNetwork:
 
     `name` is unique in the study. `of` is the name of the compared model that it belongs to: its
     own, if it is `compared`. The others are references: the same network before training (its
-    `state` is `initial`), or the same variant trained with another seed. `family` is `vit` (every
+    `state` is `initial`), the same variant trained with another seed, or that before training.
+    `family` is `vit` (every
     token attends to every token), `windowed` (attention of another kind, hybrids too), `cnn`,
     `mlp` or `other`. It is `deterministic` if two passes over the same images give the same.
     """
@@ -109,9 +110,14 @@ class Study:
         return tuple(network for network in self.networks if network.compared)
 
     @property
-    def measured(self) -> tuple[ComparedNetwork, ...]:
-        """The compared networks and the same before training: what analyses measure alike."""
-        return tuple(n for n in self.networks if n.compared or n.state == INITIAL)
+    def of_first_seeds(self) -> list[tuple[int, ComparedNetwork]]:
+        """The compared networks and the same before training, without other seeds, by index."""
+        seeds = {network.name: network.model.spec.seed for network in self.compared}
+        return [
+            (s, network)
+            for s, network in enumerate(self.networks)
+            if network.model.spec.seed == seeds[network.of or network.name]
+        ]
 
 
 def reads_class_token(network: ComparedNetwork) -> bool:

@@ -60,12 +60,8 @@ def prepare_study(
     networks = list(compared)
     if settings.references:
         networks += _initial(compared, settings, device)
-        for of, sibling in siblings:
-            network = look_at(sibling, settings, device)
-            name = f"{network.name} seed {sibling.spec.seed}"
-            networks.append(
-                dataclasses.replace(network, name=name, compared=False, of=compared[of].name)
-            )
+        others = list(_other_seeds(compared, siblings, settings, device))
+        networks += [*others, *_initial(others, settings, device)]
         _check_references(networks)
     study = Study(tuple(networks), images, labels, tuple(class_names), (), settings, device)
     return dataclasses.replace(study, shown=choose_shown(study))
@@ -117,7 +113,19 @@ def _initial(
     for trained in compared:
         if model := before_training(trained.model):
             network = look_at(model, settings, device)
-            yield dataclasses.replace(network, state=INITIAL, compared=False, of=trained.name)
+            yield dataclasses.replace(network, state=INITIAL, compared=False, of=trained.of)
+
+
+def _other_seeds(
+    compared: Sequence[ComparedNetwork],
+    siblings: Sequence[tuple[int, LoadedModel]],
+    settings: Settings,
+    device: torch.device,
+) -> Iterator[ComparedNetwork]:
+    for of, sibling in siblings:
+        name = f"{compared[of].name} seed {sibling.spec.seed}"
+        network = look_at(dataclasses.replace(sibling, name=name), settings, device)
+        yield dataclasses.replace(network, compared=False, of=compared[of].name)
 
 
 def _check_references(networks: Sequence[ComparedNetwork]) -> None:

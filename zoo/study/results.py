@@ -169,12 +169,21 @@ class ComparisonResults:
         """The networks that were asked for, without their references, in order."""
         return tuple(network for network in self.networks if network.compared)
 
+    def network(self, name: str) -> Network:
+        """Return a network by its name; `KeyError` where none took part under it."""
+        return {network.name: network for network in self.networks}[name]
+
     def initial(self, network: Network) -> Network | None:
-        """Return a compared network as it was before training; None where it took no part."""
+        """Return a network as it was before training; None where it took no part."""
         for other in self.networks:
-            if (other.model, other.state) == (network.model, INITIAL):
+            known = other.model, other.state, other.seed
+            if known == (network.model, INITIAL, network.seed):
                 return other
         return None
+
+    def seeds(self, network: Network) -> tuple[Network, ...]:
+        """Return a compared network and its other seeds, trained ones, itself first."""
+        return tuple(n for n in self.networks if (n.model, n.state) == (network.model, TRAINED))
 
     def metrics(self) -> Iterator[tuple[str, Metric]]:
         """Yield every metric with the name of its analysis."""
