@@ -14,6 +14,9 @@ import zoo
 from zoo.errors import UserError
 
 SIZE, CLASSES = 16, ["a", "b"]
+BEHAVIOUR = [
+    "frequency", "robustness", "calibration", "differences", "patch-components", "stitching",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +131,37 @@ def test_blocks_that_are_attributes_are_found_by_their_residual_sums(images):
     assert list(names[roles == "block"]) == ["layer1", "layer2", "layer3"]
     assert list(names[roles == "stem"]) == ["stem"]
     assert {"residuals", "ablation"} <= set(found.results.results)
+
+
+def wrapped(**modules):
+    return [
+        zoo.wrap(module, name=name, image_size=SIZE, class_names=CLASSES)
+        for name, module in modules.items()
+    ]
+
+
+def test_behaviour_is_measured_of_networks_of_ones_own(images):
+    found = zoo.compare(wrapped(net=ByName(), vit=vit(num_classes=2)), *images, only=BEHAVIOUR)
+    assert found.results.not_applicable == {}
+    for analysis in ("frequency", "patch-components"):
+        parts = found.results.results[analysis].parts
+        assert {part.network for part in parts if not part.layer} == {"net", "vit"}
+    for analysis, name in (("robustness", "network"), ("differences", "rated")):
+        assert list(found[analysis].coords[name].values) == ["net", "vit"]
+    for a, b in (("net", "vit"), ("vit", "net")):
+        assert np.isfinite(zoo.select(found["stitching"]["kept"], a, b)).all()
+
+
+def test_behaviour_that_a_network_without_layers_lacks_is_named(images):
+    results = zoo.compare(wrapped(bare=NoParts(), net=ByName()), *images, only=BEHAVIOUR).results
+    why = "no block's output lies over the image"
+    assert f"bare: not stitched: {why}" in results.not_applicable.pop("stitching")
+    assert results.not_applicable == {}
+    notes = {name: " ".join(result.notes) for name, result in results.results.items()}
+    assert "bare: no layer's output lies over the image" in notes["frequency"]
+    assert f"bare: {why}" in notes["patch-components"]
+    assert f"bare: no groups, since {why}" in notes["differences"]
+    assert results.results["robustness"].networks == ("bare", "net")
 
 
 def test_dropout_that_stays_on_is_named(images):
