@@ -8,7 +8,7 @@ import pytest
 
 from zoo.claims import CLAIMS
 from zoo.claims.base import Measurement, Verdict, above, at_least, below, measured
-from zoo.claims.decide import decide, p_against, verdict_of
+from zoo.claims.decide import OTHER_SIDE, UNDONE, decide, p_against, verdict_of
 
 CLAIM = replace(CLAIMS[0], threshold=above(0))
 
@@ -42,6 +42,21 @@ def test_each_verdict_needs_what_its_word_says(value, before, change, expected):
     # The same claim the other way round.
     mirrored = number(-value), number(-before), number(-change).estimate
     assert word(*mirrored, threshold=below(0)) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "before", "said"),
+    [
+        (-0.5, 0.5, UNDONE),
+        (-0.5, 0.05, OTHER_SIDE),  # the interval of before holds the threshold
+        (0.5, 0.5, "that training added to it is not shown"),
+        (0.5, 0.8, "held before training, which weakened it"),
+    ],
+)
+def test_the_reason_says_what_training_did(value, before, said):
+    found, start = number(value), number(before)
+    _, reason = verdict_of(above(0), found, start, number(value - before).estimate, 0.001)
+    assert said in reason
 
 
 def test_what_was_before_training_unknown_is_not_supported_however_clear():

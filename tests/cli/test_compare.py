@@ -8,6 +8,7 @@ def claim(id_, models, value=None, *, analysis="cka", untrained=None):
         "id": id_, "models": models, "value": value, "analysis": analysis,
         "verdict": "supported" if value else "not applicable", "statement": f"It is {id_}",
         "low": value and value - 0.125, "high": value and value + 0.125, "p_holm": value and 0.02,
+        "seeds": [], "over": "images",
         "before": untrained and {"value": untrained, "low": None, "high": None, "detail": ""},
     }  # fmt: skip
 

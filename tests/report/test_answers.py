@@ -10,6 +10,7 @@ from tests.claims import made
 from tests.claims.made import metrics, network
 from zoo.analyses import ANALYSES
 from zoo.claims import CLAIMS
+from zoo.claims.decide import OTHER_SIDE, UNDONE
 from zoo.report.answers import answer
 from zoo.report.questions import FOR_PRINT, QUESTIONS, WITH_PANEL
 from zoo.study.results import INITIAL, Metric, Result
@@ -112,21 +113,29 @@ def test_a_layer_without_a_value_is_not_matched():
     assert answer("layers", made.found([V, C], cka=made.cka({("v", "c"): cka})), []) == []
 
 
-def test_what_was_learnt_counts_verdicts_of_tests_alone():
-    words = ("supported", "built in", "built in", "not applicable")
+def test_what_was_learnt_names_claims_by_what_training_did():
     claims = [
-        {"verdict": word, "value": None if word == "not applicable" else 1.0} for word in words
+        {"statement": statement, "verdict": verdict, "reason": reason}
+        for statement, verdict, reason in (
+            ("A ViT is one", "supported", ""),
+            ("CNNs are two", "built in", ""),
+            ("Maps are three", "not supported", UNDONE),
+            ("Maps are four", "not supported", OTHER_SIDE),
+            ("Five", "undecided", ""),
+            ("CNNs are two", "built in", ""),  # of another group of networks
+        )
     ]
-    (said,) = answer("learnt", made.found([V, C]), claims)
-    assert said.startswith("Of 3 tests of the papers' claims: 1 supported (")
-    assert ", 2 built in (" in said
-    assert "undecided" not in said
+    assert answer("learnt", made.found([V, C]), claims) == [
+        "Training brought or increased this: a ViT is one.",
+        "As true before training: CNNs are two.",
+        "True before training and no longer: maps are three.",
+    ]
+    assert answer("learnt", made.found([V, C]), claims[3:5]) == []
     before = replace(V, name="v at the start", state=INITIAL, compared=False)
     probes = metrics(best_layer_accuracy={"v": 0.81, before.name: 0.87})
     assert answer("learnt", made.found([V, before], probes=probes), []) == [
-        "A linear probe reads, at the best layer of each: v 81.0 % (untrained 87.0 %)."
+        "A linear probe at the best layer of each network is right on: v 81.0 % (untrained 87.0 %)."
     ]
-    assert answer("learnt", made.found([V, C]), claims[3:]) == []
 
 
 @pytest.mark.parametrize(

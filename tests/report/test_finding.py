@@ -93,11 +93,13 @@ def test_the_weakest_class_is_named_unless_classes_tie():
     [
         (
             0.9,
-            "Training made the layers of v and c less alike (mean CKA 0.60, before training 0.90).",
+            "Training made the layers of v and c less like each other "
+            "(mean CKA 0.60, before training 0.90).",
         ),
         (
             0.2,
-            "Training made the layers of v and c more alike (mean CKA 0.60, before training 0.20).",
+            "Training made the layers of v and c more like each other "
+            "(mean CKA 0.60, before training 0.20).",
         ),
         (
             0.6,
@@ -152,8 +154,8 @@ def test_of_more_than_two_the_ends_are_named_and_a_lead_that_is_chance():
                 verdict(w)
                 for w in ("undecided", "built in", "supported", "built in", "not supported")
             ],
-            "Of 5 tests of the papers' claims: 1 supported, 2 built in (true before training as "
-            "well), 1 undecided and 1 not supported.",
+            "Of 5 tests of the papers' claims: 1 supported, 2 built in (as true before "
+            "training), 1 undecided and 1 not supported.",
         ),
     ],
 )

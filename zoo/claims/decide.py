@@ -20,6 +20,8 @@ from zoo.measures.intervals import Estimate
 from zoo.measures.multiple_testing import holm, p_from_interval, student_p
 
 LEVEL = 0.05
+OTHER_SIDE = "beyond noise on the other side of the threshold"
+UNDONE = "it held before training, which turned it: beyond noise on the other side of the threshold"
 STEP = 1e-9  # below any step of a share or a count
 
 
@@ -85,17 +87,29 @@ def verdict_of(
         but = "beyond the threshold, but not after correction for several tests"
         return UNDECIDED, but if alone else "the interval holds the threshold"
     if not threshold.holds(found.value):
-        return NOT_SUPPORTED, "beyond noise on the other side of the threshold"
+        return NOT_SUPPORTED, UNDONE if _held(threshold, before) else OTHER_SIDE
     return _brought_by_training(threshold, before, change)
+
+
+def _held(threshold: Threshold, before: Measurement | None) -> bool:
+    """Say whether a claim held before training, beyond noise."""
+    return (
+        before is not None
+        and threshold.holds(before.value)
+        and p_against(before, threshold) < LEVEL
+    )
 
 
 def _brought_by_training(
     threshold: Threshold, before: Measurement | None, change: Estimate | None
 ) -> tuple[str, str]:
     if before is None or change is None:
-        return UNDECIDED, "it holds, but the networks before training are not known"
-    if min(threshold.sign * end for end in change[1:]) > 0:
+        return UNDECIDED, "it holds beyond noise; what it was before training is not measured"
+    low, high = sorted(threshold.sign * end for end in change[1:])
+    if low > 0:
         return SUPPORTED, "it holds beyond noise, and training moved it this way"
-    if threshold.holds(before.value) and p_against(before, threshold) < LEVEL:
-        return BUILT_IN, "it holds before training as well, and training did not increase it"
-    return UNDECIDED, "it holds, but training may not have moved it"
+    if _held(threshold, before):
+        if high < 0:
+            return BUILT_IN, "it holds, and held before training, which weakened it"
+        return BUILT_IN, "it held before training as well; that training added to it is not shown"
+    return UNDECIDED, "it holds beyond noise; that training moved it this way is not shown"

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from zoo.claims.base import BUILT_IN, NOT_SUPPORTED, SUPPORTED, UNDECIDED
-from zoo.errors import counted
+from zoo.claims.base import BUILT_IN, SUPPORTED
+from zoo.claims.decide import UNDONE
 from zoo.measures.depth import third_of
 from zoo.report.filters import format_estimate
 from zoo.report.finding import difference, of_networks
@@ -21,12 +21,6 @@ from zoo.study.results import ComparisonResults, Metric, Network, Result
 from zoo.study.seeds import mean_metric
 
 Claims = Sequence[Mapping[str, Any]]
-VERDICTS = {
-    SUPPORTED: "supported (training brought or increased it)",
-    BUILT_IN: "built in (true before training as well: of the architecture or the images)",
-    UNDECIDED: "undecided",
-    NOT_SUPPORTED: "not supported",
-}
 
 
 def answer(question: str, results: ComparisonResults, claims: Claims) -> list[str]:
@@ -78,12 +72,15 @@ def _look(results: ComparisonResults, claims: Claims) -> Iterable[str]:
     reach = _beside_untrained(results, "receptive-field", "radius90_first_block", "{:.0f} %", 100)
     if reach:
         yield (
-            "After its first block, a network sees this share of the way from centre to corner "
-            f"(90 % of the receptive field): {reach}."
+            "Of the way from the image's centre to a corner, the receptive field of the first "
+            f"block covers: {reach}."
         )
     even = _beside_untrained(results, "attention-maps", "entropy", "{:.1f} %", 100)
     if even:
-        yield f"Attention has this share of its highest entropy (100 %: uniform): {even}."
+        yield (
+            "The entropy of attention, of the highest that it can have (the same share for every "
+            f"token), is: {even}."
+        )
 
 
 def _beside_untrained(
@@ -146,16 +143,26 @@ def _matches(found: Result, a: Network | None, b: Network) -> tuple[float, float
 
 
 def _learnt(results: ComparisonResults, claims: Claims) -> Iterable[str]:
-    """Count what training brought and what held before it."""
-    tested = [claim["verdict"] for claim in claims if claim["value"] is not None]
-    if tested:
-        told = [
-            f"{tested.count(word)} {means}" for word, means in VERDICTS.items() if word in tested
-        ]
-        yield f"Of {counted(len(tested), 'test')} of the papers' claims: {', '.join(told)}."
+    """Name what training brought, what held before it, and what it turned round."""
+    told = {
+        "Training brought or increased this": [c for c in claims if c["verdict"] == SUPPORTED],
+        "As true before training": [c for c in claims if c["verdict"] == BUILT_IN],
+        "True before training and no longer": [c for c in claims if c["reason"] == UNDONE],
+    }
+    for words, found in told.items():
+        said = dict.fromkeys(claim["statement"] for claim in found)
+        if said:
+            yield f"{words}: {'; '.join(_lowered(each) for each in said)}."
     best = _beside_untrained(results, "probes", "best_layer_accuracy", "{:.1f} %", 100)
     if best:
-        yield f"A linear probe reads, at the best layer of each: {best}."
+        yield f"A linear probe at the best layer of each network is right on: {best}."
+
+
+def _lowered(statement: str) -> str:
+    """Return a statement as the part of a sentence."""
+    if statement[1].isupper():  # CNNs
+        return statement
+    return statement[0].lower() + statement[1:]
 
 
 def _gap(results: ComparisonResults, claims: Claims) -> Iterable[str]:
@@ -181,8 +188,8 @@ def _gap(results: ComparisonResults, claims: Claims) -> Iterable[str]:
     if trained:
         yield f"On the images that each was trained on, accuracy is: {', '.join(trained)}."
     yield (
-        "What else would close it (augmentation, distillation, a convolutional stem, another "
-        "start) is not tried by a comparison: that takes training, and the gap study does it."
+        "Whether augmentation, distillation, a convolutional stem or another start would close it "
+        "takes training, which a comparison does not do: `make study NAME=gap` does."
     )
 
 

@@ -32,7 +32,7 @@ from zoo.study.seeds import mean_metric
 
 SAID = {
     SUPPORTED: "supported",
-    BUILT_IN: "built in (true before training as well)",
+    BUILT_IN: "built in (as true before training)",
     UNDECIDED: "undecided",
     NOT_SUPPORTED: "not supported",
 }
@@ -190,13 +190,19 @@ def _what_training_did(results: ComparisonResults) -> str:
     mean = f"{now.value:.2f}{_no_better_than_chance(results, a, b)}"
     if before is None:
         return f"The mean CKA of {layers} is {mean}; before training it is unknown."
-    how = f"(mean CKA {mean}, before training {before.value:.2f})"
+    how = f"(mean CKA {mean}, before training {before.value:.2f}{_beyond_pixels(results, a, b)})"
     change = now.minus(before)
     if not np.isfinite(change[1:]).all():
         return f"What training did to {layers} has no interval {how}."
     if turn := _direction(change):
-        return f"Training made {layers} {turn} alike {how}."
+        return f"Training made {layers} {turn} {'alike' if a == b else 'like each other'} {how}."
     return f"Training did not detectably change how alike {layers} are {how}."
+
+
+def _beyond_pixels(results: ComparisonResults, a: Network, b: Network) -> str:
+    """Say what is left of the CKA of two networks without what the pixels explain."""
+    left = similarity(results, a, b, "cka_deconfounded") if a != b else None
+    return f"; without what the pixels explain {left[0].value:.2f}" if left else ""
 
 
 def _direction(change: Estimate) -> str:

@@ -102,5 +102,6 @@ GLOSSARY = {
     "interval": "95 % interval: the range of values that agree with these images",
     "error consistency": "agreement beyond chance on which images are wrong (κ): 0 as independent "
     "networks, 1 the same",
-    "built in": "holds before training as well: it comes from the architecture or the images",
+    "built in": "it held before training, which is not shown to have added to it: it comes from "
+    "the architecture or the images",
 }
