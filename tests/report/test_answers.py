@@ -132,9 +132,11 @@ def test_what_was_learnt_names_claims_by_what_training_did():
     ]
     assert answer("learnt", made.found([V, C]), claims[3:5]) == []
     before = replace(V, name="v at the start", state=INITIAL, compared=False)
-    probes = metrics(best_layer_accuracy={"v": 0.81, before.name: 0.87})
+    best = {"v": 0.81, before.name: 0.87}
+    probes = metrics(best_layer_accuracy=best, pixels_accuracy={"": 0.9})
     assert answer("learnt", made.found([V, before], probes=probes), []) == [
-        "A linear probe at the best layer of each network is right on: v 81.0 % (untrained 87.0 %)."
+        "A linear probe at the best layer of each network is right on: v 81.0 % (untrained "
+        "87.0 %), on raw pixels alone 90.0 %."
     ]
 
 

@@ -155,7 +155,9 @@ def _learnt(results: ComparisonResults, claims: Claims) -> Iterable[str]:
             yield f"{words}: {'; '.join(_lowered(each) for each in said)}."
     best = _beside_untrained(results, "probes", "best_layer_accuracy", "{:.1f} %", 100)
     if best:
-        yield f"A linear probe at the best layer of each network is right on: {best}."
+        pixels = results.results["probes"].metric("pixels_accuracy")
+        bare = "" if pixels is None else f", on raw pixels alone {100 * pixels:.1f} %"
+        yield f"A linear probe at the best layer of each network is right on: {best}{bare}."
 
 
 def _lowered(statement: str) -> str:
