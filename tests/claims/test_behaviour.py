@@ -35,6 +35,17 @@ def found_groups(networks, claim, **results):
     return {names for name, names in verdicts(networks, **results) if name == claim}
 
 
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_of_claims_that_contradict_each_other_one_at_most_is_supported(sign):
+    cnn_first = network("c0", "cnn", model="c", **BEFORE)
+    ends = sorted([sign * 0.5, sign * 1.5])
+    made = metrics(largest_log_ratio={("v", "c"): [sign, *ends], ("v0", "c0"): [0.0, -0.2, 0.2]})
+    found = verdicts([VIT, CNN, LESS_FIRST, cnn_first], loss_geometry=made)
+    words = {claim: found[claim, ("v", "c")].verdict for claim in ("P-flat", "C-sharp")}
+    assert sorted(words.values()) == ["not supported", "supported"]
+    assert words["P-flat" if sign < 0 else "C-sharp"] == "supported"
+
+
 @pytest.mark.parametrize(
     ("kappa", "verdict"), [([0.4, 0.3, 0.5], "supported"), ([0.02, -0.1, 0.1], "undecided"),
                            ([-0.2, -0.3, -0.1], "not supported")],

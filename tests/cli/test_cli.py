@@ -300,6 +300,7 @@ def test_analyses_and_claims_are_listed(zoo):
     text = zoo("analyses")
     assert text.count("    cost: ") == len(ANALYSES)
     assert "Cost measured " in text
+    assert "; runs only with --only loss-geometry\n" in text
     claims = json.loads(zoo("claims", "--json"))
     assert all(claim["threshold"] and claim["why"] for claim in claims)
     assert "Z-accuracy" in zoo("claims")

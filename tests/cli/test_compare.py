@@ -65,13 +65,14 @@ def test_why_a_claim_was_not_tested_is_told(capsys):
         claim("B", []), claim("A", []),
         claim("C", ["v"], analysis="probes"),
         claim("D", ["v"]), claim("E", ["v"], analysis="residuals"),
-        claim("F", [], analysis="data-effect"),
+        claim("F", [], analysis="data-effect"), claim("G", ["v"], analysis="loss-geometry"),
     )  # fmt: skip
     assert lines == [
         "Could not be told (see the report): D, E.",
         "Left out by --only or --skip: C.",
         "Need other models (see zoo claims): A, B.",
         "Tested by dvc repro effect or zoo transfer: F.",
+        "Tested with --only loss-geometry: G.",
     ]
 
 

@@ -61,6 +61,9 @@ def test_the_list_and_a_model_are_whole_on_a_narrow_terminal(zoo, registered, mo
     assert sum(line.endswith(f"  {digest}") for line in shown) == 1
 
 
+SLOW = "accuracy,loss-geometry"  # which needs more than 16 images
+
+
 @pytest.mark.parametrize(
     ("arguments", "note"),
     [
@@ -69,12 +72,17 @@ def test_the_list_and_a_model_are_whole_on_a_narrow_terminal(zoo, registered, mo
             "Note: --images 5,000: there are 359; all were compared",
         ),
         (
+            ["compare", "vit-small", "vit-gap-small", "--images", "16", "--only", SLOW],
+            "Note: loss-geometry is slow: about 63 times a pass of these models over 359 images; "
+            "the progress says how long is left",
+        ),
+        (
             ["predict", "vit-small", "a.png", "--top", "99"],
             "Note: --top 99: there are 10 classes; all are named",
         ),
     ],
 )
-def test_more_than_there_is_is_told_on_stderr(registered, tmp_path, arguments, note):
+def test_what_a_user_may_not_expect_is_told_on_stderr(registered, tmp_path, arguments, note):
     Image.new("RGB", (16, 16)).save(tmp_path / "a.png")
     given = [str(tmp_path / "a.png") if word == "a.png" else word for word in arguments]
     done = CliRunner().invoke(cli, [*given, "--json"])

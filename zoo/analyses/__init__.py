@@ -31,7 +31,9 @@ ANALYSES = {
     "robustness": "zoo.analyses.robustness",
     "patch-components": "zoo.analyses.patch_components",
     "stitching": "zoo.analyses.stitching",
+    "loss-geometry": "zoo.analyses.loss_geometry",
 }
+ON_REQUEST = ("loss-geometry",)  # too slow for every comparison
 
 
 def load_analysis(name: str) -> ModuleType:
@@ -44,13 +46,16 @@ def load_analysis(name: str) -> ModuleType:
 def choose_analyses(only: Sequence[str] = (), skip: Sequence[str] = ()) -> tuple[str, ...]:
     """Return the names of the analyses to run, in the table's order.
 
+    Those of `ON_REQUEST` run only where `only` names them.
+
     >>> choose_analyses(only=["cka", "accuracy"], skip=["accuracy"])
     ('cka',)
     """
     for name in [*only, *skip]:
         if name not in ANALYSES:
             raise unknown("analysis", name, ANALYSES)
-    return tuple(n for n in ANALYSES if (not only or n in only) and n not in skip)
+    among = only or [name for name in ANALYSES if name not in ON_REQUEST]
+    return tuple(n for n in ANALYSES if n in among and n not in skip)
 
 
 def measured_costs() -> dict[str, tuple[float, str]]:

@@ -80,6 +80,7 @@ def _analyse(study: Study, analyses: Sequence[str], on_progress: OnProgress) -> 
     results: dict[str, Result] = {}
     for done, (name, accumulator) in enumerate(running.items()):
         on_progress(done, len(running), "analyses")
+        accumulator.on_progress = on_progress
         try:
             results[name] = _with_units(accumulator.result(), load_analysis(name).ABOUT.units)
         except NotApplicable as reason:

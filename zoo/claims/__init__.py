@@ -18,6 +18,7 @@ from zoo.claims import (
     differences,
     frequency,
     localisation,
+    loss_geometry,
     probes,
     receptive_field,
     residuals,
@@ -53,6 +54,7 @@ _FILES = (
     differences,
     robustness,
     stitching,
+    loss_geometry,
 )
 # Those of Zhu et al. first; else in the order of the analyses.
 CLAIMS: tuple[Claim, ...] = tuple(

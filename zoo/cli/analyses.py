@@ -20,7 +20,7 @@ def command(as_json: bool) -> None:
       zoo analyses
       zoo compare vit-small resnet18-small --only cka
     """
-    from zoo.analyses import ANALYSES, load_analysis, measured_costs
+    from zoo.analyses import ANALYSES, ON_REQUEST, load_analysis, measured_costs
     from zoo.cli.output import print_json
 
     costs = measured_costs()
@@ -35,7 +35,8 @@ def command(as_json: bool) -> None:
         click.echo(f"{about.name}: {about.title}")
         click.echo(click.wrap_text(about.shows, 88, "    ", "    "))
         click.echo(f"    needs: {about.needs}; source: {about.source}")
-        click.echo(f"    cost: {costs[about.name][0]:.2g} forward passes")
+        when = f"; runs only with --only {about.name}" if about.name in ON_REQUEST else ""
+        click.echo(f"    cost: {costs[about.name][0]:.2g} forward passes{when}")
     for measured in dict.fromkeys(measured for _, measured in costs.values()):
         of = [name for name, (_, when) in costs.items() if when == measured]
         named = "" if len(of) > len(ANALYSES) / 2 else f" of {', '.join(of)}"

@@ -102,7 +102,7 @@ def command(
       zoo compare vit-small resnet18-small --show only:vit-small
       zoo compare timm:deit_tiny_patch16_224 timm:resnet18 --data ~/pictures --images 100
     """
-    from zoo.analyses import choose_analyses
+    from zoo.analyses import ON_REQUEST, choose_analyses, measured_costs
     from zoo.cli.output import is_quiet, print_json, warn_of_copy
     from zoo.cli.progress import progress
     from zoo.comparison import PARTS, file_name
@@ -135,6 +135,12 @@ def command(
     _tell_newer(store, models)
     folder = out or store.root / "reports" / file_name("__".join(unique_names(models)))
     before = _report_in(folder)
+    for name in set(chosen) & set(ON_REQUEST):
+        click.echo(
+            f"Note: {name} is slow: about {measured_costs()[name][0]:.2g} times a pass of these "
+            "models over 359 images; the progress says how long is left",
+            err=True,
+        )
     with progress("compare", PARTS) as on_progress:
         done = compare_registered(
             store,
@@ -276,12 +282,14 @@ def _print_claims(report: Mapping[str, Any]) -> None:
 
 
 def _why_untested(claim: Mapping[str, Any], ran: Set[str]) -> str:
-    from zoo.analyses import ANALYSES
+    from zoo.analyses import ANALYSES, ON_REQUEST
 
     if claim["analysis"] not in ANALYSES:
         return "Tested by dvc repro effect or zoo transfer"
     if not claim["models"]:
         return "Need other models (see zoo claims)"
+    if claim["analysis"] not in ran and claim["analysis"] in ON_REQUEST:
+        return f"Tested with --only {claim['analysis']}"
     if claim["analysis"] not in ran:
         return "Left out by --only or --skip"
     return "Could not be told (see the report)"

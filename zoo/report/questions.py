@@ -47,7 +47,7 @@ QUESTIONS = (
     Question(
         "learnt",
         "What was learnt, and what is architecture?",
-        ("probes", "ablation"),
+        ("probes", "ablation", "loss-geometry"),
         ("probes-layers",),
     ),
     Question(
@@ -81,6 +81,7 @@ PAPERS = {
     "Park & Kim 2022": "https://arxiv.org/abs/2202.06709",
     "Naseer et al. 2021": "https://arxiv.org/abs/2105.10497",
     "Guo et al. 2017": "https://arxiv.org/abs/1706.04599",
+    "Chen et al. 2022": "https://arxiv.org/abs/2106.01548",
 }
 
 # Words that the page explains where they first stand in a section.

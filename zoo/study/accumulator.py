@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from zoo.progress import OnProgress, no_progress
+
 if TYPE_CHECKING:  # the claims are listed without torch
     import torch
 
@@ -34,8 +36,11 @@ class Batch:
 class Accumulator:
     """Sees what it asked for, batch by batch, and keeps only what its result needs.
 
-    Its memory must not grow with the number of images, except for per-image scalars.
+    Its memory must not grow with the number of images, except for per-image scalars. One that takes
+    long in `result` tells `on_progress`, which the engine sets.
     """
+
+    on_progress: OnProgress = staticmethod(no_progress)
 
     def hook_points(self, index: int) -> Iterable[HookPoint]:
         """Return what it wants to watch of a network, by its index in `Study.networks`."""

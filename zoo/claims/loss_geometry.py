@@ -1,0 +1,50 @@
+"""Claims on loss geometry: two papers say the opposite, and both are tested."""
+
+from __future__ import annotations
+
+from zoo.claims import cases
+from zoo.claims.base import PARK, Claim, Measurement, Networks, above, below, of_metric
+from zoo.study.results import ComparisonResults
+
+
+def log_ratio(results: ComparisonResults, networks: Networks) -> Measurement | None:
+    """Measure the logarithm of the ViT's largest eigenvalue over the CNN's."""
+    vit, cnn = networks
+    found = results.results["loss-geometry"].find("largest_log_ratio", vit.name, cnn.name)
+    return of_metric(found, "logarithm of the ratio")
+
+
+MEASURED = (
+    "logarithm of the ViT's largest eigenvalue of the Hessian over the CNN's, mean over batches"
+)
+WHY = "a ratio of 1 is no difference; which side it is on must not be chance"
+
+CLAIMS = (
+    Claim(
+        id="P-flat",
+        paper=PARK,
+        figure="4",
+        statement="Attention flattens the loss: a ViT's largest eigenvalue is smaller than a CNN's",
+        measured_as=MEASURED,
+        threshold=below(0),
+        why=WHY,
+        applies_when="a ViT and a CNN",
+        analysis="loss-geometry",
+        cases=cases.vit_and_cnn,
+        measure=log_ratio,
+    ),
+    Claim(
+        id="C-sharp",
+        paper="Chen et al. 2022",
+        figure="Table 1",
+        statement="A ViT converges at a sharper minimum: its largest eigenvalue is larger than "
+        "a CNN's",
+        measured_as=MEASURED,
+        threshold=above(0),
+        why=WHY,
+        applies_when="a ViT and a CNN",
+        analysis="loss-geometry",
+        cases=cases.vit_and_cnn,
+        measure=log_ratio,
+    ),
+)
