@@ -43,7 +43,7 @@ study: $(READY)  ## run one of studies/ in studies/runs/NAME: make study NAME=di
 	$(BIN)/python -m pipelines.study "$(NAME)" "$(ROOT)"
 
 test: $(READY)  ## run the test suite, a process a core
-	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder --durations 25
 
 chaos: $(READY)  ## kill commands at random moments and look how they end: make chaos [ROUNDS=400] [SEED=0]
 	$(BIN)/python -m tests.chaos $(or $(ROUNDS),400) $(or $(SEED),0)
