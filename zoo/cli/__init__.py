@@ -23,8 +23,8 @@ from zoo.cli.output import PrintableStream, everywhere
 from zoo.errors import UserError, one_line_errors, suggestion, unknown
 
 COMMANDS = (
-    "list", "table", "show", "compare", "report", "probe", "transfer", "register", "import", "pull",
-    "predict", "evaluate", "ui", "analyses", "claims",
+    "list", "table", "show", "compare", "report", "map", "nearest", "fingerprint", "probe",
+    "transfer", "register", "import", "pull", "predict", "evaluate", "ui", "analyses", "claims",
     "promote", "tag", "describe", "rm", "verify", "init", "data", "doctor", "completion",
 )  # fmt: skip
 
@@ -113,7 +113,8 @@ def _told(error: click.UsageError) -> str:
 
 def _expected(kind: click.ParamType) -> str:
     if isinstance(kind, click.Choice):
-        return f"one of {', '.join(map(str, kind.choices))}"
+        # Once zoo.cli.map is imported, `map` is that module.
+        return f"one of {', '.join(str(choice) for choice in kind.choices)}"
     if not isinstance(kind, click.IntRange | click.FloatRange):
         return ""
     number = "a whole number" if isinstance(kind, click.IntRange) else "a number"

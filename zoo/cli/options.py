@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from zoo.config import COMPARED_BATCH, SEED, check_layers
+from zoo.config import COMPARED_BATCH, COMPARED_COUNT, POINTS, SEED, check_layers
 from zoo.config.mapping import Range
 from zoo.files import user_path
 
@@ -44,4 +44,26 @@ batch_size = click.option(
     "--batch-size", type=within(COMPARED_BATCH), help="Images in a batch [default: 128]."
 )
 seed = click.option("--seed", type=within(SEED), default=0, show_default=True)
+query = click.option(
+    "--filter", "query", default="", help="Only versions that match; see zoo list."
+)
+at = click.option(
+    "--at",
+    type=click.Choice(POINTS),
+    default="1",
+    show_default=True,
+    help="Where the models are compared: the relative depth of a block (0: stem), the features "
+    "that the classifier reads, or the logits.",
+)
+fingerprint_data = click.option(
+    "--data",
+    type=UserPath(),
+    help="Take the images from this folder: a subset's, or any pictures [default: those that "
+    "travel with the models].",
+)
+fingerprint_images = click.option(
+    "--images",
+    type=within(COMPARED_COUNT),
+    help="How many images, evenly over the classes [default: 512].",
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -1,6 +1,16 @@
 """What params.yaml and a comparison's settings hold, each section checked as it is made."""
 
-from zoo.config.comparing import POOLS, CompareConfig, Settings, check_layers, parse_show
+from zoo.config.comparing import (
+    DEPTHS,
+    FEATURES,
+    LOGITS,
+    POINTS,
+    POOLS,
+    CompareConfig,
+    Settings,
+    check_layers,
+    parse_show,
+)
 from zoo.config.limits import (
     BATCH,
     CLASSES,
@@ -30,8 +40,12 @@ __all__ = [
     "COMPARED_BATCH",
     "COMPARED_COUNT",
     "COUNT",
+    "DEPTHS",
     "EPOCHS",
+    "FEATURES",
     "LEARNING_RATE",
+    "LOGITS",
+    "POINTS",
     "POOLS",
     "SEED",
     "SIDE",

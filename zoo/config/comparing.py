@@ -11,6 +11,9 @@ from zoo.config.mapping import Range, check_ranges
 from zoo.errors import UserError
 
 POOLS = ("flatten", "gap", "cls", "tokens")
+DEPTHS = ("0", "0.25", "0.5", "0.75", "1")  # of the stem and the blocks
+FEATURES, LOGITS = "features", "logits"
+POINTS = (*DEPTHS, FEATURES, LOGITS)  # what a fingerprint is made of
 
 
 @dataclass(frozen=True)

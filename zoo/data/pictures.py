@@ -53,6 +53,20 @@ class EvaluationImages:
         digest = _digest(self.images[:count], labels, self.class_names)
         return replace(self, images=self.images[:count], labels=labels, digest=digest)
 
+    def evenly(self, count: int) -> EvaluationImages:
+        """Return at most so many images, evenly over the classes, with a digest of their own.
+
+        They are in a balanced order, so that batches hold all classes alike. Without labels they
+        are the first ones.
+        """
+        if self.labels is None:
+            return self.first(count)
+        order = balanced_order(np.asarray(self.labels), seed=0)[:count]
+        images, labels = self.images[order], np.asarray(self.labels)[order]
+        return replace(
+            self, images=images, labels=labels, digest=_digest(images, labels, self.class_names)
+        )
+
     def numbered_as(self, known: Sequence[Sequence[str]]) -> EvaluationImages:
         """Return the images with labels that count the classes of a model.
 

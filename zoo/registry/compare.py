@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,7 +105,7 @@ def compare_registered(
     check_replaceable(folder, FOLDER)
     settings = settings or Settings()
     names = unique_names(models)
-    images = _images(store, models, data, count).first(count)
+    images = evaluation_images(store, models, data, count).first(count)
     device = parse_device(device)
     if not settings.references:
         siblings = ()
@@ -207,9 +207,16 @@ def identity(model: Resolved) -> str:
     return timm_identity(model.name)
 
 
-def _images(
-    store: Store | None, models: Sequence[Resolved], data: Path | None, count: int | None
+def evaluation_images(
+    store: Store | None, models: Iterable[Resolved], data: Path | None, count: int | None
 ) -> EvaluationImages:
+    """Return the images of a folder, else those that travel with the first model that has some.
+
+    Of a folder of pictures at most `count` are read.
+
+    Raises:
+        UserError: there are none, or they are damaged.
+    """
     if data is not None:
         if data.is_dir() and not (data / DESCRIPTION).is_file():
             return read_pictures(data, count)
@@ -245,7 +252,7 @@ def labelled_images(
     if data is not None and data.is_dir() and not (data / DESCRIPTION).is_file():
         names, split = labelled_folder(data)
         return split.take(balanced_order(split.labels, seed=0)[:count]), names
-    subset = _images(store, models, data, count)
+    subset = evaluation_images(store, models, data, count)
     return Split(np.asarray(subset.labels)[:count], lambda i: subset.images[i]), subset.class_names
 
 

@@ -75,12 +75,18 @@ def _places() -> dict[str, list[FolderKind]]:
     from zoo import comparison
     from zoo.data.subsets import SUBSET
     from zoo.experiments import probing_report, transfer_report
+    from zoo.report import zoo_map
     from zoo.training.variants import TRAINED
 
     return {
         "models/.*": [TRAINED],
         "data/subsets/.*": [SUBSET],
-        "reports/.*": [comparison.FOLDER, transfer_report.FOLDER, probing_report.FOLDER],
+        "reports/.*": [
+            comparison.FOLDER,
+            transfer_report.FOLDER,
+            probing_report.FOLDER,
+            zoo_map.FOLDER,
+        ],
         ".comparisons.*": [FolderKind(folders={"*": comparison.FOLDER})],
     }
 

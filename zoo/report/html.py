@@ -91,7 +91,7 @@ def render(report: Mapping[str, Any], results: ComparisonResults, figures: Path)
     }
     tested = [claim for claim in report["claims"] if claim["verdict"] != NOT_APPLICABLE]
     claims = [claim | {"place": f"claim-{claim['id']}-{i}"} for i, claim in enumerate(tested, 1)]
-    return _environment().get_template("template.html.j2").render(
+    return environment().get_template("template.html.j2").render(
         report=report,
         title=" vs ".join(names),
         names=names,
@@ -151,19 +151,20 @@ def _take_hero(
     return None
 
 
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """Return what renders the page's templates."""
+    made = Environment(
         loader=FileSystemLoader(HERE),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(
+    made.globals.update(
         verdicts=VERDICTS, families=FAMILIES, papers=PAPERS, glossary=GLOSSARY, colours=len(COLOURS)
     )
-    environment.filters.update(FILTERS, words=words, as_json=htmlsafe_json_dumps)
-    return environment
+    made.filters.update(FILTERS, words=words, as_json=htmlsafe_json_dumps)
+    return made
 
 
 def _policy(script: str) -> str:
@@ -186,7 +187,7 @@ def _section(
         viewers.append(heat_map_data(result, analysis["title"], compared))
     many = len(compared) > 2
     figures = [
-        _figure(folder, figure["file"])
+        embed_figure(folder, figure["file"])
         | {
             "kind": figure["kind"],
             "of": figure["of"],
@@ -215,7 +216,7 @@ def _as_metric(row: Data) -> dict[str, Any]:
     return {key: row[key] for key in ("analysis", "label", "low", "high")} | of
 
 
-def _figure(folder: Path, name: str) -> dict[str, Any]:
+def embed_figure(folder: Path, name: str) -> dict[str, Any]:
     """Embed a figure: as svg, unless that is large and the png is smaller."""
     try:
         vector, raster = ((folder / f"{name}.{kind}").read_bytes() for kind in ("svg", "png"))

@@ -1,0 +1,113 @@
+"""Maps of made fingerprints whose groups and neighbours are known."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from zoo.errors import UserError
+from zoo.experiments.zoo_map import Agreement, Member, agreements, nearest_to, zoo_map
+from zoo.experiments.zoo_map_figures import MARKERS, draw_matrix, draw_plane
+from zoo.measures.fingerprints import fingerprint_of
+from zoo.measures.linear_cka import centred_gram
+
+IMAGES = 24
+
+
+def made(centre, noise, seed):
+    """Return the fingerprint of features that are a group's own, and some of their own."""
+    random = np.random.default_rng(seed)
+    shared = np.random.default_rng(1000 + centre).normal(size=(IMAGES, 6))
+    values = np.hstack([shared, noise * random.normal(size=(IMAGES, 6))])
+    gram = centred_gram(torch.from_numpy(values)).values.numpy()
+    return fingerprint_of([gram.reshape(IMAGES, IMAGES)])
+
+
+@pytest.fixture
+def prints():
+    """Three groups, each of three: the third of each is noisier than the others."""
+    return [made(i // 3, (0.2, 0.3, 0.6)[i % 3], i) for i in range(9)]
+
+
+@pytest.fixture
+def members():
+    families = ["vit"] * 3 + ["cnn"] * 3 + ["mlp"] * 3
+    return [
+        Member(f"m{i}/1", family, f"digits {'abc'[i % 3]}", None if i == 8 else i)
+        for i, family in enumerate(families)
+    ]
+
+
+def test_models_of_a_group_are_neighbours_and_branches_of_one_stem(prints, members):
+    data = zoo_map(members, prints.__getitem__, [IMAGES])
+    assert data["nearest"].values[:, 0].tolist() == [1, 0, 0, 4, 3, 3, 7, 6, 6]
+    groups = [int(i) // 3 for i in data["order"].values]
+    assert all(len({*groups[k : k + 3]}) == 1 for k in (0, 3, 6))
+    np.testing.assert_allclose(
+        data["nearest_cka"], np.take_along_axis(data["cka"].values, data["nearest"].values, 1)
+    )
+    low, high = data["nearest_cka_ci"].values[..., 0], data["nearest_cka_ci"].values[..., 1]
+    assert (low < data["nearest_cka"]).all()
+    assert (high > data["nearest_cka"]).all()
+    apart = np.linalg.norm(data["position"].values[:, None] - data["position"].values, axis=-1)
+    assert apart[0, 1] < apart[0, 3:].min()
+    assert 0.5 < float(data["share"]) < 1
+
+
+def test_neighbours_of_the_first_are_those_of_the_map(prints, members):
+    data = zoo_map(members, prints.__getitem__, [IMAGES])
+    found = nearest_to(prints.__getitem__, 9, [IMAGES], most=3)
+    assert [near.index for near in found] == data["nearest"].values[0].tolist()
+    assert [near.low for near in found] == pytest.approx(data["nearest_cka_ci"].values[0, :, 0])
+    assert len(nearest_to(prints.__getitem__, 9, [IMAGES], most=50)) == 8
+
+
+def test_agreement_is_counted_against_any_neighbour(prints, members):
+    data = zoo_map(members, prints.__getitem__, [IMAGES])
+    family, trained_on = agreements(data)
+    assert family == Agreement("family", 9, pytest.approx(9 * 2 / 8))
+    assert trained_on == Agreement("data", 0, pytest.approx(9 * 2 / 8))
+
+
+def test_the_same_model_twice_has_a_map(prints, members):
+    data = zoo_map(members[:2], [prints[0], prints[0]].__getitem__, [IMAGES])
+    assert data["cka"].values == pytest.approx(1)
+    assert np.isnan(float(data["share"]))
+    assert "all models are alike" in draw_plane(data).axes[0].get_title("left")
+    with pytest.raises(UserError, match="needs two or more models with a fingerprint, got 1"):
+        zoo_map(members[:1], prints.__getitem__, [IMAGES])
+
+
+def test_the_plane_shows_family_data_and_seed(prints, members):
+    figure = draw_plane(zoo_map(members, prints.__getitem__, [IMAGES]))
+    (axis,) = figure.axes
+    assert [text.get_text() for text in axis.texts] == [str(i) for i in range(8)]
+    assert len({line.get_color() for line in axis.lines}) == 3
+    assert {line.get_marker() for line in axis.lines} == {*MARKERS[:3]}
+    shown = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert shown == ["cnn", "mlp", "vit", "digits a", "digits b", "digits c"]
+
+
+def test_the_matrix_is_in_the_order_of_the_tree(prints, members):
+    data = zoo_map(members, prints.__getitem__, [IMAGES])
+    figure = draw_matrix(data)
+    matrix, _, tree, _ = figure.axes
+    order = data["order"].values
+    shown = [label.get_text() for label in matrix.get_yticklabels()]
+    assert shown == [members[i].name for i in order]
+    np.testing.assert_allclose(
+        matrix.images[0].get_array(), data["cka"].values[np.ix_(order, order)]
+    )
+    # Every merge is a bar as high as the mean of 1 − CKA between the two sides.
+    bars = tree.collections[0].get_segments()
+    assert [bar[1][1] for bar in bars] == pytest.approx(data["merges"].values[:, 2].tolist())
+    assert all(bar[0][1] <= bar[1][1] and bar[3][1] <= bar[2][1] for bar in bars)
+
+
+def test_more_models_than_labels_have_a_matrix(prints, members):
+    many = [dataclasses.replace(members[i % 9], name=f"m{i}") for i in range(70)]
+    figure = draw_matrix(zoo_map(many, lambda i: prints[i % 9], [IMAGES]))
+    assert figure.axes[0].get_ylabel() == "70 models, in the order of the tree"
+    plane = draw_plane(zoo_map(many, lambda i: prints[i % 9], [IMAGES]))
+    assert not plane.axes[0].texts

@@ -1,0 +1,95 @@
+"""`zoo fingerprint`: run models once, so that they need not run for a map."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from zoo.cli import options
+
+
+@click.command()
+@click.argument("references", nargs=-1)
+@options.query
+@options.fingerprint_data
+@options.fingerprint_images
+@options.device
+@click.option("--force", is_flag=True, help="Make them again even if they are there.")
+@options.as_json
+def command(
+    references: tuple[str, ...],
+    query: str,
+    data: Path | None,
+    images: int | None,
+    device: str,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Make the fingerprints of models: what a map needs of their layers, kept with each version.
+
+    \b
+    REFERENCES are NAME (its current version), NAME/3, NAME@alias, runs:/…, models:/…, timm:NAME
+    or a folder [default: every registered version that --filter lets through].
+
+    A fingerprint holds the Gram matrices of a model's layers at five depths, of its features and
+    of its logits, on one set of images. What is there already is not made again, so that several
+    processes or machines can each be given some of the models.
+
+    \b
+    Examples:
+      zoo fingerprint
+      zoo fingerprint vit-small/1 vit-small/2 --device cuda
+      zoo fingerprint --filter source=cifar10 --data data/subsets/test
+    """
+    from zoo.cli.output import print_json, print_table, warn_of_copy
+    from zoo.cli.progress import progress
+    from zoo.device import parse_device
+    from zoo.errors import UserError, counted
+    from zoo.registry.fingerprints import as_model, chosen_versions, keep_all, named_images
+    from zoo.registry.resolve import resolve
+    from zoo.registry.store import open_store
+
+    if references and query:
+        raise UserError("expected models or --filter, got both: name the models, or choose them")
+    store = open_store(create=False)
+    warn_of_copy(store)
+    models = [resolve(store, reference) for reference in references]
+    models = models or [as_model(row) for row in chosen_versions(store, query)]
+    seen = named_images(store, models, data, images)
+    rows: list[dict[str, Any]] = []
+    failed = []
+    with progress("fingerprint") as on_progress:
+        every = keep_all(
+            store, models, seen,
+            device=parse_device(device), force=force, on_progress=on_progress,
+        )  # fmt: skip
+        for model, kept in zip(models, every, strict=True):
+            if isinstance(kept, str):
+                failed.append(kept)
+                continue
+            rows.append(
+                {
+                    "model": model.label, "family": kept.family, "made": kept.made,
+                    "bytes": kept.path.stat().st_size, "problems": kept.problems,
+                    "file": str(kept.path),
+                }
+            )  # fmt: skip
+    if as_json:
+        print_json(rows)
+    else:
+        print_table(
+            ("model", "family", "fingerprint", "bytes", "without"),
+            [
+                (row["model"], row["family"], "made" if row["made"] else "was there",
+                 row["bytes"], "; ".join(f"{at} {why}" for at, why in row["problems"].items()))
+                for row in rows
+            ],
+            droppable_columns=("family", "bytes"),
+        )  # fmt: skip
+        click.echo(f"{counted(len(seen), 'image')} of {seen.source}, digest {seen.digest[:12]}")
+    if failed:
+        raise UserError(
+            f"{counted(len(failed), 'model')} without a fingerprint: {'; '.join(failed)}"
+        )

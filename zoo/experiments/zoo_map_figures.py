@@ -1,0 +1,133 @@
+"""Figures of the map of a zoo: the matrix with its dendrogram, and the plane."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+
+from zoo.figures import style
+from zoo.figures.labels import LABEL_PITCH, LABEL_POINTS, shorten, widest_label
+from zoo.measures.linear_cka import LABEL
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+MARKERS, OTHERS = "osD^vPX*p", "."
+SEEDED = 60  # models; of more, the numbers beside the points would cover each other
+WRITTEN = 14  # models whose similarities are written into the matrix
+TREE, STRIP, GAP = 0.8, 0.1, 0.04  # inches
+LONGEST = 24  # characters of a name
+
+
+def draw_matrix(data: xr.Dataset) -> Figure:
+    """Draw the similarity of all models, in the order of the dendrogram above it."""
+    order, names = data["order"].values, [str(name) for name in data["network"].values]
+    named = [shorten(names[i], LONGEST) for i in order]
+    bar = style.BAR_GAP + style.BAR_WIDTH + style.BAR_LABELS
+    left = style.TICK_ROOM + widest_label(named, len(named) * LABEL_PITCH, LONGEST) + 0.3
+    fits = len(named) * LABEL_PITCH <= style.WIDTH - bar - left
+    left = left if fits else 0.55
+    side = min(style.WIDTH - bar - left, 4.6)
+    below, colours = 0.3, _colours(data)
+    with style.styled():
+        figure = style.new_figure(left + side + bar, below + side + STRIP + TREE + 3 * GAP + 0.1)
+        figure.set_layout_engine("none")
+        axis = style.axes_at(figure, (left, below), (side, side))
+        values = data["cka"].values[np.ix_(order, order)]
+        image = axis.imshow(
+            values, cmap=style.SEQUENTIAL, vmin=0, vmax=1, aspect="auto", interpolation="none"
+        )
+        if len(named) <= WRITTEN:
+            style.write_values(axis, values, points=min(8.0, 60 / len(named)))
+        axis.set_xticks([])
+        axis.set_yticks(range(len(named)) if fits else [], named if fits else [])
+        axis.tick_params(labelsize=LABEL_POINTS, length=2, width=0.5, pad=2)
+        axis.spines[:].set(visible=True, linewidth=0.5)
+        if not fits:
+            axis.set_ylabel(f"{len(named):,} models, in the order of the tree")
+        strip = style.axes_at(figure, (left, below + side + GAP), (side, STRIP))
+        for place, i in enumerate(order):
+            strip.axvspan(place - 0.5, place + 0.5, color=colours[str(data["family"].values[i])])
+        strip.set(xlim=(-0.5, len(named) - 0.5), xticks=[], yticks=[])
+        strip.spines[:].set_visible(False)
+        tree = style.axes_at(figure, (left, below + side + STRIP + 2 * GAP), (side, TREE))
+        _draw_tree(tree, data["merges"].values, order)
+        style.colour_bar(figure, image, (left + side + style.BAR_GAP, below), side, label=LABEL)
+        handles = [Line2D([], [], marker="s", ls="", color=c, label=f) for f, c in colours.items()]
+        figure.legend(handles=handles, loc="lower left", ncols=len(handles), borderpad=0.2)
+    return figure
+
+
+def _draw_tree(axis: Axes, merges: NDArray[np.float64], order: NDArray[np.intp]) -> None:
+    """Draw a dendrogram; SciPy's recurses as deep as the tree, which may be too deep for Python."""
+    count = len(order)
+    place, height = np.zeros(2 * count - 1), np.zeros(2 * count - 1)
+    place[order] = np.arange(count)
+    lines = []
+    for step, (a, b) in enumerate(merges[:, :2].astype(int)):
+        at = merges[step, 2]
+        lines.append([(place[a], height[a]), (place[a], at), (place[b], at), (place[b], height[b])])
+        place[count + step], height[count + step] = (place[a] + place[b]) / 2, at
+    axis.add_collection(LineCollection(lines, colors="0.2", linewidths=0.7))
+    axis.set(xlim=(-0.5, count - 0.5), ylim=(0, max(float(merges[:, 2].max()) * 1.05, 1e-6)))
+    axis.set_xticks([])
+    axis.set_ylabel("1 − CKA")
+    axis.spines["bottom"].set_visible(False)
+
+
+def draw_plane(data: xr.Dataset) -> Figure:
+    """Draw where each model lies: colour is its family, shape its data, the number its seed."""
+    colours, shapes = _colours(data), _shapes([str(value) for value in data["data"].values])
+    points, seeds = data["position"].values, data["seed"].values
+    with style.styled():
+        figure = style.new_figure(height=4.4)
+        axis = figure.subplots()
+        rows = zip(points, data["family"].values, data["data"].values, seeds, strict=True)
+        for (x, y), family, trained_on, seed in rows:
+            shape = shapes.get(str(trained_on), OTHERS)
+            axis.plot(
+                x, y, shape, color=colours[str(family)], markersize=6, alpha=0.75, markeredgewidth=0
+            )
+            if len(seeds) <= SEEDED and np.isfinite(seed):
+                axis.annotate(
+                    f"{int(seed)}", (x, y), xytext=(4, 3), textcoords="offset points", fontsize=7
+                )
+        axis.set_aspect("equal", adjustable="datalim")
+        axis.margins(0.08)
+        axis.set(xlabel="first axis (distance is √(2 − 2 CKA))", ylabel="second axis")
+        share = float(data["share"])
+        kept = "all models are alike" if np.isnan(share) else f"{100 * share:.0f} % of the variance"
+        numbers = ", numbers are seeds" if len(seeds) <= SEEDED else ""
+        axis.set_title(f"{len(seeds):,} models in a plane that keeps {kept}{numbers}", loc="left")
+        handles = [Line2D([], [], marker="o", ls="", color=c, label=f) for f, c in colours.items()]
+        drawn = shapes | (
+            {"other data": OTHERS} if len(shapes) < len({*data["data"].values}) else {}
+        )
+        handles += [
+            Line2D(
+                [], [], marker=s, ls="", color="0.4", label=shorten(d, LONGEST) or "unknown data"
+            )
+            for d, s in drawn.items()
+        ]
+        figure.legend(handles=handles, loc="outside right center")
+    return figure
+
+
+def _colours(data: xr.Dataset) -> dict[str, str]:
+    """Return the colour of each family, the same on every map that has the same families."""
+    families = sorted({str(family) for family in data["family"].values})
+    return dict(zip(families, style.COLOURS, strict=False))
+
+
+def _shapes(trained_on: Sequence[str]) -> dict[str, str]:
+    """Return a marker for each of the most common data; there are not enough for any number."""
+    common = [value for value, _ in Counter(sorted(trained_on)).most_common(len(MARKERS))]
+    return dict(zip(sorted(common), MARKERS, strict=False))

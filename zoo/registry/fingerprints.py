@@ -1,0 +1,163 @@
+"""Fingerprints of registered models: made once, kept with the model and in the project's cache."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from zoo.data.pictures import EvaluationImages
+from zoo.device import describe_device
+from zoo.errors import UserError
+from zoo.files import write_bytes
+from zoo.progress import OnProgress, no_progress
+from zoo.registry.artifacts import fetch_file
+from zoo.registry.compare import evaluation_images, identity
+from zoo.registry.filters import choose
+from zoo.registry.listing import VersionRow, list_versions
+from zoo.registry.references import Resolved
+from zoo.registry.resolve import load_resolved, resolve
+from zoo.registry.store import Store, show_uri
+from zoo.study.fingerprint import (
+    IMAGES,
+    Fingerprint,
+    fingerprint,
+    fingerprint_key,
+    read_fingerprint,
+    write_fingerprint,
+)
+
+FOLDER = "fingerprints"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A fingerprint, without its vectors, and the file that holds it; `made` or found.
+
+    It was checked when this was made.
+    """
+
+    path: Path
+    family: str
+    batches: tuple[int, ...]
+    problems: dict[str, str]
+    made: bool
+
+
+def chosen_versions(store: Store, query: str) -> list[VersionRow]:
+    """Return every registered version that a filter lets through; `UserError` where none is."""
+    rows = choose(list_versions(store), query=query)
+    if not rows:
+        what = f"passes the filter {query!r}" if query else "is registered"
+        raise UserError(f"no model {what} in {show_uri(store)} (zoo list shows what there is)")
+    return rows
+
+
+def as_model(row: VersionRow) -> Resolved:
+    """Return a row of the listing as a model that is looked up only when its files are needed."""
+    name = f"{row.name}/{row.version}"
+    return Resolved(name, "version", row.name, name, digest=row.digest, version=row.version)
+
+
+def named_images(
+    store: Store, models: Iterable[Resolved], data: Path | None, count: int | None
+) -> EvaluationImages:
+    """Return the images that fingerprints are made on, evenly over the classes; 512 by default."""
+    count = count or IMAGES
+    known = (_looked_up(store, model) for model in models)
+    return evaluation_images(store, known, data, count).evenly(count)
+
+
+def keep_all(
+    store: Store,
+    models: Sequence[Resolved],
+    images: EvaluationImages,
+    *,
+    device: str,
+    force: bool = False,
+    on_progress: OnProgress = no_progress,
+) -> Iterator[Kept | str]:
+    """Yield the fingerprint of each model, or why it has none; arguments as `keep_fingerprint`."""
+    for done, model in enumerate(models):
+        on_progress(done, len(models), "models")
+        try:
+            yield keep_fingerprint(store, model, images, device=device, force=force)
+        except UserError as error:
+            yield str(error)
+    on_progress(len(models), len(models), "models")
+
+
+def keep_fingerprint(
+    store: Store,
+    model: Resolved,
+    images: EvaluationImages,
+    *,
+    device: str,
+    force: bool = False,
+) -> Kept:
+    """Return a model's fingerprint: the one that is kept, or else made and kept.
+
+    It lies in the project's cache, and that of a registered version is an artifact of it as well.
+    One that is damaged is fetched or made again.
+
+    Args:
+        store: keeps models and fingerprints.
+        model: whose.
+        images: what it is made on.
+        device: where the network runs.
+        force: make it again.
+
+    Raises:
+        UserError: the model is damaged, or MLflow does not answer.
+    """
+    key = fingerprint_key(identity(model), images.digest)
+    if not force and (known := _cached(store, key)):  # of which MLflow is not asked
+        return known
+    with store.translate_mlflow_errors(), store.lock(f"fingerprint-{key[:16]}"):
+        model = _looked_up(store, model)
+        if not force and (known := _cached(store, key) or _fetched(store, model, key)):
+            return known
+        loaded = load_resolved(store, model)
+        found = fingerprint(loaded, images.images, device=device)
+        made_by = describe_device(device) | {name: version(name) for name in ("torch", "timm")}
+        path = _file(store, key)
+        write_bytes(path, write_fingerprint(found, key, made_by))
+        if model.model_id:
+            store.client.log_model_artifact(model.model_id, str(path), FOLDER)
+        return _kept(path, found, made=True)
+
+
+def _looked_up(store: Store, model: Resolved) -> Resolved:
+    listed = model.version is not None and not model.artifacts
+    return resolve(store, model.uri) if listed else model
+
+
+def _file(store: Store, key: str) -> Path:
+    return store.cache / FOLDER / f"{key}.safetensors"
+
+
+def _kept(path: Path, found: Fingerprint, *, made: bool) -> Kept:
+    return Kept(path, found.family, found.batches, dict(found.problems), made)
+
+
+def _cached(store: Store, key: str) -> Kept | None:
+    path = _file(store, key)
+    with suppress(UserError):  # there is none, or it is damaged
+        return _kept(path, read_fingerprint(path, key), made=False)
+    return None
+
+
+def _fetched(store: Store, model: Resolved, key: str) -> Kept | None:
+    """Take a fingerprint from the artifacts of its version into the cache."""
+    path = _file(store, key)
+    with tempfile.TemporaryDirectory() as temporary, suppress(UserError):
+        if not model.model_id:
+            return None
+        came = fetch_file(store, model.artifacts, f"{FOLDER}/{path.name}", temporary)
+        found = read_fingerprint(came, key)
+        write_bytes(path, came.read_bytes())
+        return _kept(path, found, made=False)
+    return None

@@ -1,0 +1,219 @@
+"""Maps of registered models: from the fingerprints that are kept, into a folder and MLflow."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from zoo import __version__
+from zoo.config import DEPTHS
+from zoo.data.pictures import EvaluationImages
+from zoo.errors import UserError, counted
+from zoo.experiments.zoo_map import Member, Neighbour, nearest_to, zoo_map
+from zoo.files import code_digest
+from zoo.files.folders import check_replaceable, replacing_folder
+from zoo.measures.fingerprints import Read
+from zoo.progress import OnProgress, no_progress
+from zoo.registry.datasets import dataset, dataset_input
+from zoo.registry.faults import retry_on_conflict
+from zoo.registry.fingerprints import (
+    Kept,
+    as_model,
+    chosen_versions,
+    keep_all,
+    keep_fingerprint,
+    named_images,
+)
+from zoo.registry.history import Point
+from zoo.registry.listing import VersionRow
+from zoo.registry.provenance import source_tags
+from zoo.registry.references import Resolved
+from zoo.registry.runs import finished_run, is_finished, keep_first, log_points, search_runs
+from zoo.registry.store import COMPARE, Store
+from zoo.report.zoo_map import FOLDER, save
+from zoo.study.fingerprint import batches_of, read_vector
+
+CODE = (
+    "experiments/zoo_map.py",
+    "experiments/zoo_map_figures.py",
+    "figures",
+    "measures",
+    "report/zoo_map.html.j2",
+    "report/zoo_map.py",
+)
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """A map in its folder, and the id of its MLflow run."""
+
+    report: dict[str, Any]
+    folder: Path
+    run_id: str
+
+
+def map_registered(
+    store: Store,
+    folder: Path,
+    *,
+    query: str = "",
+    at: str = "1",
+    data: Path | None = None,
+    count: int | None = None,
+    device: str = "cpu",
+    command: str = "",
+    on_progress: OnProgress = no_progress,
+) -> Mapped:
+    """Place registered models by similarity; those without a fingerprint get one first.
+
+    Args:
+        store: keeps models, fingerprints and the map.
+        folder: gets map.html, map.json, map.nc and figures/.
+        query: which versions, as `zoo.registry.filters.choose` takes it; all by default.
+        at: one of `zoo.config.POINTS`.
+        data: a folder to take images from, instead of those that travel with the models.
+        count: how many images; 512 by default.
+        device: where networks without a fingerprint run.
+        command: how it was asked for; stands in the report.
+        on_progress: is called for every model.
+
+    Raises:
+        UserError: fewer than two models have a fingerprint, there are no images, or `folder` is
+            not zoo's own.
+    """
+    check_replaceable(folder, FOLDER)
+    rows = chosen_versions(store, query)
+    images = named_images(store, map(as_model, rows), data, count)
+    there, left_out = _usable(store, rows, images, at, device, on_progress)
+    members = [member for member, _ in there]
+    found = zoo_map(members, _reader([kept for _, kept in there], at), batches_of(len(images)))
+    about = {
+        "zoo_version": __version__,
+        "digest": _digest(there, at),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": command,
+        "at": at,
+        "where": where(at),
+        "images": _described(images),
+        "left_out": left_out,
+    }
+    with replacing_folder(folder, FOLDER) as new:
+        report = save(found, about, new)
+    return Mapped(report, folder, _log(store, folder, report, images))
+
+
+def nearest_registered(
+    store: Store,
+    model: Resolved,
+    *,
+    most: int = 5,
+    query: str = "",
+    at: str = "1",
+    data: Path | None = None,
+    count: int | None = None,
+    device: str = "cpu",
+    on_progress: OnProgress = no_progress,
+) -> tuple[list[tuple[Member, Neighbour]], list[str], EvaluationImages]:
+    """Find the registered models that are most similar to any model.
+
+    Args:
+        store: keeps models and fingerprints.
+        model: any reference's; of a registered version, itself is not among the answers.
+        most: how many are returned.
+        query: among which versions; all by default.
+        at: one of `zoo.config.POINTS`.
+        data: a folder to take images from, instead of those that travel with the model.
+        count: how many images; 512 by default.
+        device: where networks without a fingerprint run.
+        on_progress: is called for every model.
+
+    Returns:
+        The most similar ones first, why others were left out, and the images.
+
+    Raises:
+        UserError: the model cannot be fingerprinted, or no other one has a fingerprint.
+    """
+    itself = (model.name, model.version)
+    rows = [row for row in chosen_versions(store, query) if (row.name, row.version) != itself]
+    images = named_images(store, [model], data, count)
+    own = keep_fingerprint(store, model, images, device=device)
+    if at in own.problems:
+        raise UserError(f"{model.label} {where(at)} {own.problems[at]}: choose another --at")
+    there, left_out = _usable(store, rows, images, at, device, on_progress)
+    if not there:
+        raise UserError("no other registered model has a fingerprint to compare with")
+    read = _reader([own, *(kept for _, kept in there)], at)
+    found = nearest_to(read, len(there) + 1, batches_of(len(images)), most=most)
+    return [(there[near.index - 1][0], near) for near in found], left_out, images
+
+
+def where(at: str) -> str:
+    """Say at which depth models are compared."""
+    return f"at relative depth {at}" if at in DEPTHS else f"by their {at}"
+
+
+def _usable(
+    store: Store,
+    rows: Sequence[VersionRow],
+    images: EvaluationImages,
+    at: str,
+    device: str,
+    on_progress: OnProgress,
+) -> tuple[list[tuple[Member, Kept]], list[str]]:
+    """Return the versions that have a fingerprint at a depth, and why the others have none."""
+    there, left_out = [], []
+    models = [as_model(row) for row in rows]
+    known = keep_all(store, models, images, device=device, on_progress=on_progress)
+    for row, model, kept in zip(rows, models, known, strict=True):
+        if isinstance(kept, str):
+            left_out.append(kept)
+        elif at in kept.problems:
+            left_out.append(f"{model.label} {where(at)} {kept.problems[at]}")
+        else:
+            trained_on = f"{row.source} {row.subset}".strip()
+            there.append((Member(model.label, kept.family, trained_on, row.seed), kept))
+    return there, left_out
+
+
+def _reader(kept: Sequence[Kept], at: str) -> Read:
+    return lambda i: read_vector(kept[i].path, at)
+
+
+def _described(images: EvaluationImages) -> dict[str, Any]:
+    source = f"{images.source} {images.split}".strip()
+    return {"count": len(images), "source": source, "digest": images.digest}
+
+
+def _digest(there: Sequence[tuple[Member, Kept]], at: str) -> str:
+    """Return the identity of a map: its members, their fingerprints, its depth, and the code."""
+    of = [[dataclasses.asdict(member), kept.path.stem] for member, kept in there]
+    return hashlib.sha256(json.dumps([of, at, code_digest(CODE)]).encode()).hexdigest()
+
+
+def _log(store: Store, folder: Path, report: dict[str, Any], images: EvaluationImages) -> str:
+    """Log a map as a run, unless the same one is there; return the run's id."""
+    digest = report["digest"]
+    with store.translate_mlflow_errors(), store.lock(f"map-{digest[:16]}"):
+        known = search_runs(store, COMPARE, map_digest=digest)
+        if not any(is_finished(run) for run in known):
+            name = f"map of {counted(len(report['models']), 'model')} {report['where']}"
+            tags = {
+                "zoo.map_digest": digest,
+                "mlflow.note.content": f"{report['summary']}\n\nOpen `map.html` below Artifacts.",
+                **source_tags(store.root, report["command"]),
+            }
+            data = dataset(images.source, images.split or "images", images.digest, len(images))
+            values = {"map/share": report["share"], "map/mean_cka": report["mean_cka"]}
+            points = [Point(k, v, 0, None, data) for k, v in values.items() if v is not None]
+            with finished_run(store, COMPARE, f"{name} ({digest[:6]})", tags) as run:
+                inputs = [dataset_input(data, "evaluation")]
+                retry_on_conflict(lambda: store.client.log_inputs(run.info.run_id, inputs))
+                log_points(store, run.info.run_id, points)
+                store.client.log_artifacts(run.info.run_id, str(folder))
+        return str(keep_first(store, COMPARE, map_digest=digest).info.run_id)
