@@ -124,6 +124,36 @@ def test_a_viewer_says_what_it_steps_through_and_keeps_the_order_of_heads(page, 
     assert entropy.get_by_label("Sort each row’s heads").is_checked()
 
 
+# Of the pixels of a map's picture, how many are neither its input's nor of an outline.
+CHANGED = """([input, seen]) => {
+  const [before, after] = [input, seen].map(
+    (canvas) => canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data);
+  const is = (i, rgb) => [0, 1, 2].every((k) => after[4 * i + k] === rgb[k]);
+  const lines = [[213, 94, 0], [255, 255, 255]];
+  return [...Array(before.length / 4).keys()].filter(
+    (i) => ![before.slice(4 * i, 4 * i + 3), ...lines].some((rgb) => is(i, rgb))).length;
+}"""
+
+
+def test_an_image_fades_where_attention_is_low_and_channels_have_colours(page, report_file):
+    page.goto(report_file.as_uri())
+    walk(page)
+    maps = page.locator(".viewer[data-viewer=images-attention-maps]")
+    assert "seen where its map is high" in maps.inner_text()
+    changed = {}
+    for percent in ("0", "100"):
+        maps.get_by_label("Fade the rest").fill(percent)
+        changed[percent] = maps.locator(".panels canvas").evaluate_all(CHANGED)
+    assert changed["0"] == 0
+    assert changed["100"] > 1000
+    channels = page.locator(".viewer[data-viewer=images-feature-maps]")
+    assert "Dark is low and bright is high; each map has its own range." in channels.inner_text()
+    assert not channels.get_by_label("Fade the rest").is_visible()
+    assert (
+        channels.locator(".panels .bar").count() == channels.locator(".panels canvas").count() - 1
+    )
+
+
 def test_the_keyboard_reaches_the_heat_map_and_moves_in_it(page, report_file):
     page.goto(report_file.as_uri())
     viewer = page.locator(".viewer[data-viewer=heat-cka]")

@@ -106,7 +106,7 @@ def test_maps_of_one_kind_are_drawn_on_the_range_that_the_analysis_names():
 
 def test_maps_over_images_say_what_they_are_of_and_what_one_steps_through():
     one = np.ones((2, 4, 4))
-    scale = Scale("predicted class", 0, empty="nothing")
+    scale = Scale("predicted class", 0, empty="nothing", outlined=0.5)
     data = xr.Dataset(
         {
             "images": pictures(),

@@ -17,7 +17,13 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from zoo.analyses.about import About, Drawing
-from zoo.analyses.attention_figures import colour_range, draw_entropy, draw_maps, relative_share
+from zoo.analyses.attention_figures import (
+    MARKED,
+    colour_range,
+    draw_entropy,
+    draw_maps,
+    relative_share,
+)
 from zoo.analyses.rollout import rollout_step, token_maps
 from zoo.capture.hook_points import HookPoint
 from zoo.measures.replicates import GroupedMean, Replicates, in_rows
@@ -244,7 +250,7 @@ class _Maps(Accumulator):
         scales = {
             kind: Scale(
                 title, *colour_range(np.concatenate([v.ravel() for v in shares[kind].values()])),
-                log=True,
+                log=True, outlined=MARKED,
             )
             for kind, title in titles.items()
         }  # fmt: skip

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from zoo.analyses.about import About, Drawing
 from zoo.analyses.class_maps import class_maps, probabilities_of, rollout_maps
-from zoo.analyses.grad_cam_figures import EMPTY, KINDS, draw_curves, draw_maps
+from zoo.analyses.grad_cam_figures import EMPTY, HALF, KINDS, draw_curves, draw_maps
 from zoo.measures.deletion import STEPS, area_under, deletion_curves, upsample
 from zoo.measures.intervals import mean_interval
 from zoo.models.preprocess import model_input
@@ -68,7 +68,7 @@ MAX_IMAGES = 32
 ROLLOUTS = 3  # layers whose rollout stands beside Grad-CAM
 TESTED = {"predicted": "Grad-CAM", "rollout": "attention rollout"}
 PREDICTED, TRUE, ROLLOUT, RANDOM = "predicted", "true", "rollout", "random"
-SCALES = {kind: Scale(title, 0, empty=EMPTY) for kind, title in KINDS.items()}
+SCALES = {kind: Scale(title, 0, empty=EMPTY, outlined=HALF) for kind, title in KINDS.items()}
 
 
 def true_classes(study: Study, network: ComparedNetwork, outputs: int) -> NDArray[np.int64] | None:

@@ -5,6 +5,9 @@
     "440154 48186a 472d7b 424086 3b528b 33638d 2c728e 26828e 21918c 1fa088 28ae80 3fbc73 " +
     "5ec962 84d44b addc30 d8e219 fde725"
   ).split(" ").map((hex) => [0, 2, 4].map((i) => parseInt(hex.slice(i, i + 2), 16)));
+  // As in the figures (`seen_through`), whose pictures are 192 pixels wide.
+  const [PAPER, LEAST, COARSE, SIDE, LINE, HALO] = [224, 0.12, 8, 480, 5, 10];
+  const [OUTLINE, WHITE] = [[213, 94, 0, 255], [255, 255, 255, 255]];
   const unique = (values) => [...new Set(values)];
   const sharpness = () => window.devicePixelRatio || 1;
 
@@ -18,11 +21,15 @@
     return node;
   }
 
-  function colour(value, [low, high, log]) {
+  function share(value, [low, high, log]) {
     const at = log ? Math.log : Number;
-    const share = Math.min(Math.max((at(value) - at(low)) / (at(high) - at(low) || 1), 0), 1);
-    const i = Math.min(Math.floor(share * (VIRIDIS.length - 1)), VIRIDIS.length - 2);
-    const rest = share * (VIRIDIS.length - 1) - i;
+    return Math.min(Math.max((at(value) - at(low)) / (at(high) - at(low) || 1), 0), 1);
+  }
+
+  function colour(value, range) {
+    const place = share(value, range) * (VIRIDIS.length - 1);
+    const i = Math.min(Math.floor(place), VIRIDIS.length - 2);
+    const rest = place - i;
     return VIRIDIS[i].map((from, k) => Math.round(from + (VIRIDIS[i + 1][k] - from) * rest));
   }
 
@@ -323,22 +330,23 @@
 
   class ImageViewer {
     constructor(mount, data) {
-      Object.assign(this, { data, image: 0, depth: 0, opacity: 0.65 });
+      Object.assign(this, { data, image: 0, depth: 0, fading: 1 - LEAST });
       const measures = unique(data.sets.map((set) => set.measure));
       const decode = (sources) => sources.map((src) => element("img", { src }));
       this.pictures = Object.fromEntries(Object.entries(data.images).map(([name, list]) => [name, decode(list)]));
       this.panels = element("div", { className: "panels" });
       this.slider = element("input", { type: "range", min: 0, step: 1 });
       listen(this.slider, "input", () => this.draw({ depth: this.slider.value / this.slider.max }));
-      const strength = element("input", { type: "range", min: 0, max: 100, step: 5, value: 100 * this.opacity });
-      listen(strength, "input", () => this.draw({ opacity: strength.value / 100 }));
+      const fading = element("input", { type: "range", min: 0, max: 100, step: 1, value: 100 * this.fading });
+      listen(fading, "input", () => this.draw({ fading: fading.value / 100 }));
       const thumbs = element("div", { className: "thumbs" }, ...this.thumbs());
       const controls = element("div", { className: "controls" });
       controls.append(element("fieldset", { className: "pictures" }, element("legend", {}, "Image"), thumbs));
       if (measures.length > 1) controls.append(choice("Show", measures, 0, (i) => this.show(measures[i])));
       this.along = element("span");
       controls.append(element("label", { className: "slider" }, this.along, this.slider));
-      controls.append(element("label", { className: "slider opacity" }, "Map over image", strength));
+      this.fader = element("label", { className: "slider fading" }, "Fade the rest", fading);
+      controls.append(this.fader);
       this.hint = element("p", { className: "hint" });
       mount.append(controls, this.panels, this.hint);
       this.show(measures[0]);
@@ -360,10 +368,15 @@
     show(measure) {
       this.sets = this.data.sets.filter((set) => set.measure === measure);
       const last = Math.max(...this.sets.map((set) => set.steps.length)) - 1;
-      const { low, high } = this.sets[0].scale;
+      const { high, outlined } = this.sets[0].scale;
+      const isOverImage = outlined !== null;
       this.along.textContent = this.sets[0].along;
-      this.hint.textContent = high !== null ? "All maps share one colour range; values beyond it have the colour of its end."
-        : `Each map in its own colours: dark is ${low ?? "its lowest value"}, bright its highest.`;
+      this.fader.hidden = !isOverImage;
+      this.hint.textContent = [
+        isOverImage ? "An image is seen where its map is high and fades where it is low" : "Dark is low and bright is high",
+        high !== null ? "; all maps share one range" : "; each map has its own range",
+        isOverImage ? `; outlined: from ${high !== null ? outlined : `${outlined} of its highest`}.` : ".",
+      ].join("");
       Object.assign(this.slider, { max: Math.max(last, 1), disabled: last < 1, value: Math.round(this.depth * last) });
       const panel = () => element("figure", {}, element("canvas", { role: "img" }), element("figcaption"));
       this.panels.replaceChildren(...[null, ...this.sets].map(panel));
@@ -381,7 +394,7 @@
         const [canvas, caption] = this.panels.children[i].children;
         const picture = this.pictures[(set ?? this.sets[0]).images][this.image];
         if (!picture.complete) return listen(picture, "load", () => this.draw());
-        Object.assign(canvas, { width: 480, height: Math.round(480 * picture.naturalHeight / picture.naturalWidth) });
+        Object.assign(canvas, { width: SIDE, height: Math.round(SIDE * picture.naturalHeight / picture.naturalWidth) });
         const pen = canvas.getContext("2d");
         pen.imageSmoothingEnabled = false;
         pen.drawImage(picture, 0, 0, canvas.width, canvas.height);
@@ -393,26 +406,67 @@
         const place = this.step(set).name === set.measure ? "" : this.step(set).name;
         const of = set.captions[this.image] ?? "";
         const facts = [place, of].filter(Boolean).map((fact) => element("div", {}, fact));
-        caption.replaceChildren(element("strong", {}, set.label), ...facts, ...this.overlay(pen, set));
-        name(canvas, `${set.measure} of ${set.label}${place && ` at ${place}`} over ${label}${of && ` (${of})`}`);
+        caption.replaceChildren(element("strong", {}, set.label), ...facts, ...this.paint(pen, set));
+        name(canvas, `${set.measure} of ${set.label}${place && ` at ${place}`} ${set.scale.outlined === null ? "on" : "over"} ${label}${of && ` (${of})`}`);
       });
     }
 
-    overlay(pen, set) {
+    paint(pen, set) {
       const { height, width, maps } = this.step(set);
       const { low, high } = maps[this.image];
-      const range = [set.scale.low ?? low, set.scale.high ?? high, set.scale.log];
-      const [small, pixels] = [element("canvas", { width, height }), new ImageData(width, height)];
+      const { scale } = set;
+      const range = [scale.low ?? low, scale.high ?? high, scale.log];
       const values = unpack(maps[this.image], 1);
+      const small = element("canvas", { width, height }), pixels = new ImageData(width, height);
+      const isOverImage = scale.outlined !== null;
       values.forEach((value, i) => {
-        if (!Number.isNaN(value)) pixels.data.set([...colour(value, range), 255], 4 * i);
+        if (Number.isNaN(value)) return;
+        pixels.data.set(isOverImage ? [0, 0, 0, 255 * share(value, range)] : [...colour(value, range), 255], 4 * i);
       });
       small.getContext("2d").putImageData(pixels, 0, 0);
-      pen.globalAlpha = this.opacity;
-      pen.drawImage(small, 0, 0, pen.canvas.width, pen.canvas.height);
+      // A coarse map in squares, a fine one smooth.
+      const size = [0, 0, pen.canvas.width, pen.canvas.height];
+      const grow = (ink) => {
+        Object.assign(ink, { imageSmoothingEnabled: Math.max(width, height) > COARSE, imageSmoothingQuality: "high" });
+        ink.drawImage(small, ...size);
+      };
+      if (isOverImage) this.veil(pen, grow, scale.outlined * (scale.high === null ? high : 1), range);
+      else grow(pen);
       if (values.every(Number.isNaN)) return ["could not be measured"];
-      if (set.scale.empty && low === 0 && high === 0) return [set.scale.empty];
-      return legend(range, set.unit);
+      if (scale.empty && low === 0 && high === 0) return [scale.empty];
+      if (!isOverImage) return legend(range, set.unit);
+      const ends = [`faded: ${written(range[0], range)}`, `in full: ${written(range[1], range, set.unit)}`];
+      return [element("div", { className: "ends" }, ...ends.map((end) => element("span", {}, end)))];
+    }
+
+    // Lets the image fade where the map is low: colours over it would mix with its own.
+    veil(pen, grow, from, range) {
+      const { width, height } = pen.canvas;
+      const large = element("canvas", { width, height });
+      const ink = large.getContext("2d", { willReadFrequently: true });
+      grow(ink);
+      const pixels = ink.getImageData(0, 0, width, height);
+      const strength = new Uint8Array(width * height);
+      for (let i = 0; i < strength.length; i++) {
+        strength[i] = pixels.data[4 * i + 3];
+        pixels.data.fill(PAPER, 4 * i, 4 * i + 3);
+        pixels.data[4 * i + 3] = this.fading * (255 - strength[i]);
+      }
+      if (range[1] > from) outline(pixels, strength, Math.round(255 * share(from, range)));
+      ink.putImageData(pixels, 0, 0);
+      pen.drawImage(large, 0, 0);
+    }
+  }
+
+  // Draws a line inside the border of where a map is at least `least`, white towards its inside.
+  function outline({ width, height, data }, strength, least) {
+    const isInside = (x, y) => x >= 0 && y >= 0 && x < width && y < height && strength[y * width + x] >= least;
+    const isNearBorder = (x, y, by) => ![[by, 0], [-by, 0], [0, by], [0, -by]].every(([across, down]) => isInside(x + across, y + down));
+    for (let y = 0; y < height; y++) {
+      for (let x = 0; x < width; x++) {
+        if (!isInside(x, y) || !isNearBorder(x, y, HALO)) continue;
+        data.set(isNearBorder(x, y, LINE) ? OUTLINE : WHITE, 4 * (y * width + x));
+      }
     }
   }
 

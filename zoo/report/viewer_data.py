@@ -214,6 +214,7 @@ def _set(owner: Part, values: xr.DataArray) -> dict[str, Any]:
             "high": scale.high,
             "log": scale.log,
             "empty": scale.empty,
+            "outlined": scale.outlined,
         },
         "along": STEPS.get(along, along),
         "steps": [],

@@ -28,7 +28,9 @@ class Scale:
 
     `low` and `high` are the values of the darkest and the brightest colour; None is each map's
     own lowest or highest. Colours follow the logarithm where `log`. `empty` is what is said of a
-    map that is 0 everywhere. It travels as the attributes of a variable.
+    map that is 0 everywhere. Over an image, places of at least `outlined` have an outline: a value,
+    or a share of the map's own highest where `high` is None. It travels as the attributes of a
+    variable.
     """
 
     label: str
@@ -36,10 +38,14 @@ class Scale:
     high: float | None = None
     log: bool = False
     empty: str = ""
+    outlined: float | None = None
 
     def attributes(self) -> dict[str, Any]:
         """Return the scale as attributes that a file can hold."""
-        known = {"long_name": self.label, "low": self.low, "high": self.high, "empty": self.empty}
+        known = {
+            "long_name": self.label, "low": self.low, "high": self.high, "empty": self.empty,
+            "outlined": self.outlined,
+        }  # fmt: skip
         kept = {key: value for key, value in known.items() if value not in (None, "")}
         return kept | ({"log": 1} if self.log else {})
 
@@ -49,8 +55,12 @@ class Scale:
         known = variable.attrs
         label = str(known.get("long_name", str(variable.name).replace("_", " ")))
         # From a file, attributes come back as NumPy's scalars.
-        low, high = (None if (end := known.get(k)) is None else float(end) for k in ("low", "high"))
-        return cls(label, low, high, bool(known.get("log")), str(known.get("empty", "")))
+        low, high, outlined = (
+            None if (end := known.get(k)) is None else float(end)
+            for k in ("low", "high", "outlined")
+        )
+        empty = str(known.get("empty", ""))
+        return cls(label, low, high, bool(known.get("log")), empty, outlined)
 
     @property
     def ends(self) -> tuple[float, float]:
