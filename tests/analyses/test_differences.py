@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 
 from zoo.analyses.differences import SHOWN, _thumbnails, draw, is_shown, shown_groups
+from zoo.analyses.differences_figures import _answers
 from zoo.analyses.engine import compare_models
 from zoo.config import Settings
 from zoo.measures.agreement import error_consistency
@@ -106,6 +108,16 @@ def test_figures_say_how_many_images_there_are(compared):
     texts = [text.get_text() for text in drawn[0].figure.axes[0].texts]
     count = float(pair(result.data, "vit-0", "resnet18-1")["gallery_images"].sel(kind="both"))
     assert f"both are right: {count:.0f} of 60 images ({100 * count / 60:.0f} %)" in texts
+
+
+def test_a_caption_holds_the_class_and_the_wrong_answers():
+    answers = np.array([[0, 1, 1, 0], [1, 0, 1, -1]])
+    data = xr.Dataset(
+        {"answer": (("rated", "image"), answers)},
+        {"rated": ["a", "b"], "class": ["cat", "dog"], "label": ("image", [0, 0, 1, 1])},
+    )
+    captions = [_answers(data, image, "a", "b") for image in range(4)]
+    assert captions == ["cat\ndog", "cat\ndog", "dog", "dog\ncat\nnone"]
 
 
 def test_without_labels_groups_alone_are_found_and_one_model_has_none(make_model, digit_images):

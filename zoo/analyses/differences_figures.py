@@ -37,7 +37,11 @@ def draw_gallery(result: Result, a: str, b: str) -> Figure:
                 [_answers(data, image, a, b) for image in images],
             )
         )
-    return gallery(rows, foot=f"below an image: its class: answer of {a} | answer of {b}")
+    return gallery(
+        rows,
+        foot=f"below an image: its class; in grey: the wrong answers, {style.shorten(a, 30)}'s "
+        f"above {style.shorten(b, 30)}'s",
+    )
 
 
 def draw_groups(result: Result, groups: Mapping[tuple[str, str], xr.Dataset]) -> Figure:
@@ -95,6 +99,8 @@ def _class(data: xr.Dataset, image: int) -> str:
 
 
 def _answers(data: xr.Dataset, image: int, a: str, b: str) -> str:
+    """Return an image's class and, in lines below it, the answers that are wrong."""
     found = [int(data["answer"].sel(rated=name)[image]) for name in (a, b)]
     said = [str(data["class"].values[answer]) if answer >= 0 else "none" for answer in found]
-    return f"{_class(data, image)}: {said[0]} | {said[1]}"
+    own = _class(data, image)
+    return "\n".join([own, *(answer for answer in said if answer != own)])

@@ -105,7 +105,7 @@ def draw_answers(result: Result, compared: Sequence[str]) -> Figure:
     with style.styled():
         figure, (left, right) = style.line_panels(
             2, size=(2.75, 2.1), gap=(0.75, 0), sharey=False,
-            above=0.34 + style.LEGEND_ROW * 2 * len(rated),
+            above=0.34 + style.LEGEND_ROW * len(rated),
         )  # fmt: skip
         for i, (name, of) in enumerate(rated.items()):
             _band(left, of["band"], of["noise_accuracy"], of["noise_accuracy_ci"], "o-", i, name)
@@ -120,10 +120,10 @@ def draw_answers(result: Result, compared: Sequence[str]) -> Figure:
         n = max(part.attrs["answered_images"] for part in rated.values())
         left.set(
             title=f"noise in one band, {n} images", ylabel="accuracy (dotted: without noise)",
-            xlabel="frequency of the noise (1: highest)", xlim=(0, 1), ylim=(-0.03, 1.03),
+            xlabel="frequency of the noise (1: highest)", xlim=(0, 1), ylim=(0, None),
         )  # fmt: skip
         right.set(
-            title="hybrid images", ylabel="share of answers", ylim=(-0.03, 1.03), xlim=(0, 1),
+            title="hybrid images", ylabel="share of answers", ylim=(0, None), xlim=(0, None),
             xlabel="low frequencies of one image up to",
         )  # fmt: skip
         named = right if right.lines else left

@@ -12,19 +12,24 @@ from zoo.figures import style
 
 COLUMNS = 8
 GAP = 0.08  # inches between pictures
-HEADING, CAPTION = 0.22, 0.17  # inches: a line of text above and below a row
+HEADING, CAPTION = 0.22, 0.14  # inches: a line of text above and below a row
 
 
 @dataclass(frozen=True)
 class Row:
     """Pictures (h, w, 3) uint8 and a short caption for each; without any, the heading stands alone.
 
-    Those beyond `COLUMNS` are not drawn.
+    A caption may have several lines. Those beyond `COLUMNS` are not drawn.
     """
 
     heading: str
     pictures: Sequence[NDArray]
     captions: Sequence[str]
+
+    @property
+    def lines(self) -> int:
+        """How many lines its longest caption has."""
+        return max((caption.count("\n") + 1 for caption in self.captions), default=0)
 
 
 def gallery(rows: Sequence[Row], *, foot: str = "") -> Figure:
@@ -35,7 +40,7 @@ def gallery(rows: Sequence[Row], *, foot: str = "") -> Figure:
         foot: a line below them.
     """
     cell = (style.WIDTH - GAP * (COLUMNS - 1)) / COLUMNS
-    heights = [HEADING + (cell + CAPTION if row.pictures else 0) + GAP for row in rows]
+    heights = [HEADING + (cell + CAPTION * row.lines if row.pictures else 0) + GAP for row in rows]
     total = sum(heights) + (HEADING if foot else 0)
     with style.styled():
         figure = Figure(figsize=(style.WIDTH, total))
@@ -53,10 +58,12 @@ def gallery(rows: Sequence[Row], *, foot: str = "") -> Figure:
                     picture, extent=(left, left + cell, upper - cell, upper), aspect="auto",
                     interpolation="antialiased",
                 )  # fmt: skip
-                axis.text(
-                    left + cell / 2, upper - cell - CAPTION / 2, style.shorten(caption, 17),
-                    ha="center", va="center", fontsize=style.LABEL_POINTS,
-                )  # fmt: skip
+                for line, text in enumerate(caption.split("\n"), start=1):
+                    axis.text(
+                        left + cell / 2, upper - cell - CAPTION * (line - 0.4),
+                        style.shorten(text, 17), ha="center", va="center",
+                        fontsize=style.LABEL_POINTS, color="0.35" if line > 1 else "k",
+                    )  # fmt: skip
             top -= height
         # Every picture sets the limits to its own.
         axis.set(xlim=(0, style.WIDTH), ylim=(0, total))
