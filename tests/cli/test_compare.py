@@ -3,12 +3,12 @@
 from zoo.cli.compare import _print_claims as print_claims
 
 
-def claim(id_, models, value=None, *, analysis="cka", untrained=None):
+def claim(id_, models, value=None, *, analysis="cka", untrained=None, seeds=()):
     return {
         "id": id_, "models": models, "value": value, "analysis": analysis,
         "verdict": "supported" if value else "not applicable", "statement": f"It is {id_}",
         "low": value and value - 0.125, "high": value and value + 0.125, "p_holm": value and 0.02,
-        "seeds": [], "over": "images",
+        "over": "seeds" if seeds else "images", "seeds": list(seeds),
         "before": untrained and {"value": untrained, "low": None, "high": None, "detail": ""},
     }  # fmt: skip
 
@@ -65,16 +65,25 @@ def test_why_a_claim_was_not_tested_is_told(capsys):
         claim("B", []), claim("A", []),
         claim("C", ["v"], analysis="probes"),
         claim("D", ["v"]), claim("E", ["v"], analysis="residuals"),
-        claim("F", [], analysis="data-effect"), claim("G", ["v"], analysis="loss-geometry"),
+        claim("F", [], analysis="data-effect"),
     )  # fmt: skip
     assert lines == [
         "Could not be told (see the report): D, E.",
         "Left out by --only or --skip: C.",
         "Need other models (see zoo claims): A, B.",
         "Tested by dvc repro effect or zoo transfer: F.",
-        "Tested with --only loss-geometry: G.",
     ]
 
 
 def test_what_one_group_of_models_could_not_tell_and_another_could_is_told(capsys):
     assert len(told(capsys, claim("A", ["v"], 0.5), claim("A", ["w"]))) == 2
+
+
+def test_over_seeds_it_says_in_how_many_and_what_the_interval_is_over(capsys):
+    header, first, second = told(
+        capsys, claim("A", ["v"], 0.25, seeds=(2, 3)), claim("B", ["v"], 0.5)
+    )
+    held, over = header.index("holds in"), header.index("interval over")
+    assert first[held:over].strip() == "2 of 3 seeds"
+    assert second[held:over].strip() == "one seed"
+    assert (first[over:].split()[0], second[over:].split()[0]) == ("seeds", "images")
