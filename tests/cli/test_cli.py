@@ -57,7 +57,7 @@ def test_every_path_may_begin_with_the_sign_of_the_home_folder(monkeypatch, tmp_
         for parameter in cli.get_command(None, name).params
         if isinstance(parameter.type, click.Path)
     ]
-    assert len(paths) == 19
+    assert len(paths) == 20
     (tmp_path / "file").touch()  # what is given as a file or folder has to be there
     (tmp_path / "folder").mkdir()
     for path in paths:

@@ -21,6 +21,15 @@ def test_networks_of_different_numbers_of_steps_are_named():
     ]
 
 
+def test_measures_that_failed_an_audit_are_named():
+    made_known = results()
+    made_known = replace(
+        made_known, provenance={"audit": {"RSA": ["training"], "SVCCA": ["a", "b"]}}
+    )
+    (said,) = cautions(made_known)
+    assert said.endswith("or trained from untrained: RSA (training), SVCCA (a and b).")
+
+
 @pytest.mark.parametrize("steps", [{}, {"v": 40, "c": 40}, {"v": 40, "c": 0}, {"v": 0, "c": 0}])
 def test_equal_or_unknown_steps_are_not_spoken_of(steps):
     assert cautions(results(**steps)) == []

@@ -23,9 +23,9 @@ from zoo.cli.output import PrintableStream, everywhere
 from zoo.errors import UserError, one_line_errors, suggestion, unknown
 
 COMMANDS = (
-    "list", "table", "show", "compare", "report", "map", "nearest", "fingerprint", "probe",
-    "transfer", "register", "import", "pull", "predict", "evaluate", "ui", "analyses", "claims",
-    "promote", "tag", "describe", "rm", "verify", "init", "data", "doctor", "completion",
+    "list", "table", "show", "compare", "report", "audit", "map", "nearest", "fingerprint",
+    "probe", "transfer", "register", "import", "pull", "predict", "evaluate", "ui", "analyses",
+    "claims", "promote", "tag", "describe", "rm", "verify", "init", "data", "doctor", "completion",
 )  # fmt: skip
 
 

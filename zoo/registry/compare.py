@@ -30,6 +30,7 @@ from zoo.files.folders import check_replaceable, replacing_folder
 from zoo.measures.sampling import balanced_order
 from zoo.models.spec import SPEC, read_spec
 from zoo.progress import OnProgress, no_progress
+from zoo.registry.audits import failed_measures
 from zoo.registry.comparisons import (
     ComparisonRun,
     fetch_comparison,
@@ -338,6 +339,7 @@ def _compute(
         split=images.split,
         command=command,
     )
+    known["audit"] = failed_measures(store, models)
     return Comparison(dataclasses.replace(results, provenance=known))
 
 

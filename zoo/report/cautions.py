@@ -11,7 +11,10 @@ ONE_SEED = (
 
 
 def cautions(results: ComparisonResults) -> list[str]:
-    """Say where networks were trained for different numbers of steps, and with one seed only."""
+    """Say where numbers of steps differ, which measures failed an audit, and how many seeds.
+
+    The audit is that of `zoo audit`, where one of the same models was there to be found.
+    """
     said = []
     models = results.provenance.get("models", ())
     steps = {model["name"]: model["steps"] for model in models if model.get("steps")}
@@ -21,6 +24,12 @@ def cautions(results: ComparisonResults) -> list[str]:
         trained += [f"{name} for {count:,}" for name, count in others]
         listed = f"{', '.join(trained[:-1])} and {trained[-1]}"
         said.append(f"{listed}: what differs may come from that.")
+    if failed := results.provenance.get("audit"):
+        told = [f"{title} ({' and '.join(of)})" for title, of in failed.items()]
+        said.append(
+            "In an audit of these models, these measures did no better than chance at telling "
+            f"seeds of an architecture from others, or trained from untrained: {', '.join(told)}."
+        )
     seeds = {network.name: len(results.seeds(network)) for network in results.compared}
     known = all(network.images for network in results.compared)  # how each was trained
     if known and max(seeds.values(), default=0) == 1:
