@@ -123,6 +123,13 @@ def test_one_selection_gives_a_block_of_one_network_with_all_of_another(make_mod
     assert np.array_equal(row.values[0], whole.values[whole["name"].values == "blocks.1"][0])
 
 
+def test_opened_results_no_longer_need_their_file(compared, tmp_path):
+    compared.save(tmp_path / "out")
+    opened = open_results(tmp_path / "out")
+    (tmp_path / "out" / "results.nc").unlink()
+    xr.testing.assert_identical(opened["cka"], compared["cka"])
+
+
 def test_results_that_are_none_are_named(tmp_path):
     with pytest.raises(UserError, match=r"no file .*results\.nc: zoo compare writes one"):
         open_results(tmp_path)
@@ -132,6 +139,21 @@ def test_results_that_are_none_are_named(tmp_path):
     xr.Dataset({"x": 1}).to_netcdf(tmp_path / "results.nc", engine="h5netcdf")
     with pytest.raises(UserError, match=r"results\.nc is of another version .*compare again"):
         open_results(tmp_path)
+
+
+def test_one_flipped_bit_in_its_numbers_is_told(compared, tmp_path):
+    compared.save(tmp_path / "out")
+    content = (tmp_path / "out" / "results.nc").read_bytes()
+    for group, name in (
+        ("cka", "cka"), ("accuracy", "predicted"), ("metrics", "value"), ("probes", "depth"),
+        ("maps/receptive-field/a", "map"),
+    ):  # fmt: skip
+        held, damaged = compared.tree[group][name].values.tobytes(), bytearray(content)
+        damaged[content.index(held) + len(held) // 2] ^= 1
+        file = tmp_path / f"{name}.nc"
+        file.write_bytes(damaged)
+        with pytest.raises(UserError, match=r"\.nc holds no comparison or is damaged .* again$"):
+            open_results(file)
 
 
 def test_it_is_saved_under_a_plain_name_and_never_over_foreign_files(

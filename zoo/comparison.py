@@ -132,12 +132,13 @@ class Comparison:
         """
         from zoo.figures.saving import saving
         from zoo.report.html import render
+        from zoo.study.tree import write_tree
 
         folder = user_path(folder)
         check_replaceable(folder, FOLDER)
         report = self.report()
         with replacing_folder(folder, FOLDER) as new, _frozen_memory():
-            self.tree.to_netcdf(new / RESULTS, engine="h5netcdf")
+            write_tree(self.tree, new / RESULTS)
             with saving(new / FIGURES) as save:
                 for done, entry in enumerate(report["analyses"]):
                     on_progress(done, len(report["analyses"]), DRAWN)
@@ -222,12 +223,15 @@ def open_results(path: Path | str) -> Comparison:
         raise UserError(f"no file {file}: zoo compare writes one, and Comparison.save")
     try:
         with xr.open_datatree(file, engine="h5netcdf") as tree:
-            return Comparison(from_tree(tree.load()))
+            # DataTree.load passes over a variable that is named as a group is.
+            return Comparison(from_tree(tree.map_over_datasets(xr.Dataset.load)))
     except UserError as error:
         raise UserError(f"{file} is of another version of zoo ({error}); compare again") from None
     except Exception as error:
         # What reads HDF5 raises whatever it meets in damaged bytes.
-        raise UserError(f"{file} holds no comparison ({brief(error)}); compare again") from None
+        raise UserError(
+            f"{file} holds no comparison or is damaged ({brief(error)}); compare again"
+        ) from None
 
 
 def redraw(folder: Path, on_progress: OnProgress = no_progress) -> dict[str, Any]:
