@@ -16,12 +16,14 @@ from mlflow.types import Schema, TensorSpec
 from numpy.typing import NDArray
 
 import zoo
+from zoo.errors import UserError, brief
 from zoo.files import write_json
 from zoo.models.spec import SPEC, WEIGHTS, ModelSpec
 from zoo.registry.zoo_pyfunc import SOURCE
 
 FLAVOR, DATA, CODE = "zoo", "data", "code"
 LOADER = "zoo_pyfunc"
+LOADERS = (LOADER, "zoo.registry.serving")  # the second is that of zoo 0.1
 NEEDED = ("mlflow", "numpy", "pillow", "pyyaml", "safetensors", "timm", "torch", "torchvision")
 # All of zoo that loading and predicting import: it goes along with each model.
 SERVED = (
@@ -100,6 +102,20 @@ def _write_environment(target: Path, spec: ModelSpec) -> None:
     environment = {"python": platform.python_version(), "dependencies": ["-r requirements.txt"]}
     # JSON is YAML too.
     write_json(target / "python_env.yaml", environment)
+
+
+def check_flavor(path: Path, spec: ModelSpec, digest: str) -> None:
+    """Raise `UserError` where an MLmodel file does not say of a model what `write_flavor` wrote."""
+    try:
+        model = Model.load(str(path))
+        ours, served = model.flavors[FLAVOR], model.flavors["python_function"]
+        said = (ours["digest"], ours["data"], ours["arch"], served["data"], model.signature)
+        is_whole = said == (digest, DATA, spec.arch, DATA, signature(spec))
+        is_whole &= served["loader_module"] in LOADERS
+    except Exception as error:  # whatever MLflow meets in a damaged file
+        raise UserError(f"MLmodel is damaged ({brief(error)})") from None
+    if not is_whole:
+        raise UserError("MLmodel is damaged: it describes another model")
 
 
 def read_flavors(path: Path) -> dict[str, dict[str, Any]]:

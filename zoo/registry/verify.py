@@ -11,18 +11,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from zoo.config import load_params
 from zoo.errors import UserError
-from zoo.files import read_json
+from zoo.files import read_json, significant
 from zoo.models.spec import model_digest
 from zoo.progress import OnProgress, no_progress
 from zoo.registry.annotations import find_registered
-from zoo.registry.artifacts import missing_files
+from zoo.registry.artifacts import fetch_file, missing_files
 from zoo.registry.datasets import DIGEST_LENGTH
 from zoo.registry.faults import is_missing, is_unreachable, redact
+from zoo.registry.flavor import check_flavor
+from zoo.registry.history import EPOCHS, STEPS, read_history
 from zoo.registry.images import fetch_images
 from zoo.registry.lookup import DIGEST, EXPERIMENT, all_versions
 from zoo.registry.resolve import load_resolved, resolve
@@ -71,9 +74,9 @@ def verify(
     """Read every byte of registered versions again, and follow what they name.
 
     Of a version: its files are there, their digest is that of the tag, tags and spec agree, it
-    loads strictly, its run exists and names its training data, its test images are whole. Of
-    the project: every variant of params.yaml is there and registered, its name means it, and the
-    receipt names it.
+    loads strictly, its MLmodel describes it, its run exists, names its training data and logged
+    what its tables of epochs and steps hold, its test images are whole. Of the project: every
+    variant of params.yaml is there and registered, its name means it, and the receipt names it.
 
     Args:
         store: what to check.
@@ -138,7 +141,10 @@ def _check_version(store: Store, version: ModelVersion) -> Iterator[Finding]:
             where = redact(model.artifacts)
             yield Finding("missing", what, f"{', '.join(missing)} not in {where}")
         else:
-            yield from _check_tags(version, load_resolved(store, model))
+            loaded = load_resolved(store, model)
+            yield from _check_tags(version, loaded)
+            described = fetch_file(store, model.artifacts, "MLmodel", store.root)
+            check_flavor(described, loaded.spec, loaded.digest)
     except (UserError, OSError) as error:
         if is_unreachable(error):
             raise
@@ -173,6 +179,31 @@ def _check_lineage(store: Store, version: ModelVersion) -> Iterator[Finding]:
     named = {i.dataset.digest for i in run.inputs.dataset_inputs} if run.inputs else set()
     if wanted and wanted not in named:
         yield Finding("orphaned", what, f"its run does not name its training data {wanted[:12]}")
+    try:
+        _check_history(store, run)
+    except UserError as error:
+        yield Finding("damaged", what, str(error))
+
+
+def _check_history(store: Store, run: Run) -> None:
+    """Raise `UserError` where a run's tables of epochs and steps are not what it logged of them."""
+    address = run.info.artifact_uri
+    lost = missing_files(store, address, (EPOCHS, STEPS))
+    files = [
+        fetch_file(store, address, name, store.root) for name in (EPOCHS, STEPS) if name not in lost
+    ]
+    points = read_history(files[0].parent).points if files else []
+    logged = {
+        (metric.key, metric.step): significant(metric.value)
+        for key in {point.key for point in points}
+        for metric in store.client.get_metric_history(run.info.run_id, key)
+    }
+    for point in points:
+        if (value := logged.get((point.key, point.step))) != point.value:
+            raise UserError(
+                f"{EPOCHS} or {STEPS} of its run is damaged: {point.key} at {point.step} is "
+                f"{point.value:g}, logged was {value}"
+            )
 
 
 def _check_images(store: Store, digest: str, users: Sequence[str]) -> Iterator[Finding]:
@@ -207,6 +238,7 @@ def _check_outputs(
                 yield Finding("missing", what, "not there; `dvc repro` or `dvc pull`")
                 continue
             digest = model_digest(folder)
+            read_history(folder)  # whether it can be
             version = registered.get((store.registered_name(name), digest))
             if version is None:
                 yield Finding("missing", what, "not registered; `zoo register` does it")
