@@ -5,9 +5,11 @@ import gzip
 import hashlib
 import os
 import pickle
+import shutil
 import struct
 import sys
 import tarfile
+import urllib.error
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -222,6 +224,31 @@ def test_a_damaged_or_missing_archive_says_what_to_do(tmp_path):
     (tmp_path / "cifar-10-python.tar.gz").write_bytes(b"not an archive")
     with pytest.raises(UserError, match=r"cifar10: could not be read from .* nor downloaded"):
         load_source("cifar10", tmp_path)
+
+
+def test_an_archive_that_is_not_the_original_is_neither_unpacked_nor_unpickled(
+    tmp_path, monkeypatch
+):
+    def away(*_):
+        raise urllib.error.URLError("no network")
+
+    class Payload:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "ran"),)
+
+    monkeypatch.setattr("torchvision.datasets.utils._urlretrieve", away)
+    root = tmp_path / "root"
+    (root / "cifar-10-batches-py").mkdir(parents=True)
+    (tmp_path / "payload").write_bytes(pickle.dumps(Payload()))
+    with tarfile.open(root / "cifar-10-python.tar.gz", "w:gz") as tar:
+        tar.add(tmp_path / "payload", arcname="../slipped")
+        tar.add(tmp_path / "payload", arcname="cifar-10-batches-py/data_batch_1")
+    for file in ("data_batch_1", "test_batch", "batches.meta"):
+        shutil.copyfile(tmp_path / "payload", root / "cifar-10-batches-py" / file)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserError, match=r"cifar10: could not be read from .* nor downloaded"):
+        load_source("cifar10", root)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_an_unknown_source_names_the_nearest(tmp_path):

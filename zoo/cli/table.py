@@ -26,6 +26,7 @@ def command(query: str, form: str | None, as_json: bool) -> None:
       zoo table --csv --filter 'source=cifar10'
     """
     from zoo.cli.output import print_json, print_table
+    from zoo.files import csv_text
     from zoo.registry.filters import choose
     from zoo.registry.listing import list_versions
     from zoo.registry.store import open_store, show_uri
@@ -43,7 +44,7 @@ def command(query: str, form: str | None, as_json: bool) -> None:
         return
     wide = written(found)
     if form == "csv":
-        click.echo(found.to_csv(index=False), nl=False)
+        click.echo(csv_text(found.to_dict(orient="records")), nl=False)
     elif form == "latex":
         latex = wide.rename_axis(columns=None).reset_index()
         click.echo(_latex(latex.to_latex(index=False, escape=True)), nl=False)
