@@ -224,8 +224,7 @@ class _Distances(Accumulator):
         variables |= replicates("distance", ("layer", "head"), found)
         heads = [self.models[s].heads for s, layers in self.sums.items() for _ in layers]
         data = xr.Dataset(variables, layer_axis(rows) | head_counts(heads))
-        finite = tuple(metric for metric in metrics if math.isfinite(metric.value))
-        return Result(data, metrics=finite, notes=tuple(self.notes))
+        return Result(data, metrics=tuple(metrics), notes=tuple(self.notes))
 
     def _note_lost(self, s: int, model: Attending) -> None:
         for layer, total in self.sums[s].items():

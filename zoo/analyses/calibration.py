@@ -124,8 +124,7 @@ class _Calibration(Accumulator):
             },
             {"network": column(names), "output": column([LOGITS, SCALED])},
         )
-        finite = tuple(metric for metric in metrics if math.isfinite(metric.value))
-        return Result(data, metrics=finite, notes=tuple(self.notes))
+        return Result(data, metrics=tuple(metrics), notes=tuple(self.notes))
 
     def _scaled(
         self, name: str, logits: NDArray[np.float64], labels: NDArray[np.int64]

@@ -23,14 +23,10 @@ from zoo.analyses.cka_figures import draw_models, draw_pair
 from zoo.capture.hook_points import HookPoint
 from zoo.measures.deconfounded import without_given
 from zoo.measures.hsic_replicates import HsicReplicates, hsic_of
+from zoo.measures.intervals import mean_defined
 from zoo.measures.leverage import leverage, without_dominant
 from zoo.measures.linear_cka import IS_CONSTANT, CentredGram, centred_gram, cka_from_hsic
-from zoo.measures.permutation import (
-    PERMUTATIONS,
-    best_matches,
-    permutation_p,
-    permuted_hsic,
-)
+from zoo.measures.permutation import PERMUTATIONS, best_matches, permutation_p, permuted_hsic
 from zoo.measures.replicates import INTERVAL, Replicates
 from zoo.study.accumulator import Accumulator, Batch, NotApplicable
 from zoo.study.axes import Scale, column, interval, layer_axis, select, variable
@@ -260,9 +256,8 @@ def _summarise(
     if len(names) > 1:
         coordinates["matched"] = column(names)
     data = xr.Dataset(variables, coordinates)
-    metrics = [*_metrics(study, data), *_chance(study, rows, cka.whole, permuted)]
-    finite = tuple(metric for metric in metrics if math.isfinite(metric.value))
-    return Result(data, metrics=finite, notes=tuple(notes))
+    metrics = (*_metrics(study, data), *_chance(study, rows, cka.whole, permuted))
+    return Result(data, metrics=metrics, notes=tuple(notes))
 
 
 def _null_of_matches(
@@ -370,12 +365,6 @@ def first_with_last_quarter(cka: xr.DataArray, network: str) -> float:
     inner = inner_layers(cka, network).values
     quarter = max(1, len(inner) // 4)
     return mean_defined(inner[:quarter, -quarter:])
-
-
-def mean_defined(values: NDArray[np.float64]) -> float:
-    """Return the mean of what is finite; NaN where nothing is."""
-    values = values[np.isfinite(values)]
-    return float(values.mean()) if values.size else math.nan
 
 
 def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations, permutations
 from typing import Any
@@ -149,8 +148,7 @@ class _Differences(Accumulator):
             data = data.assign_coords(
                 {"class": column(self.study.class_names), "label": ("image", self.study.labels)}
             )
-        finite = tuple(metric for metric in metrics if math.isfinite(metric.value))
-        return Result(data, metrics=finite, notes=tuple(self.notes))
+        return Result(data, metrics=tuple(metrics), notes=tuple(self.notes))
 
     def _answers(self, pairs: Sequence[tuple[int, int]]) -> Found:
         """Return answers, confusion, and for each pair the images that one or both get right."""

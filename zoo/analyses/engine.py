@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -97,5 +98,7 @@ def _analyse(study: Study, analyses: Sequence[str], on_progress: OnProgress) -> 
 
 
 def _with_units(result: Result, units: Mapping[str, str]) -> Result:
-    metrics = (replace(m, unit=units.get(m.measure, "")) for m in result.metrics)
+    """Return a result whose metrics have their units, without those that are not finite."""
+    finite = (m for m in result.metrics if math.isfinite(m.value))
+    metrics = (replace(m, unit=units.get(m.measure, "")) for m in finite)
     return replace(result, metrics=tuple(metrics))

@@ -19,6 +19,7 @@ from zoo.analyses.about import About, Drawing
 from zoo.analyses.residual_figures import COSINE, draw_depth, draw_tokens
 from zoo.capture.branches import Branch, find_branches
 from zoo.capture.hook_points import HookPoint
+from zoo.measures.intervals import mean_defined
 from zoo.measures.replicates import GroupedMean, Replicates, in_rows
 from zoo.study.accumulator import Accumulator, NotApplicable
 from zoo.study.axes import column, layer_axis, variable
@@ -34,6 +35,7 @@ KINDS = {  # of branches, as `zoo.capture.branches` names them
     "mlp_channels": "branch of the MLP over channels",
     "residual": "the block's only branch",
 }
+HALVES = ("first", "second")
 ABOUT = About(
     name="residuals",
     title="Residual connections",
@@ -57,18 +59,15 @@ ABOUT = About(
         "mean_ratio": "size of skip over branch, mean over blocks",
         **{f"mean_ratio_{k}": f"size of skip over {v}, mean over blocks" for k, v in KINDS.items()},
         "mean_cosine": "cosine of a block's input and output, mean over blocks",
-        "cls_ratio_first_half": "skip over branch, class token, first half of blocks",
-        "cls_ratio_second_half": "skip over branch, class token, second half of blocks",
-        "patch_ratio_first_half": "skip over branch, patches, first half of blocks",
-        "patch_ratio_second_half": "skip over branch, patches, second half of blocks",
+        **{
+            f"{key}_ratio_{half}_half": f"skip over branch, {tokens}, {half} half of blocks"
+            for key, tokens in (("cls", "class token"), ("patch", "patches"))
+            for half in HALVES
+        },
     },
     units={
-        "mean_ratio": "ratio",
-        **dict.fromkeys((f"mean_ratio_{kind}" for kind in KINDS), "ratio"),
-        "cls_ratio_first_half": "ratio",
-        "cls_ratio_second_half": "ratio",
-        "patch_ratio_first_half": "ratio",
-        "patch_ratio_second_half": "ratio",
+        **dict.fromkeys(("mean_ratio", *(f"mean_ratio_{kind}" for kind in KINDS)), "ratio"),
+        **{f"{key}_ratio_{half}_half": "ratio" for key in ("cls", "patch") for half in HALVES},
     },
 )
 
@@ -192,7 +191,7 @@ class _Residuals(Accumulator):
             tables = self._tables(s, network)
             end = done + len(network.trace.of_role("block"))
             for what, values in tables.items():
-                means = [_mean(value) for value in values]
+                means = [mean_defined(value) for value in values]
                 if what == COSINE:
                     cosines[done:end] = means
                 else:
@@ -209,8 +208,7 @@ class _Residuals(Accumulator):
             variables[name] = variable(("layer", "branch"), found.whole)
             variables |= replicates(name, ("layer", "branch"), found)
         data = xr.Dataset(variables, layer_axis(rows) | {"branch": column(kinds)})
-        finite = tuple(metric for metric in self.metrics if math.isfinite(metric.value))
-        return Result(data, tuple(parts), finite, tuple(self.notes))
+        return Result(data, tuple(parts), tuple(self.metrics), tuple(self.notes))
 
     def _over_tokens(
         self, measured: Mapping[int, ComparedNetwork], kinds: Sequence[str]
@@ -245,11 +243,9 @@ class _Residuals(Accumulator):
         tables: Mapping[str, Sequence[NDArray[np.float64]]],
     ) -> None:
         """Sum up one network: means over its blocks, and over the halves of its tokens' blocks."""
-        name = network.name
-        self.metrics.append(Metric("mean_ratio", _mean(np.stack(list(ratios.values()))), name))
-        self.metrics.append(Metric("mean_cosine", _mean(cosines), name))
-        for what, means in ratios.items():
-            self.metrics.append(Metric(f"mean_ratio_{what}", _mean(means), name))
+        means = {"mean_ratio": np.stack(list(ratios.values())), "mean_cosine": cosines}
+        means |= {f"mean_ratio_{what}": values for what, values in ratios.items()}
+        self.metrics += [Metric(key, mean_defined(v), network.name) for key, v in means.items()]
         tokens = _token_names(network)
         per_token = [
             np.stack([np.broadcast_to(v, len(tokens)) for v in values])
@@ -291,8 +287,8 @@ class _Residuals(Accumulator):
             return
         # With an odd number of blocks, the middle one is in neither half.
         for what, chosen in groups.items():
-            for which, blocks in (("first", slice(half)), ("second", slice(-half, None))):
-                value = _mean(ratio[:, blocks][:, :, chosen])
+            for which, blocks in zip(HALVES, (slice(half), slice(-half, None)), strict=True):
+                value = mean_defined(ratio[:, blocks][:, :, chosen])
                 self.metrics.append(Metric(f"{what}_ratio_{which}_half", value, network.name))
 
 
@@ -305,10 +301,10 @@ def _means_of_tokens(ratios: NDArray[np.float64], network: ComparedNetwork) -> N
     """Return the mean of the tokens' ratios: of all, of CLS, of the patches; NaN without one."""
     names = _token_names(network)
     if ratios.ndim == 0 or len(names) != ratios.size:  # none was found, or they are no tokens
-        return np.array([_mean(ratios), math.nan, math.nan])
+        return np.array([mean_defined(ratios), math.nan, math.nan])
     prefix = network.grid.num_prefix_tokens if network.grid else 0
     cls = ratios[0] if names[0] == CLS else math.nan
-    return np.array([_mean(ratios), cls, _mean(ratios[prefix:])])
+    return np.array([mean_defined(ratios), cls, mean_defined(ratios[prefix:])])
 
 
 def _fits(values: Sequence[NDArray[np.float64]], tokens: Sequence[str]) -> bool:
@@ -351,11 +347,6 @@ def _token_names(network: ComparedNetwork) -> tuple[str, ...]:
         CLS if i == 0 and has_cls else f"prefix {i}" for i in range(grid.num_prefix_tokens)
     )
     return prefix + tuple(f"{y},{x}" for y in range(grid.height) for x in range(grid.width))
-
-
-def _mean(values: NDArray[np.float64]) -> float:
-    values = values[np.isfinite(values)]
-    return float(values.mean()) if values.size else math.nan
 
 
 def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
@@ -14,10 +13,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from zoo.analyses.about import About, Drawing
-from zoo.analyses.cka import mean_defined
 from zoo.capture.hook_points import HookPoint
 from zoo.figures import style
 from zoo.figures.labels import layer_labels
+from zoo.measures.intervals import mean_defined
 from zoo.measures.layers import (
     LayerSimilarities,
     Problem,
@@ -167,8 +166,7 @@ class _Features(Accumulator):
             by = "all measures" if len(titles) == len(MEASURES) else ", ".join(titles)
             notes.append(f"{text} ({by})")
         data = xr.Dataset(_variables(values, ends), layer_axis(rows) | layer_axis(rows, "layer_b"))
-        finite = tuple(metric for metric in metrics if math.isfinite(metric.value))
-        return Result(data, metrics=finite, notes=tuple(notes), images=len(self.images))
+        return Result(data, metrics=tuple(metrics), notes=tuple(notes), images=len(self.images))
 
     def _features(self, s: int) -> list[NDArray[np.float32]]:
         return [np.concatenate(self.kept[s, name]) for name in self.layers[s]]

@@ -11,6 +11,12 @@ Estimate = tuple[float, float, float]  # a value and the ends of its 95 % interv
 Z95 = 1.959963984540054
 
 
+def mean_defined(values: NDArray[np.float64]) -> float:
+    """Return the mean of what is finite; NaN where nothing is."""
+    values = values[np.isfinite(values)]
+    return float(values.mean()) if values.size else math.nan
+
+
 def jackknife_interval(
     value: ArrayLike, left_out: ArrayLike, *, level: float = 0.95
 ) -> NDArray[np.float64]:
