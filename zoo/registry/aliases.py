@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-
 from zoo.registry.faults import retry_on_conflict
-from zoo.registry.lookup import CURRENT, DIGEST, EXPERIMENT, all_versions
-from zoo.registry.runs import quoted
+from zoo.registry.listing import number_of
+from zoo.registry.lookup import CURRENT, DIGEST, EXPERIMENT, aliases_of, versions_of
 from zoo.registry.store import Store
 
 BEST = "best"
@@ -25,33 +23,22 @@ def point_best(store: Store, name: str) -> None:
     """
     # Looked at again after each move: another machine may have added a better version since, and
     # pointed at it before this one did. Versions are only added, so this ends.
-    while (best := _best(store, name)) not in (None, _aliased(store, name, BEST)):
+    while (best := _best(store, name)) not in (None, aliases_of(store, name).get(BEST)):
         set_alias(store, name, BEST, str(best))
 
 
 def point_current(store: Store, name: str, version: int) -> None:
     """Let a name mean one of its versions."""
-    if _aliased(store, name, CURRENT) != version:
+    if aliases_of(store, name).get(CURRENT) != version:
         set_alias(store, name, CURRENT, str(version))
 
 
 def _best(store: Store, name: str) -> int | None:
     ranked = [
-        (float(version.tags[RANKING]), -int(version.version))
-        for version in all_versions(store, f"name = {quoted(name)}")
+        (accuracy, -int(version.version))
+        for version in versions_of(store, name)
         if DIGEST in version.tags
         and EXPERIMENT not in version.tags
-        and _is_number(version.tags.get(RANKING))
+        and (accuracy := number_of(float, version.tags.get(RANKING))) is not None
     ]
     return -max(ranked)[1] if ranked else None
-
-
-def _aliased(store: Store, name: str, alias: str) -> int | None:
-    number = store.client.get_registered_model(name).aliases.get(alias)
-    return None if number is None else int(number)
-
-
-def _is_number(text: str | None) -> bool:
-    with contextlib.suppress(TypeError, ValueError):
-        return float(text or "") == float(text or "")
-    return False

@@ -11,7 +11,7 @@ from zoo.errors import UserError
 from zoo.registry.aliases import set_alias
 from zoo.registry.filters import FIELDS
 from zoo.registry.listing import RESERVED, own_tags
-from zoo.registry.lookup import get_version
+from zoo.registry.lookup import aliases_of, get_version
 from zoo.registry.references import check_alias, parse
 from zoo.registry.store import Store
 
@@ -46,9 +46,9 @@ def promote(store: Store, reference: str, alias: str) -> tuple[ModelVersion, int
     check_alias(alias)
     version = find_registered(store, reference)
     with store.translate_mlflow_errors():
-        before = store.client.get_registered_model(version.name).aliases.get(alias)
+        before = aliases_of(store, version.name).get(alias)
         set_alias(store, version.name, alias, str(version.version))
-    return version, None if before is None else int(before)
+    return version, before
 
 
 def tag(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import operator
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,12 +86,12 @@ def choose(
     """
     tags = {key for row in rows for key in row.tags}
     choices = _parse(query, tags) if query.strip() else []
-    chosen = [row for row in rows if not choices or any(_all_hold(c, row) for c in choices)]
+    chosen = [
+        row
+        for row in rows
+        if not choices or any(all(one.holds(row) for one in together) for together in choices)
+    ]
     return _sorted(chosen, _known(sort, tags), reverse) if sort else chosen
-
-
-def _all_hold(comparisons: Iterable[Comparison], row: Any) -> bool:
-    return all(comparison.holds(row) for comparison in comparisons)
 
 
 def _parse(query: str, tags: set[str]) -> list[list[Comparison]]:

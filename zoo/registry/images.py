@@ -18,7 +18,6 @@ from zoo.data.subsets import (
     IMAGES,
     LABELS,
     Subset,
-    SubsetInfo,
     content_digest,
     load_subset,
     verify_subset,
@@ -125,17 +124,12 @@ def cut(subset: Subset, largest: int) -> Subset:
     return Subset(images, labels, info)
 
 
-def write_images(subset: Subset, folder: Path) -> SubsetInfo:
-    """Write images, labels and description into a folder that `load_subset` reads."""
-    np.save(folder / IMAGES, subset.images)
-    np.save(folder / LABELS, subset.labels)
-    write_json(folder / DESCRIPTION, dataclasses.asdict(subset.info))
-    return subset.info
-
-
 def _upload(store: Store, run: Run, kept: Subset) -> None:
     with tempfile.TemporaryDirectory() as temporary:
-        write_images(kept, Path(temporary))
+        folder = Path(temporary)
+        np.save(folder / IMAGES, kept.images)
+        np.save(folder / LABELS, kept.labels)
+        write_json(folder / DESCRIPTION, dataclasses.asdict(kept.info))
         store.client.log_artifacts(run.info.run_id, temporary, FOLDER)
 
 

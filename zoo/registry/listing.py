@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from zoo.registry.lookup import DIGEST, EXPERIMENT, all_names, all_versions
+from zoo.registry import lookup
+from zoo.registry.lookup import DIGEST, EXPERIMENT, all_names, all_versions, versions_of
 from zoo.registry.references import Resolved
-from zoo.registry.runs import quoted
 from zoo.registry.store import Store
 
 N = TypeVar("N", int, float)
@@ -67,10 +67,10 @@ def list_versions(store: Store) -> list[VersionRow]:
                 arch=tags.get("zoo.arch", ""),
                 source=tags.get("zoo.source", ""),
                 subset=tags.get("zoo.subset", ""),
-                seed=_number(int, tags.get("zoo.seed")),
-                parameters=_number(int, tags.get("zoo.parameters")),
-                test_accuracy=_number(float, tags.get("zoo.test_accuracy")),
-                validation_accuracy=_number(float, tags.get("zoo.validation_accuracy")),
+                seed=number_of(int, tags.get("zoo.seed")),
+                parameters=number_of(int, tags.get("zoo.parameters")),
+                test_accuracy=number_of(float, tags.get("zoo.test_accuracy")),
+                validation_accuracy=number_of(float, tags.get("zoo.validation_accuracy")),
                 digest=tags[DIGEST],
                 created=datetime.fromtimestamp(version.creation_timestamp / 1000, UTC),
                 run_id=version.run_id or "",
@@ -86,14 +86,14 @@ def aliases_of(store: Store, model: Resolved) -> list[str]:
     if model.version is None:
         return []
     with store.translate_mlflow_errors():
-        aliases = store.client.get_registered_model(model.name).aliases
-    return sorted(alias for alias, number in aliases.items() if int(number) == model.version)
+        aliases = lookup.aliases_of(store, model.name)
+    return sorted(alias for alias, number in aliases.items() if number == model.version)
 
 
 def newer_versions(store: Store, model: Resolved) -> dict[int, str]:
     """Return the versions after a model's, each with the experiment that made it, if any."""
     with store.translate_mlflow_errors():
-        versions = all_versions(store, f"name = {quoted(model.name)}")
+        versions = versions_of(store, model.name)
     numbered = {int(version.version): version.tags.get(EXPERIMENT, "") for version in versions}
     return {n: numbered[n] for n in sorted(numbered) if model.version and n > model.version}
 
@@ -107,8 +107,8 @@ def own_tags(tags: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _number(kind: type[N], text: str | None) -> N | None:
-    """Read a tag, which anyone can edit in the UI."""
+def number_of(kind: type[N], text: str | None) -> N | None:
+    """Return the number in a tag, which anyone can edit in the UI; None where there is none."""
     try:
         number = kind(text or "")
     except ValueError:

@@ -16,7 +16,7 @@ from zoo.registry.artifacts import fetch_file
 from zoo.registry.faults import is_missing
 from zoo.registry.flavor import FLAVOR, read_flavors
 from zoo.registry.references import LATEST, Reference, Resolved, check_digest
-from zoo.registry.runs import quoted
+from zoo.registry.runs import PAGE, all_pages, quoted
 from zoo.registry.store import Store, show_uri
 
 DIGEST = "zoo.sha256"
@@ -24,7 +24,6 @@ MODEL_ID = "zoo.model_id"
 MODEL = "model"  # in runs:/ID/model: the only one of a run, whatever it is called
 CURRENT = "current"  # the alias on the version that a name alone means
 EXPERIMENT = "experiment"  # the tag of what `dvc exp run` made; its value is DVC's name for it
-PAGE = 1000
 SHOWN = 10
 LARGEST_VERSION = 2**31 - 1  # of what a database holds as a number
 
@@ -68,7 +67,7 @@ def all_versions(store: Store, query: str = "") -> list[ModelVersion]:
 
     One whose number is none is left out, with a warning.
     """
-    found = _pages(
+    found = all_pages(
         lambda token: store.client.search_model_versions(
             query, max_results=PAGE, order_by=["name ASC"], page_token=token
         )
@@ -82,6 +81,17 @@ def all_versions(store: Store, query: str = "") -> list[ModelVersion]:
     return [version for version in found if _is_numbered(version)]
 
 
+def versions_of(store: Store, name: str) -> list[ModelVersion]:
+    """Return every version of a registered model, as `all_versions` does."""
+    return all_versions(store, f"name = {quoted(name)}")
+
+
+def aliases_of(store: Store, name: str) -> dict[str, int]:
+    """Return a registered model's aliases and the number of the version that each stands on."""
+    aliases = store.client.get_registered_model(name).aliases
+    return {alias: int(number) for alias, number in aliases.items()}
+
+
 def _is_numbered(version: ModelVersion) -> bool:
     """Say whether a version has a number, of which addresses and files are made."""
     return bool(re.fullmatch(r"[0-9]{1,10}", str(version.version)))
@@ -89,20 +99,9 @@ def _is_numbered(version: ModelVersion) -> bool:
 
 def all_names(store: Store) -> list[Any]:
     """Return every registered model, with its aliases."""
-    return _pages(
+    return all_pages(
         lambda token: store.client.search_registered_models(max_results=PAGE, page_token=token)
     )
-
-
-def _pages(ask: Any) -> list[Any]:
-    found: list[Any] = []
-    token = None
-    while True:
-        page = ask(token)
-        found.extend(page)
-        token = page.token
-        if not token:
-            return found
 
 
 def _registered_name(store: Store, reference: Reference) -> str:
@@ -131,7 +130,7 @@ def get_version(store: Store, reference: Reference) -> ModelVersion:
             raise
         if not reference.is_name:
             raise _not_there(store, reference) from None
-    versions = all_versions(store, f"name = {quoted(name)}")
+    versions = versions_of(store, name)
     tried = [v for v in versions if EXPERIMENT in v.tags and reference.is_name]
     meant = [version for version in versions if version not in tried]
     if not meant:
@@ -169,7 +168,7 @@ def _not_there(store: Store, reference: Reference, tried: Sequence[ModelVersion]
     if reference.alias:
         aliases = ", ".join(sorted(names[name].aliases)) or "none"
         return UserError(f"{name} has no alias {reference.alias!r}; it has: {aliases}")
-    versions = sorted(int(v.version) for v in all_versions(store, f"name = {quoted(name)}"))
+    versions = sorted(int(v.version) for v in versions_of(store, name))
     last = ", ".join(map(str, versions[-SHOWN:])) or "none"
     few = f"the last {SHOWN} of {len(versions)}: " if len(versions) > SHOWN else ""
     return UserError(f"{name} has no version {reference.version}; it has {few}{last}")

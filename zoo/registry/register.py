@@ -22,7 +22,7 @@ from zoo.progress import OnProgress, no_progress
 from zoo.registry.aliases import point_best, point_current
 from zoo.registry.card import model_card, name_card
 from zoo.registry.experiments import note_experiment, noted_experiment
-from zoo.registry.history import EPOCHS, STEPS, History, read_history
+from zoo.registry.history import EPOCHS, STEPS, read_history
 from zoo.registry.images import store_images
 from zoo.registry.lookup import EXPERIMENT, MODEL_ID, find_version
 from zoo.registry.provenance import source_tags
@@ -39,6 +39,7 @@ from zoo.registry.runs import (
 )
 from zoo.registry.store import TRAIN, Store
 from zoo.registry.uploads import (
+    TrainedModel,
     find_doubles,
     find_run,
     has_files,
@@ -143,8 +144,7 @@ def register(
     if keep:
         note_experiment(store.root, digest, "")
     experiment = experiment or noted_experiment(store.root, digest)
-    history = read_history(folder)
-    if test_folder is not None and not _is_test_of(test_folder, folder):
+    if test_folder is not None and load_subset(test_folder).info.digest != spec.test_digest:
         logger.warning(
             "%s was not tested on %s: registered without images to compare on; name its own "
             "test split by --test",
@@ -152,6 +152,7 @@ def register(
             test_folder,
         )
         test_folder = None
+    model = TrainedModel(folder, spec, digest, read_history(folder), test_folder)
     with store.translate_mlflow_errors(), store.lock(f"register-{name}"):
         version = find_version(store, name, digest)
         created = version is None
@@ -162,12 +163,11 @@ def register(
         if test_folder is not None:
             store_images(store, test_folder)
         if version is None:
-            extra = {EXPERIMENT: experiment} if experiment else {}
-            version = _create(store, folder, name, spec, digest, history, test_folder, extra)
+            version = _create(store, name, model, {EXPERIMENT: experiment} if experiment else {})
         # Of a new version too: its model may have been logged before, and lost its files since.
         restored = not has_files(store, version)
         if restored:
-            restore_files(store, folder, spec, digest, version, test_folder)
+            restore_files(store, model, version)
             logger.warning(
                 "%s version %s: its files were lost; restored from %s",
                 name,
@@ -175,7 +175,7 @@ def register(
                 folder,
             )
         if not created:
-            for run in find_doubles(store, spec, history, version):
+            for run in find_doubles(store, model, version):
                 store.client.delete_run(run.info.run_id)
         made_by = version.tags.get(EXPERIMENT, "")
         if made_by and keep:
@@ -185,38 +185,29 @@ def register(
     return Registered(name, int(version.version), digest, created, restored, made_by)
 
 
-def _create(
-    store: Store,
-    folder: Path,
-    name: str,
-    spec: ModelSpec,
-    digest: str,
-    history: History,
-    test_folder: Path | None,
-    extra: dict[str, str],
-) -> ModelVersion:
+def _create(store: Store, name: str, model: TrainedModel, extra: dict[str, str]) -> ModelVersion:
     from zoo.registry.pictures import log_learning_curve  # matplotlib, which most calls need not
 
-    client, tags = store.client, model_tags(spec, digest)
-    seconds = sum(row.get("seconds", 0) for row in history.epochs)
-    run = find_run(store, spec, digest, history) or client.create_run(
+    client, spec, tags = store.client, model.spec, model_tags(model.spec, model.digest)
+    seconds = sum(row.get("seconds", 0) for row in model.history.epochs)
+    run = find_run(store, model) or client.create_run(
         store.experiment_id(TRAIN),
         start_time=time_before(seconds),
         run_name=variant_key(spec.name, spec.seed),
         tags={PLACE: store.place, **source_tags(store.root, "zoo register"), **tags},
     )
     run_id = run.info.run_id
-    card = model_card(spec, digest)
+    card = model_card(spec, model.digest)
     set_tags(store, run, {**tags, "mlflow.note.content": card})
     log_params(store, run, _params(spec))
-    log_points(store, run_id, missing_points(store, run_id, history.points))
+    log_points(store, run_id, missing_points(store, run_id, model.history.points))
     log_data(store, run, spec)
     for file in (EPOCHS, STEPS):
-        if (folder / file).is_file():
-            client.log_artifact(run_id, str(folder / file))
-    log_learning_curve(store, run, history, f"{name}, seed {spec.seed}")
-    model_id, artifacts = log_model(store, run, folder, spec, digest, test_folder)
-    log_final(store, run_id, model_id, spec, history)
+        if (model.folder / file).is_file():
+            client.log_artifact(run_id, str(model.folder / file))
+    log_learning_curve(store, run, model.history, f"{name}, seed {spec.seed}")
+    model_id, artifacts = log_model(store, run, model)
+    log_final(store, run_id, model_id, model)
     if not is_finished(run):
         # A run lasts as long as its training; one without a history until now.
         ended = run.info.start_time + int(seconds * 1000) if seconds else None
@@ -226,7 +217,7 @@ def _create(
         name, artifacts, run_id, tags={**tags, **extra, MODEL_ID: model_id}, description=card,
         model_id=model_id,
     )  # fmt: skip
-    version = _only_one(store, version, digest)
+    version = _only_one(store, version, model.digest)
     link = json.dumps([{"name": name, "version": int(version.version)}])
     client.set_logged_model_tags(version.tags[MODEL_ID], {"mlflow.modelVersions": link})
     return version
@@ -268,7 +259,3 @@ def _only_one(store: Store, version: ModelVersion, digest: str) -> ModelVersion:
     if version.run_id and version.run_id != oldest.run_id:
         store.client.delete_run(version.run_id)
     return oldest
-
-
-def _is_test_of(test_folder: Path, folder: Path) -> bool:
-    return load_subset(test_folder).info.digest == read_spec(folder / SPEC).test_digest

@@ -14,9 +14,9 @@ from zoo.errors import UserError
 from zoo.models.spec import SPEC, model_digest
 from zoo.registry.annotations import find_registered
 from zoo.registry.listing import own_tags
-from zoo.registry.lookup import DIGEST, all_names, all_versions
+from zoo.registry.lookup import DIGEST, aliases_of, all_versions, versions_of
 from zoo.registry.references import parse
-from zoo.registry.runs import quoted, search_runs
+from zoo.registry.runs import search_runs
 from zoo.registry.store import COMPARE, TRAIN, Store
 from zoo.registry.verify import pipeline_models
 
@@ -83,7 +83,7 @@ def remove(store: Store, removal: Removal) -> None:
     """Remove what was planned; `UserError` where the model has changed since."""
     name, client = removal.name, store.client
     with store.translate_mlflow_errors(), store.lock(f"register-{name}"):
-        there = {int(v.version) for v in all_versions(store, f"name = {quoted(name)}")}
+        there = {int(v.version) for v in versions_of(store, name)}
         planned = set(removal.versions)
         if there != planned if removal.whole else not planned <= there:
             raise UserError(f"the versions of {name} have changed: nothing is removed; try again")
@@ -96,12 +96,8 @@ def remove(store: Store, removal: Removal) -> None:
 
 def _aliases(store: Store, name: str, going: list[ModelVersion]) -> list[tuple[str, str]]:
     numbers = {int(version.version) for version in going}
-    aliases: dict[str, str] = next((m.aliases for m in all_names(store) if m.name == name), {})
-    return [
-        ("alias", f"{name}@{alias}")
-        for alias, number in sorted(aliases.items())
-        if int(number) in numbers
-    ]
+    aliases = sorted(aliases_of(store, name).items())
+    return [("alias", f"{name}@{alias}") for alias, number in aliases if number in numbers]
 
 
 def _comparisons(store: Store, going: list[ModelVersion]) -> list[tuple[str, str]]:

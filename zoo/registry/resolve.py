@@ -112,41 +112,40 @@ def _open() -> Store:
 
 
 def _verified_local(artifacts: Path, resolved: Resolved) -> Path:
-    from zoo.registry.artifacts import fetch_file
     from zoo.registry.flavor import DATA
 
     for name in (SPEC, WEIGHTS):
-        try:
-            path = fetch_file(None, artifacts.as_uri(), f"{DATA}/{name}", "")
-        except UserError as error:
-            raise _unusable(resolved, error) from None
-        _check_size(resolved, path)
-    came = model_digest(artifacts / DATA)
-    if came != resolved.digest:
-        raise _changed(resolved, came)
+        _fetch(None, resolved, name, "")
+    _check_digest(resolved, artifacts / DATA)
     return artifacts / DATA
 
 
 def _download(store: Store, resolved: Resolved, folder: Path) -> None:
+    with replacing_folder(folder, CACHED) as new, TemporaryDirectory(dir=new) as temporary:
+        for name in (SPEC, WEIGHTS):
+            _fetch(store, resolved, name, temporary).replace(new / name)
+        _check_digest(resolved, new)
+
+
+def _fetch(store: Store | None, resolved: Resolved, name: str, target: str) -> Path:
     from zoo.registry.artifacts import fetch_file
     from zoo.registry.flavor import DATA
 
-    with replacing_folder(folder, CACHED) as new, TemporaryDirectory(dir=new) as temporary:
-        for name in (SPEC, WEIGHTS):
-            try:
-                path = fetch_file(store, resolved.artifacts, f"{DATA}/{name}", temporary)
-            except UserError as error:
-                raise _unusable(resolved, error) from None
-            _check_size(resolved, path)
-            path.replace(new / name)
-        came = model_digest(new)
-        if came != resolved.digest:
-            raise _changed(resolved, came)
-
-
-def _check_size(resolved: Resolved, path: Path) -> None:
-    if path.name == SPEC and path.stat().st_size > LARGEST_SPEC:
+    try:
+        path = fetch_file(store, resolved.artifacts, f"{DATA}/{name}", target)
+    except UserError as error:
+        raise UserError(
+            f"{resolved.reference} ({resolved.uri}) cannot be fetched: {error}; "
+            "register it again where it was trained"
+        ) from None
+    if name == SPEC and path.stat().st_size > LARGEST_SPEC:
         raise UserError(f"{resolved.reference}: {SPEC} has {path.stat().st_size:,} bytes: no spec")
+    return path
+
+
+def _check_digest(resolved: Resolved, folder: Path) -> None:
+    if (came := model_digest(folder)) != resolved.digest:
+        raise _changed(resolved, came)
 
 
 def _is_intact(folder: Path, digest: str) -> bool:
@@ -161,11 +160,4 @@ def _changed(resolved: Resolved, came: str) -> UserError:
         f"{resolved.reference} ({resolved.uri}) is damaged or was changed after it was registered: "
         f"expected sha256 {resolved.digest[:12]}, got {came[:12]}; not loaded: "
         "restore its files, or register the model again where it was trained"
-    )
-
-
-def _unusable(resolved: Resolved, error: UserError) -> UserError:
-    return UserError(
-        f"{resolved.reference} ({resolved.uri}) cannot be fetched: {error}; "
-        "register it again where it was trained"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from mlflow.entities import Metric, Param, Run, RunTag
@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 from zoo.registry.history import BATCH, Point
 from zoo.registry.store import Store
 
-FINISHED, RUNNING, FAILED = "FINISHED", "RUNNING", "FAILED"
+FINISHED, RUNNING = "FINISHED", "RUNNING"
 PLACE = "zoo.place"
 PAGE = 1000
 LONGEST_PARAM, PARAMS = 6000, 100  # MLflow's limits: characters, and params in one request
@@ -29,20 +29,20 @@ def quoted(value: str) -> str:
 def search_runs(store: Store, experiment: str, **tags: str) -> list[Run]:
     """Return the runs of an experiment with these tags (prefixed by `zoo.`), newest first."""
     query = " and ".join(f"tags.`zoo.{key}` = {quoted(value)}" for key, value in tags.items())
-    found: list[Run] = []
-    token = None
-    while True:
-        page = store.client.search_runs(
-            [store.experiment_id(experiment)],
-            query,
-            max_results=PAGE,
-            order_by=["attributes.start_time DESC"],
-            page_token=token,
+    ids, newest_first = [store.experiment_id(experiment)], ["attributes.start_time DESC"]
+    return all_pages(
+        lambda token: store.client.search_runs(
+            ids, query, max_results=PAGE, order_by=newest_first, page_token=token
         )
-        found.extend(page)
-        token = page.token
-        if not token:
-            return found
+    )
+
+
+def all_pages(ask: Callable[[str | None], Any]) -> list[Any]:
+    """Return what MLflow lists page by page; `ask` asks for the page of a token, None the first."""
+    found = list(page := ask(None))
+    while page.token:
+        found += (page := ask(page.token))
+    return found
 
 
 def is_finished(run: Run) -> bool:

@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo.files import find_root
 from zoo.registry.history import Row, epoch_points, extend_digest, step_points
+from zoo.registry.local_database import store_address
 
 if TYPE_CHECKING:
     from zoo.registry.store import Store
@@ -137,7 +139,8 @@ class TrackingCallback:
         try:
             from zoo.registry.faults import translate_mlflow_errors
 
-            with translate_mlflow_errors(self._store.uri if self._store else _address(self.root)):
+            uri = self._store.uri if self._store else store_address(self.root or find_root())
+            with translate_mlflow_errors(uri):
                 act()
         except Exception as error:
             self._store = None
@@ -150,9 +153,3 @@ class TrackingCallback:
                 self.key,
                 " ".join(reason.split()),
             )
-
-
-def _address(root: Path | None) -> str:
-    import os
-
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"mlflow.db in {root or Path.cwd()}"

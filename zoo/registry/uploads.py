@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlflow.entities import (
-    LoggedModel,
-    LoggedModelOutput,
-    LoggedModelStatus,
-    Run,
-)
+from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, Run
 from mlflow.entities.model_registry import ModelVersion
 
 from zoo.config import variant_key
@@ -44,6 +40,17 @@ NEEDED = ("MLmodel", f"{DATA}/{SPEC}", f"{DATA}/{WEIGHTS}")
 CONTEXTS = {"train": "training", "validation": "validation", "test": "testing"}
 
 
+@dataclass(frozen=True)
+class TrainedModel:
+    """What lies in a model's folder; an image of the test split becomes its example, if there."""
+
+    folder: Path
+    spec: ModelSpec
+    digest: str
+    history: History
+    test_folder: Path | None
+
+
 def model_tags(spec: ModelSpec, digest: str) -> dict[str, str]:
     """Return the tags by which models are listed and found, the same on version, model and run."""
     known: dict[str, Any] = {
@@ -65,29 +72,26 @@ def model_tags(spec: ModelSpec, digest: str) -> dict[str, str]:
     return {f"zoo.{key}": str(value) for key, value in known.items() if value not in {None, ""}}
 
 
-def find_run(store: Store, spec: ModelSpec, digest: str, history: History) -> Run | None:
+def find_run(store: Store, model: TrainedModel) -> Run | None:
     """Find a run that is this model's: begun by a killed process, or logged while it trained."""
-    begun = _nobody_elses(store, search_runs(store, TRAIN, sha256=digest))
+    begun = _nobody_elses(store, search_runs(store, TRAIN, sha256=model.digest))
     if begun:
         return begun[0]
-    free = _unregistered(store, spec)
-    if live := _logged_live(free, history):
+    free = _unregistered(store, model.spec)
+    if live := _logged_live(free, model.history):
         return live
     # The server went away before the first epoch: the run has a name and settings alone.
-    settings = {key: str(value) for key, value in flat(spec.training).items()}
-    return next((run for run in free if _is_empty_run_of(store, run, spec, settings)), None)
+    return next((run for run in free if _is_empty_run_of(run, model.spec)), None)
 
 
-def find_doubles(
-    store: Store, spec: ModelSpec, history: History, version: ModelVersion
-) -> list[Run]:
+def find_doubles(store: Store, model: TrainedModel, version: ModelVersion) -> list[Run]:
     """Find this place's runs that a registered model has beside its version's own.
 
     One was begun by a killed `register`; one was logged while the same weights were trained again.
     """
-    found = search_runs(store, TRAIN, sha256=version.tags[DIGEST])
+    found = search_runs(store, TRAIN, sha256=model.digest)
     doubles = [run for run in found if not is_finished(run)]
-    if live := _logged_live(_unregistered(store, spec), history):
+    if live := _logged_live(_unregistered(store, model.spec), model.history):
         doubles.append(live)
     return [
         run
@@ -118,7 +122,8 @@ def _nobody_elses(store: Store, runs: Sequence[Run]) -> list[Run]:
     return own + [run for run in runs if run not in own and is_finished(run)]
 
 
-def _is_empty_run_of(store: Store, run: Run, spec: ModelSpec, settings: dict[str, str]) -> bool:
+def _is_empty_run_of(run: Run, spec: ModelSpec) -> bool:
+    settings = {key: str(value) for key, value in flat(spec.training).items()}
     return (
         HISTORY not in run.data.tags
         and not is_finished(run)
@@ -139,38 +144,40 @@ def log_data(store: Store, run: Run, spec: ModelSpec) -> None:
         retry_on_conflict(lambda: store.client.log_inputs(run.info.run_id, datasets=inputs))
 
 
-def log_model(
-    store: Store, run: Run, folder: Path, spec: ModelSpec, digest: str, test_folder: Path | None
-) -> tuple[str, str]:
-    """Log the run's model unless it is logged; finish one that a killed process began."""
-    client, run_id = store.client, run.info.run_id
-    model = _begun_model(store, run, digest) or client.create_logged_model(
+def log_model(store: Store, run: Run, model: TrainedModel) -> tuple[str, str]:
+    """Log the run's model unless it is logged; finish one that a killed process began.
+
+    Returns:
+        MLflow's id of it, and the address of its files.
+    """
+    client, run_id, spec = store.client, run.info.run_id, model.spec
+    logged = _begun_model(store, run, model.digest) or client.create_logged_model(
         run.info.experiment_id,
         spec.name.replace(".", "-"),  # MLflow takes no dots
         run_id,
-        model_tags(spec, digest),
+        model_tags(spec, model.digest),
         {"arch": spec.arch, "subset": spec.subset, "seed": str(spec.seed)},
         spec.arch,
     )
-    model_id = model.model_id
+    model_id = logged.model_id
     outputs = run.outputs.model_outputs if run.outputs else []
     if model_id not in {output.model_id for output in outputs}:
         client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
-    if model.status != LoggedModelStatus.READY:
-        _upload(store, folder, spec, digest, model_id, run_id, test_folder)
+    if logged.status != LoggedModelStatus.READY:
+        _upload(store, model, model_id, run_id)
         client.finalize_logged_model(model_id, LoggedModelStatus.READY)
-    return model_id, model.artifact_location
+    return model_id, logged.artifact_location
 
 
-def log_final(store: Store, run_id: str, model_id: str, spec: ModelSpec, history: History) -> None:
+def log_final(store: Store, run_id: str, model_id: str, model: TrainedModel) -> None:
     """Log the finished model's metrics, on the run and on the model.
 
     One that was also watched while training (there in training mode, or in another precision)
     goes under `final/`, since it is another measurement. All stand at step 0: of what has no other
     step MLflow draws a bar, and of what has a curve, here one of a single dot.
     """
-    watched = {point.key for point in history.points}
-    data = training_data(spec)
+    watched = {point.key for point in model.history.points}
+    data = training_data(model.spec)
     points = [
         Point(
             f"final/{key}" if key in watched else key,
@@ -179,7 +186,7 @@ def log_final(store: Store, run_id: str, model_id: str, spec: ModelSpec, history
             model_id,
             data.get(key.partition("/")[0]),
         )
-        for key, value in spec.metrics.items()
+        for key, value in model.spec.metrics.items()
     ]
     log_points(store, run_id, missing_points(store, run_id, points))
 
@@ -190,14 +197,7 @@ def has_files(store: Store, version: ModelVersion) -> bool:
     return not missing_files(store, address, NEEDED)
 
 
-def restore_files(
-    store: Store,
-    folder: Path,
-    spec: ModelSpec,
-    digest: str,
-    version: ModelVersion,
-    test_folder: Path | None,
-) -> None:
+def restore_files(store: Store, model: TrainedModel, version: ModelVersion) -> None:
     """Upload a version's files again to where they were."""
     model_id = version.tags.get(MODEL_ID)
     if model_id is None:
@@ -205,7 +205,7 @@ def restore_files(
             f"{version.name}/{version.version} has lost its files and was not registered by zoo: "
             "delete that version, then register again"
         )
-    _upload(store, folder, spec, digest, model_id, version.run_id or "", test_folder)
+    _upload(store, model, model_id, version.run_id or "")
 
 
 def _begun_model(store: Store, run: Run, digest: str) -> LoggedModel | None:
@@ -216,22 +216,13 @@ def _begun_model(store: Store, run: Run, digest: str) -> LoggedModel | None:
     return found[0] if found else None
 
 
-def _upload(
-    store: Store,
-    folder: Path,
-    spec: ModelSpec,
-    digest: str,
-    model_id: str,
-    run_id: str,
-    test_folder: Path | None,
-) -> None:
-    tested = None if test_folder is None else load_subset(test_folder)
-    example = None if tested is None else tested.images[:1]
+def _upload(store: Store, model: TrainedModel, model_id: str, run_id: str) -> None:
+    example = None if model.test_folder is None else load_subset(model.test_folder).images[:1]
     with tempfile.TemporaryDirectory() as temporary:
         target = Path(temporary) / MODEL
         write_flavor(
-            folder, target, spec, digest,
+            model.folder, target, model.spec, model.digest,
             example=example, run_id=run_id, model_id=model_id, model_uuid=model_id,
         )  # fmt: skip
-        write_text(target / CARD, model_card(spec, digest))
+        write_text(target / CARD, model_card(model.spec, model.digest))
         store.client.log_model_artifacts(model_id, str(target))
