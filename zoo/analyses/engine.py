@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from zoo.analyses import choose_analyses, load_analysis
+from zoo.analyses.about import About
 from zoo.config import Settings
 from zoo.models.files import LoadedModel
 from zoo.progress import OnProgress, no_progress
@@ -83,7 +84,7 @@ def _analyse(study: Study, analyses: Sequence[str], on_progress: OnProgress) -> 
         on_progress(done, len(running), "analyses")
         accumulator.on_progress = on_progress
         try:
-            results[name] = _with_units(accumulator.result(), load_analysis(name).ABOUT.units)
+            results[name] = result_of(accumulator, load_analysis(name).ABOUT)
         except NotApplicable as reason:
             not_applicable[name] = str(reason)
     on_progress(len(running), len(running), "analyses")
@@ -97,8 +98,9 @@ def _analyse(study: Study, analyses: Sequence[str], on_progress: OnProgress) -> 
     )
 
 
-def _with_units(result: Result, units: Mapping[str, str]) -> Result:
-    """Return a result whose metrics have their units, without those that are not finite."""
+def result_of(accumulator: Accumulator, about: About) -> Result:
+    """Return what an analysis found: its metrics with their units, without those not finite."""
+    result = accumulator.result()
     finite = (m for m in result.metrics if math.isfinite(m.value))
-    metrics = (replace(m, unit=units.get(m.measure, "")) for m in finite)
-    return replace(result, metrics=tuple(metrics))
+    metrics = tuple(replace(m, unit=about.units.get(m.measure, "")) for m in finite)
+    return replace(result, metrics=metrics)

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from zoo.analyses import accuracy, calibration
+from zoo.analyses.engine import result_of
 from zoo.capture.layers import Trace
 from zoo.config import Settings
 from zoo.data.sources import Split
@@ -22,6 +23,7 @@ from zoo.study.answers import predictions
 from zoo.study.networks import ComparedNetwork, Study
 from zoo.study.results import Metric
 
+MEASURED = (accuracy, calibration)
 NO_PIXELS = np.zeros((0, 1, 1, 3), np.uint8)  # the measures see outputs alone
 
 
@@ -65,7 +67,7 @@ def evaluate(
     settings = settings or Settings()
     labels = _labels(model, images.labels, class_names)
     study = _study_of(model, labels, settings, torch.device(device))
-    measures = [analysis.start(study) for analysis in (accuracy, calibration)]
+    measures = [analysis.start(study) for analysis in MEASURED]
     model.module.to(device)
     answers = []
     for start in range(0, len(labels), settings.batch_size):
@@ -76,7 +78,10 @@ def evaluate(
         for measure in measures:
             measure.end_batch(Batch(start, stop, NO_PIXELS, labels[start:stop], (logits,)))
         on_progress(stop, len(labels), "images")
-    results = [measure.result() for measure in measures]
+    results = [
+        result_of(measure, analysis.ABOUT)
+        for analysis, measure in zip(MEASURED, measures, strict=True)
+    ]
     return Evaluation(
         model.name,
         tuple(metric for result in results for metric in result.metrics),
