@@ -6,7 +6,6 @@ Linear CKA by the unbiased minibatch estimator of Nguyen et al. 2021, as in Ragh
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -82,6 +81,7 @@ MEANS = {  # of all pairs of two networks' layers
     "mean_deconfounded": "cka_deconfounded",
     "mean_without_dominant": "cka_without_dominant",
 }
+Matched = tuple[int, int, NDArray[np.float64], NDArray[np.float64]]
 
 
 def start(study: Study) -> Accumulator:
@@ -187,9 +187,52 @@ class _Pairwise(Accumulator):
             / length[None, self._rows_of(b)]
             for (a, b), total in self.permuted.items()
         }
-        batches = (Metric("batches", self.batches),)
-        found = _summarise(self.study, self.rows, hsic, self.common, permuted, self.problems)
-        return dataclasses.replace(found, metrics=batches + found.metrics)
+        return self._summarise(hsic, permuted)
+
+    def _summarise(
+        self, hsic: Replicates, permuted: Mapping[tuple[int, int], NDArray[np.float64]]
+    ) -> Result:
+        study, rows, dims = self.study, self.rows, ("layer", "layer_b")
+        networks = study.networks
+        cka = hsic.map(lambda values: cka_from_hsic(values)[:-1, :-1])
+        learnt = hsic.map(lambda values: cka_from_hsic(without_given(values, -1))[:-1, :-1])
+        without = cka_from_hsic(self.common)[:-1, :-1]
+        notes = [
+            f"{networks[rows[i][0]].name}: layer {rows[i][1]} {why}"
+            for i, why in sorted(self.problems.items())
+            if networks[rows[i][0]].compared
+        ]
+        notes += name_copies(study.images)
+        notes += name_sorted(study.labels, study.settings.batch_size)
+        for values, why in ((learnt.whole, EXPLAINED), (without, DOMINATED)):
+            notes += [
+                f"{networks[s].name}: layer {layer} {why}"
+                for i, (s, layer) in enumerate(rows)
+                if networks[s].compared and np.isfinite(cka.whole[i, i]) > np.isfinite(values[i, i])
+            ]
+        if not cka.freedom:
+            notes.append(
+                "no intervals: they come from groups of images, and there are fewer than 8"
+            )
+        variables: dict[str, Any] = {}
+        for name, found, scale in (("cka", cka, SCALE), ("cka_deconfounded", learnt, DECONFOUNDED)):
+            variables[name] = variable(dims, found.whole, scale=scale)
+            variables |= replicates(name, dims, found)
+            if found.freedom:
+                ends = found.similarity_interval()
+                variables[f"{name}_ci"] = interval(dims, *ends, kind=INTERVAL)
+        variables["cka_without_dominant"] = variable(dims, without, scale=SCALE)
+        axes = [(networks[s], layer) for s, layer in rows]
+        coordinates: dict[str, Any] = {**layer_axis(axes), **layer_axis(axes, "layer_b")}
+        matched = list(_matched(rows, cka.whole, permuted))
+        if len(study.compared) > 1:
+            coordinates["matched"] = column([network.name for network in study.compared])
+            variables |= _matches(rows, matched, len(study.compared))
+        data = xr.Dataset(variables, coordinates)
+        metrics = (
+            Metric("batches", self.batches), *_metrics(study, data), *_chance(study, matched)
+        )  # fmt: skip
+        return Result(data, metrics=metrics, notes=tuple(notes))
 
 
 class _LastGram:
@@ -213,58 +256,11 @@ class _LastGram:
         return self.gram
 
 
-def _summarise(
-    study: Study,
-    rows: list[tuple[int, str]],
-    hsic: Replicates,
-    common: NDArray[np.float64],
-    permuted: Mapping[tuple[int, int], NDArray[np.float64]],
-    problems: dict[int, str],
-) -> Result:
-    networks = study.networks
-    axes = [(networks[s], layer) for s, layer in rows]
-    dims = ("layer", "layer_b")
-    cka = hsic.map(lambda values: cka_from_hsic(values)[:-1, :-1])
-    learnt = hsic.map(lambda values: cka_from_hsic(without_given(values, -1))[:-1, :-1])
-    notes = [
-        f"{networks[rows[i][0]].name}: layer {rows[i][1]} {why}"
-        for i, why in sorted(problems.items())
-        if networks[rows[i][0]].compared
-    ]
-    notes += name_copies(study.images)
-    notes += name_sorted(study.labels, study.settings.batch_size)
-    variables: dict[str, Any] = {}
-    for name, found, scale in (("cka", cka, SCALE), ("cka_deconfounded", learnt, DECONFOUNDED)):
-        variables[name] = variable(dims, found.whole, scale=scale)
-        variables |= replicates(name, dims, found)
-        if found.freedom:
-            ends = found.similarity_interval()
-            variables[f"{name}_ci"] = interval(dims, *ends, kind=INTERVAL)
-    without = cka_from_hsic(common)[:-1, :-1]
-    for values, why in ((learnt.whole, EXPLAINED), (without, DOMINATED)):
-        notes += [
-            f"{networks[s].name}: layer {layer} {why}"
-            for i, (s, layer) in enumerate(rows)
-            if networks[s].compared and np.isfinite(cka.whole[i, i]) > np.isfinite(values[i, i])
-        ]
-    variables["cka_without_dominant"] = variable(dims, without, scale=SCALE)
-    if not cka.freedom:
-        notes.append("no intervals: they come from groups of images, and there are fewer than 8")
-    names = [network.name for network in study.compared]
-    variables |= _matches(rows, cka.whole, permuted, len(names))
-    coordinates: dict[str, Any] = {**layer_axis(axes), **layer_axis(axes, "layer_b")}
-    if len(names) > 1:
-        coordinates["matched"] = column(names)
-    data = xr.Dataset(variables, coordinates)
-    metrics = (*_metrics(study, data), *_chance(study, rows, cka.whole, permuted))
-    return Result(data, metrics=metrics, notes=tuple(notes))
-
-
-def _null_of_matches(
+def _matched(
     rows: Sequence[tuple[int, str]],
     cka: NDArray[np.float64],
     permuted: Mapping[tuple[int, int], NDArray[np.float64]],
-) -> Iterator[tuple[int, int, NDArray[np.float64], NDArray[np.float64]]]:
+) -> Iterator[Matched]:
     """Yield two networks, and the best matches of the first's layers in the second.
 
     They are (layers,) as they are, and (permutations, layers) under every permutation.
@@ -279,20 +275,12 @@ def _null_of_matches(
 
 
 def _matches(
-    rows: Sequence[tuple[int, str]],
-    cka: NDArray[np.float64],
-    permuted: Mapping[tuple[int, int], NDArray[np.float64]],
-    compared: int,
+    rows: Sequence[tuple[int, str]], matched: Sequence[Matched], compared: int
 ) -> dict[str, Any]:
-    """Return each layer's best match in every other network, beside what chance gives.
-
-    Nothing of one network alone.
-    """
-    if compared < 2:
-        return {}
+    """Return each layer's best match in every other network, beside what chance gives."""
     of = np.array([s for s, _ in rows])
     best, chance, p = np.full((3, len(rows), compared), np.nan)
-    for a, b, found, null in _null_of_matches(rows, cka, permuted):
+    for a, b, found, null in matched:
         best[of == a, b] = found
         chance[of == a, b] = null.mean(axis=0)
         p[of == a, b] = permutation_p(found, null)
@@ -304,14 +292,9 @@ def _matches(
     }
 
 
-def _chance(
-    study: Study,
-    rows: Sequence[tuple[int, str]],
-    cka: NDArray[np.float64],
-    permuted: Mapping[tuple[int, int], NDArray[np.float64]],
-) -> Iterator[Metric]:
+def _chance(study: Study, matched: Sequence[Matched]) -> Iterator[Metric]:
     """Yield the mean best match of every pair, in both directions, and what chance gives."""
-    for a, b, found, null in _null_of_matches(rows, cka, permuted):
+    for a, b, found, null in matched:
         known = np.isfinite(found)
         if not known.any():
             continue
