@@ -145,17 +145,15 @@ def probe_metrics(
             yield Metric(prefix + what, value, network)
 
 
-def pixel_baseline(
-    probe: LayerProbe, size: tuple[int, int]
-) -> tuple[NDArray[np.float64] | None, list[str]]:
-    """Return what a probe of `pixel_features` says, and notes.
+def pixel_baseline(probe: LayerProbe, size: tuple[int, int]) -> tuple[list[Metric], list[str]]:
+    """Return what a probe of `pixel_features` reaches, and notes.
 
     Args:
         probe: of the images themselves.
         size: their height and width.
 
     Returns:
-        Accuracy of the probe on all images and of the few-shot one, or None without a probe; and
+        Accuracy of the probe on all images and of the few-shot one, none without a probe; and
         what was done to the images, or why there is none.
     """
     notes = []
@@ -165,8 +163,9 @@ def pixel_baseline(
             f"raw pixels: images of {size[0]} × {size[1]} are averaged to {height} × {width}"
         )
     if probe.all is None or probe.few_shot is None:
-        return None, [*notes, f"raw pixels: no probe, since {probe.problem}"]
-    return np.array([probe.all.accuracy, probe.few_shot]), notes
+        return [], [*notes, f"raw pixels: no probe, since {probe.problem}"]
+    found = {"pixels_accuracy": probe.all.accuracy, "pixels_few_shot_accuracy": probe.few_shot}
+    return [Metric(name, float(value)) for name, value in found.items()], notes
 
 
 def pixel_features(images: NDArray[np.uint8]) -> NDArray[np.float32]:

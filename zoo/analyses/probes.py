@@ -177,14 +177,17 @@ class _Features(Accumulator):
                 if math.isfinite(mean := float(tokens.mean())):
                     metrics.append(Metric("single_token_last_mean", mean, network.name))
                 if network.compared:
-                    parts.append(Part(network.name, _token_map(tokens)))
+                    tokens_map = {"token_accuracy": variable(("row", "column"), tokens)}
+                    parts.append(Part(network.name, xr.Dataset(tokens_map)))
         data, notes = probe_dataset(list(plans.values()), probes)
         self.notes += notes
         for network, probed in plans.values():
             metrics += probe_metrics(data["accuracy"], network.name, probed.last)
-        if (pixels := self._pixels()) is not None:
-            metrics.append(Metric("pixels_accuracy", float(pixels[0])))
-            metrics.append(Metric("pixels_few_shot_accuracy", float(pixels[1])))
+        pixels = self._fit({"pixels": np.concatenate(self.pixels)})["pixels"]
+        height, width = self.study.images.shape[1:3]
+        more, notes = pixel_baseline(pixels, (height, width))
+        metrics += more
+        self.notes += notes
         data.attrs |= {"fit_images": len(train), "test_images": len(test)}
         noted = tuple(dict.fromkeys(self.notes))
         return Result(data, tuple(parts), tuple(metrics), noted, len(test))
@@ -210,13 +213,6 @@ class _Features(Accumulator):
             for layer, probe in self._fit(features).items():
                 yield (layer, pooling), probe
 
-    def _pixels(self) -> NDArray[np.float64] | None:
-        probe = self._fit({"pixels": np.concatenate(self.pixels)})["pixels"]
-        height, width = self.study.images.shape[1:3]
-        accuracy, notes = pixel_baseline(probe, (height, width))
-        self.notes += notes
-        return accuracy
-
     def _tokens(self, s: int, probed: Probed) -> NDArray[np.float64]:
         """Return the accuracy of a probe on each token of the last block, (rows, columns)."""
         features = np.concatenate(self.kept.pop((s, str(probed.last), "token")))
@@ -236,10 +232,6 @@ class _Features(Accumulator):
                 for why, n in reasons.items()
             ]
         return values.reshape(len(probed.rows), len(probed.columns))
-
-
-def _token_map(accuracy: NDArray[np.float64]) -> xr.Dataset:
-    return xr.Dataset({"token_accuracy": variable(("row", "column"), accuracy)})
 
 
 def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:

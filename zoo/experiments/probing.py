@@ -161,25 +161,15 @@ class _Probing:
         """Return what probes of the images themselves reach, and notes."""
         pixels = [{PIXELS: pixel_features(images)} for images, _ in (self.fit, self.test)]
         height, width = self.fit[0].shape[1:3]
-        accuracy, notes = pixel_baseline(self._fitted(*pixels)[PIXELS], (height, width))
-        if accuracy is None:
-            return [], notes
-        names = ("pixels_accuracy", "pixels_few_shot_accuracy")
-        return [Metric(n, float(v)) for n, v in zip(names, accuracy, strict=True)], notes
+        return pixel_baseline(self._fitted(*pixels)[PIXELS], (height, width))
 
     def _fitted(
         self, fit: dict[str, NDArray[np.float32]], test: dict[str, NDArray[np.float32]]
     ) -> dict[str, LayerProbe]:
-        labels, judged = self.fit[1], self.test[1]
         return fit_layers(
-            fit,
-            labels,
-            test,
-            judged,
-            few_shot=self.few_shot,
-            seed=self.settings.seed,
-            on_progress=self.on_progress,
-        )
+            fit, self.fit[1], test, self.test[1],
+            few_shot=self.few_shot, seed=self.settings.seed, on_progress=self.on_progress,
+        )  # fmt: skip
 
 
 class _Pooled(Accumulator):
