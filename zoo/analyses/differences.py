@@ -61,9 +61,7 @@ ABOUT = About(
         "only_first": "share of images that the first alone classifies rightly",
         "stable_groups": "stable groups, close in the first and far in the second",
     },
-    units={
-        "stable_groups": "number",
-    },
+    units={"stable_groups": "number"},
 )
 
 IMAGES = 384  # spectral clustering takes the cube of their number
@@ -121,9 +119,9 @@ class _Differences(Accumulator):
         self.seen[index] = mean_over_places(value, self.study.compared[index], hook_point.layer)
 
     def end_batch(self, batch: Batch) -> None:
-        rows = self.rows[(self.rows >= batch.start) & (self.rows < batch.stop)] - batch.start
+        rows = torch.from_numpy(batch.rows_of(self.rows))
         for s, value in self.seen.items():
-            self.features[s].append(value[torch.from_numpy(rows)].float().cpu())
+            self.features[s].append(value[rows].float().cpu())
         for s in self.rated:
             self.logits[s].append(batch.logits[s].float().cpu())
         for s, answers in self.their_answers.items():

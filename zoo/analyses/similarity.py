@@ -117,8 +117,7 @@ class _Features(Accumulator):
         self.pending[index, hook_point.layer] = pooled.clone()
 
     def end_batch(self, batch: Batch) -> None:
-        inside = (self.images >= batch.start) & (self.images < batch.stop)
-        rows = torch.from_numpy(self.images[inside] - batch.start)
+        rows = torch.from_numpy(batch.rows_of(self.images))
         for key, pooled in self.pending.items():
             self.kept.setdefault(key, []).append(pooled.cpu()[rows].numpy())
         self.pending.clear()

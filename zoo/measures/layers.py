@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.measures.features import DegenerateError, Measure, Prepare
+from zoo.measures.intervals import mean_defined
 from zoo.measures.permutation import best_matches, permuted_similarities
 
 Prepared = list[tuple[Any, str]]  # what a measure compares, or why there is nothing to compare
@@ -76,9 +77,7 @@ def _compare_alike(
                 if not wrong and not broken:
                     _fill_cell(found[measure.name], measure, own, other, (i, j))
     for measure in measures:
-        matches = best_matches(permuted[measure.name])
-        known = matches[np.isfinite(matches)]
-        found[measure.name].permuted = float(known.mean()) if known.size else math.nan
+        found[measure.name].permuted = mean_defined(best_matches(permuted[measure.name]))
     return found
 
 

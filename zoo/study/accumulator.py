@@ -32,6 +32,10 @@ class Batch:
     labels: NDArray[np.int64] | None
     logits: tuple[torch.Tensor, ...]
 
+    def rows_of(self, images: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the places in the batch of those of some images of the study that are in it."""
+        return images[(images >= self.start) & (images < self.stop)] - self.start
+
 
 class Accumulator:
     """Sees what it asked for, batch by batch, and keeps only what its result needs.

@@ -49,11 +49,9 @@ def why_unrated(study: Study, network: ComparedNetwork) -> str:
     names = tuple(network.model.spec.class_names)
     if not names:
         return "the names of its classes are not known (class_names of zoo.wrap)"
-    return (
-        ""
-        if names == study.class_names
-        else ("it was trained on other classes than these images show")
-    )
+    if names != study.class_names:
+        return "it was trained on other classes than these images show"
+    return ""
 
 
 def without_logits(network: ComparedNetwork) -> str:

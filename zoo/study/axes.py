@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from zoo.study.networks import block_of
 from zoo.study.results import column
 
 if TYPE_CHECKING:  # xarray takes a second to import
@@ -127,7 +128,7 @@ def layer_axis(
     """
     end = axis.removeprefix("layer")
     blocks = {id(network): network.trace.of_role("block") for network, _ in rows}
-    at = [_block_of(blocks[id(network)], name) for network, name in rows]
+    at = [block_of(blocks[id(network)], name) for network, name in rows]
     roles = [network.trace[name].role for network, name in rows]
     depth = [
         _depth(network, name, role, block)
@@ -143,13 +144,6 @@ def layer_axis(
         "depth": depth,
     }
     return {f"{key}{end}": (axis, column(values)) for key, values in columns.items()}
-
-
-def _block_of(blocks: Sequence[str], layer: str) -> int:
-    for i, block in enumerate(blocks):
-        if layer == block or layer.startswith((f"{block}.", f"{block}#")):
-            return i
-    return -1
 
 
 def _depth(network: ComparedNetwork, layer: str, role: str, block: int) -> float:

@@ -147,7 +147,7 @@ def family_of(layers: Trace) -> str:
     attending = [
         layer.attention
         for layer in layers
-        if layer.attention and (not names or _is_inside(layer.name, names))
+        if layer.attention and (not names or block_of(names, layer.name) >= 0)
     ]
     if attending:
         over_all = all(windows == 1 for windows, *_ in attending)
@@ -163,8 +163,12 @@ def family_of(layers: Trace) -> str:
     return "mlp" if any(len(layer.shape) == 2 for layer in blocks) else "other"
 
 
-def _is_inside(name: str, blocks: Sequence[str]) -> bool:
-    return any(name == block or name.startswith((f"{block}.", f"{block}#")) for block in blocks)
+def block_of(blocks: Sequence[str], layer: str) -> int:
+    """Return the index of the block that a layer is or lies in; −1 for none."""
+    for i, block in enumerate(blocks):
+        if layer == block or layer.startswith((f"{block}.", f"{block}#")):
+            return i
+    return -1
 
 
 def token_grid(model: LoadedModel, layers: Trace) -> Grid | None:
