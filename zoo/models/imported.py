@@ -48,6 +48,7 @@ FORMS = "timm:NAME, local-dir:FOLDER, torchvision:NAME, hf:NAME or package.modul
 SIZES = {"img_size", "num_classes", "in_chans"}  # of a network; they follow from the spec
 IMAGENET_SIZE, IMAGENET_RESIZED = 224, 256
 POSITIONS = "encoder.pos_embedding"  # of torchvision's ViT
+PLAIN = {"mean": [0.0] * 3, "std": [1.0] * 3}  # pixels from 0 to 1 as they are
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 
 
@@ -228,14 +229,14 @@ def _from_torchvision(
         fitted = _on_its_grid(weights, module)
         _load(module, fitted, arch)
         notes += told + resampled(weights, fitted)
-    spec = ModelSpec(
-        name=name,
-        arch=arch,
-        kwargs=kwargs,
-        parameters=count_parameters(module),
-        origin=origin | _origin(given, read),
-        **known,
-    )
+    known |= {"arch": arch, "kwargs": kwargs, "origin": origin | _origin(given, read)}
+    return _described(name, module, known, notes)
+
+
+def _described(
+    name: str, module: nn.Module, known: Mapping[str, Any], notes: Sequence[str]
+) -> Imported:
+    spec = ModelSpec(name=name, parameters=count_parameters(module), **known)
     return Imported(module.eval(), spec, tuple(notes))
 
 
@@ -246,14 +247,8 @@ def _from_hf(rest: str, name: str, given: ImportOptions) -> Imported:
     seen, notes = hf_preprocessing(rest)
     if not seen and given.image_size is None:
         raise UserError(f"hf:{rest}: {notes[0]}")
-    plain = {"mean": [0.0] * 3, "std": [1.0] * 3}
-    spec = ModelSpec(
-        name=name,
-        parameters=count_parameters(module),
-        origin=hf_origin(rest),
-        **(plain | known | seen | given.fields()),
-    )
-    return Imported(module, spec, tuple(notes))
+    known = PLAIN | known | seen | given.fields() | {"origin": hf_origin(rest)}
+    return _described(name, module, known, notes)
 
 
 def _on_its_grid(weights: Weights, module: nn.Module) -> Weights:
@@ -294,16 +289,9 @@ def _from_factory(
         notes.append("pixels are scaled to 0..1 alone where no --mean or --std is given")
     if given.class_names is None:
         names = numbered(count_outputs(module, size, source))
-    known = {"mean": [0.0] * 3, "std": [1.0] * 3} | given.fields() | {"class_names": list(names)}
-    spec = ModelSpec(
-        name=name,
-        arch=source,
-        kwargs=dict(given.kwargs),
-        parameters=count_parameters(module),
-        origin={"source": source} | factories.package_version(source) | _origin(given, read),
-        **known,
-    )
-    return Imported(module.eval(), spec, tuple(notes))
+    origin = {"source": source} | factories.package_version(source) | _origin(given, read)
+    known = PLAIN | given.fields() | {"class_names": list(names), "origin": origin}
+    return _described(name, module, known | {"arch": source, "kwargs": dict(given.kwargs)}, notes)
 
 
 def _are_equal(module: nn.Module, other: nn.Module) -> bool:

@@ -14,17 +14,16 @@ from typing import Any
 
 import mlflow
 from mlflow.entities import LoggedModelInput, Run
-from mlflow.exceptions import MlflowException
 
 from zoo.claims.base import format_p
 from zoo.comparison import FIGURES, FILES, FOLDER, REPORT, figure_files
 from zoo.errors import UserError, counted
 from zoo.files import read_json
 from zoo.files.folders import replacing_folder
-from zoo.registry.artifacts import fetch_file, local_folder
+from zoo.registry.artifacts import fetch_file, local_folder, missing_files
 from zoo.registry.card import LONGEST, cell
 from zoo.registry.datasets import compared_data, dataset_input
-from zoo.registry.faults import is_unreachable, retry_on_conflict
+from zoo.registry.faults import retry_on_conflict
 from zoo.registry.history import Point
 from zoo.registry.provenance import source_tags
 from zoo.registry.references import Resolved
@@ -61,7 +60,7 @@ def find_comparison(store: Store, digest: str) -> ComparisonRun | None:
     """Return the newest finished comparison with a digest whose files are there."""
     with store.translate_mlflow_errors():
         for run in search_runs(store, COMPARE, comparison_digest=digest):
-            if is_finished(run) and _is_whole(store, run):
+            if is_finished(run) and not missing_files(store, run.info.artifact_uri, FILES):
                 return _as_comparison(run)
     return None
 
@@ -202,19 +201,6 @@ def _as_comparison(run: Run) -> ComparisonRun:
         datetime.fromtimestamp(run.info.start_time / 1000, UTC),
         run.data.tags.get(LOOKS, ""),
     )
-
-
-def _is_whole(store: Store, run: Run) -> bool:
-    local = local_folder(run.info.artifact_uri)
-    if local is not None:
-        return all((local / name).is_file() for name in FILES)
-    try:
-        listed = store.client.list_artifacts(run.info.run_id)
-    except MlflowException as error:
-        if is_unreachable(error):
-            raise
-        return False
-    return set(FILES) <= {entry.path for entry in listed}
 
 
 def _tags(store: Store, report: Mapping[str, Any], models: Sequence[Resolved]) -> dict[str, str]:
