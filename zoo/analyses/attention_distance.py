@@ -20,7 +20,7 @@ from zoo.analyses.about import About, Drawing
 from zoo.capture.hook_points import HookPoint
 from zoo.figures import style
 from zoo.measures.replicates import GroupedMean, in_rows
-from zoo.study.accumulator import Accumulator, Batch
+from zoo.study.accumulator import Accumulator
 from zoo.study.attention_layers import Attending, attending_models
 from zoo.study.axes import Scale, head_counts, layer_axis, select_heads, variable
 from zoo.study.networks import Study
@@ -57,13 +57,9 @@ ABOUT = About(
         "uniform": "distance of even attention",
     },
     units={
-        "lowest_layer_mean": "pixels",
-        "highest_layer_mean": "pixels",
-        "low_layers_nearest_head": "pixels",
-        "low_layers_spread": "pixels",
-        "local_heads": "number",
-        "low_layers_local_heads": "number",
-        "uniform": "pixels",
+        **dict.fromkeys(("lowest_layer_mean", "highest_layer_mean", "uniform"), "pixels"),
+        **dict.fromkeys(("low_layers_nearest_head", "low_layers_spread"), "pixels"),
+        **dict.fromkeys(("local_heads", "low_layers_local_heads"), "number"),
     },
 )
 
@@ -194,9 +190,6 @@ class _Distances(Accumulator):
 
     def observe(self, index: int, hook_point: HookPoint, value: torch.Tensor) -> None:
         self.sums[index][hook_point.layer].add(value)
-
-    def end_batch(self, batch: Batch) -> None:
-        pass
 
     def result(self) -> Result:
         rows = [(self.networks[s], layer) for s, m in self.models.items() for layer in m.layers]

@@ -36,10 +36,7 @@ ABOUT = About(
     ),
     needs="activations",
     source="Zhu et al. 2023, feature-map figure",
-    settings=(
-        "show",
-        "shown_images",
-    ),
+    settings=("show", "shown_images"),
     captions={
         "feature-maps-{}": "The mean of all channels of {}, block by block.",
         "feature-maps-{}-strongest": "The strongest channels of {} at the end of each stage.",
@@ -48,9 +45,7 @@ ABOUT = About(
         "sparsity_last": "share of zeros in the last block's output",
         "resolution_last": "side of the last block's output",
     },
-    units={
-        "resolution_last": "places",
-    },
+    units={"resolution_last": "places"},
 )
 
 MEAN, STRONG = Scale("mean of all channels"), Scale("strongest channels")
@@ -58,11 +53,6 @@ MEAN, STRONG = Scale("mean of all channels"), Scale("strongest channels")
 STRONGEST = 3
 MOST_STAGES = 5
 MAX_COLUMNS = 19  # narrower columns than these are not legible on a page
-
-
-def channel_mean(activation: torch.Tensor) -> torch.Tensor:
-    """Return the mean map (n, height, width) of an activation (n, channels, height, width)."""
-    return activation.mean(dim=1, dtype=torch.float32)
 
 
 def strongest_channels(activation: NDArray, count: int = STRONGEST) -> NDArray[np.int64]:
@@ -135,7 +125,7 @@ class _Maps(Accumulator):
         rows = {i: i - self.seen for i in self.study.shown if 0 <= i - self.seen < len(value)}
         if rows:
             shown = value[list(rows.values())]
-            maps = channel_mean(shown).cpu().numpy()
+            maps = shown.mean(dim=1, dtype=torch.float32).cpu().numpy()  # over channels
             self.means.setdefault(key, {}).update(zip(rows, maps, strict=True))
             if hook_point.layer in self.ends[index]:
                 full = shown.float().cpu().numpy()

@@ -18,10 +18,7 @@ from zoo.analyses.local_heads_figures import LEAST_RANGE, draw_pair
 from zoo.analyses.localisation import gram_or_nan
 from zoo.capture.hook_points import HookPoint
 from zoo.measures.hsic_replicates import HsicReplicates
-from zoo.measures.linear_cka import (
-    centred_gram,
-    cka_from_hsic,
-)
+from zoo.measures.linear_cka import centred_gram, cka_from_hsic
 from zoo.measures.replicates import INTERVAL, percentile_interval
 from zoo.study.accumulator import Accumulator, Batch, NotApplicable
 from zoo.study.attention_layers import Attending, attending_models
@@ -57,10 +54,7 @@ ABOUT = About(
         "local_minus_global": "CKA of the most local minus the most global heads",
         "distance_range": "distance of the most global minus the most local heads",
     },
-    units={
-        "patch": "pixels",
-        "distance_range": "pixels",
-    },
+    units={"patch": "pixels", "distance_range": "pixels"},
 )
 
 PROJECTIONS = ("proj", "out_proj", "to_out")

@@ -53,9 +53,7 @@ ABOUT = About(
         "chance": "share of tokens most like their own patch, by chance",
         "tokens": "tokens of the last block",
     },
-    units={
-        "tokens": "number",
-    },
+    units={"tokens": "number"},
 )
 
 SCALE = Scale("CKA with the pixels of a patch", 0)

@@ -31,6 +31,11 @@ from zoo.study.replicates import replicates
 from zoo.study.results import Metric, Part, Result
 from zoo.study.spatial_layout import choose_images, layout_of, places_of
 
+ENDS = {  # of a network: what its radii are, and their unit
+    "first_block": ("first block", "share of half the diagonal"),
+    "last_block": ("last block", "share of half the diagonal"),
+    "first_to_last": ("first over last block", "ratio"),
+}
 ABOUT = About(
     name="receptive-field",
     title="Effective receptive field",
@@ -56,21 +61,9 @@ ABOUT = About(
     metrics={
         f"{key}_{what}": f"radius of {100 * share:.0f} % of the mass, {words}"
         for key, share in SHARES.items()
-        for what, words in {
-            "first_block": "first block",
-            "last_block": "last block",
-            "first_to_last": "first over last block",
-        }.items()
+        for what, (words, _) in ENDS.items()
     },
-    units={
-        f"{key}_{what}": unit
-        for key in SHARES
-        for what, unit in {
-            "first_block": "share of half the diagonal",
-            "last_block": "share of half the diagonal",
-            "first_to_last": "ratio",
-        }.items()
-    },
+    units={f"{key}_{what}": unit for key in SHARES for what, (_, unit) in ENDS.items()},
 )
 
 IMAGES = 32
@@ -189,22 +182,15 @@ def receptive_fields(
                 sums[hook_point] = sums.get(hook_point, 0.0) + total
             targets.clear()
     fields = {
-        hook_point: gradient_map(total[None] / len(inputs), absolute=absolute)
-        for hook_point, total in sums.items()
+        at: gradient_map(total[None] / len(inputs), absolute=absolute) for at, total in sums.items()
     }
-    problems = {
-        hook_point: "does not depend on the input"
-        for hook_point in places
-        if hook_point not in fields
-    }
+    problems = {at: "does not depend on the input" for at in places if at not in fields}
     for hook_point, values in fields.items():
         if not np.isfinite(values).all():
             problems[hook_point] = "has gradients that are not finite"
         elif values.max() <= ROUNDING * sizes[hook_point]:
             problems[hook_point] = "has the same sum over channels whatever the input: no gradient"
-    return {
-        hook_point: fields[hook_point] for hook_point in fields if hook_point not in problems
-    }, problems
+    return {at: field for at, field in fields.items() if at not in problems}, problems
 
 
 def start(study: Study, *, absolute: str = "before") -> Accumulator:
@@ -259,7 +245,7 @@ class _ReceptiveFields(Accumulator):
         variables = _radii(found, paths) | self._reach(networks)
         data = xr.Dataset(variables, layer_axis(rows) | {"path": column(paths)})
         metrics = [m for network in networks for m in _ends(data, network.name)]
-        parts = [self._part(n, found[n.name]) for n in networks if n.compared]
+        parts = [_part(n, found[n.name]) for n in networks if n.compared]
         used = min(IMAGES, len(self.study.images))
         return Result(data, tuple(parts), tuple(metrics), tuple(self.notes), used)
 
@@ -312,11 +298,12 @@ class _ReceptiveFields(Accumulator):
                 maps[path][layers.index(layer)] = fields[hook_point]
         return maps
 
-    def _part(self, network: ComparedNetwork, maps: Mapping[str, NDArray]) -> Part:
-        values = np.stack(list(maps.values())).astype(np.float32)
-        names = {"path": column(list(maps)), "name": ("layer", column(list(depths(network))))}
-        fields = variable(("path", "layer", "y", "x"), values)
-        return Part(network.name, xr.Dataset({"map": fields}, names))
+
+def _part(network: ComparedNetwork, maps: Mapping[str, NDArray]) -> Part:
+    values = np.stack(list(maps.values())).astype(np.float32)
+    names = {"path": column(list(maps)), "name": ("layer", column(list(depths(network))))}
+    fields = variable(("path", "layer", "y", "x"), values)
+    return Part(network.name, xr.Dataset({"map": fields}, names))
 
 
 def _radius90(field: NDArray[np.float64], known: bool) -> NDArray[np.float64]:
@@ -353,14 +340,10 @@ def _ends(data: xr.Dataset, network: str) -> Iterator[Metric]:
         if not blocks.size:
             continue
         first, last = float(blocks[0]), float(blocks[-1])
+        yield Metric(f"{key}_first_block", first, network)
+        yield Metric(f"{key}_last_block", last, network)
         # 1: as wide at once as at the end; near 0: it grows on the way.
-        ends = {"first_block": first, "last_block": last}
-        ends["first_to_last"] = first / last if last > 0 else math.nan
-        yield from (
-            Metric(f"{key}_{what}", value, network)
-            for what, value in ends.items()
-            if math.isfinite(value)
-        )
+        yield Metric(f"{key}_first_to_last", first / last if last > 0 else math.nan, network)
 
 
 def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:

@@ -247,13 +247,9 @@ class _Residuals(Accumulator):
         means |= {f"mean_ratio_{what}": values for what, values in ratios.items()}
         self.metrics += [Metric(key, mean_defined(v), network.name) for key, v in means.items()]
         tokens = _token_names(network)
-        per_token = [
-            np.stack([np.broadcast_to(v, len(tokens)) for v in values])
-            for what, values in tables.items()
-            if what != COSINE and tokens and _fits(values, tokens)
-        ]
-        if per_token:
-            self._rate_halves(network, tokens, np.stack(per_token))
+        full = [_per_token(values, tokens) for what, values in tables.items() if what != COSINE]
+        if known := [ratios for ratios in full if ratios is not None]:
+            self._rate_halves(network, tokens, np.stack(known))
 
     def _note_gaps(self, name: str, what: str, rows: dict[str, GroupedMean]) -> None:
         missing = [block for block, row in rows.items() if row.images == 0]
@@ -307,8 +303,13 @@ def _means_of_tokens(ratios: NDArray[np.float64], network: ComparedNetwork) -> N
     return np.array([mean_defined(ratios), cls, mean_defined(ratios[prefix:])])
 
 
-def _fits(values: Sequence[NDArray[np.float64]], tokens: Sequence[str]) -> bool:
-    return all(value.shape in ((), (len(tokens),)) for value in values)
+def _per_token(
+    values: Sequence[NDArray[np.float64]], tokens: Sequence[str]
+) -> NDArray[np.float64] | None:
+    """Return (blocks, tokens), NaN in a block without any; None where values are of no tokens."""
+    if not tokens or any(value.shape not in ((), (len(tokens),)) for value in values):
+        return None
+    return np.stack([np.broadcast_to(value, len(tokens)) for value in values])
 
 
 def _token_part(
@@ -316,13 +317,13 @@ def _token_part(
 ) -> Part | None:
     """Return the ratios and cosines of every token, where a network has tokens."""
     tokens = _token_names(network)
-    if not tokens or not network.grid or not _fits(tables[COSINE], tokens):
-        return None
     full = {
-        what: np.stack([np.broadcast_to(v, len(tokens)) for v in values])
+        what: table
         for what, values in tables.items()
-        if _fits(values, tokens)
+        if (table := _per_token(values, tokens)) is not None
     }
+    if not network.grid or COSINE not in full:
+        return None
     kinds = [what for what in full if what != COSINE]
     variables = {
         "ratio": variable(("branch", "layer", "token"), np.stack([full[kind] for kind in kinds])),
