@@ -120,13 +120,13 @@ def _as_json(found: Evaluation) -> dict[str, Any]:
 def _print(found: Sequence[Evaluation]) -> None:
     from itertools import combinations
 
-    from zoo.cli.output import print_table
+    from zoo.cli.output import print_table, rounded
     from zoo.measures.intervals import paired_difference
 
     rows = []
     for each in found:
         values = [each.find(measure) for measure in COLUMNS]
-        accuracy, *others = [None if m is None else round(m.value, 3) for m in values]
+        accuracy, *others = [rounded(m.value if m else None) for m in values]
         ends = values[0]
         between = f"{ends.low:.3f} to {ends.high:.3f}" if ends else ""
         rows.append((each.name, accuracy, between, *others))

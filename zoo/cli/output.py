@@ -129,6 +129,11 @@ def print_text(text: str) -> None:
     print(textwrap.fill(joined, width, break_on_hyphens=False).replace("\u00a0", " "))
 
 
+def rounded(value: float | None) -> float | None:
+    """Round a number as tables print it; None, where there is none, stays."""
+    return None if value is None else round(value, 3)
+
+
 def print_table(
     columns: Sequence[str],
     rows: Sequence[Sequence[object]],

@@ -164,7 +164,7 @@ def _save(result: Any, report: dict[str, Any], folder: Path, few_shot: int) -> N
 
 
 def _print_table(report: dict[str, Any], folder: Path) -> None:
-    from zoo.cli.output import print_table
+    from zoo.cli.output import print_table, rounded
     from zoo.experiments.probing import PIXELS
     from zoo.experiments.probing_report import UNTRAINED
 
@@ -185,13 +185,13 @@ def _print_table(report: dict[str, Any], folder: Path) -> None:
     ]
     print_table(
         ("layer", *names),
-        [(layer, *(_rounded(values[c]) for c in columns)) for layer, values in table.items()],
+        [(layer, *(rounded(values[c]) for c in columns)) for layer, values in table.items()],
         droppable_columns=[name for name in reversed(names) if name.startswith(UNTRAINED)],
     )
     pixels = [_metric(report, f"pixels_{few}accuracy") for few in ("", "few_shot_")]
     if None not in pixels:
         click.echo(
-            f"{PIXELS}: {_rounded(pixels[0])} fitted on all, {_rounded(pixels[1])} {shots}-shot"
+            f"{PIXELS}: {rounded(pixels[0])} fitted on all, {rounded(pixels[1])} {shots}-shot"
         )
     for note in report["notes"]:
         click.echo(note)
@@ -201,7 +201,3 @@ def _print_table(report: dict[str, Any], folder: Path) -> None:
 
 def _metric(report: dict[str, Any], measure: str) -> float | None:
     return next((m["value"] for m in report["metrics"] if m["measure"] == measure), None)
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 3)

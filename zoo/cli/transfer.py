@@ -144,7 +144,7 @@ def _usual_root(source: str) -> Path:
 
 
 def _print_summary(report: dict[str, Any], folder: Path) -> None:
-    from zoo.cli.output import print_table
+    from zoo.cli.output import print_table, rounded
 
     accuracy, images = report["accuracy"], report["images"]
     how = "classifier alone" if report["training"]["freeze"] else "fine-tuned"
@@ -159,11 +159,11 @@ def _print_summary(report: dict[str, Any], folder: Path) -> None:
         ("network after", accuracy["after"]),
         ("most common class", accuracy["most_common"]),
     ]
-    print_table(("", "accuracy"), [(what, _rounded(value)) for what, value in rows])
+    print_table(("", "accuracy"), [(what, rounded(value)) for what, value in rows])
     click.echo("\nCKA of each layer before with after, and of an untrained network with after:\n")
     print_table(
         ("layer", "kept", "untrained"),
-        [(r["layer"], _rounded(r["cka"]), _rounded(r["untrained"])) for r in report["layers"]],
+        [(r["layer"], rounded(r["cka"]), rounded(r["untrained"])) for r in report["layers"]],
     )
     for claim in report["claims"]:
         click.echo(f"\n{claim['id']} {claim['verdict']}: {claim['reason']}")
@@ -176,7 +176,3 @@ def _print_summary(report: dict[str, Any], folder: Path) -> None:
     click.echo(f"figure    {folder / 'transfer.png'}")
     test = shlex.quote(str(folder / "data" / "test"))
     click.echo(f"register  zoo register {shlex.quote(str(folder / 'model'))} --test {test}")
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 3)
