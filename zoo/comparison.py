@@ -315,7 +315,7 @@ def _frozen_memory() -> Iterator[None]:
 
 
 def file_name(name: str) -> str:
-    """Return a figure's or a model's name as a file name: what no file system or URL trips over.
+    """Return a figure's or a model's name as a file name that no file system or URL trips over.
 
     >>> file_name("cka-vit small/2__a")
     'cka-vit-small-2__a'
@@ -326,10 +326,8 @@ def file_name(name: str) -> str:
 def short_name(name: str) -> str:
     """Return a name that a file system takes, which few do of more than 255 characters.
 
-    What is cut away stays told apart by a digest of the whole name.
+    A digest of the whole name tells apart what is cut.
 
-    >>> short_name("vit-small__resnet18-small")
-    'vit-small__resnet18-small'
     >>> len(short_name("a" * 300)), short_name("a" * 300) == short_name("a" * 301)
     (200, False)
     """

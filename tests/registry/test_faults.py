@@ -204,7 +204,7 @@ def failing():
     ("server", "message"),
     [
         (without_output, r"no answer from .*\(2 tries of 1 s at most\): start it"),
-        (failing, "fails on its side, try after try: look into its log"),
+        (failing, "keeps failing: check its log"),
     ],
 )
 def test_waiting_for_a_server_has_a_bound_that_is_said(root, monkeypatch, server, message):
@@ -299,7 +299,9 @@ def test_a_database_that_another_program_has_locked_is_told_as_locked(tmp_path):
 
 def test_what_mlflow_meets_in_an_answer_is_a_line_and_a_fault_of_zoo_is_none():
     with (
-        pytest.raises(UserError, match=r"answered what cannot be read \(AttributeError: "),
+        pytest.raises(
+            UserError, match=r"the answer of MLflow at .* cannot be read \(AttributeError: "
+        ),
         translate_mlflow_errors("http://127.0.0.1:9"),
     ):
         FileInfo.from_proto(None)

@@ -18,7 +18,7 @@ COLUMNS = ("arch", "data", "seed", "parameters", "test accuracy")
     "--sort", default="", help="Sort by a field, numbers from the highest [default: by model]."
 )
 @click.option("--reverse", is_flag=True, help="Reverse the order.")
-@click.option("--limit", type=options.within(COUNT), help="Print at most so many.")
+@click.option("--limit", type=options.within(COUNT), help="Print at most this many.")
 @options.as_json
 def command(query: str, sort: str, reverse: bool, limit: int | None, as_json: bool) -> None:
     """List the registered models: every version, its aliases, data, seed and accuracy.

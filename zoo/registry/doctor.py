@@ -26,7 +26,7 @@ LITTLE_BYTES, FULL_BYTES = 5 << 30, 500 << 20
 
 LOCK_FIX = "git checkout dvc.lock, or rm dvc.lock: what is done is taken from dvc's cache"
 
-KEPT = "kept: a process is at work on it, or zoo did not write all of it; look into it"
+KEPT = "kept: a process is using it, or zoo did not write all of it; check it by hand"
 
 # Where the finding does not say how to fix it.
 FIXES = {"params": "correct it in params.yaml (git diff params.yaml shows what was changed)"}

@@ -33,8 +33,8 @@ SECRETS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 
 T = TypeVar("T")
 
-# urllib3 announces every retry, and MLflow prints the traceback of what its database raised; the
-# one line at the end says it all.
+# urllib3 announces every retry, and MLflow prints the traceback of a database error; zoo's one
+# line at the end is enough.
 logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
@@ -48,7 +48,7 @@ def redact(uri: str) -> str:
     scheme, mark, rest = uri.partition("://")
     if not mark:
         return uri
-    # All before the last @: a password may hold what should have been percent-encoded.
+    # Up to the last @: a password may hold one that should have been percent-encoded.
     shown = rest if scheme in LOCAL else rest.rpartition("@")[2]
     return f"{scheme}://{re.split('[?#]', shown)[0]}"
 
@@ -68,9 +68,9 @@ def translate_mlflow_errors(uri: str) -> Iterator[None]:
         if not _is_of_mlflow(error):
             raise
         raise UserError(
-            f"MLflow at {redact(uri)} answered what cannot be read "
-            f"({_without_credentials(brief(error), uri)}): see that the address is that of an "
-            "MLflow server, and of a version from 3.11"
+            f"the answer of MLflow at {redact(uri)} cannot be read "
+            f"({_without_credentials(brief(error), uri)}): check that this is the address of an "
+            "MLflow server, version 3.11 or later"
         ) from None
 
 
@@ -95,8 +95,8 @@ def is_unreachable(error: BaseException) -> bool:
 def retry_on_conflict(add: Callable[[], T]) -> T:
     """Retry an insert once where another process may add the same row; return its value.
 
-    MLflow looks whether the row is there and then adds it. Who comes second violates the
-    database's key, in words of the database's own; asked again, it finds the row.
+    MLflow checks whether the row is there and then adds it. The second of two processes violates
+    the database's key, which MLflow reports in the database's words; a retry finds the row.
     """
     try:
         return add()
@@ -127,8 +127,8 @@ def _explain(error: Exception, uri: str) -> str:
         return told
     if isinstance(_cause(error), requests.exceptions.RetryError):
         return (
-            f"the tracking server {shown} fails on its side, try after try: look into its log, "
-            "and run the same command again"
+            f"the tracking server {shown} keeps failing: check its log, then run the same command "
+            "again"
         )
     # MLflow says of a file that lacks a table, too, that it is away for a time.
     if is_unreachable(error) and not uri.startswith("sqlite"):

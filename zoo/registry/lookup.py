@@ -65,7 +65,7 @@ def find_version(store: Store, name: str, digest: str) -> ModelVersion | None:
 def all_versions(store: Store, query: str = "") -> list[ModelVersion]:
     """Return every registered version that a query lets through, page by page.
 
-    One whose number is none is left out, with a warning.
+    One whose number is not a number is left out, with a warning.
     """
     found = all_pages(
         lambda token: store.client.search_model_versions(
@@ -75,7 +75,7 @@ def all_versions(store: Store, query: str = "") -> list[ModelVersion]:
     for version in found:
         if not _is_numbered(version):
             logger.warning(
-                "%s answers with a version %s of %s, which is no number: left out",
+                "%s lists version %s of %s, which is not a number: left out",
                 show_uri(store), shown(version.version), shown(version.name),
             )  # fmt: skip
     return [version for version in found if _is_numbered(version)]

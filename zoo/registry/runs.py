@@ -127,7 +127,7 @@ def time_before(seconds: float) -> int:
 
 
 def delete_unfinished(store: Store, runs: Iterable[Run]) -> None:
-    """Remove what killed processes of this place left; call it under the lock of their work."""
+    """Remove what killed processes of this place left; the caller holds the lock of their work."""
     for run in runs:
         if not is_finished(run) and run.data.tags.get(PLACE) == store.place:
             _delete_models(store, run)
@@ -144,8 +144,8 @@ def _delete_models(store: Store, run: Run) -> None:
 def keep_first(store: Store, experiment: str, **tags: str) -> Run:
     """Return the first finished run with these tags, and remove the others.
 
-    Two machines that do the same at once both finish; whichever looks last sees both, and all
-    agree on which is the first. Call it under the lock of their work.
+    Of two machines that do the same at once, both finish; the one that looks last sees both, and
+    all agree on which is the first. The caller holds the lock of their work.
     """
     found = search_runs(store, experiment, **tags)
     delete_unfinished(store, found)

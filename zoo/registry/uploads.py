@@ -74,7 +74,7 @@ def model_tags(spec: ModelSpec, digest: str) -> dict[str, str]:
 
 def find_run(store: Store, model: TrainedModel) -> Run | None:
     """Find a run that is this model's: begun by a killed process, or logged while it trained."""
-    begun = _nobody_elses(store, search_runs(store, TRAIN, sha256=model.digest))
+    begun = _available(store, search_runs(store, TRAIN, sha256=model.digest))
     if begun:
         return begun[0]
     free = _unregistered(store, model.spec)
@@ -101,7 +101,7 @@ def find_doubles(store: Store, model: TrainedModel, version: ModelVersion) -> li
 
 
 def _unregistered(store: Store, spec: ModelSpec) -> list[Run]:
-    named = _nobody_elses(store, search_runs(store, TRAIN, name=spec.name))
+    named = _available(store, search_runs(store, TRAIN, name=spec.name))
     return [run for run in named if DIGEST not in run.data.tags]
 
 
@@ -112,11 +112,11 @@ def _logged_live(runs: Sequence[Run], history: History) -> Run | None:
     return next((live[digest] for digest in known if digest in live), None)
 
 
-def _nobody_elses(store: Store, runs: Sequence[Run]) -> list[Run]:
+def _available(store: Store, runs: Sequence[Run]) -> list[Run]:
     """Return this place's runs, then the finished ones of others.
 
-    On what another place has begun it may be at work: two that completed one run at the same time
-    would each add what both found missing.
+    Another place may still be working on what it has begun: two that complete one run at the same
+    time would each add what both found missing.
     """
     own = [run for run in runs if run.data.tags.get(PLACE) == store.place]
     return own + [run for run in runs if run not in own and is_finished(run)]
