@@ -38,7 +38,7 @@ def test_what_will_be_made_of_the_images_is_told(zoo, flowers):
     assert f"to {IMAGE_SIZE}×{IMAGE_SIZE}: scaled by the shorter side" in told
     assert "a fifth of every class, drawn with seed 0" in told
     assert "4 to train on, 2 for validation, 2 to test" in told
-    assert "1 batch, which gives no interval; two are needed" in told
+    assert "none for CKA: they need 8 test images" in told
     assert told.endswith("all is well\n")
 
 

@@ -39,7 +39,7 @@ ABOUT = About(
     ),
     reading=(
         "A line is a CNN layer; to the right, its partner heads look farther. Lines that fall "
-        "say that local heads resemble the CNN more. Bands are 95 % intervals over batches. "
+        "say that local heads resemble the CNN more. Bands are 95 % intervals over images. "
         "Neighbouring points share heads, and a narrow range of distances says little."
     ),
     needs="attention",

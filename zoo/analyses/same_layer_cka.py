@@ -18,7 +18,7 @@ from zoo.study.results import Result
 class SameLayers:
     """CKA of each layer of a network with the layer of that name in another.
 
-    `low` and `high` (layers,) are the ends of the 95 % interval over batches of images, NaN where
+    `low` and `high` (layers,) are the ends of the 95 % interval over images, NaN where
     there is none; `notes` say of each layer without a value why it has none. `blocks` are the
     positions of the blocks; of a network without any, of all layers but the head.
     """

@@ -12,10 +12,11 @@ from zoo.cli import options
 from zoo.cli.output import everywhere
 
 if TYPE_CHECKING:
-    from zoo.config import CompareConfig, DataConfig
+    from zoo.config import DataConfig
     from zoo.data.check import DataCheck
 
 NOT_WELL = 3
+FEWEST = 8  # test images, of which CKA has intervals
 
 
 @click.group()
@@ -36,8 +37,8 @@ def check(folder: Path | None, as_json: bool) -> None:
 
     FOLDER holds train/<class>/<image> and test/<class>/<image>, or <class>/<image>, of which
     a fifth of every class is kept for testing. Without it, the images of params.yaml are read, and
-    whether its subsets fit them. Counts, sizes, subsets that would fit and the number of batches
-    that CKA's intervals come from are printed. Nothing is changed.
+    whether its subsets fit them. Counts, sizes and subsets that would fit are printed. Nothing is
+    changed.
 
     \b
     wrong     folders, classes or sizes of subsets that cannot be used
@@ -74,7 +75,7 @@ def check(folder: Path | None, as_json: bool) -> None:
     where = user_path(data.root, root if folder is None else Path())
     with progress("check") as on_progress:
         found = check_data(data, where, params.subsets if folder is None else {}, on_progress)
-    facts = _facts(data, where, found, params.compare)
+    facts = _facts(data, where, found)
     findings = [vars(finding) for finding in found.findings]
     if as_json:
         parts = found.parts and vars(found.parts)
@@ -93,9 +94,7 @@ def check(folder: Path | None, as_json: bool) -> None:
 check.params += everywhere()
 
 
-def _facts(
-    data: DataConfig, where: Path, found: DataCheck, compare: CompareConfig
-) -> dict[str, Any]:
+def _facts(data: DataConfig, where: Path, found: DataCheck) -> dict[str, Any]:
     """Say in words what will be made of the images."""
     import numpy as np
 
@@ -128,28 +127,11 @@ def _facts(
             f"{min(counts):,} to {max(counts):,} training images a class: `all` is not balanced"
         )
     facts["subsets"] = "would fit: " + ", ".join(f"{k} {v}" for k, v in parts.proposed.items())
-    facts["intervals"] = _intervals(parts.test, compare)
+    if parts.test < FEWEST:
+        facts["intervals"] = f"none for CKA: they need {FEWEST} test images"
     return facts
 
 
 def _spread(pixels: Any) -> str:
     low, high = int(pixels.min()), int(pixels.max())
     return f"{low}" if low == high else f"{low} to {high}"
-
-
-def _intervals(test: int, compare: CompareConfig) -> str:
-    from scipy.special import stdtrit
-
-    from zoo.measures.sampling import even_batches
-    from zoo.registry.images import LARGEST
-
-    used = min(test, compare.images, LARGEST)
-    batches = len(even_batches(used, compare.batch_size))
-    text = f"CKA on {used} test images in batches of at most {compare.batch_size}: "
-    if batches < 2:
-        return f"{text}1 batch, which gives no interval; two are needed"
-    here, ten = (stdtrit(number - 1, 0.975) for number in (batches, 10))
-    return (
-        f"{text}{batches} batches, whose interval reaches {here:.1f} standard errors to both sides "
-        f"({ten:.1f} with 10 batches)"
-    )
