@@ -122,8 +122,7 @@ def _pairs(
         yield Metric("difference", value, a, b, low, high, pair="signed")
         yield Metric("same_prediction", float((predicted[i] == predicted[j]).mean()), a, b)
         kappa, low, high = error_consistency_interval(right[i], right[j]).tolist()
-        if math.isfinite(kappa):
-            yield Metric("error_consistency", kappa, a, b, low, high)
+        yield Metric("error_consistency", kappa, a, b, low, high)
 
 
 def _by_class(

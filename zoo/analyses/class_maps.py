@@ -10,6 +10,7 @@ from zoo.analyses.rollout import rollout_step, token_maps
 from zoo.capture.hook_points import HookPoint, observe
 from zoo.models.modes import eval_mode
 from zoo.models.preprocess import logits_of
+from zoo.study.answers import logits_on
 from zoo.study.attention_layers import Attending
 from zoo.study.networks import ComparedNetwork
 from zoo.study.spatial_layout import Layout, last_mapped_block, layout_of, places_of
@@ -137,6 +138,4 @@ def rollout_maps(
 
 def probabilities_of(network: ComparedNetwork, pixels: torch.Tensor) -> torch.Tensor:
     """Return a model's class probabilities (n, classes) for its input (n, 3, size, size)."""
-    with eval_mode(network.model.module), torch.inference_mode():
-        # A copy: a network may work in place on its input, and the pixels are used again.
-        return logits_of(network.model.module(pixels.clone())).float().softmax(dim=1)
+    return logits_on(network, pixels, len(pixels)).float().softmax(dim=1)

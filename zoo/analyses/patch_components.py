@@ -41,10 +41,7 @@ ABOUT = About(
     ),
     needs="activations",
     source="Amir et al. 2022; Oquab et al. 2023 (DINOv2), Fig. 1",
-    settings=(
-        "show",
-        "shown_images",
-    ),
+    settings=("show", "shown_images"),
     captions={"patch-components": "Patch features as colours, one basis a network."},
     metrics={"explained": "share of the patches' variance in three components"},
 )
@@ -135,10 +132,10 @@ class _PatchComponents(Accumulator):
 
 def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:
     """Draw the shown images and every network's colours below them, in the same columns."""
-    parts = [result.part(name) for name in compared if name in result.networks]
+    names = [name for name in compared if name in result.networks]
+    parts = [result.part(name) for name in names]
     pictures = [list(parts[0]["images"].values), *(list(part["colour"].values) for part in parts)]
     shares = [f"{100 * float(part['explained'].sum()):.0f} %" for part in parts]
-    names = [name for name in compared if name in result.networks]
     figure = image_grid(
         pictures,
         row_labels=["image", *names],
