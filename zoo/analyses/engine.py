@@ -33,7 +33,6 @@ def compare_models(
     *,
     class_names: Sequence[str] = (),
     only: Sequence[str] = (),
-    skip: Sequence[str] = (),
     siblings: Sequence[tuple[int, LoadedModel]] = (),
     settings: Settings | None = None,
     device: str | torch.device = "cpu",
@@ -47,7 +46,6 @@ def compare_models(
         labels: (n,) class indices, where known.
         class_names: names of the classes that the labels count.
         only: analyses to run, instead of all.
-        skip: analyses to leave out.
         siblings: other seeds of a model, as (its index, the other seed), as seed baselines.
         settings: everything else that decides the numbers.
         device: where the networks run.
@@ -58,7 +56,7 @@ def compare_models(
     """
     settings = settings or Settings()
     study = prepare_study(models, images, labels, class_names, siblings, settings, device)
-    return analyse(study, choose_analyses(only, skip), on_progress)
+    return analyse(study, choose_analyses(only), on_progress)
 
 
 def analyse(

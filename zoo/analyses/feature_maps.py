@@ -55,15 +55,13 @@ MOST_STAGES = 5
 MAX_COLUMNS = 19  # narrower columns than these are not legible on a page
 
 
-def strongest_channels(activation: NDArray, count: int = STRONGEST) -> NDArray[np.int64]:
-    """Return the channels with the highest mean over images and places, the highest first.
+def strongest_channels(activation: NDArray) -> NDArray[np.int64]:
+    """Return the `STRONGEST` channels of (n, channels, height, width), the strongest first.
 
-    Args:
-        activation: (n, channels, height, width).
-        count: how many to return, if there are so many.
+    They are those with the highest mean over images and places.
     """
     means = np.asarray(activation, dtype=np.float64).mean(axis=(0, 2, 3))
-    return np.argsort(-means, kind="stable")[:count]
+    return np.argsort(-means, kind="stable")[:STRONGEST]
 
 
 def start(study: Study) -> Accumulator:

@@ -86,7 +86,7 @@ def check(folder: Path | None, as_json: bool) -> None:
             rows = [(name, *counts) for name, counts in found.parts.classes.items()]
             print_table(("class", "train", "test"), rows)
         print_pairs(facts)
-        click.echo(f"{counted(len(findings), 'finding')}" if findings else "all is well")
+        click.echo(counted(len(findings), "finding") if findings else "all is well")
     if not found.well:
         click.get_current_context().exit(NOT_WELL)
 

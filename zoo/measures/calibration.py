@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 BINS = 15
+DRAWS = 200
 REACH = 1e3  # temperatures are looked for from 1/1000 to 1,000 times the spread of the logits
 
 
@@ -92,12 +93,10 @@ def calibration_error(
     return float(np.average(np.abs(accuracy - mean), weights=images))
 
 
-def calibrated_error(
-    confidence: NDArray[np.float64], *, bins: int = BINS, draws: int = 200, seed: int = 0
-) -> tuple[float, float]:
+def calibrated_error(confidence: NDArray[np.float64], *, seed: int = 0) -> tuple[float, float]:
     """Return what `calibration_error` would be if the network were calibrated.
 
-    Each image is right with the probability that its confidence says, drawn `draws` times.
+    Each image is right with the probability that its confidence says, drawn `DRAWS` times.
 
     Returns:
         Mean and 95 % quantile over draws.
@@ -106,8 +105,8 @@ def calibrated_error(
     """
     random = np.random.default_rng(seed)
     drawn = [
-        calibration_error(confidence, random.random(len(confidence)) < confidence, bins=bins)
-        for _ in range(draws)
+        calibration_error(confidence, random.random(len(confidence)) < confidence)
+        for _ in range(DRAWS)
     ]
     return float(np.mean(drawn)), float(np.quantile(drawn, 0.95))
 
@@ -116,8 +115,7 @@ def calibration_error_interval(
     confidence: NDArray[np.float64],
     right: NDArray[np.bool_],
     *,
-    bins: int = BINS,
-    draws: int = 200,
+    draws: int = DRAWS,
     seed: int = 0,
 ) -> NDArray[np.float64]:
     """Return the expected calibration error and its 95 % interval, (3,).
@@ -125,10 +123,10 @@ def calibration_error_interval(
     A bootstrap over images (the basic one: it moves the upward bias of resamples back down).
     """
     random = np.random.default_rng(seed)
-    value = calibration_error(confidence, right, bins=bins)
+    value = calibration_error(confidence, right)
     drawn = []
     for _ in range(draws):
         rows = random.integers(len(right), size=len(right))
-        drawn.append(calibration_error(confidence[rows], right[rows], bins=bins))
+        drawn.append(calibration_error(confidence[rows], right[rows]))
     high, low = np.quantile(drawn, [0.025, 0.975])
     return np.array([value, max(0.0, 2 * value - low), 2 * value - high])

@@ -55,18 +55,18 @@ class Measure:
         """Return the similarity of features (n, p) and (n, q) of the same n images."""
         return self.compare(*prepare_both(self.prepare, x, y))
 
-    def interval(self, x: ArrayLike, y: ArrayLike, *, level: float = 0.95) -> NDArray[np.float64]:
+    def interval(self, x: ArrayLike, y: ArrayLike) -> NDArray[np.float64]:
         """Return the jackknife's interval (2,) of the similarity of (n, p) and (n, q) features."""
         a, b = prepare_both(self.prepare, x, y)
-        return self.interval_of(self.compare(a, b), a, b, level=level)
+        return self.interval_of(self.compare(a, b), a, b)
 
-    def interval_of(self, value: float, a: Any, b: Any, *, level: float = 0.95) -> NDArray:
+    def interval_of(self, value: float, a: Any, b: Any) -> NDArray:
         """Return the interval (2,) of a value that two prepared sides have.
 
         Raises:
             DegenerateError: there are too few images to leave some out.
         """
-        ends = jackknife_interval(value, self.leave_out(a, b), level=level)
+        ends = jackknife_interval(value, self.leave_out(a, b))
         return np.clip(ends, self.least, 1.0)
 
 

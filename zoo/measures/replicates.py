@@ -45,14 +45,14 @@ class Replicates:
         kept = np.stack(without) if without else np.empty((0, *whole.shape))
         return Replicates(whole, kept, self.weight, self.freedom)
 
-    def similarity_interval(self, *, level: float = 0.95) -> NDArray[np.float64]:
+    def similarity_interval(self) -> NDArray[np.float64]:
         """Return the ends (2, …) of the jackknife's interval of similarities, on Fisher's scale."""
         if self.freedom < 1:
             return np.full((2, *self.whole.shape), np.nan)
         squares = np.zeros_like(self.whole)
         for one, weight in zip(self.without, self.weight, strict=True):
             squares += weight * (one - self.whole) ** 2
-        return fisher_interval(self.whole, np.sqrt(squares), self.freedom, level=level)
+        return fisher_interval(self.whole, np.sqrt(squares), self.freedom)
 
     def draws(self) -> NDArray[np.float64]:
         """Return the result and, after it, what it might have been on other images.

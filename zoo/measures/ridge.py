@@ -102,7 +102,6 @@ def ridge_probe(
     test_y: NDArray,
     *,
     penalties: Sequence[float] = PENALTIES,
-    held_out: float = HELD_OUT,
     seed: int = 0,
 ) -> Probe:
     """Fit a linear classifier by ridge least squares and test it.
@@ -117,8 +116,7 @@ def ridge_probe(
         test_x: (m, d) features.
         test_y: (m,) class labels.
         penalties: candidates > 0, in units of the mean eigenvalue of XᵀX.
-        held_out: share of each class's training images that judges the penalties.
-        seed: of the choice of those images.
+        seed: of the choice of the images that judge the penalties.
 
     Raises:
         ValueError: too few classes or images, penalties that are not positive, or features
@@ -129,7 +127,7 @@ def ridge_probe(
     if not penalties or min(penalties) <= 0:
         raise ValueError(f"penalties: expected numbers above 0, got {list(penalties)}")
     train_y, test_y = np.asarray(train_y), np.asarray(test_y)
-    fit, judge = hold_out(train_y, held_out, seed=seed)
+    fit, judge = hold_out(train_y, HELD_OUT, seed=seed)
     classes = np.unique(train_y)
     if len(np.unique(train_y[judge])) < 2:
         raise ValueError("expected at least two classes with two training images")
@@ -152,8 +150,6 @@ def fit_layers(
     test_labels: NDArray[np.int64],
     *,
     few_shot: int = FEW_SHOT,
-    draws: int = DRAWS,
-    penalties: Sequence[float] = PENALTIES,
     seed: int = 0,
     on_progress: OnProgress = no_progress,
 ) -> dict[str, LayerProbe]:
@@ -165,8 +161,6 @@ def fit_layers(
         test_features: (m, d) of the same layers.
         test_labels: (m,) class labels.
         few_shot: training images of a class in a few-shot probe; fewer where there are fewer.
-        draws: how many few-shot probes, on different images, are averaged.
-        penalties: see `ridge_probe`.
         seed: of all choices of images.
         on_progress: is called for every layer.
 
@@ -180,16 +174,13 @@ def fit_layers(
         raise ValueError(
             f"expected the same layers, got {list(train_features)} and {list(test_features)}"
         )
-    few = [few_shot_images(train_labels, few_shot, seed=seed + draw) for draw in range(draws)]
+    few = [few_shot_images(train_labels, few_shot, seed=seed + draw) for draw in range(DRAWS)]
     found = {}
     for layer, x in train_features.items():
         test = (test_features[layer], test_labels)
         try:
-            whole = ridge_probe(x, train_labels, *test, penalties=penalties, seed=seed)
-            shots = [
-                ridge_probe(x[rows], train_labels[rows], *test, penalties=penalties, seed=seed)
-                for rows in few
-            ]
+            whole = ridge_probe(x, train_labels, *test, seed=seed)
+            shots = [ridge_probe(x[rows], train_labels[rows], *test, seed=seed) for rows in few]
             found[layer] = LayerProbe(whole, float(np.mean([s.accuracy for s in shots])))
         except ValueError as error:
             found[layer] = LayerProbe(None, None, str(error))

@@ -95,13 +95,9 @@ def log_params(store: Store, run: Run, params: Mapping[str, Any]) -> None:
         store.client.log_batch(run.info.run_id, params=lacking[start : start + PARAMS])
 
 
-def set_tags(store: Store, run: Run, tags: Mapping[str, str], *, keep: bool = False) -> None:
-    """Set the tags that differ in one request; `keep` leaves existing ones."""
-    changed = [
-        RunTag(key, value)
-        for key, value in tags.items()
-        if run.data.tags.get(key) != value and not (keep and key in run.data.tags)
-    ]
+def set_tags(store: Store, run: Run, tags: Mapping[str, str]) -> None:
+    """Set the tags that differ, in one request."""
+    changed = [RunTag(key, value) for key, value in tags.items() if run.data.tags.get(key) != value]
     if changed:
         store.client.log_batch(run.info.run_id, tags=changed)
 

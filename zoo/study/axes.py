@@ -102,7 +102,7 @@ def interval(
         dims: of the values that it belongs to.
         low: its lower ends.
         high: its upper ends.
-        kind: what it is over and how it was found, such as `jackknife over batches`.
+        kind: what it is over and how it was found, such as `Wilson over images`.
         unit: of the ends.
     """
     dims = (dims,) if isinstance(dims, str) else tuple(dims)
