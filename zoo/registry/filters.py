@@ -39,9 +39,12 @@ ORDER: dict[str, Callable[[Any, Any], bool]] = {
     ">=": operator.ge,
 }
 EXAMPLE = "arch=vit and accuracy>0.9"
-_TOKEN = re.compile(
-    r"""\s*(?:(?P<sign>!=|<=|>=|=|<|>)|'(?P<single>[^']*)'|"(?P<double>[^"]*)"|"""
-    r"""(?P<word>[^\s=!<>'"()]+))\s*"""
+_WORD = r"""[^\s=!<>'"()]++"""
+_COMPARISON = re.compile(
+    rf"""\s*(?P<field>{_WORD})\s*(?P<sign>!=|<=|>=|=|<|>)\s*"""
+    rf"""(?:'(?P<single>[^']*)'|"(?P<double>[^"]*)"|(?P<word>{_WORD}))\s*"""
+    r"""(?:(?P<join>and|or)\b\s*(?=\S)|$)""",
+    re.IGNORECASE,
 )
 
 
@@ -96,32 +99,18 @@ def choose(
 
 def _parse(query: str, tags: set[str]) -> list[list[Comparison]]:
     """Return a query's alternatives, each a list of comparisons that must hold together."""
-    tokens = _tokens(query)
     alternatives: list[list[Comparison]] = [[]]
-    for start in range(0, len(tokens), 4):
-        kinds = [kind for kind, _ in tokens[start : start + 4]]
-        texts = [text for _, text in tokens[start : start + 4]]
-        whole = kinds[:2] == ["word", "sign"] and kinds[2:3] in (["word"], ["quoted"])
-        joined = len(kinds) == 3 or (kinds[3:] == ["word"] and texts[3].lower() in {"and", "or"})
-        # Something must follow an `and`.
-        if not whole or not joined or (len(kinds) == 4 and start + 4 == len(tokens)):
-            raise _unreadable(query, " ".join(texts))
-        alternatives[-1].append(_comparison(*texts[:3], tags=tags))
-        if len(texts) == 4 and texts[3].lower() == "or":
-            alternatives.append([])
-    return alternatives
-
-
-def _tokens(query: str) -> list[tuple[str, str]]:
-    found, position = [], 0
+    position = 0
     while position < len(query):
-        match = _TOKEN.match(query, position)
+        match = _COMPARISON.match(query, position)
         if match is None:
             raise _unreadable(query, query[position:])
-        kind = match.lastgroup or ""
-        found.append(("quoted" if kind in {"single", "double"} else kind, match[kind]))
+        value = next(text for text in match.group("single", "double", "word") if text is not None)
+        alternatives[-1].append(_comparison(match["field"], match["sign"], value, tags=tags))
+        if str(match["join"]).lower() == "or":
+            alternatives.append([])
         position = match.end()
-    return found
+    return alternatives
 
 
 def _comparison(field: str, sign: str, value: str, *, tags: set[str]) -> Comparison:

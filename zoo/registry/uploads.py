@@ -34,7 +34,6 @@ from zoo.registry.runs import (
 )
 from zoo.registry.store import TRAIN, Store
 
-MODEL = "model"
 HISTORY = "zoo.history"
 NEEDED = ("MLmodel", f"{DATA}/{SPEC}", f"{DATA}/{WEIGHTS}")
 CONTEXTS = {"train": "training", "validation": "validation", "test": "testing"}
@@ -219,7 +218,7 @@ def _begun_model(store: Store, run: Run, digest: str) -> LoggedModel | None:
 def _upload(store: Store, model: TrainedModel, model_id: str, run_id: str) -> None:
     example = None if model.test_folder is None else load_subset(model.test_folder).images[:1]
     with tempfile.TemporaryDirectory() as temporary:
-        target = Path(temporary) / MODEL
+        target = Path(temporary) / "model"
         write_flavor(
             model.folder, target, model.spec, model.digest,
             example=example, run_id=run_id, model_id=model_id, model_uuid=model_id,

@@ -19,7 +19,6 @@ if TYPE_CHECKING:  # xarray takes a second to import; the claims are listed with
     import xarray as xr
 
 
-CI_BOUNDS = ("lower", "upper")
 TRAINED, INITIAL = "trained", "initial"
 
 
