@@ -84,7 +84,12 @@ def test_registering_is_completed_wherever_the_server_went_away(tmp_path, databa
         assert [int(version.version) for version in all_versions(store)] == [1]
         runs = search_runs(store, TRAIN)
         assert [run.info.status for run in runs] == ["FINISHED"]
-        for key in ("train/loss", "train/step_loss", "test/accuracy", "final/validation/accuracy"):
+        for key in (
+            "train/loss",
+            "train/step_loss",
+            "test/accuracy",
+            "weights/validation/accuracy",
+        ):
             points = store.client.get_metric_history(runs[0].info.run_id, key)
             steps = [point.step for point in points]
             assert steps == sorted(set(steps)), key

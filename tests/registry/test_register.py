@@ -81,11 +81,11 @@ def test_the_final_measurement_stands_beside_the_watched_one(store, make_folder)
     register(store, make_folder(validation=0.5))
     run = search_runs(store, TRAIN)[0]
     assert run.data.metrics["validation/accuracy"] == 0.45
-    assert run.data.metrics["final/validation/accuracy"] == 0.5
+    assert run.data.metrics["weights/validation/accuracy"] == 0.5
     model = store.client.get_logged_model(run.outputs.model_outputs[0].model_id)
     assert {m.key: m.value for m in model.metrics} == {
         "test/accuracy": 0.44,
-        "final/validation/accuracy": 0.5,
+        "weights/validation/accuracy": 0.5,
     }
 
 
@@ -93,7 +93,7 @@ def test_a_final_measurement_is_a_bar_and_what_was_watched_a_curve(store, make_f
     register(store, make_folder(validation=0.5))
     run_id = search_runs(store, TRAIN)[0].info.run_id
     # MLflow draws a bar of what has step 0 alone.
-    for key in ("test/accuracy", "final/validation/accuracy"):
+    for key in ("test/accuracy", "weights/validation/accuracy"):
         assert steps_of(store, run_id, key) == [0]
     assert steps_of(store, run_id, "validation/accuracy") == [1, 2]
 

@@ -172,14 +172,15 @@ def log_final(store: Store, run_id: str, model_id: str, model: TrainedModel) -> 
     """Log the finished model's metrics, on the run and on the model.
 
     One that was also watched while training (there in training mode, or in another precision)
-    goes under `final/`, since it is another measurement. All stand at step 0: of what has no other
-    step MLflow draws a bar, and of what has a curve, here one of a single dot.
+    goes under `weights/`, since it is another measurement; MLflow, which sorts, shows it after the
+    curves. All stand at step 0: of what has no other step MLflow draws a bar, and of what has a
+    curve, here one of a single dot.
     """
     watched = {point.key for point in model.history.points}
     data = training_data(model.spec)
     points = [
         Point(
-            f"final/{key}" if key in watched else key,
+            f"weights/{key}" if key in watched else key,
             value,
             0,
             model_id,
