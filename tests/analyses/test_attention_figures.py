@@ -12,7 +12,7 @@ from zoo.analyses import attention_maps
 from zoo.analyses.attention_figures import colour_range, overlay, relative_share
 from zoo.figures.seen_through import seen_through
 from zoo.study.axes import Scale, column, head_counts, variable
-from zoo.study.results import Part, Result
+from zoo.study.results import TRAINED, Part, Result
 
 
 def found(*names: str, layers: int = 3, images: int = 2) -> Result:
@@ -29,7 +29,9 @@ def found(*names: str, layers: int = 3, images: int = 2) -> Result:
         labels = {"image": column([f"image {i}" for i in range(images)])}
         parts.append(Part(name, xr.Dataset(variables, labels)))
     entropy = variable(("layer", "head"), random.uniform(0.2, 1, (layers * len(names), 2)))
-    of = {"network": ("layer", np.repeat(names, layers))} | head_counts([2] * layers * len(names))
+    rows = np.repeat(names, layers)
+    of = dict.fromkeys(("network", "model"), ("layer", rows))
+    of |= {"state": ("layer", np.full(len(rows), TRAINED))} | head_counts([2] * len(rows))
     return Result(xr.Dataset({"normalised_entropy": entropy}, of), tuple(parts))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from textwrap import fill
 
 from matplotlib.figure import Figure
 
@@ -11,6 +12,7 @@ from zoo.experiments.audit import MAPS, QUESTIONS, Audited
 from zoo.figures import style
 from zoo.files.folders import FolderKind
 
+TITLE = 28  # characters of a title's line
 FOLDER = FolderKind("audit.json", ("models", "audit"), files=("audit.png", "audit.svg"))
 
 
@@ -33,7 +35,7 @@ def draw(found: Sequence[Audited]) -> Figure:
                     axis.text(1.06, i, text, va="center", fontsize=7)
                 axis.axvline(one.chance, color="0.5", lw=0.8, ls=":")
             axis.set(xlim=(-0.03, 1.03), xlabel="AUPRC (dotted: a random order)")
-            axis.set_title(QUESTIONS[question], loc="left", fontsize=8)
+            axis.set_title(fill(QUESTIONS[question], TITLE), loc="left", fontsize=8)
             axis.grid(axis="y", alpha=0.3)
         axes[0].set_yticks(range(len(names)), [MAPS[name][1] for name in names])
         axes[0].invert_yaxis()
