@@ -123,8 +123,12 @@ def main() -> None:
             seconds[count] = times.cpu[0]
             print(f"{count:,} models: {times}, at most {megabytes:.0f} MB")
     for few, many in pairwise(seconds):
+        more = seconds[many] - seconds[few]
         power = math.log(seconds[many] / seconds[few]) / math.log(many / few)
-        print(f"CPU time grows from {few:,} to {many:,} models with the power {power:.2f}")
+        print(
+            f"from {few:,} to {many:,} models: {1000 * more / (many - few):.0f} ms CPU for each "
+            f"further one; all of it grows with the power {power:.2f}"
+        )
 
 
 if __name__ == "__main__":

@@ -3,6 +3,9 @@
 import shutil
 
 import pytest
+import requests
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from zoo.errors import UserError
 from zoo.registry import fingerprints
@@ -88,6 +91,18 @@ def test_a_damaged_model_keeps_no_other_from_its_own(store, models, images):
     told, kept = keep_all(store, models, images, device="cpu")
     assert "is damaged or was changed" in told
     assert kept.made
+
+
+def test_a_server_that_does_not_answer_is_asked_for_one_model_only(
+    store, models, images, count, monkeypatch
+):
+    def away(*_):
+        raise MlflowException("no answer") from requests.ConnectionError()
+
+    monkeypatch.setattr(MlflowClient, "log_model_artifact", away)
+    with pytest.raises(UserError, match="no answer"):
+        list(keep_all(store, models, images, device="cpu"))
+    assert len(count) == 1
 
 
 def test_a_model_in_a_folder_has_one_in_the_cache(store, images, make_folder):

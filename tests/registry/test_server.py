@@ -133,3 +133,17 @@ def test_everything_works_through_a_server(server, tmp_path, make_folder):
     assert not register(store, make_folder()).created
     assert weights.is_file()
     assert len(all_versions(store)) == 1
+
+
+def test_a_fingerprint_is_made_for_all_machines_also_after_a_kill(
+    zoo, server, tmp_path, make_folder, test_split, monkeypatch
+):
+    for seed in (0, 1):
+        zoo("register", make_folder(seed))
+    asked = ("fingerprint", "vit-small/1", "vit-small/2", "--data", test_split)
+    zoo(*asked, dies_at="log_model_artifact")
+    assert zoo(*asked).count("made") == 2
+    other = tmp_path / "another-machine"
+    other.mkdir()
+    monkeypatch.chdir(other)
+    assert zoo(*asked).count("was there") == 2

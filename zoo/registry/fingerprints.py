@@ -16,6 +16,7 @@ from zoo.files import write_bytes
 from zoo.progress import OnProgress, no_progress
 from zoo.registry.artifacts import fetch_file
 from zoo.registry.compare import evaluation_images, identity
+from zoo.registry.faults import is_unreachable
 from zoo.registry.filters import choose
 from zoo.registry.listing import VersionRow, list_versions
 from zoo.registry.references import Resolved
@@ -86,6 +87,8 @@ def keep_all(
         try:
             yield keep_fingerprint(store, model, images, device=device, force=force)
         except UserError as error:
+            if error.__context__ and is_unreachable(error.__context__):
+                raise  # for every other model one would wait as long
             yield str(error)
     on_progress(len(models), len(models), "models")
 
@@ -123,10 +126,13 @@ def keep_fingerprint(
         loaded = load_resolved(store, model)
         found = fingerprint(loaded, images.images, device=device)
         made_by = describe_device(device) | {name: version(name) for name in ("torch", "timm")}
-        path = _file(store, key)
-        write_bytes(path, write_fingerprint(found, key, made_by))
-        if model.model_id:
-            store.client.log_model_artifact(model.model_id, str(path), FOLDER)
+        path, content = _file(store, key), write_fingerprint(found, key, made_by)
+        if model.model_id:  # first: what is in the cache is not logged again
+            with tempfile.TemporaryDirectory() as temporary:
+                write_bytes(Path(temporary) / path.name, content)
+                file = str(Path(temporary) / path.name)
+                store.client.log_model_artifact(model.model_id, file, FOLDER)
+        write_bytes(path, content)
         return _kept(path, found, made=True)
 
 
