@@ -6,7 +6,8 @@ images: of each analysis beyond the pass that all share, and of the shared pass 
 that need no other. `--write` keeps the former in zoo/analyses/costs.json for `zoo analyses`.
 
     python -m benchmarks.compare [--images 359] [--size 16] [--repeats 3] [--write]
-    python -m benchmarks.compare --narrow --size 32 --only stitching --write
+    python -m benchmarks.compare --networks narrow --size 32 --only stitching --write
+    python -m benchmarks.compare --networks large --size 224 --images 16 --repeats 1
 """
 
 from __future__ import annotations
@@ -69,10 +70,17 @@ class Timed(Accumulator):
             raise SystemExit(f"an analysis does not apply: {reason}") from None
 
 
-KNOWN: dict[str, dict[str, Any]] = {"vit": {"patch_size": 4}, "resnet18": {}}
-NARROW: dict[str, dict[str, Any]] = {
-    "vit": {"patch_size": 4, "embed_dim": 96, "depth": 4, "num_heads": 3, "mlp_ratio": 2.0},
-    "resnet18": {"channels": [10, 20, 40, 80]},
+NETWORKS: dict[str, dict[str, dict[str, Any]]] = {
+    "paper": {"vit": {"patch_size": 4}, "resnet18": {}},
+    "narrow": {
+        "vit": {"patch_size": 4, "embed_dim": 96, "depth": 4, "num_heads": 3, "mlp_ratio": 2.0},
+        "resnet18": {"channels": [10, 20, 40, 80]},
+    },
+    # timm's vit_small, for 224 px
+    "large": {
+        "vit": {"patch_size": 16, "embed_dim": 384, "depth": 12, "num_heads": 6, "mlp_ratio": 4.0},
+        "resnet18": {},
+    },
 }
 
 
@@ -117,7 +125,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--only", default="", help="analyses, instead of all but the slow ones")
-    parser.add_argument("--narrow", action="store_true", help="networks of 0.3 M parameters")
+    parser.add_argument("--networks", choices=NETWORKS, default="paper")
     parser.add_argument("--write", action="store_true", help="keep the costs for zoo analyses")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -126,7 +134,7 @@ def main() -> None:
     shape = (options.images, options.size, options.size, 3)
     images = random.integers(0, 256, shape, dtype=np.uint8)
     labels = random.integers(0, 10, options.images)
-    both = models(NARROW if options.narrow else KNOWN, options.size)
+    both = models(NETWORKS[options.networks], options.size)
     names = choose_analyses([name for name in options.only.split(",") if name])
 
     def make() -> Study:
@@ -138,7 +146,7 @@ def main() -> None:
     found = [measure(make, names) for _ in range(options.repeats)]
     setting = (
         f"{date.today()}, {platform.machine()}, torch {torch.__version__}, "
-        f"{'narrow ' * options.narrow}ViT and ResNet-18 at {options.size} px and both untrained, "
+        f"{options.networks} ViT and ResNet-18 at {options.size} px and both untrained, "
         f"{options.images} images, {options.threads} thread(s), median of {options.repeats}"
     )
     costs = {

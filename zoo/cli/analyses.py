@@ -13,7 +13,9 @@ def command(as_json: bool) -> None:
     """List the analyses: what each shows, what it needs and costs, and its source.
 
     The cost is CPU time beyond the pass that all analyses share, in forward passes of every network
-    on all images.
+    on all images. Analyses that make passes of their own (receptive-field, ablation, grad-cam,
+    frequency, robustness, stitching, loss-geometry) take at most 128 images for them: compared on
+    more images than were measured they cost less, on fewer more.
 
     \b
     Examples:
