@@ -25,7 +25,7 @@ def save(tmp_path, monkeypatch, make_model):
         monkeypatch.delenv(name, raising=False)
 
     def save(folder, **known):
-        model = make_model("vit", "vit-small", subset_digest="d" * 64, **known)
+        model = make_model("vit", "vit-small", **{"subset_digest": "d" * 64} | known)
         save_model(tmp_path / folder, model.module, model.spec)
         return tmp_path / folder
 
@@ -83,6 +83,18 @@ def test_a_name_means_all_seeds_of_the_same_recipe_and_a_version_one(tmp_path, s
     register(store, save("e", seed=7, training=long, metrics={"test/accuracy": 0.5}))
     assert [(i, m.version) for i, m in compare.other_seeds(store, [model])] == [(0, 4), (0, 5)]
     assert compare.other_seeds(store, [version]) == []
+
+
+def test_seeds_may_draw_other_images_to_train_on_but_not_to_test_on(tmp_path, save):
+    store = open_store(tmp_path / "store")
+    register(store, save("a", seed=0, test_digest="1" * 64))
+    register(store, save("b", seed=1, test_digest="1" * 64, subset_digest="e" * 64))
+    register(store, save("c", seed=2, test_digest="2" * 64, subset_digest="f" * 64))
+    register(store, save("d", seed=3, test_digest="1" * 64, subset_count=7))
+    model = dataclasses.replace(resolve(store, "vit-small/1"), reference="vit-small")
+    assert [m.version for _, m in compare.other_seeds(store, [model])] == [2]
+    found = compare.other_seeds(store, [model], own_images=False)
+    assert [m.version for _, m in found] == [2, 3]
 
 
 def test_what_could_not_be_logged_is_kept_and_logged_later(compared, tmp_path, monkeypatch):

@@ -111,7 +111,7 @@ def compare_registered(
     if not settings.references:
         siblings = ()
     elif siblings is None:
-        siblings = other_seeds(store, models)
+        siblings = other_seeds(store, models, own_images=data is None)
     digest = comparison_digest(
         [(name, identity(model)) for name, model in zip(names, models, strict=True)],
         images.digest,

@@ -20,11 +20,15 @@ from zoo.registry.store import Store
 logger = logging.getLogger(__name__)
 
 
-def other_seeds(store: Store, models: Sequence[Resolved]) -> list[tuple[int, Resolved]]:
+def other_seeds(
+    store: Store, models: Sequence[Resolved], *, own_images: bool = True
+) -> list[tuple[int, Resolved]]:
     """Find the other seeds of each model that was asked for by its name alone.
 
     A seed is the newest version of the same recipe, which is the subset, the network and the
-    training settings: all but the seed. An experiment is no seed of the study's models, nor of
+    training settings: all but the seed. Which images make up the subset may depend on the seed,
+    but on `own_images`, the test split that travels with a model, only those of the same split
+    are seeds: others may have been trained on its images. An experiment is no seed of the study's models, nor of
     another experiment's. A version whose files are lost or damaged is passed over with a warning:
     nobody asked for it.
 
@@ -41,7 +45,7 @@ def other_seeds(store: Store, models: Sequence[Resolved]) -> list[tuple[int, Res
             continue
         with store.translate_mlflow_errors():
             versions = all_versions(store, f"name={quoted(model.name)}")
-        others = [v for v in versions if _is_other_seed(v, model, compared)]
+        others = [v for v in versions if _is_other_seed(v, model, compared, own_images)]
         recipe = _recipe(store, model) if others else ()
         seeds: dict[int, Resolved] = {}
         for version in sorted(others, key=lambda v: -int(v.version)):
@@ -52,9 +56,12 @@ def other_seeds(store: Store, models: Sequence[Resolved]) -> list[tuple[int, Res
     return found
 
 
-def _is_other_seed(version: ModelVersion, model: Resolved, compared: set[str]) -> bool:
+def _is_other_seed(
+    version: ModelVersion, model: Resolved, compared: set[str], own_images: bool
+) -> bool:
     tags = version.tags
-    same = tags.get("zoo.subset_digest") == model.tags.get("zoo.subset_digest")
+    split = "zoo.test_digest"
+    same = not own_images or tags.get(split) == model.tags.get(split)
     other = tags.get("zoo.seed") != model.tags.get("zoo.seed")
     together = tags.get(EXPERIMENT) == model.tags.get(EXPERIMENT)
     known = DIGEST in tags and tags.get("zoo.seed", "").isdecimal()
@@ -76,4 +83,5 @@ def _sibling(store: Store, version: ModelVersion, recipe: tuple[Any, ...]) -> Re
 
 def _recipe(store: Store, model: Resolved) -> tuple[Any, ...]:
     spec = read_spec(fetch_model(store, model) / SPEC)
-    return spec.arch, spec.kwargs, spec.training
+    data = spec.source, spec.subset, spec.subset_count, spec.image_size
+    return *data, spec.arch, spec.kwargs, spec.training
