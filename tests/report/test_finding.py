@@ -201,3 +201,27 @@ def test_of_more_than_two_the_table_has_the_lowest_and_the_highest():
     attention = metrics(entropy={"v": 0.94, "c": 0.9, "d": 0.91})
     shown = [(row.of, row.value) for row in numbers(found([V, C, D], attention_maps=attention))]
     assert shown == [("c", "90.0 %"), ("v", "94.0 %")]
+
+
+def test_over_seeds_means_are_said_and_the_better_comes_first_in_the_table():
+    seeds = [
+        replace(of, name=f"{of.name} seed 1", model=of.name, seed=1, compared=False)
+        for of in (V, C)
+    ]
+    accuracy = rated(
+        {"v": [0.1, 0.5, 0.9], "c": [0.7, 0.7, 0.9], "v seed 1": [0.9, 0.2, 0.9],
+         "c seed 1": [0.8, 0.5, 0.9]},
+        accuracy={"v": 0.5, "c": 0.8, "v seed 1": 0.6, "c seed 1": 0.86},
+        difference={("c", "v"): [0.3, 0.2, 0.4]},
+    )  # fmt: skip
+    results = found([V, C, *seeds], accuracy=accuracy)
+    half = 12.706 * 0.02  # Student's t with one degree of freedom, times the standard error
+    assert describe_finding(results, []) == (
+        "c is more accurate than v on 200 images: 83.0 % against 55.0 % "
+        f"(28.0 points, 95 % interval over 2 seeds {28 - 100 * half:.1f} to "
+        f"{28 + 100 * half:.1f}); both are weakest on the class dog (60 % and 35 % right)."
+    )
+    rows = {row.measure: row for row in numbers(results) if row.of != "v"}
+    better = rows["probability that a seed of the first is more accurate"]
+    assert (better.of, better.value) == ("c, v", "1.00")
+    assert rows["accuracy"].value == "83.0 % ± 4.2 %"

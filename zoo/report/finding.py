@@ -130,13 +130,17 @@ def _seeds_said(results: ComparisonResults, names: Sequence[str]) -> str:
 
 
 def _weakest(results: ComparisonResults, names: Sequence[str]) -> str:
-    """Name the class that each network gets wrong most often, unless several tie."""
+    """Name the class that each network gets wrong most often, all its seeds together.
+
+    Nothing of one where several classes tie.
+    """
     data = results.results["accuracy"].data
     found: dict[str, tuple[str, float]] = {}
     for name in names:
-        if "class_accuracy" not in data or name not in data["network"].values:
+        seeds = [network.name for network in results.seeds(results.network(name))]
+        if "class_accuracy" not in data or not np.isin(seeds, data["network"].values).all():
             continue
-        rates = data["class_accuracy"].sel(network=name)
+        rates = data["class_accuracy"].sel(network=seeds).mean("network")
         lowest = rates.min().item()  # of the classes that have images
         at = np.flatnonzero(rates.values == lowest)
         if len(at) == 1:

@@ -46,13 +46,14 @@ def numbers(results: ComparisonResults) -> list[Number]:
                 Number(
                     words,
                     network.name,
-                    _text(metric.value, share) + (f" ± {_text(spread, share)}" if spread else ""),
+                    _text(metric.value, share)
+                    + ("" if spread is None else f" ± {_text(spread, share)}"),
                     _interval(metric.low, metric.high, share),
                     _text(before.value, share) if before else "",
                 )
             )
         if measure == "accuracy" and len(found) == 2:
-            a, b = (network for network, _ in found)
+            a, b = (network for network, _ in sorted(found, key=lambda item: -item[1].value))
             rows += _difference_row(results, a.name, b.name)
             if better := more_accurate(results, a, b):
                 value, *ends = better
