@@ -28,9 +28,9 @@ def other_seeds(
     A seed is the newest version of the same recipe, which is the subset, the network and the
     training settings: all but the seed. Which images make up the subset may depend on the seed,
     but on `own_images`, the test split that travels with a model, only those of the same split
-    are seeds: others may have been trained on its images. An experiment is no seed of the study's models, nor of
-    another experiment's. A version whose files are lost or damaged is passed over with a warning:
-    nobody asked for it.
+    are seeds: others may have been trained on its images. An experiment is no seed of the study's
+    models, nor of another experiment's. A version whose files are lost or damaged is passed over
+    with a warning: nobody asked for it.
 
     Returns:
         (index of the model, another seed of it), by model, then by seed.
