@@ -92,7 +92,9 @@ def test_several_tests_are_corrected_and_the_uncorrected_p_is_kept():
     decided = decide([*tests, Verdict(CLAIM, (), 10, "not applicable", "needs more")])
     assert [v.verdict for v in decided] == ["supported", *["undecided"] * 4, "not applicable"]
     assert decided[1].p == alone.p < 0.05 < decided[1].p_holm
-    assert "several tests" in decided[1].reason
+    assert decided[1].reason == "beyond the threshold, but not after correction for several tests"
+    other = [replace(test, measurement=number(-test.measurement.value)) for test in tests]
+    assert decide(other)[1].reason.startswith("on the other side of the threshold, but not after")
     assert math.isnan(decided[-1].p)
 
 

@@ -117,6 +117,19 @@ def test_what_training_changed_is_told_only_beyond_noise(before, said):
     assert swapped == said.replace("v and c", "c and v")
 
 
+def test_of_two_networks_it_is_told_what_is_left_without_the_pixels():
+    start = [untrained(V), untrained(C)]
+    pairs = [("v", "c"), (start[0].name, start[1].name)]
+    whole = similarity(dict(zip(pairs, (0.6, 0.9), strict=True)))
+    left = similarity(dict(zip(pairs, (0.25, -0.001), strict=True))).data
+    names = {name: f"cka_deconfounded{name.removeprefix('cka')}" for name in left.data_vars}
+    both = replace(whole, data=whole.data.assign(left.rename(names).data_vars))
+    assert describe_finding(found([V, C, *start], cka=both), []) == (
+        "Training made the layers of v and c less like each other (mean CKA 0.60, before training "
+        "0.90; without what the pixels explain 0.25, before 0.00)."
+    )
+
+
 def test_of_networks_whose_start_is_not_known_nothing_is_said_to_be_trained():
     said = describe_finding(found([V, C], cka=similarity({("v", "c"): 0.6})), [])
     assert said == ("The mean CKA of the layers of v and c is 0.60; before training it is unknown.")

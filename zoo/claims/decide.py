@@ -84,7 +84,8 @@ def verdict_of(
         return UNDECIDED, "no interval says how far chance reaches"
     if p >= LEVEL:
         alone = p_against(found, threshold) < LEVEL
-        but = "beyond the threshold, but not after correction for several tests"
+        side = "beyond" if threshold.holds(found.value) else "on the other side of"
+        but = f"{side} the threshold, but not after correction for several tests"
         return UNDECIDED, but if alone else "the interval holds the threshold"
     if not threshold.holds(found.value):
         return NOT_SUPPORTED, UNDONE if _held(threshold, before) else OTHER_SIDE

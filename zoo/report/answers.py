@@ -191,7 +191,7 @@ def _gap(results: ComparisonResults, claims: Claims) -> Iterable[str]:
         yield f"On the images that each was trained on, accuracy is: {', '.join(trained)}."
     yield (
         "Whether augmentation, distillation, a convolutional stem or another start would close it "
-        "takes training, which a comparison does not do: `make study NAME=gap` does."
+        "takes training, which a comparison does not do: the gap study does (make study NAME=gap)."
     )
 
 

@@ -206,7 +206,15 @@ def _what_training_did(results: ComparisonResults) -> str:
 def _beyond_pixels(results: ComparisonResults, a: Network, b: Network) -> str:
     """Say what is left of the CKA of two networks without what the pixels explain."""
     left = similarity(results, a, b, "cka_deconfounded") if a != b else None
-    return f"; without what the pixels explain {left[0].value:.2f}" if left else ""
+    if left is None:
+        return ""
+    now, before = left
+    start = f", before {_rounded(before.value)}" if before else ""
+    return f"; without what the pixels explain {_rounded(now.value)}{start}"
+
+
+def _rounded(value: float) -> str:
+    return f"{round(value, 2) + 0:.2f}".replace("-", "−")  # + 0: no "−0.00"
 
 
 def _direction(change: Estimate) -> str:
