@@ -53,9 +53,9 @@ ABOUT = About(
         "tokens of the last block score far below the class token, the model keeps what it "
         "knows of the class in one place; where they score as high, it is everywhere. "
         "Bands are 95 % intervals for that many test images, or over seeds where a model has "
-        "several. Two baselines say what a curve is worth: above its dotted line (the same network untrained, where that is known), training "
-        "has added something; below the line of raw pixels, a linear classifier does better "
-        "without the network. Probes are fitted on the labels of half of the test images, which "
+        "several. Two baselines say what a curve is worth: above its dotted line (the same network "
+        "untrained, where that is known), training has added something; below the line of raw "
+        "pixels, a linear classifier does better without the network. Probes are fitted on the labels of half of the test images, which "
         "may be more than a model was trained on, so they can beat its own classifier."
     ),
     needs="activations",
