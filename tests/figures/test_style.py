@@ -1,3 +1,4 @@
+import threading
 from itertools import combinations
 
 import matplotlib as mpl
@@ -170,6 +171,22 @@ def test_the_style_lasts_only_for_its_context():
     before = mpl.rcParams["font.size"]
     with style.styled():
         assert mpl.rcParams["font.size"] == style.STYLE["font.size"] != before
+    assert mpl.rcParams["font.size"] == before
+
+
+def test_two_threads_that_draw_at_once_leave_no_style_behind():
+    before, drawing = mpl.rcParams["font.size"], threading.Event()
+
+    def draw():
+        with style.styled():
+            drawing.set()
+
+    other = threading.Thread(target=draw)
+    with style.styled():
+        other.start()
+        assert not drawing.wait(0.2)
+    other.join()
+    assert drawing.is_set()
     assert mpl.rcParams["font.size"] == before
 
 

@@ -7,6 +7,7 @@ which is even in lightness. Every figure fits the width of a printed page.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -81,10 +82,17 @@ class HeatMap:
     title: str = ""
 
 
+_ONE_THREAD = threading.RLock()
+
+
 @contextmanager
 def styled() -> Iterator[None]:
-    """Apply the style, and only for as long as the context lasts."""
-    with mpl.rc_context(STYLE):
+    """Apply the style, and only for as long as the context lasts: to one thread after another.
+
+    matplotlib's settings are the process's. Of two threads, the one that began later would bring
+    the style back when the first has ended.
+    """
+    with _ONE_THREAD, mpl.rc_context(STYLE):
         yield
 
 
