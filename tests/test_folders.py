@@ -2,6 +2,7 @@ import os
 import shutil
 
 import pytest
+from dvc_objects.fs.utils import tmp_fname
 
 from zoo.errors import UserError
 from zoo.files.folders import FolderKind, check_replaceable, remove_folder, replacing_folder
@@ -148,6 +149,10 @@ def test_a_folder_that_others_never_leave_alone_is_named(tmp_path, monkeypatch):
         ({}, ""),
         (WRITTEN, ""),
         (WRITTEN | {".DS_Store": "", "figures/Thumbs.db": ""}, ""),
+        (WRITTEN | {tmp_fname(): "", f"figures/{tmp_fname()}": ""}, ""),  # as DVC names them
+        (WRITTEN | {f"{tmp_fname()}/a": ""}, "it contains "),
+        (WRITTEN | {f"a{tmp_fname()}": ""}, "it contains a"),
+        ({tmp_fname(): ""}, "report.json is missing, damaged or written by another"),
         ({"report.json": '{"zoo_version": "1", "more": 2}'}, ""),
         (WRITTEN | {"chapters/1.txt": ""}, "it contains chapters"),
         (WRITTEN | {".git/HEAD": ""}, r"it contains \.git"),

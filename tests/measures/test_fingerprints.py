@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.analyses.test_localisation import hsic
 from zoo.measures.features import DegenerateError
 from zoo.measures.fingerprints import (
     classical_scaling,
@@ -33,17 +34,6 @@ def printed(values, batch=30):
     grams = [centred_gram(torch.from_numpy(values[a:b])).values.numpy() for a, b in batches]
     sizes = [b - a for a, b in batches]
     return fingerprint_of([g.reshape(n, n) for g, n in zip(grams, sizes, strict=True)]), sizes
-
-
-def hsic(x, y):
-    """Song et al. 2012, Eq. 5, as it is printed."""
-    n = len(x)
-    k, l_ = x @ x.T, y @ y.T
-    np.fill_diagonal(k, 0)
-    np.fill_diagonal(l_, 0)
-    one = np.ones(n)
-    whole = np.trace(k @ l_) + one @ k @ one * (one @ l_ @ one) / ((n - 1) * (n - 2))
-    return (whole - 2 / (n - 2) * one @ k @ l_ @ one) / (n * (n - 3))
 
 
 def test_the_product_of_two_fingerprints_is_their_unbiased_cka():

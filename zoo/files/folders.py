@@ -19,7 +19,10 @@ from zoo.errors import UserError
 from zoo.files import hold, is_abandoned, naming, resolve_dots
 
 ASIDE = "replaced"
-LEFT_BY_VIEWERS = (".DS_Store", "Thumbs.db")  # by macOS and Windows, where a folder was looked at
+LEFT_BY_OTHERS = (
+    *(".DS_Store", "Thumbs.db"),  # by macOS and Windows, where a folder was looked at
+    f".{'[A-Za-z0-9_-]' * 22}.tmp",  # half a copy, by a DVC that was killed over its output
+)
 ATTEMPTS = 1000
 
 logger = logging.getLogger(__name__)
@@ -199,7 +202,7 @@ def _judge(folder: Path, kind: FolderKind, top: Path) -> list[Step]:
     """
     with os.scandir(folder) as found:
         entries = sorted(found, key=lambda entry: (entry.name == kind.mark, entry.name))
-    names = (kind.mark, *kind.files, *LEFT_BY_VIEWERS)
+    names = (kind.mark, *kind.files, *LEFT_BY_OTHERS)
     folders = {entry.name: inner for entry in entries if (inner := _inner_kind(entry, kind))}
     foreign = [
         os.path.relpath(entry.path, top)
