@@ -1,6 +1,8 @@
 """Audits in MLflow."""
 
-from zoo.registry.audits import failed_measures, log_audit
+import pytest
+
+from zoo.registry.audits import FAILED, failed_measures, log_audit
 from zoo.registry.register import register
 from zoo.registry.resolve import resolve
 
@@ -25,3 +27,18 @@ def test_an_audit_is_a_run_that_a_comparison_of_the_same_models_finds(store, mak
     assert failed_measures(store, models) == {}
     log_audit(store, folder, report | {"failed": {}}, models)
     assert failed_measures(store, models[:1]) == {}
+
+
+@pytest.mark.parametrize("tag", ["{", "[1]", '{"RSA": 1}', "null", "[" * 5000])
+def test_a_damaged_tag_is_told_and_takes_no_comparison_with_it(
+    store, make_folder, tmp_path, caplog, tag
+):
+    register(store, make_folder(0))
+    models = [resolve(store, "vit-small/1")]
+    report = {"summary": "", "failed": {"RSA": ["training"]}, "images": 8, "audit": []}
+    folder = tmp_path / "audit"
+    folder.mkdir()
+    run = log_audit(store, folder, report, models)
+    store.client.set_tag(run, FAILED, tag)
+    assert failed_measures(store, models) == {}
+    assert "zoo.audit_failed is damaged" in caplog.text

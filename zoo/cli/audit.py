@@ -107,7 +107,7 @@ def command(
     elif is_quiet():
         click.echo(folder / "audit.png")
     else:
-        print_text(f"{report['summary']}")
+        print_text(report["summary"])
         click.echo("")
         print_table(
             ("measure", "tells", "AUPRC", "chance", "d′", "pairs"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from zoo.registry.store import Store
 AUDIT = "zoo-audit"
 MODELS, FAILED = "zoo.audit_models", "zoo.audit_failed"
 SHORT = 12  # characters of a digest
+
+logger = logging.getLogger(__name__)
 
 
 def log_audit(
@@ -65,6 +68,15 @@ def failed_measures(store: Store, models: Sequence[Resolved]) -> dict[str, list[
             return {}
         for run in search_runs(store, AUDIT):
             if is_finished(run) and wanted <= set(run.data.tags.get(MODELS, "").split()):
-                found: dict[str, list[str]] = json.loads(run.data.tags.get(FAILED, "{}"))
-                return found
+                return _read(run.data.tags.get(FAILED, "{}"))
     return {}
+
+
+def _read(tag: str) -> dict[str, list[str]]:
+    """Return what failed, from a tag that anyone on the server may have changed."""
+    try:
+        found = json.loads(tag)
+        return {str(title): [*map(str, questions)] for title, questions in found.items()}
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        logger.warning("an audit's tag %s is damaged: run zoo audit again", FAILED)
+        return {}
