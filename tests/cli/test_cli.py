@@ -141,13 +141,10 @@ def test_quiet_and_verbose_stand_before_or_after_the_command(monkeypatch, before
         seen.append((is_quiet(), is_verbose(), logging.getLogger("zoo").level))
 
     monkeypatch.setattr(cli.get_command(None, "claims"), "callback", look)
-    try:
-        for flags in ([], ["-q"], ["--verbose"]):
-            arguments = [*flags, "claims"] if before else ["claims", *flags]
-            logging.getLogger("zoo").setLevel(logging.WARNING)
-            assert CliRunner().invoke(cli, arguments).exit_code == 0
-    finally:
-        logging.getLogger("zoo").setLevel(logging.NOTSET)
+    for flags in ([], ["-q"], ["--verbose"]):
+        arguments = [*flags, "claims"] if before else ["claims", *flags]
+        logging.getLogger("zoo").setLevel(logging.WARNING)
+        assert CliRunner().invoke(cli, arguments).exit_code == 0
     assert seen == [
         (False, False, logging.WARNING),
         (True, False, logging.WARNING),
