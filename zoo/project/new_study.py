@@ -31,6 +31,7 @@ SHIPPED = FILES if (FILES / "dvc.yaml").is_file() else PACKAGE.parent
 CODE = "code"
 ONLY_HERE = ("study.py",)  # runs the studies of this repository
 MODULE = re.compile(r"^ +- zoo/\S+$")
+RESULTS = re.compile(r"^# Results?\b.*\n(#   .*\n)*", re.MULTILINE)  # measured on the digits
 STAGE = re.compile(r"^  (\w+):$")
 HEAD = """\
 # code -> subset -> train -> register -> compare, effect -> summary; params.yaml holds all settings.
@@ -44,6 +45,7 @@ stages:
 """
 DVC_CONFIG = "[core]\n    analytics = false\n    check_update = false\n    autostage = false\n"
 IMAGE_SIZE = 32  # pixels a side, the papers'
+STEPS = 300  # of a training on one's own images: too few for a good ViT, enough for a first look
 
 
 def new_study(folder: Path, *, name: str = "", source: str = "", root: Path | None = None) -> str:
@@ -129,23 +131,39 @@ def code_digests() -> dict[str, str]:
 
 def _params(name: str, source: str, root: Path | None) -> str:
     text = (SHIPPED / "params.yaml").read_text("utf-8")
-    text = text.replace("# name: flowers        #", f"name: {name}  #", 1)
+    named = f"name: {name}"
+    text = re.sub(
+        r"# name: \w+ +# .*", f"{named:22} # begins the names of its models", text, count=1
+    )
     if not source:
         return text
     check_source(source)
-    text = re.sub(r"source: \w+", f"source: {source}", text, count=1)
+    text = _set(text, "source", source)
     if source != "digits":  # which have 8 pixels a side
-        text = re.sub(r"image_size: \d+", f"image_size: {IMAGE_SIZE}", text, count=1)
+        text = RESULTS.sub("", _set(text, "image_size", IMAGE_SIZE))
     if root is None:
         return text
     root = root.resolve()
-    text = text.replace("root: data/raw", f"root: {json.dumps(str(root), ensure_ascii=False)}", 1)
+    text = _set(text, "root", json.dumps(str(root), ensure_ascii=False))
     images = load_source(source, root)
     labels = images.train.labels
     pool, _ = stratified_split(labels, 0.1, 0, images.class_names)
+    batch, epochs = shipped_params().train.batch_size, []
     for subset, size in propose_subsets(np.bincount(labels[pool])).items():
-        text = re.sub(rf"(\n  {subset}): \d+", rf"\1: {size}", text, count=1)
-    return text
+        text = _set(text, subset, size)
+        steps = -(-(len(pool) if size == "all" else int(size)) // batch)  # in an epoch
+        epochs.append(f"{subset}: {-(-STEPS // steps)}")
+    return _set(text, "epochs", f"{{{', '.join(epochs)}}}")
+
+
+def _set(text: str, key: str, value: object) -> str:
+    """Give a key of params.yaml, at its first place, another value; its comment stays in line."""
+
+    def line(found: re.Match[str]) -> str:
+        room = len(found[2]) if found[2].endswith(" ") else 0
+        return f"{found[1]}{value!s:{room}}" + " " * (0 < room <= len(str(value)))
+
+    return re.sub(rf"(?m)^(  {key}: )((?:{{.*?}}|\S+) *)", line, text, count=1)
 
 
 def _begin(folder: Path) -> None:
