@@ -70,7 +70,8 @@ def command(
     from zoo.config import Settings
     from zoo.device import parse_device
     from zoo.experiments.evaluation import evaluate
-    from zoo.registry.compare import labelled_images, unique_names
+    from zoo.registry.compare import unique_names
+    from zoo.registry.images import labelled_images
     from zoo.registry.references import parse
     from zoo.registry.resolve import load_resolved, resolve
     from zoo.registry.store import open_store

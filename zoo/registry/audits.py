@@ -1,4 +1,4 @@
-"""Audits of measures as MLflow runs, and what a comparison of the same models takes from them."""
+"""Audits of measures: made of registered models, kept as MLflow runs, read by comparisons."""
 
 from __future__ import annotations
 
@@ -8,13 +8,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from mlflow.entities import LoggedModelInput
 
+from zoo.config import Settings
+from zoo.errors import UserError
+from zoo.files import write_json
+from zoo.files.folders import check_replaceable, replacing_folder
+from zoo.progress import OnProgress, no_progress
 from zoo.registry.comparisons import metric_name
 from zoo.registry.history import Point
+from zoo.registry.images import labelled_images
+from zoo.registry.listing import list_versions
 from zoo.registry.provenance import source_tags
 from zoo.registry.references import Resolved
+from zoo.registry.resolve import load_resolved, resolve
 from zoo.registry.runs import finished_run, is_finished, log_params, log_points, search_runs
+from zoo.registry.seeds import other_seeds
 from zoo.registry.store import Store
 
 AUDIT = "zoo-audit"
@@ -22,6 +32,65 @@ MODELS, FAILED = "zoo.audit_models", "zoo.audit_failed"
 SHORT = 12  # characters of a digest
 
 logger = logging.getLogger(__name__)
+
+
+def audit_registered(
+    store: Store,
+    folder: Path,
+    names: Sequence[str] = (),
+    *,
+    count: int,
+    settings: Settings,
+    device: str = "cpu",
+    on_progress: OnProgress = no_progress,
+) -> tuple[dict[str, Any], str]:
+    """Audit every measure on registered models, into a folder and MLflow.
+
+    Args:
+        store: keeps the models, and the audit.
+        folder: gets audit.json and the figure.
+        names: of two or more architectures with seeds; by default all that have two or more.
+        count: how many images, of those that travel with the models.
+        settings: of the measures.
+        device: where the networks run.
+        on_progress: is called for every model.
+
+    Returns:
+        What audit.json holds, and the id of the run.
+
+    Raises:
+        UserError: no model has two seeds, or `folder` is not zoo's own.
+    """
+    # matplotlib, which a comparison that reads an audit needs not
+    from zoo.experiments.audit import as_rows, audit_measures, describe, failures
+    from zoo.experiments.audit_report import FOLDER, draw
+    from zoo.figures.saving import save_figure
+
+    check_replaceable(folder, FOLDER)
+    first = [resolve(store, name) for name in names or _with_seeds(store)]
+    others = other_seeds(store, first)
+    variants = [[m, *(s for i, s in others if i == v)] for v, m in enumerate(first)]
+    models = [model for of in variants for model in of]
+    split, _ = labelled_images(store, first, None, count)
+    found = audit_measures(
+        [[load_resolved(store, m, name=m.name) for m in of] for of in variants],
+        np.stack([split.read(i) for i in range(len(split))]),
+        settings=settings,
+        device=device,
+        on_progress=on_progress,
+    )
+    report = {
+        "models": [{"name": m.name, "uri": m.uri, "digest": m.digest} for m in models],
+        "images": len(split.labels),
+        "seed": settings.seed,
+        "summary": describe(found),
+        "failed": failures(found),
+        "audit": as_rows(found),
+    }
+    with replacing_folder(folder, FOLDER) as new:
+        write_json(new / "audit.json", report)
+        save_figure(draw(found), new, "audit")
+    return report, log_audit(store, folder, report, models)
 
 
 def log_audit(
@@ -80,3 +149,14 @@ def _read(tag: str) -> dict[str, list[str]]:
     except (ValueError, TypeError, AttributeError, RecursionError):
         logger.warning("an audit's tag %s is damaged: run zoo audit again", FAILED)
         return {}
+
+
+def _with_seeds(store: Store) -> list[str]:
+    seeds: dict[str, set[int | None]] = {}
+    for row in list_versions(store):
+        if not row.experiment:
+            seeds.setdefault(row.name, set()).add(row.seed)
+    found = [name for name, of in seeds.items() if len(of) > 1]
+    if not found:
+        raise UserError("no registered model has two or more seeds: train them (study.seeds)")
+    return found

@@ -9,25 +9,20 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from zoo.analyses import choose_analyses
 from zoo.comparison import FILES, FOLDER, REPORT, redraw
 from zoo.config import Settings
-from zoo.data.pictures import EvaluationImages, read_pictures
-from zoo.data.sources import Split, labelled_folder
-from zoo.data.subsets import DESCRIPTION, load_subset, verify_subset
+from zoo.data.pictures import EvaluationImages
 from zoo.device import parse_device
 from zoo.errors import UserError
 from zoo.files import read_json
 from zoo.files.folders import check_replaceable, replacing_folder
-from zoo.measures.sampling import balanced_order
 from zoo.models.spec import SPEC, read_spec
 from zoo.progress import OnProgress, no_progress
 from zoo.registry.audits import failed_measures
@@ -39,11 +34,11 @@ from zoo.registry.comparisons import (
     log_comparison,
     update_comparison,
 )
-from zoo.registry.images import fetch_images
+from zoo.registry.images import evaluation_images
 from zoo.registry.references import Resolved
 from zoo.registry.resolve import find_by_digest, load_resolved
 from zoo.registry.seeds import other_seeds
-from zoo.registry.store import Store, open_store
+from zoo.registry.store import Store
 from zoo.study.identity import comparison_digest, looks
 
 if TYPE_CHECKING:
@@ -206,55 +201,6 @@ def identity(model: Resolved) -> str:
     from zoo.models.pretrained import timm_identity
 
     return timm_identity(model.name)
-
-
-def evaluation_images(
-    store: Store | None, models: Iterable[Resolved], data: Path | None, count: int | None
-) -> EvaluationImages:
-    """Return the images of a folder, else those that travel with the first model that has some.
-
-    Of a folder of pictures at most `count` are read.
-
-    Raises:
-        UserError: there are none, or they are damaged.
-    """
-    if data is not None:
-        if data.is_dir() and not (data / DESCRIPTION).is_file():
-            return read_pictures(data, count)
-        subset = load_subset(data)
-        verify_subset(subset)
-        return EvaluationImages.of(subset)
-    for model in models:
-        digest = model.tags.get("zoo.test_digest", "")
-        if not digest and model.folder is not None:
-            digest = read_spec(model.folder / SPEC).test_digest
-        if digest:
-            return EvaluationImages.of(fetch_images(store or open_store(create=False), digest))
-    raise UserError(
-        "none of these models comes with images to compare on: name a folder of pictures, or a "
-        "subset's (such as data/subsets/test), by --data"
-    )
-
-
-def labelled_images(
-    store: Store | None, models: Sequence[Resolved], data: Path | None, count: int | None
-) -> tuple[Split, Sequence[str]]:
-    """Return images to evaluate models on, and the names of their classes.
-
-    Args:
-        store: keeps the images that travel with models; None opens the project's when needed.
-        models: whose images are taken where `data` names none.
-        data: a folder of classes, or a subset's.
-        count: how many, evenly over the classes; all by default.
-
-    Raises:
-        UserError: there are no images, or they have no labels.
-    """
-    if data is not None and data.is_dir() and not (data / DESCRIPTION).is_file():
-        names, split = labelled_folder(data)
-        return split.take(balanced_order(split.labels, seed=0)[:count]), names
-    subset = evaluation_images(store, models, data, count)
-    return Split(np.asarray(subset.labels)[:count], lambda i: subset.images[i]), subset.class_names
 
 
 def _find(store: Store, digest: str, folder: Path, models: Sequence[Resolved]) -> Compared | None:

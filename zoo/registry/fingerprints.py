@@ -15,9 +15,10 @@ from zoo.errors import UserError
 from zoo.files import write_bytes
 from zoo.progress import OnProgress, no_progress
 from zoo.registry.artifacts import fetch_file
-from zoo.registry.compare import evaluation_images, identity
+from zoo.registry.compare import identity
 from zoo.registry.faults import is_unreachable
 from zoo.registry.filters import choose
+from zoo.registry.images import evaluation_images
 from zoo.registry.listing import VersionRow, list_versions
 from zoo.registry.references import Resolved
 from zoo.registry.resolve import load_resolved, resolve

@@ -1,4 +1,4 @@
-"""Evaluation images travel with the models: stored once for each digest, fetched once."""
+"""The images to compare on: those that travel with the models, stored once, or a folder's."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import dataclasses
 import logging
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 from mlflow.entities import Run
 
+from zoo.data.pictures import EvaluationImages, read_pictures
+from zoo.data.sources import Split, labelled_folder
 from zoo.data.subsets import (
     DESCRIPTION,
     IMAGES,
@@ -26,9 +28,10 @@ from zoo.errors import UserError
 from zoo.files import write_json
 from zoo.files.folders import FolderKind, replacing_folder
 from zoo.measures.sampling import balanced_order
+from zoo.models.spec import SPEC, read_spec
 from zoo.registry.artifacts import fetch_file, missing_files
 from zoo.registry.provenance import source_tags
-from zoo.registry.references import check_digest
+from zoo.registry.references import Resolved, check_digest
 from zoo.registry.runs import (
     delete_unfinished,
     finished_run,
@@ -36,7 +39,7 @@ from zoo.registry.runs import (
     keep_first,
     search_runs,
 )
-from zoo.registry.store import DATA, Store
+from zoo.registry.store import DATA, Store, open_store
 
 LARGEST = 2048
 FOLDER = "images"
@@ -107,6 +110,55 @@ def fetch_images(store: Store, digest: str) -> Subset:
                 shutil.copyfile(_fetch(store, run, name, digest, temporary), new / name)
             _check(new, run, digest)
     return _verified(folder)
+
+
+def evaluation_images(
+    store: Store | None, models: Iterable[Resolved], data: Path | None, count: int | None
+) -> EvaluationImages:
+    """Return the images of a folder, else those that travel with the first model that has some.
+
+    Of a folder of pictures at most `count` are read.
+
+    Raises:
+        UserError: there are none, or they are damaged.
+    """
+    if data is not None:
+        if data.is_dir() and not (data / DESCRIPTION).is_file():
+            return read_pictures(data, count)
+        subset = load_subset(data)
+        verify_subset(subset)
+        return EvaluationImages.of(subset)
+    for model in models:
+        digest = model.tags.get("zoo.test_digest", "")
+        if not digest and model.folder is not None:
+            digest = read_spec(model.folder / SPEC).test_digest
+        if digest:
+            return EvaluationImages.of(fetch_images(store or open_store(create=False), digest))
+    raise UserError(
+        "none of these models comes with images to compare on: name a folder of pictures, or a "
+        "subset's (such as data/subsets/test), by --data"
+    )
+
+
+def labelled_images(
+    store: Store | None, models: Sequence[Resolved], data: Path | None, count: int | None
+) -> tuple[Split, Sequence[str]]:
+    """Return images to evaluate models on, and the names of their classes.
+
+    Args:
+        store: keeps the images that travel with models; None opens the project's when needed.
+        models: whose images are taken where `data` names none.
+        data: a folder of classes, or a subset's.
+        count: how many, evenly over the classes; all by default.
+
+    Raises:
+        UserError: there are no images, or they have no labels.
+    """
+    if data is not None and data.is_dir() and not (data / DESCRIPTION).is_file():
+        names, split = labelled_folder(data)
+        return split.take(balanced_order(split.labels, seed=0)[:count]), names
+    subset = evaluation_images(store, models, data, count)
+    return Split(np.asarray(subset.labels)[:count], lambda i: subset.images[i]), subset.class_names
 
 
 def cut(subset: Subset, largest: int) -> Subset:
