@@ -198,12 +198,14 @@ def photos(here, tmp_path):
     return folder
 
 
-def test_predictions_are_those_of_the_model_one_by_one(photos, zoo):
+def test_predictions_are_those_of_the_model_one_by_one(photos, zoo, caplog):
     import zoo as library
     from zoo.data.image_files import read_image
 
+    (photos / "notes.txt").write_text("")
     said = json.loads(zoo("predict", "vit-small", str(photos), "--top", "3", "--json"))
     assert len(said) == 70
+    assert "1 file left out (notes.txt): no suffix of an image" in caplog.text
     model = library.load("vit-small")
     for each in (said[0], said[33], said[-1]):
         logits = model(read_image(Path(each["image"]))[None]).double().softmax(1)[0]

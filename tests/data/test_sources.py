@@ -20,7 +20,8 @@ from scipy.io import savemat
 
 from zoo.data.build import build_subsets
 from zoo.data.image_files import find_images, read_image
-from zoo.data.sources import load_source
+from zoo.data.pictures import read_pictures
+from zoo.data.sources import labelled_folder, load_source
 from zoo.errors import UserError
 from zoo.measures.sampling import stratified_split
 
@@ -286,16 +287,25 @@ def test_an_unreadable_exif_block_costs_no_image(tmp_path):
     assert read_image(tmp_path / "a.jpg").shape == (4, 6, 3)
 
 
-def test_files_without_an_images_suffix_are_counted_and_named(tmp_path, caplog):
+def test_what_is_left_out_of_a_folder_is_counted_and_named_wherever_it_is_read(tmp_path, caplog):
     write_folder(tmp_path, "train", ["a", "b"], count=1)
     write_folder(tmp_path, "test", ["a", "b"], count=1)
-    Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save(tmp_path / "train" / "a" / "1.gif")
-    (tmp_path / "train" / "a" / "photo").write_bytes(b"")
-    (tmp_path / "train" / "a" / "notes.txt").write_text("")
+    for part in ("train", "test"):
+        folder = tmp_path / part / "a"
+        Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save(folder / "1.gif")
+        (folder / "photo").write_bytes(b"")
+        (folder / "notes.txt").write_text("")
     os.mkfifo(tmp_path / "train" / "a" / "pipe.png")
+    (tmp_path / "test" / "a" / "moved.png").symlink_to("nowhere.png")
     assert load_source("imagefolder", tmp_path).train.labels.tolist() == [0, 0, 1]
-    [record] = caplog.records
-    assert ": 2 left out, which have no image's suffix (notes.txt, photo)" in (record.getMessage())
+    assert labelled_folder(tmp_path)[1].labels.tolist() == [0, 0, 1]
+    assert len(read_pictures(tmp_path / "test")) == 3
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 3
+    assert ": 6 files left out (notes.txt, photo, pipe.png, …): " in told[0]
+    for text in told[1:]:
+        assert ": 3 files left out (moved.png, notes.txt, photo): a link that leads" in text
+    assert "): no suffix of an image, not a file, a link that leads nowhere; expected" in told[0]
 
 
 def test_damaged_images_are_named_all_at_once_and_older_subsets_stay(tmp_path):

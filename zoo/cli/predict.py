@@ -46,12 +46,14 @@ def command(reference: str, images: tuple[Path, ...], top: int, device: str, as_
     """
     from zoo.cli.output import print_json, print_table
     from zoo.cli.progress import progress
-    from zoo.data.image_files import find_images
+    from zoo.data.image_files import find_images, other_files, warn_left_out
     from zoo.device import parse_device
     from zoo.errors import BAD_INPUT
     from zoo.registry.resolve import load
 
     files = [file for path in images for file in find_images(path)]
+    for path in images:
+        warn_left_out(path, other_files(path))
     model = load(reference)
     model.module.to(parse_device(device))
     with progress("predict") as on_progress:

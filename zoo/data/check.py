@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from zoo.config import DataConfig
 from zoo.data.build import subset_count
-from zoo.data.image_files import find_images, read_image
+from zoo.data.image_files import find_images, read_image, why_left_out
 from zoo.data.sources import Source, Split, open_source
 from zoo.errors import UserError, counted
 from zoo.measures.sampling import stratified_split
@@ -212,9 +212,9 @@ def _twice(
 
 
 def _unused(root: Path, source: Source) -> Iterator[Finding]:
-    """Name files without an image's suffix, and folders of images in no class."""
+    """Name files that are not taken as images, and folders of images in no class."""
     for path in source.left_out:
-        yield Finding(UNUSED, str(path.relative_to(root)), "no suffix of an image")
+        yield Finding(UNUSED, str(path.relative_to(root)), why_left_out(path))
     if used := {*source.train.files, *source.test.files}:
         others = Counter(path.parent for path in find_images(root) if path not in used)
         for folder, count in others.items():

@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.errors import UserError
+from zoo.errors import UserError, counted
 
 IMAGE_SUFFIXES = (
     ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp",
@@ -23,17 +23,39 @@ IMAGE_SUFFIXES = (
 logging.getLogger("PIL").setLevel(logging.CRITICAL)
 warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")
 _one_at_a_time = threading.Lock()
+logger = logging.getLogger(__name__)
 
 
 def other_files(folder: Path) -> list[Path]:
-    """Return a folder's files, at any depth, that have no image's suffix; hidden ones aside."""
+    """Return what `find_images` leaves out of a folder, at any depth; what is hidden aside.
+
+    Files without an image's suffix, pipes, and links that lead nowhere.
+    """
     return sorted(
         p
         for p in folder.rglob("*")
-        if p.suffix.lower() not in IMAGE_SUFFIXES
-        and all(map(is_shown, p.relative_to(folder).parts))
-        and p.is_file()
+        if all(map(is_shown, p.relative_to(folder).parts)) and why_left_out(p)
     )
+
+
+def why_left_out(path: Path) -> str:
+    """Say why a file below a folder is not taken as an image; empty where it is, or is a folder."""
+    if path.is_file():
+        return "" if path.suffix.lower() in IMAGE_SUFFIXES else "no suffix of an image"
+    if path.is_dir():
+        return ""
+    return "a link that leads nowhere" if path.is_symlink() else "not a file"
+
+
+def warn_left_out(folder: Path, left_out: Sequence[Path]) -> None:
+    """Log how many files of a folder are not taken as images, and why."""
+    if left_out:
+        why = ", ".join(dict.fromkeys(map(why_left_out, left_out)))
+        named = ", ".join(path.name for path in left_out[:3]) + ", …" * (len(left_out) > 3)
+        logger.warning(
+            "%s: %s left out (%s): %s; expected %s",
+            *(folder, counted(len(left_out), "file"), named, why, ", ".join(IMAGE_SUFFIXES)),
+        )
 
 
 def find_images(path: Path) -> list[Path]:

@@ -9,7 +9,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.data.image_files import find_images, read_image, resize
+from zoo.data.image_files import (
+    find_images,
+    other_files,
+    read_image,
+    resize,
+    warn_left_out,
+)
 from zoo.data.subsets import Subset, content_digest
 from zoo.errors import UserError, counted
 from zoo.measures.sampling import balanced_order
@@ -97,6 +103,7 @@ def read_pictures(folder: Path, count: int | None = None) -> EvaluationImages:
         UserError: no pictures, damaged ones (all are named), or folders of splits.
     """
     files = find_images(folder)
+    warn_left_out(folder, other_files(folder))
     inside = [path.relative_to(folder).parts[0] for path in files if path.parent != folder]
     names = sorted(set(inside))
     if set(names) >= SPLITS:

@@ -6,7 +6,6 @@ that no large dataset is ever held in memory by zoo itself.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,19 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.data.image_files import (
-    IMAGE_SUFFIXES,
     check_utf8,
     find_images,
     grey_to_rgb,
     is_shown,
     other_files,
     read_image,
+    warn_left_out,
 )
 from zoo.errors import UserError, unknown
 from zoo.measures.sampling import stratified_split
 
 TEST_FRACTION = 0.2
-logger = logging.getLogger(__name__)
 SPLIT_NAMES = ("train", "training", "val", "valid", "validation", "test", "testing")
 
 
@@ -79,15 +77,7 @@ def load_source(name: str, root: Path, *, seed: int = 0) -> Source:
         UserError: unknown name, missing or damaged files.
     """
     source = open_source(name, root, seed=seed)
-    if source.left_out:
-        logger.warning(
-            "%s: %d left out, which have no image's suffix (%s%s); expected %s",
-            root,
-            len(source.left_out),
-            ", ".join(path.name for path in source.left_out[:3]),
-            ", …" if len(source.left_out) > 3 else "",
-            ", ".join(IMAGE_SUFFIXES),
-        )
+    warn_left_out(root, source.left_out)
     return source
 
 
@@ -160,6 +150,7 @@ def labelled_folder(root: Path) -> tuple[tuple[str, ...], Split]:
     else:
         _check_no_splits(root)
     class_names = _class_folders(root)
+    warn_left_out(root, other_files(root))
     return class_names, _folder_split(root, class_names)
 
 
