@@ -38,7 +38,7 @@ def test_training_runs_stand_side_by_side(visit, project, picture):
     page = visit(project.links["runs"])
     for model in MODELS:
         page.get_by_text(f"{model}-0").first.wait_for()
-    for metric in ("validation/accuracy", "train/loss", "test/accuracy"):
+    for metric in ("validation/accuracy", "train/loss", "weights/test/accuracy"):
         page.get_by_text(metric, exact=True).first.wait_for()
     page.locator(".js-plotly-plot").first.wait_for()
     picture("mlflow-compare-runs")

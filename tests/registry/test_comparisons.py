@@ -154,8 +154,8 @@ def test_mlflow_ranks_models_by_what_was_measured_on_a_data_set(
     version = register(store, best).version
     best = resolve(store, f"vit-small/{version}").model_id
     tested = {"dataset_name": "digits/test", "dataset_digest": "7" * 36}
-    assert ranked("test/accuracy", **tested)[0] == best
-    assert set(ranked("test/accuracy", **tested)) == {best, small, full}
+    assert ranked("weights/test/accuracy", **tested)[0] == best
+    assert set(ranked("weights/test/accuracy", **tested)) == {best, small, full}
 
 
 def test_one_that_was_drawn_again_has_its_page_and_claims_in_mlflow_too(

@@ -87,7 +87,7 @@ def test_registering_is_completed_wherever_the_server_went_away(tmp_path, databa
         for key in (
             "train/loss",
             "train/step_loss",
-            "test/accuracy",
+            "weights/test/accuracy",
             "weights/validation/accuracy",
         ):
             points = store.client.get_metric_history(runs[0].info.run_id, key)

@@ -57,7 +57,7 @@ def test_a_version_says_all_that_is_known_of_the_model(store, make_folder, test_
     run = store.client.get_run(version.run_id)
     assert run.info.status == "FINISHED"
     assert run.data.params["optimizer"] == "adam"
-    assert run.data.metrics["test/accuracy"] == 0.44
+    assert run.data.metrics["weights/test/accuracy"] == 0.44
     assert {i.dataset.name: i.tags[0].value for i in run.inputs.dataset_inputs} == {
         "digits/small": "training",
         "digits/test": "testing",
@@ -84,7 +84,7 @@ def test_the_final_measurement_stands_beside_the_watched_one(store, make_folder)
     assert run.data.metrics["weights/validation/accuracy"] == 0.5
     model = store.client.get_logged_model(run.outputs.model_outputs[0].model_id)
     assert {m.key: m.value for m in model.metrics} == {
-        "test/accuracy": 0.44,
+        "weights/test/accuracy": 0.44,
         "weights/validation/accuracy": 0.5,
     }
 
@@ -93,7 +93,7 @@ def test_a_final_measurement_is_a_bar_and_what_was_watched_a_curve(store, make_f
     register(store, make_folder(validation=0.5))
     run_id = search_runs(store, TRAIN)[0].info.run_id
     # MLflow draws a bar of what has step 0 alone.
-    for key in ("test/accuracy", "weights/validation/accuracy"):
+    for key in ("weights/test/accuracy", "weights/validation/accuracy"):
         assert steps_of(store, run_id, key) == [0]
     assert steps_of(store, run_id, "validation/accuracy") == [1, 2]
 

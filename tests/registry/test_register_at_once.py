@@ -36,7 +36,7 @@ def test_killed_before_the_end_it_is_finished_without_doubling(store, make_folde
     assert len(runs) == 1
     assert len(models_of(store, runs[0])) == 1
     assert steps_of(store, runs[0].info.run_id, "train/loss") == [1, 2]
-    assert steps_of(store, runs[0].info.run_id, "test/accuracy") == [
+    assert steps_of(store, runs[0].info.run_id, "weights/test/accuracy") == [
         0
     ]  # a final value is a bar, not a chart of one dot
 

@@ -169,23 +169,15 @@ def log_model(store: Store, run: Run, model: TrainedModel) -> tuple[str, str]:
 
 
 def log_final(store: Store, run_id: str, model_id: str, model: TrainedModel) -> None:
-    """Log the finished model's metrics, on the run and on the model.
+    """Log the finished model's metrics, on the run and on the model, under `weights/`.
 
-    One that was also watched while training (there in training mode, or in another precision)
-    goes under `weights/`, since it is another measurement; MLflow, which sorts, shows it after the
-    curves. All stand at step 0: of what has no other step MLflow draws a bar, and of what has a
-    curve, here one of a single dot.
+    What was watched while training goes by the same names, but was measured in training mode or
+    in another precision. MLflow, which sorts, shows the curves first; of what has no step but 0 it
+    draws a bar.
     """
-    watched = {point.key for point in model.history.points}
     data = training_data(model.spec)
     points = [
-        Point(
-            f"weights/{key}" if key in watched else key,
-            value,
-            0,
-            model_id,
-            data.get(key.partition("/")[0]),
-        )
+        Point(f"weights/{key}", value, 0, model_id, data.get(key.partition("/")[0]))
         for key, value in model.spec.metrics.items()
     ]
     log_points(store, run_id, missing_points(store, run_id, points))
