@@ -16,7 +16,7 @@ ORDER = [
     {"measures"},
     {"files"},
     {"config"},
-    {"data", "device", "models"},
+    {"data", "device", "models", "processes"},
     {"capture", "training"},
     {"study"},
     {"figures"},

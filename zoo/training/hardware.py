@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from zoo.config import TrainConfig
+from zoo.processes import process_count
 
 
 @contextmanager
@@ -57,4 +58,4 @@ def environment(accelerator: Accelerator) -> dict[str, str]:
         "device": device,
         "precision": "bf16" if accelerator.mixed_precision == "bf16" else "float32",
         "threads": str(torch.get_num_threads()),
-    }
+    } | ({"processes": str(process_count())} if process_count() > 1 else {})

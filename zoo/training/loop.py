@@ -4,6 +4,9 @@ Every epoch draws its order, augmentation and dropout from a seed of its own, an
 rate is a function of the step. So a checkpoint holds weights (their moving average and the best
 so far, where the recipe has them) and the optimizer's state, and a run that was killed ends with
 the same weights as one that was not.
+
+Several processes share each batch: the settings mean the same for any number of them, and only the
+draws of augmentation and dropout differ.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from zoo.models.files import LoadedModel
 from zoo.models.modes import eval_mode
 from zoo.models.preprocess import preprocess
 from zoo.models.spec import ModelSpec
+from zoo.processes import process_count, process_index, summed
 from zoo.progress import OnProgress, no_progress
 from zoo.training.checkpoint import (
     Progress,
@@ -43,6 +47,7 @@ from zoo.training.checkpoint import (
 )
 from zoo.training.distillation import end_objective, make_objective
 from zoo.training.hardware import accelerator_for, environment
+from zoo.training.parallel import Learner, in_all_processes
 from zoo.training.recipe import learning_rate_at, make_optimizer, warmup_steps
 
 EVALUATION_BATCH = 500
@@ -100,14 +105,15 @@ def train(
         seed: of order, augmentation and dropout.
         teacher: a trained network to imitate; see `zoo.training.distillation`.
         device: as `zoo.device.parse_device` returns it; a GPU where there is one for none.
-        checkpoints: folder of the checkpoint; it must belong to this run alone.
+        checkpoints: folder of the checkpoint; it must belong to this run alone. All processes
+            read it, the first writes it.
         checkpoint_seconds: a finished epoch is saved when the last save is older than this.
         callbacks: are called at the start and for every epoch; see `telling_the_end`.
         on_progress: is called for every step.
 
     Raises:
         UserError: the loss is no longer finite, the checkpoint is damaged, or the teacher cannot
-            teach this network.
+            teach this network; a batch has fewer images than there are processes.
     """
     if not len(subset):
         raise UserError("expected images to train on, got an empty subset")
@@ -124,7 +130,8 @@ def train(
             run.keep(progress)
             for callback in callbacks:
                 callback.on_epoch(row, step_rows)
-            if checkpoints and time.monotonic() - saved >= checkpoint_seconds:
+            due = process_index() == 0 and time.monotonic() - saved >= checkpoint_seconds
+            if checkpoints and due:
                 run.save(checkpoints, progress)
                 saved = time.monotonic()
         run.module.load_state_dict(run.kept())
@@ -150,16 +157,21 @@ def telling_the_end(callbacks: Sequence[Callback]) -> Iterator[None]:
 
 
 def evaluate(module: nn.Module, spec: ModelSpec, subset: Subset) -> Row:
-    """Return `loss` (cross-entropy, nats) and `accuracy` (0..1) in float32 and eval mode."""
+    """Return `loss` (cross-entropy, nats) and `accuracy` (0..1) in float32 and eval mode.
+
+    Several processes share the batches, and each returns the whole result.
+    """
     device = next(module.parameters()).device
-    loss, correct = 0.0, 0
+    loss, correct = 0.0, 0.0
     with torch.inference_mode(), eval_mode(module):
-        for start in range(0, len(subset), EVALUATION_BATCH):
+        starts = range(0, len(subset), EVALUATION_BATCH)
+        for start in starts[process_index() :: process_count()]:
             images, labels = _take(subset, slice(start, start + EVALUATION_BATCH))
             labels = labels.to(device)
             logits = module(preprocess(images.to(device), spec)).float()
             loss += functional.cross_entropy(logits, labels, reduction="sum").item()
             correct += int((logits.argmax(dim=1) == labels).sum())
+    loss, correct = summed([loss, correct])
     return {"loss": loss / len(subset), "accuracy": correct / len(subset)}
 
 
@@ -187,6 +199,13 @@ class _Run:
     ) -> None:
         self.spec, self.subset, self.config, self.seed = spec, subset, config, seed
         self.accelerator, self.steps = accelerator, steps
+        self.process, self.processes = process_index(), process_count()
+        smallest = len(subset) % config.batch_size or config.batch_size
+        if smallest < self.processes:
+            raise UserError(
+                f"expected at least one image of every batch for each of {self.processes} "
+                f"processes, got a batch of {smallest}: change train.batch_size"
+            )
         self.steps_per_epoch = math.ceil(len(subset) / config.batch_size)
         self.warmup = warmup_steps(config, self.steps_per_epoch)
         self.augmentation = Augmentation(
@@ -194,14 +213,20 @@ class _Run:
             classes=len(spec.class_names),
             mean=spec.mean,
             image_size=subset.info.image_size,
-            seed=seed,
+            seed=self.own_seed,
         )
-        self.objective = make_objective(teacher, module, spec, accelerator.device)
+        objective = make_objective(teacher, module, spec, accelerator.device)
         # Not prepared by Accelerate: it would validate in the precision of training, too.
         self.module = module.to(accelerator.device)
+        self.learner = in_all_processes(Learner(module, objective), accelerator.device)
         self.average = ModelEmaV3(module, config.ema, use_warmup=True) if config.ema else None
         self.optimizer = accelerator.prepare(make_optimizer(module, config))
         self.best: Tensors = {}
+
+    @property
+    def own_seed(self) -> int:
+        """The seed of what differs from process to process: augmentation and dropout."""
+        return self.seed + 1_000_000_007 * self.process
 
     def rounds(self, progress: Progress) -> Iterator[range]:
         """Yield the epochs between one validation and the next, after those already done."""
@@ -223,7 +248,7 @@ class _Run:
             correct.append(right)
             counts.append(len(indices))
             on_progress(step + 1, self.steps, "steps")
-        values, sizes = torch.stack(losses).float().cpu(), torch.tensor(counts)
+        values, sizes = torch.tensor(summed(torch.stack(losses).tolist())), torch.tensor(counts)
         watched = evaluate(self.evaluated(), self.spec, validation)
         if not (torch.isfinite(values).all() and math.isfinite(watched["loss"])):
             raise diverged(f"in epoch {epochs.stop}", self.config)
@@ -231,7 +256,7 @@ class _Run:
             "epoch": epochs.stop,
             "step": first + len(losses),
             "train/loss": float((values * sizes).sum() / sizes.sum()),
-            "train/accuracy": float(torch.stack(correct).sum()) / sum(counts),
+            "train/accuracy": summed([float(torch.stack(correct).sum())])[0] / sum(counts),
             "validation/loss": watched["loss"],
             "validation/accuracy": watched["accuracy"],
             "learning_rate": self.learning_rate(first + len(losses) - 1),
@@ -253,12 +278,21 @@ class _Run:
             torch.manual_seed(self.seed * 1_000_003 + epoch)
             self.module.train()
             order = torch.randperm(len(self.subset))
+            if self.process:
+                torch.manual_seed(self.own_seed * 1_000_003 + epoch)
             first = epoch * self.steps_per_epoch
             yield from enumerate(order.split(self.config.batch_size)[: self.steps - first], first)
 
     def step(self, step: int, indices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Make a step on this process's images of a batch.
+
+        Returns:
+            Its part of the batch's mean loss, and how many of its images it knew.
+        """
         config, device = self.config, self.accelerator.device
-        images, labels = _take(self.subset, indices.sort().values.numpy())
+        own = indices[self.process :: self.processes]
+        share = len(own) / len(indices)
+        images, labels = _take(self.subset, own.sort().values.numpy())
         images = random_crop_flip(images, padding=config.crop_padding, flip=config.flip)
         images = self.augmentation.change_pixels(images, step)
         x, labels = preprocess(images.to(device), self.spec), labels.to(device)
@@ -267,15 +301,15 @@ class _Run:
             group["lr"] = self.learning_rate(step)
         what = f"{self.spec.name} cannot be trained on {len(x)} images of {x.shape[-1]} px"
         with network_errors(what), self.accelerator.autocast():
-            logits, loss = self.objective(
-                self.module,
+            logits, loss = self.learner(
                 x,
                 lambda logits: functional.cross_entropy(
                     logits.float(), labels, label_smoothing=config.label_smoothing
                 ),
             )
         self.optimizer.zero_grad()
-        self.accelerator.backward(loss)
+        # Gradients are averaged over processes, of which one may have an image more.
+        self.accelerator.backward(loss * (share * self.processes))
         if config.clip_norm:
             self.accelerator.clip_grad_norm_(self.module.parameters(), config.clip_norm)
         self.optimizer.step()
@@ -283,7 +317,7 @@ class _Run:
             self.average.update(self.module, step=step + 1)
         # Of mixed images, the class that most of the image is from.
         classes = labels if labels.ndim == 1 else labels.argmax(dim=1)
-        return loss.detach(), (logits.detach().argmax(dim=1) == classes).sum()
+        return loss.detach() * share, (logits.detach().argmax(dim=1) == classes).sum()
 
     def learning_rate(self, step: int) -> float:
         return learning_rate_at(step, config=self.config, steps=self.steps, warmup=self.warmup)
@@ -313,6 +347,11 @@ class _Run:
 
     def restore(self, folder: Path) -> Progress:
         found = load_checkpoint(folder)
+        if summed([found is not None])[0] not in (0, self.processes):
+            raise UserError(
+                "expected the processes to see one project folder, but only some have the "
+                "checkpoint: keep it on a disk that all machines share"
+            )
         if found is None:
             return Progress()
         groups, progress = found

@@ -7,6 +7,7 @@ import json
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -26,6 +27,7 @@ from zoo.models.build import build, check_arch, count_outputs, count_parameters
 from zoo.models.files import LoadedModel, load_model, save_model
 from zoo.models.spec import SPEC, SPEC_KEYS, WEIGHTS, ModelSpec
 from zoo.models.start import start_from
+from zoo.processes import process_count, process_index
 from zoo.progress import OnProgress, no_progress
 from zoo.training.checkpoint import CHECKPOINT
 from zoo.training.hardware import use_bf16
@@ -42,7 +44,7 @@ CODE = (
     *("models/build.py", "models/factories.py", "models/files.py", "models/local_attention.py"),
     *("models/mimetic.py", "models/modes.py", "models/preprocess.py", "models/spec.py"),
     *("models/start.py", "models/stems.py", "models/vision_network.py", "models/vit.py"),
-    "models/wrapped.py",
+    *("models/wrapped.py", "processes.py"),
 )
 LIBRARIES = ("accelerate", "numpy", "pillow", "timm", "torch", "torchvision")
 
@@ -66,6 +68,8 @@ def train_variant(
     on_progress: OnProgress = no_progress,
 ) -> dict[str, Any]:
     """Train a variant and write its folder: weights, spec, `epochs.csv`, `steps.csv`.
+
+    Of several processes the first alone writes, is listened to and holds the lock.
 
     Args:
         params: the whole of params.yaml.
@@ -98,13 +102,14 @@ def train_variant(
     # The same seed must give the same network whatever ran before in this process.
     torch.manual_seed(variant.seed)
     spec, module = _untrained(params, variant, subset, validation, test, ancestors)
-    own = checkpoints / inputs
+    own, first = checkpoints / inputs, process_index() == 0
     checkpoints.mkdir(parents=True, exist_ok=True)
     try:
         # The lock lies beside the folder: in it, it would be removed after another process took it.
-        with FileLock(checkpoints / f"{inputs}.lock", timeout=LOCK_SECONDS):
+        lock = FileLock(checkpoints / f"{inputs}.lock", timeout=LOCK_SECONDS)
+        with lock if first else nullcontext():
             settings = describe_run(config, steps, len(subset)) | named
-            listeners = callbacks(inputs, settings)
+            listeners = callbacks(inputs, settings) if first else ()
             with telling_the_end(listeners):
                 trained = train(
                     module,
@@ -120,7 +125,8 @@ def train_variant(
                     on_progress=on_progress,
                 )
                 metrics = _write(folder, trained, spec, config, settings, subset, validation, test)
-            remove_folder(own, CHECKPOINTS)
+            if first:
+                remove_folder(own, CHECKPOINTS)
     except Timeout:
         raise UserError(
             f"{variant.key} is being trained by another process; wait for it to end, then run "
@@ -148,6 +154,7 @@ def input_digest(
         "threads": config.threads or torch.get_num_threads(),
         "bf16": use_bf16(config.precision),
         "device": parse_device(""),
+        "processes": process_count(),
         "code": code_digest(CODE),
         "ancestors": _lineage(ancestors),
     }
@@ -243,10 +250,11 @@ def _write(
         "training": settings,
         "environment": trained.environment,
     }
-    with replacing_folder(folder, TRAINED) as new:
-        save_model(new, trained.module, ModelSpec(**full))
-        write_text(new / EPOCHS, csv_text(trained.epochs))
-        write_text(new / STEPS, csv_text(trained.steps))
+    if process_index() == 0:
+        with replacing_folder(folder, TRAINED) as new:
+            save_model(new, trained.module, ModelSpec(**full))
+            write_text(new / EPOCHS, csv_text(trained.epochs))
+            write_text(new / STEPS, csv_text(trained.steps))
     return rated | {
         "parameters": spec.parameters,
         "steps": settings["steps"],
