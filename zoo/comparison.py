@@ -18,7 +18,7 @@ from zoo.files import user_path, write_json, write_text
 from zoo.files.folders import FolderKind, check_replaceable, replacing_folder
 from zoo.progress import OnProgress, no_progress
 from zoo.study.identity import looks, numbers_code
-from zoo.study.results import ComparisonResults
+from zoo.study.results import SIGNED, ComparisonResults
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -291,7 +291,7 @@ def _label(analysis: str, measure: str) -> str:
 
     about = load_analysis(analysis).ABOUT
     label, unit = about.metrics.get(measure, measure.replace("_", " ")), about.units.get(measure)
-    return f"{label} ({unit})" if unit else label
+    return f"{label} ({unit})" if unit and unit != SIGNED else label
 
 
 def _caption(analysis: str, drawing: Drawing) -> str:

@@ -1,6 +1,7 @@
 """What analyses say of themselves fits what they do."""
 
 import dataclasses
+import math
 from functools import cache
 
 import numpy as np
@@ -79,6 +80,10 @@ def test_every_metric_is_described_and_carries_its_unit():
         about = load_analysis(name).ABOUT
         assert {metric.measure for metric in result.metrics} <= about.metrics.keys(), name
         assert about.units.keys() <= about.metrics.keys(), name
+        for metric in result.metrics:
+            ends = [end for end in (metric.low, metric.high) if math.isfinite(end)]
+            low, high = metric.range
+            assert all(low <= end <= high for end in (metric.value, *ends)), metric
     units = {(row.analysis, row.measure): row.unit for row in found.to_frame().itertuples()}
     assert units["attention-distance", "uniform"] == "pixels"
     assert units["accuracy", "accuracy"] == ""

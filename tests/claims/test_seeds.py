@@ -11,6 +11,7 @@ from zoo.claims import judge
 from zoo.claims.base import Measurement, above, over_seeds
 from zoo.claims.cases import groups_by_seed
 from zoo.claims.decide import p_against
+from zoo.measures.intervals import SHARE
 from zoo.study.results import INITIAL
 
 VALUES = {0: 0.30, 1: 0.36, 2: 0.24}
@@ -125,3 +126,17 @@ def test_networks_on_less_and_more_data_are_taken_with_different_seeds():
     assert groups_by_seed(alone, (less, more)) == [(less, more)]
     fewer = made.found([n for n in networks if n.name not in ("v seed 1", "v seed 2")])
     assert [[n.seed for n in g] for g in groups_by_seed(fewer, (less, more))] == [[0, 1]]
+
+
+def test_no_interval_leaves_what_a_share_can_be_and_the_p_value_stays():
+    shares = [0.5, 0.5, 1.0]
+    whole, cut = (over_seeds([Measurement(v, "") for v in shares], *w) for w in ((), (SHARE,)))
+    assert (whole.low, whole.high) == pytest.approx((-0.05, 1.38), abs=0.01)
+    assert (cut.low, cut.high) == (0, 1)
+    assert p_against(cut, above(0.5)) == p_against(whole, above(0.5))
+
+
+def test_a_change_stays_within_what_a_difference_can_be():
+    verdict = overconfident({0: 0.9, 1: -0.6, 2: 0.9}, {0: 0.1, 1: 0.1, 2: 0.1})
+    assert (verdict.measurement.low, verdict.measurement.high) == (-1, 1)
+    assert verdict.change[2] == 2

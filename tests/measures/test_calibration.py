@@ -115,3 +115,31 @@ def test_the_interval_holds_the_error_of_many_images():
 def test_images_must_be_the_same():
     with pytest.raises(ValueError, match="expected the same images, got 2 and 1"):
         reliability(np.array([0.5, 0.6]), np.array([True]))
+
+
+@pytest.mark.parametrize(("times", "least"), [(0, 0.95), (1, 0.9)])
+def test_its_interval_holds_the_truth_also_of_calibrated_networks(times, least):
+    # A calibrated network and one that is overconfident by a tenth of what it is above chance.
+    random = np.random.default_rng(0)
+
+    def drawn(n):
+        confidence = 0.1 + 0.9 * random.beta(4, 2, n)
+        return confidence, confidence - 0.1 * times * (confidence - 0.1)
+
+    confidence, accuracy = drawn(200_000)
+    truth = (confidence - accuracy).mean()
+    held = 0
+    for trial in range(100):
+        confidence, accuracy = drawn(100)
+        right = random.random(100) < accuracy
+        value, low, high = calibration_error_interval(confidence, right, draws=100, seed=trial)
+        assert low <= value <= high
+        held += low <= truth <= high
+    assert held / 100 >= least
+
+
+def test_of_a_network_that_is_always_right_the_interval_is_as_wide_as_so_few_images_ask_for():
+    # Of 64 images all right, 1 of 20 may be wrong and that still happens: the "rule of three".
+    value, low, high = calibration_error_interval(np.full(64, 0.999), np.ones(64, dtype=bool))
+    assert (value, low) == (pytest.approx(0.001), 0)
+    assert 0.02 < high < 0.1

@@ -7,6 +7,8 @@ import pytest
 from scipy.stats import binomtest, t, ttest_1samp
 
 from zoo.measures.intervals import (
+    SHARE,
+    in_range,
     jackknife_interval,
     mean_interval,
     paired_difference,
@@ -79,3 +81,28 @@ def test_the_paired_interval_is_bonett_and_prices(gained, lost):
     half = 1.959964 * np.sqrt((p + q - (p - q) ** 2) / (n + 2))
     expected = ((gained - lost) / n, max(-1, p - q - half), min(1, p - q + half))
     assert paired_difference(a, b) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9, 0.99])
+@pytest.mark.parametrize("n", [2, 3])
+def test_an_interval_of_few_seeds_stays_in_range_and_holds_as_often(share, n):
+    # Shares of 40 images in each of n seeds, which differ in what they have learnt.
+    random = np.random.default_rng(n)
+    learnt = random.beta(20 * share, 20 * (1 - share), size=(n, 4000))
+    seeds = random.binomial(40, learnt) / 40
+    whole, cut = mean_interval(seeds), mean_interval(seeds, SHARE)
+    held = [(low <= share) & (share <= high) for _, low, high in (whole, cut)]
+    assert (held[0] == held[1]).all()
+    assert cut[1].min() >= 0
+    assert cut[2].max() <= 1
+    assert whole[2].max() > 1  # what it was for
+    # Seeds that are equal have no spread, and so no interval of their own.
+    apart = np.ptp(seeds, axis=0) > 0
+    assert held[1][apart].mean() >= 0.93
+
+
+def test_what_is_unknown_or_itself_out_of_range_stays():
+    assert in_range([0.5, np.nan, np.nan], SHARE) == pytest.approx(
+        [0.5, np.nan, np.nan], nan_ok=True
+    )
+    assert in_range([1.2, 0.9, 1.5], SHARE).tolist() == [1.2, 0.9, 1.2]

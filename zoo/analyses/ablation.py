@@ -22,7 +22,7 @@ from zoo.study.accumulator import Accumulator, NotApplicable
 from zoo.study.answers import logits_on, predictions, why_unrated
 from zoo.study.axes import column, interval, layer_axis, select, variable
 from zoo.study.networks import ComparedNetwork, Study
-from zoo.study.results import Metric, Result
+from zoo.study.results import SIGNED, Metric, Result
 from zoo.study.spatial_layout import choose_images, example_input
 
 ABOUT = About(
@@ -48,6 +48,7 @@ ABOUT = About(
         "worst_drop_without_branch": "largest drop of accuracy without a block's branches",
         "worst_drop_without_skip": "largest drop of accuracy without a block's skips",
     },
+    units=dict.fromkeys(("worst_drop_without_branch", "worst_drop_without_skip"), SIGNED),
 )
 
 IMAGES = 128

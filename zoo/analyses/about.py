@@ -30,7 +30,8 @@ class About:
     is `outputs`, `activations`, `attention` or `gradients`; `source` names paper and figures.
     `settings` are the fields of `Settings` that decide its numbers or figures. `captions` say
     what a figure shows, by its kind, where {} stands for the network or pair that it is of;
-    `metrics` say what a metric is, and `units` what it is counted in where it is no share of 1.
+    `metrics` say what a metric is, and `units` what it is counted in where it is no share of 1
+    (`zoo.study.results.RANGES`: an interval does not reach beyond what its unit allows).
     """
 
     name: str

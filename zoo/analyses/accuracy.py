@@ -18,7 +18,7 @@ from zoo.study.accumulator import Accumulator, Batch
 from zoo.study.answers import UNDECIDED, predictions, rated_networks
 from zoo.study.axes import column, interval, variable
 from zoo.study.networks import Study
-from zoo.study.results import Metric, Result
+from zoo.study.results import SIGNED, Metric, Result
 
 ABOUT = About(
     name="accuracy",
@@ -47,6 +47,7 @@ ABOUT = About(
         "same_prediction": "share of images with the same prediction",
         "error_consistency": "error consistency (κ: 0 independent, 1 the same)",
     },
+    units=dict.fromkeys(("difference", "error_consistency"), SIGNED),
 )
 
 

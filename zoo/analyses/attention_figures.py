@@ -14,6 +14,7 @@ from zoo.analyses.seed_bands import seed_band
 from zoo.figures import style
 from zoo.figures.image_grid import image_grid
 from zoo.figures.seen_through import enlarge, seen_through
+from zoo.measures.intervals import SHARE
 from zoo.study.axes import Scale, select_heads
 from zoo.study.results import Result
 
@@ -106,7 +107,7 @@ def draw_entropy(result: Result, compared: Sequence[str]) -> Figure:
             size = style.marker_points(len(depth))
             label, line = name, entropy.mean(axis=1)
             ends = [entropy.min(axis=1), entropy.max(axis=1)]
-            if band := seed_band(result.data["normalised_entropy"].mean("head"), name):
+            if band := seed_band(result.data["normalised_entropy"].mean("head"), name, SHARE):
                 label, (line, *ends) = band
             axis.plot(depth, line, "o-", ms=size, color=colour, label=label)
             axis.fill_between(depth, *ends, color=colour, alpha=0.15, lw=0)

@@ -32,7 +32,7 @@ from zoo.study.attention_layers import Attending, attending_models, name_images
 from zoo.study.axes import Scale, column, head_counts, layer_axis, variable
 from zoo.study.networks import Study
 from zoo.study.replicates import replicates
-from zoo.study.results import Metric, Part, Result
+from zoo.study.results import SIGNED, Metric, Part, Result
 from zoo.study.spatial_layout import as_seen
 
 ABOUT = About(
@@ -66,6 +66,7 @@ ABOUT = About(
         "map_correlation": "correlation of the final maps, mean over images",
         "map_correlation_permuted_images": "correlation of the final maps of different images",
     },
+    units=dict.fromkeys(("map_correlation", "map_correlation_permuted_images"), SIGNED),
 )
 
 # A map whose deviation is below this share of its norm differs by float32 rounding only.

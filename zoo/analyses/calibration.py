@@ -27,7 +27,7 @@ from zoo.study.accumulator import Accumulator, Batch
 from zoo.study.answers import rated_networks
 from zoo.study.axes import column, interval, variable
 from zoo.study.networks import ComparedNetwork, Study
-from zoo.study.results import Metric, Result
+from zoo.study.results import SIGNED, Metric, Result
 
 ABOUT = About(
     name="calibration",
@@ -61,6 +61,7 @@ ABOUT = About(
         "likelihood_scaled": "nats",
         "likelihood_difference": "nats",
         "temperature": "number",
+        "overconfidence": SIGNED,
     },
 )
 

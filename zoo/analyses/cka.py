@@ -31,7 +31,7 @@ from zoo.study.accumulator import Accumulator, Batch, NotApplicable
 from zoo.study.axes import Scale, column, interval, layer_axis, select, variable
 from zoo.study.networks import Study
 from zoo.study.replicates import replicates
-from zoo.study.results import INITIAL, Metric, Result
+from zoo.study.results import INITIAL, SIGNED, Metric, Result
 from zoo.study.spatial_layout import name_copies, name_sorted, pool_activation
 
 ABOUT = About(
@@ -69,7 +69,22 @@ ABOUT = About(
         "mean_off_diagonal": "mean CKA of different layers, stem and blocks",
         "first_last_quarter": "mean CKA of the first with the last quarter of layers",
     },
-    units={"batches": "number"},
+    units={
+        "batches": "number",
+        **dict.fromkeys(
+            (
+                "mean_all_pairs",
+                "mean_deconfounded",
+                "mean_without_dominant",
+                "mean_best_match",
+                "best_match_permuted",
+                "mean_same_layer",
+                "mean_off_diagonal",
+                "first_last_quarter",
+            ),
+            SIGNED,
+        ),
+    },
 )
 
 SCALE = Scale("CKA", 0, 1)

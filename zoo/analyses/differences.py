@@ -30,7 +30,7 @@ from zoo.study.accumulator import Accumulator, Batch, NotApplicable
 from zoo.study.answers import predictions, rated_networks
 from zoo.study.axes import column, variable
 from zoo.study.networks import ComparedNetwork, Study
-from zoo.study.results import Metric, Result
+from zoo.study.results import SIGNED, Metric, Result
 from zoo.study.spatial_layout import choose_images, last_block, mean_over_places
 
 ABOUT = About(
@@ -61,7 +61,7 @@ ABOUT = About(
         "only_first": "share of images that the first alone classifies rightly",
         "stable_groups": "stable groups, close in the first and far in the second",
     },
-    units={"stable_groups": "number"},
+    units={"stable_groups": "number", "error_consistency": SIGNED},
 )
 
 IMAGES = 384  # spectral clustering takes the cube of their number

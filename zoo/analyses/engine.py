@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_limits
 from zoo.analyses import choose_analyses, load_analysis
 from zoo.analyses.about import About
 from zoo.config import Settings
+from zoo.measures.intervals import in_range
 from zoo.models.files import LoadedModel
 from zoo.progress import OnProgress, no_progress
 from zoo.study.accumulator import Accumulator, NotApplicable
@@ -97,8 +98,13 @@ def _analyse(study: Study, analyses: Sequence[str], on_progress: OnProgress) -> 
 
 
 def result_of(accumulator: Accumulator, about: About) -> Result:
-    """Return what an analysis found: its metrics with their units, without those not finite."""
+    """Return what an analysis found: its metrics with their units, without those not finite.
+
+    Their intervals do not reach beyond what the unit allows.
+    """
     result = accumulator.result()
-    finite = (m for m in result.metrics if math.isfinite(m.value))
-    metrics = tuple(replace(m, unit=about.units.get(m.measure, "")) for m in finite)
-    return replace(result, metrics=metrics)
+    finite = [m for m in result.metrics if math.isfinite(m.value)]
+    metrics = [replace(m, unit=about.units.get(m.measure, "")) for m in finite]
+    ends = [in_range((m.value, m.low, m.high), m.range).tolist() for m in metrics]
+    cut = [replace(m, low=of[1], high=of[2]) for m, of in zip(metrics, ends, strict=True)]
+    return replace(result, metrics=tuple(cut))

@@ -25,7 +25,7 @@ from zoo.study.accumulator import Accumulator, Batch, NotApplicable
 from zoo.study.answers import predictions, rated_networks
 from zoo.study.axes import column, interval, layer_axis, variable
 from zoo.study.networks import ComparedNetwork, Study
-from zoo.study.results import Metric, Part, Result
+from zoo.study.results import SIGNED, Metric, Part, Result
 from zoo.study.spatial_layout import Layout, example_input, layout_of, places_of
 
 ABOUT = About(
@@ -62,6 +62,9 @@ ABOUT = About(
         "change_attention": "log",
         "change_mlp": "log",
         "change_residual": "log",
+        **dict.fromkeys(
+            ("lost_to_high_noise", "lost_to_low_noise", "lost_to_high_noise_difference"), SIGNED
+        ),
     },
 )
 

@@ -22,7 +22,7 @@ from zoo.study.answers import without_logits
 from zoo.study.attention_layers import attending_models, name_images
 from zoo.study.axes import Scale, column, variable
 from zoo.study.networks import ComparedNetwork, Study
-from zoo.study.results import Metric, Part, Result
+from zoo.study.results import SIGNED, Metric, Part, Result
 from zoo.study.spatial_layout import (
     Layout,
     as_seen,
@@ -62,6 +62,7 @@ ABOUT = About(
         "area_minus_random_predicted": "area under the curve, Grad-CAM minus random order",
         "area_minus_random_rollout": "area under the curve, attention rollout minus random order",
     },
+    units=dict.fromkeys(("area_minus_random_predicted", "area_minus_random_rollout"), SIGNED),
 )
 
 MAX_IMAGES = 32

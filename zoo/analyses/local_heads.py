@@ -25,7 +25,7 @@ from zoo.study.attention_layers import Attending, attending_models
 from zoo.study.axes import column, interval, variable
 from zoo.study.networks import ComparedNetwork, Study
 from zoo.study.replicates import draws_of, replicates
-from zoo.study.results import Metric, Part, Result
+from zoo.study.results import SIGNED, Metric, Part, Result
 from zoo.study.spatial_layout import name_copies
 
 ABOUT = About(
@@ -54,7 +54,12 @@ ABOUT = About(
         "local_minus_global": "CKA of the most local minus the most global heads",
         "distance_range": "distance of the most global minus the most local heads",
     },
-    units={"patch": "pixels", "distance_range": "pixels"},
+    units={
+        "patch": "pixels",
+        "distance_range": "pixels",
+        "spearman": SIGNED,
+        "local_minus_global": "difference of two similarities",
+    },
 )
 
 PROJECTIONS = ("proj", "out_proj", "to_out")

@@ -43,11 +43,12 @@ ABOUT = About(
     settings=("seed",),
     captions={"loss-geometry": "Eigenvalues of the loss' Hessian, batch by batch."},
     metrics={
-        "largest": "largest eigenvalue of the Hessian, mean over batches (number)",
+        "largest": "largest eigenvalue of the Hessian, mean over batches",
         "negative_share": "share of negative ones among the five largest by magnitude",
         "largest_log_ratio": "logarithm of the first's largest eigenvalue over the second's, mean "
-        "over batches (number)",
+        "over batches",
     },
+    units={"largest": "nats per unit of weight squared", "largest_log_ratio": "log"},
 )
 
 BATCHES, BATCH, EIGENVALUES = 8, 16, 5

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from zoo.analyses.probed_layers import CLS, MEAN
 from zoo.analyses.seed_bands import seed_band, untrained_line
 from zoo.figures import style
-from zoo.measures.intervals import wilson_interval
+from zoo.measures.intervals import SHARE, wilson_interval
 from zoo.measures.ridge import FEW_SHOT
 from zoo.study.axes import select
 from zoo.study.results import INITIAL, Result
@@ -71,9 +71,9 @@ def _curves_of(axis: Axes, result: Result, kind: str, name: str, colour: str) ->
             (math.nan, math.nan) if math.isnan(a) else wilson_interval(round(a * test), test)
             for a in accuracy
         ])  # fmt: skip
-        if band := seed_band(result.data[kind].sel(pooling=pooling), name):
+        if band := seed_band(result.data[kind].sel(pooling=pooling), name, SHARE):
             label, (accuracy, *over) = band
-            ends = np.clip(over, 0, 1)
+            ends = np.stack(over)
         line = "s--" if pooling == CLS else "o-"
         label = f"{style.shorten(label, 24)}, {pooling}"
         axis.plot(depth, accuracy, line, color=colour, markersize=size, linewidth=1.2, label=label)

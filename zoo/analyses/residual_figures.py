@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from zoo.analyses.seed_bands import seed_band
 from zoo.figures import style
 from zoo.study.axes import select
-from zoo.study.results import Result
+from zoo.study.results import RANGES, SIGNED, Result
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -128,12 +128,14 @@ def draw_depth(result: Result, compared: Sequence[str]) -> Figure:
             }  # fmt: skip
             for kind, line in zip(_kinds(result, name), LINES, strict=False):
                 label, values = name, ratios.sel(branch=kind).values
-                if band := seed_band(result.data["mean_ratio"].sel(branch=kind), name):
+                if band := seed_band(
+                    result.data["mean_ratio"].sel(branch=kind), name, RANGES["ratio"]
+                ):
                     label, (values, *ends) = band
                     left.fill_between(depth, *ends, color=look["color"], alpha=0.15, linewidth=0)
                 left.plot(depth, values, line, label=f"{label}, {kind}", **look)
             values = select(result.data["mean_cosine"], name).values
-            if band := seed_band(result.data["mean_cosine"], name):
+            if band := seed_band(result.data["mean_cosine"], name, RANGES[SIGNED]):
                 _, (values, *ends) = band
                 right.fill_between(depth, *ends, color=look["color"], alpha=0.15, linewidth=0)
             right.plot(depth, values, LINES[0], label=name, **look)

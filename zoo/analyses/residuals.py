@@ -25,7 +25,7 @@ from zoo.study.accumulator import Accumulator, NotApplicable
 from zoo.study.axes import column, layer_axis, variable
 from zoo.study.networks import ComparedNetwork, Study, has_class_token
 from zoo.study.replicates import replicates
-from zoo.study.results import Metric, Part, Result
+from zoo.study.results import SIGNED, Metric, Part, Result
 from zoo.study.spatial_layout import example_input, layout_of
 
 KINDS = {  # of branches, as `zoo.capture.branches` names them
@@ -66,6 +66,7 @@ ABOUT = About(
         },
     },
     units={
+        "mean_cosine": SIGNED,
         **dict.fromkeys(("mean_ratio", *(f"mean_ratio_{kind}" for kind in KINDS)), "ratio"),
         **{f"{key}_ratio_{half}_half": "ratio" for key in ("cls", "patch") for half in HALVES},
     },

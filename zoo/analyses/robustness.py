@@ -28,7 +28,7 @@ from zoo.study.answers import logits_on, predictions, rated_networks
 from zoo.study.attention_layers import attending_models
 from zoo.study.axes import column, interval, variable
 from zoo.study.networks import ComparedNetwork, Study
-from zoo.study.results import Metric, Result
+from zoo.study.results import RANGES, Metric, Result
 from zoo.study.spatial_layout import choose_images
 
 RANDOM, MOST, LEAST = "random patches", "most attended", "least attended"
@@ -65,6 +65,10 @@ ABOUT = About(
             f"{name}_difference": f"accuracy kept under {kind}, first minus second"
             for kind, name in MEASURES.items()
         },
+    },
+    units={
+        **dict.fromkeys(MEASURES.values(), "ratio"),
+        **{f"{name}_difference": "difference of two ratios" for name in MEASURES.values()},
     },
 )
 
@@ -124,7 +128,7 @@ class _Robustness(Accumulator):
         for name, right in zip(names, clean.values(), strict=True):
             if not right.any():
                 self.notes.append(f"{name}: no accuracy to keep: it is wrong on all images")
-        ends = mean_interval(np.moveaxis(values, -1, 0))
+        ends = mean_interval(np.moveaxis(values, -1, 0), RANGES["ratio"])
         dims = ("network", "change")
         data = xr.Dataset(
             {

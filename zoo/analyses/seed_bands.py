@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.measures.intervals import mean_interval
+from zoo.measures.intervals import UNBOUNDED, Range, mean_interval
 from zoo.study.axes import select
 from zoo.study.results import INITIAL, TRAINED
 
@@ -15,18 +15,21 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-def seed_band(values: xr.DataArray, model: str) -> tuple[str, NDArray[np.float64]] | None:
+def seed_band(
+    values: xr.DataArray, model: str, within: Range = UNBOUNDED
+) -> tuple[str, NDArray[np.float64]] | None:
     """Return how a legend calls a model of several seeds, and its line; None of one seed.
 
     Args:
         values: along `layer`, of all networks.
         model: the compared network.
+        within: between what the values lie.
 
     Returns:
         A text such as `vit-small (3 seeds)`, and (3, layers): mean, lower and upper end.
     """
     rows = _by_network(select(values, model=model, state=TRAINED))
-    return (f"{model} ({len(rows)} seeds)", mean_interval(rows)) if len(rows) > 1 else None
+    return (f"{model} ({len(rows)} seeds)", mean_interval(rows, within)) if len(rows) > 1 else None
 
 
 def untrained_line(values: xr.DataArray, model: str) -> tuple[NDArray, NDArray] | None:

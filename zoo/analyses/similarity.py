@@ -28,7 +28,7 @@ from zoo.measures.table import MEASURES, Measure
 from zoo.study.accumulator import Accumulator, Batch, NotApplicable
 from zoo.study.axes import Scale, interval, layer_axis, select, variable
 from zoo.study.networks import Study
-from zoo.study.results import TRAINED, Metric, Result
+from zoo.study.results import SIGNED, TRAINED, Metric, Result
 from zoo.study.spatial_layout import (
     choose_images,
     compared_layers,
@@ -67,6 +67,11 @@ ABOUT = About(
             "permuted_images": "with shuffled images, mean",
             "same_layer": "with another seed, same layer, mean",
         }.items()
+    },
+    units={
+        f"{measure}_{what}": SIGNED
+        for measure in MEASURES
+        for what in ("mean_best_match", "permuted_images", "same_layer")
     },
 )
 

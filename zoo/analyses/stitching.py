@@ -30,7 +30,7 @@ from zoo.study.accumulator import Accumulator, Batch, NotApplicable
 from zoo.study.answers import rated_networks
 from zoo.study.axes import Scale, interval, layer_axis, select, variable
 from zoo.study.networks import Study
-from zoo.study.results import INITIAL, Metric, Result
+from zoo.study.results import INITIAL, RANGES, SIGNED, Metric, Result
 from zoo.study.spatial_layout import Layout, choose_images, evenly, layout_of, places_of
 
 ABOUT = About(
@@ -56,6 +56,7 @@ ABOUT = About(
         "gained_same_depth": "accuracy of the second on features of the first minus its own, mean "
         "over blocks of the same depth",
     },
+    units={"kept_same_depth": "ratio", "gained_same_depth": SIGNED},
 )
 
 LAYERS = 3  # blocks of a network, evenly spread
@@ -169,7 +170,9 @@ class _Stitching(Accumulator):
         explained = np.full(kept.shape[1:], np.nan)
         for (source, target), of in maps.items():
             at = sources.index(source), targets.index(target)
-            kept[:, *at] = mean_interval(ratio_values(right[source, target], own[target[0]]))
+            kept[:, *at] = mean_interval(
+                ratio_values(right[source, target], own[target[0]]), RANGES["ratio"]
+            )
             explained[at] = of.places.explained
         for s in own:
             if not own[s].any():

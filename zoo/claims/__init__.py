@@ -38,6 +38,7 @@ from zoo.claims.base import (
 )
 from zoo.claims.cases import groups_by_seed
 from zoo.claims.decide import decide
+from zoo.measures.intervals import Range, in_range
 from zoo.study.results import ComparisonResults
 
 _FILES = (
@@ -114,7 +115,7 @@ def _test(claim: Claim, results: ComparisonResults) -> Iterator[Verdict]:
             yield Verdict(claim, names, n, NOT_APPLICABLE, f"{claim.analysis}: {reason}")
             continue
         each = [_measure(claim, results, group) for group in groups_by_seed(results, networks)]
-        found, before = _mean_of(each) or _measure(claim, results, networks)
+        found, before = _mean_of(each, claim.within) or _measure(claim, results, networks)
         unknown = f"{claim.analysis} could not measure it for these models (see its notes)"
         yield _tested(claim, names, n, found, before, unknown)
 
@@ -126,13 +127,14 @@ def _measure(claim: Claim, results: ComparisonResults, networks: Networks) -> Me
     return claim.measure(results, networks), before if isinstance(before, Measurement) else None
 
 
-def _mean_of(each: Sequence[Measured]) -> Measured | None:
+def _mean_of(each: Sequence[Measured], within: Range) -> Measured | None:
     """Return the means over seeds; None where the number was not measured in all of them."""
     found = [now for now, _ in each if isinstance(now, Measurement)]
     before = [initial for _, initial in each if initial is not None]
     if len(found) < len(each):
         return None
-    return over_seeds(found), over_seeds(before) if len(before) == len(each) else None
+    start = over_seeds(before, within) if len(before) == len(each) else None
+    return over_seeds(found, within), start
 
 
 def _before_training(
@@ -158,5 +160,9 @@ def _tested(
     """Return a claim with its numbers, still to be decided."""
     if found is None or isinstance(found, str):
         return Verdict(claim, names, n, NOT_APPLICABLE, found or unknown)
-    change = found.minus(before) if before else None
+    change = None
+    if before:
+        span = claim.within[1] - claim.within[0]
+        value, *ends = in_range(found.minus(before), (-span, span)).tolist()
+        change = value, *ends
     return Verdict(claim, names, n, UNDECIDED, found.detail, found, before, change)

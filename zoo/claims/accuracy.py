@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from zoo.claims import cases
 from zoo.claims.base import RAGHU, ZHU, Claim, Measurement, Networks, above, measured
-from zoo.measures.intervals import paired_difference
+from zoo.measures.intervals import DIFFERENCE, paired_difference
 from zoo.measures.replicates import GroupedMean
 from zoo.study.results import ComparisonResults, Network
 
@@ -55,6 +55,7 @@ CLAIMS = (
         analysis="accuracy",
         cases=cases.similar_vit_and_cnn_on_the_same_data,
         measure=accuracy_gap,
+        within=DIFFERENCE,
     ),
     Claim(
         id="Z-gap",
@@ -82,5 +83,6 @@ CLAIMS = (
         analysis="accuracy",
         cases=cases.without_skips_and_whole,
         measure=accuracy_gap,
+        within=DIFFERENCE,
     ),
 )

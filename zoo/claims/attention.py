@@ -18,6 +18,7 @@ from zoo.claims.base import (
     below,
     measured,
 )
+from zoo.measures.intervals import DIFFERENCE, SHARE
 from zoo.study.replicates import draws_of
 from zoo.study.results import ComparisonResults, Network
 
@@ -149,6 +150,7 @@ CLAIMS = (
         cases=cases.vit_on_less_and_more,
         measure=attention_settles,
         stay_trained=(1,),
+        within=DIFFERENCE,
     ),
     Claim(
         id="R-local-low",
@@ -191,6 +193,7 @@ CLAIMS = (
         analysis="attention-distance",
         cases=cases.vits_on_most_data,
         measure=high_layers_are_global,
+        within=SHARE,
     ),
     Claim(
         id="R-local-data",

@@ -11,7 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.measures.intervals import Estimate, independent_difference, mean_interval
+from zoo.measures.intervals import (
+    UNBOUNDED,
+    Estimate,
+    Range,
+    independent_difference,
+    mean_interval,
+)
 from zoo.measures.replicates import percentile_interval
 from zoo.study.results import ComparisonResults, Metric, Network
 
@@ -97,7 +103,7 @@ class Measurement:
         return independent_difference(self.estimate, other.estimate)
 
 
-def over_seeds(found: Sequence[Measurement]) -> Measurement:
+def over_seeds(found: Sequence[Measurement], within: Range = UNBOUNDED) -> Measurement:
     """Return the mean of a number over seeds, with its interval over them.
 
     Where all seeds give the very same number, as a share of few layers may, their spread says
@@ -105,13 +111,14 @@ def over_seeds(found: Sequence[Measurement]) -> Measurement:
 
     Args:
         found: the number in each seed, all on the same images.
+        within: between what the number lies.
     """
     if len(found) == 1:
         return found[0]
     values = tuple(one.value for one in found)
     draws = [one.draws for one in found if one.draws is not None]
     together = np.mean(draws, axis=0) if len(draws) == len(found) else None
-    mean, low, high = mean_interval(np.array(values)).tolist()
+    mean, low, high = mean_interval(np.array(values), within).tolist()
     over = SEEDS
     if np.ptp(values) == 0:
         over = IMAGES
@@ -148,7 +155,8 @@ class Claim:
     that says why the statement does not apply to this group. A claim that no comparison can test
     has no `cases`: its `measure` takes numbers of the study's stage or command that `analysis`
     names, which asks for the verdict (`zoo.claims.judge_values`). `stay_trained` are the places in
-    a group of the networks that stay trained when the claim is tested before training.
+    a group of the networks that stay trained when the claim is tested before training. `within` is
+    between what the number lies, beyond which no interval reaches.
     """
 
     id: str
@@ -163,6 +171,7 @@ class Claim:
     cases: Callable[[Sequence[Network]], Iterable[Networks]] | None
     measure: Callable[..., Measurement | str | None]
     stay_trained: tuple[int, ...] = ()
+    within: Range = UNBOUNDED
 
 
 def cite(paper: str, figure: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from zoo.claims import cases
 from zoo.claims.base import Claim, Measurement, Networks, above, of_metric
+from zoo.measures.intervals import DIFFERENCE
 from zoo.study.results import ComparisonResults
 
 
@@ -26,5 +27,6 @@ CLAIMS = (
         analysis="calibration",
         cases=cases.each,
         measure=is_overconfident,
+        within=DIFFERENCE,
     ),
 )

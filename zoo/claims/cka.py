@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from zoo.claims import cases
 from zoo.claims.base import RAGHU, ZHU, Claim, Measurement, Networks, above, below, measured
 from zoo.measures.depth import third_of
+from zoo.measures.intervals import SHARE
 from zoo.models.spec import NO_SKIP
 from zoo.study.axes import select
 from zoo.study.replicates import draws_of
@@ -214,6 +215,7 @@ CLAIMS = (
         analysis="cka",
         cases=cases.vit_and_cnn,
         measure=lower_half_matches,
+        within=SHARE,
     ),
     Claim(
         id="R-top",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from zoo.claims import cases
 from zoo.claims.base import Claim, Measurement, Networks, above, of_metric
+from zoo.measures.intervals import DIFFERENCE
 from zoo.study.results import ComparisonResults
 
 
@@ -27,5 +28,6 @@ CLAIMS = (
         analysis="differences",
         cases=cases.two_cnns,
         measure=errors_agree,
+        within=DIFFERENCE,
     ),
 )

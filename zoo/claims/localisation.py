@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from zoo.claims import cases
 from zoo.claims.base import RAGHU, Claim, Measurement, Networks, above, metric
+from zoo.measures.intervals import SHARE
 from zoo.study.results import ComparisonResults, Network
 
 
@@ -49,6 +50,7 @@ CLAIMS = (
         analysis="localisation",
         cases=cases.cls_vits,
         measure=tokens_keep_place,
+        within=SHARE,
     ),
     Claim(
         id="R-place-cnn",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from zoo.claims import cases
 from zoo.claims.base import RAGHU, Claim, Measurement, Networks, above, below, metric
-from zoo.measures.intervals import Estimate, independent_difference, wilson_interval
+from zoo.measures.intervals import DIFFERENCE, Estimate, independent_difference, wilson_interval
 from zoo.study.results import ComparisonResults, Network
 
 
@@ -96,5 +96,6 @@ CLAIMS = (
         cases=cases.vit_on_less_and_more,
         measure=middle_is_stronger,
         stay_trained=(1,),
+        within=DIFFERENCE,
     ),
 )

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from zoo.claims import cases
 from zoo.claims.base import RAGHU, Claim, Measurement, Networks, above, measured
+from zoo.measures.intervals import DIFFERENCE, SHARE
 from zoo.study.replicates import draws_of
 from zoo.study.results import ComparisonResults, Network
 
@@ -55,6 +56,7 @@ CLAIMS = (
         analysis="receptive-field",
         cases=cases.vit_and_cnn,
         measure=reaches_farther,
+        within=DIFFERENCE,
     ),
     Claim(
         id="R-grow",
@@ -69,5 +71,6 @@ CLAIMS = (
         analysis="receptive-field",
         cases=cases.cnns,
         measure=grows_by_steps,
+        within=SHARE,
     ),
 )

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from zoo.claims import cases
 from zoo.claims.base import RAGHU, Claim, Measurement, Networks, above, below, measured
 from zoo.study.replicates import draws_of
-from zoo.study.results import ComparisonResults, Network
+from zoo.study.results import RANGES, ComparisonResults, Network
 
 
 def cls_is_carried(results: ComparisonResults, networks: Networks) -> Measurement | None:
@@ -66,6 +66,7 @@ CLAIMS = (
         analysis="residuals",
         cases=cases.cls_vits,
         measure=cls_is_carried,
+        within=RANGES["ratio"],
     ),
     Claim(
         id="R-skip-turn",
@@ -79,6 +80,7 @@ CLAIMS = (
         analysis="residuals",
         cases=cases.cls_vits,
         measure=roles_turn,
+        within=RANGES["ratio"],
     ),
     Claim(
         id="R-skip-cnn",
@@ -92,5 +94,6 @@ CLAIMS = (
         analysis="residuals",
         cases=cases.vit_and_cnn,
         measure=skips_carry_more,
+        within=RANGES["ratio"],
     ),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from zoo.claims import cases
 from zoo.claims.base import Claim, Measurement, Networks, above, of_metric
+from zoo.measures.intervals import DIFFERENCE
 from zoo.study.results import ComparisonResults
 
 
@@ -30,5 +31,6 @@ CLAIMS = (
         cases=cases.on_less_and_more,
         measure=more_data_plugs_in,
         stay_trained=(0,),
+        within=DIFFERENCE,
     ),
 )

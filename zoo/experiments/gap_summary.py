@@ -15,7 +15,7 @@ from zoo.config import GapConfig
 from zoo.experiments.gap import Run
 from zoo.figures import style
 from zoo.files import csv_text
-from zoo.measures.intervals import mean_interval, ratio_of_means
+from zoo.measures.intervals import SHARE, mean_interval, ratio_of_means
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def _share(
         np.array([models[name][seed].test for seed in seeds])
         for name in (model, baseline, reference)
     )
-    accuracy, low, high = mean_interval(own).tolist()
+    accuracy, low, high = mean_interval(own, SHARE).tolist()
     share, share_low, share_high = ratio_of_means(own - base, best - base)
     first = models[model][seeds[0]]
     return Share(

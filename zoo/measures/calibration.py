@@ -120,13 +120,47 @@ def calibration_error_interval(
 ) -> NDArray[np.float64]:
     """Return the expected calibration error and its 95 % interval, (3,).
 
-    A bootstrap over images (the basic one: it moves the upward bias of resamples back down).
+    The error of few images is too high and that of their resamples higher still, so that the usual
+    bootstraps leave out the truth, and the error itself. Here the interval is that of the networks
+    that the error does not rule out. Their gaps between accuracy and confidence are those found
+    (shrunk to their mean by as much as chance scatters them) times 0, 0.1, 0.2 … 3, and the error
+    lies between the 2.5th and the 97.5th percentile of theirs in resamples of the images. Times 0,
+    that is `calibrated_error`. What reaches less far than the error found is widened to it.
+
+    In simulation (100 and 1,000 images; calibrated, overconfident, overconfident at one end and
+    too doubtful at the other) 93 to 99 % of these intervals held the error of all images.
+
+    Source: test inversion, Carpenter 1999, "Test inversion bootstrap confidence intervals";
+    shrinking: Efron & Morris 1973.
     """
+    n, value = len(right), calibration_error(confidence, right)
+    order = np.argsort(confidence, kind="stable")
+    given, hits = confidence[order], right[order].astype(np.float64)
+    sizes = _bin_sums(np.ones(n))
+    # Where all of a bin are right, its accuracy is not known to be 1.
+    accuracy = (_bin_sums(hits) + 1) / (sizes + 2)
+    gaps = accuracy - _bin_sums(given) / sizes
+    chance, spread = (accuracy * (1 - accuracy) / sizes).mean(), gaps.var()
+    middle = np.average(gaps, weights=sizes)
+    if spread > 0:
+        gaps = middle + max(0.0, 1 - chance / spread) * (gaps - middle)
+    gap = np.repeat(gaps, sizes.astype(int))
     random = np.random.default_rng(seed)
-    value = calibration_error(confidence, right)
-    drawn = []
-    for _ in range(draws):
-        rows = random.integers(len(right), size=len(right))
-        drawn.append(calibration_error(confidence[rows], right[rows]))
-    high, low = np.quantile(drawn, [0.025, 0.975])
-    return np.array([value, max(0.0, 2 * value - low), 2 * value - high])
+    rows = np.sort(random.integers(n, size=(draws, n)), axis=1)
+    level = random.random((draws, n))
+    errors, ends = [], []
+    for times in np.arange(0, 3.05, 0.1):
+        truth = np.clip(given + times * gap, 0, 1)
+        drawn = np.abs(_bin_sums((level < truth[rows]) - given[rows])).sum(axis=1) / n
+        ends.append(np.quantile(drawn, [0.025, 0.975]))
+        errors.append(np.abs(_bin_sums(truth - given)).sum() / n)
+    least, most = np.maximum.accumulate(ends).T
+    low, high = np.interp(value, most, errors), np.interp(value, least, errors)
+    return np.array([value, min(low, value), max(high, value)])
+
+
+def _bin_sums(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the sums (…, bins) of values (…, n), sorted by confidence, in the bins of `BINS`."""
+    sizes = [len(part) for part in np.array_split(np.empty(values.shape[-1]), BINS)]
+    starts = np.cumsum([0, *(size for size in sizes if size)])[:-1]
+    return np.add.reduceat(values, starts, axis=-1)

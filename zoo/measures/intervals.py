@@ -8,6 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Estimate = tuple[float, float, float]  # a value and the ends of its 95 % interval
+Range = tuple[float, float]  # between what a quantity lies
+UNBOUNDED = -math.inf, math.inf
+SHARE, DIFFERENCE = (0.0, 1.0), (-1.0, 1.0)  # a share, and a difference of two
 Z95 = 1.959963984540054
 
 
@@ -61,15 +64,31 @@ def fisher_interval(
     return np.tanh(np.stack([np.arctanh(centre) - half, np.arctanh(centre) + half]))
 
 
-def mean_interval(values: NDArray) -> NDArray[np.float64]:
+def in_range(estimate: ArrayLike, within: Range) -> NDArray[np.float64]:
+    """Return a value and its interval (3, …) without what lies beyond the value's range.
+
+    The truth lies in range, so that what is left holds it exactly as often, and leaves out the same
+    thresholds as before: p-values stay true. (On a logit's scale neither would be so.) A value that
+    itself is out of range stays within its interval.
+
+    >>> in_range([0.67, -0.28, 1.62], SHARE).tolist()
+    [0.67, 0.0, 1.0]
+    """
+    value, low, high = np.asarray(estimate, dtype=np.float64)
+    lowest, highest = np.minimum(within[0], value), np.maximum(within[1], value)
+    return np.stack([value, np.maximum(low, lowest), np.minimum(high, highest)])
+
+
+def mean_interval(values: NDArray, within: Range = UNBOUNDED) -> NDArray[np.float64]:
     """Return the mean over images of values and its 95 % interval, (3, …).
 
     Args:
         values: (n, …), one an image, n >= 2; fewer have no interval (NaN). Two curves of the same
             images are told apart by the mean of their differences.
+        within: between what the mean lies.
 
     Returns:
-        Mean, lower end, upper end, by Student's t with n − 1 degrees of freedom.
+        Mean, lower end, upper end, by Student's t with n − 1 degrees of freedom, cut by `in_range`.
 
     >>> mean_interval(np.array([1.0, 2.0, 3.0])).round(2).tolist()
     [2.0, -0.48, 4.48]
@@ -79,7 +98,7 @@ def mean_interval(values: NDArray) -> NDArray[np.float64]:
     if n < 2:
         return np.stack([mean, mean * math.nan, mean * math.nan])
     half = student_quantile(n - 1, 0.975) * values.std(axis=0, ddof=1) / math.sqrt(n)
-    return np.stack([mean, mean - half, mean + half])
+    return in_range([mean, mean - half, mean + half], within)
 
 
 def ratio_of_means(above: NDArray[np.float64], below: NDArray[np.float64]) -> Estimate:

@@ -118,7 +118,7 @@ def difference(results: ComparisonResults, a: str, b: str) -> Metric | None:
     rates = [[accuracy.metric("accuracy", network.name) for network in pair] for pair in seeds]
     gaps = [one - other for one, other in rates if one is not None and other is not None]
     if gap and len(gaps) == len(rates) > 1 and np.ptp(gaps) > 0:
-        value, low, high = mean_interval(np.array(gaps)).tolist()
+        value, low, high = mean_interval(np.array(gaps), gap.range).tolist()
         gap = dataclasses.replace(gap, value=value, low=low, high=high)
     return gap if gap and math.isfinite(gap.low) else None
 

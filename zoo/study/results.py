@@ -15,11 +15,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from zoo.measures.intervals import UNBOUNDED, Range
+
 if TYPE_CHECKING:  # xarray takes a second to import; the claims are listed without it
     import xarray as xr
 
 
 TRAINED, INITIAL = "trained", "initial"
+SIGNED = "signed share"  # the unit of a similarity, a correlation, or a difference of shares
+# Between what a metric lies, by its unit. Those of other units, such as a logarithm, have no ends.
+RANGES: dict[str, Range] = {
+    "": (0.0, 1.0),
+    SIGNED: (-1.0, 1.0),
+    **dict.fromkeys(("number", "ratio", "pixels", "places", "nats"), (0.0, math.inf)),
+}
 
 
 @dataclass(frozen=True)
@@ -57,7 +66,7 @@ class Metric:
     `low` and `high` are the ends of its 95 % interval, NaN where it has none. `pair` says what
     becomes of a pair's metric when the pair is turned round: it is `symmetric`, it changes its
     sign (`signed`), or it is another number (`directed`). A count is an int. `unit` is what the
-    analysis declares for the measure; the engine fills it.
+    analysis declares for the measure, empty for a share; the engine fills it.
     """
 
     measure: str
@@ -68,6 +77,12 @@ class Metric:
     high: float = math.nan
     unit: str = ""
     pair: str = "symmetric"
+
+    @property
+    def range(self) -> Range:
+        """Between what it lies, by its unit; as far below 0 as above where it is signed."""
+        low, high = RANGES.get(self.unit, UNBOUNDED)
+        return (-high, high) if self.pair == "signed" else (low, high)
 
     def turned(self) -> Metric | None:
         """Return the metric of the pair in the other order; None where it does not follow."""

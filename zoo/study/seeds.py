@@ -57,7 +57,7 @@ def mean_metric(
     values = _values(results, analysis, measure, networks)
     if first is None or np.ptp(values or [0]) == 0:
         return first
-    mean, low, high = mean_interval(np.array(values)).tolist()
+    mean, low, high = mean_interval(np.array(values), first.range).tolist()
     return dataclasses.replace(first, value=mean, low=low, high=high)
 
 
@@ -76,8 +76,8 @@ def over_seeds(results: ComparisonResults) -> Iterator[OverSeeds]:
         for analysis, result in results.results.items() if len(seeds) > 1 else ():
             for measure in dict.fromkeys(m.measure for m in result.metrics):
                 values = _values(results, analysis, measure, seeds)
-                if values:
-                    mean, low, high = mean_interval(np.array(values)).tolist()
+                if first := result.find(measure, network.name) if values else None:
+                    mean, low, high = mean_interval(np.array(values), first.range).tolist()
                     spread = float(np.std(values, ddof=1))
                     of = (network.name,)
                     yield OverSeeds(analysis, measure, of, mean, low, high, spread, values)
