@@ -2,7 +2,6 @@
 
 import os
 import sys
-from contextlib import nullcontext
 from typing import Any
 
 from pipelines.paths import MODELS, SUBSETS, TRAIN_METRICS, stage
@@ -12,7 +11,6 @@ from zoo.errors import UserError
 from zoo.files import find_root, write_json
 from zoo.models.spec import model_digest
 from zoo.processes import joined, process_index
-from zoo.progress import no_progress
 from zoo.registry import load
 from zoo.registry.experiments import note_experiment
 from zoo.registry.tracking import TrackingCallback
@@ -39,8 +37,8 @@ if __name__ == "__main__":
         return [TrackingCallback(variant.key, inputs, settings)]
 
     with stage() as params, joined():
-        variant, first = asked_for(sys.argv[1:]), process_index() == 0
-        with progress(f"train {variant.key}") if first else nullcontext(no_progress) as on_progress:
+        variant = asked_for(sys.argv[1:])
+        with progress(f"train {variant.key}") as on_progress:
             metrics = train_variant(
                 params,
                 variant,
@@ -51,7 +49,7 @@ if __name__ == "__main__":
                 callbacks=callbacks,
                 on_progress=on_progress,
             )
-        if first:
+        if process_index() == 0:
             experiment = os.environ.get("DVC_EXP_NAME", "")
             note_experiment(find_root(), model_digest(MODELS / variant.key), experiment)
             write_json(TRAIN_METRICS / f"{variant.key}.json", metrics)

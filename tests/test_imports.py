@@ -26,7 +26,7 @@ ORDER = [
     {"registry"},
     {"api", "project"},
     {"cli"},
-    {"__init__"},
+    {"__init__", "__main__"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
+from typing import Any
 
-from zoo.errors import UserError
+from zoo.errors import BAD_INPUT, UserError
 
 LOST = ("gloo", "nccl", "connection closed by peer", "connection reset")
 
@@ -19,7 +20,7 @@ def joined() -> Iterator[None]:
     """Let the processes of this job reach each other; nothing where there is one.
 
     Each process of a machine with GPUs gets one of its own. Tensors on the CPU go by gloo, those
-    on GPUs by NCCL.
+    on GPUs by NCCL. The first process alone prints, but an error of any is told.
 
     Raises:
         UserError: there are more processes than GPUs, they do not find each other, or another one
@@ -43,16 +44,30 @@ def joined() -> Iterator[None]:
             "WORLD_SIZE says that this is one of several processes, but they do not find each "
             f"other ({error}); start them by torchrun or accelerate launch"
         ) from None
+    first = process_index() == 0
     try:
-        yield
+        with nullcontext() if first else _silence():
+            yield
     except Exception as error:
-        if _is_lost(error):
-            raise UserError(
-                "another process of this job ended; run the same command again to continue"
-            ) from error
-        raise
+        if not _is_lost(error):
+            raise
+        if not first:
+            raise SystemExit(BAD_INPUT) from None  # one line is enough
+        raise UserError(
+            "another process of this job ended; run the same command again to continue"
+        ) from error
     # After an error the others may be gone, and would be waited for.
     distributed.destroy_process_group()
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    with (
+        open(os.devnull, "w", encoding="utf-8") as nowhere,
+        redirect_stdout(nowhere),
+        redirect_stderr(nowhere),
+    ):
+        yield
 
 
 def _is_lost(error: BaseException | None) -> bool:
@@ -89,3 +104,14 @@ def summed(values: Sequence[float]) -> list[float]:
     total = torch.tensor(values, dtype=torch.float64)
     distributed.all_reduce(total)
     return [float(value) for value in total]
+
+
+def gathered(value: Any) -> list[Any]:
+    """Return what each process gave, in their order; each of them calls this."""
+    if process_count() == 1:
+        return [value]
+    from torch import distributed
+
+    values: list[Any] = [None] * process_count()
+    distributed.all_gather_object(values, value)
+    return values

@@ -11,11 +11,12 @@ import torch
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from zoo.analyses import choose_analyses, load_analysis
+from zoo.analyses import choose_analyses, load_analysis, measured_costs
 from zoo.analyses.about import About
 from zoo.config import Settings
 from zoo.measures.intervals import in_range
 from zoo.models.files import LoadedModel
+from zoo.processes import gathered, process_count, process_index
 from zoo.progress import OnProgress, no_progress
 from zoo.study.accumulator import Accumulator, NotApplicable
 from zoo.study.networks import Study
@@ -61,12 +62,44 @@ def compare_models(
 
 
 def analyse(
-    study: Study, analyses: Sequence[str], on_progress: OnProgress = no_progress
+    study: Study,
+    analyses: Sequence[str],
+    on_progress: OnProgress = no_progress,
+    *,
+    together: bool = False,
 ) -> ComparisonResults:
-    """Run analyses over a prepared study; arguments as in `compare_models`."""
+    """Run analyses over a prepared study; arguments as in `compare_models`.
+
+    With `together`, the processes of this job share the analyses: all of them must call this, and
+    each gets the whole, bit for bit what one process finds.
+    """
     few = len(study.images) <= FEW_IMAGES
+    own = shares(analyses, process_count())[process_index()] if together else analyses
     with threadpool_limits(1 if few else None, user_api="blas"):
-        return _analyse(study, analyses, on_progress)
+        found = _analyse(study, own, on_progress)
+    if not together:
+        return found
+    parts = gathered((found.results, found.not_applicable))
+    results = {name: result for part, _ in parts for name, result in part.items()}
+    not_applicable = {name: why for _, part in parts for name, why in part.items()}
+    return replace(
+        found,
+        results={name: results[name] for name in analyses if name in results},
+        not_applicable={name: not_applicable[name] for name in analyses if name in not_applicable},
+    )
+
+
+def shares(analyses: Sequence[str], processes: int) -> list[list[str]]:
+    """Divide analyses among processes so that each works about as long, by measured costs.
+
+    >>> shares(["accuracy", "cka", "robustness"], 2)
+    [['robustness'], ['cka', 'accuracy']]
+    """
+    costs = {name: cost for name, (cost, _) in measured_costs().items()}
+    divided: list[list[str]] = [[] for _ in range(processes)]
+    for name in sorted(analyses, key=costs.__getitem__, reverse=True):
+        min(divided, key=lambda part: sum(costs[own] for own in part)).append(name)
+    return divided
 
 
 def _analyse(study: Study, analyses: Sequence[str], on_progress: OnProgress) -> ComparisonResults:
@@ -77,7 +110,8 @@ def _analyse(study: Study, analyses: Sequence[str], on_progress: OnProgress) -> 
             running[name] = load_analysis(name).start(study)
         except NotApplicable as reason:
             not_applicable[name] = str(reason)
-    run_pass(study, list(running.values()), on_progress)
+    if running:  # one of many processes may have nothing to do
+        run_pass(study, list(running.values()), on_progress)
     results: dict[str, Result] = {}
     for done, (name, accumulator) in enumerate(running.items()):
         on_progress(done, len(running), "analyses")

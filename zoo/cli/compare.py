@@ -108,6 +108,7 @@ def command(
     from zoo.comparison import PARTS, file_name
     from zoo.device import parse_device
     from zoo.errors import UserError
+    from zoo.processes import joined
     from zoo.registry.compare import compare_registered, unique_names
     from zoo.registry.references import parse
     from zoo.registry.resolve import resolve
@@ -125,54 +126,57 @@ def command(
         show=show,
         references=not no_references,
     )
-    # Only models that lie elsewhere may be the first thing in a new store.
-    registered = any(parse(reference).is_registered for reference in references)
-    store = open_store(create=False) if registered else None
-    models = [resolve(store, reference) for reference in references]
-    store = store or open_store()
-    warn_of_copy(store)
-    device = parse_device(device)  # imports torch: an unknown model is told before
-    _tell_newer(store, models)
-    folder = out or store.root / "reports" / file_name("__".join(unique_names(models)))
-    before = _report_in(folder)
-    for name in set(chosen) & set(ON_REQUEST):
-        click.echo(
-            f"Note: {name} is slow: about {measured_costs()[name][0]:.2g} times a pass of these "
-            "models over 359 images; the progress says how long is left",
-            err=True,
-        )
-    with progress("compare", PARTS) as on_progress:
-        done = compare_registered(
-            store,
-            models,
-            folder,
-            data=data,
-            count=images,
-            only=chosen,
-            skip=left_out,
-            settings=settings,
-            siblings=() if one_seed else None,
-            device=device,
-            force=force,
-            command=shlex.join(["zoo", *sys.argv[1:]]),
-            on_progress=on_progress,
-        )
-    # What the pipeline compared lies in its own folder as well.
-    by_hand = before is not None and str(before.get("command")).split()[:1] == ["zoo"]
-    if before and by_hand and _asked(before) != _asked(done.report):
-        click.echo(
-            f"Note: {folder} held the report of `{before['command']}`; that command brings it "
-            "back, and --out keeps two side by side",
-            err=True,
-        )
-    if images and images > (there := done.report["images"]["count"]):
-        click.echo(f"Note: --images {images:,}: there are {there:,}; all were compared", err=True)
-    if as_json:
-        print_json(done.report)
-    elif is_quiet():
-        click.echo(folder / "report.html")
-    else:
-        _print_summary(done, store, models)
+    with joined():
+        # Only models that lie elsewhere may be the first thing in a new store.
+        registered = any(parse(reference).is_registered for reference in references)
+        store = open_store(create=False) if registered else None
+        models = [resolve(store, reference) for reference in references]
+        store = store or open_store()
+        warn_of_copy(store)
+        device = parse_device(device)  # imports torch: an unknown model is told before
+        _tell_newer(store, models)
+        folder = out or store.root / "reports" / file_name("__".join(unique_names(models)))
+        before = _report_in(folder)
+        for name in set(chosen) & set(ON_REQUEST):
+            click.echo(
+                f"Note: {name} is slow: about {measured_costs()[name][0]:.2g} times a pass of "
+                "these models over 359 images; the progress says how long is left",
+                err=True,
+            )
+        with progress("compare", PARTS) as on_progress:
+            done = compare_registered(
+                store,
+                models,
+                folder,
+                data=data,
+                count=images,
+                only=chosen,
+                skip=left_out,
+                settings=settings,
+                siblings=() if one_seed else None,
+                device=device,
+                force=force,
+                command=shlex.join(["zoo", *sys.argv[1:]]),
+                on_progress=on_progress,
+            )
+        # What the pipeline compared lies in its own folder as well.
+        by_hand = before is not None and str(before.get("command")).split()[:1] == ["zoo"]
+        if before and by_hand and _asked(before) != _asked(done.report):
+            click.echo(
+                f"Note: {folder} held the report of `{before['command']}`; that command brings it "
+                "back, and --out keeps two side by side",
+                err=True,
+            )
+        if images and images > (there := done.report["images"]["count"]):
+            click.echo(
+                f"Note: --images {images:,}: there are {there:,}; all were compared", err=True
+            )
+        if as_json:
+            print_json(done.report)
+        elif is_quiet():
+            click.echo(folder / "report.html")
+        else:
+            _print_summary(done, store, models)
 
 
 def _tell_newer(store: Any, models: Any) -> None:

@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from zoo.errors import UserError
 from zoo.files import read_json
 from zoo.files.folders import check_replaceable, replacing_folder
 from zoo.models.spec import SPEC, read_spec
+from zoo.processes import process_index, summed
 from zoo.progress import OnProgress, no_progress
 from zoo.registry.audits import failed_measures
 from zoo.registry.comparisons import (
@@ -76,6 +77,8 @@ def compare_registered(
 ) -> Compared:
     """Compare models from the registry, or find that it was done.
 
+    Several processes share the analyses; the first alone writes and logs.
+
     Args:
         store: keeps models, images and the comparison.
         models: two or more.
@@ -115,32 +118,32 @@ def compare_registered(
         [model.digest for _, model in siblings],
         device=device,
     )
-    # A second process that asks the same waits here, and then finds the answer.
-    with store.lock(f"comparing-{digest[:16]}"):
-        if not force and (found := _find(store, digest, folder, models)):
-            return found
-        began = time.monotonic()
-        comparison = _compute(
-            store,
-            models,
-            names,
-            images,
-            siblings,
-            digest,
-            only=only,
-            skip=skip,
-            settings=settings,
-            device=device,
-            command=command,
-            on_progress=on_progress,
-        )
-        # Made in private: another comparison may be writing the same folder.
-        with tempfile.TemporaryDirectory(prefix="zoo-") as private:
-            made = Path(private) / "comparison"
-            report = comparison.save(made, on_progress)
-            seconds = time.monotonic() - began
-            run = _log_and_publish(store, made, folder, report, models, force, seconds)
-    return Compared(report, folder, run, found=False)
+    first = process_index() == 0
+    # A second job that asks the same waits here, and then finds the answer.
+    with store.lock(f"comparing-{digest[:16]}") if first else nullcontext():
+        found = _find(store, digest, folder, models) if first and not force else None
+        if not any(summed([found is not None])):
+            began = time.monotonic()
+            comparison = _compute(
+                store,
+                models,
+                names,
+                images,
+                siblings,
+                digest,
+                only=only,
+                skip=skip,
+                settings=settings,
+                device=device,
+                command=command,
+                on_progress=on_progress,
+            )
+            if first:
+                found = _keep(store, comparison, folder, models, force, began, on_progress)
+    summed([0])  # until the first has logged it
+    if found is None and (found := _find(store, digest, folder, models)) is None:
+        raise UserError("the first process made this comparison, but the registry does not have it")
+    return found
 
 
 def restore_comparisons(store: Store, root: Path) -> list[str]:
@@ -275,7 +278,7 @@ def _compute(
         settings,
         device,
     )
-    results = analyse(study, choose_analyses(only, skip), on_progress)
+    results = analyse(study, choose_analyses(only, skip), on_progress, together=True)
     known = provenance(
         loaded,
         study,
@@ -287,6 +290,24 @@ def _compute(
     )
     known["audit"] = failed_measures(store, models)
     return Comparison(dataclasses.replace(results, provenance=known))
+
+
+def _keep(
+    store: Store,
+    comparison: Comparison,
+    folder: Path,
+    models: Sequence[Resolved],
+    force: bool,
+    began: float,
+    on_progress: OnProgress,
+) -> Compared:
+    # Made in private: another comparison may be writing the same folder.
+    with tempfile.TemporaryDirectory(prefix="zoo-") as private:
+        made = Path(private) / "comparison"
+        report = comparison.save(made, on_progress)
+        seconds = time.monotonic() - began
+        run = _log_and_publish(store, made, folder, report, models, force, seconds)
+    return Compared(report, folder, run, found=False)
 
 
 def _log_and_publish(

@@ -32,6 +32,7 @@ NUMBERS = (
     "config",
     "measures",
     "models",
+    "processes.py",
     "study",
 )
 LOOKS = ("analyses", "claims", "comparison.py", "figures", "report")
