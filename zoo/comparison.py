@@ -101,6 +101,7 @@ class Comparison:
     def report(self) -> dict[str, Any]:
         """Return everything but variables and figures, as JSON values."""
         from zoo.report.cautions import cautions
+        from zoo.report.contrasts import contrasts
         from zoo.report.finding_table import numbers
         from zoo.study.seeds import over_seeds
 
@@ -108,6 +109,9 @@ class Comparison:
             **self.results.provenance,
             "looks": looks(),
             "summary": self.summary(),
+            "contrasts": [
+                dataclasses.asdict(said) for said in contrasts(self.results, self.verdicts)
+            ],
             "numbers": [dataclasses.asdict(number) for number in numbers(self.results)],
             "cautions": cautions(self.results),
             "networks": [

@@ -56,7 +56,7 @@ def metrics(**measures):
     """
     made = []
     for measure, by_network in measures.items():
-        pair = "signed" if measure == "difference" else "symmetric"
+        pair = "signed" if measure.endswith("difference") else "symmetric"
         for of, numbers in by_network.items():
             a, b = of if isinstance(of, tuple) else (of, "")
             value, *ends = numbers if isinstance(numbers, list) else [numbers]

@@ -8,7 +8,7 @@ that our models do not show is reported as not shown.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from zoo.claims import (
     accuracy,
@@ -38,7 +38,7 @@ from zoo.claims.base import (
 )
 from zoo.claims.cases import groups_by_seed
 from zoo.claims.decide import decide
-from zoo.measures.intervals import Range, in_range
+from zoo.measures.intervals import UNBOUNDED, Range, in_range
 from zoo.study.results import ComparisonResults
 
 _FILES = (
@@ -64,8 +64,9 @@ CLAIMS: tuple[Claim, ...] = tuple(
 
 # A number, or why there is none, and the same before training.
 Measured = tuple[Measurement | str | None, Measurement | None]
+Measure = Callable[[ComparisonResults, Networks], Measurement | str | None]
 
-__all__ = ["CLAIMS", "Claim", "Verdict", "judge", "judge_values"]
+__all__ = ["CLAIMS", "Claim", "Verdict", "in_seeds", "judge", "judge_values"]
 
 
 def judge(results: ComparisonResults) -> list[Verdict]:
@@ -114,17 +115,44 @@ def _test(claim: Claim, results: ComparisonResults) -> Iterator[Verdict]:
             reason = results.not_applicable.get(claim.analysis, "was left out")
             yield Verdict(claim, names, n, NOT_APPLICABLE, f"{claim.analysis}: {reason}")
             continue
-        each = [_measure(claim, results, group) for group in groups_by_seed(results, networks)]
-        found, before = _mean_of(each, claim.within) or _measure(claim, results, networks)
+        found, before = in_seeds(
+            claim.measure, results, networks, claim.stay_trained, within=claim.within
+        )
         unknown = f"{claim.analysis} could not measure it for these models (see its notes)"
         yield _tested(claim, names, n, found, before, unknown)
 
 
-def _measure(claim: Claim, results: ComparisonResults, networks: Networks) -> Measured:
-    """Return a claim's number of a group, and the same before training."""
-    initial = _before_training(claim, results, networks)
-    before = claim.measure(results, initial) if initial else None
-    return claim.measure(results, networks), before if isinstance(before, Measurement) else None
+def in_seeds(
+    measure: Measure,
+    results: ComparisonResults,
+    networks: Networks,
+    trained: Sequence[int] = (),
+    *,
+    within: Range = UNBOUNDED,
+) -> Measured:
+    """Return a number of a group of compared networks, and the same before training.
+
+    Both are means over the seeds that they share in number, where it was measured in all of them.
+
+    Args:
+        measure: gives the number of one group.
+        results: of the comparison.
+        networks: the group.
+        trained: the places in it of those that stay trained.
+        within: between what the number lies.
+    """
+    each = [
+        _measure(measure, results, group, trained) for group in groups_by_seed(results, networks)
+    ]
+    return _mean_of(each, within) or _measure(measure, results, networks, trained)
+
+
+def _measure(
+    measure: Measure, results: ComparisonResults, networks: Networks, trained: Sequence[int]
+) -> Measured:
+    initial = _before_training(results, networks, trained)
+    before = measure(results, initial) if initial else None
+    return measure(results, networks), before if isinstance(before, Measurement) else None
 
 
 def _mean_of(each: Sequence[Measured], within: Range) -> Measured | None:
@@ -138,11 +166,11 @@ def _mean_of(each: Sequence[Measured], within: Range) -> Measured | None:
 
 
 def _before_training(
-    claim: Claim, results: ComparisonResults, networks: Networks
+    results: ComparisonResults, networks: Networks, trained: Sequence[int]
 ) -> Networks | None:
     """Return a group before training, but for those that stay trained; None where it is unknown."""
     group = [
-        network if position in claim.stay_trained else results.initial(network)
+        network if position in trained else results.initial(network)
         for position, network in enumerate(networks)
     ]
     known = tuple(network for network in group if network is not None)

@@ -33,7 +33,17 @@ def _across(results: ComparisonResults, a: Network, b: Network) -> Draws | None:
 
 def more_uniform(results: ComparisonResults, networks: Networks) -> Measurement | None:
     """Measure the ViT's mean CKA of different layers minus the CNN's."""
-    return _within(results, networks, lambda cka: cka[:, ~np.eye(cka.shape[1], dtype=bool)])
+    return _within(results, networks, _different)
+
+
+def own_similarity(results: ComparisonResults, network: Network) -> Draws | None:
+    """Return the mean CKA of a network's different layers and its draws, (1 + draws,)."""
+    cka = _across(results, network, network)
+    return None if cka is None or cka.shape[1] < 2 else _different(cka).mean(axis=1)
+
+
+def _different(cka: Draws) -> Draws:
+    return cka[:, ~np.eye(cka.shape[1], dtype=bool)]
 
 
 def ends_more_alike(results: ComparisonResults, networks: Networks) -> Measurement | None:

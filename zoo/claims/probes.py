@@ -34,7 +34,7 @@ def _share_of_tokens(results: ComparisonResults, network: Network) -> float | st
 
 def middle_is_stronger(results: ComparisonResults, networks: Networks) -> Measurement | None:
     """Measure the accuracy of a probe at half depth on more data minus that on less."""
-    less, more = (_estimate(results, network) for network in networks)
+    less, more = (at_half_depth(results, network) for network in networks)
     if less is None or more is None:
         return None
     change, low, high = independent_difference(more, less)
@@ -42,7 +42,7 @@ def middle_is_stronger(results: ComparisonResults, networks: Networks) -> Measur
     return Measurement(change, detail, low, high)
 
 
-def _estimate(results: ComparisonResults, network: Network) -> Estimate | None:
+def at_half_depth(results: ComparisonResults, network: Network) -> Estimate | None:
     """Return a probe's accuracy at half depth with its interval over the tested images."""
     accuracy = metric(results, "probes", network, "middle_accuracy")
     if accuracy is None:

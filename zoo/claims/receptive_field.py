@@ -14,12 +14,18 @@ from zoo.study.results import ComparisonResults, Network
 
 def reaches_farther(results: ComparisonResults, networks: Networks) -> Measurement | None:
     """Measure the reach of the ViT's first block minus that of the CNN's."""
-    reach = [_reach(results, network, "block") for network in networks]
-    if any(of_network is None for of_network in reach):
+    reach = [of for network in networks if (of := first_reach(results, network)) is not None]
+    if len(reach) < 2:
         return None
-    vit, cnn = (of_network[:, 0] for of_network in reach if of_network is not None)
+    vit, cnn = reach
     detail = f"radius over half of the image's diagonal: ViT {vit[0]:.3f}, CNN {cnn[0]:.3f}"
     return measured(vit - cnn, detail)
+
+
+def first_reach(results: ComparisonResults, network: Network) -> NDArray[np.float64] | None:
+    """Return the reach (0..1) of a network's first block and its draws, (1 + draws,)."""
+    reach = _reach(results, network, "block")
+    return None if reach is None else reach[:, 0]
 
 
 def grows_by_steps(results: ComparisonResults, networks: Networks) -> Measurement | None:

@@ -40,11 +40,21 @@ def _cls_over_patches(results: ComparisonResults, vit: Network, half: str) -> Me
 
 def skips_carry_more(results: ComparisonResults, networks: Networks) -> Measurement | None:
     """Measure the ViT's mean ratio over the CNN's."""
-    data = results.results["residuals"].data
-    vit, cnn = (_mean(draws_of(data, "mean_ratio", n.name)) for n in networks)
-    if not np.isfinite([vit, cnn]).all():
+    carried = [of for network in networks if (of := skip_over_branch(results, network)) is not None]
+    if len(carried) < 2:
         return None
+    vit, cnn = carried
     return measured(vit / cnn, f"skip over branch: ViT {vit[0]:.2f}, CNN {cnn[0]:.2f}")
+
+
+def skip_over_branch(results: ComparisonResults, network: Network) -> NDArray[np.float64] | None:
+    """Return what a network's skips carry over what its branches add, and its draws: (1 + draws,).
+
+    It is ‖z‖ / ‖f(z)‖, the mean over branches.
+    """
+    data = results.results["residuals"].data
+    found = _mean(draws_of(data, "mean_ratio", network.name))
+    return found if np.isfinite(found).all() else None
 
 
 def _mean(ratios: NDArray[np.float64]) -> NDArray[np.float64]:

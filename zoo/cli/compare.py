@@ -231,6 +231,10 @@ def _print_summary(done: Any, store: Any, models: Any) -> None:
     print_text(report["summary"])
     for caution in report["cautions"]:
         print_text(caution)
+    if report["contrasts"]:
+        click.echo("\nWhat they do differently, the strongest first:")
+    for said in report["contrasts"]:
+        print_text(f"- {said['text']}")
     click.echo("")
     print_table(NUMBERS, [tuple(row.values()) for row in report["numbers"]])
     click.echo("")

@@ -1,0 +1,276 @@
+"""What one of two networks does more than the other, in sentences: the strongest first.
+
+A contrast is a number of one network minus that of the other, decided as claims are: over seeds
+where both have several, corrected together with the claims' tests, beside the same before training.
+Its strength is the difference over the sum of the two numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from statistics import fmean
+
+from numpy.typing import NDArray
+
+from zoo.claims import in_seeds
+from zoo.claims.base import (
+    BUILT_IN,
+    SUPPORTED,
+    Measurement,
+    Networks,
+    Verdict,
+    above,
+    measured,
+    of_metric,
+)
+from zoo.claims.cases import groups_by_seed
+from zoo.claims.cka import own_similarity
+from zoo.claims.decide import LEVEL, p_against, verdict_of
+from zoo.claims.probes import at_half_depth
+from zoo.claims.receptive_field import first_reach
+from zoo.claims.residuals import skip_over_branch
+from zoo.measures.intervals import DIFFERENCE, UNBOUNDED
+from zoo.measures.multiple_testing import holm
+from zoo.report.filters import format_estimate
+from zoo.study.results import ComparisonResults, Network
+
+Number = Callable[[ComparisonResults, Network], Measurement | None]
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """What was found, and in which analysis; `analysis` is empty where it was in several."""
+
+    text: str
+    analysis: str = ""
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A number that both networks may have, and what a higher one says of `{more}` and `{less}`.
+
+    `percent` says whether it is a share, and `of` what it is of; `when` sets apart the numbers of a
+    topic. `metric` is the metric that it is, whose difference was measured image by image.
+    """
+
+    analysis: str
+    topic: str
+    says: str
+    of: str
+    number: Number
+    percent: bool = True
+    when: str = ""
+    metric: str = ""
+
+    def difference(self, results: ComparisonResults, networks: Networks) -> Measurement | None:
+        """Measure the first network's number minus the second's."""
+        a, b = networks
+        if self.metric:
+            measure = f"{self.metric}_difference"
+            return of_metric(results.results[self.analysis].find(measure, a.name, b.name), "")
+        one, other = self.number(results, a), self.number(results, b)
+        if one is None or other is None:
+            return None
+        if one.draws is not None and other.draws is not None:
+            return measured(one.draws - other.draws, "")
+        value, low, high = one.minus(other)
+        return Measurement(value, "", low, high)
+
+
+def _drawn(
+    of: Callable[[ComparisonResults, Network], NDArray | None],
+    results: ComparisonResults,
+    network: Network,
+) -> Measurement | None:
+    draws = of(results, network)
+    return None if draws is None else measured(draws, "")
+
+
+def _probed(results: ComparisonResults, network: Network) -> Measurement | None:
+    found = at_half_depth(results, network)
+    return found and Measurement(found[0], "", *found[1:])
+
+
+def _of_metric(
+    analysis: str, metric: str, results: ComparisonResults, network: Network
+) -> Measurement | None:
+    return of_metric(results.results[analysis].find(metric, network.name), "")
+
+
+ORIGINS = {SUPPORTED: "Learnt", BUILT_IN: "Built in"}
+KEPT = {
+    "random_patches": "with patches dropped at random",
+    "most_attended": "with the most attended patches dropped",
+    "least_attended": "with the least attended patches dropped",
+    "shuffled_tiles": "with tiles shuffled",
+    "gaussian_noise": "under noise",
+    "gaussian_blur": "blurred",
+    "contrast": "at lower contrast",
+    "pixelate": "pixelated",
+    "jpeg": "compressed as JPEG",
+}
+CONTRASTS = (
+    Contrast(
+        "receptive-field",
+        "how far the first block sees",
+        "The first block of {more} sees farther than that of {less}",
+        "of the way from the image's centre to a corner",
+        partial(_drawn, first_reach),
+    ),
+    *(
+        Contrast(
+            "robustness",
+            "accuracy kept",
+            "{more} keeps more of its accuracy than {less}",
+            "",
+            partial(_of_metric, "robustness", f"kept_{kind}"),
+            when=when,
+            metric=f"kept_{kind}",
+        )
+        for kind, when in KEPT.items()
+    ),
+    Contrast(
+        "frequency",
+        "accuracy lost to noise of high frequencies",
+        "Noise of high frequencies costs {more} more accuracy than {less}",
+        "of images",
+        partial(_of_metric, "frequency", "lost_to_high_noise"),
+        metric="lost_to_high_noise",
+    ),
+    Contrast(
+        "probes",
+        "what a probe reads at half depth",
+        "At half depth a linear probe is right more often in {more} than in {less}",
+        "of images",
+        _probed,
+    ),
+    Contrast(
+        "cka",
+        "how alike layers of different depth are",
+        "The layers of {more} are more alike across depth than those of {less}",
+        "in mean CKA",
+        partial(_drawn, own_similarity),
+        percent=False,
+    ),
+    Contrast(
+        "residuals",
+        "what skips carry",
+        "Relative to what branches add, skips carry more in {more} than in {less}",
+        "times as much",
+        partial(_drawn, skip_over_branch),
+        percent=False,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A contrast with the network of the higher number first; `each` are the two numbers."""
+
+    contrast: Contrast
+    networks: Networks
+    difference: Measurement
+    each: tuple[float, float]
+    before: Measurement | None
+    each_before: tuple[float, float] | None
+    one_seed: bool  # of networks that have several
+
+    @property
+    def strength(self) -> float:
+        return self.difference.value / (sum(map(abs, self.each)) or 1)
+
+    def says(self) -> str:
+        more, less = (network.name for network in self.networks)
+        return self.contrast.says.format(more=more, less=less)
+
+    def numbers(self) -> str:
+        times, unit = (100, " points") if self.contrast.percent else (1, "")
+        size, ends = format_estimate(*(times * end for end in self.difference.estimate))
+        parts = self.contrast.when, self._against(self.each), self.contrast.of
+        said = " ".join(part for part in parts if part)
+        return f"{said} (difference {size}{unit}, {ends})"
+
+    def origin(self, p: float) -> str:
+        """Say whether training made it, or in what it was not measured."""
+        if self.before is None or self.each_before is None:
+            one = "Measured in one seed, and not" if self.one_seed else "Not measured"
+            return f"{one} before training."
+        change = self.difference.minus(self.before)
+        verdict, _ = verdict_of(above(0), self.difference, self.before, change, p)
+        origin = ORIGINS.get(verdict, "Learnt or not is undecided")
+        return f"{origin}: {self._against(self.each_before)} before training."
+
+    def _against(self, each: tuple[float, float]) -> str:
+        if self.contrast.percent:
+            return " against ".join(f"{100 * value:.0f} %" for value in each)
+        return " against ".join(f"{value:.2f}" for value in each)
+
+
+def contrasts(results: ComparisonResults, verdicts: Sequence[Verdict]) -> list[Sentence]:
+    """Say what one of two networks does more than the other, then what is not told apart.
+
+    Nothing of one network, or of more than two.
+    """
+    if len(results.compared) != 2:
+        return []
+    found = [of for contrast in CONTRASTS if (of := _find(contrast, results))]
+    found.sort(key=lambda of: -of.strength)
+    of_claims = [verdict.p for verdict in verdicts]
+    tests = [p_against(of.difference, above(0)) for of in found]
+    corrected = holm([*of_claims, *tests])[len(of_claims) :].tolist()
+    told: dict[tuple[str, str, str], list[str]] = {}
+    open_: dict[str, list[str]] = {}
+    for of, p in zip(found, corrected, strict=True):
+        if p < LEVEL:
+            key = of.contrast.analysis, of.says(), of.origin(p)
+            told.setdefault(key, []).append(of.numbers())
+        else:
+            open_.setdefault(of.contrast.topic, []).append(of.contrast.when)
+    said = [
+        Sentence(f"{says}: {'; '.join(numbers)}. {origin}", analysis)
+        for (analysis, says, origin), numbers in told.items()
+    ]
+    if open_:
+        listed = "; ".join(
+            topic + (f" ({', '.join(whens)})" if any(whens) else "")
+            for topic, whens in open_.items()
+        )
+        said.append(Sentence(f"No difference found beyond chance: {listed}."))
+    return said
+
+
+def _find(contrast: Contrast, results: ComparisonResults) -> _Found | None:
+    """Measure a contrast, with the network of the higher number first."""
+    if contrast.analysis not in results.results:
+        return None
+    for networks in (results.compared, results.compared[::-1]):
+        within = DIFFERENCE if contrast.percent else UNBOUNDED
+        found, before = in_seeds(contrast.difference, results, networks, within=within)
+        if not isinstance(found, Measurement):
+            return None
+        if found.value < 0:
+            continue
+        groups = groups_by_seed(results, networks)
+        used = groups if found.by_seed else [networks]
+        start = [tuple(map(results.initial, group)) for group in used] if before else []
+        each = _means(contrast, results, used)
+        if each is None:
+            return None
+        return _Found(
+            contrast, networks, found, each, before, _means(contrast, results, start),
+            one_seed=len(groups) > len(used),
+        )  # fmt: skip
+    return None
+
+
+def _means(
+    contrast: Contrast, results: ComparisonResults, groups: Sequence[tuple[Network | None, ...]]
+) -> tuple[float, float] | None:
+    """Return the number of the first and of the second networks, the mean over groups."""
+    sides = []
+    for side in zip(*groups, strict=True):
+        numbers = [contrast.number(results, network) for network in side if network]
+        sides.append(fmean(number.value for number in numbers if number))
+    return (sides[0], sides[1]) if sides else None
