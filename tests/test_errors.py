@@ -5,8 +5,9 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
-from zoo.errors import UserError, one_line_errors, suggestion, unknown
+from zoo.errors import LESS_MEMORY, UserError, one_line_errors, suggestion, unknown
 
 
 @pytest.mark.parametrize(
@@ -45,6 +46,23 @@ from zoo.errors import UserError, one_line_errors, suggestion, unknown
             "Error: [Errno 13] Permission denied: 'a/x'\n",
         ),
         (
+            ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+            2,
+            "Error: not enough memory (ImportError: libtorch_cpu.so: failed to map segment from "
+            f"shared object): {LESS_MEMORY}\n",
+        ),
+        (
+            MemoryError("9 GiB"),
+            2,
+            f"Error: not enough memory (MemoryError: 9 GiB): {LESS_MEMORY}\n",
+        ),
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 5 GiB."),
+            2,
+            "Error: not enough memory (OutOfMemoryError: CUDA out of memory. Tried to allocate 5 "
+            f"GiB.): {LESS_MEMORY}\n",
+        ),
+        (
             shutil.Error("`a` and `b` are the same file"),
             2,
             "Error: `a` and `b` are the same file\n",
@@ -59,6 +77,8 @@ def test_what_a_user_can_mend_ends_in_one_line(capsys, error, status, line):
 
 
 def test_a_defect_keeps_its_traceback():
+    with pytest.raises(RuntimeError, match="sizes differ"), one_line_errors():
+        raise RuntimeError("sizes differ")
     with pytest.raises(ZeroDivisionError), one_line_errors():
         raise ZeroDivisionError
 

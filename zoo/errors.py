@@ -17,6 +17,11 @@ from types import TracebackType
 BAD_INPUT = 2
 INTERRUPTED = 130
 CONTINUE = "interrupted; run the same command again to continue"
+LESS_MEMORY = "free some, or take fewer images at once (--batch-size, train.batch_size)"
+# As torch, CUDA and the loader of shared libraries say it.
+OUT_OF_MEMORY = re.compile(
+    "(?:can't|cannot) allocate memory|out of memory|alloc_failed|failed to map", re.IGNORECASE
+)
 LONGEST, LONGEST_PART = 330, 120  # characters of an error of a library's, and of its lines
 LONGEST_LINE, LONGEST_VALUE = 900, 300  # characters of an error, and of what it quotes
 # What moves a terminal's cursor, colours it or reverses a line's direction, and what is no XML:
@@ -124,8 +129,8 @@ def one_line_errors() -> Iterator[None]:
     """End the process with one line on stderr and exit status 2 where the user can fix it.
 
     Bad input (`UserError`), files that cannot be read or written, and a full disk are the
-    user's to fix; any other exception is a defect of zoo and keeps its traceback. Ctrl-C
-    ends with status 130.
+    user's to fix, and so is memory that does not suffice, of the machine or of a GPU; any other
+    exception is a defect of zoo and keeps its traceback. Ctrl-C ends with status 130.
     """
     try:
         yield
@@ -141,6 +146,11 @@ def one_line_errors() -> Iterator[None]:
     except OSError as error:
         logger.info("where the error arose:", exc_info=True)
         _end(_describe(error), BAD_INPUT)
+    except (MemoryError, RuntimeError, ImportError) as error:
+        if not isinstance(error, MemoryError) and not OUT_OF_MEMORY.search(str(error)):
+            raise
+        logger.info("where the error arose:", exc_info=True)
+        _end(f"not enough memory ({brief(error)}): {LESS_MEMORY}", BAD_INPUT)
 
 
 def tell_interrupts() -> None:

@@ -256,6 +256,18 @@ def test_a_store_that_is_no_database_is_named(tmp_path):
         open_store(tmp_path)
 
 
+def test_a_database_of_another_mlflow_is_named_and_left_as_it_is(root):
+    with closing(sqlite3.connect(root / "mlflow.db")) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = '0123456789ab'")
+    before = (root / "mlflow.db").read_bytes()
+    for look in (lambda: open_store(root).experiment_id(TRAIN), lambda: list(check_store(root))):
+        with pytest.raises(
+            UserError, match=r"another MLflow \(schema 0123456789ab, expected \w+\)"
+        ):
+            look()
+    assert (root / "mlflow.db").read_bytes() == before
+
+
 def test_looking_at_a_database_leaves_the_locks_on_it(tmp_path):
     database = tmp_path / "mlflow.db"
     begin = "sqlite3.connect(sys.argv[1], timeout=0).execute('BEGIN EXCLUSIVE')"

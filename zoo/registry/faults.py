@@ -27,6 +27,7 @@ BROKEN = (requests.ConnectionError, requests.Timeout, requests.exceptions.RetryE
 UNWRITABLE = re.compile("unable to open database file|attempt to write a readonly database")
 LOCKED = re.compile("database (?:table |schema )?is locked")
 FULL = re.compile("database or disk is full|No space left on device")
+SCHEMA = re.compile(r"database schema \(found version (\w+), but expected (\w+)\)")
 LONGEST = 300
 LOCAL = ("file", "sqlite")
 SECRETS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
@@ -148,7 +149,7 @@ def _explain(error: Exception, uri: str) -> str:
 
 
 def _explain_database(said: str, shown: str) -> str:
-    """Say what a database on this machine lacks; empty where it is something else."""
+    """Say what is wrong with a database that MLflow opens; empty where it is something else."""
     file = shown.removeprefix("sqlite:///")
     if FULL.search(said):
         return f"disk full ({shown}): free some space there and run the same command again"
@@ -156,6 +157,11 @@ def _explain_database(said: str, shown: str) -> str:
         return (
             f"{file} is locked by another program: wait for it or end it, and run the same command "
             "again"
+        )
+    if other := SCHEMA.search(said):
+        return (
+            f"{shown} was made by another MLflow (schema {other[1]}, expected {other[2]}): by an "
+            f"older one, save a copy and run mlflow db upgrade {shown}; by a newer one, install it"
         )
     return cannot_be_opened(file) if UNWRITABLE.search(said) else ""
 
