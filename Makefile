@@ -16,7 +16,7 @@ export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 unexport PYTHONHOME
 unexport PYTHONPATH
 
-.PHONY: setup repro study test chaos lint docs lock clean help
+.PHONY: setup repro study test bench chaos lint docs lock clean help
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /  make \1 — /'
@@ -44,6 +44,9 @@ study: $(READY)  ## run one of studies/ in studies/runs/NAME: make study NAME=di
 
 test: $(READY)  ## run the test suite, a process a core
 	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder --durations 25
+
+bench: $(READY)  ## measure every question of speed as a ratio; benchmarks/results.json
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks
 
 chaos: $(READY)  ## kill commands at random moments and look how they end: make chaos [ROUNDS=400] [SEED=0]
 	$(BIN)/python -m tests.chaos $(or $(ROUNDS),400) $(or $(SEED),0)

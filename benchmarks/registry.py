@@ -40,6 +40,7 @@ from zoo.registry.uploads import model_tags
 
 CLASSES = [str(i) for i in range(10)]
 OF_A_NAME = 10  # versions
+SAME = (("register", "log_model"), ("load", "load_model"))  # what zoo does, and MLflow
 
 
 class Times:
@@ -67,7 +68,8 @@ def spec_of(seed: int, parameters: int = 0) -> ModelSpec:
     )  # fmt: skip
 
 
-def against_mlflow(root: Path, repeats: int) -> None:
+def against_mlflow(root: Path, repeats: int) -> tuple[dict[str, Times], float]:
+    """Return what each way of registering and loading took, and the MB of the model."""
     store = open_store(root)
     mlflow.set_tracking_uri(store.uri)
     mlflow.set_experiment(experiment_id=store.experiment_id("zoo-train"))
@@ -88,8 +90,11 @@ def against_mlflow(root: Path, repeats: int) -> None:
                 times[what].add(act)
             else:
                 act()
-    megabytes = (folder / "model.safetensors").stat().st_size / 1e6
-    for ours, theirs in (("register", "log_model"), ("load", "load_model")):
+    return times, (folder / "model.safetensors").stat().st_size / 1e6
+
+
+def tell(times: dict[str, Times], megabytes: float) -> None:
+    for ours, theirs in SAME:
         wall, cpu = (
             statistics.median(getattr(times[ours], kind))
             / statistics.median(getattr(times[theirs], kind))
@@ -97,7 +102,7 @@ def against_mlflow(root: Path, repeats: int) -> None:
         )
         print(
             f"{ours} {megabytes:.0f} MB: {times[ours]}; mlflow.pytorch.{theirs} {times[theirs]}; "
-            f"ratio {wall:.2f} ({cpu:.2f} CPU); medians of {repeats}"
+            f"ratio {wall:.2f} ({cpu:.2f} CPU); medians of {len(times[ours].wall)}"
         )
 
 
@@ -163,7 +168,7 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
-        against_mlflow(root, options.repeats)
+        tell(*against_mlflow(root, options.repeats))
         os.environ.pop("MLFLOW_TRACKING_URI", None)  # where mlflow.set_tracking_uri puts it
         for count in options.versions:
             listing(root / str(count), count, options.repeats)

@@ -101,7 +101,9 @@ def measure(folder: Path, count: int) -> tuple[Times, float]:
     command = [sys.executable, "-c", "from zoo.cli import main; main()"]
     times = Times()
     times.add(
-        lambda: subprocess.run([*command, "map", "--data", "test", "--quiet"], cwd=root, check=True)
+        lambda: subprocess.run(
+            [*command, "map", "--data", "test"], cwd=root, check=True, capture_output=True
+        )
     )
     kilobytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     return times, kilobytes / 1024

@@ -1,0 +1,43 @@
+"""The benchmarks run on tiny cases, and keep what they measured with where and when."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def bench(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "benchmarks", *arguments],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+def test_every_question_has_an_answer(tmp_path):
+    out = tmp_path / "results.json"
+    done = bench("--quick", "--out", str(out))
+    assert done.returncode in (0, 1), done.stderr  # 1: a ratio of so small a case is far off
+    kept = json.loads(out.read_text())
+    assert kept["quick"] is True
+    assert {"date", "machine", "load", "versions"} <= set(kept)
+    told = [row["question"] for row in kept["rows"]]
+    for part in ("CKA of all", "layers", "images", "models", "all analyses", "two", "step", "help"):
+        assert any(part in question for question in told), part
+    assert all(row["n"] and row["value"] > 0 for row in kept["rows"] if row["value"] is not None)
+    assert all(question in done.stdout for question in told)
+
+
+def test_an_unknown_question_is_told():
+    done = bench("--only", "everything")
+    assert done.returncode == 2
+    assert "valid: similarity, growth" in done.stderr
