@@ -2,16 +2,22 @@
 
 import gc
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import xarray as xr
+from matplotlib.figure import Figure
 
 import zoo
-from zoo.comparison import Comparison, file_name, open_results, redraw
+from tests.claims import made
+from zoo.analyses.about import Drawing
+from zoo.comparison import Comparison, caption, file_name, open_results, redraw
 from zoo.config import Settings
 from zoo.errors import UserError
+from zoo.study.axes import column
 from zoo.study.identity import comparison_digest
+from zoo.study.results import Result
 
 ONLY = ["accuracy", "cka", "probes", "receptive-field"]
 
@@ -258,6 +264,17 @@ def test_labels_beyond_the_classes_are_named(make_model):
     images = np.zeros((8, 16, 16, 3), np.uint8)
     with pytest.raises(UserError, match="class indices from 0 to 9, got 0 to 10"):
         zoo.compare([make_model("vit", "v")], images, [*range(7), 10], only=["cka"])
+
+
+def test_the_caption_of_what_other_seeds_were_not_measured_in_says_so():
+    v = made.network("v", "vit")
+    seeds = [v, replace(v, name="v 2", model="v", seed=1, compared=False)]
+    drawing = Drawing("calibration", Figure())
+    for networks, measured, alone in ((seeds, ["v"], True), (seeds, ["v", "v 2"], False),
+                                      ([v], ["v"], False)):  # fmt: skip
+        data = xr.Dataset(coords={"network": column(measured)})
+        text = caption(made.found(networks, calibration=Result(data)), "calibration", drawing)
+        assert text.endswith("The first seed of each alone.") is alone
 
 
 def test_figure_names_are_file_names():

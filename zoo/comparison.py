@@ -155,7 +155,7 @@ class Comparison:
                                 "file": name,
                                 "kind": drawing.kind,
                                 "of": list(drawing.of),
-                                "caption": _caption(entry["name"], drawing),
+                                "caption": caption(self.results, entry["name"], drawing),
                             }
                         )
             on_progress(len(report["analyses"]), len(report["analyses"]), DRAWN)
@@ -298,11 +298,15 @@ def _label(analysis: str, measure: str) -> str:
     return f"{label} ({unit})" if unit and unit != SIGNED else label
 
 
-def _caption(analysis: str, drawing: Drawing) -> str:
+def caption(results: ComparisonResults, analysis: str, drawing: Drawing) -> str:
+    """Return what a figure shows, and that it is of one seed where others were not measured."""
     from zoo.analyses import load_analysis
 
     text: str = load_analysis(analysis).ABOUT.captions[drawing.kind]
-    return text.format(" and ".join(drawing.of))
+    text = text.format(" and ".join(drawing.of))
+    seeds = {n.name for one in results.compared for n in results.seeds(one)[1:]}
+    alone = seeds and seeds.isdisjoint(results.results[analysis].networks)
+    return f"{text} The first seed of each alone." if alone else text
 
 
 @contextmanager

@@ -1,10 +1,14 @@
 import numpy as np
 import torch
+import xarray as xr
 
+from tests.claims import made
 from zoo.analyses import accuracy
 from zoo.analyses.engine import compare_models
 from zoo.measures.intervals import paired_difference
 from zoo.study.accumulator import NotApplicable
+from zoo.study.axes import column
+from zoo.study.results import INITIAL, TRAINED, Result
 
 CLASSES = [str(i) for i in range(10)]
 
@@ -38,6 +42,38 @@ def test_the_difference_of_a_pair_stands_with_its_interval(make_model, digit_ima
     legend = drawing.figure.legends[0].get_title().get_text()
     points = [f"{100 * x:+.1f}".replace("-", "−") for x in paired_difference(v, w)]
     assert legend == f"v minus w: {points[0]} percentage points ({points[1]} to {points[2]})"
+
+
+def test_of_several_seeds_the_figure_shows_means_with_intervals_over_them():
+    rates = {"v": [0.2, 0.4], "c": [0.6, 0.5], "v 1": [0.4, 0.6], "c 1": [0.7, 0.7], "v 0": [0, 0]}
+    networks = {
+        "network": column(list(rates)),
+        "model": ("network", column([name[0] for name in rates])),
+        "state": ("network", column([*[TRAINED] * 4, INITIAL])),
+    }
+    by_class = np.array(list(rates.values()))
+    data = xr.Dataset(
+        {
+            "class_accuracy": (("network", "class"), by_class),
+            "class_accuracy_ci": (("network", "class", "ci_bound"), np.zeros((5, 2, 2))),
+        },
+        networks | {"class": column(["cat", "dog"]), "image": np.arange(8)},
+    )
+    shares = {name: float(np.mean(row)) for name, row in rates.items()}
+    found = made.metrics(accuracy=shares, difference={("v", "c"): [-0.25, -0.4, -0.1]})
+    (drawing,) = accuracy.draw(Result(data, metrics=found.metrics), ["v", "c"])
+    axis = drawing.figure.axes[0]
+    drawn = [of.lines[0].get_ydata() for of in axis.containers]
+    np.testing.assert_allclose(drawn, [[0.3, 0.5], [0.65, 0.6]])
+    # By hand: Student's t of one degree of freedom times the standard error, cut at 0 and 1.
+    bar = axis.containers[1].lines[2][0].get_segments()[0][:, 1]
+    np.testing.assert_allclose(bar, [0.65 - 12.706 * 0.05, 1], atol=1e-3)
+    assert [text.get_text() for text in drawing.figure.legends[0].get_texts()] == [
+        "v (40.0 % in all, 2 seeds)", "c (62.5 % in all, 2 seeds)"
+    ]  # fmt: skip
+    assert "over seeds" in axis.get_title(loc="left")
+    legend = drawing.figure.legends[0].get_title().get_text()
+    assert legend.startswith("v minus c: −22.5 percentage points (−54.3 to +9.3")
 
 
 def test_outputs_that_are_no_numbers_are_wrong_and_named(make_model, digit_images):

@@ -1,6 +1,8 @@
 """The page's answers, each against the numbers that it is made of: turned, tied, alone, many."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from tests.claims.made import metrics, network
 from zoo.analyses import ANALYSES
 from zoo.claims import CLAIMS
 from zoo.claims.decide import OTHER_SIDE, UNDONE
-from zoo.report.answers import answer
+from zoo.report.answers import GAP_STUDY, answer
 from zoo.report.questions import FOR_PRINT, QUESTIONS, WITH_PANEL
 from zoo.study.results import INITIAL, Metric, Result
 
@@ -69,6 +71,13 @@ def test_who_is_right_is_counted_whatever_the_order(order):
     )
     assert said[1].startswith("They are wrong on the same images less often than two independent")
     assert said[1].endswith("κ −0.30 (−0.50 to −0.10)).")
+
+
+def test_counts_of_one_seed_say_so():
+    second = replace(V, name="v 2", model="v", seed=1, compared=False)
+    result = rated({"v": "+++-----", "c": "++--+++-"})
+    said = answer("right", made.found([V, C, second], accuracy=result), [])
+    assert said[0].startswith("Of 8 images, in the first seed of each, both models are right on 2,")
 
 
 def test_an_error_consistency_around_0_is_no_finding():
@@ -165,6 +174,17 @@ def test_a_gap_stands_beside_the_accuracy_in_training_where_that_is_known():
     assert "On the images that each was trained on, accuracy is: v 95.0 %." in answer(
         "gap", found, []
     )
+
+
+def test_what_the_gap_study_found_is_told_of_a_vit_and_a_cnn_as_its_page_has_it():
+    shown = rated(dict.fromkeys("vcw", "+" * 8), *shares(v=0.8, c=0.5, w=0.6))
+    said = answer("gap", made.found([V, C], accuracy=shown), [])
+    assert said[-1] == GAP_STUDY
+    page = Path("docs/gap.md").read_text()
+    shares_told = re.findall(r"[−\d]+ % \([^)]*\)", GAP_STUDY)
+    assert len(shares_told) == 3
+    assert all(share in page for share in shares_told)
+    assert GAP_STUDY not in answer("gap", made.found([V, W], accuracy=shown), [])
 
 
 def test_more_data_is_told_of_the_same_architecture_only():

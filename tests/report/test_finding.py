@@ -9,7 +9,7 @@ import xarray as xr
 
 from tests.claims import made
 from tests.claims.made import metrics, network
-from zoo.report.finding import describe_finding
+from zoo.report.finding import describe_finding, pixels_explain_most
 from zoo.report.finding_table import Number, numbers
 from zoo.study.results import INITIAL, Result, column
 
@@ -238,3 +238,23 @@ def test_over_seeds_means_are_said_and_the_better_comes_first_in_the_table():
     better = rows["probability that a seed of the first is more accurate"]
     assert (better.of, better.value) == ("c, v", "1.00")
     assert rows["accuracy"].value == "83.0 % ± 4.2 %"
+
+
+def test_a_best_layer_that_tells_less_than_the_pixels_is_named_unless_that_is_chance():
+    probes = metrics(best_layer_accuracy={"v": 0.81, "c": 0.88}, pixels_accuracy={"": 0.9})
+    results = found([V, C], probes=replace(probes, images=200))
+    # By hand, half of the interval of 0.90 − 0.81 is 0.069, and of 0.90 − 0.88 it is 0.062.
+    assert describe_finding(results, []) == (
+        "A linear classifier on raw pixels is right on 90.0 %, more than on the best layer of v "
+        "(81.0 %)."
+    )
+
+
+@pytest.mark.parametrize(("left", "most"), [(0.2, True), (0.4, False)])
+def test_pixels_explain_most_where_less_than_half_is_left(left, most):
+    result = similarity({("v", "c"): 0.6})
+    rest = result.data["cka"] * left / 0.6
+    cka = Result(result.data.assign(cka_deconfounded=rest))
+    assert pixels_explain_most(found([V, C], cka=cka)) is most
+    assert not pixels_explain_most(found([V, C], cka=result))
+    assert not pixels_explain_most(found([V, C, D], cka=cka))

@@ -84,6 +84,14 @@ def test_networks_are_told_apart_by_their_names_whatever_these_are():
         np.testing.assert_allclose(unpack(entry["value"], (2, 2)), cells, atol=1e-3)
 
 
+def test_the_panel_opens_on_the_measure_that_is_asked_for():
+    square = variable(("layer", "layer_b"), np.eye(2))
+    result = over_layers({"a": ["x", "y"]}, cka=square, rest=square)
+    for first, order in (("rest", ["rest", "cka"]), ("cka", ["cka", "rest"])):
+        packed = heat_map_data(result, "Similarity", ["a"], first)
+        assert [entry["measure"] for entry in packed["maps"]] == order
+
+
 def test_maps_of_one_kind_are_drawn_on_the_range_that_the_analysis_names():
     names = {"a": ["x", "y"], "b": ["x", "y"], "a untrained": ["x", "y"]}
     dims = ("layer", "head")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from itertools import combinations
+from statistics import fmean
 
 import numpy as np
 import xarray as xr
@@ -13,12 +14,18 @@ from numpy.typing import NDArray
 from zoo.analyses.about import About, Drawing
 from zoo.figures import style
 from zoo.measures.agreement import error_consistency_interval
-from zoo.measures.intervals import paired_difference, wilson_interval
+from zoo.measures.intervals import (
+    DIFFERENCE,
+    SHARE,
+    mean_interval,
+    paired_difference,
+    wilson_interval,
+)
 from zoo.study.accumulator import Accumulator, Batch
 from zoo.study.answers import UNDECIDED, predictions, rated_networks
 from zoo.study.axes import column, interval, variable
 from zoo.study.networks import Study
-from zoo.study.results import SIGNED, Metric, Result
+from zoo.study.results import SIGNED, TRAINED, Metric, Result
 
 ABOUT = About(
     name="accuracy",
@@ -29,9 +36,9 @@ ABOUT = About(
     ),
     reading=(
         "Each dot is the share of a class's images that a model gets right; the bar is the 95 % "
-        "interval for that many images. Where two bars do not overlap, the difference is unlikely "
-        "to be chance; where they do, it may still be more than chance. The test of two models is "
-        "their paired difference, on the same images."
+        "interval for that many images, and over seeds where a model has several. Where two bars "
+        "do not overlap, the difference is unlikely to be chance; where they do, it may still be "
+        "more than chance. The test of two models is their paired difference, on the same images."
     ),
     needs="outputs",
     source=(
@@ -83,7 +90,8 @@ class _Accuracy(Accumulator):
         if absent := [name for i, name in enumerate(classes) if i not in labels]:
             shown = ", ".join(absent[:8]) + (" …" if len(absent) > 8 else "")
             notes.append(f"{len(absent)} of {len(classes)} classes have no image: {shown}")
-        names = [networks[s].name for s in self.rated]
+        described = [networks[s].describe() for s in self.rated]
+        names = [network.name for network in described]
         predicted = np.stack([np.concatenate(self.predicted[s]) for s in self.rated])
         right = predicted == labels
         asked = sum(networks[s].compared for s in self.rated)  # they come first
@@ -99,7 +107,13 @@ class _Accuracy(Accumulator):
                     dims, by_class[:, 1], by_class[:, 2], kind="Wilson over images"
                 ),
             },
-            {"network": column(names), "label": ("image", labels), "class": column(classes)},
+            {
+                "network": column(names),
+                "model": ("network", column([network.model for network in described])),
+                "state": ("network", column([network.state for network in described])),
+                "label": ("image", labels),
+                "class": column(classes),
+            },
         )
         metrics = [
             *(_accuracy(name, row) for name, row in zip(names, right, strict=True)),
@@ -139,7 +153,7 @@ def _by_class(
 
 
 def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:
-    """Draw every model's accuracy for each class, with intervals."""
+    """Draw every model's accuracy for each class: of several seeds, their mean."""
     rated = [name for name in compared if name in result.networks]
     classes = [str(name) for name in result.data["class"].values]
     shown = range(min(len(classes), 20))
@@ -149,11 +163,18 @@ def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:
         figure, (axis,) = style.line_panels(
             size=(style.WIDTH - 0.65, 1.9), above=0.34 + style.LEGEND_ROW * rows
         )
-        width = 0.7 / max(1, len(rated))
+        width, several = 0.7 / max(1, len(rated)), False
         for i, name in enumerate(rated):
-            of_network = result.data.sel(network=name).isel({"class": list(shown)})
-            accuracy, ends = of_network["class_accuracy"], of_network["class_accuracy_ci"]
-            low, high = (ends.isel(ci_bound=end) for end in (0, 1))
+            seeds = _seeds(result, name)
+            several = several or len(seeds) > 1
+            of_seeds = result.data.sel(network=seeds).isel({"class": list(shown)})
+            if len(seeds) > 1:
+                accuracy, low, high = mean_interval(of_seeds["class_accuracy"].values, SHARE)
+            else:
+                accuracy = of_seeds["class_accuracy"].values[0]
+                low, high = of_seeds["class_accuracy_ci"].values[0].T
+            rates = [result.metric("accuracy", seed) or 0 for seed in seeds]
+            of = f", {len(seeds)} seeds" if len(seeds) > 1 else ""
             positions = np.arange(len(shown)) + (i - (len(rated) - 1) / 2) * width
             axis.errorbar(
                 positions,
@@ -163,7 +184,7 @@ def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:
                 markersize=3.5,
                 linewidth=1,
                 color=style.COLOURS[i % len(style.COLOURS)],
-                label=f"{name} ({100 * (result.metric('accuracy', name) or 0):.1f} % in all)",
+                label=f"{name} ({100 * fmean(rates):.1f} % in all{of})",
             )
         n = result.data.sizes["image"]
         axis.set_xticks(list(shown), [style.shorten(classes[i], 12) for i in shown])
@@ -172,7 +193,8 @@ def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:
         )
         axis.set_ylabel("accuracy")
         axis.set_ylim(-0.03, 1.03)
-        axis.set_title(f"test accuracy by class, 95 % intervals, {n} images", loc="left")
+        over = ", over seeds where there are several" if several else ""
+        axis.set_title(f"test accuracy by class, {n:,} images, 95 % intervals{over}", loc="left")
         handles, labels = axis.get_legend_handles_labels()
         figure.legend(handles, labels, loc="upper center", ncols=2, title=difference)
     return [Drawing("accuracy-by-class", figure)]
@@ -185,8 +207,17 @@ def _difference(result: Result, rated: Sequence[str]) -> str:
     found = result.find("difference", *rated)
     if found is None:
         return ""
-    points, low, high = (
-        f"{100 * value:+.1f}".replace("-", "−") for value in (found.value, found.low, found.high)
-    )
+    ends = found.value, found.low, found.high
+    pairs = list(zip(*(_seeds(result, name) for name in rated), strict=False))
+    if len(pairs) > 1:
+        rates = np.array([[result.metric("accuracy", seed) for seed in pair] for pair in pairs])
+        ends = mean_interval(rates[:, 0] - rates[:, 1], DIFFERENCE).tolist()
+    points, low, high = (f"{100 * value:+.1f}".replace("-", "−") for value in ends)
     a, b = (style.shorten(name, 24) for name in rated)
     return f"{a} minus {b}: {points} percentage points ({low} to {high})"
+
+
+def _seeds(result: Result, name: str) -> list[str]:
+    """Return the names of a compared network's seeds, itself first."""
+    own = (result.data["model"] == name) & (result.data["state"] == TRAINED)
+    return [str(seed) for seed in result.data["network"].values[own.values]]

@@ -70,7 +70,7 @@ CLAIMS = (
         figure="6",
         statement="A CNN's receptive field grows step by step",
         measured_as="share of steps (stem to first block, block to block) at which the radius with "
-        "90 % of the field grows",
+        "90 % of the field grows, of the CNN alone",
         threshold=above(0.5),
         why="'step by step' means at most of the steps",
         applies_when="a CNN",

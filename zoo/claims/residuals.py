@@ -69,7 +69,8 @@ CLAIMS = (
         paper=RAGHU,
         figure="7",
         statement="In a ViT's first half, skips carry the class token while patches change",
-        measured_as="mean ‖z‖ / ‖f(z)‖ of the class token over that of the patches",
+        measured_as="mean ‖z‖ / ‖f(z)‖ of the class token over that of the patches, first half of "
+        "the blocks",
         threshold=above(1),
         why="the class token's ratio is the higher one: a sign",
         applies_when="a ViT with a class token",
@@ -83,7 +84,8 @@ CLAIMS = (
         paper=RAGHU,
         figure="7",
         statement="In a ViT's second half, skips carry the patches while the class token changes",
-        measured_as="mean ‖z‖ / ‖f(z)‖ of the class token over that of the patches",
+        measured_as="mean ‖z‖ / ‖f(z)‖ of the class token over that of the patches, second half of "
+        "the blocks",
         threshold=below(1),
         why="the class token's ratio is now the lower one: a sign",
         applies_when="a ViT with a class token",

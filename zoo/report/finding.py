@@ -25,7 +25,12 @@ from zoo.claims.base import (
     over_seeds,
 )
 from zoo.claims.cases import groups_by_seed
-from zoo.measures.intervals import Estimate, mean_interval
+from zoo.measures.intervals import (
+    Estimate,
+    independent_difference,
+    mean_interval,
+    wilson_interval,
+)
 from zoo.study.replicates import draws_of
 from zoo.study.results import ComparisonResults, Metric, Network
 from zoo.study.seeds import mean_metric
@@ -45,7 +50,10 @@ def describe_finding(results: ComparisonResults, verdicts: Sequence[Verdict]) ->
     Networks whose numbers no second run will give are named after that.
     """
     training = _over_pairs if len(results.compared) > 2 else _what_training_did
-    said = (_accuracy(results), training(results), _claims(verdicts), *_not_deterministic(results))
+    said = (
+        _accuracy(results), _behind_pixels(results), training(results), _claims(verdicts),
+        *_not_deterministic(results),
+    )  # fmt: skip
     return " ".join(sentence for sentence in said if sentence)
 
 
@@ -104,6 +112,31 @@ def _accuracy(results: ComparisonResults) -> str:
     return (
         f"Of {len(names)} models, {best} is the most accurate on {n} ({values[best]:.1f} %"
         f"{alone}) and {last} the least ({values[last]:.1f} %){weak}."
+    )
+
+
+def _behind_pixels(results: ComparisonResults) -> str:
+    """Name the networks whose best layer tells a linear probe less than the raw pixels do."""
+    probes = results.results.get("probes")
+    pixels = probes.metric("pixels_accuracy") if probes else None
+    if probes is None or pixels is None:
+        return ""
+    n = probes.images or results.images
+
+    def estimate(value: float) -> Estimate:
+        return value, *wilson_interval(round(value * n), n)
+
+    behind = [
+        f"{network.name} ({100 * best.value:.1f} %)"
+        for network, best in of_networks(results, "probes", "best_layer_accuracy")
+        if independent_difference(estimate(pixels), estimate(best.value))[1] > 0
+    ]
+    if not behind:
+        return ""
+    listed = " and of ".join(behind)
+    return (
+        f"A linear classifier on raw pixels is right on {100 * pixels:.1f} %, more than on the "
+        f"best layer of {listed}."
     )
 
 
@@ -215,6 +248,16 @@ def _beyond_pixels(results: ComparisonResults, a: Network, b: Network) -> str:
 
 def _rounded(value: float) -> str:
     return f"{round(value, 2) + 0:.2f}".replace("-", "−")  # + 0: no "−0.00"
+
+
+def pixels_explain_most(results: ComparisonResults) -> bool:
+    """Say whether less than half of the CKA of two networks is left without the pixels' share."""
+    pair = results.compared
+    found = [
+        similarity(results, *pair, name) for name in ("cka", "cka_deconfounded") if len(pair) == 2
+    ]
+    known = [both[0].value for both in found if both]
+    return len(known) == 2 and known[1] < known[0] / 2
 
 
 def _direction(change: Estimate) -> str:

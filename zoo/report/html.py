@@ -23,6 +23,7 @@ from zoo.errors import UserError
 from zoo.figures.style import COLOURS, DPI
 from zoo.report.answers import answer
 from zoo.report.filters import FILTERS
+from zoo.report.finding import pixels_explain_most
 from zoo.report.questions import (
     FOR_PRINT,
     GLOSSARY,
@@ -184,7 +185,8 @@ def _section(
     compared = [network.name for network in results.compared]
     viewers = [image_data(result, analysis["title"], compared)]
     if analysis["name"] not in WITHOUT_HEAT_MAP:
-        viewers.append(heat_map_data(result, analysis["title"], compared))
+        first = "cka_deconfounded" if pixels_explain_most(results) else "cka"
+        viewers.append(heat_map_data(result, analysis["title"], compared, first))
     many = len(compared) > 2
     figures = [
         embed_figure(folder, figure["file"])

@@ -27,16 +27,22 @@ STEPS = {
 PICTURES = "images"  # the variable of a part that holds the pictures its maps lie over
 
 
-def heat_map_data(result: Result, title: str, compared: Sequence[str]) -> dict[str, Any] | None:
-    """Pack matrices over layers, with their intervals where these are known; None without any."""
-    maps = [*_layer_maps(result, compared), *_part_maps(result, compared)]
+def heat_map_data(
+    result: Result, title: str, compared: Sequence[str], first: str = ""
+) -> dict[str, Any] | None:
+    """Pack matrices over layers, with their intervals where these are known; None without any.
+
+    The panel opens on the variable `first`, where there is one of that name.
+    """
+    maps = [*_layer_maps(result, compared, first), *_part_maps(result, compared)]
     return {"kind": "heat", "title": title, "maps": maps} if maps else None
 
 
-def _layer_maps(result: Result, compared: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _layer_maps(result: Result, compared: Sequence[str], first: str) -> Iterator[dict[str, Any]]:
     """Yield a map of each network, or of each pair of them, of every matrix over layers."""
     alone = [(name, name) for name in compared]
-    for name, values in result.data.data_vars.items():
+    for name in sorted(result.data.data_vars, key=lambda name: name != first):
+        values = result.data[name]
         if not is_heat_map(values):
             continue
         if values.dims[1] == "layer_b":
