@@ -5,9 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from matplotlib.text import Text
 from scipy import stats
 
 from tests.report.conftest import TINY_VIT, digit_images, tiny_model
+from zoo.analyses import load_analysis
 from zoo.analyses.engine import compare_models
 from zoo.comparison import Comparison, open_results
 from zoo.config import Settings
@@ -119,3 +121,34 @@ def test_figures_have_a_band_over_seeds(found):
     values = results.results["probes"].data["accuracy"].sel(pooling="mean over places")
     own = select(values, model="c", state=TRAINED).values.reshape(2, -1)
     assert line.get_ydata() == pytest.approx(own.mean(axis=0))
+
+
+def test_calibration_and_robustness_are_measured_of_every_trained_seed():
+    vits = [seed("vit", "v", s, **TINY_VIT) for s in range(2)]
+    cnns = [seed("resnet18", "c", s, channels=[8, 8, 8, 8]) for s in range(2)]
+    images, labels = digit_images(64)
+    results = compare_models(
+        [vits[0], cnns[0]], images, labels, class_names=vits[0].spec.class_names,
+        siblings=[(0, vits[1]), (1, cnns[1])], only=("calibration", "robustness", "stitching"),
+        settings=SETTINGS,
+    )  # fmt: skip
+    names = ["v", "c", "v seed 1", "c seed 1"]
+    for analysis, measure in (("calibration", "error"), ("robustness", "kept_contrast")):
+        result = results.results[analysis]
+        assert [n for n in names if result.metric(measure, n) is not None] == names
+        alone = compare_models(
+            [dataclasses.replace(vits[1], name="x")], images, labels, only=(analysis,),
+            class_names=vits[0].spec.class_names, settings=SETTINGS,
+        ).results[analysis]  # fmt: skip
+        assert alone.find(measure, "x").value == result.metric(measure, "v seed 1")
+        figure = load_analysis(analysis).draw(result, ["v", "c"])[0].figure
+        assert not any("seed" in text.get_text() for text in figure.findobj(Text))
+    differences = [m for m in results.results["robustness"].metrics if m.network_b]
+    assert {(m.network, m.network_b) for m in differences} == {
+        (v, c) if names.index(v) < names.index(c) else (c, v)
+        for v in ("v", "v seed 1")
+        for c in ("c", "c seed 1")
+    }
+    found = {v.claim.id: v for v in Comparison(results).verdicts}
+    assert found["N-dropped"].held is not None
+    assert "stitched: of the first seed of each model alone" in results.results["stitching"].notes

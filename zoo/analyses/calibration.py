@@ -24,7 +24,7 @@ from zoo.measures.calibration import (
 from zoo.measures.intervals import mean_interval, wilson_interval
 from zoo.measures.ridge import hold_out
 from zoo.study.accumulator import Accumulator, Batch
-from zoo.study.answers import rated_networks
+from zoo.study.answers import rated_networks, with_seeds
 from zoo.study.axes import column, interval, variable
 from zoo.study.networks import ComparedNetwork, Study
 from zoo.study.results import SIGNED, Metric, Result
@@ -75,7 +75,7 @@ def start(study: Study) -> Accumulator:
         NotApplicable: no labels, or no network that knows their classes.
     """
     rated, notes = rated_networks(study, "no calibration")
-    return _Calibration(study, rated, notes)
+    return _Calibration(study, with_seeds(study, rated), notes)
 
 
 class _Calibration(Accumulator):
@@ -112,9 +112,13 @@ class _Calibration(Accumulator):
                 curves[:, k, j] = _curve(confidence, right)
                 metrics += _metrics(name, what, confidence, right, -_own(logs, labels), seed)
             likelihoods.append(-_own(found[LOGITS], labels))
-        for (a, of_a), (b, of_b) in combinations(zip(names, likelihoods, strict=True), 2):
+        each = zip(self.rated.values(), likelihoods, strict=True)
+        for (a, of_a), (b, of_b) in combinations(each, 2):
+            if a.of == b.of:
+                continue
             value, low, high = mean_interval(of_a - of_b).tolist()
-            metrics.append(Metric("likelihood_difference", value, a, b, low, high, pair="signed"))
+            pair = a.name, b.name
+            metrics.append(Metric("likelihood_difference", value, *pair, low, high, pair="signed"))
         dims = ("network", "output", "bin")
         data = xr.Dataset(
             {

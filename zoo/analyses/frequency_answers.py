@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from zoo.measures.frequency import band_noise, hybrid_images
 from zoo.measures.intervals import mean_interval, wilson_interval
 from zoo.models.preprocess import model_input
-from zoo.study.answers import logits_on, predictions
+from zoo.study.answers import logits_on, of_one_seed, predictions
 from zoo.study.axes import column, interval, variable
 from zoo.study.networks import ComparedNetwork, Study
 from zoo.study.results import Metric
@@ -44,7 +44,7 @@ def answers_on_changed_images(
     rows = choose_images(len(study.images), IMAGES, study.settings.seed)
     labels = np.asarray(study.labels)[rows]
     partner = _partners(labels, study.settings.seed)
-    found, notes = {}, []
+    found, notes = {}, of_one_seed(study, "noise and hybrid images")
     lost = np.full((len(rated), len(BANDS) - 1, len(rows)), np.nan)
     for k, (s, network) in enumerate(rated.items()):
         right = clean[s][rows] == labels

@@ -24,7 +24,7 @@ from zoo.measures.intervals import mean_interval, ratio_values
 from zoo.measures.occlusion import drop_patches, random_order, shuffle_tiles
 from zoo.models.preprocess import model_input
 from zoo.study.accumulator import Accumulator, Batch, NotApplicable
-from zoo.study.answers import logits_on, predictions, rated_networks
+from zoo.study.answers import logits_on, predictions, rated_networks, with_seeds
 from zoo.study.attention_layers import attending_models
 from zoo.study.axes import column, interval, variable
 from zoo.study.networks import ComparedNetwork, Study
@@ -93,7 +93,7 @@ def start(study: Study) -> Accumulator:
         NotApplicable: no labels, or no network that knows their classes.
     """
     rated, notes = rated_networks(study, "not rated")
-    return _Robustness(study, rated, notes)
+    return _Robustness(study, with_seeds(study, rated), notes)
 
 
 class _Robustness(Accumulator):
@@ -145,7 +145,7 @@ class _Robustness(Accumulator):
                 "amount": ("change", np.array([change.amount for change in changes])),
             },
         )
-        metrics = list(_metrics(names, changes, values))
+        metrics = list(_metrics(list(self.rated.values()), changes, values))
         finite = tuple(metric for metric in metrics if math.isfinite(metric.value))
         return Result(data, metrics=finite, notes=tuple(self.notes), images=len(self.rows))
 
@@ -208,22 +208,23 @@ def _picture(network: ComparedNetwork, pixels: torch.Tensor) -> NDArray[np.uint8
 
 
 def _metrics(
-    names: Sequence[str], changes: Sequence[_Change], values: NDArray[np.float64]
+    networks: Sequence[ComparedNetwork], changes: Sequence[_Change], values: NDArray[np.float64]
 ) -> Iterator[Metric]:
-    """Yield what each network keeps under each kind of change, and how two compare."""
+    """Yield what each network keeps under each kind of change, and how two models compare."""
     for kind, measure in MEASURES.items():
         chosen = [j for j, change in enumerate(changes) if change.kind == kind]
         if not chosen:
             continue
         means = values[:, chosen].mean(axis=1)
-        for name, of_images in zip(names, means, strict=True):
+        for network, of_images in zip(networks, means, strict=True):
             value, low, high = mean_interval(of_images).tolist()
-            yield Metric(measure, value, name, "", low, high)
-        for i, j in combinations(range(len(names)), 2):
-            value, low, high = mean_interval(means[i] - means[j]).tolist()
-            yield Metric(
-                f"{measure}_difference", value, names[i], names[j], low, high, pair="signed"
-            )
+            yield Metric(measure, value, network.name, "", low, high)
+        for (a, of_a), (b, of_b) in combinations(zip(networks, means, strict=True), 2):
+            if a.of == b.of:
+                continue
+            value, low, high = mean_interval(of_a - of_b).tolist()
+            pair = a.name, b.name
+            yield Metric(f"{measure}_difference", value, *pair, low, high, pair="signed")
 
 
 def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:

@@ -27,7 +27,7 @@ from zoo.measures.intervals import mean_interval, ratio_values
 from zoo.measures.ridge import HELD_OUT
 from zoo.measures.stitching import Stitch, fit_stitches, resampling
 from zoo.study.accumulator import Accumulator, Batch, NotApplicable
-from zoo.study.answers import rated_networks
+from zoo.study.answers import of_one_seed, rated_networks
 from zoo.study.axes import Scale, interval, layer_axis, select, variable
 from zoo.study.networks import Study
 from zoo.study.results import INITIAL, RANGES, SIGNED, Metric, Result
@@ -75,6 +75,7 @@ def start(study: Study) -> Accumulator:
     if len(study.compared) < 2:
         raise NotApplicable("there is one model only")
     rated, notes = rated_networks(study, "not continued")
+    notes += of_one_seed(study, "stitched")
     if len(study.images) < 10:
         raise NotApplicable(f"it needs at least 10 images, and there are {len(study.images)}")
     sources: dict[Point, Layout] = {}

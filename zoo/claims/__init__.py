@@ -9,6 +9,9 @@ that our models do not show is reported as not shown.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
 
 from zoo.claims import (
     accuracy,
@@ -38,7 +41,7 @@ from zoo.claims.base import (
 )
 from zoo.claims.cases import groups_by_seed
 from zoo.claims.decide import decide
-from zoo.measures.intervals import UNBOUNDED, Range, in_range
+from zoo.measures.intervals import UNBOUNDED, Range, in_range, wilson_interval
 from zoo.study.results import ComparisonResults
 
 _FILES = (
@@ -115,11 +118,33 @@ def _test(claim: Claim, results: ComparisonResults) -> Iterator[Verdict]:
             reason = results.not_applicable.get(claim.analysis, "was left out")
             yield Verdict(claim, names, n, NOT_APPLICABLE, f"{claim.analysis}: {reason}")
             continue
+        chance = _at_chance(results, networks) if claim.answers else None
+        if chance:
+            yield Verdict(claim, names, n, NOT_APPLICABLE, chance)
+            continue
         found, before = in_seeds(
             claim.measure, results, networks, claim.stay_trained, within=claim.within
         )
         unknown = f"{claim.analysis} could not measure it for these models (see its notes)"
-        yield _tested(claim, names, n, found, before, unknown)
+        tested = _tested(claim, names, n, found, before, unknown)
+        yield replace(tested, alone=chance == "")
+
+
+def _at_chance(results: ComparisonResults, networks: Networks) -> str | None:
+    """Name a network that is right no more often than by naming the commonest class.
+
+    Empty where all are right more often, beyond noise; None where it was not measured.
+    """
+    accuracy = results.results.get("accuracy")
+    if accuracy is None or not {network.name for network in networks} <= set(accuracy.networks):
+        return None
+    for network in networks:
+        predicted = accuracy.data["predicted"].sel(network=network.name)
+        labels = predicted["label"].values
+        right, n = int((predicted.values == labels).sum()), len(labels)
+        if wilson_interval(right, n)[0] <= np.unique(labels, return_counts=True)[1].max() / n:
+            return f"{network.name} answers no better than chance ({100 * right / n:.1f} % of {n})"
+    return ""
 
 
 def in_seeds(

@@ -156,7 +156,9 @@ class Claim:
     has no `cases`: its `measure` takes numbers of the study's stage or command that `analysis`
     names, which asks for the verdict (`zoo.claims.judge_values`). `stay_trained` are the places in
     a group of the networks that stay trained when the claim is tested before training. `within` is
-    between what the number lies, beyond which no interval reaches.
+    between what the number lies, beyond which no interval reaches. One that speaks of right
+    `answers` is asked only of networks that give more of them than chance does. Before training
+    they have none to speak of, and the number alone decides.
     """
 
     id: str
@@ -172,6 +174,7 @@ class Claim:
     measure: Callable[..., Measurement | str | None]
     stay_trained: tuple[int, ...] = ()
     within: Range = UNBOUNDED
+    answers: bool = False
 
 
 def cite(paper: str, figure: str) -> str:
@@ -193,7 +196,7 @@ class Verdict:
     the same of the networks before training, and `change` how much training moved the number, with
     its interval; None where the weights of then are not known. `p` is that of the number against
     its threshold, `p_holm` the same corrected for all tests of the comparison. `reason` says in
-    words what decided.
+    words what decided. `alone` says that the number decides without what was before training.
     """
 
     claim: Claim
@@ -207,6 +210,7 @@ class Verdict:
     p: float = math.nan
     p_holm: float = math.nan
     reason: str = ""
+    alone: bool = False
 
     @property
     def value(self) -> float | None:

@@ -23,10 +23,11 @@ CLAIMS = (
         measured_as="mean confidence minus accuracy",
         threshold=above(0),
         why="'overconfident' is a sign that must not be chance",
-        applies_when="a model that knows the classes of the images",
+        applies_when="a model that answers the images' classes better than chance",
         analysis="calibration",
         cases=cases.each,
         measure=is_overconfident,
         within=DIFFERENCE,
+        answers=True,
     ),
 )

@@ -43,6 +43,7 @@ def decide(verdicts: Sequence[Verdict]) -> list[Verdict]:
             verdict.before,
             verdict.change,
             known.p_holm,
+            alone=verdict.alone,
         )
         decided.append(replace(known, verdict=word, reason=reason))
     return decided
@@ -63,6 +64,8 @@ def verdict_of(
     before: Measurement | None,
     change: Estimate | None,
     p: float,
+    *,
+    alone: bool = False,
 ) -> tuple[str, str]:
     """Return a verdict and what decided it.
 
@@ -72,6 +75,7 @@ def verdict_of(
         before: the same before training; None where it is not known.
         change: trained minus before, with its interval.
         p: of the number against its threshold, corrected for several tests.
+        alone: untrained networks have no such number, and a claim that holds is supported.
 
     Returns:
         `undecided` where the interval holds the threshold, or there is none; `not supported` where
@@ -89,6 +93,8 @@ def verdict_of(
         return UNDECIDED, but if alone else "the interval holds the threshold"
     if not threshold.holds(found.value):
         return NOT_SUPPORTED, UNDONE if _held(threshold, before) else OTHER_SIDE
+    if alone:
+        return SUPPORTED, "it holds beyond noise, of networks that answer better than chance"
     return _brought_by_training(threshold, before, change)
 
 

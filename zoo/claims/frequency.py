@@ -91,9 +91,10 @@ CLAIMS = (
         "that of the ViT, on the same images",
         threshold=above(0),
         why="'more robust' must not be chance: the paired interval excludes no difference",
-        applies_when="a ViT and a CNN",
+        applies_when="a ViT and a CNN that answer better than chance",
         analysis="frequency",
         cases=cases.vit_and_cnn,
         measure=stands_high_noise,
+        answers=True,
     ),
 )

@@ -34,10 +34,11 @@ def _claim(key: str, figure: str, what: str, measured: str, measure: str) -> Cla
         measured_as=f"share of accuracy that the ViT keeps minus the CNN's, mean over {measured}",
         threshold=above(0),
         why="'more robust' must not be chance: the paired interval excludes no difference",
-        applies_when="a ViT and a CNN",
+        applies_when="a ViT and a CNN that answer better than chance",
         analysis="robustness",
         cases=cases.vit_and_cnn,
         measure=partial(keeps_more, measure=measure),
+        answers=True,
     )
 
 

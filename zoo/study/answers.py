@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -10,6 +12,7 @@ from zoo.models.modes import eval_mode
 from zoo.models.preprocess import logits_of
 from zoo.study.accumulator import NotApplicable
 from zoo.study.networks import ComparedNetwork, Study
+from zoo.study.results import TRAINED
 
 UNDECIDED = -1
 
@@ -40,6 +43,19 @@ def rated_networks(study: Study, missing: str) -> tuple[dict[int, ComparedNetwor
     if not rated:
         raise NotApplicable("; ".join(notes))
     return rated, notes
+
+
+def with_seeds(study: Study, rated: Mapping[int, ComparedNetwork]) -> dict[int, ComparedNetwork]:
+    """Return rated networks and their other seeds, trained ones, by index."""
+    models = {network.name for network in rated.values()}
+    seeds = {s: n for s, n in enumerate(study.networks) if n.of in models and n.state == TRAINED}
+    return dict(rated) | seeds
+
+
+def of_one_seed(study: Study, what: str) -> list[str]:
+    """Say in a note that something is measured of the first seed alone, where there are more."""
+    seeds = [n for n in study.networks if not n.compared and n.state == TRAINED]
+    return [f"{what}: of the first seed of each model alone"] if seeds else []
 
 
 def why_unrated(study: Study, network: ComparedNetwork) -> str:
