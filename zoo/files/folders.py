@@ -211,7 +211,9 @@ def _judge(folder: Path, kind: FolderKind, top: Path) -> list[Step]:
     ]
     if foreign:
         raise UserError(f"it contains {', '.join(foreign[:3])}{', …' if len(foreign) > 3 else ''}")
-    if entries and not _is_marked(folder, kind):
+    # What others leave is all that DVC, killed while it brings outputs back, may leave of a folder.
+    empty = all(_matches(entry.name, LEFT_BY_OTHERS) for entry in entries)
+    if not (empty or _is_marked(folder, kind)):
         mark = os.path.relpath(folder / kind.mark, top)
         raise UserError(f"{mark} is missing, damaged or written by another program")
     steps: list[Step] = []
