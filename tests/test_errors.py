@@ -51,11 +51,7 @@ from zoo.errors import LESS_MEMORY, UserError, one_line_errors, suggestion, unkn
             "Error: not enough memory (ImportError: libtorch_cpu.so: failed to map segment from "
             f"shared object): {LESS_MEMORY}\n",
         ),
-        (
-            MemoryError("9 GiB"),
-            2,
-            f"Error: not enough memory (MemoryError: 9 GiB): {LESS_MEMORY}\n",
-        ),
+        (MemoryError(), 2, f"Error: not enough memory: {LESS_MEMORY}\n"),
         (
             torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 5 GiB."),
             2,

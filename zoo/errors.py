@@ -150,7 +150,8 @@ def one_line_errors() -> Iterator[None]:
         if not isinstance(error, MemoryError) and not OUT_OF_MEMORY.search(str(error)):
             raise
         logger.info("where the error arose:", exc_info=True)
-        _end(f"not enough memory ({brief(error)}): {LESS_MEMORY}", BAD_INPUT)
+        why = f" ({brief(error)})" if str(error) else ""  # Python's own says nothing
+        _end(f"not enough memory{why}: {LESS_MEMORY}", BAD_INPUT)
 
 
 def tell_interrupts() -> None:

@@ -239,6 +239,13 @@ def test_missing_and_damaged_data_are_named(of_project, digits_folder):
         (0, '{"subset": [{"changed deps": {}}]}', "", "warning", "1 stage out of date: subset"),
         (255, "", "ERROR: dvc.yaml is broken\nmore", "wrong", "dvc.yaml is broken"),
         (1, "", "No module named dvc", "wrong", "No module named dvc"),
+        (
+            255,
+            "",
+            "ERROR: 'data/subsets' is busy, it is being blocked by:\n  (PID 7): dvc repro\n",
+            "ok",
+            "another dvc is at work in this project",
+        ),
     ],
 )
 def test_the_state_of_dvc_is_one_line(project, monkeypatch, code, out, error, status, found):

@@ -1,5 +1,6 @@
 import contextlib
 import json
+import os
 import sys
 import threading
 import types
@@ -164,6 +165,17 @@ def test_trusting_twice_writes_one_line_and_keeps_the_others(project):
         {"factory": name, "kwargs": {"a": [2.5, "é\n"], "b": 1}, "project": str(project)}
         for name in ("a:b", ARCH)
     ]
+
+
+def test_nobody_else_may_write_where_trust_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "new" / "config"))
+    before = os.umask(0)
+    try:
+        factories.trust("mypkg.nets:make", {})
+    finally:
+        os.umask(before)
+    kept = factories.trusted_file()
+    assert [path.stat().st_mode & 0o022 for path in (kept, *kept.parents[:2])] == [0, 0, 0]
 
 
 def test_a_missing_package_is_named_with_the_version_it_had(saved, project, monkeypatch):

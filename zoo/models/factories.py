@@ -58,7 +58,8 @@ def trusted_file() -> Path:
 def trust(factory: str, kwargs: Mapping[str, Any]) -> None:
     """Allow this project to call a factory with these arguments from now on."""
     path = trusted_file()
-    path.parent.mkdir(parents=True, exist_ok=True)
+    for folder in (path.parent.parent, path.parent):  # nobody else's to write in, whatever umask
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with FileLock(path.with_name(f"{path.name}.lock")):  # of two imports at once, both are kept
         if not _is_trusted(factory, kwargs):
             before = path.read_text(encoding="utf-8") if path.is_file() else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from zoo.errors import UserError, counted
 PACKAGE = "vision-zoo"
 SHOWN = ("torch", "torchvision", "timm", "mlflow", "dvc")
 DVC_SECONDS = 120
+DVC_AT_WORK = re.compile("is busy, it is being blocked by|Unable to acquire lock")
 CHECKPOINT = "checkpoint.safetensors"
 LITTLE_BYTES, FULL_BYTES = 5 << 30, 500 << 20
 
@@ -226,6 +228,9 @@ def check_dvc(root: Path) -> Iterator[Check]:
     except subprocess.TimeoutExpired:
         found = f"dvc status took longer than {DVC_SECONDS} s and was ended"
         yield Check("dvc", "warning", found, "dvc status (takes the time that it needs)")
+        return
+    if done.returncode and DVC_AT_WORK.search(done.stderr):
+        yield Check("dvc", "ok", "another dvc is at work in this project")
         return
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]

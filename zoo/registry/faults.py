@@ -62,7 +62,7 @@ def translate_mlflow_errors(uri: str) -> Iterator[None]:
     except (MlflowException, SQLAlchemyError, requests.RequestException) as error:
         # Not `from error`: a notebook would show its text, with the address and its password.
         raise UserError(_explain(error, uri)) from None
-    except (UserError, OSError, ImportError):
+    except (UserError, OSError, ImportError, MemoryError):
         raise
     except Exception as error:
         # An answer of another form than MLflow's raises whatever its code meets there.
