@@ -128,6 +128,11 @@ def test_a_teammate_registers_to_the_same_server(study, project, monkeypatch, zo
     assert zoo("register").count("was there") == 2
     assert listed() == before
     assert "all is well" in zoo("verify")
+    with monkeypatch.context() as alone:  # in a registry of their own: nothing is trained for it
+        alone.delenv("MLFLOW_TRACKING_URI")
+        assert zoo("register").count("registered") == 2
+        assert list(listed()) == list(before)
+        assert "all is well" in zoo("verify")
     run(mate, "dvc", "exp", "run", "-S", "train.epochs=3", "-n", "mates", "register", **shared)
     monkeypatch.chdir(study)
     assert shown() == (1, 2)
