@@ -55,6 +55,7 @@ class Timed(Accumulator):
         return self.inner.hook_points(index)
 
     def observe(self, index: int, hook_point: HookPoint, value: torch.Tensor) -> None:
+        self.inner.start = self.start
         self.observing += cpu_seconds(lambda: self.inner.observe(index, hook_point, value))
 
     def end_batch(self, batch: Batch) -> None:

@@ -106,12 +106,19 @@ def summed(values: Sequence[float]) -> list[float]:
     return [float(value) for value in total]
 
 
-def gathered(value: Any) -> list[Any]:
-    """Return what each process gave, in their order; each of them calls this."""
+def gathered(value: Any, only: int | None = None) -> list[Any]:
+    """Return what each process gave, in their order; each of them calls this.
+
+    Where `only` one process is to know, the others get an empty list.
+    """
     if process_count() == 1:
         return [value]
     from torch import distributed
 
     values: list[Any] = [None] * process_count()
-    distributed.all_gather_object(values, value)
-    return values
+    if only is None:
+        distributed.all_gather_object(values, value)
+        return values
+    mine = only == process_index()
+    distributed.gather_object(value, values if mine else None, dst=only)
+    return values if mine else []

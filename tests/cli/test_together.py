@@ -1,12 +1,13 @@
-"""`zoo compare` in two processes: what one finds, bit for bit, written and told once."""
+"""`zoo compare` in two processes: what one finds, written and told once."""
 
 import pytest
+import xarray as xr
 
 from zoo.comparison import open_results
 
 TOGETHER = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "zoo")
 ASKED = (
-    "compare", "vit-small", "vit-gap-small", "--images", "64", "--quiet",
+    "compare", "vit-small", "vit-gap-small", "--images", "64", "--batch-size", "12", "--quiet",
     "--only", "accuracy,cka,attention-maps,receptive-field,grad-cam,probes,calibration",
 )  # fmt: skip
 
@@ -23,7 +24,8 @@ def test_two_processes_find_what_one_finds(registered, zoo, start):
     together = open_results(registered / "reports" / "both").tree
     assert list(together.children) == list(alone.children)
     for node in alone.descendants:  # the root holds the command and the date
-        assert node.to_dataset().identical(together[node.path].to_dataset()), node.path
+        both = node.to_dataset(), together[node.path].to_dataset()
+        xr.testing.assert_allclose(*both, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.slow

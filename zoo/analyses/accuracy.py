@@ -75,6 +75,8 @@ def start(study: Study) -> Accumulator:
 
 
 class _Accuracy(Accumulator):
+    gathers = ("predicted",)
+
     def __init__(self, study: Study, rated: Sequence[int], notes: Sequence[str]) -> None:
         self.study, self.rated, self.notes = study, rated, notes
         self.predicted: dict[int, list[NDArray[np.int64]]] = {s: [] for s in self.rated}

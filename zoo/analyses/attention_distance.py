@@ -173,6 +173,10 @@ class DistanceSum:
         )
         self.gathered.add(each.double().cpu().numpy())
 
+    def merge(self, other: DistanceSum) -> None:
+        """Add what another has gathered from the images after these."""
+        self.gathered.merge(other.gathered)
+
     def mean(self) -> NDArray[np.float64]:
         """Return (heads,) in pixels; NaN for a head that is defined on no image."""
         return self.gathered.result().whole
@@ -180,6 +184,8 @@ class DistanceSum:
 
 class _Distances(Accumulator):
     """Keeps one sum per head."""
+
+    gathers = ("sums",)
 
     def __init__(self, study: Study, models: dict[int, Attending], notes: list[str]) -> None:
         self.networks, self.models, self.notes = study.networks, models, notes

@@ -121,6 +121,8 @@ def start(study: Study) -> Accumulator:
 class _Maps(Accumulator):
     """Keeps each model's rollout of the current batch, sums of entropy, and the shown maps."""
 
+    gathers = ("entropy", "shown", "heads", "pairs")
+
     def __init__(self, study: Study, models: dict[int, Attending], notes: list[str]) -> None:
         self.study, self.models, self.notes = study, models, notes
         self.rollout: dict[int, torch.Tensor] = {}
@@ -147,7 +149,6 @@ class _Maps(Accumulator):
                     f"{models[a].name} and {models[b].name}: maps are not compared, since "
                     f"the token grids differ ({_side(models[a])}, {_side(models[b])})"
                 )
-        self.seen = 0
 
     def hook_points(self, index: int) -> list[HookPoint]:
         model = self.models.get(index)
@@ -163,7 +164,7 @@ class _Maps(Accumulator):
         self.rollout[index] = rollout_step(value, self.rollout[index] if layer else None)
         self.final[index] = maps = read(self.rollout[index])
         for i, image in enumerate(self.study.shown):
-            row = image - self.seen
+            row = image - self.start
             if 0 <= row < len(value):
                 self.shown[index][i, layer] = maps[row].cpu().numpy()
                 if layer == len(model.layers) - 1:
@@ -176,7 +177,10 @@ class _Maps(Accumulator):
             order = torch.from_numpy(self.random.permutation(len(second))).to(second.device)
             both = [map_correlation(first, second), map_correlation(first, second[order])]
             kept.append(torch.stack(both).cpu().numpy())
-        self.seen = batch.stop
+
+    def skip_batch(self, start: int, stop: int) -> None:
+        for _ in self.pairs:
+            self.random.permutation(stop - start)
 
     def result(self) -> Result:
         metrics: list[Metric] = []
@@ -196,8 +200,8 @@ class _Maps(Accumulator):
                 metrics.append(Metric(f"map_correlation{end}", _mean_defined(values), *names))
             if lost := int(np.isnan(same).sum()):
                 self.notes.append(
-                    f"{names[0]} and {names[1]}: on {lost} of {self.seen} images a map is constant "
-                    "or not finite; they are left out of the correlation"
+                    f"{names[0]} and {names[1]}: on {lost} of {len(same)} images a map is "
+                    "constant or not finite; they are left out of the correlation"
                 )
         compared = {model.name for model in self.mapped.values()}
         for metric in metrics:

@@ -79,6 +79,8 @@ def start(study: Study) -> Accumulator:
 
 
 class _Calibration(Accumulator):
+    gathers = ("logits",)
+
     def __init__(
         self, study: Study, rated: Mapping[int, ComparedNetwork], notes: Sequence[str]
     ) -> None:

@@ -120,6 +120,8 @@ class _Pairwise(Accumulator):
     intervals, and between the compared networks for every permutation, for p-values.
     """
 
+    gathers = ("hsic", "common", "permuted", "batches", "fired", "constant", "problems")
+
     def __init__(self, study: Study) -> None:
         self.study = study
         self.rows = [(s, name) for s, net in enumerate(study.networks) for name in net.layers]
@@ -173,10 +175,16 @@ class _Pairwise(Accumulator):
         compared = torch.tensor([self.study.networks[s].compared for s, _ in self.rows] + [False])
         common = torch.from_numpy(without_dominant(leverage(self.grams[compared])))
         self.common += hsic_of(self.grams.view(-1, n, n)[:, common][:, :, common])
-        orders = np.stack([self.random.permutation(n) for _ in range(PERMUTATIONS)])
+        orders = self._orders(n)
         for a, b in self.permuted:
             own, other = (self.grams[self._rows_of(s)] for s in (a, b))
             self.permuted[a, b] += permuted_hsic(own, other, orders).cpu().numpy()
+
+    def skip_batch(self, start: int, stop: int) -> None:
+        self._orders(stop - start)
+
+    def _orders(self, images: int) -> NDArray[np.int64]:
+        return np.stack([self.random.permutation(images) for _ in range(PERMUTATIONS)])
 
     def _rows_of(self, s: int) -> list[int]:
         return [self.position[s, name] for name in self.study.networks[s].layers]

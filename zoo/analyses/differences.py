@@ -88,6 +88,8 @@ def start(study: Study) -> Accumulator:
 class _Differences(Accumulator):
     """Keeps the outputs, and the last block's mean over places of some hundred images."""
 
+    gathers = ("logits", "their_answers", "features")
+
     def __init__(self, study: Study) -> None:
         self.study = study
         self.names = [network.name for network in study.compared]

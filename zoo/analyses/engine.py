@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -70,22 +70,31 @@ def analyse(
 ) -> ComparisonResults:
     """Run analyses over a prepared study; arguments as in `compare_models`.
 
-    With `together`, the processes of this job share the analyses: all of them must call this, and
-    each gets the whole, bit for bit what one process finds.
+    With `together`, the processes of this job share the images of the common pass, and then the
+    analyses: all of them must call this, and each gets the whole. It differs from what one process
+    finds by the rounding of sums alone.
     """
     few = len(study.images) <= FEW_IMAGES
-    own = shares(analyses, process_count())[process_index()] if together else analyses
+    processes = process_count() if together else 1
     with threadpool_limits(1 if few else None, user_api="blas"):
-        found = _analyse(study, own, on_progress)
-    if not together:
-        return found
-    parts = gathered((found.results, found.not_applicable))
-    results = {name: result for part, _ in parts for name, result in part.items()}
-    not_applicable = {name: why for _, part in parts for name, why in part.items()}
-    return replace(
-        found,
-        results={name: results[name] for name in analyses if name in results},
-        not_applicable={name: not_applicable[name] for name in analyses if name in not_applicable},
+        running, not_applicable = _start(study, analyses)
+        part = (process_index(), processes) if together else (0, 1)
+        run_pass(study, list(running.values()), on_progress, part=part)
+        own = _merge(running, processes) if processes > 1 else running
+        results = _finish(own, not_applicable, on_progress)
+    if processes > 1:
+        parts = gathered((results, not_applicable))
+        found = {name: result for these, _ in parts for name, result in these.items()}
+        results = {name: found[name] for name in analyses if name in found}
+        reasons = {name: why for _, these in parts for name, why in these.items()}
+        not_applicable = {name: reasons[name] for name in analyses if name in reasons}
+    return ComparisonResults(
+        tuple(network.describe() for network in study.networks),
+        results,
+        not_applicable,
+        len(study.images),
+        study.class_names,
+        study.shown,
     )
 
 
@@ -102,7 +111,8 @@ def shares(analyses: Sequence[str], processes: int) -> list[list[str]]:
     return divided
 
 
-def _analyse(study: Study, analyses: Sequence[str], on_progress: OnProgress) -> ComparisonResults:
+def _start(study: Study, analyses: Sequence[str]) -> tuple[dict[str, Accumulator], dict[str, str]]:
+    """Begin analyses; return them, and why the others do not apply."""
     running: dict[str, Accumulator] = {}
     not_applicable: dict[str, str] = {}
     for name in analyses:
@@ -110,8 +120,24 @@ def _analyse(study: Study, analyses: Sequence[str], on_progress: OnProgress) -> 
             running[name] = load_analysis(name).start(study)
         except NotApplicable as reason:
             not_applicable[name] = str(reason)
-    if running:  # one of many processes may have nothing to do
-        run_pass(study, list(running.values()), on_progress)
+    return running, not_applicable
+
+
+def _merge(running: Mapping[str, Accumulator], processes: int) -> dict[str, Accumulator]:
+    """Give this process's share of the analyses what all processes have gathered for them."""
+    own: dict[str, Accumulator] = {}
+    for owner, names in enumerate(shares(list(running), processes)):
+        for name in names:
+            if states := gathered(running[name].state(), only=owner):
+                running[name].take(states)
+                own[name] = running[name]
+    return own
+
+
+def _finish(
+    running: Mapping[str, Accumulator], not_applicable: dict[str, str], on_progress: OnProgress
+) -> dict[str, Result]:
+    """Return the results; what turns out not to apply is added to `not_applicable`."""
     results: dict[str, Result] = {}
     for done, (name, accumulator) in enumerate(running.items()):
         on_progress(done, len(running), "analyses")
@@ -121,14 +147,7 @@ def _analyse(study: Study, analyses: Sequence[str], on_progress: OnProgress) -> 
         except NotApplicable as reason:
             not_applicable[name] = str(reason)
     on_progress(len(running), len(running), "analyses")
-    return ComparisonResults(
-        tuple(network.describe() for network in study.networks),
-        results,
-        not_applicable,
-        len(study.images),
-        study.class_names,
-        study.shown,
-    )
+    return results
 
 
 def result_of(accumulator: Accumulator, about: About) -> Result:

@@ -14,7 +14,7 @@ from zoo.analyses.about import About, Drawing
 from zoo.capture.hook_points import HookPoint
 from zoo.figures.image_grid import image_grid
 from zoo.figures.labels import layer_labels
-from zoo.study.accumulator import Accumulator, Batch, NotApplicable
+from zoo.study.accumulator import Accumulator, NotApplicable
 from zoo.study.attention_layers import name_images
 from zoo.study.axes import Scale, column, variable
 from zoo.study.networks import ComparedNetwork, Study
@@ -102,6 +102,8 @@ def stage_ends(shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
 class _Maps(Accumulator):
     """Keeps maps of the shown images alone, and two counts a model."""
 
+    gathers = ("means", "channels", "zeros", "values")
+
     def __init__(self, study: Study, layers: dict[int, tuple[str, ...]]) -> None:
         self.study = study
         self.layers = layers
@@ -109,7 +111,6 @@ class _Maps(Accumulator):
             s: [names[i] for i in stage_ends([study.networks[s].trace[n].shape for n in names])]
             for s, names in layers.items()
         }
-        self.seen = 0
         self.means: dict[tuple[int, str], dict[int, NDArray]] = {}
         self.channels: dict[tuple[int, str], dict[int, NDArray]] = {}
         self.zeros: dict[int, float] = dict.fromkeys(layers, 0.0)
@@ -120,7 +121,7 @@ class _Maps(Accumulator):
 
     def observe(self, index: int, hook_point: HookPoint, value: torch.Tensor) -> None:
         key = (index, hook_point.layer)
-        rows = {i: i - self.seen for i in self.study.shown if 0 <= i - self.seen < len(value)}
+        rows = {i: i - self.start for i in self.study.shown if 0 <= i - self.start < len(value)}
         if rows:
             shown = value[list(rows.values())]
             maps = shown.mean(dim=1, dtype=torch.float32).cpu().numpy()  # over channels
@@ -132,9 +133,6 @@ class _Maps(Accumulator):
             # A value that is not a number is neither zero nor not: the share is then not known.
             self.zeros[index] += float((value == 0).sum()) if value.isfinite().all() else np.nan
             self.values[index] += value.numel()
-
-    def end_batch(self, batch: Batch) -> None:
-        self.seen = batch.stop
 
     def result(self) -> Result:
         study = self.study

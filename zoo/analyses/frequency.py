@@ -87,6 +87,8 @@ def start(study: Study) -> Accumulator:
 class _Frequency(Accumulator):
     """Keeps one curve per image for every stem, block and stream that a branch is added to."""
 
+    gathers = ("curves", "left_out", "predicted")
+
     def __init__(self, study: Study) -> None:
         self.study = study
         self.layouts: dict[tuple[int, HookPoint], Layout] = {}

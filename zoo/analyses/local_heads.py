@@ -187,6 +187,8 @@ def heads_outputs(network: ComparedNetwork, layer: str) -> HookPoint | None:
 class _Heads(Accumulator):
     """Keeps one Gram matrix per head and CNN layer for a batch, and their HSIC per batch."""
 
+    gathers = ("distances", "problems", "hsic")
+
     def __init__(
         self,
         study: Study,

@@ -191,8 +191,15 @@ class _Watched:
     grams: list[torch.Tensor] = field(default_factory=list)
     sums: HsicSums = field(default_factory=HsicSums)
 
+    def merge(self, other: _Watched) -> None:
+        """Add the sums of another that watched the same block."""
+        for name in ("cross", "tokens", "patches"):
+            setattr(self.sums, name, getattr(self.sums, name) + getattr(other.sums, name))
+
 
 class _Localisation(Accumulator):
+    gathers = ("watched",)
+
     def __init__(self, study: Study) -> None:
         self.study = study
         self.watched: dict[tuple[int, str], _Watched] = {}

@@ -75,6 +75,8 @@ def start(study: Study) -> Accumulator:
 class _PatchComponents(Accumulator):
     """Keeps the features of the shown images' patches alone."""
 
+    gathers = ("kept",)
+
     def __init__(
         self, study: Study, layers: dict[int, tuple[str, Layout]], notes: Sequence[str]
     ) -> None:

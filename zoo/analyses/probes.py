@@ -115,6 +115,8 @@ def start(study: Study) -> Accumulator:
 class _Features(Accumulator):
     """Keeps pooled features of each layer, single tokens of the last block, and pixels."""
 
+    gathers = ("kept", "pixels")
+
     def __init__(self, study: Study, images: NDArray[np.int64], notes: list[str]) -> None:
         self.study, self.images, self.notes = study, images, notes
         self.labels = np.asarray(study.labels)[images]
@@ -128,7 +130,6 @@ class _Features(Accumulator):
                 self.plans[s] = probed
         if not any(study.networks[s].compared for s in self.plans):
             raise NotApplicable("; ".join(self.notes) or "no model has layers that can be watched")
-        self.start = 0
         self.kept: dict[tuple[int, str, str], list[NDArray[np.float32]]] = {}
         self.pixels: list[NDArray[np.float32]] = []
 
@@ -155,7 +156,6 @@ class _Features(Accumulator):
 
     def end_batch(self, batch: Batch) -> None:
         self.pixels.append(pixel_features(batch.images[self._inside(len(batch.images))]))
-        self.start = batch.stop
 
     def result(self) -> Result:
         train, test = self.split

@@ -142,6 +142,8 @@ def start(study: Study) -> Accumulator:
 class _Residuals(Accumulator):
     """Keeps a mean for every branch and block, and tensors only until the end of their block."""
 
+    gathers = ("means",)
+
     def __init__(self, study: Study, branches: dict[int, tuple[Branch, ...]]) -> None:
         self.study, self.branches = study, branches
         self.metrics: list[Metric] = []

@@ -99,6 +99,8 @@ def start(study: Study) -> Accumulator:
 class _Robustness(Accumulator):
     """Keeps the answers on the unchanged images; makes a pass for each change."""
 
+    gathers = ("answers",)
+
     def __init__(
         self, study: Study, rated: Mapping[int, ComparedNetwork], notes: Sequence[str]
     ) -> None:

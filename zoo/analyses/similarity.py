@@ -96,6 +96,8 @@ def start(study: Study) -> Accumulator:
 class _Features(Accumulator):
     """Keeps the pooled features of at most 1,024 images."""
 
+    gathers = ("kept",)
+
     def __init__(self, study: Study) -> None:
         self.study = study
         self.models = [s for s, n in enumerate(study.networks) if n.compared and n.layers]

@@ -26,7 +26,7 @@ from zoo.capture.resume import resumable_blocks
 from zoo.measures.intervals import mean_interval, ratio_values
 from zoo.measures.ridge import HELD_OUT
 from zoo.measures.stitching import Stitch, fit_stitches, resampling
-from zoo.study.accumulator import Accumulator, Batch, NotApplicable
+from zoo.study.accumulator import Accumulator, NotApplicable
 from zoo.study.answers import of_one_seed, rated_networks
 from zoo.study.axes import Scale, interval, layer_axis, select, variable
 from zoo.study.networks import Study
@@ -105,6 +105,8 @@ def start(study: Study) -> Accumulator:
 class _Stitching(Accumulator):
     """Keeps features of some places of the images to fit to; runs networks on at the end."""
 
+    gathers = ("places", "pooled", "prefix")
+
     def __init__(
         self,
         study: Study,
@@ -124,7 +126,6 @@ class _Stitching(Accumulator):
         self.places: dict[tuple[Point, tuple[int, int]], list[NDArray[np.float32]]] = {}
         self.pooled: dict[Point, list[NDArray[np.float32]]] = {}
         self.prefix: dict[Point, list[NDArray[np.float32]]] = {}
-        self.start = 0
 
     def hook_points(self, index: int) -> Iterable[HookPoint]:
         return [HookPoint(block) for s, block in self.sources if s == index]
@@ -149,9 +150,6 @@ class _Stitching(Accumulator):
         count = grid[0] * grid[1]
         random = np.random.default_rng((self.study.settings.seed, self.start, *grid))
         return random.permutation(count)[: max(1, min(count, ROWS // len(self.fitted)))]
-
-    def end_batch(self, batch: Batch) -> None:
-        self.start = batch.stop
 
     def result(self) -> Result:
         maps: dict[Cell, Maps] = {}

@@ -34,6 +34,13 @@ class HsicReplicates:
         self._divided.append(groups)
         return hsic
 
+    def merge(self, other: HsicReplicates) -> None:
+        """Add the batches that another has gathered."""
+        here, there = len(self._divided), len(other._divided)
+        self._each[here : here + there] = other._each[:there]
+        self._without[here : here + there] = other._without[:there]
+        self._divided += other._divided
+
     def result(self) -> Replicates:
         """Return HSIC averaged over batches, and the same without each group of images."""
         count = len(self._divided)

@@ -117,6 +117,18 @@ class GroupedMean:
             self._counts[group] += defined
             self.images += len(part)
 
+    def merge(self, other: GroupedMean) -> None:
+        """Add what another has gathered from the images after these."""
+        if other._sums is None:
+            return
+        if self._sums is None:
+            self._sums = np.zeros_like(other._sums)
+            self._counts = np.zeros_like(other._counts)
+        # Its first image is the next one here.
+        self._sums += np.roll(other._sums, self.images % self.groups, axis=0)
+        self._counts += np.roll(other._counts, self.images % self.groups, axis=0)
+        self.images += other.images
+
     @property
     def count(self) -> NDArray[np.int64]:
         """On how many images each value is defined, (…)."""

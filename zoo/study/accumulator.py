@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,8 +42,13 @@ class Accumulator:
 
     Its memory must not grow with the number of images, except for per-image scalars. One that takes
     long in `result` tells `on_progress`, which the engine sets.
+
+    Where several processes each see some of the batches, what an accumulator `gathers` is merged:
+    lists in the order of the images, sums added.
     """
 
+    gathers: ClassVar[tuple[str, ...]] = ()  # the attributes that grow with the images
+    start = 0  # the first image of the batch, which the pass sets
     on_progress: OnProgress = staticmethod(no_progress)
 
     def hook_points(self, index: int) -> Iterable[HookPoint]:
@@ -53,9 +58,43 @@ class Accumulator:
     def observe(self, index: int, hook_point: HookPoint, value: torch.Tensor) -> None:
         """Take what it needs of a tensor now: later operations may overwrite it."""
 
+    def skip_batch(self, start: int, stop: int) -> None:
+        """Draw what it would draw at random for a batch that another process sees."""
+
     def end_batch(self, batch: Batch) -> None:
         """Use what was observed; all networks have now seen the batch."""
 
     def result(self) -> Result:
         """Return what was found; gradient analyses make their own passes here."""
         raise NotImplementedError
+
+    def state(self) -> dict[str, Any]:
+        """Return what it has gathered so far, by attribute."""
+        return {name: getattr(self, name) for name in self.gathers}
+
+    def take(self, states: Sequence[dict[str, Any]]) -> None:
+        """Replace what it has gathered by what several have, in the order of their images."""
+        for name in self.gathers:
+            value = states[0][name]
+            for state in states[1:]:
+                value = merged(value, state[name])
+            setattr(self, name, value)
+
+
+def merged(ours: Any, theirs: Any) -> Any:
+    """Return what two have gathered from some images and from those after them.
+
+    >>> merged({"a": [1], "b": 2.0}, {"a": [3], "b": 0.5, "c": {4}})
+    {'a': [1, 3], 'b': 2.5, 'c': {4}}
+    """
+    if isinstance(ours, dict):
+        both = {key: merged(ours[key], theirs[key]) for key in ours.keys() & theirs.keys()}
+        return ours | theirs | both
+    if isinstance(ours, set):
+        return ours | theirs
+    if isinstance(ours, str):  # what was wrong first
+        return ours
+    if hasattr(ours, "merge"):
+        ours.merge(theirs)
+        return ours
+    return ours + theirs

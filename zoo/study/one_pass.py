@@ -21,16 +21,34 @@ Wanted = dict[HookPoint, list[Accumulator]]
 
 
 def run_pass(
-    study: Study, accumulators: Sequence[Accumulator], on_progress: OnProgress = no_progress
+    study: Study,
+    accumulators: Sequence[Accumulator],
+    on_progress: OnProgress = no_progress,
+    *,
+    part: tuple[int, int] = (0, 1),
 ) -> None:
-    """Show every accumulator what it asked for: each network runs once on each image."""
+    """Show every accumulator what it asked for: each network runs once on each image.
+
+    Args:
+        study: networks and images.
+        accumulators: who is shown.
+        on_progress: is called for every batch.
+        part: which part of the batches, of how many; the others are skipped.
+    """
     with ExitStack() as stack:
         # Not inference mode: its tensors do not count the operations that worked on them in place.
         stack.enter_context(torch.no_grad())
         for network in study.networks:
             stack.enter_context(eval_mode(network.model.module))
         wanted = [_wanted(accumulators, s) for s in range(len(study.networks))]
-        for start, stop in even_batches(len(study.images), study.settings.batch_size):
+        batches = even_batches(len(study.images), study.settings.batch_size)
+        first, end = (len(batches) * (part[0] + i) // part[1] for i in (0, 1))
+        for start, stop in batches[:first]:
+            for accumulator in accumulators:
+                accumulator.skip_batch(start, stop)
+        for start, stop in batches[first:end]:
+            for accumulator in accumulators:
+                accumulator.start = start
             pixels = np.array(study.images[start:stop])  # a copy: torch needs it writable
             logits = tuple(
                 _forward(s, network, pixels, wanted[s]) for s, network in enumerate(study.networks)
