@@ -249,6 +249,7 @@ def test_one_panel_an_architecture_and_one_line_a_subset(network, digit_images):
         assert small == pytest.approx([0.4 * part + 0.6 for part in medium], abs=1 / 255)
         assert untrained == to_rgb("0.5")
         assert axis.get_ylim()[1] == pytest.approx(1.02)
+        assert axis.get_xticklabels()[0].get_text() == "stem"
     first = next(c for c in curves if c.model == "vit" and c.subset == "small")
     assert figure.axes[0].lines[0].get_ydata() == pytest.approx(first.cka)
     (legend,) = figure.legends

@@ -15,6 +15,7 @@ from zoo.errors import UserError
 from zoo.experiments.classifiers import classifier_inputs, classifier_path, with_new_classifier
 from zoo.experiments.transfer import MAX_TEST, prepare_data, transfer
 from zoo.experiments.transfer_report import draw, layer_rows, save, verdicts
+from zoo.figures import style
 from zoo.measures.depth import thirds
 from zoo.measures.linear_cka import linear_cka
 from zoo.models.files import describe_module, load_model
@@ -180,7 +181,10 @@ def test_a_transfer_is_saved_as_a_model_that_loads(letters, digits, digit_images
     assert (tmp_path / "transfer.svg").is_file()
     names = {key.removeprefix("transfer/vit-digits/") for key in report["metrics"]}
     assert {"accuracy/probe_before", "accuracy/after", "kept/low_minus_high"} <= names
-    title = draw(done).axes[0].get_title(loc="left")
+    axis = draw(done).axes[0]
+    assert axis.lines[-1].get_color() == style.COLOURS[0]  # a ViT's, as beside a CNN
+    assert axis.get_xticklabels()[0].get_text() == "stem"
+    title = axis.get_title(loc="left")
     assert f"accuracy after {done.accuracies.after:.3f} (359 test images)" in title
 
 

@@ -70,12 +70,15 @@ def same_layers(result: Result, a: str, b: str) -> SameLayers:
     return SameLayers(layers, values, ends[0], ends[1], tuple(notes), tuple(blocks.tolist()))
 
 
-def draw_lines(axis: Axes, layers: Sequence[str], lines: Sequence[Line], *, most: int) -> None:
+def draw_lines(
+    axis: Axes, layers: Sequence[str], blocks: Sequence[int], lines: Sequence[Line], *, most: int
+) -> None:
     """Draw values against layers, from the first to the last.
 
     Args:
         axis: where to.
         layers: names along the horizontal axis.
+        blocks: positions of blocks in them; what stands before the first is the stem.
         lines: what to draw, the last on top.
         most: how many names fit along the axis.
     """
@@ -89,7 +92,9 @@ def draw_lines(axis: Axes, layers: Sequence[str], lines: Sequence[Line], *, most
         axis.fill_between(
             positions, entry.low, entry.high, color=entry.colour, alpha=0.15, linewidth=0
         )
-    ticks, names = style.choose_labels(list(layers), most)
+    stem = min(blocks, default=0) - 1
+    labels = ["stem" if i == stem else layer for i, layer in enumerate(layers)]
+    ticks, names = style.choose_labels(labels, most)
     axis.set_xticks(ticks, [style.shorten(name, 18) for name in names], rotation=90)
     axis.tick_params(axis="x", labelsize=style.LABEL_POINTS)
     lowest = min([0.0, *(float(v) for entry in lines for v in entry.cka if np.isfinite(v))])

@@ -64,6 +64,7 @@ class Transferred:
 
     before: LoadedModel
     model: LoadedModel
+    family: str
     kept: SameLayers
     untrained: SameLayers
     accuracies: Accuracies
@@ -154,13 +155,14 @@ def transfer(
     }
     after = dataclasses.replace(after, spec=dataclasses.replace(after.spec, metrics=rated))
     probed = [_probe(each, path, subset, test, device) for each in (model, after)]
-    kept, untrained = _compare(model, after, np.array(test.images), device, on_progress)
+    family, kept, untrained = _compare(model, after, np.array(test.images), device, on_progress)
     notes = [problem for _, problem in probed] + [*kept.notes, *untrained.notes]
     if model.spec.source == subset.info.source and model.spec.test_digest != test.info.digest:
         notes.append(f"{model.name} may have been trained on some of these test images")
     return Transferred(
         before=model,
         model=after,
+        family=family,
         kept=kept,
         untrained=untrained,
         accuracies=Accuracies(
@@ -246,7 +248,7 @@ def _compare(
     images: NDArray[np.uint8],
     device: str | torch.device,
     on_progress: OnProgress,
-) -> tuple[SameLayers, SameLayers]:
+) -> tuple[str, SameLayers, SameLayers]:
     # The untrained network must share its initial weights with neither of the two.
     untrained = untrained_network(model.spec, max(model.spec.seed, after.spec.seed) + 1)
     networks = {"before": model, "after": after, "untrained": untrained}
@@ -259,7 +261,8 @@ def _compare(
         on_progress=on_progress,
     )
     result = found.results["cka"]
-    return same_layers(result, "before", "after"), same_layers(result, "untrained", "after")
+    kept, shared = (same_layers(result, name, "after") for name in ("before", "untrained"))
+    return found.network("after").family, kept, shared
 
 
 def _most_common(subset: Subset, test: Subset) -> float:

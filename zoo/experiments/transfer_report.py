@@ -111,9 +111,10 @@ def layer_rows(done: Transferred) -> list[dict[str, Any]]:
 def draw(done: Transferred) -> Figure:
     """Draw CKA before with after, layer by layer, above that of an untrained network."""
     kept, untrained = done.kept, done.untrained
+    colour = style.FAMILY_COLOURS[done.family]
     lines = [
         Line("untrained with after", "0.5", ":", untrained.cka, untrained.low, untrained.high),
-        Line("before with after", style.COLOURS[0], "-", kept.cka, kept.low, kept.high),
+        Line("before with after", colour, "-", kept.cka, kept.low, kept.high),
     ]
     how = "classifier alone" if done.model.spec.training.get("freeze") else "fine-tuned"
     names = f"{style.shorten(done.before.name, 24)} on {done.model.spec.source}"
@@ -124,7 +125,7 @@ def draw(done: Transferred) -> Figure:
     with style.styled():
         figure = style.new_figure(width=4.6, height=3.4)
         axis = figure.subplots()
-        draw_lines(axis, kept.layers, lines, most=34)
+        draw_lines(axis, kept.layers, kept.blocks, lines, most=34)
         axis.set_ylabel(LABEL)
         axis.set_title(
             f"{names}: {how} on {done.counts['train']:,} images\n"

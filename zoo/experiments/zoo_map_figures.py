@@ -122,9 +122,9 @@ def draw_plane(data: xr.Dataset) -> Figure:
 
 
 def _colours(data: xr.Dataset) -> dict[str, str]:
-    """Return the colour of each family, the same on every map that has the same families."""
+    """Return the colour of each family, the same on every map."""
     families = sorted({str(family) for family in data["family"].values})
-    return dict(zip(families, style.COLOURS, strict=False))
+    return {family: style.FAMILY_COLOURS[family] for family in families}
 
 
 def _shapes(trained_on: Sequence[str]) -> dict[str, str]:

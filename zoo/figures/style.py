@@ -32,6 +32,8 @@ from zoo.figures.labels import (
 )
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# Where a figure is of families, or of one network: as a ViT and a CNN beside each other have them.
+FAMILY_COLOURS = dict(zip(("vit", "cnn", "mlp", "windowed", "other"), COLOURS, strict=False))
 SEQUENTIAL = "viridis"
 WIDTH = 7.0  # inches: the width of a printed page's text
 DPI = 150  # of saved png files
