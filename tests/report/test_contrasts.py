@@ -44,7 +44,7 @@ def test_the_network_of_the_higher_number_comes_first_whatever_was_asked_first(o
     tiles = kept("shuffled_tiles", [-0.56, -0.65, -0.47], v=0.78, c=0.22)
     assert said(order, robustness=tiles) == [
         "v keeps more of its accuracy than c: with tiles shuffled 78 % against 22 % "
-        "(difference 56 points, 47 to 65). Not measured before training."
+        "(difference 56 points, 47 to 65). Untrained networks have no right answers to compare."
     ]
 
 
@@ -76,7 +76,7 @@ def test_the_strongest_is_first_and_numbers_of_a_kind_stand_together():
     first, second = said([V, C], robustness=both, frequency=lost)
     assert first.startswith("c keeps more of its accuracy than v: at lower contrast 60 % against")
     jpeg = "compressed as JPEG 90 % against 80 % (difference 10.0 points, 8.0 to 12.0)"
-    assert first.endswith(f"; {jpeg}. Not measured before training.")
+    assert first.endswith(f"; {jpeg}. Untrained networks have no right answers to compare.")
     assert second.startswith("Noise of high frequencies costs v more accuracy than c: 20 % against")
 
 
@@ -101,10 +101,24 @@ def test_seeds_are_averaged_and_one_seed_is_said():
     field = reach(v=0.7, c=0.3, **{"v 1": 0.8, "c 1": 0.42})
     tiles = kept("shuffled_tiles", [-0.5, -0.6, -0.4], v=0.8, c=0.3)
     first, second = said([V, C, *more], receptive_field=field, robustness=tiles)
-    assert first.endswith("Measured in one seed, and not before training.")
+    assert first.endswith(
+        "Measured in one seed. Untrained networks have no right answers to compare."
+    )
     # By hand: differences 0.40 and 0.38, their mean 0.39 ± 12.706 · 0.01; p is 0.016.
     assert "75 % against 36 % of the way" in second
     assert "(difference 39 points, 26 to 52)" in second
+
+
+def test_what_a_network_keeps_of_answers_by_chance_is_no_difference():
+    tiles = kept("shuffled_tiles", [-0.56, -0.65, -0.47], v=0.78, c=0.22)
+    for right, told in ((20, 1), (12, 0)):  # of 24 images of two classes
+        predicted = np.arange(24) % 2
+        predicted = np.stack([predicted, np.where(np.arange(24) < right, predicted, -1)])
+        data = xr.Dataset(
+            {"predicted": (("network", "image"), predicted)},
+            {"network": ["v", "c"], "label": ("image", np.arange(24) % 2)},
+        )
+        assert len(said([V, C], robustness=tiles, accuracy=Result(data))) == told
 
 
 def test_nothing_is_said_of_one_network_of_three_or_of_what_was_not_measured():

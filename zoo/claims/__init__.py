@@ -69,7 +69,7 @@ CLAIMS: tuple[Claim, ...] = tuple(
 Measured = tuple[Measurement | str | None, Measurement | None]
 Measure = Callable[[ComparisonResults, Networks], Measurement | str | None]
 
-__all__ = ["CLAIMS", "Claim", "Verdict", "in_seeds", "judge", "judge_values"]
+__all__ = ["CLAIMS", "Claim", "Verdict", "at_chance", "in_seeds", "judge", "judge_values"]
 
 
 def judge(results: ComparisonResults) -> list[Verdict]:
@@ -118,7 +118,7 @@ def _test(claim: Claim, results: ComparisonResults) -> Iterator[Verdict]:
             reason = results.not_applicable.get(claim.analysis, "was left out")
             yield Verdict(claim, names, n, NOT_APPLICABLE, f"{claim.analysis}: {reason}")
             continue
-        chance = _at_chance(results, networks) if claim.answers else None
+        chance = at_chance(results, networks) if claim.answers else None
         if chance:
             yield Verdict(claim, names, n, NOT_APPLICABLE, chance)
             continue
@@ -130,7 +130,7 @@ def _test(claim: Claim, results: ComparisonResults) -> Iterator[Verdict]:
         yield replace(tested, alone=chance == "")
 
 
-def _at_chance(results: ComparisonResults, networks: Networks) -> str | None:
+def at_chance(results: ComparisonResults, networks: Networks) -> str | None:
     """Name a network that is right no more often than by naming the commonest class.
 
     Empty where all are right more often, beyond noise; None where it was not measured.

@@ -14,7 +14,7 @@ from statistics import fmean
 
 from numpy.typing import NDArray
 
-from zoo.claims import in_seeds
+from zoo.claims import at_chance, in_seeds
 from zoo.claims.base import (
     BUILT_IN,
     SUPPORTED,
@@ -52,7 +52,8 @@ class Contrast:
     """A number that both networks may have, and what a higher one says of `{more}` and `{less}`.
 
     `percent` says whether it is a share, and `of` what it is of; `when` sets apart the numbers of a
-    topic. `metric` is the metric that it is, whose difference was measured image by image.
+    topic. `metric` is the metric of right answers that it is, whose difference was measured image
+    by image; untrained networks have none to speak of.
     """
 
     analysis: str
@@ -194,9 +195,11 @@ class _Found:
 
     def origin(self, p: float) -> str:
         """Say whether training made it, or in what it was not measured."""
+        if self.contrast.metric:
+            one = "Measured in one seed. " if self.one_seed else ""
+            return f"{one}Untrained networks have no right answers to compare."
         if self.before is None or self.each_before is None:
-            one = "Measured in one seed, and not" if self.one_seed else "Not measured"
-            return f"{one} before training."
+            return "Not measured before training."
         change = self.difference.minus(self.before)
         verdict, _ = verdict_of(above(0), self.difference, self.before, change, p)
         origin = ORIGINS.get(verdict, "Learnt or not is undecided")
@@ -242,8 +245,13 @@ def contrasts(results: ComparisonResults, verdicts: Sequence[Verdict]) -> list[S
 
 
 def _find(contrast: Contrast, results: ComparisonResults) -> _Found | None:
-    """Measure a contrast, with the network of the higher number first."""
+    """Measure a contrast, with the network of the higher number first.
+
+    None where it was not measured, or is of right answers that one gives no more often than chance.
+    """
     if contrast.analysis not in results.results:
+        return None
+    if contrast.metric and at_chance(results, results.compared):
         return None
     for networks in (results.compared, results.compared[::-1]):
         within = DIFFERENCE if contrast.percent else UNBOUNDED
