@@ -84,6 +84,7 @@ def compare(
     labels: ArrayLike | None = None,
     *,
     class_names: Sequence[str] = (),
+    data: Sequence[ArrayLike] = (),
     only: str | Sequence[str] = (),
     skip: str | Sequence[str] = (),
     settings: Settings | None = None,
@@ -97,6 +98,8 @@ def compare(
         images: (n, height, width, 3) uint8; each model gets them resized and normalised its way.
         labels: (n,) class indices, where known.
         class_names: names of the classes; those of the first model by default.
+        data: further sets of images like `images`: the similarity of layers is measured on them
+            too, and how far the maps agree (`result["cka"]["cka_other"]`, along `image_set`).
         only: analyses to run, instead of all; a text is one name.
         skip: analyses to leave out, likewise.
         settings: batch size, layers, pooling and so on.
@@ -127,7 +130,8 @@ def compare(
     loaded = [load(model) if isinstance(model, str) else _wrapped(model) for model in models]
     for model in loaded:
         _check_outputs(model)
-    pixels = _array("images", images, "(n, height, width, 3) uint8")
+    form = "(n, height, width, 3) uint8"
+    pixels = _array("images", images, form)
     known = None if labels is None else _whole_numbers(labels)
     names = asked.class_names or (loaded[0].spec.class_names if loaded else [])
     if not names and known is not None and len(known):
@@ -137,14 +141,23 @@ def compare(
             f"labels: expected class indices from 0 to {len(names) - 1}, "
             f"got {known.min()} to {known.max()}"
         )
+    numbered = {f"images {number}": of for number, of in enumerate(data, start=2)}
+    others = {name: _array(name, of, form) for name, of in numbered.items()}
     chosen = choose_analyses(asked.only, asked.skip)
     with on_own_devices(model.module for model in loaded):
         study = prepare_study(loaded, pixels, known, names, (), settings, device)
-        results = analyse(study, chosen, on_progress)
+        results = analyse(study, chosen, on_progress, others=others)
     seen = content_digest(pixels, np.zeros(0, np.int64) if known is None else known, list(names))
     identities = [(model.name, model.digest or digest_in_memory(model)) for model in loaded]
-    digest = comparison_digest(identities, seen, chosen, settings, device=device)
+    unlabelled = np.zeros(0, np.int64)
+    digests = {name: content_digest(of, unlabelled, []) for name, of in others.items()}
+    all_seen = "+".join([seen, *digests.values()])
+    digest = comparison_digest(identities, all_seen, chosen, settings, device=device)
     known_of_it = provenance(loaded, study, digest=digest, images_digest=seen)
+    known_of_it["other_images"] = [
+        {"name": name, "count": len(others[name]), "digest": of, "source": ""}
+        for name, of in digests.items()
+    ]
     return Comparison(dataclasses.replace(results, provenance=known_of_it))
 
 

@@ -82,6 +82,21 @@ def test_models_are_compared_on_pictures_without_labels(zoo, save, pictures):
     assert report["not_applicable"]["probes"] == "the images have no labels"
 
 
+def test_a_second_folder_says_whether_the_map_is_that_of_the_images(zoo, save, pictures, flowers):
+    for name in ("vit-small", "vit-gap-small"):
+        save(name)
+    asked = ["compare", "models/vit-small", "models/vit-gap-small", "--only", "cka", "--json"]
+    one = json.loads(zoo(*asked, "--data", str(pictures)))
+    two = json.loads(zoo(*asked, "--data", str(pictures), "--data", str(flowers)))
+    assert one["other_images"] == []
+    (other,) = two["other_images"]
+    assert (other["name"], other["count"]) == (flowers.name, 8)
+    assert two["digest"] != one["digest"]
+    measured = {m["measure"]: m["value"] for m in two["metrics"] if m["network_b"]}
+    assert -1 <= measured["cka_set_agreement"] <= 1
+    assert not any("_set_" in m["measure"] for m in one["metrics"])
+
+
 def test_folders_for_classes_are_labels_of_a_comparison(zoo, save, flowers):
     known = [*map(str, range(8)), "b", "a"]
     for name in ("vit-small", "vit-gap-small"):

@@ -18,7 +18,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from zoo.analyses.about import About, Drawing
-from zoo.analyses.cka_figures import draw_models, draw_pair
+from zoo.analyses.agreement import metrics_of, signed_metrics
+from zoo.analyses.cka_figures import draw_image_sets, draw_models, draw_pair
 from zoo.capture.hook_points import HookPoint
 from zoo.measures.deconfounded import without_given
 from zoo.measures.hsic_replicates import HsicReplicates, hsic_of
@@ -54,6 +55,7 @@ ABOUT = About(
     source="Raghu et al. 2021, Figs 1, 2, B.1; Zhu et al. 2023",
     settings=("layers", "pool", "batch_size", "references", "seed"),
     captions={
+        "cka-images-{}": "CKA of the layers of {} on each set of images; rows are the first's.",
         "cka-models": "Mean CKA of every two models.",
         "cka-{}": "CKA of every layer with every layer of {}.",
     },
@@ -68,6 +70,8 @@ ABOUT = About(
         "mean_same_layer": "mean CKA of each layer with the same layer",
         "mean_off_diagonal": "mean CKA of different layers, stem and blocks",
         "first_last_quarter": "mean CKA of the first with the last quarter of layers",
+        **metrics_of("cka", "CKA"),
+        **metrics_of("cka_deconfounded", "deconfounded CKA"),
     },
     units={
         "batches": "number",
@@ -81,6 +85,7 @@ ABOUT = About(
                 "mean_same_layer",
                 "mean_off_diagonal",
                 "first_last_quarter",
+                *signed_metrics(("cka", "cka_deconfounded")),
             ),
             SIGNED,
         ),
@@ -380,5 +385,8 @@ def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:
         (name,) = compared
         return [Drawing("cka-{}", draw_pair(result, name, name), (name,))]
     glance = [Drawing("cka-models", draw_models(result, compared))] if len(compared) > 2 else []
-    pairs = combinations(compared, 2)
-    return glance + [Drawing("cka-{}", draw_pair(result, a, b), (a, b)) for a, b in pairs]
+    pairs = list(combinations(compared, 2))
+    drawn = glance + [Drawing("cka-{}", draw_pair(result, a, b), (a, b)) for a, b in pairs]
+    if "image_set" in result.data.coords:
+        drawn += [Drawing("cka-images-{}", draw_image_sets(result, *of), of) for of in pairs]
+    return drawn

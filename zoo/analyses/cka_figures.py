@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from zoo.analyses.agreement import OTHER
 from zoo.figures import style
 from zoo.figures.labels import layer_labels
 from zoo.measures.linear_cka import LABEL
@@ -29,6 +30,30 @@ def draw_pair(result: Result, a: str, b: str) -> Figure:
             column_title=q,
         )
         for (p, q), part in zip(panels, cells, strict=True)
+    ]
+    low, high = Scale.of(result.data["cka"]).ends
+    return style.heat_maps(maps, colour_label=LABEL, low=low, high=high)
+
+
+def draw_image_sets(result: Result, a: str, b: str) -> Figure:
+    """Draw the layers of two networks with each other, on each set of images."""
+    first = select(result.data["cka"], a, b)
+    sets = {"first images": first} | {
+        str(name): select(result.data["cka" + OTHER].sel(image_set=name), a, b)
+        for name in result.data["image_set"].values
+    }
+    rows = layer_labels(first["name"].values, first["role"].values)
+    columns = layer_labels(first["name_b"].values, first["role_b"].values)
+    maps = [
+        style.HeatMap(
+            values=part.values,
+            rows=rows,
+            columns=columns,
+            row_title="",
+            column_title="",
+            title=f"{style.shorten(name, 24)}: mean {np.nanmean(part.values):.2f}",
+        )
+        for name, part in sets.items()
     ]
     low, high = Scale.of(result.data["cka"]).ends
     return style.heat_maps(maps, colour_label=LABEL, low=low, high=high)

@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from zoo.analyses import choose_analyses, load_analysis, measured_costs
 from zoo.analyses.about import About
+from zoo.analyses.image_sets import Images, with_image_sets
 from zoo.config import Settings
 from zoo.measures.intervals import in_range
 from zoo.models.files import LoadedModel
@@ -67,12 +68,14 @@ def analyse(
     on_progress: OnProgress = no_progress,
     *,
     together: bool = False,
+    others: Images | None = None,
 ) -> ComparisonResults:
     """Run analyses over a prepared study; arguments as in `compare_models`.
 
     With `together`, the processes of this job share the images of the common pass, and then the
     analyses: all of them must call this, and each gets the whole. It differs from what one process
-    finds by the rounding of sums alone.
+    finds by the rounding of sums alone. `others` are further sets of images, by name: the maps of
+    similarity are measured on them too.
     """
     few = len(study.images) <= FEW_IMAGES
     processes = process_count() if together else 1
@@ -88,6 +91,8 @@ def analyse(
         results = {name: found[name] for name in analyses if name in found}
         reasons = {name: why for _, these in parts for name, why in these.items()}
         not_applicable = {name: reasons[name] for name in analyses if name in reasons}
+    if others:
+        results = with_image_sets(study, results, others, on_progress)
     return ComparisonResults(
         tuple(network.describe() for network in study.networks),
         results,

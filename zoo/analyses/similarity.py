@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from zoo.analyses.about import About, Drawing
+from zoo.analyses.agreement import metrics_of, signed_metrics
 from zoo.capture.hook_points import HookPoint
 from zoo.figures import style
 from zoo.figures.labels import layer_labels
@@ -67,12 +68,18 @@ ABOUT = About(
             "permuted_images": "with shuffled images, mean",
             "same_layer": "with another seed, same layer, mean",
         }.items()
+    }
+    | {
+        name: text
+        for measure in MEASURES.values()
+        for name, text in metrics_of(measure.name, measure.title).items()
     },
     units={
         f"{measure}_{what}": SIGNED
         for measure in MEASURES
         for what in ("mean_best_match", "permuted_images", "same_layer")
-    },
+    }
+    | dict.fromkeys(signed_metrics(MEASURES), SIGNED),
 )
 
 MAX_IMAGES = 1024

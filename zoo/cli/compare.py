@@ -32,8 +32,10 @@ NUMBERS = ("measure", "of", "value", "95 % interval", "before training")
 @click.option(
     "--data",
     type=options.UserPath(),
+    multiple=True,
     help="Take the images from this folder: a subset's, or any pictures, with labels where each "
-    "lies in a folder for its class.",
+    "lies in a folder for its class. Given again, similarity of layers is measured on those images "
+    "too, and how far the maps agree.",
 )
 @options.batch_size
 @options.layers
@@ -69,7 +71,7 @@ def command(
     only: str,
     skip: str,
     images: int | None,
-    data: Path | None,
+    data: tuple[Path, ...],
     batch_size: int | None,
     layers: str,
     pool: str,
@@ -101,6 +103,7 @@ def command(
       zoo compare vit-small@best models/resnet18-small-0 --layers all
       zoo compare vit-small resnet18-small --show only:vit-small
       zoo compare timm:deit_tiny_patch16_224 timm:resnet18 --data ~/pictures --images 100
+      zoo compare vit-small resnet18-small --data data/subsets/test --data ~/pictures
     """
     from zoo.analyses import ON_REQUEST, choose_analyses, measured_costs
     from zoo.cli.output import is_quiet, print_json, warn_of_copy
@@ -148,7 +151,8 @@ def command(
                 store,
                 models,
                 folder,
-                data=data,
+                data=data[0] if data else None,
+                others=data[1:],
                 count=images,
                 only=chosen,
                 skip=left_out,

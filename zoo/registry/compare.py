@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +65,7 @@ def compare_registered(
     folder: Path,
     *,
     data: Path | None = None,
+    others: Sequence[Path] = (),
     count: int | None = None,
     only: Sequence[str] = (),
     skip: Sequence[str] = (),
@@ -85,7 +86,8 @@ def compare_registered(
         folder: gets report.html, report.json, figures/ and results.nc.
         data: a folder to take images from, a subset's or one of pictures, instead of those that
             travel with the models.
-        count: how many images; all of them by default.
+        others: folders of further images, on which the maps of similarity are measured too.
+        count: how many images of each folder; all of them by default.
         only: analyses to run, instead of all.
         skip: analyses to leave out.
         settings: everything else that decides the numbers.
@@ -105,6 +107,7 @@ def compare_registered(
     settings = settings or Settings()
     names = unique_names(models)
     images = evaluation_images(store, models, data, count).first(count)
+    sets = _image_sets(store, others, count)
     device = parse_device(device)
     if not settings.references:
         siblings = ()
@@ -112,7 +115,7 @@ def compare_registered(
         siblings = other_seeds(store, models, own_images=data is None)
     digest = comparison_digest(
         [(name, identity(model)) for name, model in zip(names, models, strict=True)],
-        images.digest,
+        "+".join([images.digest, *(other.digest for other in sets.values())]),
         choose_analyses(only, skip),
         settings,
         [model.digest for _, model in siblings],
@@ -131,6 +134,7 @@ def compare_registered(
                 images,
                 siblings,
                 digest,
+                sets=sets,
                 only=only,
                 skip=skip,
                 settings=settings,
@@ -206,6 +210,18 @@ def identity(model: Resolved) -> str:
     return timm_identity(model.name)
 
 
+def _image_sets(
+    store: Store, folders: Sequence[Path], count: int | None
+) -> dict[str, EvaluationImages]:
+    """Return further images by the names of their folders, numbered where they share one."""
+    found: dict[str, EvaluationImages] = {}
+    for number, folder in enumerate(folders, start=2):
+        name = folder.resolve().name
+        name = f"{name} {number}" if name in found else name
+        found[name] = evaluation_images(store, [], folder, count).first(count)
+    return found
+
+
 def _find(store: Store, digest: str, folder: Path, models: Sequence[Resolved]) -> Compared | None:
     with _writing(store, folder):
         report = _read_local(folder, digest)
@@ -255,6 +271,7 @@ def _compute(
     siblings: Sequence[tuple[int, Resolved]],
     digest: str,
     *,
+    sets: Mapping[str, EvaluationImages],
     only: Sequence[str],
     skip: Sequence[str],
     settings: Settings,
@@ -278,7 +295,9 @@ def _compute(
         settings,
         device,
     )
-    results = analyse(study, choose_analyses(only, skip), on_progress, together=True)
+    others = {name: of.images for name, of in sets.items()}
+    chosen = choose_analyses(only, skip)
+    results = analyse(study, chosen, on_progress, together=True, others=others)
     known = provenance(
         loaded,
         study,
@@ -288,6 +307,10 @@ def _compute(
         split=images.split,
         command=command,
     )
+    known["other_images"] = [
+        {"name": name, "count": len(of), "digest": of.digest, "source": of.source}
+        for name, of in sets.items()
+    ]
     known["audit"] = failed_measures(store, models)
     return Comparison(dataclasses.replace(results, provenance=known))
 
