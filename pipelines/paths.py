@@ -16,6 +16,7 @@ configure_mlflow()  # here, since every stage imports this before MLflow
 
 PARAMS = Path("params.yaml")
 SUBSETS = Path("data/subsets")
+ANCESTORS = Path("ancestors")
 MODELS = Path("models")
 TRAIN_METRICS = Path("metrics/train")
 RECEIPT = Path("registered.json")

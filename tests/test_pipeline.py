@@ -11,10 +11,16 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pipelines.ancestors import find_digest
 from pipelines.compare import find_siblings, find_variant
 from tests.conftest import TINY_VIT
+from tests.registry.conftest import write_model
 from tests.test_imports import imports, module_file
+from zoo.config import load_params
 from zoo.errors import UserError
+from zoo.models.spec import model_digest
+from zoo.registry.register import register
+from zoo.registry.store import open_store
 
 ROOT = Path(__file__).parent.parent
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -147,7 +153,8 @@ def test_the_whole_way_and_back(project):
     assert not run(project, "git", "ls-files", "dvc_plots", "models", "mlflow.db").stdout
     assert run(project, "dvc", "metrics", "diff").stdout == ""
     status = run(project, "dvc", "status").stdout
-    assert status.split() == ["register:", "always", "changed"]  # and nothing else
+    changed = ["always", "changed"]
+    assert status.split() == ["ancestors:", *changed, "register:", *changed]  # and nothing else
     metrics = project / "summary" / "metrics.json"
     kept = metrics.read_text()
     metrics.write_text(kept.replace("0.", "0.5", 1))
@@ -159,7 +166,8 @@ def test_the_whole_way_and_back(project):
     metrics.write_text(kept)
 
     again = run(project, "dvc", "repro").stdout
-    assert again.count("Running stage") == 1, again
+    assert again.count("Running stage") == 2, again
+    assert "Running stage 'ancestors'" in again
     assert "Running stage 'register'" in again
 
     listed = json.loads(run(project, "zoo", "list", "--json").stdout)
@@ -214,6 +222,36 @@ def test_the_whole_way_and_back(project):
     run(project, "dvc", "exp", "run", "-S", "train.weight_decay=1e-5", "train@mixer-small-0")
     spec = json.loads((project / "models" / "mixer-small-0" / "spec.json").read_text())
     assert spec["training"]["weight_decay"] == 1e-5
+
+
+@pytest.mark.slow
+def test_a_teacher_of_other_weights_trains_its_pupils_again(project, tmp_path):
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    params["models"]["pupil"] = {"arch": "vit-distilled", "kwargs": TINY_VIT, "teacher": "kept"}
+    params["study"] = {"models": ["pupil"], "subsets": ["small"], "seeds": [0]}
+    params["train"]["epochs"], params["compare"]["pairs"] = 1, []
+    (project / "params.yaml").write_text(yaml.safe_dump(params))
+    store = open_store(project)
+    for seed, trained in ((0, True), (0, False), (1, True)):
+        classes = [str(digit) for digit in range(10)]
+        folder = write_model(tmp_path, seed, name="kept", class_names=classes)
+        teacher = register(store, folder)
+        said = run(project, "dvc", "repro", "train@pupil-small-0").stdout
+        assert ("Running stage 'train@pupil-small-0'" in said) == trained
+        spec = json.loads((project / "models" / "pupil-small-0" / "spec.json").read_text())
+        assert spec["lineage"]["teacher_sha256"] == teacher.digest
+
+
+def test_a_teacher_that_is_to_be_trained_may_not_be_there_yet(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    params = load_params(ROOT / "params.yaml")
+    folder = write_model(tmp_path, name="vit-small")
+    assert find_digest(params, str(folder)) == model_digest(folder)
+    assert find_digest(params, "timm:resnet18.a1_in1k") == ""
+    for unborn in ("models/resnet18-full-0", "resnet18-full@best"):
+        assert find_digest(params, unborn) == ""
+    with pytest.raises(UserError, match="no model in models/elsewhere"):
+        find_digest(params, "models/elsewhere")
 
 
 @pytest.mark.slow

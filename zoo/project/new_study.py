@@ -34,7 +34,7 @@ MODULE = re.compile(r"^ +- zoo/\S+$")
 RESULTS = re.compile(r"^# Results?\b.*\n(#   .*\n)*", re.MULTILINE)  # measured on the digits
 STAGE = re.compile(r"^  (\w+):$")
 HEAD = """\
-# code -> subset -> train -> register -> compare, effect -> summary; params.yaml holds all settings.
+# code -> subset, ancestors -> train -> register -> compare, effect -> summary (params.yaml)
 # code/*.sha256 are digests of zoo's code: after an upgrade, `dvc repro` runs what it changes.
 stages:
   code:
