@@ -29,7 +29,8 @@ def grid(rows: int, columns: int, name: str = "blocks.{}", **options) -> ImageGr
 @pytest.mark.parametrize("scale", [None, Normalize(0, 1)])
 def test_image_grids_are_legible_and_fit_the_page(columns: int, name: str, scale):
     label = "a rather long name of what is measured (unit)"
-    drawn = grid(6, columns, name, norm=scale, bar_label=label, foot="each map: 4 × 4 patches")
+    foot = "Grad-CAM: over each map's highest value; outlined: from half of it"
+    drawn = grid(6, columns, name, norm=scale, bar_label=label, foot=foot)
     assert drawn.figure.get_size_inches()[0] <= style.WIDTH + 1e-6
     assert len(column_labels(drawn.figure)) == columns
     assert_legible(drawn.figure)

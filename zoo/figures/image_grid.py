@@ -25,6 +25,7 @@ LINE = 0.12  # inches: a line of small text
 LETTER = 0.07  # inches: the room of a letter of the colour bar's name
 COARSE = 8  # cells along a side: smoothing so few would draw shapes that were never measured
 SMALLEST = 0.3  # inches: a cell that shows anything
+FOOT = 7  # points: the text below the grid
 
 
 @dataclass(frozen=True)
@@ -92,11 +93,9 @@ def image_grid(
     lines = max((top.count("\n") + 1 for top in tops if top), default=0)
     tall_names = widest if upright else lines * LINE
     above = 0.12 + tall_names + (1.5 * LINE if column_groups else 0)
-    below = (
-        0.1 + LINE * (foot.count("\n") + 1) if foot else 0.06
-    )  # half a letter of the colour bar's lowest mark
     drawn = [n * (s + GAP) - GAP for n, s in zip((rows, columns), size, strict=True)]
     tall, wide = (side / style.DPI for side in drawn)
+    foot, below = _fill_foot(foot, wide)
     with style.styled():
         figure = Figure(figsize=(left + wide + right, above + tall + below))
         axis = style.axes_at(figure, (left, below), (wide, tall))
@@ -118,7 +117,7 @@ def image_grid(
                 axis.text(x, -PAD, top, ha="center", va="bottom", **look)
         _name_groups(axis, column_groups, size[1], PAD + tall_names * style.DPI)
         if foot:
-            axis.text(drawn[1] / 2, drawn[0] + PAD, foot, fontsize=7, ha="center", va="top")
+            axis.text(drawn[1] / 2, drawn[0] + PAD, foot, fontsize=FOOT, ha="center", va="top")
         if norm:
             corner = (left + wide + style.BAR_GAP, below)
             colours = ScalarMappable(norm, style.SEQUENTIAL)
@@ -131,6 +130,20 @@ def image_grid(
         grid = ImageGrid(figure, axis, size)
         _hatch_missing(grid, images)
     return grid
+
+
+def _fill_foot(text: str, wide: float) -> tuple[str, float]:
+    """Break the lines below a grid that are wider than it; return them and their height.
+
+    Both sizes are in inches.
+    """
+    if not text:
+        return "", 0.06  # half a letter of the colour bar's lowest mark
+    lines: list[str] = []
+    for line in text.split("\n"):
+        fits = wide / max(style.text_width(line, FOOT), wide)
+        lines += textwrap.wrap(line, max(1, int(fits * len(line))))
+    return "\n".join(lines), 0.1 + LINE * len(lines)
 
 
 def _hatch_missing(grid: ImageGrid, images: Sequence[Sequence[NDArray | None]]) -> None:
