@@ -44,10 +44,24 @@ def test_headings_go_down_one_level_at_a_time(page: Page):
 def test_the_head_says_which_models_are_compared(page: Page):
     assert page.text("title").startswith("vit-small vs resnet18-small")
     shown = page.text()
-    for fact in ("vision transformer", "21,642", "11,173,962", "81.2 %", "digits small, n = 100"):
+    for fact in ("vision transformer", "21,642", "11,173,962", "81.2 %", "digits small, n = 100",
+                 "trained on 100 images of digits (subset small)"):  # fmt: skip
         assert fact in shown
     assert "20 November 2026, 14:03 UTC" in shown
     assert "0123456789ab" in page.text("code")
+
+
+def test_what_they_do_differently_leads_to_its_analysis(change_report: Change):
+    def tell(report: dict) -> None:
+        told = [("vit-small sees <i>farther", "cka"), ("No difference found", "")]
+        report["contrasts"] = [{"text": text, "analysis": of} for text, of in told]
+
+    text = render_folder(change_report(tell))
+    listed = text[text.index('id="contrasts"') :].partition("</ul>")[0]
+    assert "sees &lt;i&gt;farther" in listed
+    assert listed.count("<li>") == 2
+    assert listed.count('<a href="#cka">') == 1
+    assert '<details class="fold analysis" id="cka">' in text
 
 
 def test_every_figure_is_embedded_with_a_text_that_says_what_it_shows(

@@ -37,7 +37,7 @@ def cautions(results: ComparisonResults) -> list[str]:
     elif max(seeds.values(), default=0) > 1:
         counts = ", ".join(f"{name} {count}" for name, count in seeds.items())
         said.append(
-            f"Seeds: {counts}. Numbers are means over seeds with intervals over them, where a "
-            "claim does not say otherwise; figures show the first seed of each."
+            f"Seeds: {counts}. Numbers are means over seeds with intervals over them, and figures "
+            "show the first seed of each, where they do not say otherwise."
         )
     return said
