@@ -121,8 +121,9 @@ class _Robustness(Accumulator):
         values = np.full((len(names), len(changes), len(self.rows)), np.nan)
         pictures = []
         for j, change in enumerate(changes):
+            images = self._corrupted(change)
             for k, (s, network) in enumerate(self.rated.items()):
-                pixels = self._changed(network, change, orders)
+                pixels = self._changed(network, images, change, orders)
                 found = logits_on(network, pixels, self.study.settings.batch_size)
                 values[k, j] = ratio_values(predictions(found) == labels, clean[s])
                 if k == 0:
@@ -184,14 +185,22 @@ class _Robustness(Accumulator):
         for kind in CONSTANTS:
             yield from (_Change(kind, strength) for strength in STRENGTHS)
 
+    def _corrupted(self, change: _Change) -> NDArray[np.uint8]:
+        """Return the images, corrupted if that is the change; all networks are shown the same."""
+        images = np.asarray(self.study.images[self.rows])
+        if change.kind not in CONSTANTS:
+            return images
+        return corrupt(images, change.kind, int(change.amount), seed=self.study.settings.seed)
+
     def _changed(
-        self, network: ComparedNetwork, change: _Change, orders: Mapping[str, torch.Tensor]
+        self,
+        network: ComparedNetwork,
+        images: NDArray[np.uint8],
+        change: _Change,
+        orders: Mapping[str, torch.Tensor],
     ) -> torch.Tensor:
-        """Return the changed images as a network takes them."""
+        """Return images as a network takes them, with patches dropped or tiles shuffled."""
         spec, module, seed = network.model.spec, network.model.module, self.study.settings.seed
-        images = self.study.images[self.rows]
-        if change.kind in CONSTANTS:
-            images = corrupt(np.asarray(images), change.kind, int(change.amount), seed=seed)
         pixels = model_input(images, spec, module)
         if change.kind == TILES:
             return shuffle_tiles(pixels, int(change.amount), seed=seed)
