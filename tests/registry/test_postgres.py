@@ -1,7 +1,11 @@
 """docs/server.md, command by command: PostgreSQL, MLflow with passwords, and two users at once."""
 
+import contextlib
+import dataclasses
+import functools
 import os
 import re
+import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -12,11 +16,14 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from tests.registry.conftest import Server, session
-from tests.registry.postgres import running_database
+from tests.registry.postgres import restart_database, running_database
 from zoo.data.subsets import load_subset
+from zoo.errors import UserError
 from zoo.registry.aliases import set_alias
 from zoo.registry.artifacts import fetch_file
+from zoo.registry.leftovers import find_leftovers
 from zoo.registry.listing import list_versions
+from zoo.registry.lookup import all_versions
 from zoo.registry.register import register
 from zoo.registry.resolve import load, resolve
 from zoo.registry.runs import search_runs
@@ -184,6 +191,84 @@ def test_one_alias_by_many_at_once(server, ada, tmp_path, make_folder):
     aliases = store.client.get_registered_model("shared-alias").aliases
     assert {f"turn-{turn}" for turn in range(10)} < aliases.keys()
     assert {str(number) for number in aliases.values()} <= set(versions)
+
+
+class Disturbed:
+    """A client before whose `at`-th request something happens."""
+
+    def __init__(self, client, at, happen) -> None:
+        self.client, self.at, self.happen, self.asked = client, at, happen, 0
+
+    def __getattr__(self, name):
+        method = getattr(self.client, name)
+
+        def ask(*arguments, **named):
+            self.asked += 1
+            if self.asked == self.at:
+                self.happen()
+            return method(*arguments, **named)
+
+        return ask
+
+
+def disturbed(store, at, happen):
+    return dataclasses.replace(store, client=Disturbed(store.client, at, happen), _experiments={})
+
+
+def assert_complete(store, name):
+    assert [version.version for version in all_versions(store, f"name = '{name}'")] == ["1"]
+    runs = search_runs(store, TRAIN, name=name)
+    assert [run.info.status for run in runs] == ["FINISHED"]
+    history = store.client.get_metric_history(runs[0].info.run_id, "train/loss")
+    assert [point.step for point in history] == [1, 2]
+
+
+def test_a_client_that_is_killed_leaves_nothing_that_is_not_named(
+    server, ada, tmp_path, make_folder
+):
+    for at in range(1, 1000, 4):
+        name = f"killed-{at}"
+        folder, root = make_folder(name=name), tmp_path / str(at)
+        root.mkdir()
+        child = os.fork()
+        if not child:
+            try:
+                killing = functools.partial(os.kill, os.getpid(), signal.SIGKILL)
+                register(disturbed(open_store(root), at, killing), folder)
+                os._exit(0)
+            finally:
+                os._exit(1)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        store = open_store(root)
+        running = [
+            run.info.run_id
+            for run in search_runs(store, TRAIN, name=name)
+            if run.info.status == "RUNNING"
+        ]
+        left = [found.label for found in find_leftovers(root)]
+        assert sorted(label[-33:-1] for label in left) == sorted(running)
+        register(store, folder)
+        assert_complete(store, name)
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL
+    assert at > 20
+
+
+def test_a_database_that_restarts_in_between_costs_nothing(
+    server, postgres, ada, tmp_path, make_folder
+):
+    store = open_store(tmp_path)
+    for at in range(2, 1000, 6):
+        folder = make_folder(name=f"restarted-{at}")
+        disturbing = disturbed(store, at, functools.partial(restart_database, postgres))
+        with contextlib.suppress(UserError):
+            register(disturbing, folder)
+        register(store, folder)
+        assert_complete(store, f"restarted-{at}")
+        if disturbing.client.asked < at:
+            break
+    assert at > 20
 
 
 def test_a_wrong_password_ends_in_one_line_that_does_not_hold_it(server, ada, tmp_path):
