@@ -93,7 +93,7 @@ class Comparison:
         return dict(zip(figure_names(drawn), (drawing.figure for drawing in drawn), strict=True))
 
     def summary(self) -> str:
-        """Return the finding in at most three sentences, made of measured numbers."""
+        """Return the finding in a few sentences, made of measured numbers."""
         from zoo.report.finding import describe_finding
 
         return describe_finding(self.results, self.verdicts)

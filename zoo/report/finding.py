@@ -1,8 +1,9 @@
-"""The finding of a comparison: at most three sentences, and the numbers that they rest on.
+"""The finding of a comparison: a few sentences, and the numbers that they rest on.
 
 The sentences say first what is so: which network is more accurate, or that no difference can be
-detected; what training did to how alike their layers are; what became of the papers' claims. A
-difference is named only where its 95 % interval excludes 0.
+detected; which of them tells a linear probe less than raw pixels do; what training did to how alike
+their layers are; what became of the papers' claims. A difference is named only where its 95 %
+interval excludes 0.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ CHANCE = 0.05
 
 
 def describe_finding(results: ComparisonResults, verdicts: Sequence[Verdict]) -> str:
-    """Say in three sentences what was found; what was not measured is not spoken of.
+    """Say in a few sentences what was found; what was not measured is not spoken of.
 
     Networks whose numbers no second run will give are named after that.
     """
