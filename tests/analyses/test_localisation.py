@@ -12,14 +12,14 @@ from tests.analyses.cells import cell, column_labels, row_labels
 from zoo.analyses import localisation
 from zoo.analyses.engine import compare_models
 from zoo.analyses.localisation import (
-    HsicSums,
     cut_patches,
-    localisation_score,
     spread_places,
     stacked_grams,
 )
 from zoo.config import Settings
 from zoo.figures import style
+from zoo.measures import localisation as localisation_measures
+from zoo.measures.localisation import HsicSums, localisation_score
 from zoo.models.files import describe_module
 
 SIDE = 16
@@ -118,7 +118,7 @@ def test_patches_in_chunks_give_the_same(monkeypatch):
     grams = stacked_grams(torch.randn(9, 8, 5, dtype=torch.float64))
     whole, parts = HsicSums(), HsicSums()
     whole.add(grams[:2], grams, 8)
-    monkeypatch.setattr(localisation, "PATCHES_AT_ONCE", 4)
+    monkeypatch.setattr(localisation_measures, "PATCHES_AT_ONCE", 4)
     parts.add(grams[:2], grams, 8)
     np.testing.assert_allclose(parts.cka(), whole.cka())
     assert whole.cka()[1, 1] == pytest.approx(1)

@@ -7,7 +7,7 @@ of every input patch, over images.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,10 +19,12 @@ from zoo.analyses.about import About, Drawing
 from zoo.analyses.localisation_figures import LAST, LAST_BUT_ONE, draw_maps, draw_scores
 from zoo.capture.hook_points import HookPoint
 from zoo.measures.linear_cka import CentredGram, centred_gram
+from zoo.measures.localisation import HsicSums, localisation_score
+from zoo.measures.replicates import percentile_interval
 from zoo.measures.sampling import even_batches
 from zoo.models.preprocess import resize_and_crop
 from zoo.study.accumulator import Accumulator, Batch, NotApplicable
-from zoo.study.axes import Scale, variable
+from zoo.study.axes import Scale, column, variable
 from zoo.study.networks import ComparedNetwork, Study
 from zoo.study.results import Metric, Part, Result
 from zoo.study.spatial_layout import SMALLEST_GRID, Layout, layout_of, name_copies, places_of
@@ -33,7 +35,7 @@ ABOUT = About(
     shows=(
         "Whether a token (in a CNN: a location) of the last block still represents its own "
         "place: its CKA with the raw pixels of every patch of the input, and the share of "
-        "tokens that are most like the pixels of their own patch."
+        "tokens that are most like the pixels of their own patch, with its interval over images."
     ),
     reading=(
         "Each map is one token, marked by a square: a bright spot in the square is a token that "
@@ -61,30 +63,6 @@ SCALE = Scale("CKA with the pixels of a patch", 0)
 MOST_TOKENS = 196
 # A Gram matrix has n² cells: sub-batches keep it small, and the estimator averages over them.
 SUB_BATCH = 128
-PATCHES_AT_ONCE = 256
-
-
-@dataclass
-class HsicSums:
-    """HSIC₁ of tokens with patches and of each with itself, summed over batches."""
-
-    cross: NDArray[np.float64] | float = 0.0
-    tokens: NDArray[np.float64] | float = 0.0
-    patches: NDArray[np.float64] | float = 0.0
-
-    def add(self, tokens: torch.Tensor, patches: torch.Tensor, n: int) -> None:
-        """Add a batch of n images, by U-centred Gram matrices (tokens, n²) and (patches, n²)."""
-        scale = n * (n - 3)
-        chunks = patches.split(PATCHES_AT_ONCE)
-        cross = torch.cat([tokens @ chunk.T for chunk in chunks], dim=1) / scale
-        self.cross = self.cross + cross.cpu().numpy()
-        self.tokens = self.tokens + (tokens.square().sum(dim=1) / scale).cpu().numpy()
-        self.patches = self.patches + (patches.square().sum(dim=1) / scale).cpu().numpy()
-
-    def cka(self) -> NDArray[np.float64]:
-        """Return CKA (tokens, patches); NaN where either never varied or was once not finite."""
-        own = [np.where(np.greater(x, 0), x, np.nan) for x in (self.tokens, self.patches)]
-        return np.asarray(self.cross / np.sqrt(own[0])[:, None] / np.sqrt(own[1]))
 
 
 def stacked_grams(values: Iterable[torch.Tensor]) -> torch.Tensor:
@@ -133,29 +111,6 @@ def spread_places(height: int, width: int, most: int = MOST_TOKENS) -> NDArray[n
     return np.asarray((rows[:, None] * width + columns).ravel())
 
 
-def localisation_score(cka: NDArray[np.float64], own: NDArray[np.int64]) -> float:
-    """Return the share of tokens whose most similar patch is their own.
-
-    Args:
-        cka: (tokens, patches); NaN where a token or a patch is constant.
-        own: (tokens,) each token's own patch.
-
-    Returns:
-        The share of those tokens whose CKA with their own patch is defined, NaN where there are
-        none. A constant patch is no token's best. Chance is one over the number of patches.
-
-    Source: Raghu et al. 2021, Fig. 9, as a number.
-
-    >>> localisation_score(np.array([[0.9, 0.1], [0.8, 0.2]]), np.array([0, 1]))
-    0.5
-    """
-    defined = np.isfinite(cka[np.arange(len(own)), own])
-    if not defined.any():
-        return math.nan
-    best = np.where(np.isfinite(cka), cka, -np.inf)[defined].argmax(axis=1)
-    return float((best == own[defined]).mean())
-
-
 def late_blocks(network: ComparedNetwork) -> tuple[str, ...]:
     """Return the last block, and the one before it, whose outputs lie over the image.
 
@@ -193,8 +148,7 @@ class _Watched:
 
     def merge(self, other: _Watched) -> None:
         """Add the sums of another that watched the same block."""
-        for name in ("cross", "tokens", "patches"):
-            setattr(self.sums, name, getattr(self.sums, name) + getattr(other.sums, name))
+        self.sums.merge(other.sums)
 
 
 class _Localisation(Accumulator):
@@ -238,6 +192,7 @@ class _Localisation(Accumulator):
     def result(self) -> Result:
         metrics: list[Metric] = []
         parts: list[Part] = []
+        drawn: dict[str, NDArray[np.float64]] = {}
         notes = name_copies(self.study.images)
         for s, network in enumerate(self.study.networks):
             if network.compared:
@@ -252,14 +207,26 @@ class _Localisation(Accumulator):
                     kept = np.greater(block.sums.tokens, 0)
                     own = [places[i] for i in block.own]
                     notes += _gaps(name, f"tokens of {block.block}", own, kept)
-                score = localisation_score(cka, block.own)
+                score, low, high = localisation_score(cka, block.own), math.nan, math.nan
+                if block.which == LAST and math.isfinite(score):
+                    drawn[name] = block.sums.scores(block.own)
+                    score, low, high = percentile_interval(drawn[name])
                 if math.isfinite(score):
-                    metrics.append(Metric(f"score_{block.which}", score, name))
+                    metrics.append(Metric(f"score_{block.which}", score, name, "", low, high))
                     if block.which == LAST and varied.any():
                         metrics.append(Metric("chance", 1 / int(varied.sum()), name))
                         metrics.append(Metric("tokens", len(places), name))
         # Two blocks with one grid see the same patches, and so the same constant ones.
-        return Result(parts=tuple(parts), metrics=tuple(metrics), notes=tuple(dict.fromkeys(notes)))
+        noted = tuple(dict.fromkeys(notes))
+        return Result(_draws(drawn), tuple(parts), tuple(metrics), noted)
+
+
+def _draws(drawn: Mapping[str, NDArray[np.float64]]) -> xr.Dataset:
+    """Return the last block's score of each network and what it might be on other images."""
+    if not drawn:
+        return xr.Dataset()
+    values = variable(("network", "draw"), np.stack(list(drawn.values())))
+    return xr.Dataset({"score_draws": values}, {"network": column(list(drawn))})
 
 
 def _maps(

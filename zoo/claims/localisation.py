@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from zoo.claims import cases
-from zoo.claims.base import RAGHU, Claim, Measurement, Networks, above, metric
+from zoo.claims.base import RAGHU, Claim, Measurement, Networks, above, measured, metric
 from zoo.measures.intervals import SHARE
 from zoo.study.results import ComparisonResults, Network
 
@@ -15,7 +18,8 @@ def tokens_keep_place(results: ComparisonResults, networks: Networks) -> Measure
         return None
     tokens = metric(results, "localisation", networks[0], "tokens")
     of_all = "tokens" if tokens is None else f"{tokens} tokens"
-    return Measurement(score, f"{100 * score:.0f} % of the last block's {of_all}")
+    draws = _draws(results, networks[0], score)
+    return measured(draws, f"{100 * score:.0f} % of the last block's {of_all}")
 
 
 def keeps_more(results: ComparisonResults, networks: Networks) -> Measurement | None:
@@ -23,18 +27,26 @@ def keeps_more(results: ComparisonResults, networks: Networks) -> Measurement | 
     first, second = (_above_chance(results, network) for network in networks)
     if first is None or second is None:
         return None
-    detail = f"above chance: {networks[0].name} {first:.3f}, {networks[1].name} {second:.3f}"
-    return Measurement(first - second, detail)
+    detail = f"above chance: {networks[0].name} {first[0]:.3f}, {networks[1].name} {second[0]:.3f}"
+    return measured(first - second, detail)
 
 
-def _above_chance(results: ComparisonResults, network: Network) -> float | None:
-    """Return the score on a scale from chance (0) to every token in its place (1)."""
+def _draws(results: ComparisonResults, network: Network, score: float) -> NDArray[np.float64]:
+    """Return the score and what it might be on other images; itself where that was not kept."""
+    data = results.results["localisation"].data
+    if "score_draws" not in data:
+        return np.array([score])
+    return np.asarray(data["score_draws"].sel(network=network.name).values)
+
+
+def _above_chance(results: ComparisonResults, network: Network) -> NDArray[np.float64] | None:
+    """Return the score, and in every draw, from chance (0) to every token in its place (1)."""
     score, chance = (
         metric(results, "localisation", network, what) for what in ("score_last_block", "chance")
     )
     if score is None or chance is None or chance >= 1:
         return None
-    return (score - chance) / (1 - chance)
+    return (_draws(results, network, score) - chance) / (1 - chance)
 
 
 CLAIMS = (

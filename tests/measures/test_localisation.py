@@ -1,0 +1,95 @@
+"""What a score of localisation might be on other images: the groups left out, and coverage."""
+
+import numpy as np
+import pytest
+import torch
+
+from zoo.measures.linear_cka import centred_gram
+from zoo.measures.localisation import HsicSums, localisation_score
+from zoo.measures.replicates import GROUPS
+
+WIDTH = 3
+PLACES = 6
+
+
+def grams(values):
+    return torch.stack([centred_gram(torch.tensor(value)).values for value in values])
+
+
+def drawn(random, n):
+    """Patches (places, n, width) and tokens that hold their own patch and the next, with noise.
+
+    How much of either a token holds makes some places close calls.
+    """
+    patches = random.normal(size=(PLACES, n, WIDTH))
+    share = np.linspace(0.3, 0.7, PLACES)[:, None, None]
+    mixed = share * patches + (1 - share) * np.roll(patches, -1, axis=0)
+    return mixed + 0.5 * random.normal(size=patches.shape), patches
+
+
+def sums(*batches):
+    found = HsicSums()
+    for tokens, patches in batches:
+        found.add(grams(tokens), grams(patches), tokens.shape[1])
+    return found
+
+
+def test_without_a_group_it_is_nearly_that_of_the_other_images():
+    tokens, patches = drawn(np.random.default_rng(0), 128)
+    found = sums((tokens, patches))
+    whole = np.asarray(found.cross)
+    for group in range(GROUPS):
+        kept = np.arange(128) % GROUPS != group
+        exact = np.asarray(sums((tokens[:, kept], patches[:, kept])).cross)
+        near = np.asarray(found.cross_without)[group]
+        error, moved = np.abs(near - exact).max(), np.abs(exact - whole).max()
+        assert error < 0.25 * moved  # of second order in 4 of 128 images
+
+
+def test_the_first_is_the_score_and_batches_share_groups():
+    batches = [drawn(np.random.default_rng(s), n) for s, n in enumerate((40, 24))]
+    found = sums(*batches)
+    own = np.arange(PLACES)
+    draws = found.scores(own)
+    assert draws[0] == localisation_score(found.cka(), own)
+    assert len(draws) == 1001
+    assert set(np.round(draws * PLACES, 9)) <= set(range(PLACES + 1))
+
+
+def test_sums_that_two_processes_gather_are_those_of_one():
+    batches = [drawn(np.random.default_rng(s), n) for s, n in enumerate((40, 24, 33))]
+    whole, first, second = sums(*batches), sums(*batches[:1]), sums(*batches[1:])
+    first.merge(second)
+    first.merge(HsicSums())
+    own = np.arange(PLACES)
+    np.testing.assert_allclose(first.cross_without, whole.cross_without, rtol=1e-9, atol=1e-12)
+    np.testing.assert_array_equal(first.scores(own), whole.scores(own))
+
+
+def test_a_constant_token_and_a_constant_patch_are_left_out():
+    tokens, patches = drawn(np.random.default_rng(1), 64)
+    tokens[0], patches[1] = 1.0, 2.0
+    found, own = sums((tokens, patches)), np.arange(PLACES)
+    assert found.scores(own)[0] == localisation_score(found.cka(), own)
+    tokens[:] = 1.0
+    assert np.isnan(sums((tokens, patches)).scores(own)).all()
+
+
+def test_95_percent_intervals_of_a_share_with_close_calls_hold_the_truth():
+    own = np.arange(PLACES)
+    truth = sums(*(drawn(np.random.default_rng((9, b)), 500) for b in range(8))).scores(own)[0]
+    assert truth == 0.5  # of the first three places the next patch is the better match
+    held, widths = [], []
+    for trial in range(150):
+        draws = sums(drawn(np.random.default_rng((trial, 7)), 96)).scores(own)
+        low, high = np.percentile(draws[1:], [2.5, 97.5])
+        held.append(low <= truth <= high)
+        widths.append(high - low)
+    assert np.mean(held) >= 0.93
+    assert 0 < np.mean(widths) < 0.6
+
+
+@pytest.mark.parametrize("n", [4, 20])
+def test_fewer_images_than_groups_are_a_group_each(n):
+    draws = sums(drawn(np.random.default_rng(2), n)).scores(np.arange(PLACES))
+    assert np.isfinite(draws).all()

@@ -1,0 +1,121 @@
+"""Localisation: are tokens most like the patch of the image that they came from?"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from zoo.measures.replicates import GROUPS, Replicates
+
+PATCHES_AT_ONCE = 256
+
+
+class HsicSums:
+    """HSIC₁ of tokens with patches and of each with itself, summed over batches.
+
+    It is kept without each of `GROUPS` groups of images too, image i in group i mod `GROUPS`, to
+    first order: a group's share of the sum that HSIC₁ is, twice, since every product is of two
+    images. That costs no more than the sum itself.
+    """
+
+    def __init__(self) -> None:
+        self.images = 0
+        self.cross: NDArray[np.float64] | float = 0.0
+        self.tokens: NDArray[np.float64] | float = 0.0
+        self.patches: NDArray[np.float64] | float = 0.0
+        self.cross_without: NDArray[np.float64] | float = 0.0
+        self.patches_without: NDArray[np.float64] | float = 0.0
+
+    def add(self, tokens: torch.Tensor, patches: torch.Tensor, n: int) -> None:
+        """Add a batch of n images, by U-centred Gram matrices (tokens, n²) and (patches, n²)."""
+        group = (self.images + torch.arange(n)) % GROUPS
+        share = np.bincount(group, minlength=GROUPS) / n
+        cross = np.zeros((GROUPS, len(tokens), len(patches)))
+        own = np.zeros((GROUPS, len(patches)))
+        for g in np.flatnonzero(share).tolist():
+            rows = (group == g).to(tokens.device)
+            a, b = (grams.view(-1, n, n)[:, rows].flatten(1) for grams in (tokens, patches))
+            cross[g] = torch.cat([a @ part.T for part in b.split(PATCHES_AT_ONCE)], 1).cpu().numpy()
+            own[g] = b.square().sum(dim=1).cpu().numpy()
+        scale = n * (n - 3)
+        self.cross_without = self.cross_without + _without(cross / scale, share)
+        self.patches_without = self.patches_without + _without(own / scale, share)
+        self.cross = self.cross + cross.sum(axis=0) / scale
+        self.patches = self.patches + own.sum(axis=0) / scale
+        self.tokens = self.tokens + (tokens.square().sum(dim=1) / scale).cpu().numpy()
+        self.images += n
+
+    def merge(self, other: HsicSums) -> None:
+        """Add what another has gathered from the images after these."""
+        if not other.images:
+            return
+        for name in ("cross", "tokens", "patches"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for name in ("cross_without", "patches_without"):
+            # Its first image is the next one here.
+            theirs = np.roll(getattr(other, name), self.images % GROUPS, axis=0)
+            setattr(self, name, getattr(self, name) + theirs)
+        self.images += other.images
+
+    def cka(self) -> NDArray[np.float64]:
+        """Return CKA (tokens, patches); NaN where either never varied or was once not finite."""
+        own = [np.where(np.greater(x, 0), x, np.nan) for x in (self.tokens, self.patches)]
+        return np.asarray(self.cross / np.sqrt(own[0])[:, None] / np.sqrt(own[1]))
+
+    def scores(self, own: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return `localisation_score` and, after it, what it might be on other images.
+
+        Args:
+            own: (tokens,) each token's own patch.
+
+        Returns:
+            (1 + draws,) as by `Replicates.draws`. Which patch is most like a token does not depend
+            on how the token is scaled.
+        """
+        cka = self.cka()
+        groups = min(GROUPS, self.images)
+        weight = np.full(groups, (groups - 1) / groups)
+        defined = np.flatnonzero(np.isfinite(cka[np.arange(len(own)), own]))
+        whole, without = np.asarray(self.cross), np.asarray(self.cross_without)[:groups]
+        patches, patches_without = np.asarray(self.patches), np.asarray(self.patches_without)
+        hits = []
+        for token in defined:
+            row = np.stack([whole[token], patches])
+            rows = np.stack([without[:, token], patches_without[:groups]], axis=1)
+            cross, lengths = np.moveaxis(Replicates(row, rows, weight, groups - 1).draws(), 1, 0)
+            known = np.isfinite(cka[token]) & (lengths > 0)
+            likeness = cross / np.sqrt(np.where(known, lengths, 1))
+            hits.append(np.where(known, likeness, -np.inf).argmax(axis=1) == own[token])
+        return np.mean(hits, axis=0) if hits else np.array([math.nan])
+
+
+def _without(parts: NDArray[np.float64], share: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return HSIC₁ of a batch without each group's images, from their parts of it, (groups, …)."""
+    whole, of = parts.sum(axis=0), share.reshape(-1, *[1] * (parts.ndim - 1))
+    return np.asarray(whole - 2 * (parts - of * whole) / (1 - of))
+
+
+def localisation_score(cka: NDArray[np.float64], own: NDArray[np.int64]) -> float:
+    """Return the share of tokens whose most similar patch is their own.
+
+    Args:
+        cka: (tokens, patches); NaN where a token or a patch is constant.
+        own: (tokens,) each token's own patch.
+
+    Returns:
+        The share of those tokens whose CKA with their own patch is defined, NaN where there are
+        none. A constant patch is no token's best. Chance is one over the number of patches.
+
+    Source: Raghu et al. 2021, Fig. 9, as a number.
+
+    >>> localisation_score(np.array([[0.9, 0.1], [0.8, 0.2]]), np.array([0, 1]))
+    0.5
+    """
+    defined = np.isfinite(cka[np.arange(len(own)), own])
+    if not defined.any():
+        return math.nan
+    best = np.where(np.isfinite(cka), cka, -np.inf)[defined].argmax(axis=1)
+    return float((best == own[defined]).mean())
