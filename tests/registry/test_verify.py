@@ -157,6 +157,18 @@ def test_a_version_without_its_run_is_an_orphan(filled):
     assert f"mlflow runs restore --run-id {run_id}" in why
 
 
+def test_a_version_whose_run_mlflow_gc_took_is_made_anew(filled, root):
+    run_id = resolve(filled, "vit-small/2").run_id
+    filled.client.delete_run(run_id)
+    filled.client._tracking_client.store._hard_delete_run(run_id)
+    [(kind, what, why)] = found(filled)
+    assert (kind, what) == ("orphaned", "vit-small/2")
+    assert "`zoo rm vit-small/2` and then `zoo register`" in why
+    remove(filled, plan_removal(filled, "vit-small/2"))
+    register(filled, root / "models" / "vit-small-1")
+    assert found(filled) == []
+
+
 def test_a_run_that_names_other_data_is_no_lineage(filled):
     filled.client.set_model_version_tag("vit-small", "1", "zoo.subset_digest", "9" * 64)
     kinds = {(kind, what) for kind, what, _ in found(filled)}

@@ -170,7 +170,9 @@ def _check_lineage(store: Store, version: ModelVersion) -> Iterator[Finding]:
     except MlflowException as error:
         if not is_missing(error):
             raise
-        yield Finding("orphaned", what, f"its run {run_id or '(none named)'} does not exist")
+        again = f"`zoo rm {what}` and then `zoo register` where it was trained make it anew"
+        gone = f"its run {run_id or '(none named)'} does not exist"
+        yield Finding("orphaned", what, f"{gone}, as after `mlflow gc`; {again}")
         return
     if run.info.lifecycle_stage != "active":
         back = f"`mlflow runs restore --run-id {run_id}` brings it back"
