@@ -68,7 +68,14 @@ def test_what_is_given_stands_in_the_spec(imported, zoo):
     assert (spec["mean"], spec["image_size"]) == ([0.1, 0.2, 0.3], 32)
     assert spec["kwargs"] == {"depth": 2}
     shown = zoo("show", "other").splitlines()
+    assert "32 × 32 pixels, 3 classes" in "\n".join(shown)
     assert not [line for line in shown if line.startswith(("trained on", "seed"))]
+
+
+def test_a_model_without_a_classifier_is_shown_as_one(imported, zoo):
+    given = [*imported[:4], "--no-head", *imported[6:]]
+    zoo(*given)
+    assert "32 × 32 pixels, no classifier" in zoo("show", "other")
 
 
 def test_an_imported_model_compares_on_the_other_models_images(imported, zoo):

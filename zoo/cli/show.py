@@ -39,7 +39,8 @@ def command(reference: str, as_json: bool) -> None:
         known = {"uri": model.uri, "version": model.version, "digest": model.digest, "link": link}
         print_json(known | {"aliases": aliases, "tags": model.tags, "spec": spec.as_dict()})
         return
-    classes = counted(len(spec.class_names), "class", "classes")
+    named = spec.class_names
+    classes = counted(len(named), "class", "classes") if named else "no classifier"
     # Of what zoo did not train, neither is known.
     trained = {
         "trained on": f"{spec.source} {spec.subset}, {counted(spec.subset_count, 'image')}",
