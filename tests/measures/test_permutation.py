@@ -31,7 +31,7 @@ def layers(seed, n=40, shared=0.0):
 
 def random_orders(count, n, seed=0):
     random = np.random.default_rng(seed)
-    return np.stack([random.permutation(n) for _ in range(count)])
+    return np.array([random.permutation(n) for _ in range(count)], dtype=int).reshape(count, n)
 
 
 def grams(features):
@@ -153,3 +153,29 @@ def test_p_values_of_unrelated_networks_are_uniform(name):
         found.append(permutation_p(best[0], best[1:]))
     # p-values lie on a grid of 1/100: half a step is within what the test can see.
     assert scipy.stats.kstest(np.array(found) - 0.5 / (count + 1), "uniform").pvalue > 0.01
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["linear_cka", *MEASURES])
+def test_a_planted_likeness_is_found_with_the_power_that_independent_draws_tell(name):
+    # Power: how often related networks are above 95 % of unrelated ones, drawn anew each time.
+    # Unrelated ones are of the same kind: SVCCA depends on how many directions a layer has.
+    trials, count = 100, 39
+
+    def statistics(seed, other):
+        (a, _), (_, b) = (layers(s, n=24, shared=0.5) for s in (seed, other))
+        orders = np.vstack([np.arange(24), random_orders(count if seed == other else 0, 24, seed)])
+        if name == "linear_cka":
+            values = cka_under(a, b, orders)
+        else:
+            sides = prepared(name, a), prepared(name, b)
+            values = permuted_similarities(MEASURES[name], *sides, orders)
+        return best_matches(values).mean(axis=1)
+
+    related = np.array([statistics(seed, seed) for seed in range(trials)])
+    unrelated = [statistics(1000 + seed, 2000 + seed)[0] for seed in range(4 * trials)]
+    power = (related[:, 0] > np.quantile(unrelated, 0.95)).mean()
+    found = np.mean([permutation_p(one[0], one[1:]) <= 0.05 for one in related])
+    # Both are shares of 100 trials; the critical value scatters too.
+    assert found == pytest.approx(power, abs=0.15)
+    assert found > 0.1
