@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
+from PIL import Image
 
 from zoo.claims.base import NOT_APPLICABLE
 from zoo.errors import UserError
@@ -42,7 +44,7 @@ HERE = Path(__file__).parent
 ASSETS = ("report.js", "report.css")
 SCREEN_DPI = 128  # figures are lettered for paper; on a screen they are drawn a third larger
 MOST_ROWS = 25  # of a table that is shown at full length
-SVG_LIMIT = 400_000  # bytes; of larger ones the png is taken, where that is smaller
+SVG_LIMIT = 100_000  # bytes; larger ones hold pictures, and are pictures where that is smaller
 FAMILIES = {
     "vit": "vision transformer",
     "windowed": "windowed transformer",
@@ -219,18 +221,23 @@ def _as_metric(row: Data) -> dict[str, Any]:
 
 
 def embed_figure(folder: Path, name: str) -> dict[str, Any]:
-    """Embed a figure: as svg, unless that is large and the png is smaller."""
+    """Embed a figure: as svg, or as the picture that the png is, where that is much smaller."""
     try:
         vector, raster = ((folder / f"{name}.{kind}").read_bytes() for kind in ("svg", "png"))
     except FileNotFoundError as error:
         raise UserError(f"no file {error.filename}; run the comparison again") from None
-    size = raster[16:24]  # a png's width and height
-    if len(size) < 8:
-        raise UserError(f"{folder / name}.png is damaged; run the comparison again")
-    small = len(vector) <= max(SVG_LIMIT, len(raster))
-    width, height = (side / DPI for side in struct.unpack(">II", size))
+    try:
+        size = struct.unpack(">II", raster[16:24])  # a png's width and height
+        source = data_uri(vector, "image/svg+xml")
+        if len(vector) > SVG_LIMIT:
+            picture = io.BytesIO()  # without loss, and half as large as the png
+            Image.open(io.BytesIO(raster)).convert("RGB").save(picture, "WEBP", lossless=True)
+            source = min(source, data_uri(picture.getvalue(), "image/webp"), key=len)
+    except (struct.error, OSError):
+        raise UserError(f"{folder / name}.png is damaged; run the comparison again") from None
+    width, height = (side / DPI for side in size)
     return {
-        "src": data_uri(vector, "image/svg+xml") if small else data_uri(raster, "image/png"),
+        "src": source,
         "width": round(width * SCREEN_DPI),
         "height": round(height * SCREEN_DPI),
         "print_width": round(width * 96),
