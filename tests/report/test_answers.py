@@ -12,7 +12,7 @@ from tests.claims import made
 from tests.claims.made import metrics, network
 from zoo.analyses import ANALYSES
 from zoo.claims import CLAIMS
-from zoo.claims.decide import OTHER_SIDE, UNDONE
+from zoo.claims.decide import OTHER_SIDE, UNDONE, WEAKENED
 from zoo.report.answers import GAP_STUDY, answer
 from zoo.report.questions import FOR_PRINT, QUESTIONS, WITH_PANEL
 from zoo.study.results import INITIAL, Metric, Result
@@ -124,19 +124,23 @@ def test_a_layer_without_a_value_is_not_matched():
 
 def test_what_was_learnt_names_claims_by_what_training_did():
     claims = [
-        {"statement": statement, "verdict": verdict, "reason": reason}
-        for statement, verdict, reason in (
-            ("A ViT is one", "supported", ""),
-            ("CNNs are two", "built in", ""),
-            ("Maps are three", "not supported", UNDONE),
-            ("Maps are four", "not supported", OTHER_SIDE),
-            ("Five", "undecided", ""),
-            ("CNNs are two", "built in", ""),  # of another group of networks
+        {"statement": statement, "verdict": verdict, "reason": reason, "before": before}
+        for statement, verdict, reason, before in (
+            ("A ViT is one", "supported", "", {"value": 0.0}),
+            ("CNNs are two", "built in", "", {"value": 0.0}),
+            ("Maps are three", "not supported", UNDONE, {"value": 0.0}),
+            ("Maps are four", "not supported", OTHER_SIDE, {"value": 0.0}),
+            ("Five", "undecided", "", None),
+            ("CNNs are two", "built in", "", {"value": 0.0}),  # of another group of networks
+            ("A ViT is six", "supported", "", None),
+            ("A ViT is seven", "built in", WEAKENED, {"value": 0.0}),
         )
     ]
     assert answer("learnt", made.found([V, C]), claims) == [
         "Training brought or increased this: a ViT is one.",
-        "As true before training: CNNs are two.",
+        "True, of answers that networks give only after training: a ViT is six.",
+        "True before training as well: CNNs are two.",
+        "True before training as well, which weakened it: a ViT is seven.",
         "True before training and no longer: maps are three.",
     ]
     assert answer("learnt", made.found([V, C]), claims[3:5]) == []
@@ -154,7 +158,7 @@ def test_what_was_learnt_names_claims_by_what_training_did():
     [
         ((0.3, 0.2, 0.45), "v is 30 (20 to 45) percentage points more accurate than c."),
         ((-0.3, -0.45, -0.2), "c is 30 (20 to 45) percentage points more accurate than v."),
-        ((0.0, -0.1, 0.1), "v and c do not differ beyond noise: 0 (−10 to 10) percentage points."),
+        ((0.0, -0.1, 0.1), "v and c cannot be told apart: 0 (−10 to 10) percentage points."),
     ],
 )
 def test_a_gap_is_told_in_its_direction_and_only_beyond_noise(ends, said):

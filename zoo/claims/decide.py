@@ -21,6 +21,7 @@ from zoo.measures.multiple_testing import holm, p_from_interval, student_p
 
 LEVEL = 0.05
 OTHER_SIDE = "beyond noise on the other side of the threshold"
+WEAKENED = "it holds, and held before training, which weakened it"
 UNDONE = "it held before training, which turned it: beyond noise on the other side of the threshold"
 STEP = 1e-9  # below any step of a share or a count
 
@@ -87,10 +88,10 @@ def verdict_of(
     if not math.isfinite(p):
         return UNDECIDED, "no interval says how far chance reaches"
     if p >= LEVEL:
-        alone = p_against(found, threshold) < LEVEL
         side = "beyond" if threshold.holds(found.value) else "on the other side of"
         but = f"{side} the threshold, but not after correction for several tests"
-        return UNDECIDED, but if alone else "the interval holds the threshold"
+        uncorrected = p_against(found, threshold) < LEVEL
+        return UNDECIDED, but if uncorrected else "the interval holds the threshold"
     if not threshold.holds(found.value):
         return NOT_SUPPORTED, UNDONE if _held(threshold, before) else OTHER_SIDE
     if alone:
@@ -117,6 +118,6 @@ def _brought_by_training(
         return SUPPORTED, "it holds beyond noise, and training moved it this way"
     if _held(threshold, before):
         if high < 0:
-            return BUILT_IN, "it holds, and held before training, which weakened it"
+            return BUILT_IN, WEAKENED
         return BUILT_IN, "it held before training as well; that training added to it is not shown"
     return UNDECIDED, "it holds beyond noise; that training moved it this way is not shown"

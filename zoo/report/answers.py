@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from zoo.claims.base import BUILT_IN, SUPPORTED
-from zoo.claims.decide import UNDONE
+from zoo.claims.decide import UNDONE, WEAKENED
 from zoo.measures.depth import third_of
 from zoo.report.filters import format_estimate
 from zoo.report.finding import difference, of_networks
@@ -153,9 +153,17 @@ def _matches(found: Result, a: Network | None, b: Network) -> tuple[float, float
 
 def _learnt(results: ComparisonResults, claims: Claims) -> Iterable[str]:
     """Name what training brought, what held before it, and what it turned round."""
+    held = [claim for claim in claims if claim["verdict"] == SUPPORTED]
+    built = [claim for claim in claims if claim["verdict"] == BUILT_IN]
     told = {
-        "Training brought or increased this": [c for c in claims if c["verdict"] == SUPPORTED],
-        "As true before training": [c for c in claims if c["verdict"] == BUILT_IN],
+        "Training brought or increased this": [c for c in held if c["before"]],
+        "True, of answers that networks give only after training": [
+            c for c in held if not c["before"]
+        ],
+        "True before training as well": [c for c in built if c["reason"] != WEAKENED],
+        "True before training as well, which weakened it": [
+            c for c in built if c["reason"] == WEAKENED
+        ],
         "True before training and no longer": [c for c in claims if c["reason"] == UNDONE],
     }
     for words, found in told.items():
@@ -213,7 +221,7 @@ def _compared(results: ComparisonResults, a: str, b: str) -> str:
     points = _written(gap, times=100)
     if gap.low > 0:
         return f"{a} is {points} percentage points more accurate than {b}."
-    return f"{a} and {b} do not differ beyond noise: {points} percentage points."
+    return f"{a} and {b} cannot be told apart: {points} percentage points."
 
 
 def _written(metric: Metric, times: float = 1) -> str:

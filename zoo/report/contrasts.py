@@ -117,7 +117,7 @@ CONTRASTS = (
         "receptive-field",
         "how far the first block sees",
         "The first block of {more} sees farther than that of {less}",
-        "of the way from the image's centre to a corner",
+        "of the way from the image's centre to a corner hold nine tenths of what it depends on",
         partial(_drawn, first_reach),
     ),
     *(
@@ -224,17 +224,23 @@ def contrasts(results: ComparisonResults, verdicts: Sequence[Verdict]) -> list[S
     tests = [p_against(of.difference, above(0)) for of in found]
     corrected = holm([*of_claims, *tests])[len(of_claims) :].tolist()
     told: dict[tuple[str, str, str], list[str]] = {}
+    alone: dict[str, list[str]] = {}  # beyond chance, if it were the only test
     open_: dict[str, list[str]] = {}
-    for of, p in zip(found, corrected, strict=True):
+    for of, test, p in zip(found, tests, corrected, strict=True):
         if p < LEVEL:
             key = of.contrast.analysis, of.says(), of.origin(p)
             told.setdefault(key, []).append(of.numbers())
+        elif test < LEVEL:
+            alone.setdefault(of.says(), []).append(of.numbers())
         else:
             open_.setdefault(of.contrast.topic, []).append(of.contrast.when)
     said = [
         Sentence(f"{says}: {'; '.join(numbers)}. {origin}", analysis)
         for (analysis, says, origin), numbers in told.items()
     ]
+    if alone:
+        listed = ". ".join(f"{says}: {'; '.join(numbers)}" for says, numbers in alone.items())
+        said.append(Sentence(f"Beyond chance if taken alone, not after correction: {listed}."))
     if open_:
         listed = "; ".join(
             topic + (f" ({', '.join(whens)})" if any(whens) else "")

@@ -134,10 +134,11 @@ def _behind_pixels(results: ComparisonResults) -> str:
     ]
     if not behind:
         return ""
-    listed = " and of ".join(behind)
+    listed = " or of ".join(behind)
     return (
-        f"A linear classifier on raw pixels is right on {100 * pixels:.1f} %, more than on the "
-        f"best layer of {listed}."
+        f"A linear classifier fitted to the raw pixels of {probes.data.attrs['fit_images']:,} "
+        f"images is right on {100 * pixels:.1f} % of the others, more than one that reads the best "
+        f"layer of {listed}."
     )
 
 
@@ -228,13 +229,16 @@ def _what_training_did(results: ComparisonResults) -> str:
     mean = f"{now.value:.2f}{_no_better_than_chance(results, a, b)}"
     if before is None:
         return f"The mean CKA of {layers} is {mean}; before training it is unknown."
-    how = f"(mean CKA {mean}, before training {before.value:.2f}{_beyond_pixels(results, a, b)})"
+    how = f"(mean CKA {mean}, before training {before.value:.2f})"
+    left = _beyond_pixels(results, a, b)
     change = now.minus(before)
     if not np.isfinite(change[1:]).all():
-        return f"What training did to {layers} has no interval {how}."
+        return f"What training did to {layers} has no interval {how}.{left}"
     if turn := _direction(change):
-        return f"Training made {layers} {turn} {'alike' if a == b else 'like each other'} {how}."
-    return f"Training did not detectably change how alike {layers} are {how}."
+        return (
+            f"Training made {layers} {turn} {'alike' if a == b else 'like each other'} {how}.{left}"
+        )
+    return f"Training did not detectably change how alike {layers} are {how}.{left}"
 
 
 def _beyond_pixels(results: ComparisonResults, a: Network, b: Network) -> str:
@@ -243,8 +247,12 @@ def _beyond_pixels(results: ComparisonResults, a: Network, b: Network) -> str:
     if left is None:
         return ""
     now, before = left
-    start = f", before {_rounded(before.value)}" if before else ""
-    return f"; without what the pixels explain {_rounded(now.value)}{start}"
+    said = f" Without what the pixels explain, {_rounded(now.value)} is left"
+    if before is None:
+        return f"{said}."
+    turn = _direction(now.minus(before))
+    than = f"{turn} than" if turn else "not detectably other than"
+    return f"{said}, {than} the {_rounded(before.value)} before training."
 
 
 def _rounded(value: float) -> str:

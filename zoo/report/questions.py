@@ -54,7 +54,6 @@ QUESTIONS = (
         "gap",
         "What would close the gap?",
         (),
-        ("accuracy-by-class",),
         claims=(
             "Z-gap", "Z-far", "Z-attention", "R-low-agree", "R-local-data", "R-local-low",
             "R-local-spread", "R-global-high", "R-middle-data", "R-noskip-cost", "R-noskip-split",
