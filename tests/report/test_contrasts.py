@@ -44,7 +44,7 @@ def test_the_network_of_the_higher_number_comes_first_whatever_was_asked_first(o
     tiles = kept("shuffled_tiles", [-0.56, -0.65, -0.47], v=0.78, c=0.22)
     assert said(order, robustness=tiles) == [
         "v keeps more of its accuracy than c: with tiles shuffled 78 % against 22 % "
-        "(difference 56 points, 47 to 65). Untrained networks have no right answers to compare."
+        "(difference 56 points, 47 to 65). Not asked of untrained networks, which answer by chance."
     ]
 
 
@@ -79,7 +79,7 @@ def test_the_strongest_is_first_and_numbers_of_a_kind_stand_together():
     first, second = said([V, C], robustness=both, frequency=lost)
     assert first.startswith("c keeps more of its accuracy than v: at lower contrast 60 % against")
     jpeg = "compressed as JPEG 90 % against 80 % (difference 10.0 points, 8.0 to 12.0)"
-    assert first.endswith(f"; {jpeg}. Untrained networks have no right answers to compare.")
+    assert first.endswith(f"; {jpeg}. Not asked of untrained networks, which answer by chance.")
     assert second.startswith("Noise of high frequencies costs v more accuracy than c: 20 % against")
 
 
@@ -105,7 +105,7 @@ def test_seeds_are_averaged_and_one_seed_is_said():
     tiles = kept("shuffled_tiles", [-0.5, -0.6, -0.4], v=0.8, c=0.3)
     first, second = said([V, C, *more], receptive_field=field, robustness=tiles)
     assert first.endswith(
-        "Measured in one seed. Untrained networks have no right answers to compare."
+        "Measured in one seed. Not asked of untrained networks, which answer by chance."
     )
     # By hand: differences 0.40 and 0.38, their mean 0.39 ± 12.706 · 0.01; p is 0.016.
     assert "75 % against 36 % of the way" in second

@@ -197,7 +197,7 @@ class _Found:
         """Say whether training made it, or in what it was not measured."""
         if self.contrast.metric:
             one = "Measured in one seed. " if self.one_seed else ""
-            return f"{one}Untrained networks have no right answers to compare."
+            return f"{one}Not asked of untrained networks, which answer by chance."
         if self.before is None or self.each_before is None:
             return "Not measured before training."
         change = self.difference.minus(self.before)
