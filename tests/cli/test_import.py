@@ -73,9 +73,8 @@ def test_what_is_given_stands_in_the_spec(imported, zoo):
 
 
 def test_a_model_without_a_classifier_is_shown_as_one(imported, zoo):
-    given = [*imported[:4], "--no-head", *imported[6:]]
-    zoo(*given)
-    assert "32 × 32 pixels, no classifier" in zoo("show", "other")
+    zoo(*imported[:3], "headless", "--no-head", *imported[6:])
+    assert "32 × 32 pixels, no classifier" in zoo("show", "headless")
 
 
 def test_an_imported_model_compares_on_the_other_models_images(imported, zoo):
