@@ -141,6 +141,11 @@ def check(server, zoo, tmp_path, command, changed):
     value=None,
     command=("rm", "vit/1", "--yes"),
 )
+@example(
+    place=("registered-models/search", ("registered_models", 0, "aliases", 0, "version")),
+    value=None,
+    command=("list",),
+)
 @given(place=st.sampled_from(PLACES), value=ODD, command=st.sampled_from(COMMANDS))
 def test_any_value_in_an_answer_ends_in_a_line(server, zoo, tmp_path, place, value, command):
     name, path = place

@@ -54,8 +54,8 @@ def list_versions(store: Store) -> list[VersionRow]:
         names = all_names(store)
     aliases: dict[tuple[str, int], list[str]] = {}
     for model in names:
-        for alias, version in model.aliases.items():
-            aliases.setdefault((model.name, int(version)), []).append(alias)
+        for alias, number in lookup.numbered(model.aliases).items():
+            aliases.setdefault((model.name, number), []).append(alias)
     rows = []
     for version in versions:
         tags, number = version.tags, int(version.version)

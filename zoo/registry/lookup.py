@@ -88,8 +88,16 @@ def versions_of(store: Store, name: str) -> list[ModelVersion]:
 
 def aliases_of(store: Store, name: str) -> dict[str, int]:
     """Return a registered model's aliases and the number of the version that each stands on."""
-    aliases = store.client.get_registered_model(name).aliases
-    return {alias: int(number) for alias, number in aliases.items()}
+    return numbered(store.client.get_registered_model(name).aliases)
+
+
+def numbered(aliases: Mapping[str, str | int]) -> dict[str, int]:
+    """Return the version's number that each alias stands on, without those that stand on none."""
+    return {
+        alias: int(number)
+        for alias, number in aliases.items()
+        if re.fullmatch(r"\d{1,10}", str(number))
+    }
 
 
 def _is_numbered(version: ModelVersion) -> bool:

@@ -27,7 +27,8 @@ GAP_STUDY = (
     "500, a convolutional tokenizer closed 75 % (6 % to 189 %) of their gap and mimetic "
     "initialisation 79 % (22 % to 215 %); on 5,000, the tokenizer 85 % (61 % to 103 %), "
     "mimetic initialisation 56 % (4 % to 79 %), and both with a schedule 103 % (94 % to 118 %). A "
-    "schedule alone and mean pooling closed none that three seeds could show. For your images: make study NAME=gap ROOT=FOLDER."
+    "schedule alone and mean pooling closed none that three seeds could show. For your images: "
+    "make study NAME=gap ROOT=FOLDER."
 )
 
 
