@@ -15,7 +15,6 @@ from zoo.analyses.about import About, Drawing
 from zoo.figures import style
 from zoo.measures.agreement import error_consistency_interval
 from zoo.measures.intervals import (
-    DIFFERENCE,
     SHARE,
     mean_interval,
     paired_difference,
@@ -26,6 +25,7 @@ from zoo.study.answers import UNDECIDED, predictions, rated_networks
 from zoo.study.axes import column, interval, variable
 from zoo.study.networks import Study
 from zoo.study.results import SIGNED, TRAINED, Metric, Result
+from zoo.study.seeds import accuracy_difference
 
 ABOUT = About(
     name="accuracy",
@@ -206,14 +206,11 @@ def _difference(result: Result, rated: Sequence[str]) -> str:
     """Write the paired difference of two models; of more, the table has it."""
     if len(rated) != 2:
         return ""
-    found = result.find("difference", *rated)
+    pairs = list(zip(*(_seeds(result, name) for name in rated), strict=False))
+    found = accuracy_difference(result, pairs)
     if found is None:
         return ""
     ends = found.value, found.low, found.high
-    pairs = list(zip(*(_seeds(result, name) for name in rated), strict=False))
-    if len(pairs) > 1:
-        rates = np.array([[result.metric("accuracy", seed) for seed in pair] for pair in pairs])
-        ends = mean_interval(rates[:, 0] - rates[:, 1], DIFFERENCE).tolist()
     points, low, high = (f"{100 * value:+.1f}".replace("-", "−") for value in ends)
     a, b = (style.shorten(name, 24) for name in rated)
     return f"{a} minus {b}: {points} percentage points ({low} to {high})"

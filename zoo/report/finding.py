@@ -8,7 +8,6 @@ interval excludes 0.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from itertools import combinations
@@ -29,12 +28,11 @@ from zoo.claims.cases import groups_by_seed
 from zoo.measures.intervals import (
     Estimate,
     independent_difference,
-    mean_interval,
     wilson_interval,
 )
 from zoo.study.replicates import draws_of
 from zoo.study.results import ComparisonResults, Metric, Network
-from zoo.study.seeds import mean_metric
+from zoo.study.seeds import accuracy_difference, mean_metric
 
 SAID = {
     SUPPORTED: "supported",
@@ -147,14 +145,9 @@ def difference(results: ComparisonResults, a: str, b: str) -> Metric | None:
 
     It is over seeds where both have several, paired in their order.
     """
-    accuracy = results.results["accuracy"]
-    gap = accuracy.find("difference", a, b)
     seeds = zip(*(results.seeds(results.network(name)) for name in (a, b)), strict=False)
-    rates = [[accuracy.metric("accuracy", network.name) for network in pair] for pair in seeds]
-    gaps = [one - other for one, other in rates if one is not None and other is not None]
-    if gap and len(gaps) == len(rates) > 1 and np.ptp(gaps) > 0:
-        value, low, high = mean_interval(np.array(gaps), gap.range).tolist()
-        gap = dataclasses.replace(gap, value=value, low=low, high=high)
+    pairs = [(one.name, other.name) for one, other in seeds]
+    gap = accuracy_difference(results.results["accuracy"], pairs)
     return gap if gap and math.isfinite(gap.low) else None
 
 

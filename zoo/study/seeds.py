@@ -13,7 +13,7 @@ import numpy as np
 
 from zoo.measures.improvement import probability_of_improvement
 from zoo.measures.intervals import mean_interval
-from zoo.study.results import ComparisonResults, Metric, Network
+from zoo.study.results import ComparisonResults, Metric, Network, Result
 
 BETTER = "probability_more_accurate"
 
@@ -42,6 +42,22 @@ class OverSeeds:
             key: None if isinstance(value, float) and math.isnan(value) else value
             for key, value in fields.items()
         }
+
+
+def accuracy_difference(accuracy: Result, pairs: Sequence[tuple[str, str]]) -> Metric | None:
+    """Return one network's accuracy minus another's: over seeds where there are several pairs.
+
+    Args:
+        accuracy: the analysis's result.
+        pairs: names of the two networks, seed by seed; the compared ones first.
+    """
+    gap = accuracy.find("difference", *pairs[0])
+    rates = [[accuracy.metric("accuracy", name) for name in pair] for pair in pairs]
+    gaps = [one - other for one, other in rates if one is not None and other is not None]
+    if gap is None or not len(gaps) == len(pairs) > 1 or np.ptp(gaps) == 0:
+        return gap
+    mean, low, high = mean_interval(np.array(gaps), gap.range).tolist()
+    return dataclasses.replace(gap, value=mean, low=low, high=high)
 
 
 def mean_metric(
