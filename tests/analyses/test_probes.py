@@ -12,8 +12,9 @@ from torch import nn
 from tests.labelled import values
 from zoo.analyses import probed_layers, probes
 from zoo.analyses.engine import compare_models
-from zoo.analyses.probed_layers import regular_places
+from zoo.analyses.probed_layers import regular_places, share_of_read
 from zoo.config import Settings
+from zoo.measures.replicates import percentile_interval
 from zoo.measures.ridge import (
     PENALTIES,
     few_shot_images,
@@ -26,6 +27,7 @@ from zoo.measures.sampling import stratified_split
 from zoo.models.build import build
 from zoo.models.files import describe_module
 from zoo.models.preprocess import preprocess
+from zoo.study.axes import select
 
 few = settings(max_examples=10, deadline=None)
 CLASSES = [str(i) for i in range(10)]
@@ -210,6 +212,26 @@ def test_a_comparison_probes_class_token_mean_and_single_tokens(make_model, digi
     single = np.array([accuracy(last[:, 1 + t]) for t in range(16)]).reshape(4, 4)
     assert np.array_equal(result.part("v")["token_accuracy"].values, single)
     assert result.metric("single_token_last_mean", "v") == pytest.approx(single.mean())
+    # What the classifier reads: the class token. Without a group of test images, all counts change.
+    read = ridge_probe(last[train, 0], labels[train], last[test, 0], labels[test]).right
+    tokens = np.mean(
+        [ridge_probe(x[train], labels[train], x[test], labels[test]).right
+         for x in last[:, 1:].swapaxes(0, 1)], axis=0
+    )  # fmt: skip
+    commonest = labels[test] == np.bincount(labels[train]).argmax()
+
+    def share(images):
+        one, whole, chance = (x[images].mean() for x in (tokens, read, commonest))
+        with np.errstate(divide="ignore"):  # a small network may know nothing
+            return (one - chance) / (whole - chance)
+
+    found = select(result.data["single_token_share"], "v").values
+    assert found[-1] == pytest.approx(share(slice(None)))
+    assert np.isnan(found[:-1]).all()
+    without = select(result.data["single_token_share_without"], "v").values[:, -1]
+    assert len(without) == len(test) == 30  # so few images are each a group
+    for image, value in enumerate(without):
+        assert value == pytest.approx(share(np.arange(30) != image), rel=1e-5)
     every = values(result, "accuracy", "v")
     assert result.metric("best_layer_accuracy", "v") == np.nanmax(every)
     assert result.metric("middle_accuracy", "v") == every[1, 1]
@@ -218,6 +240,27 @@ def test_a_comparison_probes_class_token_mean_and_single_tokens(make_model, digi
     fewest = np.bincount(labels[train]).min()
     noted = any(note.endswith(f"the fewest {fewest}") for note in result.notes)
     assert noted == (fewest < 10)
+
+
+@pytest.mark.slow
+def test_intervals_of_what_single_tokens_know_hold_the_truth_in_95_percent_of_trials():
+    # Two networks whose probes err on the same hard images: 16 tokens, what is read, and chance.
+    def probed(random, n, ease):
+        hard = random.normal(size=n)
+        read = hard + 0.5 * random.normal(size=n) < ease
+        tokens = (hard[:, None] + random.normal(size=(n, 16)) < ease - 0.8).mean(axis=1)
+        return tokens, read
+
+    def difference(seed, n):
+        random = np.random.default_rng(seed)
+        chance = random.random(n) < 0.1
+        shares = [share_of_read(*probed(random, n, ease), chance) for ease in (1.2, 0.6)]
+        return shares[0].draws() - shares[1].draws()
+
+    truth = difference(0, 400_000)[0]
+    ends = [percentile_interval(difference(seed, 180)) for seed in range(1, 601)]
+    held = np.mean([low <= truth <= high for _, low, high in ends])
+    assert held == pytest.approx(0.95, abs=0.02)
 
 
 class ColourNet(nn.Module):

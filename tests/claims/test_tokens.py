@@ -1,5 +1,7 @@
 """Claims on receptive fields, residual connections, localisation and probes."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -109,12 +111,17 @@ def test_tokens_of_a_pooling_vit_keep_their_place_less_or_do_not(gap, verdict):
 def known(single, *, last_block_mean=0.8):
     """Probes of single tokens; what the classifiers read gives 0.8, and chance is 0.1."""
     means = {name: last_block_mean for name in single if name != "v"}
-    return metrics(
-        single_token_last_mean=single,
+    known = metrics(
         cls_last_accuracy={"v": 0.8},
         last_block_mean_accuracy=means | {"v": 0.2},  # what the ViT does not read must not count
         chance={"": 0.1},
     )
+    read = means | {"v": 0.8}
+    shares = {
+        name: [np.nan, np.nan, (one - 0.1) / (read[name] - 0.1) if read[name] > 0.1 else np.nan]
+        for name, one in single.items()
+    }
+    return dataclasses.replace(known, data=by_layer([], single_token_share=shares).data)
 
 
 @pytest.mark.parametrize(("claim", "other"), [("R-token-cnn", "c"), ("R-token-gap", "g")])
@@ -131,8 +138,9 @@ def test_tokens_are_told_beside_what_their_own_model_knows():
     assert found.value == pytest.approx(0.2 / 0.7 - 0.25 / 0.3)
 
 
-def test_a_model_that_knows_nothing_gives_no_verdict():
-    result = known({"v": 0.3, "c": 0.1}, last_block_mean=0.1)
+@pytest.mark.parametrize("read", [0.1, 0.18])  # 0.18 of 50 images is within chance
+def test_a_model_that_knows_nothing_gives_no_verdict(read):
+    result = known({"v": 0.3, "c": 0.1}, last_block_mean=read)
     found = verdicts([VIT, CNN], probes=result)["R-token-cnn", ("v", "c")]
     assert (found.verdict, found.value) == ("not applicable", None)
     assert found.detail.startswith("c: a probe of all that its classifier reads")

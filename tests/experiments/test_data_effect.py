@@ -23,6 +23,7 @@ from zoo.experiments.data_effect import (
     OVER_IMAGES,
     OVER_SEEDS,
     Trained,
+    apart,
     compare_with_full,
     metrics,
     pairings,
@@ -100,6 +101,8 @@ def test_seeds_are_crossed_and_give_range_and_ceiling(network, digit_images):
     assert subset.cka[i] == pytest.approx(np.mean(crossed), abs=1e-6)
     assert subset.low[i] == pytest.approx(min(crossed), abs=1e-6)
     assert subset.high[i] == pytest.approx(max(crossed), abs=1e-6)
+    position = subset.blocks.index(i)
+    assert [draws[0, position] for draws in subset.block_draws] == pytest.approx(crossed, abs=1e-6)
     assert seeds.role == "seed baseline"
     assert seeds.cka[i] == pytest.approx(linear_cka(of["full", 0], of["full", 1]), abs=1e-6)
     assert (subset.pairs, seeds.pairs, untrained.pairs) == (2, 1, 2)
@@ -125,6 +128,18 @@ def test_pairs_share_a_seed_only_where_there_is_no_other(seeds, full):
     pairs = pairings(seeds, full)
     possible = [(a, b) for a, b in itertools.product(seeds, full) if a != b]
     assert pairs == (possible or [(seeds[0], full[0])])
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.sets(st.integers(0, 5), min_size=1), st.sets(st.integers(0, 5), min_size=1))
+def test_no_network_stands_in_two_of_the_pairs_that_an_interval_is_over(seeds, full):
+    pairs = pairings(sorted(seeds), sorted(full))
+    found = apart(pairs)
+    assert set(found) <= set(pairs)
+    for side in zip(*found, strict=True):
+        assert len(set(side)) == len(side)
+    if seeds == full:
+        assert len(found) == len(seeds)
 
 
 def test_the_floor_is_where_training_starts(digits_folder, tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,9 +13,11 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch.nn.functional import adaptive_avg_pool2d
 
+from zoo.measures.replicates import GroupedMean, Replicates
 from zoo.measures.ridge import LayerProbe
 from zoo.study.axes import column, layer_axis, select, variable
-from zoo.study.networks import ComparedNetwork, has_class_token
+from zoo.study.networks import ComparedNetwork, has_class_token, reads_class_token
+from zoo.study.replicates import replicates
 from zoo.study.results import Metric
 from zoo.study.spatial_layout import SMALLEST_GRID, compared_layers, last_block, layout_of
 
@@ -143,6 +146,54 @@ def probe_metrics(
     for what, value in found.items():
         if math.isfinite(value):
             yield Metric(prefix + what, value, network)
+
+
+def pooling_read(network: ComparedNetwork) -> str:
+    """Return the pooling of the last block that a network's classifier reads."""
+    return CLS if reads_class_token(network) else MEAN
+
+
+def share_of_read(
+    single: NDArray[np.float64], read: NDArray[np.bool_], chance: NDArray[np.bool_]
+) -> Replicates:
+    """Return how much of what a classifier reads a single token knows: accuracies above chance.
+
+    Args:
+        single: (images,) share of the single tokens' probes that are right on each test image.
+        read: (images,) whether the probe of what the classifier reads is right.
+        chance: (images,) whether the most common class is right.
+
+    Returns:
+        (single − chance) / (read − chance), of the means over images, whole and without each
+        group of test images; the probes are held.
+    """
+    means = GroupedMean()
+    means.add(np.stack([single, read, chance], axis=1))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return means.result().map(lambda mean: np.divide(mean[0] - mean[2], mean[1] - mean[2]))
+
+
+def shares_by_layer(
+    data: xr.Dataset, shares: Mapping[str, Replicates]
+) -> dict[str, tuple[Any, ...]]:
+    """Return what `share_of_read` found of each network, at its last probed layer.
+
+    Returns:
+        `single_token_share` (layer,), NaN elsewhere, and what it is without each group of images.
+    """
+    dims, networks = ("layer",), data["network"].values.tolist()
+    whole = np.full(len(networks), np.nan)
+    if not shares:
+        return {"single_token_share": variable(dims, whole)}
+    known = next(iter(shares.values()))
+    without = np.full((len(known.weight), len(networks)), np.nan)
+    for name, share in shares.items():
+        last = len(networks) - 1 - networks[::-1].index(name)
+        whole[last], without[:, last] = share.whole, share.without
+    kept = Replicates(whole, without, known.weight, known.freedom)
+    return {
+        "single_token_share": variable(dims, whole), **replicates("single_token_share", dims, kept)
+    }  # fmt: skip
 
 
 def pixel_baseline(probe: LayerProbe, size: tuple[int, int]) -> tuple[list[Metric], list[str]]:

@@ -21,10 +21,14 @@ from zoo.analyses.probed_layers import (
     pixel_baseline,
     pixel_features,
     plan,
+    pooling_read,
     probe_dataset,
     probe_metrics,
+    share_of_read,
+    shares_by_layer,
 )
 from zoo.capture.hook_points import HookPoint
+from zoo.measures.replicates import Replicates
 from zoo.measures.ridge import FEW_SHOT, LayerProbe, fit_layers, ridge_probe
 from zoo.measures.sampling import stratified_split
 from zoo.study.accumulator import Accumulator, Batch, NotApplicable
@@ -166,22 +170,30 @@ class _Features(Accumulator):
                 f"{int((counts < FEW_SHOT).sum())} of {len(counts)} classes, the fewest "
                 f"{counts.min()}"
             )
-        chance = float((self.labels[test] == classes[counts.argmax()]).mean())
-        metrics = [Metric("chance", chance)]
+        commonest = self.labels[test] == classes[counts.argmax()]
+        metrics = [Metric("chance", float(commonest.mean()))]
         plans = {s: (self.study.networks[s], probed) for s, probed in self.plans.items()}
         probes: dict[Key, LayerProbe] = {}
+        shares: dict[str, Replicates] = {}
         parts: list[Part] = []
         for s, (network, probed) in plans.items():
             probes |= {(network.name, *key): probe for key, probe in self._probes(s, probed)}
             if probed.last:
-                tokens = self._tokens(s, probed)
+                right = self._tokens(s, probed)
+                tokens = right.mean(axis=0)
                 if math.isfinite(mean := float(tokens.mean())):
                     metrics.append(Metric("single_token_last_mean", mean, network.name))
+                    read = probes.get((network.name, probed.last, pooling_read(network)))
+                    if read and read.all:
+                        one = right.mean(axis=1)
+                        shares[network.name] = share_of_read(one, read.all.right, commonest)
                 if network.compared:
+                    tokens = tokens.reshape(len(probed.rows), len(probed.columns))
                     tokens_map = {"token_accuracy": variable(("row", "column"), tokens)}
                     parts.append(Part(network.name, xr.Dataset(tokens_map)))
         data, notes = probe_dataset(list(plans.values()), probes)
         self.notes += notes
+        data = data.assign(shares_by_layer(data, shares))
         for network, probed in plans.values():
             metrics += probe_metrics(data["accuracy"], network.name, probed.last)
         pixels = self._fit({"pixels": np.concatenate(self.pixels)})["pixels"]
@@ -215,24 +227,27 @@ class _Features(Accumulator):
                 yield (layer, pooling), probe
 
     def _tokens(self, s: int, probed: Probed) -> NDArray[np.float64]:
-        """Return the accuracy of a probe on each token of the last block, (rows, columns)."""
+        """Return where a probe on each token of the last block is right, (test images, tokens).
+
+        It is NaN for a token that could not be probed.
+        """
         features = np.concatenate(self.kept.pop((s, str(probed.last), "token")))
         train, test = self.split
-        values = np.full(features.shape[1], np.nan)
+        values = np.full((len(test), features.shape[1]), np.nan)
         reasons: Counter[str] = Counter()
         for t, x in enumerate(features.swapaxes(0, 1)):
             sides = (x[train], self.labels[train], x[test], self.labels[test])
             try:
-                values[t] = ridge_probe(*sides, seed=self.study.settings.seed).accuracy
+                values[:, t] = ridge_probe(*sides, seed=self.study.settings.seed).right
             except ValueError as error:
                 reasons[str(error)] += 1
         if self.study.networks[s].compared:
             self.notes += [
-                f"{probed.name}: {n} of {len(values)} tokens of {probed.last}: no probe, since "
+                f"{probed.name}: {n} of {values.shape[1]} tokens of {probed.last}: no probe, since "
                 f"{why}"
                 for why, n in reasons.items()
             ]
-        return values.reshape(len(probed.rows), len(probed.columns))
+        return values
 
 
 def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:

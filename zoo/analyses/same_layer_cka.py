@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from zoo.figures import style
 from zoo.study.axes import select
+from zoo.study.replicates import draws_of
 from zoo.study.results import Result
 
 
@@ -19,7 +20,8 @@ class SameLayers:
     """CKA of each layer of a network with the layer of that name in another.
 
     `low` and `high` (layers,) are the ends of the 95 % interval over images, NaN where
-    there is none; `notes` say of each layer without a value why it has none. `blocks` are the
+    there is none, and `draws` (1 + draws, layers) the values and what they might be on other
+    images; `notes` say of each layer without a value why it has none. `blocks` are the
     positions of the blocks; of a network without any, of all layers but the head.
     """
 
@@ -29,6 +31,12 @@ class SameLayers:
     high: NDArray[np.float64]
     notes: tuple[str, ...]
     blocks: tuple[int, ...]
+    draws: NDArray[np.float64]
+
+    @property
+    def block_draws(self) -> NDArray[np.float64]:
+        """The blocks' values and what they might be on other images, (1 + draws, blocks)."""
+        return self.draws[:, self.blocks]
 
 
 @dataclass(frozen=True)
@@ -67,7 +75,9 @@ def same_layers(result: Result, a: str, b: str) -> SameLayers:
     roles = cka["role"].values
     blocks = np.flatnonzero(roles == "block" if "block" in roles else roles != "head")
     values = np.diagonal(cka.values).copy()
-    return SameLayers(layers, values, ends[0], ends[1], tuple(notes), tuple(blocks.tolist()))
+    draws = np.diagonal(draws_of(result.data, "cka", a, b), axis1=1, axis2=2)
+    of_blocks = tuple(blocks.tolist())
+    return SameLayers(layers, values, ends[0], ends[1], tuple(notes), of_blocks, draws)
 
 
 def draw_lines(

@@ -84,25 +84,34 @@ def judge(results: ComparisonResults) -> list[Verdict]:
 def judge_values(
     claim_id: str,
     models: tuple[str, ...],
-    values: Sequence[object],
+    seeds: Sequence[Sequence[object]],
     *,
     n: int,
-    untrained: Sequence[object] | None = None,
+    untrained: Sequence[Sequence[object]] = (),
 ) -> Verdict:
     """Return the verdict on a claim that is tested outside of comparisons.
 
     Args:
         claim_id: such as `R-transfer`.
         models: whose numbers these are.
-        values: what the claim's `measure` takes.
+        seeds: what the claim's `measure` takes, in each seed; one or more.
         n: images behind them.
         untrained: the same of untrained networks, where it was measured.
     """
     claim = next(claim for claim in CLAIMS if claim.id == claim_id)
-    start = None if untrained is None else claim.measure(*untrained)
+    found, start = (_in_all(claim, of) for of in (seeds, untrained))
     before = start if isinstance(start, Measurement) else None
     unknown = "its layers could not be compared"
-    return decide([_tested(claim, models, n, claim.measure(*values), before, unknown)])[0]
+    return decide([_tested(claim, models, n, found, before, unknown)])[0]
+
+
+def _in_all(claim: Claim, seeds: Sequence[Sequence[object]]) -> Measurement | str | None:
+    """Return the mean of a claim's number over seeds; that of the first if one has none."""
+    each = [claim.measure(*values) for values in seeds]
+    found = [one for one in each if isinstance(one, Measurement)]
+    if each and len(found) == len(each):
+        return over_seeds(found, claim.within)
+    return next(iter(each), None)
 
 
 def _test(claim: Claim, results: ComparisonResults) -> Iterator[Verdict]:

@@ -2,34 +2,47 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from zoo.claims import cases
-from zoo.claims.base import RAGHU, Claim, Measurement, Networks, above, below, metric
+from zoo.claims.base import RAGHU, Claim, Measurement, Networks, above, below, measured, metric
 from zoo.measures.intervals import DIFFERENCE, Estimate, independent_difference, wilson_interval
+from zoo.study.replicates import draws_of
 from zoo.study.results import ComparisonResults, Network
 
 
 def tokens_know_less(results: ComparisonResults, networks: Networks) -> Measurement | str | None:
     """Measure what the first model's single tokens know minus what the second's do."""
-    known = [_share_of_tokens(results, network) for network in networks]
-    for share in known:
+    known: list[NDArray[np.float64]] = []
+    for network in networks:
+        share = _share_of_tokens(results, network)
         if share is None or isinstance(share, str):
             return share
-    first, second = (float(share) for share in known if share is not None)
-    detail = f"{networks[0].name} {first:.3f}, {networks[1].name} {second:.3f}"
-    return Measurement(first - second, f"share known by single tokens: {detail}")
+        known.append(share)
+    first, second = known
+    detail = f"{networks[0].name} {first[0]:.3f}, {networks[1].name} {second[0]:.3f}"
+    return measured(first - second, f"share known by single tokens: {detail}")
 
 
-def _share_of_tokens(results: ComparisonResults, network: Network) -> float | str | None:
-    """Return a single token's accuracy above chance over that of what the classifier reads."""
+def _share_of_tokens(
+    results: ComparisonResults, network: Network
+) -> NDArray[np.float64] | str | None:
+    """Return a single token's accuracy above chance over that of what the classifier reads.
+
+    With what it might be on other test images, (1 + draws,), for the probes as they were fitted.
+    """
+    probes = results.results["probes"]
     read = "cls_last_accuracy" if network.class_token else "last_block_mean_accuracy"
-    single = metric(results, "probes", network, "single_token_last_mean")
-    whole = metric(results, "probes", network, read)
-    chance = results.results["probes"].metric("chance")
-    if single is None or whole is None or chance is None:
+    whole, chance = metric(results, "probes", network, read), probes.metric("chance")
+    if whole is None or chance is None:
         return None
-    if whole <= chance:
+    tested = probes.images or results.images
+    if wilson_interval(round(whole * tested), tested)[0] <= chance:
         return f"{network.name}: a probe of all that its classifier reads is no better than chance"
-    return (single - chance) / (whole - chance)
+    shares = draws_of(probes.data, "single_token_share", network.name)
+    last = shares[:, np.isfinite(shares[0])]
+    return last[:, 0] if last.size else None
 
 
 def middle_is_stronger(results: ComparisonResults, networks: Networks) -> Measurement | None:

@@ -1,46 +1,53 @@
 """Claims on one network's layers against those of another training of it, block by block.
 
-Each takes what `zoo.measures.depth.thirds` gives: the mean CKA of the lowest third of
-blocks (`low_blocks`), of the highest third (`high_blocks`), and their difference
-(`low_minus_high`).
+Each takes the CKA of blocks and what it might be on other images, (1 + draws, blocks).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import numpy as np
+from numpy.typing import NDArray
 
-from zoo.claims.base import RAGHU, Claim, Measurement, above
+from zoo.claims.base import RAGHU, Claim, Measurement, above, measured
+from zoo.measures.depth import third_of
 
-Thirds = Mapping[str, float]
+Draws = NDArray[np.float64]
 UNCHANGED = 1e-6  # of CKA: rounding
 
 
-def low_blocks_agree(curve: Thirds) -> Measurement | None:
+def low_blocks_agree(blocks: Draws) -> Measurement | None:
     """Measure the similarity of the lowest third of blocks minus that of the highest."""
-    if "low_minus_high" not in curve:
-        return None
-    value = curve["low_minus_high"]
-    return Measurement(value, _describe(curve))
+    low, high = _thirds(blocks)
+    return _measured(low - high, _describe(low, high))
 
 
-def vit_needs_more(vit: Thirds, cnn: Thirds) -> Measurement | None:
+def vit_needs_more(vit: Draws, cnn: Draws) -> Measurement | None:
     """Measure how much more a ViT's highest blocks fall behind its lowest than a CNN's do."""
-    if "low_minus_high" not in vit or "low_minus_high" not in cnn:
-        return None
-    value = vit["low_minus_high"] - cnn["low_minus_high"]
-    return Measurement(value, f"ViT: {_describe(vit)}; CNN: {_describe(cnn)}")
+    sides = _thirds(vit), _thirds(cnn)
+    (vit_low, vit_high), (cnn_low, cnn_high) = sides
+    detail = "ViT: {}; CNN: {}".format(*(_describe(*side) for side in sides))
+    return _measured(vit_low - vit_high - (cnn_low - cnn_high), detail)
 
 
-def first_blocks_are_kept(kept: Thirds) -> Measurement | str | None:
+def first_blocks_are_kept(kept: Draws) -> Measurement | str | None:
     """Measure how much more of the lowest third of blocks is kept than of the highest."""
-    if "low_minus_high" in kept and min(kept["low_blocks"], kept["high_blocks"]) > 1 - UNCHANGED:
+    if min(third[0] for third in _thirds(kept)) > 1 - UNCHANGED:
         return "no block has changed"
     return low_blocks_agree(kept)
 
 
-def _describe(curve: Thirds) -> str:
-    low, high = curve["low_blocks"], curve["high_blocks"]
-    return f"lowest third of blocks {low:.3f}, highest third {high:.3f}"
+def _thirds(blocks: Draws) -> tuple[Draws, Draws]:
+    """Return the mean of the lowest and of the highest third of blocks, each (1 + draws,)."""
+    third = third_of(blocks.shape[1])
+    return blocks[:, :third].mean(axis=1), blocks[:, -third:].mean(axis=1)
+
+
+def _measured(draws: Draws, detail: str) -> Measurement | None:
+    return measured(draws, detail) if np.isfinite(draws[0]) else None
+
+
+def _describe(low: Draws, high: Draws) -> str:
+    return f"lowest third of blocks {low[0]:.3f}, highest third {high[0]:.3f}"
 
 
 CLAIMS = (

@@ -51,7 +51,9 @@ class Curve:
     (untrained networks, `images` 0).
     `cka` (layers,) is the mean over `pairs` pairs of networks; `band` says what lies between `low`
     and `high`. `same_start`: the networks of a pair began with the same weights. `blocks` are
-    positions in `layers`; `notes` say why a value is missing.
+    positions in `layers`; `notes` say why a value is missing. `block_draws` are the blocks' values
+    and what they might be on other images, (1 + draws, blocks), of pairs in which every network
+    stands once, seed by seed.
     """
 
     model: str
@@ -68,6 +70,7 @@ class Curve:
     pairs: int
     same_start: bool
     notes: tuple[str, ...]
+    block_draws: tuple[NDArray[np.float64], ...]
 
 
 def compare_with_full(
@@ -127,6 +130,7 @@ def compare_with_full(
         return Curve(
             model, family, subset, role, groups.get(subset, 0), same[0].layers, same[0].blocks,
             cka, low, high, band, len(same), any(a == b for a, b in pairs), _reasons(same),
+            tuple(same[pairs.index(pair)].block_draws for pair in apart(pairs)),
         )  # fmt: skip
 
     curves = [
@@ -153,6 +157,24 @@ def pairings(seeds: Sequence[int], full: Sequence[int]) -> list[tuple[int, int]]
     """
     different = [(a, b) for a in seeds for b in full if a != b]
     return different or [(a, b) for a in seeds for b in full]
+
+
+def apart(pairs: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return as many of the pairs of seeds as there are in which no network stands twice.
+
+    Numbers of pairs that share a network are not independent, so that an interval over them would
+    be too narrow.
+
+    >>> apart(pairings([0, 1], [0, 1, 2]))
+    [(0, 1), (1, 2)]
+    """
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import maximum_bipartite_matching
+
+    first, second = ([*dict.fromkeys(side)] for side in zip(*pairs, strict=True))
+    allowed = csr_array([[(a, b) in pairs for b in second] for a in first])
+    matched = maximum_bipartite_matching(allowed, perm_type="column")
+    return [(a, second[j]) for a, j in zip(first, matched.tolist(), strict=True) if j >= 0]
 
 
 def _untrained(spec: ModelSpec, seeds: Sequence[int]) -> dict[int, LoadedModel]:
@@ -213,15 +235,15 @@ def verdicts(curves: Sequence[Curve], n: int) -> list[Verdict]:
         ("R-data-vit", (v.model, c.model)) for v in vits for c in cnns if v.subset == c.subset
     ]
 
-    def values(of: Mapping[str, Curve], models: Sequence[str]) -> list[dict[str, float]]:
-        return [thirds(of[model].cka, of[model].blocks) for model in models]
+    def values(of: Mapping[str, Curve], models: Sequence[str]) -> list[tuple[NDArray, ...]]:
+        return list(zip(*(of[model].block_draws for model in models), strict=False))
 
     return [
         judge_values(
             claim,
             models,
             values(least, models),
-            untrained=values(untrained, models) if untrained.keys() >= set(models) else None,
+            untrained=values(untrained, models) if untrained.keys() >= set(models) else (),
             n=n,
         )
         for claim, models in groups

@@ -7,7 +7,7 @@ penalty chosen on a held-out part of the training images.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,12 +27,14 @@ CONSTANT = 1e-6  # the deviation of constant features, relative to their norm, i
 class Probe:
     """A fitted probe's share of right test images, and the penalty that was chosen.
 
-    `held_out_accuracy` is the chosen penalty's on the held-out part of the training images.
+    `held_out_accuracy` is the chosen penalty's on the held-out part of the training images;
+    `right` (m,) says which of the test images are right.
     """
 
     accuracy: float
     penalty: float
     held_out_accuracy: float
+    right: NDArray[np.bool_] = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -134,13 +136,15 @@ def ridge_probe(
     targets = np.where(train_y[:, None] == classes, 1.0, -1.0)
     path, unit = solve_ridge(train_x[fit], targets[fit]), mean_eigenvalue(train_x[fit])
     scores = {
-        penalty: _accuracy(path.predict(train_x[judge], penalty * unit), classes, train_y[judge])
+        penalty: float(
+            _right(path.predict(train_x[judge], penalty * unit), classes, train_y[judge]).mean()
+        )
         for penalty in sorted(penalties)
     }
     best = max(scores, key=lambda penalty: (scores[penalty], penalty))
     path, unit = solve_ridge(train_x, targets), mean_eigenvalue(train_x)
-    accuracy = _accuracy(path.predict(test_x, best * unit), classes, test_y)
-    return Probe(accuracy, best, scores[best])
+    right = _right(path.predict(test_x, best * unit), classes, test_y)
+    return Probe(float(right.mean()), best, scores[best], right)
 
 
 def fit_layers(
@@ -221,5 +225,5 @@ def mean_eigenvalue(x: NDArray) -> float:
     return float(np.asarray(x, dtype=np.float64).var(axis=0).sum() * len(x) / x.shape[1])
 
 
-def _accuracy(scores: NDArray, classes: NDArray, labels: NDArray) -> float:
-    return float((classes[scores.argmax(axis=1)] == labels).mean())
+def _right(scores: NDArray, classes: NDArray, labels: NDArray) -> NDArray[np.bool_]:
+    return np.asarray(classes[scores.argmax(axis=1)] == labels)
