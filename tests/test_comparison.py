@@ -274,7 +274,7 @@ def test_the_caption_of_what_other_seeds_were_not_measured_in_says_so():
                                       ([v], ["v"], False)):  # fmt: skip
         data = xr.Dataset(coords={"network": column(measured)})
         text = caption(made.found(networks, calibration=Result(data)), "calibration", drawing)
-        assert text.endswith("The first seed of each alone.") is alone
+        assert text.endswith("One seed of each alone.") is alone
 
 
 def test_figure_names_are_file_names():

@@ -306,7 +306,7 @@ def caption(results: ComparisonResults, analysis: str, drawing: Drawing) -> str:
     text = text.format(" and ".join(drawing.of))
     seeds = {n.name for one in results.compared for n in results.seeds(one)[1:]}
     alone = seeds and seeds.isdisjoint(results.results[analysis].networks)
-    return f"{text} The first seed of each alone." if alone else text
+    return f"{text} One seed of each alone." if alone else text
 
 
 @contextmanager

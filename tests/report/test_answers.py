@@ -77,7 +77,7 @@ def test_counts_of_one_seed_say_so():
     second = replace(V, name="v 2", model="v", seed=1, compared=False)
     result = rated({"v": "+++-----", "c": "++--+++-"})
     said = answer("right", made.found([V, C, second], accuracy=result), [])
-    assert said[0].startswith("Of 8 images, in the first seed of each, both models are right on 2,")
+    assert said[0].startswith("Of 8 images, in one seed of each, both models are right on 2,")
 
 
 def test_an_error_consistency_around_0_is_no_finding():

@@ -41,4 +41,5 @@ def test_one_seed_is_told_where_no_model_has_another_and_all_are_known():
     assert cautions(results([V, C, start])) == [ONE_SEED]
     (said,) = cautions(results([V, C, second]))
     assert said.startswith("Seeds: v 2, c 1. Numbers are means over seeds")
+    assert "figures show one seed of each (0 of v, 0 of c)" in said
     assert cautions(results([V, replace(C, images=0)])) == []

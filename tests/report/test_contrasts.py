@@ -132,3 +132,17 @@ def test_nothing_is_said_of_one_network_of_three_or_of_what_was_not_measured():
 
 def test_every_change_of_images_is_told_in_words():
     assert {f"kept_{kind}" for kind in KEPT} == set(MEASURES.values())
+
+
+def test_the_last_blocks_half_of_the_mass_is_a_contrast_of_its_own():
+    result = made.by_layer((), core={"v": [0.1] * 7, "c": [*[0.1] * 5, 0.4, 0.1]})
+    moves = 0.01 * np.array([[-1.0], [0.0], [1.0]]) * (1 + np.arange(14) % 5)
+    result = Result(result.data.assign(core_without=xr.DataArray(
+        result.data["core"].values + moves, dims=("replicate", "layer"),
+        attrs={"weight": np.full(3, 2 / 3), "freedom": 40})))  # fmt: skip
+    [text] = said([V, C], **{"receptive-field": result})
+    assert text.startswith(
+        "The last block of c draws on a wider neighbourhood than that of v: 40 % against 10 % of "
+        "the way from the image's centre to a corner hold half of what it depends on "
+        "(difference 30 points, "
+    )

@@ -151,4 +151,4 @@ def test_calibration_and_robustness_are_measured_of_every_trained_seed():
     }
     found = {v.claim.id: v for v in Comparison(results).verdicts}
     assert found["N-dropped"].held is not None
-    assert "stitched: of the first seed of each model alone" in results.results["stitching"].notes
+    assert "stitched: of one seed of each model alone" in results.results["stitching"].notes

@@ -250,13 +250,16 @@ class _ReceptiveFields(Accumulator):
         return Result(data, tuple(parts), tuple(metrics), tuple(self.notes), used)
 
     def _reach(self, networks: Sequence[ComparedNetwork]) -> dict[str, Any]:
-        """Return the radius with 90 % of each layer's field over half the diagonal, drawn."""
+        """Return the radii with 50 % and 90 % of each layer's field over half the diagonal."""
         sizes = [n.model.spec.image_size for n in networks for _ in depths(n)]
-        half = np.hypot(*np.array([sizes, sizes]) / 2)[:, None]
-        found = in_rows(self.radii, 1).map(lambda pixels: (pixels / half)[:, 0])
-        return {"reach": variable("layer", found.whole, unit="half-diagonals")} | replicates(
-            "reach", "layer", found
-        )
+        half = np.hypot(*np.array([sizes, sizes]) / 2)
+        pixels = in_rows(self.radii, len(SHARES))
+        variables: dict[str, Any] = {}
+        for i, name in enumerate(("core", "reach")):
+            found = pixels.map(lambda radii, i=i: radii[:, i] / half)
+            variables[name] = variable("layer", found.whole, unit="half-diagonals")
+            variables |= replicates(name, "layer", found)
+        return variables
 
     def _fields(self, network: ComparedNetwork) -> dict[str, NDArray[np.float64]]:
         """Return maps (layers, height, width) by path; NaN for a layer without one (see notes)."""
@@ -286,7 +289,7 @@ class _ReceptiveFields(Accumulator):
             model.module, inputs, places, absolute=self.absolute, batch_size=batch, each=on_map
         )
         for hook_point, gathered in groups.items():
-            self.radii.append(gathered.result().map(partial(_radius90, known=hook_point in fields)))
+            self.radii.append(gathered.result().map(partial(_radii_of, known=hook_point in fields)))
         if network.compared:
             self.notes += [
                 f"{network.name}: {hook_point.layer} {why}" for hook_point, why in problems.items()
@@ -306,9 +309,9 @@ def _part(network: ComparedNetwork, maps: Mapping[str, NDArray]) -> Part:
     return Part(network.name, xr.Dataset({"map": fields}, names))
 
 
-def _radius90(field: NDArray[np.float64], known: bool) -> NDArray[np.float64]:
-    """Return the radius (1,) in pixels that holds 90 % of a field; NaN where it is not known."""
-    return np.array([mass_radius(field, SHARES["radius90"]) if known else math.nan])
+def _radii_of(field: NDArray[np.float64], known: bool) -> NDArray[np.float64]:
+    """Return the radii (2,) in pixels with 50 % and 90 % of a field; NaN where it is not known."""
+    return np.array([mass_radius(field, of) if known else math.nan for of in SHARES.values()])
 
 
 def _radii(

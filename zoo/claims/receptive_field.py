@@ -24,13 +24,19 @@ def reaches_farther(results: ComparisonResults, networks: Networks) -> Measureme
 
 def first_reach(results: ComparisonResults, network: Network) -> NDArray[np.float64] | None:
     """Return the reach (0..1) of a network's first block and its draws, (1 + draws,)."""
-    reach = _reach(results, network, "block")
+    reach = _radii(results, network, "reach", "block")
     return None if reach is None else reach[:, 0]
+
+
+def last_core(results: ComparisonResults, network: Network) -> NDArray[np.float64] | None:
+    """Return the radius (0..1) with half of the field of a network's last block, and its draws."""
+    core = _radii(results, network, "core", "block")
+    return None if core is None else core[:, -1]
 
 
 def grows_by_steps(results: ComparisonResults, networks: Networks) -> Measurement | None:
     """Measure the share of steps from layer to layer at which the field grows."""
-    reach = _reach(results, networks[0], "stem", "block", "inner")
+    reach = _radii(results, networks[0], "reach", "stem", "block", "inner")
     if reach is None or reach.shape[1] < 2:
         return None
     grows = np.diff(reach, axis=1) > 0
@@ -41,10 +47,14 @@ def grows_by_steps(results: ComparisonResults, networks: Networks) -> Measuremen
     return measured(grows.mean(axis=1), detail)
 
 
-def _reach(results: ComparisonResults, network: Network, *roles: str) -> NDArray[np.float64] | None:
-    """Return layers' reach and its draws, (1 + draws, layers); None with a gap, or empty."""
+def _radii(
+    results: ComparisonResults, network: Network, radius: str, *roles: str
+) -> NDArray[np.float64] | None:
+    """Return layers' radii and their draws, (1 + draws, layers); None with a gap, or empty."""
     data = results.results["receptive-field"].data
-    found = draws_of(data, "reach", network.name, role=roles)
+    if radius not in data:  # measured before it was kept
+        return None
+    found = draws_of(data, radius, network.name, role=roles)
     return found if found.size and np.isfinite(found).all() else None
 
 

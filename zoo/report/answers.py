@@ -51,7 +51,7 @@ def _right(results: ComparisonResults, claims: Claims) -> Iterable[str]:
         return
     seeds = [results.seeds(results.network(name)) for name in names]
     many = any(len(of) > 1 for of in seeds)
-    taken = f"{n:,} images, {'in the first seed of each, ' if many else ''}"
+    taken = f"{n:,} images, {'in one seed of each, ' if many else ''}"
     every, none = int((hits == len(names)).sum()), int((hits == 0).sum())
     if len(names) > 2:
         yield (f"Of {taken}all {len(names)} models are right on {every:,} and none on {none:,}.")

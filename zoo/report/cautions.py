@@ -36,8 +36,9 @@ def cautions(results: ComparisonResults) -> list[str]:
         said.append(ONE_SEED)
     elif max(seeds.values(), default=0) > 1:
         counts = ", ".join(f"{name} {count}" for name, count in seeds.items())
+        shown = ", ".join(f"{network.seed} of {network.name}" for network in results.compared)
         said.append(
             f"Seeds: {counts}. Numbers are means over seeds with intervals over them, and figures "
-            "show the first seed of each, where they do not say otherwise."
+            f"show one seed of each ({shown}), where they do not say otherwise."
         )
     return said

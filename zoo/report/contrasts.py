@@ -29,7 +29,7 @@ from zoo.claims.cases import groups_by_seed
 from zoo.claims.cka import own_similarity
 from zoo.claims.decide import LEVEL, p_against, verdict_of
 from zoo.claims.probes import at_half_depth
-from zoo.claims.receptive_field import first_reach
+from zoo.claims.receptive_field import first_reach, last_core
 from zoo.claims.residuals import skip_over_branch
 from zoo.measures.intervals import DIFFERENCE, UNBOUNDED
 from zoo.measures.multiple_testing import holm
@@ -119,6 +119,13 @@ CONTRASTS = (
         "The first block of {more} sees farther than that of {less}",
         "of the way from the image's centre to a corner hold nine tenths of what it depends on",
         partial(_drawn, first_reach),
+    ),
+    Contrast(
+        "receptive-field",
+        "how far the last block's strongest pixels lie",
+        "The last block of {more} draws on a wider neighbourhood than that of {less}",
+        "of the way from the image's centre to a corner hold half of what it depends on",
+        partial(_drawn, last_core),
     ),
     *(
         Contrast(

@@ -53,9 +53,9 @@ def with_seeds(study: Study, rated: Mapping[int, ComparedNetwork]) -> dict[int, 
 
 
 def of_one_seed(study: Study, what: str) -> list[str]:
-    """Say in a note that something is measured of the first seed alone, where there are more."""
+    """Say in a note that something is measured of one seed alone, where there are more."""
     seeds = [n for n in study.networks if not n.compared and n.state == TRAINED]
-    return [f"{what}: of the first seed of each model alone"] if seeds else []
+    return [f"{what}: of one seed of each model alone"] if seeds else []
 
 
 def why_unrated(study: Study, network: ComparedNetwork) -> str:
