@@ -254,9 +254,12 @@ class _ReceptiveFields(Accumulator):
         sizes = [n.model.spec.image_size for n in networks for _ in depths(n)]
         half = np.hypot(*np.array([sizes, sizes]) / 2)
         pixels = in_rows(self.radii, len(SHARES))
+
+        def share(i: int) -> Replicates:
+            return pixels.map(lambda radii: radii[:, i] / half)
+
         variables: dict[str, Any] = {}
-        for i, name in enumerate(("core", "reach")):
-            found = pixels.map(lambda radii, i=i: radii[:, i] / half)
+        for name, found in (("core", share(0)), ("reach", share(1))):
             variables[name] = variable("layer", found.whole, unit="half-diagonals")
             variables |= replicates(name, "layer", found)
         return variables

@@ -26,6 +26,7 @@ from zoo.capture.resume import resumable_blocks
 from zoo.measures.intervals import mean_interval, ratio_values
 from zoo.measures.ridge import HELD_OUT
 from zoo.measures.stitching import Stitch, fit_stitches, resampling
+from zoo.measures.threads import in_threads
 from zoo.study.accumulator import Accumulator, NotApplicable
 from zoo.study.answers import of_one_seed, rated_networks
 from zoo.study.axes import Scale, interval, layer_axis, select, variable
@@ -153,13 +154,12 @@ class _Stitching(Accumulator):
 
     def result(self) -> Result:
         maps: dict[Cell, Maps] = {}
-        for point in self.sources:
-            try:
-                maps |= {(point, target): of for target, of in self._fit(point)}
-            except ValueError as error:
-                network, block = self.study.networks[point[0]], point[1]
-                if network.compared:
-                    self.notes.append(f"{network.name}: nothing is fitted to {block}: {error}")
+        fits = in_threads(self._fit, self.sources)
+        for (s, block), (fitted, why) in zip(self.sources, fits, strict=True):
+            maps |= fitted
+            network = self.study.networks[s]
+            if why and network.compared:
+                self.notes.append(f"{network.name}: nothing is fitted to {block}: {why}")
         right, own = stitched_answers(self.study, self.tested, self.sources, self.targets, maps)
         sources = [point for point in self.sources if any(a == point for a, _ in maps)]
         if not sources:
@@ -191,8 +191,14 @@ class _Stitching(Accumulator):
         metrics = tuple(m for m in self._metrics(right, own) if math.isfinite(m.value))
         return Result(data, metrics=metrics, notes=tuple(self.notes), images=len(self.tested))
 
-    def _fit(self, source: Point) -> Iterator[tuple[Point, Maps]]:
-        """Yield each block that a source is mapped onto, and how."""
+    def _fit(self, source: Point) -> tuple[dict[Cell, Maps], str]:
+        """Return how a source is mapped onto each block, or why it is not."""
+        try:
+            return {(source, target): of for target, of in self._fitted(source)}, ""
+        except ValueError as error:
+            return {}, str(error)
+
+    def _fitted(self, source: Point) -> Iterator[tuple[Point, Maps]]:
         wanted = [target for target in self.targets if self._is_wanted(source[0], target[0])]
         for grid in self.grids:
             onto = [t for t in wanted if (self.targets[t].height, self.targets[t].width) == grid]

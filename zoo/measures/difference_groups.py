@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.measures.features import centred, squared_distances
+from zoo.measures.threads import in_threads
 
 # The published code's constants: how fast affinity falls with a difference, and how soon a
 # difference of ranks, in shares of the images, counts in full.
@@ -103,16 +104,16 @@ def difference_groups(
         )
     members = _members(cluster(a, b, groups=groups, seed=seed))
     random = np.random.default_rng(seed)
-    again = []
-    for draw in range(samples):
-        # An image that is drawn twice would be its own neighbour: each counts once.
-        rows = np.unique(random.integers(n, size=n))
+    # An image that is drawn twice would be its own neighbour: each counts once.
+    drawn = [np.unique(random.integers(n, size=n)) for _ in range(samples)]
+
+    def found_again(draw: int) -> list[float]:
+        rows = drawn[draw]
         part = np.ix_(rows, rows)
         found = cluster(_ranks(a[part]), _ranks(b[part]), groups=groups, seed=seed + draw + 1)
-        again.append(
-            [_most_similar(rows[np.isin(rows, m)], rows, _members(found)) for m in members]
-        )
-    stability = np.array(again).mean(axis=0)
+        return [_most_similar(rows[np.isin(rows, m)], rows, _members(found)) for m in members]
+
+    stability = np.array(in_threads(found_again, range(samples))).mean(axis=0)
     found_groups = [
         Group(images, _closeness(a, images), _closeness(b, images), float(stable))
         for images, stable in zip(members, stability, strict=True)

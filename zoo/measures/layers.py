@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from zoo.measures.features import DegenerateError, Measure, Prepare
 from zoo.measures.intervals import mean_defined
 from zoo.measures.permutation import best_matches, permuted_similarities
+from zoo.measures.threads import in_threads
 
 Prepared = list[tuple[Any, str]]  # what a measure compares, or why there is nothing to compare
 Problem = tuple[int | None, int | None, str]  # a layer of a, a layer of b, and what is wrong
@@ -64,18 +65,27 @@ def _compare_alike(
     permuted = {measure.name: np.full((len(a), len(b)), np.nan) for measure in measures}
     order = np.random.default_rng(seed).permutation(len(b[0]))
     usable = [None if wrong else own for own, wrong in first]
-    for j, features in enumerate(b):
-        # One layer of b at a time: what is prepared of a layer may be large.
-        ((other, broken),) = _prepare(prepare, [features])
+
+    def compare_with(j: int) -> dict[str, list[Problem]]:
+        """Fill the column of a layer of b, of which much is prepared; return its problems."""
+        ((other, broken),) = _prepare(prepare, [b[j]])
+        if broken:
+            return {measure.name: [(None, j, broken)] for measure in measures}
+        problems: dict[str, list[Problem]] = {}
         for measure in measures:
-            found[measure.name].problems += [(None, j, broken)] if broken else []
-            if not broken:
-                cells = permuted_similarities(measure, usable, [other], order[None])
-                permuted[measure.name][:, j] = cells[0, :, 0]
-        for i, (own, wrong) in enumerate(first):
-            for measure in measures:
-                if not wrong and not broken:
-                    _fill_cell(found[measure.name], measure, own, other, (i, j))
+            cells = permuted_similarities(measure, usable, [other], order[None])
+            permuted[measure.name][:, j] = cells[0, :, 0]
+            problems[measure.name] = [
+                problem
+                for i, (own, wrong) in enumerate(first)
+                if not wrong
+                for problem in _fill_cell(found[measure.name], measure, own, other, (i, j))
+            ]
+        return problems
+
+    for problems in in_threads(compare_with, range(len(b))):
+        for name, those in problems.items():
+            found[name].problems += those
     for measure in measures:
         found[measure.name].permuted = mean_defined(best_matches(permuted[measure.name]))
     return found
@@ -91,15 +101,14 @@ def _empty(first: Prepared, columns: int) -> LayerSimilarities:
 
 def _fill_cell(
     found: LayerSimilarities, measure: Measure, a: Any, b: Any, cell: tuple[int, int]
-) -> None:
+) -> list[Problem]:
     value, why = _attempt(measure.compare, a, b)
     if why:
-        found.problems.append((*cell, why))
-        return
+        return [(*cell, why)]
     found.values[cell] = value
     ends, why = _attempt(measure.interval_of, value, a, b)
     found.interval[:, *cell] = ends
-    found.problems += [(*cell, f"no interval: {why}")] if why else []
+    return [(*cell, f"no interval: {why}")] if why else []
 
 
 def compare_same_layers(

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.measures.sampling import stratified_split
+from zoo.measures.threads import in_threads
 from zoo.progress import OnProgress, no_progress
 
 # In units of the mean eigenvalue of XᵀX, so that they suit features of any scale and width.
@@ -179,17 +180,21 @@ def fit_layers(
             f"expected the same layers, got {list(train_features)} and {list(test_features)}"
         )
     few = [few_shot_images(train_labels, few_shot, seed=seed + draw) for draw in range(DRAWS)]
-    found = {}
-    for layer, x in train_features.items():
-        test = (test_features[layer], test_labels)
+    done: list[str] = []
+
+    def probe(layer: str) -> LayerProbe:
+        x, test = train_features[layer], (test_features[layer], test_labels)
         try:
             whole = ridge_probe(x, train_labels, *test, seed=seed)
             shots = [ridge_probe(x[rows], train_labels[rows], *test, seed=seed) for rows in few]
-            found[layer] = LayerProbe(whole, float(np.mean([s.accuracy for s in shots])))
+            found = LayerProbe(whole, float(np.mean([s.accuracy for s in shots])))
         except ValueError as error:
-            found[layer] = LayerProbe(None, None, str(error))
-        on_progress(len(found), len(train_features), "layers probed")
-    return found
+            found = LayerProbe(None, None, str(error))
+        done.append(layer)
+        on_progress(len(done), len(train_features), "layers probed")
+        return found
+
+    return dict(zip(train_features, in_threads(probe, train_features), strict=True))
 
 
 def hold_out(
