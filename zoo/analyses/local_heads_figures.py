@@ -20,7 +20,7 @@ def draw_pair(part: Part) -> Figure:
     means = data["distance"].values
     layers = layer_labels(data["name"].values.tolist(), data["role"].values.tolist())
     with style.styled():
-        figure, (axis,) = style.line_panels(size=(4.1, 2.4), above=0.4)
+        figure, (axis,) = style.line_panels(size=(4.1, 2.4), above=0.1)
         # Shades, since the palette's colours stand for models.
         shades = mpl.colormaps[style.SEQUENTIAL](np.linspace(0, 0.85, len(layers)))
         for i, layer in enumerate(layers):
