@@ -132,6 +132,9 @@ def test_of_two_networks_it_is_told_what_is_left_without_the_pixels(before, than
         "Training made the layers of v and c less like each other (mean CKA 0.60, before training "
         f"0.90). Without what the pixels explain, 0.25 is left, {than} before training."
     )
+    both = replace(both, metrics=metrics(best_match_deconfounded_p={("v", "c"): 0.3}).metrics)
+    said = describe_finding(found([V, C, *start], cka=both), [])
+    assert f"0.25 is left, no better matched than with permuted images, {than} before" in said
 
 
 def test_of_networks_whose_start_is_not_known_nothing_is_said_to_be_trained():

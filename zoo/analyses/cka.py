@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -17,6 +17,7 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 
+from zoo.analyses import best_matches
 from zoo.analyses.about import About, Drawing
 from zoo.analyses.agreement import metrics_of, signed_metrics
 from zoo.analyses.cka_figures import draw_image_sets, draw_models, draw_pair
@@ -26,7 +27,7 @@ from zoo.measures.hsic_replicates import HsicReplicates, hsic_of
 from zoo.measures.intervals import mean_defined
 from zoo.measures.leverage import leverage, without_dominant
 from zoo.measures.linear_cka import IS_CONSTANT, CentredGram, centred_gram, cka_from_hsic
-from zoo.measures.permutation import PERMUTATIONS, best_matches, permutation_p, permuted_hsic
+from zoo.measures.permutation import PERMUTATIONS, permuted_hsic
 from zoo.measures.replicates import INTERVAL, Replicates
 from zoo.study.accumulator import Accumulator, Batch, NotApplicable
 from zoo.study.axes import Scale, column, interval, layer_axis, select, variable
@@ -67,6 +68,9 @@ ABOUT = About(
         "mean_best_match": "CKA of each layer's best match, mean",
         "best_match_permuted": "the same with the images of one network permuted",
         "best_match_p": "share of permutations with a mean best match as high (p)",
+        "mean_best_match_deconfounded": "deconfounded CKA of each layer's best match, mean",
+        "best_match_deconfounded_permuted": "the same with the images of one network permuted",
+        "best_match_deconfounded_p": "share of permutations with a mean best match as high (p)",
         "mean_same_layer": "mean CKA of each layer with the same layer",
         "mean_off_diagonal": "mean CKA of different layers, stem and blocks",
         "first_last_quarter": "mean CKA of the first with the last quarter of layers",
@@ -82,6 +86,8 @@ ABOUT = About(
                 "mean_without_dominant",
                 "mean_best_match",
                 "best_match_permuted",
+                "mean_best_match_deconfounded",
+                "best_match_deconfounded_permuted",
                 "mean_same_layer",
                 "mean_off_diagonal",
                 "first_last_quarter",
@@ -101,7 +107,6 @@ MEANS = {  # of all pairs of two networks' layers
     "mean_deconfounded": "cka_deconfounded",
     "mean_without_dominant": "cka_without_dominant",
 }
-Matched = tuple[int, int, NDArray[np.float64], NDArray[np.float64]]
 
 
 def start(study: Study) -> Accumulator:
@@ -141,7 +146,7 @@ class _Pairwise(Accumulator):
         self.common = np.zeros((layers, layers))  # of the images that do not dominate
         self.permuted = {
             (a, b): np.zeros(
-                (PERMUTATIONS, len(study.networks[a].layers), len(study.networks[b].layers))
+                (PERMUTATIONS, *(len(study.networks[s].layers) + 1 for s in (a, b)))  # and pixels
             )
             for a, b in combinations(range(len(study.compared)), 2)
         }
@@ -182,7 +187,7 @@ class _Pairwise(Accumulator):
         self.common += hsic_of(self.grams.view(-1, n, n)[:, common][:, :, common])
         orders = self._orders(n)
         for a, b in self.permuted:
-            own, other = (self.grams[self._rows_of(s)] for s in (a, b))
+            own, other = (self.grams[[*self._rows_of(s), len(self.rows)]] for s in (a, b))
             self.permuted[a, b] += permuted_hsic(own, other, orders).cpu().numpy()
 
     def skip_batch(self, start: int, stop: int) -> None:
@@ -207,18 +212,11 @@ class _Pairwise(Accumulator):
         for matrix in (hsic.whole, self.common, *hsic.without):
             matrix[bad, :] = np.nan
             matrix[:, bad] = np.nan
-        length = np.sqrt(np.where(own > 0, own, np.nan))
-        permuted = {
-            (a, b): total
-            / self.batches
-            / length[self._rows_of(a), None]
-            / length[None, self._rows_of(b)]
-            for (a, b), total in self.permuted.items()
-        }
-        return self._summarise(hsic, permuted)
+        permuted = {pair: total / self.batches for pair, total in self.permuted.items()}
+        return self._summarise(hsic, best_matches.cka_nulls(self.rows, hsic.whole, permuted))
 
     def _summarise(
-        self, hsic: Replicates, permuted: Mapping[tuple[int, int], NDArray[np.float64]]
+        self, hsic: Replicates, nulls: tuple[best_matches.Nulls, best_matches.Nulls]
     ) -> Result:
         study, rows, dims = self.study, self.rows, ("layer", "layer_b")
         networks = study.networks
@@ -243,7 +241,15 @@ class _Pairwise(Accumulator):
                 "no intervals: they come from groups of images, and there are fewer than 8"
             )
         variables: dict[str, Any] = {}
-        for name, found, scale in (("cka", cka, SCALE), ("cka_deconfounded", learnt, DECONFOUNDED)):
+        metrics = [Metric("batches", self.batches)]
+        for name, found, scale, null in (
+            ("cka", cka, SCALE, nulls[0]), ("cka_deconfounded", learnt, DECONFOUNDED, nulls[1])
+        ):  # fmt: skip
+            matched = list(best_matches.match(rows, found.whole, null))
+            metrics += best_matches.metrics(study, matched, name.removeprefix("cka"))
+            if matched:
+                of = name, rows, matched, len(study.compared)
+                variables |= best_matches.variables(*of, scale)
             variables[name] = variable(dims, found.whole, scale=scale)
             variables |= replicates(name, dims, found)
             if found.freedom:
@@ -252,15 +258,11 @@ class _Pairwise(Accumulator):
         variables["cka_without_dominant"] = variable(dims, without, scale=SCALE)
         axes = [(networks[s], layer) for s, layer in rows]
         coordinates: dict[str, Any] = {**layer_axis(axes), **layer_axis(axes, "layer_b")}
-        matched = list(_matched(rows, cka.whole, permuted))
         if len(study.compared) > 1:
             coordinates["matched"] = column([network.name for network in study.compared])
-            variables |= _matches(rows, matched, len(study.compared))
         data = xr.Dataset(variables, coordinates)
-        metrics = (
-            Metric("batches", self.batches), *_metrics(study, data), *_chance(study, matched)
-        )  # fmt: skip
-        return Result(data, metrics=metrics, notes=tuple(notes))
+        metrics += _metrics(study, data)
+        return Result(data, metrics=tuple(metrics), notes=tuple(notes))
 
 
 class _LastGram:
@@ -282,55 +284,6 @@ class _LastGram:
             self.gram = centred_gram(value)
             self.tensor, self.version = weakref.ref(value), value._version
         return self.gram
-
-
-def _matched(
-    rows: Sequence[tuple[int, str]],
-    cka: NDArray[np.float64],
-    permuted: Mapping[tuple[int, int], NDArray[np.float64]],
-) -> Iterator[Matched]:
-    """Yield two networks, and the best matches of the first's layers in the second.
-
-    They are (layers,) as they are, and (permutations, layers) under every permutation.
-    """
-    of = np.array([s for s, _ in rows])
-    for (a, b), null in permuted.items():
-        cells = cka[np.ix_(of == a, of == b)]
-        # Of a layer that could not be measured, nothing under permutation is either.
-        known = np.where(np.isfinite(cells), null, np.nan)
-        yield a, b, best_matches(cells), best_matches(known)
-        yield b, a, best_matches(cells.T), best_matches(known.transpose(0, 2, 1))
-
-
-def _matches(
-    rows: Sequence[tuple[int, str]], matched: Sequence[Matched], compared: int
-) -> dict[str, Any]:
-    """Return each layer's best match in every other network, beside what chance gives."""
-    of = np.array([s for s, _ in rows])
-    best, chance, p = np.full((3, len(rows), compared), np.nan)
-    for a, b, found, null in matched:
-        best[of == a, b] = found
-        chance[of == a, b] = null.mean(axis=0)
-        p[of == a, b] = permutation_p(found, null)
-    dims = ("layer", "matched")
-    return {
-        "cka_best_match": variable(dims, best, scale=SCALE),
-        "cka_best_match_permuted": variable(dims, chance, scale=SCALE),
-        "cka_best_match_p": variable(dims, p),
-    }
-
-
-def _chance(study: Study, matched: Sequence[Matched]) -> Iterator[Metric]:
-    """Yield the mean best match of every pair, in both directions, and what chance gives."""
-    for a, b, found, null in matched:
-        known = np.isfinite(found)
-        if not known.any():
-            continue
-        names = study.compared[a].name, study.compared[b].name
-        mean, means = found[known].mean(), null[:, known].mean(axis=1)
-        yield Metric("mean_best_match", float(mean), *names, pair="directed")
-        yield Metric("best_match_permuted", float(means.mean()), *names, pair="directed")
-        yield Metric("best_match_p", float(permutation_p(mean, means)), *names, pair="directed")
 
 
 def _metrics(study: Study, data: xr.Dataset) -> Iterator[Metric]:

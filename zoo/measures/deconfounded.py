@@ -49,6 +49,30 @@ def deconfounded_cka(x: NDArray, y: NDArray, given: NDArray) -> float:
     return float(value[0, 1])
 
 
+def permuted_without_given(
+    permuted: NDArray[np.float64], a: NDArray[np.float64], b: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return HSIC of the residuals of two networks' layers when those of one are permuted.
+
+    What is left of a layer is permuted, not the layer, which would be unlike what is given as well
+    and have another length. The null is that what is left of both is unrelated, which is more than
+    that their HSIC is 0.
+
+    Args:
+        permuted: (permutations, p + 1, q + 1) HSIC of the layers as they are, the images of the
+            second side permuted; the last row of both sides is what is taken away.
+        a: (p,) its coefficient in each layer of the first side, α = HSIC(K, G) / HSIC(G, G).
+        b: (q,) that in each layer of the second side.
+
+    Returns:
+        (permutations, p, q): HSIC is linear in both sides, so that no residual is formed.
+
+    Source: Freedman & Lane 1983 for the residuals; Legendre 2000 for matrices.
+    """
+    left = permuted[:, :-1] - a[:, None] * permuted[:, -1:]
+    return left[:, :, :-1] - left[:, :, -1:] * b
+
+
 def without_given(hsic: NDArray[np.float64], given: int) -> NDArray[np.float64]:
     """Return HSIC of all pairs of layers once one row's Gram matrix is regressed out of all.
 

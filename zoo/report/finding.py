@@ -240,7 +240,8 @@ def _beyond_pixels(results: ComparisonResults, a: Network, b: Network) -> str:
     if left is None:
         return ""
     now, before = left
-    said = f" Without what the pixels explain, {_rounded(now.value)} is left"
+    chance = _no_better_than_chance(results, a, b, "best_match_deconfounded_p")
+    said = f" Without what the pixels explain, {_rounded(now.value)} is left{chance}"
     if before is None:
         return f"{said}."
     turn = _direction(now.minus(before))
@@ -269,9 +270,11 @@ def _direction(change: Estimate) -> str:
     return "less" if change[2] < 0 else ""
 
 
-def _no_better_than_chance(results: ComparisonResults, a: Network, b: Network) -> str:
+def _no_better_than_chance(
+    results: ComparisonResults, a: Network, b: Network, p: str = "best_match_p"
+) -> str:
     """Say so where the best matches of either are no better than those of permuted images."""
-    found = [results.results["cka"].metric("best_match_p", *pair) for pair in
+    found = [results.results["cka"].metric(p, *pair) for pair in
              ((a.name, b.name), (b.name, a.name))]  # fmt: skip
     known = [p for p in found if p is not None]
     alike = not known or max(known) < CHANCE
