@@ -39,6 +39,10 @@ def reach(spread=0.01, **first_block):
     return Result(result.data.assign(reach_without=without))
 
 
+def verdict_on(claim, p, p_holm=np.nan):
+    return SimpleNamespace(claim=SimpleNamespace(id=claim), p=p, p_holm=p_holm)
+
+
 @pytest.mark.parametrize("order", [[V, C], [C, V]])
 def test_the_network_of_the_higher_number_comes_first_whatever_was_asked_first(order):
     tiles = kept("shuffled_tiles", [-0.56, -0.65, -0.47], v=0.78, c=0.22)
@@ -58,7 +62,7 @@ def test_what_chance_explains_is_no_difference():
 def test_it_is_corrected_together_with_the_claims():
     blur = kept("gaussian_blur", [0.2, 0.04, 0.36], v=0.6, c=0.8)  # p 0.014
     alone, among = (
-        said([V, C], [SimpleNamespace(p=p) for p in tests], robustness=blur)[0]
+        said([V, C], [verdict_on("another", p) for p in tests], robustness=blur)[0]
         for tests in ([], [0.5, 0.5, np.nan, 0.9, 0.6])
     )
     assert alone.startswith("c keeps more")
@@ -66,6 +70,14 @@ def test_it_is_corrected_together_with_the_claims():
         "Beyond chance if taken alone, not after correction: c keeps more of its accuracy than v: "
         "blurred 80 % against 60 % (difference 20 points, 4 to 36)."
     )
+
+
+@pytest.mark.parametrize(("p_holm", "told"), [(0.04, True), (0.06, False)])
+def test_where_a_claim_tests_the_same_number_both_are_decided_alike(p_holm, told):
+    tiles = kept("shuffled_tiles", [0.2, 0.04, 0.36], v=0.6, c=0.8)
+    others = [verdict_on("another", p) for p in (0.5, 0.5, 0.9, 0.6)]
+    [text, *_] = said([V, C], [verdict_on("N-shuffled", 0.014, p_holm), *others], robustness=tiles)
+    assert text.startswith("c keeps more of its accuracy than v") is told
 
 
 def test_the_strongest_is_first_and_numbers_of_a_kind_stand_together():

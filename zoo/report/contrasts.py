@@ -2,11 +2,13 @@
 
 A contrast is a number of one network minus that of the other, decided as claims are: over seeds
 where both have several, corrected together with the claims' tests, beside the same before training.
+Where a claim tests the same number, the claim's correction holds for both.
 Its strength is the difference over the sum of the two numbers.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -53,7 +55,7 @@ class Contrast:
 
     `percent` says whether it is a share, and `of` what it is of; `when` sets apart the numbers of a
     topic. `metric` is the metric of right answers that it is, whose difference was measured image
-    by image; untrained networks have none to speak of.
+    by image; untrained networks have none to speak of. `claim` tests the same of a ViT and a CNN.
     """
 
     analysis: str
@@ -64,6 +66,7 @@ class Contrast:
     percent: bool = True
     when: str = ""
     metric: str = ""
+    claim: str = ""
 
     def difference(self, results: ComparisonResults, networks: Networks) -> Measurement | None:
         """Measure the first network's number minus the second's."""
@@ -119,6 +122,7 @@ CONTRASTS = (
         "The first block of {more} sees farther than that of {less}",
         "of the way from the image's centre to a corner hold nine tenths of what it depends on",
         partial(_drawn, first_reach),
+        claim="R-reach",
     ),
     Contrast(
         "receptive-field",
@@ -136,6 +140,7 @@ CONTRASTS = (
             partial(_of_metric, "robustness", f"kept_{kind}"),
             when=when,
             metric=f"kept_{kind}",
+            claim={"random_patches": "N-dropped", "shuffled_tiles": "N-shuffled"}.get(kind, ""),
         )
         for kind, when in KEPT.items()
     ),
@@ -146,6 +151,7 @@ CONTRASTS = (
         "of images",
         partial(_of_metric, "frequency", "lost_to_high_noise"),
         metric="lost_to_high_noise",
+        claim="P-noise",
     ),
     Contrast(
         "probes",
@@ -161,6 +167,7 @@ CONTRASTS = (
         "in mean CKA",
         partial(_drawn, own_similarity),
         percent=False,
+        claim="R-uniform",
     ),
     Contrast(
         "residuals",
@@ -227,9 +234,8 @@ def contrasts(results: ComparisonResults, verdicts: Sequence[Verdict]) -> list[S
         return []
     found = [of for contrast in CONTRASTS if (of := _find(contrast, results))]
     found.sort(key=lambda of: -of.strength)
-    of_claims = [verdict.p for verdict in verdicts]
     tests = [p_against(of.difference, above(0)) for of in found]
-    corrected = holm([*of_claims, *tests])[len(of_claims) :].tolist()
+    corrected = _corrected(found, tests, verdicts)
     told: dict[tuple[str, str, str], list[str]] = {}
     alone: dict[str, list[str]] = {}  # beyond chance, if it were the only test
     open_: dict[str, list[str]] = {}
@@ -255,6 +261,23 @@ def contrasts(results: ComparisonResults, verdicts: Sequence[Verdict]) -> list[S
         )
         said.append(Sentence(f"No difference found beyond chance: {listed}."))
     return said
+
+
+def _corrected(
+    found: Sequence[_Found], tests: Sequence[float], verdicts: Sequence[Verdict]
+) -> list[float]:
+    """Return each contrast's p-value, corrected once for all tests of the page."""
+    of_claims = {
+        verdict.claim.id: verdict.p_holm for verdict in verdicts if math.isfinite(verdict.p)
+    }
+    own = [
+        test for of, test in zip(found, tests, strict=True) if of.contrast.claim not in of_claims
+    ]
+    rest = iter(holm([*(verdict.p for verdict in verdicts), *own])[len(verdicts) :].tolist())
+    return [
+        of_claims[of.contrast.claim] if of.contrast.claim in of_claims else next(rest)
+        for of in found
+    ]
 
 
 def _find(contrast: Contrast, results: ComparisonResults) -> _Found | None:
