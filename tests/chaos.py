@@ -194,17 +194,21 @@ class Chaos:
         for step in steps:
             child = os.fork()
             if not child:
-                os.setpgid(0, 0)
-                self._settle()
-                if fatal is not None:
-                    self.events.watch()
-                end(step)
+                # Within `end`, which an interrupt does not leave: it would remove the whole folder.
+                end(lambda step=step: self._do(step, watched=fatal is not None))
             with suppress(OSError):
                 os.setpgid(child, child)
             code = self._wait(child, after, number, alone)
             if code:
                 return code
         return 0
+
+    def _do(self, step: Step, *, watched: bool) -> None:
+        os.setpgid(0, 0)
+        self._settle()
+        if watched:
+            self.events.watch()
+        step()
 
     def _settle(self) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -24,6 +24,8 @@ LEFT = {
     ".comparisons.abcdefgh": ["/a__b/report.html"],
     ".zoo/cache/models/.0f.zyxwvu98": ["/tmpabc/data/spec.json"],
     ".registered.json.abcdefgh": [""],
+    "effect/.AXJp4miDTnL49i7Iwo5Hew.tmp": [""],
+    "models/vit-small-0/.AXJp4miDTnL49i7Iwo5Hew.tmp": [""],
     "metrics/train/.vit-small-0.json.abcdefgh": [""],
     ".mlflow.db.123": [""],
     "mlartifacts/zoo-train/r/artifacts/.artifact.uploading.1f": [""],
@@ -32,6 +34,8 @@ KEPT = [
     "models/.hidden.folders/file",
     ".mine.abcdefgh/file",
     ".notes.json.abcdefgh",
+    "effect/.notes.tmp",
+    "notes/.AXJp4miDTnL49i7Iwo5Hew.tmp",
     "mlartifacts/zoo-train/r/artifacts/model",
     "metrics/train/vit-small-0.json",
 ]

@@ -19,10 +19,9 @@ from zoo.errors import UserError
 from zoo.files import hold, is_abandoned, naming, resolve_dots
 
 ASIDE = "replaced"
-LEFT_BY_OTHERS = (
-    *(".DS_Store", "Thumbs.db"),  # by macOS and Windows, where a folder was looked at
-    f".{'[A-Za-z0-9_-]' * 22}.tmp",  # half a copy, by a DVC that was killed over its output
-)
+HALF_COPY = f".{'[A-Za-z0-9_-]' * 22}.tmp"  # by a DVC that was killed over its output
+# The others by macOS and Windows, where a folder was looked at.
+LEFT_BY_OTHERS = (".DS_Store", "Thumbs.db", HALF_COPY)
 ATTEMPTS = 1000
 
 logger = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from zoo.files import HELD_SECONDS, is_abandoned
-from zoo.files.folders import FolderKind, clear
+from zoo.files.folders import HALF_COPY, FolderKind, clear
 from zoo.registry.local_database import DATABASE, database_path, store_address
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 # Where zoo writes files, and there alone these: elsewhere they may be somebody's own.
 FILES = (".registered.json.*", "metrics/train/.*.json.*", "effect/.*", "summary/.*")
 OWN = (".zoo/cache/*/.*", ".zoo/checkpoints/*/.*")  # all of it is zoo's
+COPIED_BY_DVC = ("effect", "summary", "models/*")
 UPLOADING = ".artifact.uploading.*"  # MLflow's own temporary files
 ASIDE = re.compile(r"\..+\.old\.[a-z0-9_]{8}")
 
@@ -58,6 +59,10 @@ def find_leftovers(root: Path) -> Iterator[Leftover]:
         for path in root.glob(pattern):
             if is_abandoned(path):
                 yield _file("half-written copy", path)
+    for place in COPIED_BY_DVC:
+        for path in root.glob(f"{place}/{HALF_COPY}"):
+            if _is_old(path):
+                yield _file("half-made copy", path)
     yield from _of_the_store(root)
 
 
@@ -91,6 +96,11 @@ def _places() -> dict[str, list[FolderKind]]:
     }
 
 
+def _is_old(path: Path) -> bool:
+    """Say whether nobody has written for a while what MLflow or DVC writes without a lock."""
+    return path.stat().st_ctime < time.time() - HELD_SECONDS
+
+
 def _file(kind: str, path: Path) -> Leftover:
     return Leftover(kind, str(path), functools.partial(_remove, path))
 
@@ -110,7 +120,7 @@ def _of_the_store(root: Path) -> Iterator[Leftover]:
             for path in root.glob(f".{DATABASE}.*"):
                 yield _file("half-made database", path)
         for path in root.glob(f"mlartifacts/**/{UPLOADING}"):
-            if path.stat().st_ctime < time.time() - HELD_SECONDS:
+            if _is_old(path):
                 yield _file("half-copied artifact", path)
     if database is not None and not database.is_file():
         return
