@@ -43,6 +43,10 @@ class UserError(ValueError):
         super().__init__(shorten_message(message))
 
 
+class NotTrustedError(UserError):
+    """Code would have to run that the user has not trusted; the message says how to trust it."""
+
+
 def printable(text: str) -> str:
     """Write control characters as Python does, so that they change no terminal and no SVG.
 

@@ -10,6 +10,7 @@ from torch import nn
 from zoo.errors import UserError
 from zoo.models.factories import check_trusted
 from zoo.models.imported import ImportOptions
+from zoo.registry.artifacts import local_folder
 from zoo.registry.card import CARD
 from zoo.registry.importing import import_registered
 from zoo.registry.pull import pull
@@ -17,6 +18,7 @@ from zoo.registry.register import register
 from zoo.registry.resolve import load, resolve
 from zoo.registry.runs import search_runs
 from zoo.registry.store import DATA, TRAIN
+from zoo.registry.verify import verify
 
 CODE = """
 from torch import nn
@@ -88,6 +90,12 @@ def test_importing_ones_own_factory_is_trust_in_it_here_alone(store, factory, ro
     monkeypatch.chdir(root / "other")
     with pytest.raises(UserError, match="zoo_mine:make is code that zoo would have to run"):
         load("mine", store=store)
+    found = verify(store).findings  # whole, and no code was run to say so
+    assert [(finding.kind, finding.what) for finding in found] == [("untrusted", "mine/1")]
+    assert "ZOO_TRUST=zoo_mine:make" in found[0].why
+    weights = local_folder(resolve(store, "mine").artifacts) / "data" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    assert [finding.kind for finding in verify(store).findings] == ["damaged"]
 
 
 def test_a_wrong_name_is_refused_before_anything_else(store, factory):

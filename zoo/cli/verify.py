@@ -23,6 +23,7 @@ def command(references: tuple[str, ...], as_json: bool) -> None:
     missing   files of a version, or a variant of params.yaml, are not there
     orphaned  the run, its training data or the test images cannot be found
     damaged   files or tags are not the ones that were registered, or do not load
+    untrusted files are whole, but building it runs code that you have not trusted
     differs   models/ holds an experiment's models, or others than their names mean
 
     \b

@@ -25,7 +25,7 @@ import torch
 from filelock import FileLock
 from torch import nn
 
-from zoo.errors import UserError
+from zoo.errors import NotTrustedError, UserError
 from zoo.files import find_root, write_text
 
 NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
@@ -79,7 +79,7 @@ def check_trusted(
     _check_own(factory, factory)
     _check_installed(factory, (origin or {}).get("version"))
     if not _is_trusted(factory, kwargs):
-        raise UserError(
+        raise NotTrustedError(
             f"{factory} is code that zoo would have to run, and in this project you have not "
             "trusted it with these arguments: if you trust it with any, set "
             f"{VARIABLE}={factory}; else import the model here (zoo import)"

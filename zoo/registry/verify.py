@@ -16,7 +16,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from zoo.config import load_params
-from zoo.errors import UserError
+from zoo.errors import NotTrustedError, UserError
 from zoo.files import read_json, significant
 from zoo.models.spec import model_digest
 from zoo.progress import OnProgress, no_progress
@@ -37,7 +37,7 @@ from zoo.registry.uploads import NEEDED, model_tags
 if TYPE_CHECKING:
     from zoo.models.files import LoadedModel
 
-Kind = Literal["missing", "orphaned", "damaged", "differs"]
+Kind = Literal["missing", "orphaned", "damaged", "untrusted", "differs"]
 RECEIPT = "registered.json"  # by which the pipeline's stages find the models
 KEEP_OR_DROP = (
     "`dvc repro` keeps it; `git checkout params.yaml dvc.lock` and `dvc checkout` go back"
@@ -49,7 +49,8 @@ class Finding:
     """One thing that is wrong.
 
     `missing`: files or a registration that should be there are not. `orphaned`: a version whose
-    lineage does not resolve. `damaged`: there, but not what was registered. `differs`: the
+    lineage does not resolve. `damaged`: there, but not what was registered. `untrusted`: what was
+    registered, but it cannot be built without code that this user has not trusted. `differs`: the
     registry, the receipt and models/ do not mean the same model.
     """
 
@@ -145,6 +146,8 @@ def _check_version(store: Store, version: ModelVersion) -> Iterator[Finding]:
             yield from _check_tags(version, loaded)
             described = fetch_file(store, model.artifacts, "MLmodel", store.root)
             check_flavor(described, loaded.spec, loaded.digest)
+    except NotTrustedError as error:  # its files' digest was right, or it would not be asked for
+        yield Finding("untrusted", what, str(error))
     except (UserError, OSError) as error:
         if is_unreachable(error):
             raise
