@@ -4,10 +4,11 @@ It runs at every `dvc repro`, since DVC does not see into a registry: where a te
 point has other weights than before, the variants that learnt from it are trained again.
 """
 
-from pipelines.paths import ANCESTORS, stage
+from pipelines.paths import ANCESTORS, MODELS, stage
 from zoo.config import Params
 from zoo.errors import UserError
-from zoo.files import write_json
+from zoo.files import user_path, write_json
+from zoo.registry.references import parse
 from zoo.registry.resolve import resolve
 
 
@@ -16,9 +17,18 @@ def find_digest(params: Params, reference: str) -> str:
     try:
         return resolve(None, reference).digest
     except UserError:
-        if not any(variant.name in reference for variant in params.variants):
+        if not is_to_be_trained(params, reference):
             raise
         return ""
+
+
+def is_to_be_trained(params: Params, reference: str) -> bool:
+    """Say whether a reference is to the folder or to the registered name of a variant."""
+    named = parse(reference)
+    if named.folder is not None:
+        return named.folder in {user_path(str(MODELS / v.key)) for v in params.variants}
+    names = params.registered_names
+    return named.name in {name for v in params.variants for name in (v.name, names[v.name])}
 
 
 if __name__ == "__main__":

@@ -250,8 +250,11 @@ def test_a_teacher_that_is_to_be_trained_may_not_be_there_yet(tmp_path, monkeypa
     assert find_digest(params, "timm:resnet18.a1_in1k") == ""
     for unborn in ("models/resnet18-full-0", "resnet18-full@best"):
         assert find_digest(params, unborn) == ""
-    with pytest.raises(UserError, match="no model in models/elsewhere"):
-        find_digest(params, "models/elsewhere")
+    for other in ("models/elsewhere", "elsewhere/resnet18-full-0", "./my-resnet18-full-0"):
+        with pytest.raises(UserError, match=f"no model in {other}"):
+            find_digest(params, other)
+    with pytest.raises(UserError, match="no registry"):
+        find_digest(params, "my-resnet18-full@best")
 
 
 @pytest.mark.slow
