@@ -102,7 +102,7 @@ def test_a_comparison_is_found_again_with_everything_in_it(store, folder, report
     logged = log_comparison(store, folder, report, models)
     found = find_comparison(store, DIGEST)
     assert found == logged
-    assert found.name == f"vit-small/1 vs vit-full/1: cka, accuracy on 12 images ({DIGEST[:6]})"
+    assert found.name == f"vit-small,full {DIGEST[:4]}"
     assert fetch_report(store, found) == report
     run = store.client.get_run(found.run_id)
     assert run.info.status == "FINISHED"
@@ -119,6 +119,8 @@ def test_a_comparison_is_found_again_with_everything_in_it(store, folder, report
         "claims/R-uniform/a/untrained": 0.3,
     }
     tags = run.data.tags
+    title = f"vit-small/1 vs vit-full/1: cka, accuracy on 12 images ({DIGEST[:6]})"
+    assert tags["zoo.comparison"] == title
     assert (tags["zoo.model.1.name"], tags["zoo.model.1.version"]) == ("vit-full", "1")
     assert tags["zoo.model.0.run_id"] == models[0].run_id
     assert {m.model_id for m in run.inputs.model_inputs} == {m.model_id for m in models}

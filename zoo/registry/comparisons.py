@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 import shutil
 import tempfile
@@ -40,7 +41,9 @@ from zoo.registry.store import COMPARE, Store
 from zoo.study.results import INITIAL
 
 LONGEST_METRIC = 250  # characters; MLflow's own limit
-NAMED = 3  # analyses that stand in a run's name
+NAMED = 3  # analyses that stand in a comparison's title
+LONGEST_JOINED = 18  # characters
+TITLE = "zoo.comparison"  # the tag of the title
 NOTE, LOOKS = "mlflow.note.content", "zoo.looks"
 
 
@@ -115,12 +118,38 @@ def log_comparison(
 
 
 def _run_name(report: Mapping[str, Any], models: Sequence[Resolved]) -> str:
-    """Name a comparison so that it is told apart from others of the same models."""
-    of = [m.label if m.version is None else f"{m.name}/{m.version}" for m in models]
+    """Name a comparison so that MLflow's table of runs, of about 23 characters, shows all of it."""
+    return f"{_joined([model.label for model in models])} {str(report['digest'])[:4]}"
+
+
+def _title(report: Mapping[str, Any], models: Sequence[Resolved]) -> str:
+    """Say in full what a comparison is of."""
     ran = [entry["name"] for entry in report.get("analyses", ())]
     analyses = ", ".join(ran) if len(ran) <= NAMED else f"{len(ran)} analyses"
     images = counted(int(report.get("images", {}).get("count", 0)), "image")
+    of = [m.label if m.version is None else f"{m.name}/{m.version}" for m in models]
     return f"{' vs '.join(of)}: {analyses} on {images} ({str(report['digest'])[:6]})"
+
+
+def _joined(names: Sequence[str]) -> str:
+    """Return names with what they share written once; where that is long, the first and a number.
+
+    >>> _joined(["vit-small", "resnet18-small"]), _joined(["vit-small", "vit-small-v2"])
+    ('vit,resnet18-small', 'vit-small,small-v2')
+    """
+    parts = [re.findall(r"[-/]|[^-/]+", name) for name in names]
+    head = _shared([part[:-1] for part in parts])
+    rest = [part[len(head) :] for part in parts]
+    tail = _shared([part[:0:-1] for part in rest])[::-1]
+    middles = ("".join(part[: len(part) - len(tail)]) for part in rest)
+    joined = "".join([*head, ",".join(middles), *tail])
+    return joined if len(joined) <= LONGEST_JOINED else f"{names[0]} +{len(names) - 1}"
+
+
+def _shared(parts: Sequence[Sequence[str]]) -> list[str]:
+    """Return what all begin with."""
+    alike = itertools.takewhile(lambda at: len(set(at)) == 1, zip(*parts, strict=False))
+    return [first for first, *_ in alike]
 
 
 def update_comparison(
@@ -206,6 +235,7 @@ def _as_comparison(run: Run) -> ComparisonRun:
 def _tags(store: Store, report: Mapping[str, Any], models: Sequence[Resolved]) -> dict[str, str]:
     tags = {
         "zoo.comparison_digest": str(report["digest"]),
+        TITLE: _title(report, models),
         "zoo.models": ", ".join(model.uri for model in models),
         "zoo.images_digest": str(report.get("images", {}).get("digest", "")),
         LOOKS: str(report.get("looks", "")),

@@ -202,7 +202,7 @@ def _log(store: Store, folder: Path, report: dict[str, Any], images: EvaluationI
     with store.translate_mlflow_errors(), store.lock(f"map-{digest[:16]}"):
         known = search_runs(store, COMPARE, map_digest=digest)
         if not any(is_finished(run) for run in known):
-            name = f"map of {counted(len(report['models']), 'model')} {report['where']}"
+            name = f"map of {counted(len(report['models']), 'model')} {digest[:4]}"
             tags = {
                 "zoo.map_digest": digest,
                 "mlflow.note.content": f"{report['summary']}\n\nOpen `map.html` below Artifacts.",
@@ -211,7 +211,7 @@ def _log(store: Store, folder: Path, report: dict[str, Any], images: EvaluationI
             data = dataset(images.source, images.split or "images", images.digest, len(images))
             values = {"map/share": report["share"], "map/mean_cka": report["mean_cka"]}
             points = [Point(k, v, 0, None, data) for k, v in values.items() if v is not None]
-            with finished_run(store, COMPARE, f"{name} ({digest[:6]})", tags) as run:
+            with finished_run(store, COMPARE, name, tags) as run:
                 inputs = [dataset_input(data, "evaluation")]
                 retry_on_conflict(lambda: store.client.log_inputs(run.info.run_id, inputs))
                 log_points(store, run.info.run_id, points)

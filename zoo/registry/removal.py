@@ -13,6 +13,7 @@ from mlflow.entities.model_registry import ModelVersion
 from zoo.errors import UserError
 from zoo.models.spec import SPEC, model_digest
 from zoo.registry.annotations import find_registered
+from zoo.registry.comparisons import TITLE
 from zoo.registry.listing import own_tags
 from zoo.registry.lookup import DIGEST, aliases_of, all_versions, versions_of
 from zoo.registry.references import parse
@@ -103,7 +104,7 @@ def _aliases(store: Store, name: str, going: list[ModelVersion]) -> list[tuple[s
 def _comparisons(store: Store, going: list[ModelVersion]) -> list[tuple[str, str]]:
     uris = {f"models:/{version.name}/{version.version}" for version in going}
     return [
-        ("comparison", f"{run.info.run_name} (run {run.info.run_id})")
+        ("comparison", f"{run.data.tags.get(TITLE, run.info.run_name)} (run {run.info.run_id})")
         for run in search_runs(store, COMPARE)
         if uris & set(run.data.tags.get("zoo.models", "").split(", "))
     ]
