@@ -13,7 +13,7 @@ from zoo.config import Settings
 from zoo.errors import UserError
 from zoo.models.files import describe_module
 from zoo.study.accumulator import Accumulator
-from zoo.study.one_pass import run_pass
+from zoo.study.one_pass import MUCH_MEMORY, run_pass, warn_of_memory
 from zoo.study.prepare import prepare_study as prepare
 
 
@@ -60,6 +60,20 @@ def test_each_model_gets_the_images_its_own_way(make_model, digit_images):
     run_pass(study, [watching])
     expected = large(digit_images[0][:20]).double().sum().item()
     assert watching.sums[1] == pytest.approx(expected, rel=1e-5)
+
+
+def test_much_memory_for_attention_is_told_with_the_remedy(make_model, digit_images, caplog):
+    study = study_of([make_model("vit", "v"), make_model("resnet18", "r")], digit_images[0])
+    heads, tokens = study.networks[0].trace["blocks.0.attn"].attention[1:3]
+    watched = {HookPoint("blocks.0.attn", "attention"): []}
+    images = MUCH_MEMORY // (4 * heads * tokens**2)
+    warn_of_memory(study.networks, [watched, {}], images)
+    warn_of_memory(study.networks, [{HookPoint("blocks.0.attn"): []}, {}], 9 * images)
+    assert not caplog.messages
+    warn_of_memory(study.networks, [watched, {}], 6 * images)
+    [told] = caplog.messages
+    assert told.startswith("v: the attention weights of one layer take 6.0 GB for ")
+    assert f"--batch-size {images // 4} " in told
 
 
 class Headed(nn.Module):

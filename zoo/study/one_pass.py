@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 
@@ -18,6 +20,9 @@ from zoo.study.accumulator import Accumulator, Batch
 from zoo.study.networks import ComparedNetwork, Study
 
 Wanted = dict[HookPoint, list[Accumulator]]
+MUCH_MEMORY = 1 << 30  # bytes; a layer of ViT-S/16 at 224 px takes 0.1 GB in a batch of 128
+
+logger = logging.getLogger(__name__)
 
 
 def run_pass(
@@ -42,6 +47,8 @@ def run_pass(
             stack.enter_context(eval_mode(network.model.module))
         wanted = [_wanted(accumulators, s) for s in range(len(study.networks))]
         batches = even_batches(len(study.images), study.settings.batch_size)
+        if not part[0]:
+            warn_of_memory(study.networks, wanted, batches[0][1])
         first, end = (len(batches) * (part[0] + i) // part[1] for i in (0, 1))
         for start, stop in batches[:first]:
             for accumulator in accumulators:
@@ -57,6 +64,27 @@ def run_pass(
             for accumulator in accumulators:
                 accumulator.end_batch(Batch(start, stop, pixels, labels, logits))
             on_progress(stop, len(study.images), "images")
+
+
+def warn_of_memory(
+    networks: Sequence[ComparedNetwork], wanted: Sequence[Wanted], images: int
+) -> None:
+    """Warn where a batch of the attention weights that are watched takes much memory.
+
+    It grows with the fourth power of an image's side. What else a pass needs comes on top.
+    """
+    each, name = 0, ""
+    for network, hook_points in zip(networks, wanted, strict=True):
+        watched = {point.layer for point in hook_points if point.kind == "attention"}
+        for layer in network.trace:
+            if layer.attention and layer.name in watched:
+                each, name = max((each, name), (4 * math.prod(layer.attention), network.name))
+    if images * each > MUCH_MEMORY:
+        logger.warning(
+            "%s: the attention weights of one layer take %.1f GB for %d images at once; "
+            "--batch-size %d takes a fraction of it",
+            name, images * each / 2**30, images, max(1, MUCH_MEMORY // 4 // each),
+        )  # fmt: skip
 
 
 def _wanted(accumulators: Sequence[Accumulator], s: int) -> Wanted:
