@@ -78,11 +78,12 @@ def test_subset_sizes_fit_the_images_that_are_there(tmp_path):
     assert params.data.source == "imagefolder"
     assert params.data.root == str(tmp_path / "images")
     assert params.subsets == {"small": 2, "medium": 9, "full": "all"}
+    assert params.compare.images == 8  # all of the test split
     # 2, 9 and 36 images are one step each in an epoch.
     assert params.train.epochs == {"small": 300, "medium": 300, "full": 300}
     # Nothing that was measured on digits stands there as a result; the papers' values do.
     text = (tmp_path / "s" / "params.yaml").read_text()
-    assert not re.search("result|0[.]565", text, re.IGNORECASE)
+    assert not re.search("result|0[.]565|variants of", text, re.IGNORECASE)
     assert text.count("paper: ") == (ROOT / "params.yaml").read_text().count("paper: ")
     assert f"\n  small: {2:<16}# images" in text
     assert "\n  medium: 9\n" in text

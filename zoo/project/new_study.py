@@ -148,7 +148,9 @@ def _params(name: str, source: str, root: Path | None) -> str:
     images = load_source(source, root)
     labels = images.train.labels
     pool, _ = stratified_split(labels, 0.1, 0, images.class_names)
-    batch, epochs = shipped_params().train.batch_size, []
+    shipped = shipped_params()
+    text = _set(text, "images", min(len(images.test.labels), shipped.compare.images))
+    batch, epochs = shipped.train.batch_size, []
     for subset, size in propose_subsets(np.bincount(labels[pool])).items():
         text = _set(text, subset, size)
         steps = -(-(len(pool) if size == "all" else int(size)) // batch)  # in an epoch
