@@ -149,6 +149,9 @@ def test_the_command_writes_table_and_figure(params_file, tmp_path):
     cka = zoo.compare(models, images, only="cka", settings=settings)["cka"]["cka"]
     best = [zoo.select(cka, f"vit{s}", f"cnn{s}").max("layer_b").mean() for s in (0, 1)]
     assert seen["vit", "cka_with_cnn"] == pytest.approx(np.mean(best))
+    blocks = cka.isel(layer=cka.role == "block", layer_b=cka.role_b == "block")
+    last = [zoo.select(blocks, f"vit{s}", f"cnn{s}").values[-1, -1] for s in (0, 1)]
+    assert seen["vit", "last_cka_with_cnn"] == pytest.approx(np.mean(last))
     across = [zoo.select(cka, f"vit{s}", f"vit{1 - s}").max("layer_b").mean() for s in (0, 1)]
     assert seen["vit", "cka_with_much"] == pytest.approx(np.mean(across))
 

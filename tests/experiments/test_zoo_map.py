@@ -34,7 +34,7 @@ def prints():
 def members():
     families = ["vit"] * 3 + ["cnn"] * 3 + ["mlp"] * 3
     return [
-        Member(f"m{i}/1", family, f"digits {'abc'[i % 3]}", None if i == 8 else i)
+        Member(f"m{i}/1", f"m{i}", family, f"digits {'abc'[i % 3]}", None if i == 8 else i)
         for i, family in enumerate(families)
     ]
 
@@ -68,6 +68,10 @@ def test_agreement_is_counted_against_any_neighbour(prints, members):
     family, trained_on = agreements(data)
     assert family == Agreement("family", 9, pytest.approx(9 * 2 / 8))
     assert trained_on == Agreement("data", 0, pytest.approx(9 * 2 / 8))
+    alike = data.assign_coords(data=("network", ["digits"] * 9), model=("network", [*"aabbccdde"]))
+    of_model, family = agreements(alike)  # all trained on the same is nothing to be counted
+    assert of_model == Agreement("model", 4, pytest.approx(1))
+    assert family.what == "family"
 
 
 def test_the_same_model_twice_has_a_map(prints, members):

@@ -36,7 +36,8 @@ BATCH = 128
 CODE = ("analyses", "capture", "measures", "models", "study")  # what decides the numbers
 UNTRAINED, MUCH = "before training", "most images"
 MEASURES = {
-    "cka_with_cnn": "CKA with the CNN",
+    "cka_with_cnn": "CKA with the CNN,\nbest matches",
+    "last_cka_with_cnn": "CKA with the CNN,\nlast blocks",
     "cka_with_much": "CKA with the ViT\nof the most images",
     "attention_distance": "attention distance\n(1: even attention)",
     "field": "receptive field,\nfirst block",
@@ -49,8 +50,9 @@ class Seen:
     """How one network sees; None where a measure does not apply to it.
 
     `cka_with_cnn` is the CKA of each of its layers with the best matching layer of the CNN trained
-    on the same images, mean over layers; `cka_with_much` the same with the baseline ViT trained on
-    the most images, from other initial weights. `attention_distance` is that of its lowest
+    on the same images, mean over layers, and `last_cka_with_cnn` that of the last block of each;
+    `cka_with_much` is like the first, with the baseline ViT trained on the most images, from other
+    initial weights. `attention_distance` is that of its lowest
     attention, 1 for even attention; `field` the radius that holds 90 % of the receptive field of
     its first block, over half the image's diagonal; `high_frequency` the log amplitude of the
     highest frequency over that of the lowest after its last block.
@@ -60,6 +62,7 @@ class Seen:
     images: int
     seed: int
     cka_with_cnn: float | None
+    last_cka_with_cnn: float | None
     cka_with_much: float | None
     attention_distance: float | None
     field: float | None
@@ -149,8 +152,11 @@ def _measures(results: ComparisonResults, model: str, cnn: str) -> tuple[float |
     lowest = metric("attention-distance", "lowest_layer_mean")
     even = metric("attention-distance", "uniform")
     highest = select(results.results["frequency"].data["highest"], model).values[-1:]
+    blocks = results.results["cka"].data["cka"]
+    last = select(blocks, model, cnn, role="block", role_b="block").values[-1:, -1:].ravel()
     return (
         metric("cka", "mean_best_match", cnn),
+        float(last[0]) if model != cnn and np.isfinite(last).any() else None,
         metric("cka", "mean_best_match", MUCH),
         lowest / even if lowest is not None and even else None,
         metric("receptive-field", "radius90_first_block"),

@@ -27,13 +27,15 @@ if TYPE_CHECKING:  # xarray takes a second to import
 
 NEAREST = 3  # neighbours of each model that are listed
 UNIT = "CKA"
+GROUPINGS = ("model", "family", "data")
 
 
 @dataclass(frozen=True)
 class Member:
-    """A model on the map; `data` names what it was trained on, `seed` is None where unknown."""
+    """A version on the map: of which `model`, trained on which `data`; `seed` None if unknown."""
 
     name: str
+    model: str
     family: str
     data: str
     seed: int | None
@@ -58,8 +60,8 @@ def zoo_map(members: Sequence[Member], read: Read, batches: Sequence[int]) -> xr
         batches: images in each batch.
 
     Returns:
-        Over `network` (with the coordinates `family`, `data`, `seed`) and `network_b`: `cka`;
-        `position` in the plane that keeps most of the variance, of which `share` is kept;
+        Over `network` (with the coordinates `model`, `family`, `data`, `seed`) and `network_b`:
+        `cka`; `position` in the plane that keeps most of the variance, of which `share` is kept;
         `merges` of average linkage of 1 − CKA and the `order` of its leaves; the `nearest` by
         rank, with `nearest_cka` and its interval.
 
@@ -94,8 +96,10 @@ def zoo_map(members: Sequence[Member], read: Read, batches: Sequence[int]) -> xr
     coordinates = {
         "network": names,
         "network_b": names,
-        "family": ("network", column([member.family for member in members])),
-        "data": ("network", column([member.data for member in members])),
+        **{
+            what: ("network", column([getattr(member, what) for member in members]))
+            for what in GROUPINGS
+        },
         "seed": (
             "network",
             np.array([math.nan if m.seed is None else m.seed for m in members], dtype=float),
@@ -138,13 +142,16 @@ class Agreement:
 
 
 def agreements(data: xr.Dataset) -> Iterator[Agreement]:
-    """Yield how often the nearest model is of the same family, and trained on the same data.
+    """Yield how often the nearest version is of the same model, of the same family, or trained on
+    the same data, where some are and others are not.
 
-    By chance, each other model would be as likely the nearest one.
+    By chance, each other version would be as likely the nearest one.
     """
     first = data["nearest"].values[:, 0]
-    for what in ("family", "data"):
+    for what in GROUPINGS:
         values = data[what].values
         same = values[:, None] == values
+        if not len(values) < same.sum() < same.size:
+            continue
         chance = (same.sum(axis=1) - 1) / (len(values) - 1)
         yield Agreement(what, int((values[first] == values).sum()), float(chance.sum()))

@@ -177,7 +177,7 @@ def _usable(
             left_out.append(f"{model.label} {where(at)} {kept.problems[at]}")
         else:
             trained_on = f"{row.source} {row.subset}".strip()
-            there.append((Member(model.label, kept.family, trained_on, row.seed), kept))
+            there.append((Member(model.label, row.name, kept.family, trained_on, row.seed), kept))
     return there, left_out
 
 

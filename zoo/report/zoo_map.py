@@ -11,7 +11,7 @@ import numpy as np
 from markupsafe import Markup
 
 from zoo.errors import counted
-from zoo.experiments.zoo_map import agreements
+from zoo.experiments.zoo_map import GROUPINGS, agreements
 from zoo.experiments.zoo_map_figures import draw_matrix, draw_plane
 from zoo.figures.saving import saving
 from zoo.files import write_json, write_text
@@ -68,8 +68,7 @@ def describe(data: xr.Dataset, known: Mapping[str, Any]) -> dict[str, Any]:
         "models": [
             {
                 "name": name,
-                "family": str(data["family"].values[i]),
-                "data": str(data["data"].values[i]),
+                **{what: str(data[what].values[i]) for what in GROUPINGS},
                 "seed": int(seed) if np.isfinite(seed := data["seed"].values[i]) else None,
                 "position": [float(x) for x in data["position"].values[i]],
                 "nearest": [
@@ -89,12 +88,15 @@ def describe(data: xr.Dataset, known: Mapping[str, Any]) -> dict[str, Any]:
 def _summary(data: xr.Dataset, known: Mapping[str, Any]) -> str:
     """Say how often the nearest model is one of the same kind."""
     n, images = data.sizes["network"], known["images"]
-    words = {"family": "is of the same family", "data": "was trained on the same data"}
-    shared = " and ".join(
+    words = {
+        "model": "is another version of the same",
+        "family": "is of the same family",
+        "data": "was trained on the same data",
+    }
+    shared = ", ".join(
         f"{words[found.what]} for {found.models:,} of {n:,} (by chance {found.by_chance:.1f})"
         for found in agreements(data)
     )
     seen = f"{counted(images['count'], 'image')} of {images['source']}"
-    return (
-        f"{counted(n, 'model')} on {seen}, compared {known['where']}. The nearest model {shared}."
-    )
+    nearest = f" The nearest model {shared}." if shared else ""
+    return f"{counted(n, 'model')} on {seen}, compared {known['where']}.{nearest}"
