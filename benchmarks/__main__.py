@@ -32,7 +32,7 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from benchmarks import cka, compare, registry, train, zoo_map
+from benchmarks import cka, compare, files, registry, train, zoo_map
 from benchmarks.cka import cpu_seconds
 from zoo.analyses import choose_analyses, load_analysis
 from zoo.analyses.engine import compare_models, shares
@@ -162,6 +162,18 @@ def training(quick: bool) -> Iterator[Row]:
     )
 
 
+def reading(quick: bool) -> Iterator[Row]:
+    """Training images out of files: the cost beyond decoding, memory, and waiting for them."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = files.measure(Path(folder), files.QUICK if quick else files.USUAL)
+    yield Row(
+        "reading images by processes / decoding them", found.reading / found.decoder, "x", 1, 2
+    )
+    yield Row("cutting a subset of files / decoding them", found.cut / found.decoder, "x")
+    yield Row("memory late in an epoch / early", found.late / found.early, "x", 1, 1.2)
+    yield Row("share of time that slower steps wait", found.waiting, "x")
+
+
 def start_up(quick: bool) -> Iterator[Row]:
     """Each command's help against importing click; a list and an unknown name against MLflow."""
     helps = [["--help"], *([command, "--help"] for command in (() if quick else COMMANDS))]
@@ -204,6 +216,7 @@ QUESTIONS: dict[str, Callable[[bool], Iterator[Row]]] = {
     "growth": growth,
     "comparison": comparison,
     "training": training,
+    "reading": reading,
     "start-up": start_up,
     "storing": storing,
 }

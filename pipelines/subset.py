@@ -4,13 +4,13 @@ from pipelines.paths import SUBSETS, stage
 from zoo.data.build import build_subsets
 from zoo.data.sources import load_source
 from zoo.errors import UserError
-from zoo.files import user_path
+from zoo.files import find_root, user_path
 
 if __name__ == "__main__":
     with stage() as params:
         data = params.data
         try:
-            source = load_source(data.source, user_path(data.root), seed=data.seed)
+            source = load_source(data.source, user_path(data.root, find_root()), seed=data.seed)
         except UserError as error:
             raise UserError(f"params.yaml: data: {error}") from None
         infos = build_subsets(
@@ -20,6 +20,13 @@ if __name__ == "__main__":
             image_size=data.image_size,
             validation=data.validation,
             seed=data.seed,
+            root=data.root or ".",
+            max_array_gb=data.max_array_gb,
         )
         for name, info in infos.items():
             print(f"{name}: {info.count} images of {info.image_size} px")
+        if any(info.root for info in infos.values()):
+            print(
+                f"images stay in {data.root}: as arrays they would be larger than "
+                f"data.max_array_gb ({data.max_array_gb:g} GB)"
+            )

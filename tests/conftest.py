@@ -75,6 +75,38 @@ def digits_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def digit_files(tmp_path: Path) -> Path:
+    """A folder of digits as image files: `train` and `test`, of 12 and 4 a class."""
+    from PIL import Image
+
+    from zoo.data.sources import load_source
+
+    source = load_source("digits", tmp_path)
+    for name, split, count in (("train", source.train, 12), ("test", source.test, 4)):
+        for label in range(10):
+            folder = tmp_path / "digits" / name / str(label)
+            folder.mkdir(parents=True)
+            for i in np.flatnonzero(split.labels == label)[:count]:
+                Image.fromarray(split.read(int(i))).resize((20, 16)).save(folder / f"{i}.png")
+    return tmp_path / "digits"
+
+
+def cut_files(
+    root: Path, folder: Path, source: Any = None, max_array_gb: float = float("inf")
+) -> Path:
+    """Cut `small` (40 images), `full`, `validation` and `test` of a folder of image files."""
+    from zoo.data.build import build_subsets
+    from zoo.data.sources import load_source
+
+    build_subsets(
+        source or load_source("imagefolder", root),
+        {"small": 40, "full": "all"}, folder,
+        image_size=16, validation=0.2, seed=0, root=str(root), max_array_gb=max_array_gb,
+    )  # fmt: skip
+    return folder
+
+
 @pytest.fixture(scope="session")
 def digit_images(digits_folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """Sixty test digits and their labels."""

@@ -32,7 +32,17 @@ def test_every_question_has_an_answer(tmp_path):
     assert kept["quick"] is True
     assert {"date", "machine", "load", "versions"} <= set(kept)
     told = [row["question"] for row in kept["rows"]]
-    for part in ("CKA of all", "layers", "images", "models", "all analyses", "two", "step", "help"):
+    for part in (
+        "CKA of all",
+        "layers",
+        "images",
+        "models",
+        "all analyses",
+        "two",
+        "step",
+        "reading",
+        "help",
+    ):
         assert any(part in question for question in told), part
     measured = [row for row in kept["rows"] if row["value"] is not None]
     # In a case so small an exponent may be below 0.

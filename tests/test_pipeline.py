@@ -292,3 +292,19 @@ def test_training_goes_on_while_the_server_is_away(project):
     assert "127.0.0.1:9" in refused.stderr
     registered = run(project, "zoo", "register", "models/vit-small-0", "--json")
     assert json.loads(registered.stdout)[0]["created"]
+
+
+@pytest.mark.slow
+def test_images_that_stay_in_their_files_are_trained_on_and_registered(project, digit_files):
+    digit_files.rename(project / "photos")
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    params["data"] |= {"source": "imagefolder", "root": "photos", "max_array_gb": 0}
+    params["subsets"]["full"] = "all"
+    (project / "params.yaml").write_text(yaml.safe_dump(params))
+    cut = run(project, "python", "-m", "pipelines.subset")
+    assert "images stay in photos: as arrays they would be larger than data.max" in cut.stdout
+    assert not [*(project / "data" / "subsets").rglob("images.npy")]
+    trained = run(project, "python", "-m", "pipelines.train", "vit", "small", "0")
+    assert "vit-small-0: test accuracy" in trained.stdout
+    registered = run(project, "zoo", "register", "models/vit-small-0", "--json")
+    assert json.loads(registered.stdout)[0]["created"]

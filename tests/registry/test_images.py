@@ -3,6 +3,7 @@ import shutil
 import numpy as np
 import pytest
 
+from tests.conftest import cut_files
 from zoo.data.subsets import load_subset
 from zoo.errors import UserError
 from zoo.registry import images as module
@@ -52,6 +53,20 @@ def test_a_large_split_is_cut_evenly_and_bears_its_own_digest(store, make_split,
 def test_a_small_split_is_not_cut(test_split):
     subset = load_subset(test_split)
     assert cut(subset, 12) is subset
+
+
+def test_images_that_stay_in_their_files_travel_as_pixels(store, digit_files, tmp_path):
+    arrays, files = (
+        load_subset(cut_files(digit_files, tmp_path / str(most), max_array_gb=most) / "test")
+        for most in (1, 0)
+    )
+    fetched = fetch_images(store, store_images(store, tmp_path / "0" / "test"))
+    digit_files.rename(tmp_path / "gone")
+    assert fetched.info.root == ""
+    order = [arrays.info.indices.index(i) for i in fetched.info.indices]
+    np.testing.assert_array_equal(fetched.images, arrays.images[order])
+    np.testing.assert_array_equal(fetched.labels, arrays.labels[order])
+    assert search_runs(store, DATA)[0].data.tags["zoo.test_digest"] == files.info.digest
 
 
 def test_a_damaged_copy_is_fetched_again(store, test_split):

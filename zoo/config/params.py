@@ -36,6 +36,7 @@ class DataConfig:
     image_size: Annotated[int, SIDE]
     validation: Annotated[float, Range(0, 0.99, above=True)]
     seed: Annotated[int, SEED]
+    max_array_gb: Annotated[float, Range(0, 1e6, "GB")] = 10
 
     def __post_init__(self) -> None:
         check_ranges(self, "data.")

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.data.image_files import resize
+from zoo.data.image_files import in_threads, resize
 from zoo.data.sources import Source, Split
-from zoo.data.subsets import DESCRIPTION, IMAGES, LABELS, SUBSET, SubsetInfo, content_digest
+from zoo.data.subsets import (
+    DESCRIPTION,
+    DIGESTS,
+    IMAGES,
+    LABELS,
+    PATHS,
+    SUBSET,
+    SubsetInfo,
+    content_digest,
+    described,
+)
+from zoo.data.undecoded import ImageFiles
 from zoo.errors import UserError, counted
-from zoo.files import write_json
+from zoo.files import find_root, sha256, user_path, write_json
 from zoo.files.folders import replacing_folder
 from zoo.measures.sampling import balanced_order, stratified_split
 
@@ -31,6 +44,8 @@ def build_subsets(
     image_size: int,
     validation: float,
     seed: int,
+    root: str = "",
+    max_array_gb: float = float("inf"),
 ) -> dict[str, SubsetInfo]:
     """Write every subset, and the `validation` and `test` splits that all of them share.
 
@@ -41,6 +56,9 @@ def build_subsets(
         image_size: pixels a side; images are resized and centre-cropped to it.
         validation: share of every class of the train split that is held out.
         seed: decides the order; the same seed gives the same subsets on every machine.
+        root: the source's folder as params.yaml names it.
+        max_array_gb: of a source of image files, subsets that would be larger than this, all
+            together, hold the files' names and digests instead of pixels.
 
     Raises:
         UserError: a size that the data cannot give, a reserved name, a class with too few images.
@@ -56,12 +74,16 @@ def build_subsets(
     chosen = {name: order[:count] for name, count in counts.items()} | {"validation": held_out}
     parts = {name: (source.train, indices) for name, indices in chosen.items()}
     parts["test"] = (source.test, balanced_order(source.test.labels, seed))
+    if not (source.train.files and array_bytes(parts, image_size) > max_array_gb * 1e9):
+        root = ""
     damaged: dict[str, None] = {}  # in the order in which they were met, each once
     with ExitStack() as stack:
         # All of them appear, or none: subsets of two sources would not fit together.
         folders = {n: stack.enter_context(replacing_folder(folder / n, SUBSET)) for n in parts}
         infos = {
-            name: _write(name, source, split, indices, folders[name], image_size, seed, damaged)
+            name: _write(
+                name, source, split, indices, folders[name], image_size, seed, damaged, root
+            )
             for name, (split, indices) in parts.items()
         }
         if damaged:
@@ -105,6 +127,29 @@ def subset_count(name: str, size: int | str, source: Source, pool: NDArray[np.in
     return size
 
 
+def array_bytes(parts: Mapping[str, tuple[Split, NDArray[np.int64]]], image_size: int) -> int:
+    """Return how large all subsets are as arrays, in bytes."""
+    return sum(len(indices) for _, indices in parts.values()) * image_size**2 * 3
+
+
+@dataclass(frozen=True)
+class _Image:
+    """An image as a subset has it; the mean of its channels, and of their squares, 0 to 1."""
+
+    pixels: NDArray[np.uint8]
+    mean: NDArray[np.float64]
+    squares: NDArray[np.float64]
+
+
+def _read(split: Split, image_size: int, index: int) -> _Image | UserError:
+    try:
+        pixels = resize(split.read(index), image_size)
+    except UserError as error:
+        return error
+    scaled = pixels.reshape(-1, 3) / 255.0
+    return _Image(pixels, scaled.mean(axis=0), (scaled**2).mean(axis=0))
+
+
 def _write(
     name: str,
     source: Source,
@@ -114,21 +159,26 @@ def _write(
     image_size: int,
     seed: int,
     damaged: dict[str, None],
+    root: str,
 ) -> SubsetInfo:
-    shape = (len(indices), image_size, image_size, 3)
-    images = np.lib.format.open_memmap(new / IMAGES, mode="w+", dtype=np.uint8, shape=shape)
-    _reserve(new / IMAGES)
+    images: Any
+    if root:
+        images = _index(split, indices, new, image_size, user_path(root, find_root()))
+    else:
+        shape = (len(indices), image_size, image_size, 3)
+        images = np.lib.format.open_memmap(new / IMAGES, mode="w+", dtype=np.uint8, shape=shape)
+        _reserve(new / IMAGES)
     total, squares = np.zeros(3), np.zeros(3)
-    for row, index in enumerate(indices):
-        try:
-            images[row] = resize(split.read(int(index)), image_size)
-        except UserError as error:
-            damaged[str(error)] = None
+    for row, image in enumerate(in_threads(partial(_read, split, image_size), indices.tolist())):
+        if isinstance(image, UserError):
+            damaged[str(image)] = None
             continue
-        scaled = images[row].reshape(-1, 3) / 255.0
-        total += scaled.mean(axis=0)
-        squares += (scaled**2).mean(axis=0)
-    images.flush()
+        if not root:
+            images[row] = image.pixels
+        total += image.mean
+        squares += image.squares
+    if not root:
+        images.flush()
     labels = split.labels[indices]
     np.save(new / LABELS, labels)
     mean = total / len(indices)
@@ -143,9 +193,23 @@ def _write(
         digest=content_digest(images, labels, list(source.class_names)),
         seed=seed,
         indices=indices.tolist(),
+        root=root,
     )
-    write_json(new / DESCRIPTION, dataclasses.asdict(info))
+    write_json(new / DESCRIPTION, described(info))
     return info
+
+
+def _index(
+    split: Split, indices: NDArray[np.int64], new: Path, image_size: int, root: Path
+) -> ImageFiles:
+    """Write the paths and the digests of files."""
+    files = [split.files[i] for i in indices]
+    paths = np.array([os.path.relpath(file, root).encode() for file in files])
+    found = b"".join(bytes.fromhex(digest) for digest in in_threads(sha256, files))
+    digests = np.frombuffer(found, np.uint8).reshape(len(files), -1)
+    np.save(new / PATHS, paths)
+    np.save(new / DIGESTS, digests)
+    return ImageFiles(root, paths, digests, image_size)
 
 
 def _reserve(path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from zoo.config import DataConfig
 from zoo.data.build import subset_count
-from zoo.data.image_files import find_images, read_image, why_left_out
+from zoo.data.image_files import find_images, in_threads, read_image, why_left_out
 from zoo.data.sources import Source, Split, open_source
 from zoo.errors import UserError, counted
 from zoo.measures.sampling import stratified_split
@@ -157,14 +156,11 @@ def _all_below(root: Path) -> Split:
 def _look(splits: Mapping[str, Split], total: int, on_progress: OnProgress) -> Iterator[_Seen]:
     """Read all images of all splits, in order; Pillow decodes several at once."""
     done = 0
-    with ThreadPoolExecutor() as pool:
-        for split in splits.values():
-            # In parts: the pool would else read ahead of whoever takes what it read.
-            for start in range(0, len(split), 1024):
-                some = range(start, min(start + 1024, len(split)))
-                yield from pool.map(partial(_read, split), some)
-                done += len(some)
-                on_progress(done, total, "images")
+    for split in splits.values():
+        for seen in in_threads(partial(_read, split), range(len(split))):
+            yield seen
+            done += 1
+            on_progress(done, total, "images")
 
 
 def _read(split: Split, i: int) -> _Seen:

@@ -21,6 +21,7 @@ from zoo.data.subsets import (
     LABELS,
     Subset,
     content_digest,
+    described,
     load_subset,
     verify_subset,
 )
@@ -162,16 +163,17 @@ def labelled_images(
 
 
 def cut(subset: Subset, largest: int) -> Subset:
-    """Return at most `largest` images, evenly over the classes in a balanced order."""
-    if len(subset) <= largest:
+    """Return at most `largest` images as arrays, evenly over the classes in a balanced order."""
+    if len(subset) <= largest and not subset.info.root:
         return subset
     chosen = balanced_order(np.asarray(subset.labels), subset.info.seed)[:largest]
     images, labels = subset.images[chosen], subset.labels[chosen]
     info = dataclasses.replace(
         subset.info,
-        count=largest,
+        count=len(chosen),
         indices=[subset.info.indices[i] for i in chosen],
         digest=content_digest(images, labels, subset.info.class_names),
+        root="",
     )
     return Subset(images, labels, info)
 
@@ -181,7 +183,7 @@ def _upload(store: Store, run: Run, kept: Subset) -> None:
         folder = Path(temporary)
         np.save(folder / IMAGES, kept.images)
         np.save(folder / LABELS, kept.labels)
-        write_json(folder / DESCRIPTION, dataclasses.asdict(kept.info))
+        write_json(folder / DESCRIPTION, described(kept.info))
         store.client.log_artifacts(run.info.run_id, temporary, FOLDER)
 
 

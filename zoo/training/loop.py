@@ -14,8 +14,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,7 +27,7 @@ from torch import nn
 from torch.nn import functional
 
 from zoo.config import TrainConfig
-from zoo.data.augment import Augmentation, random_crop_flip
+from zoo.data.augment import Augmentation
 from zoo.data.subsets import Subset
 from zoo.errors import UserError
 from zoo.models.build import network_errors
@@ -36,6 +37,7 @@ from zoo.models.preprocess import preprocess
 from zoo.models.spec import ModelSpec
 from zoo.processes import process_count, process_index, summed
 from zoo.progress import OnProgress, no_progress
+from zoo.training.batches import TrainingImages, in_order, reading_processes, take
 from zoo.training.checkpoint import (
     Progress,
     Row,
@@ -165,9 +167,10 @@ def evaluate(module: nn.Module, spec: ModelSpec, subset: Subset) -> Row:
     loss, correct = 0.0, 0.0
     with torch.inference_mode(), eval_mode(module):
         starts = range(0, len(subset), EVALUATION_BATCH)
-        for start in starts[process_index() :: process_count()]:
-            images, labels = _take(subset, slice(start, start + EVALUATION_BATCH))
-            labels = labels.to(device)
+        parts = [slice(at, at + EVALUATION_BATCH) for at in starts]
+        own = parts[process_index() :: process_count()]
+        for images, classes in in_order(partial(take, subset), own, reading_processes(subset)):
+            labels = classes.to(device)
             logits = module(preprocess(images.to(device), spec)).float()
             loss += functional.cross_entropy(logits, labels, reduction="sum").item()
             correct += int((logits.argmax(dim=1) == labels).sum())
@@ -233,8 +236,12 @@ class _Run:
         each = max(1, math.ceil(self.config.validate_steps / self.steps_per_epoch))
         done = int(progress.epochs[-1]["epoch"]) if progress.epochs else 0
         epochs = math.ceil(self.steps / self.steps_per_epoch)
-        for first in range(done, epochs, each):
-            yield range(first, min(first + each, epochs))
+        read = TrainingImages(self.subset, self.config, self.augmentation, self.own_seed)
+        keys = self.keys(range(done, epochs))
+        self.images = in_order(read, keys, reading_processes(self.subset))
+        with closing(self.images):
+            for first in range(done, epochs, each):
+                yield range(first, min(first + each, epochs))
 
     def round(
         self, epochs: range, validation: Subset, on_progress: OnProgress
@@ -277,11 +284,26 @@ class _Run:
         for epoch in epochs:
             torch.manual_seed(self.seed * 1_000_003 + epoch)
             self.module.train()
-            order = torch.randperm(len(self.subset))
+            order = self.order(epoch, torch.default_generator)
             if self.process:
                 torch.manual_seed(self.own_seed * 1_000_003 + epoch)
-            first = epoch * self.steps_per_epoch
-            yield from enumerate(order.split(self.config.batch_size)[: self.steps - first], first)
+            yield from order
+
+    def order(self, epoch: int, generator: torch.Generator) -> list[tuple[int, torch.Tensor]]:
+        """Return an epoch's steps and the indices of their images, by a generator that it seeds."""
+        generator.manual_seed(self.seed * 1_000_003 + epoch)
+        order = torch.randperm(len(self.subset), generator=generator)
+        first = epoch * self.steps_per_epoch
+        return [*enumerate(order.split(self.config.batch_size)[: self.steps - first], first)]
+
+    def keys(self, epochs: range) -> Iterator[tuple[int, torch.Tensor]]:
+        """Yield each step's number and this process's images, in the subset's order.
+
+        It draws from a generator of its own, since what reads images ahead is ahead of the steps.
+        """
+        for epoch in epochs:
+            for step, indices in self.order(epoch, torch.Generator()):
+                yield step, indices[self.process :: self.processes].sort().values
 
     def step(self, step: int, indices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Make a step on this process's images of a batch.
@@ -290,12 +312,10 @@ class _Run:
             Its part of the batch's mean loss, and how many of its images it knew.
         """
         config, device = self.config, self.accelerator.device
-        own = indices[self.process :: self.processes]
-        share = len(own) / len(indices)
-        images, labels = _take(self.subset, own.sort().values.numpy())
-        images = random_crop_flip(images, padding=config.crop_padding, flip=config.flip)
-        images = self.augmentation.change_pixels(images, step)
-        x, labels = preprocess(images.to(device), self.spec), labels.to(device)
+        images, labels = next(self.images)
+        share = len(images) / len(indices)
+        images, labels = (t.to(device, non_blocking=True) for t in (images, labels))
+        x = preprocess(images, self.spec)
         x, labels = self.augmentation.change_input(x, labels, step)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(step)
@@ -361,9 +381,3 @@ class _Run:
         self.best = groups.get("best", {})
         restore_optimizer(self.optimizer, groups.get("optimizer", {}))
         return progress
-
-
-def _take(subset: Subset, which: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    return torch.from_numpy(subset.images[which].copy()), torch.from_numpy(
-        subset.labels[which].copy()
-    )

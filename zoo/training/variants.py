@@ -40,7 +40,8 @@ CHECKPOINTS = FolderKind(files=(CHECKPOINT, f".{CHECKPOINT}.*"))
 LOCK_SECONDS = 1  # longer than `zoo doctor` needs to see whether a lock is free
 # The files that decide the weights: their change makes an older checkpoint unusable.
 CODE = (
-    *("config", "data/augment.py", "data/subsets.py", "training"),
+    *("config", "data/augment.py", "data/image_files.py", "data/subsets.py", "training"),
+    "data/undecoded.py",
     *("models/build.py", "models/factories.py", "models/files.py", "models/local_attention.py"),
     *("models/mimetic.py", "models/modes.py", "models/preprocess.py", "models/spec.py"),
     *("models/start.py", "models/stems.py", "models/vision_network.py", "models/vit.py"),
