@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     import xarray as xr
 
 MARKERS, OTHERS = "osD^vPX*p", "."
-SEEDED = 60  # models; of more, the numbers beside the points would cover each other
+SEEDED = 60  # versions; of more, the numbers beside the points would cover each other
+NAMED = 12  # models; of more, so would the names below them
+LINE, CHARACTER = 8.0, 3.7  # points: height of a name, and width of its letters
 WRITTEN = 14  # models whose similarities are written into the matrix
 TREE, STRIP, GAP = 0.8, 0.1, 0.04  # inches
 LONGEST = 24  # characters of a name
@@ -101,7 +103,8 @@ def draw_plane(data: xr.Dataset) -> Figure:
                     f"{int(seed)}", (x, y), xytext=(4, 3), textcoords="offset points", fontsize=7
                 )
         axis.set_aspect("equal", adjustable="datalim")
-        axis.margins(0.08)
+        axis.margins(x=0.2, y=0.1)
+        _name_models(axis, data)
         axis.set(xlabel="first axis (distance is √(2 − 2 CKA))", ylabel="second axis")
         share = float(data["share"])
         kept = "all models are alike" if np.isnan(share) else f"{100 * share:.0f} % of the variance"
@@ -119,6 +122,28 @@ def draw_plane(data: xr.Dataset) -> Figure:
         ]
         figure.legend(handles=handles, loc="outside right center")
     return figure
+
+
+def _name_models(axis: Axes, data: xr.Dataset) -> None:
+    """Write each model's name below its versions, moved down where another one stands."""
+    models, points = data["model"].values, data["position"].values
+    names = sorted({str(model) for model in models})
+    if len(names) > NAMED:
+        return
+    axis.apply_aspect()
+    scale = 72 / axis.figure.dpi
+    lowest = {n: (points[models == n, 0].mean(), points[models == n, 1].min()) for n in names}
+    placed: list[tuple[float, float, float]] = []
+    for name in sorted(names, key=lambda name: -lowest[name][1]):
+        x, y = scale * axis.transData.transform(lowest[name])
+        half, below = CHARACTER * len(shorten(name, LONGEST)) / 2, 1.5 * LINE
+        while any(abs(x - a) < half + b and abs(y - below - c) < LINE for a, b, c in placed):
+            below += LINE / 4
+        placed.append((x, half, y - below))
+        axis.annotate(
+            shorten(name, LONGEST), lowest[name], xytext=(0, -below), textcoords="offset points",
+            fontsize=7, color="0.3", ha="center", va="bottom",
+        )  # fmt: skip
 
 
 def _colours(data: xr.Dataset) -> dict[str, str]:
