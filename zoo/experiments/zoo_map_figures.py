@@ -103,7 +103,10 @@ def draw_plane(data: xr.Dataset) -> Figure:
                     f"{int(seed)}", (x, y), xytext=(4, 3), textcoords="offset points", fontsize=7
                 )
         axis.set_aspect("equal", adjustable="datalim")
-        axis.margins(x=0.2, y=0.1)
+        # Room for names at both sides, as data: an equal aspect takes margins away again.
+        room = [0.12 * np.ptp(points[:, 0]), 0.0]
+        axis.update_datalim([points.min(axis=0) - room, points.max(axis=0) + room])
+        axis.margins(0.08)
         _name_models(axis, data)
         axis.set(xlabel="first axis (distance is √(2 − 2 CKA))", ylabel="second axis")
         share = float(data["share"])
