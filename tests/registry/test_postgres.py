@@ -17,10 +17,12 @@ from mlflow.exceptions import MlflowException
 
 from tests.registry.conftest import Server, session
 from tests.registry.postgres import restart_database, running_database
+from zoo.config import Settings
 from zoo.data.subsets import load_subset
 from zoo.errors import UserError
 from zoo.registry.aliases import set_alias
 from zoo.registry.artifacts import fetch_file
+from zoo.registry.compare import compare_registered
 from zoo.registry.leftovers import find_leftovers
 from zoo.registry.listing import list_versions
 from zoo.registry.lookup import all_versions
@@ -269,6 +271,33 @@ def test_a_database_that_restarts_in_between_costs_nothing(
         if disturbing.client.asked < at:
             break
     assert at > 20
+
+
+def test_a_database_that_restarts_while_a_comparison_is_made_costs_nothing(
+    server, postgres, ada, tmp_path, make_folder, digits_folder
+):
+    store = open_store(tmp_path)
+    known = {"class_names": [str(digit) for digit in range(10)]}
+    for name in ("left", "right"):
+        register(store, make_folder(name=name, seed=len(name), **known))
+    models = [resolve(store, name) for name in ("left", "right")]
+    for at in range(2, 1000, 6):
+
+        def compare(store, count=20 + at):
+            return compare_registered(
+                store, models, tmp_path / "report", data=digits_folder / "test", count=count,
+                only=["accuracy"], settings=Settings(references=False, batch_size=20),
+            )  # fmt: skip
+
+        disturbing = disturbed(store, at, functools.partial(restart_database, postgres))
+        with contextlib.suppress(UserError):
+            compare(disturbing)
+        runs = search_runs(store, COMPARE, comparison_digest=compare(store).report["digest"])
+        assert [run.info.status for run in runs] == ["FINISHED"]
+        assert list(find_leftovers(tmp_path)) == []
+        if disturbing.client.asked < at:
+            break
+    assert at > 8
 
 
 def test_a_wrong_password_ends_in_one_line_that_does_not_hold_it(server, ada, tmp_path):
