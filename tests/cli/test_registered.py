@@ -59,15 +59,18 @@ def compared(tmp_path, save, digits_folder, monkeypatch):
     return run, computed
 
 
-def test_models_that_share_a_name_are_told_apart(save):
+def test_models_that_share_a_name_are_told_apart(tmp_path, save):
+    store = open_store(tmp_path / "store")
     a, b, c = (resolve(None, str(save(n, seed=s))) for n, s in (("a", 0), ("b", 1), ("c", 2)))
     version = dataclasses.replace(a, version=3, folder=None)
-    assert compare.unique_names([version, b]) == ["vit-small v3", "vit-small seed 1"]
-    assert compare.unique_names([b, c]) == ["vit-small seed 1", "vit-small seed 2"]
+    assert compare.unique_names(store, [version, b]) == ["vit-small v3", "vit-small seed 1"]
+    assert compare.unique_names(store, [b, c]) == ["vit-small seed 1", "vit-small seed 2"]
     same = resolve(None, str(save("d", seed=1, metrics={"test/accuracy": 0.5})))
-    assert compare.unique_names([b, same]) == [f"vit-small {m.digest[:6]}" for m in (b, same)]
+    assert compare.unique_names(store, [b, same]) == [
+        f"vit-small {m.digest[:6]}" for m in (b, same)
+    ]
     with pytest.raises(UserError, match="expected different models"):
-        compare.unique_names([b, b])
+        compare.unique_names(store, [b, b])
 
 
 def test_a_name_means_all_seeds_of_the_same_recipe_and_a_version_one(tmp_path, save):

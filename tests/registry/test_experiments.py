@@ -10,6 +10,7 @@ from zoo.config import load_params
 from zoo.errors import UserError
 from zoo.models.spec import model_digest
 from zoo.registry.aliases import set_alias
+from zoo.registry.compare import unique_names
 from zoo.registry.experiments import note_experiment
 from zoo.registry.listing import list_versions, newer_versions
 from zoo.registry.register import register, register_study
@@ -131,6 +132,9 @@ def test_two_studies_on_one_server_keep_apart(store, root, study):
     found = resolve(flowers, "vit-small")
     assert (found.name, found.version, found.label) == ("flowers.vit-small", 1, "vit-small")
     assert resolve(flowers, "vit-small/2").name == "flowers.vit-small"
+    # In the study's folder reports call its models as the study does, and others in full.
+    assert unique_names(flowers, [found]) == ["vit-small"]
+    assert unique_names(store, [found]) == ["flowers.vit-small"]
     # An address is exact: it means the model of the study without a name.
     assert resolve(flowers, "models:/vit-small/2").name == "vit-small"
     assert resolve(flowers, found.uri).name == "flowers.vit-small"

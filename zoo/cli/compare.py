@@ -138,7 +138,7 @@ def command(
         warn_of_copy(store)
         device = parse_device(device)  # imports torch: an unknown model is told before
         _tell_newer(store, models)
-        folder = out or store.root / "reports" / file_name("__".join(unique_names(models)))
+        folder = out or store.root / "reports" / file_name("__".join(unique_names(store, models)))
         before = _report_in(folder)
         for name in set(chosen) & set(ON_REQUEST):
             click.echo(

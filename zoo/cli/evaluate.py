@@ -81,7 +81,7 @@ def command(
     models = [resolve(store, reference) for reference in references]
     split, names = labelled_images(store, models, data, images)
     found = []
-    for model, name in zip(models, unique_names(models), strict=True):
+    for model, name in zip(models, unique_names(store, models), strict=True):
         with progress(f"evaluate {name}") as on_progress:
             found.append(
                 evaluate(

@@ -105,7 +105,7 @@ def compare_registered(
     """
     check_replaceable(folder, FOLDER)
     settings = settings or Settings()
-    names = unique_names(models)
+    names = unique_names(store, models)
     images = evaluation_images(store, models, data, count).first(count)
     sets = _image_sets(store, others, count)
     device = parse_device(device)
@@ -174,27 +174,27 @@ def restore_comparisons(store: Store, root: Path) -> list[str]:
     return restored
 
 
-def unique_names(models: Sequence[Resolved]) -> list[str]:
-    """Call each model by its name; where two share one, with its version, seed or digest."""
+def unique_names(store: Store | None, models: Sequence[Resolved]) -> list[str]:
+    """Call each model as the study does; where two share a name, with version, seed or digest."""
     if len({model.digest or model.uri for model in models}) < len(models):
         raise UserError(f"expected different models, got {', '.join(m.reference for m in models)}")
-    names = [model.name for model in models]
-    for tell_apart in (_with_origin, lambda model: f"{model.name} {model.digest[:6]}"):
+    names = called = [store.own_name(m.name) if store else m.name for m in models]
+    for tell_apart in (_with_origin, lambda name, model: f"{name} {model.digest[:6]}"):
         shared = Counter(names)
         names = [
-            name if shared[name] == 1 else tell_apart(model)
-            for name, model in zip(names, models, strict=True)
+            name if shared[name] == 1 else tell_apart(own, model)
+            for name, own, model in zip(names, called, models, strict=True)
         ]
     return names
 
 
-def _with_origin(model: Resolved) -> str:
+def _with_origin(name: str, model: Resolved) -> str:
     if model.version is not None:
-        return f"{model.name} v{model.version}"
+        return f"{name} v{model.version}"
     seed = model.tags.get("zoo.seed")
     if model.folder is not None:
         seed = str(read_spec(model.folder / SPEC).seed)
-    return f"{model.name} seed {seed}" if seed else model.name
+    return f"{name} seed {seed}" if seed else name
 
 
 def identity(model: Resolved) -> str:

@@ -58,6 +58,10 @@ class Store:
         """Return the name in the registry of one of the study's models; any other name as it is."""
         return self._study.get(name, name)
 
+    def own_name(self, name: str) -> str:
+        """Return what the study calls a registered model of its own; any other name as it is."""
+        return {registered: own for own, registered in self._study.items()}.get(name, name)
+
     @cached_property
     def _study(self) -> dict[str, str]:
         params = self.root / "params.yaml"
