@@ -100,7 +100,7 @@ def test_what_was_before_does_not_depend_on_the_order_of_the_models(networks, di
 def test_report_json_holds_what_was_before_training_and_the_change(judged):
     for key in (("Z-accuracy", ("v", "c")), ("R-uniform", ("v", "c"))):
         entry = judged[key].as_dict()
-        assert set(entry["before"]) == {"value", "low", "high", "detail"}
+        assert set(entry["before"]) == {"value", "low", "high", "counted", "detail"}
         assert set(entry["change"]) == {"value", "low", "high"}
         assert json.loads(json.dumps(entry)) == entry
 

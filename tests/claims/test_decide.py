@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from zoo.claims import CLAIMS
-from zoo.claims.base import Measurement, Verdict, above, at_least, below, measured
+from zoo.claims.base import Measurement, Verdict, above, at_least, below, measured, over_seeds
 from zoo.claims.decide import OTHER_SIDE, UNDONE, decide, p_against, verdict_of
 
 CLAIM = replace(CLAIMS[0], threshold=above(0))
@@ -69,6 +69,26 @@ def test_without_an_interval_nothing_is_decided():
     assert word(bare, number(0.0), number(0.5).estimate) == "undecided"
     # Of the change neither: it may be chance that training moved it.
     assert word(number(0.5), bare, number(0.5).minus(bare)) == "undecided"
+
+
+@pytest.mark.parametrize(
+    ("draws", "said"),
+    [
+        ([1.0] * 100, "3 of 3 in every draw of the images"),
+        ([1.0] * 50 + [2 / 3] * 50, "2 to 3 of 3"),
+    ],
+)
+def test_a_share_of_all_layers_is_told_by_counts(draws, said):
+    found = measured(np.array([1.0, *draws]), "", parts=3)
+    entry = Verdict(CLAIM, ("v",), 50, "undecided", "", found, found).as_dict()
+    assert entry["counted"] == entry["before"]["counted"] == said
+    below = sum(draw <= 0.75 for draw in draws)
+    assert p_against(found, above(0.75)) == pytest.approx(min(1, 2 * (1 + below) / 101))
+    assert p_against(found, at_least(1)) == pytest.approx(min(1, 2 * (1 + below) / 101))
+    # So is the number of seeds that all give the same share; a mean of others is no count.
+    seeds = [found, measured(np.array([2 / 3, *draws]), "", parts=3)]
+    assert over_seeds([found, found]).parts == 3
+    assert over_seeds(seeds).parts == 0
 
 
 def test_where_the_threshold_itself_counts_it_may_be_the_end_of_the_interval():

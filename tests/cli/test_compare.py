@@ -3,12 +3,12 @@
 from zoo.cli.compare import _print_claims as print_claims
 
 
-def claim(id_, models, value=None, *, analysis="cka", untrained=None, seeds=()):
+def claim(id_, models, value=None, *, analysis="cka", untrained=None, seeds=(), counted=""):
     return {
         "id": id_, "models": models, "value": value, "analysis": analysis,
         "verdict": "supported" if value else "not applicable", "statement": f"It is {id_}",
         "low": value and value - 0.125, "high": value and value + 0.125, "p_holm": value and 0.02,
-        "over": "seeds" if seeds else "images", "seeds": list(seeds),
+        "counted": counted, "over": "seeds" if seeds else "images", "seeds": list(seeds),
         "before": untrained and {"value": untrained, "low": None, "high": None, "detail": ""},
     }  # fmt: skip
 
@@ -45,6 +45,11 @@ def test_a_claim_stands_beside_what_it_gives_before_training(capsys):
     ]
     interval = ["0.375", "to", "0.625"]
     assert second.split() == ["B", "supported", "0.50", *interval, "0.020", "It", "is", "B"]
+
+
+def test_a_share_of_all_layers_is_told_by_counts(capsys):
+    _, row = told(capsys, claim("A", ["v"], 0.75, counted="2 to 4 of 4"))
+    assert "0.75  2 to 4 of 4" in row
 
 
 def test_of_more_than_two_models_those_that_were_asked_are_named(capsys):

@@ -43,6 +43,7 @@ CLAIMS = [
         "detail": "0.62 against 0.50",
         "low": 0.1,
         "high": 0.15,
+        "counted": "6 to 9 of 64",
         "p": 0.0004,
         "p_holm": 0.02,
         "reason": "training moved it this way",

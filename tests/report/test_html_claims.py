@@ -24,7 +24,7 @@ def test_claims_carry_a_mark_and_words_besides_colour(
 
 def test_claims_stand_with_their_intervals_beside_what_untrained_networks_give(page: Page):
     shown = " ".join(page.text().split())
-    assert "0.123 (0.100 to 0.150)" in shown
+    assert "0.123 (6 to 9 of 64)" in shown
     assert "0.062 (0.050 to 0.075) change: 0.061 (0.040 to 0.080)" in shown
     assert "0.020 <0.001" in shown  # p corrected, and not
     assert "training moved it this way; 0.62 against 0.50" in shown

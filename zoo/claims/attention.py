@@ -95,7 +95,7 @@ def high_layers_are_global(
     wide = shares[:, -HIGH:] >= LOCAL
     heads = wide[0].size
     detail = f"{int(wide[0].sum())} of {heads} heads of the {HIGH} highest layers are global"
-    return measured(wide.mean(axis=(1, 2)), detail)
+    return measured(wide.mean(axis=(1, 2)), detail, heads)
 
 
 def low_layers_learn_local(

@@ -75,7 +75,8 @@ class Measurement:
     `low` and `high` are NaN where there is no interval. `draws` (1 + draws,) are the number and
     what it might be on other images, where that is known: differences of numbers that were
     measured on the same images are taken draw by draw. `by_seed` are the numbers of two or more
-    seeds, whose mean is the value; `over` says what its interval is over.
+    seeds, whose mean is the value; `over` says what its interval is over. Of a share of a network's
+    own parts, such as layers or tokens, `parts` is their number: these are all that there are.
     """
 
     value: float
@@ -85,6 +86,7 @@ class Measurement:
     draws: NDArray[np.float64] | None = field(default=None, repr=False, compare=False)
     by_seed: tuple[float, ...] = ()
     over: str = IMAGES
+    parts: int = 0
 
     @property
     def estimate(self) -> Estimate:
@@ -119,18 +121,19 @@ def over_seeds(found: Sequence[Measurement], within: Range = UNBOUNDED) -> Measu
     draws = [one.draws for one in found if one.draws is not None]
     together = np.mean(draws, axis=0) if len(draws) == len(found) else None
     mean, low, high = mean_interval(np.array(values), within).tolist()
-    over = SEEDS
+    over, parts = SEEDS, 0
     if np.ptp(values) == 0:
-        over = IMAGES
+        over, parts = IMAGES, found[0].parts
         _, low, high = found[0].estimate if together is None else percentile_interval(together)
     detail = f"seed by seed {', '.join(f'{value:.3f}' for value in values)}; the first: "
-    return Measurement(mean, detail + found[0].detail, low, high, together, values, over)
+    of = detail + found[0].detail
+    return Measurement(mean, of, low, high, together, values, over, parts)
 
 
-def measured(draws: NDArray[np.float64], detail: str) -> Measurement:
+def measured(draws: NDArray[np.float64], detail: str, parts: int = 0) -> Measurement:
     """Return the measurement of a number (1 + draws,): itself, and what it is in every draw."""
     value, low, high = percentile_interval(draws)
-    return Measurement(value, detail, low, high, draws)
+    return Measurement(value, detail, low, high, draws, parts=parts)
 
 
 def of_metric(found: Metric | None, words: str, form: str = "+.3f") -> Measurement | None:
@@ -238,7 +241,7 @@ class Verdict:
             "analysis": self.claim.analysis,
             "models": list(self.models),
             "value": self.value,
-            **(_ends(self.measurement.estimate) if self.measurement else {}),
+            **(_interval(self.measurement) if self.measurement else {}),
             "n": self.n,
             "over": self.measurement.over if self.measurement else None,
             "seeds": list(self.held or ()),
@@ -248,13 +251,34 @@ class Verdict:
             "reason": self.reason,
             "detail": self.detail,
             "before": before
-            and {"value": before.value, **_ends(before.estimate), "detail": before.detail},
+            and {"value": before.value, **_interval(before), "detail": before.detail},
             "change": self.change and {"value": self.change[0], **_ends(self.change)},
         }
 
 
 def _ends(estimate: Estimate) -> dict[str, float | None]:
     return {"low": _finite(estimate[1]), "high": _finite(estimate[2])}
+
+
+def _interval(found: Measurement) -> dict[str, float | str | None]:
+    return {**_ends(found.estimate), "counted": _counted(found)}
+
+
+def _counted(found: Measurement) -> str:
+    """Write the interval of a share of a network's own parts as counts; empty for other numbers.
+
+    All parts were looked at, so that chance is in the images alone: where it moves no part across,
+    an interval of no width would look like a number that is known exactly.
+    """
+    if not (found.parts and math.isfinite(found.high - found.low)):
+        return ""
+    least, most = (
+        rounded(round(end * found.parts, 6))
+        for rounded, end in ((math.floor, found.low), (math.ceil, found.high))
+    )
+    if least == most:
+        return f"{most} of {found.parts} in every draw of the images"
+    return f"{least} to {most} of {found.parts}"
 
 
 def _finite(value: float) -> float | None:

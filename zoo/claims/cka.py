@@ -16,6 +16,7 @@ from zoo.study.axes import select
 from zoo.study.replicates import draws_of
 from zoo.study.results import ComparisonResults, Network
 
+CHANCE = 0.05  # p of best matches that permuted images give as well
 Draws = NDArray[np.float64]  # (1 + draws, layers of a, layers of b), CKA as measured first
 
 
@@ -68,9 +69,24 @@ def _within(
     return measured(vit - cnn, f"ViT {vit[0]:.3f}, CNN {cnn[0]:.3f}")
 
 
-def lower_half_matches(results: ComparisonResults, networks: Networks) -> Measurement | None:
+def _unmatched(results: ComparisonResults, a: Network, b: Network) -> str:
+    """Say that the layers of one network have no match in another; empty where they do.
+
+    The best of matches that chance gives is somewhere too, and tells nothing. Of networks before
+    training and of other seeds it is not asked: no images were permuted for them.
+    """
+    p = results.results["cka"].metric("best_match_p", a.name, b.name)
+    if p is None or p < CHANCE:
+        return ""
+    return f"{a.name} is no better matched in {b.name} than with permuted images (p {p:.3f})"
+
+
+def lower_half_matches(results: ComparisonResults, networks: Networks) -> Measurement | str | None:
     """Measure how many of the CNN's lower layers match the ViT's lowest third best."""
-    cka = _across(results, *networks)
+    vit, cnn = networks
+    if why := _unmatched(results, cnn, vit):
+        return why
+    cka = _across(results, vit, cnn)
     if cka is None:
         return None
     _, rows, columns = cka.shape
@@ -80,11 +96,13 @@ def lower_half_matches(results: ComparisonResults, networks: Networks) -> Measur
         f"{100 * share[0]:.0f} % of the CNN's lower {lower} layers are most like one of the "
         f"ViT's lowest {third} of {rows}"
     )
-    return measured(share, detail)
+    return measured(share, detail, lower)
 
 
-def top_matches_nothing(results: ComparisonResults, networks: Networks) -> Measurement | None:
+def top_matches_nothing(results: ComparisonResults, networks: Networks) -> Measurement | str | None:
     """Measure the best matches of the ViT's top third against its lowest third's."""
+    if why := _unmatched(results, *networks):
+        return why
     cka = _across(results, *networks)
     if cka is None:
         return None

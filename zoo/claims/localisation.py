@@ -19,7 +19,8 @@ def tokens_keep_place(results: ComparisonResults, networks: Networks) -> Measure
     tokens = metric(results, "localisation", networks[0], "tokens")
     of_all = "tokens" if tokens is None else f"{tokens} tokens"
     draws = _draws(results, networks[0], score)
-    return measured(draws, f"{100 * score:.0f} % of the last block's {of_all}")
+    detail = f"{100 * score:.0f} % of the last block's {of_all}"
+    return measured(draws, detail, int(tokens or 0))
 
 
 def keeps_more(results: ComparisonResults, networks: Networks) -> Measurement | None:

@@ -44,7 +44,7 @@ def grows_by_steps(results: ComparisonResults, networks: Networks) -> Measuremen
         f"it grows at {int(grows[0].sum())} of {grows.shape[1]} steps, from {reach[0, 0]:.2f} to "
         f"{reach[0, -1]:.2f} of half the image's diagonal"
     )
-    return measured(grows.mean(axis=1), detail)
+    return measured(grows.mean(axis=1), detail, grows.shape[1])
 
 
 def _radii(

@@ -308,7 +308,9 @@ def _why_untested(claim: Mapping[str, Any], ran: Set[str]) -> str:
 
 
 def _interval(found: Mapping[str, Any]) -> str:
-    return "" if found["low"] is None else f"{found['low']:.3f} to {found['high']:.3f}"
+    if found["low"] is None:
+        return ""
+    return found["counted"] or f"{found['low']:.3f} to {found['high']:.3f}"
 
 
 def _before(claim: Mapping[str, Any]) -> float | None:
