@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tests.claims.made import CNN, VIT, cka, network, verdicts
+from zoo.claims import cases
 
 MORE_CNN = network("d", "cnn", "t", 400)
 
@@ -34,3 +35,15 @@ def test_a_shared_start_is_said():
     assert "start from the same weights" in found.detail
     found = verdicts([VIT, replace(more, seed=1)], cka=result)["R-low-agree", ("v", "w")]
     assert "start" not in found.detail
+
+
+def test_published_weights_of_one_network_are_on_less_and_more_data():
+    def published(name, source, images):
+        return network(name, "vit", "", images, arch="timm:vit", source=source)
+
+    less, more = published("a", "in1k", 1_281_167), published("b", "in21k", 14_197_122)
+    ours = network("c", "vit", arch="timm:vit")  # of another kind of images: no such pair
+    assert list(cases.vit_on_less_and_more([more, less, ours])) == [(less, more)]
+    assert list(cases.vits_on_most_data([more, less])) == [(more,)]
+    result = cka({("a", "b"): np.eye(7) * 0.5})
+    assert "start" not in verdicts([less, more], cka=result)["R-low-agree", ("a", "b")].detail

@@ -14,7 +14,7 @@ from torchvision.models import get_model, get_model_weights
 from zoo.errors import UserError
 from zoo.models.imported import ImportOptions, import_model
 from zoo.models.preprocess import preprocess
-from zoo.models.pretrained import load_timm, only_tensors, timm_class_names, timm_spec
+from zoo.models.pretrained import load_timm, only_tensors, timm_class_names, timm_data, timm_spec
 
 TIMM, TORCHVISION = "test_vit.r160_in1k", "squeezenet1_1"
 
@@ -72,6 +72,33 @@ def test_a_timm_model_is_preprocessed_as_timm_does(published):
     expected = timm.data.create_transform(**config)(Image.fromarray(image))
     # Pillow rounds to whole values between its two passes, which zoo does not.
     assert (preprocess(image[None], spec)[0] - expected).abs().mean() < 0.01
+
+
+@pytest.mark.parametrize(
+    ("tag", "source", "images"),
+    [
+        ("augreg_in21k_ft_in1k", "in21k", 14_197_122),
+        ("augreg_in1k", "in1k", 1_281_167),
+        ("lvd142m", "lvd142m", 142_109_386),
+        ("untrained", None, None),
+        (None, None, None),
+    ],
+)
+def test_published_weights_say_what_they_were_trained_on_first(tag, source, images):
+    module = timm.create_model("test_vit")
+    module.pretrained_cfg = {**module.pretrained_cfg, "tag": tag}
+    found = timm_data(module)
+    assert (found.get("source"), found.get("subset_count")) == (source, images)
+
+
+def test_a_models_images_are_known_by_its_published_weights_alone(published, tmp_path):
+    assert (load_timm(TIMM).spec.source, load_timm(TIMM).spec.subset_count) == ("in1k", 1_281_167)
+    weights = tmp_path / "own.safetensors"
+    save_file(published.state_dict(), weights)
+    imported = [
+        import_model(f"timm:{TIMM}", "a", ImportOptions(weights=of)) for of in (None, weights)
+    ]
+    assert [one.spec.source for one in imported] == ["in1k", ""]
 
 
 def test_imagenets_classes_bear_their_names(published):

@@ -138,7 +138,9 @@ def groups_by_seed(results: ComparisonResults, group: Networks) -> list[Networks
 
 def _start_alike(ones: Sequence[Network], others: Sequence[Network]) -> bool:
     pairs = list(zip(ones, others, strict=False))
-    return any(_network(a) == _network(b) and a.seed == b.seed for a, b in pairs)
+    return any(
+        _network(a) == _network(b) and a.seed == b.seed and a.subset_digest for a, b in pairs
+    )
 
 
 def _family(models: Sequence[Network], family: str) -> list[Network]:
@@ -163,4 +165,6 @@ def _less_and_more(models: Sequence[Network]) -> Iterator[Networks]:
 
 
 def _network(model: Network) -> tuple[object, ...]:
-    return model.arch, model.kwargs, model.image_size, model.source
+    # Of published weights only the number of images is known, whatever they are images of.
+    source = model.source if model.subset_digest else ""
+    return model.arch, model.kwargs, model.image_size, source

@@ -41,11 +41,13 @@ def command(reference: str, as_json: bool) -> None:
         return
     named = spec.class_names
     classes = counted(len(named), "class", "classes") if named else "no classifier"
-    # Of what zoo did not train, neither is known.
-    trained = {
-        "trained on": f"{spec.source} {spec.subset}, {counted(spec.subset_count, 'image')}",
-        "seed": spec.seed,
-    }
+    data = f"{spec.source} {spec.subset}".strip()
+    # Of what zoo did not train, the images may be known by the weights' name, and a seed is not.
+    trained: dict[str, object] = {}
+    if spec.subset_count or not spec.origin:
+        trained["trained on"] = f"{data}, {counted(spec.subset_count, 'image')}"
+    if not spec.origin:
+        trained["seed"] = spec.seed
     facts = {
         "model": model.label,
         "aliases": ", ".join(aliases),
@@ -55,7 +57,7 @@ def command(reference: str, as_json: bool) -> None:
         "architecture": " ".join([spec.arch, *(f"{k}={v}" for k, v in spec.kwargs.items())]),
         "parameters": f"{spec.parameters:,}",
         "input": f"{spec.image_size} × {spec.image_size} pixels, {classes}",
-        **({} if spec.origin else trained),
+        **trained,
         **{f"origin {name}": value for name, value in spec.origin.items()},
         **{name.replace("/", " "): f"{value:.4f}" for name, value in spec.metrics.items()},
         **{name.replace("_", " "): value for name, value in spec.training.items()},

@@ -38,6 +38,7 @@ from zoo.models.pretrained import (
     create_timm,
     create_torchvision,
     numbered,
+    timm_data,
     timm_origin,
     timm_spec,
     torchvision_weights,
@@ -148,7 +149,8 @@ def _from_timm(source: str, name: str, given: ImportOptions, read: Checkpoint | 
     published = folder or weights is None or "." in timm_name
     origin = {"source": f"{FOLDER}{Path(timm_name).name}" if folder else source}
     origin |= (timm_origin(module) if published else {}) | _origin(given, read)
-    spec = timm_spec(name, module, kwargs=own, origin=origin, **given.fields())
+    data = timm_data(module) if weights is None and not folder else {}
+    spec = timm_spec(name, module, kwargs=own, origin=origin, **data, **given.fields())
     mode = described.pretrained_cfg.get("crop_mode", "center")
     if mode != "center":
         notes.append(

@@ -21,6 +21,18 @@ from zoo.models.spec import INTERPOLATIONS, ModelSpec
 FOLDER = "local-dir:"
 HUB = "https://huggingface.co/"
 HUB_SECONDS = 5.0  # for the hub to answer at all
+# What published weights were trained on first, by the part of timm's tag that says so, and how many
+# images that are, by ILSVRC, ImageNet's release of 2011, and the papers of CLIP, LAION and DINO.
+TRAINED_ON = {
+    "in1k": 1_281_167,
+    "in21k": 14_197_122,
+    "in22k": 14_197_122,
+    "openai": 400_000_000,
+    "laion400m": 407_000_000,
+    "laion2b": 2_320_000_000,
+    "lvd142m": 142_109_386,
+    "lvd1689m": 1_689_000_000,
+}
 # What torchvision's pretrained builders set beside the weights.
 TORCHVISION_KWARGS = {
     name: {"transform_input": True, "aux_logits": False, "init_weights": False}
@@ -39,7 +51,7 @@ def load_timm(name: str) -> LoadedModel:
             cache nor downloaded.
     """
     module = create_timm(name)
-    spec = timm_spec(name, module)
+    spec = timm_spec(name, module, **timm_data(module))
     return LoadedModel(name, module, spec, digest=timm_identity(name), uri=f"timm:{name}")
 
 
@@ -188,6 +200,18 @@ def timm_spec(name: str, module: nn.Module, **known: Any) -> ModelSpec:
         "parameters": count_parameters(module),
     }
     return ModelSpec(name=name, **(defaults | known))
+
+
+def timm_data(module: nn.Module) -> dict[str, Any]:
+    """Return the `source` and the `subset_count` of a model's published weights, where known.
+
+    Of weights that were trained on one set of images and then on another (`augreg_in21k_ft_in1k`),
+    the first counts.
+    """
+    described: Any = module
+    parts = str(described.pretrained_cfg.get("tag") or "").split("_")
+    source = next((part for part in parts if part in TRAINED_ON), "")
+    return {"source": source, "subset_count": TRAINED_ON[source]} if source else {}
 
 
 def timm_class_names(module: nn.Module) -> list[str]:
