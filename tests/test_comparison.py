@@ -15,9 +15,7 @@ from zoo.analyses.about import Drawing
 from zoo.comparison import Comparison, caption, file_name, open_results, redraw
 from zoo.config import Settings
 from zoo.errors import UserError
-from zoo.study.axes import column
 from zoo.study.identity import comparison_digest
-from zoo.study.results import Result
 
 ONLY = ["accuracy", "cka", "probes", "receptive-field"]
 
@@ -266,15 +264,19 @@ def test_labels_beyond_the_classes_are_named(make_model):
         zoo.compare([make_model("vit", "v")], images, [*range(7), 10], only=["cka"])
 
 
-def test_the_caption_of_what_other_seeds_were_not_measured_in_says_so():
-    v = made.network("v", "vit")
-    seeds = [v, replace(v, name="v 2", model="v", seed=1, compared=False)]
-    drawing = Drawing("calibration", Figure())
-    for networks, measured, alone in ((seeds, ["v"], True), (seeds, ["v", "v 2"], False),
-                                      ([v], ["v"], False)):  # fmt: skip
-        data = xr.Dataset(coords={"network": column(measured)})
-        text = caption(made.found(networks, calibration=Result(data)), "calibration", drawing)
-        assert text.endswith("One seed of each alone.") is alone
+def test_the_caption_of_a_figure_of_one_seed_says_which():
+    v, c = made.network("v", "vit"), made.network("c", "cnn", seed=3)
+    second = [replace(n, name=f"{n.name} 2", model=n.name, seed=9, compared=False) for n in (v, c)]
+    one, all_of_them = (Drawing("calibration", Figure(), over_seeds=of) for of in (False, True))
+    for drawing, networks, end in (
+        (one, [v, second[0]], " Seed 0 of each."),
+        (one, [v, c, *second], " One seed of each."),
+        (one, [v, c], ""),
+        (all_of_them, [v, c, *second], ""),
+    ):
+        text = caption(made.found(networks), "calibration", drawing)
+        plain = caption(made.found([v]), "calibration", drawing)
+        assert text == plain + end
 
 
 def test_figure_names_are_file_names():

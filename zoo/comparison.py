@@ -299,14 +299,16 @@ def _label(analysis: str, measure: str) -> str:
 
 
 def caption(results: ComparisonResults, analysis: str, drawing: Drawing) -> str:
-    """Return what a figure shows, and that it is of one seed where others were not measured."""
+    """Return what a figure shows, and of which seed it is where a model has several."""
     from zoo.analyses import load_analysis
 
     text: str = load_analysis(analysis).ABOUT.captions[drawing.kind]
     text = text.format(" and ".join(drawing.of))
-    seeds = {n.name for one in results.compared for n in results.seeds(one)[1:]}
-    alone = seeds and seeds.isdisjoint(results.results[analysis].networks)
-    return f"{text} One seed of each alone." if alone else text
+    several = [one for one in results.compared if len(results.seeds(one)) > 1]
+    if drawing.over_seeds or not several:
+        return text
+    shown = {one.seed for one in several}
+    return f"{text} Seed {shown.pop()} of each." if len(shown) == 1 else f"{text} One seed of each."
 
 
 @contextmanager

@@ -21,6 +21,22 @@ def test_networks_of_different_numbers_of_steps_are_named():
     ]
 
 
+def test_other_settings_of_training_are_named_where_they_are_known_of_all():
+    trained = {
+        "v": "2 epochs (40 steps), batches of 50, adam, learning rate 0.0003, flip",
+        "c": "3 epochs (40 steps), batches of 50, adamw, learning rate 0.001, flip",
+    }
+    models = [{"name": name, "training": text} for name, text in trained.items()]
+    assert cautions(replace(results(), provenance={"models": models})) == [
+        "They were trained in different ways (v: adam, learning rate 0.0003; c: adamw, learning "
+        "rate 0.001): what differs may come from that, and not from their architecture."
+    ]
+    models[1] |= {"training": trained["v"]}
+    assert cautions(replace(results(), provenance={"models": models})) == []
+    models[1] |= {"training": ""}
+    assert cautions(replace(results(), provenance={"models": models})) == []
+
+
 def test_measures_that_failed_an_audit_are_named():
     made_known = results()
     made_known = replace(

@@ -51,8 +51,10 @@ class Drawing:
     """A figure of an analysis: of which kind it is, and of which networks.
 
     `kind` is a key of the analysis' captions, such as `cka-{}`, where {} stands for the names.
+    `over_seeds` says that it shows all seeds of a model, where there are several.
     """
 
     kind: str
     figure: Figure
     of: tuple[str, ...] = ()
+    over_seeds: bool = False

@@ -199,7 +199,7 @@ def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:
         axis.set_title(f"test accuracy by class, {n:,} images, 95 % intervals{over}", loc="left")
         handles, labels = axis.get_legend_handles_labels()
         figure.legend(handles, labels, loc="upper center", ncols=2, title=difference)
-    return [Drawing("accuracy-by-class", figure)]
+    return [Drawing("accuracy-by-class", figure, over_seeds=True)]
 
 
 def _difference(result: Result, rated: Sequence[str]) -> str:

@@ -294,4 +294,5 @@ def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:
             figure = draw_maps(result.part(name), kind, column_name)
             end = "" if kind == "rollout" else "-heads"
             drawn.append(Drawing(f"attention-maps-{{}}{end}", figure, (name,)))
-    return [*drawn, Drawing("attention-maps-entropy", draw_entropy(result, compared))]
+    entropy = draw_entropy(result, compared)
+    return [*drawn, Drawing("attention-maps-entropy", entropy, over_seeds=True)]

@@ -250,7 +250,7 @@ def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:
     """Draw the highest frequency against depth, curves, and answers on changed images."""
     names = [name for name in compared if name in result.networks]
     drawn = [
-        Drawing("frequency-depth", draw_depth(result, names)),
+        Drawing("frequency-depth", draw_depth(result, names), over_seeds=True),
         Drawing("frequency-curves", draw_curves(result, names)),
     ]
     if any("noise_accuracy" in part.data for part in result.parts):

@@ -253,7 +253,7 @@ class _Features(Accumulator):
 def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:
     """Draw accuracy against depth for all models on one axis, and accuracy of single tokens."""
     names = [name for name in compared if name in result.networks]
-    drawn = [Drawing("probes-layers", draw_depth(result, names))]
+    drawn = [Drawing("probes-layers", draw_depth(result, names), over_seeds=True)]
     maps = {p.network: p.data["token_accuracy"] for p in result.parts if p.network in names}
     shown = {name: m.values for name, m in maps.items() if min(m.shape) >= SMALLEST_GRID}
     if shown:

@@ -361,4 +361,4 @@ def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:
         for part in result.parts
         if part.network in names
     ]
-    return [*tokens, Drawing("residuals-depth", draw_depth(result, names))]
+    return [*tokens, Drawing("residuals-depth", draw_depth(result, names), over_seeds=True)]

@@ -94,12 +94,14 @@ def describe_training(spec: ModelSpec) -> str:
     counts = all(type(n) is int and n > 0 for n in (epochs, batch))
     if not (counts and isinstance(rate, int | float) and 0 < rate < math.inf):
         return ""
-    steps = training_steps(spec)
+    steps, decay = training_steps(spec), known.get("weight_decay")
     changed = ("crop_padding", "flip", "augment", "mixup", "cutmix", "label_smoothing", "ema")
     said = [
         counted(epochs, "epoch") + (f" ({counted(steps, 'step')})" if steps else ""),
         f"batches of {batch}",
         f"{known.get('optimizer', 'optimizer not known')}, learning rate {rate:g}",
+        *([f"weight decay {decay:g}"] if isinstance(decay, float) and decay > 0 else []),
+        *(["cosine schedule"] if known.get("schedule") == "cosine" else []),
         *(key.replace("_", " ") for key in changed if known.get(key)),
     ]
     return ", ".join(said)

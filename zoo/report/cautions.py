@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from zoo.study.results import ComparisonResults
 
 ONE_SEED = (
@@ -11,7 +14,7 @@ ONE_SEED = (
 
 
 def cautions(results: ComparisonResults) -> list[str]:
-    """Say where numbers of steps differ, which measures failed an audit, and how many seeds.
+    """Say how training differed, which measures failed an audit, and how many seeds there are.
 
     The audit is that of `zoo audit`, where one of the same models was there to be found.
     """
@@ -24,6 +27,12 @@ def cautions(results: ComparisonResults) -> list[str]:
         trained += [f"{name} for {count:,}" for name, count in others]
         listed = f"{', '.join(trained[:-1])} and {trained[-1]}"
         said.append(f"{listed}: what differs may come from that.")
+    if recipes := _recipes(models):
+        listed = "; ".join(f"{name}: {', '.join(parts)}" for name, parts in recipes.items())
+        said.append(
+            f"They were trained in different ways ({listed}): what differs may come from that, and "
+            "not from their architecture."
+        )
     if failed := results.provenance.get("audit"):
         told = [f"{title} ({' and '.join(of)})" for title, of in failed.items()]
         said.append(
@@ -42,3 +51,13 @@ def cautions(results: ComparisonResults) -> list[str]:
             f"show one seed of each ({shown}), where they do not say otherwise."
         )
     return said
+
+
+def _recipes(models: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Return what is said of each model's training and not of all; nothing where that is none."""
+    said = {model["name"]: model.get("training", "").split(", ") for model in models}
+    shared = set.intersection(*map(set, said.values())) if said else set()
+    # The first part is how long it was, which another sentence is about.
+    own = {name: [part for part in parts[1:] if part not in shared] for name, parts in said.items()}
+    known = all(len(parts) > 1 for parts in said.values())
+    return own if known and any(own.values()) else {}
