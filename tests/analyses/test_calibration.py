@@ -78,7 +78,7 @@ def test_scaling_finds_the_factor_and_undoes_it(compared):
 def test_the_claim_asks_for_more_than_chance(compared):
     verdicts = {v.models[0]: v for v in judge(compared[0]) if v.claim.id == "G-overconfident"}
     assert verdicts["sharp"].measurement.low > 0 > verdicts["calibrated"].measurement.low
-    assert verdicts["calibrated"].reason == "the interval holds the threshold"
+    assert verdicts["calibrated"].reason == "the interval includes the threshold"
 
 
 def test_each_panel_says_its_errors(compared):

@@ -32,7 +32,7 @@ def word(found, before=None, change=None, *, threshold=ABOVE):
         (0.5, 0.5, 0.0, "built in"),  # it held before, and training did nothing to it
         (0.5, 0.8, -0.3, "built in"),  # it held before, and more so
         (0.5, 0.05, 0.05, "undecided"),  # neither is beyond noise
-        (0.05, 0.0, 0.05, "undecided"),  # the interval holds the threshold
+        (0.05, 0.0, 0.05, "undecided"),  # the interval includes the threshold
         (-0.5, 0.5, -1.0, "not supported"),
     ],
 )
@@ -48,8 +48,8 @@ def test_each_verdict_needs_what_its_word_says(value, before, change, expected):
     ("value", "before", "said"),
     [
         (-0.5, 0.5, UNDONE),
-        (-0.5, 0.05, OTHER_SIDE),  # the interval of before holds the threshold
-        (0.5, 0.5, "that training added to it is not shown"),
+        (-0.5, 0.05, OTHER_SIDE),  # the interval of before includes the threshold
+        (0.5, 0.5, "there is no sign that training added to it"),
         (0.5, 0.8, "held before training, which weakened it"),
     ],
 )

@@ -100,7 +100,10 @@ def test_the_strongest_is_first_and_numbers_of_a_kind_stand_together():
     [
         ({"v": 0.3, "c": 0.3}, "Learnt: 30 % against 30 % before training."),
         ({"v": 0.2, "c": 0.6}, "Learnt: 20 % against 60 % before training."),
-        ({"v": 0.9, "c": 0.1}, "Built in: 90 % against 10 % before training."),
+        (
+            {"v": 0.9, "c": 0.1},
+            "Built in, weakened by training: 90 % against 10 % before training.",
+        ),
     ],
 )
 def test_it_says_what_training_made_of_it(before, origin):
@@ -154,7 +157,6 @@ def test_the_last_blocks_half_of_the_mass_is_a_contrast_of_its_own():
         attrs={"weight": np.full(3, 2 / 3), "freedom": 40})))  # fmt: skip
     [text] = said([V, C], **{"receptive-field": result})
     assert text.startswith(
-        "The last block of c draws on a wider neighbourhood than that of v: 40 % against 10 % of "
-        "the way from the image's centre to a corner hold half of what it depends on "
-        "(difference 30 points, "
+        "What the last block of c depends on most is spread more widely than in v: 40 % against "
+        "10 % of the way from the image's centre to a corner hold half of it (difference 30 "
     )

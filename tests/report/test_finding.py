@@ -174,8 +174,8 @@ def test_of_more_than_two_the_ends_are_named_and_a_lead_that_is_chance():
                 verdict(w)
                 for w in ("undecided", "built in", "supported", "built in", "not supported")
             ],
-            "Of 5 tests of the papers' claims: 1 supported, 2 built in (as true before "
-            "training), 1 undecided and 1 not supported.",
+            "Of 5 tests of the papers' claims: 1 supported, 2 built in (true before "
+            "training as well), 1 undecided and 1 not supported.",
         ),
     ],
 )

@@ -37,7 +37,7 @@ ABOUT = About(
     name="differences",
     title="Where they differ",
     shows=(
-        "The images that one network alone classifies rightly, those that both do and neither "
+        "The images that one network alone classifies correctly, those that both do and neither "
         "does; which classes each mistakes for which; and groups of images that lie close "
         "together in one network's last block and far apart in the other's."
     ),
@@ -52,13 +52,13 @@ ABOUT = About(
     "stability: Hennig 2007",
     settings=("seed",),
     captions={
-        "differences-gallery-{}": "Images that one, both or neither of {} classify rightly.",
+        "differences-gallery-{}": "Images that one, both or neither of {} classify correctly.",
         "differences-groups-{}": "Images that one of {} puts together and the other does not.",
         "differences-confusion": "Which classes are taken for which.",
     },
     metrics={
         "error_consistency": "error consistency (κ: 0 independent, 1 the same)",
-        "only_first": "share of images that the first alone classifies rightly",
+        "only_first": "share of images that the first alone classifies correctly",
         "stable_groups": "stable groups, close in the first and far in the second",
     },
     units={"stable_groups": "number", "error_consistency": SIGNED},

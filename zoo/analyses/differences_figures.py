@@ -15,7 +15,7 @@ from zoo.study.results import Result
 
 
 def draw_gallery(result: Result, a: str, b: str) -> Figure:
-    """Draw the images that only one of two networks, both, or neither classify rightly."""
+    """Draw the images that only one of two networks, both, or neither classify correctly."""
     data = result.data
     n = data.sizes["image"]
     rows = []

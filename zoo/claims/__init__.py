@@ -227,4 +227,5 @@ def _tested(
         span = claim.within[1] - claim.within[0]
         value, *ends = in_range(found.minus(before), (-span, span)).tolist()
         change = value, *ends
+    n = found.images or n
     return Verdict(claim, names, n, UNDECIDED, found.detail, found, before, change)

@@ -77,6 +77,7 @@ class Measurement:
     measured on the same images are taken draw by draw. `by_seed` are the numbers of two or more
     seeds, whose mean is the value; `over` says what its interval is over. Of a share of a network's
     own parts, such as layers or tokens, `parts` is their number: these are all that there are.
+    `images` is how many it is of, where these are fewer than its analysis was shown.
     """
 
     value: float
@@ -87,6 +88,7 @@ class Measurement:
     by_seed: tuple[float, ...] = ()
     over: str = IMAGES
     parts: int = 0
+    images: int = 0
 
     @property
     def estimate(self) -> Estimate:

@@ -84,8 +84,8 @@ def verdict_of(
         alone: untrained networks have no such number, and a claim that holds is supported.
 
     Returns:
-        `undecided` where the interval holds the threshold, or there is none; `not supported` where
-        it lies on the other side. Else the claim holds beyond noise: it is `supported` where
+        `undecided` where the interval includes the threshold, or there is none; `not supported`
+        where it lies on the other side. Else the claim holds beyond noise: it is `supported` where
         training brought that or increased it (the interval of the change lies beyond 0 in the
         claim's direction), `built in` where it held before training as well and did not grow, and
         `undecided` where neither is known.
@@ -96,7 +96,7 @@ def verdict_of(
         side = "beyond" if threshold.holds(found.value) else "on the other side of"
         but = f"{side} the threshold, but not after correction for several tests"
         uncorrected = p_against(found, threshold) < LEVEL
-        return UNDECIDED, but if uncorrected else "the interval holds the threshold"
+        return UNDECIDED, but if uncorrected else "the interval includes the threshold"
     if not threshold.holds(found.value):
         return NOT_SUPPORTED, UNDONE if _held(threshold, before) else OTHER_SIDE
     if alone:
@@ -124,5 +124,8 @@ def _brought_by_training(
     if _held(threshold, before):
         if high < 0:
             return BUILT_IN, WEAKENED
-        return BUILT_IN, "it held before training as well; that training added to it is not shown"
+        return (
+            BUILT_IN,
+            "it held before training as well; there is no sign that training added to it",
+        )
     return UNDECIDED, "it holds beyond noise; that training moved it this way is not shown"

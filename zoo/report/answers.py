@@ -38,7 +38,7 @@ def answer(question: str, results: ComparisonResults, claims: Claims) -> list[st
 
 
 def _right(results: ComparisonResults, claims: Claims) -> Iterable[str]:
-    """Say how many images all, some and none of the networks classify rightly."""
+    """Say how many images all, some and none of the networks classify correctly."""
     found = results.results.get("accuracy")
     if found is None or not found.networks:
         return

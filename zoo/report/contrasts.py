@@ -29,7 +29,7 @@ from zoo.claims.base import (
 )
 from zoo.claims.cases import groups_by_seed
 from zoo.claims.cka import own_similarity
-from zoo.claims.decide import LEVEL, p_against, verdict_of
+from zoo.claims.decide import LEVEL, WEAKENED, p_against, verdict_of
 from zoo.claims.probes import at_half_depth
 from zoo.claims.receptive_field import first_reach, last_core
 from zoo.claims.residuals import skip_over_branch
@@ -126,9 +126,9 @@ CONTRASTS = (
     ),
     Contrast(
         "receptive-field",
-        "how far the last block's strongest pixels lie",
-        "The last block of {more} draws on a wider neighbourhood than that of {less}",
-        "of the way from the image's centre to a corner hold half of what it depends on",
+        "how far around it the last block draws the stronger half of what it sees",
+        "What the last block of {more} depends on most is spread more widely than in {less}",
+        "of the way from the image's centre to a corner hold half of it",
         partial(_drawn, last_core),
     ),
     *(
@@ -215,8 +215,9 @@ class _Found:
         if self.before is None or self.each_before is None:
             return "Not measured before training."
         change = self.difference.minus(self.before)
-        verdict, _ = verdict_of(above(0), self.difference, self.before, change, p)
+        verdict, reason = verdict_of(above(0), self.difference, self.before, change, p)
         origin = ORIGINS.get(verdict, "Learnt or not is undecided")
+        origin += ", weakened by training" if reason == WEAKENED else ""
         return f"{origin}: {self._against(self.each_before)} before training."
 
     def _against(self, each: tuple[float, float]) -> str:

@@ -36,7 +36,7 @@ from zoo.study.seeds import accuracy_difference, mean_metric
 
 SAID = {
     SUPPORTED: "supported",
-    BUILT_IN: "built in (as true before training)",
+    BUILT_IN: "built in (true before training as well)",
     UNDECIDED: "undecided",
     NOT_SUPPORTED: "not supported",
 }
