@@ -49,11 +49,12 @@ def test_the_script_parses():
 
 
 IN_ANY_LOCALE = r"""
-import sys
+import locale, sys
 from pathlib import Path
 from zoo.files import read_json, write_json
 from zoo.comparison import open_results
 from zoo.report.html import ASSETS, HERE, render
+assert locale.getpreferredencoding(False) == sys.argv[3]
 write_json(Path(sys.argv[2]), "\u2212")
 assert read_json(Path(sys.argv[2])) == "\u2212"
 folder = Path(sys.argv[1])
@@ -62,11 +63,28 @@ assert all((HERE / name).read_text(encoding="utf-8") in page for name in ASSETS)
 """
 
 
-@pytest.mark.parametrize("locale", ["C", "en_US.ISO-8859-1"])
-def test_the_page_is_the_same_in_any_locale(saved_comparison, tmp_path, locale):
+@pytest.fixture(scope="module")
+def locales(tmp_path_factory):
+    """A folder with a Latin-1 locale, in which wrongly read UTF-8 raises no error."""
+    folder = tmp_path_factory.mktemp("locales")
+    named = str(folder / "en_US.ISO-8859-1")
+    made = ["localedef", "-i", "en_US", "-f", "ISO-8859-1", named]
+    if (
+        not shutil.which(made[0])
+        or subprocess.run(made, capture_output=True, check=False).returncode
+    ):
+        pytest.skip("the C library cannot make a Latin-1 locale here")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("locale", "encoding"), [("C", "ANSI_X3.4-1968"), ("en_US.ISO-8859-1", "ISO-8859-1")]
+)
+def test_the_page_is_the_same_in_any_locale(saved_comparison, tmp_path, locales, locale, encoding):
     done = subprocess.run(
-        [sys.executable, "-X", "utf8=0", "-c", IN_ANY_LOCALE, saved_comparison, tmp_path / "a"],
-        env={**os.environ, "LC_ALL": locale, "PYTHONCOERCECLOCALE": "0"},
+        [sys.executable, "-X", "utf8=0", "-c", IN_ANY_LOCALE, saved_comparison, tmp_path / "a",
+         encoding],
+        env={**os.environ, "LC_ALL": locale, "PYTHONCOERCECLOCALE": "0", "LOCPATH": str(locales)},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
