@@ -192,7 +192,7 @@ def _tell_newer(store: Any, models: Any) -> None:
         if not parse(model.reference).is_name:
             continue
         newer = [
-            f"{model.name}/{version}" + f" (experiment {experiment})" * bool(experiment)
+            f"{model.label}/{version}" + f" (experiment {experiment})" * bool(experiment)
             for version, experiment in newer_versions(store, model).items()
         ]
         if newer:
