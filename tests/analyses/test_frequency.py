@@ -1,5 +1,7 @@
 """Frequencies of layers and answers on changed images, against the networks run by hand."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -93,6 +95,12 @@ def test_claims_take_the_interval_and_figures_name_all_networks(compared):
     for claim, measure in (("P-attention", "change_attention"), ("P-mlp", "change_mlp")):
         metric = found.results["frequency"].find(measure, models[0].name)
         assert verdicts[claim].measurement.estimate == (metric.value, metric.low, metric.high)
+    of = found.results["frequency"].part(models[1].name)
+    answered = of.attrs["answered_images"]
+    of.attrs["answered_images"] = np.int64(20)  # as a file gives it
+    [noise] = [v.as_dict() for v in judge(found) if v.claim.id == "P-noise"]
+    of.attrs["answered_images"] = answered
+    assert json.loads(json.dumps(noise))["n"] == 20
     drawn = draw(found.results["frequency"], [m.name for m in models])
     assert [d.kind for d in drawn] == [
         "frequency-depth", "frequency-curves", "frequency-answers",

@@ -96,6 +96,7 @@ def draw_entropy(result: Result, compared: Sequence[str]) -> Figure:
     """
     with style.styled():
         figure, (axis,) = style.line_panels(size=(3.9, 1.9))
+        several = False
         for i, name in enumerate(compared):
             if (
                 name not in result.networks
@@ -109,6 +110,7 @@ def draw_entropy(result: Result, compared: Sequence[str]) -> Figure:
             ends = [entropy.min(axis=1), entropy.max(axis=1)]
             if band := seed_band(result.data["normalised_entropy"].mean("head"), name, SHARE):
                 label, (line, *ends) = band
+                several = True
             axis.plot(depth, line, "o-", ms=size, color=colour, label=label)
             axis.fill_between(depth, *ends, color=colour, alpha=0.15, lw=0)
         axis.axhline(1, color="0.5", lw=0.8, ls=":")
@@ -117,7 +119,8 @@ def draw_entropy(result: Result, compared: Sequence[str]) -> Figure:
             xlim=(0, 1.03),
             xlabel=style.DEPTH,
             ylabel="attention entropy / log(tokens)",
-            title="line: mean of heads; band: lowest to highest head, of several seeds 95 %",
+            title="mean of heads; band: "
+            + ("over seeds (95 %)" if several else "lowest to highest"),
         )
         axis.legend(loc="lower left")
     return figure

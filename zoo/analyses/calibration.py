@@ -40,7 +40,7 @@ ABOUT = About(
     reading=(
         "On the diagonal, confidence is accuracy; below it, the network is overconfident. Bars "
         "are 95 % intervals for that many images. A calibrated network has an error above 0, too: "
-        "`by chance` is what these images would give it."
+        "“by chance” is what these images would give it."
     ),
     needs="outputs",
     source="Guo et al. 2017; equally filled bins: Nguyen & O'Connor 2015",
@@ -196,7 +196,7 @@ def _draw(result: Result, names: Sequence[str]) -> Figure:
         across = min(len(names), style.PANELS_A_ROW)
         size = min(2.6, (style.WIDTH - 0.65) / across - 0.15)
         figure, axes = style.line_panels(
-            across, -(-len(names) // across), size=(size, size), above=0.68, gap=(0.15, 1.1)
+            across, -(-len(names) // across), size=(size, size), above=0.72, gap=(0.15, 1.14)
         )
         for i, (axis, name) in enumerate(zip(axes, names, strict=False)):
             colour = style.COLOURS[i % len(style.COLOURS)]
@@ -215,7 +215,7 @@ def _draw(result: Result, names: Sequence[str]) -> Figure:
             chance = result.metric("error_by_chance", name)
             said = f" (by chance {chance:.3f})" if chance is not None else ""
             axis.set_title(
-                f"{style.shorten(name, 24)}\ncalibration error{said}:", loc="left", pad=26
+                f"{style.shorten(name, 24)}\ncalibration error{said}:", loc="left", pad=29
             )
             axis.set(xlim=(0, 1.02), ylim=(-0.02, 1.02), xlabel="confidence")
             axis.legend(loc="lower left", bbox_to_anchor=(-0.03, 1), handletextpad=0.2)

@@ -259,7 +259,7 @@ class _Heads(Accumulator):
                 if of == v:
                     data = self._compare(v, c, distances)
                     metrics += self._summarise(v, c, data)
-                    if networks[v].compared:
+                    if networks[v].compared and networks[c].compared:
                         parts.append(Part(name, data, network_b=networks[c].name))
         return Result(parts=tuple(parts), metrics=tuple(metrics), notes=tuple(self.notes))
 
@@ -294,7 +294,8 @@ class _Heads(Accumulator):
         distance, cka = data["distance"].values, data["cka"].values
         reach, patch = float(distance[-1] - distance[0]), self.vits[v].model.grid.patch
         yield Metric("distance_range", reach, vit.name, cnn.name)
-        if vit.compared and reach < LEAST_RANGE * patch:
+        told = vit.compared and cnn.compared
+        if told and reach < LEAST_RANGE * patch:
             self.notes.append(
                 f"{vit.name} and {cnn.name}: no figure, since the heads look equally far: "
                 f"{reach:.2f} pixels apart, under half a patch of {patch:g}; their order is due to "
@@ -308,13 +309,13 @@ class _Heads(Accumulator):
             if np.isfinite(values).all():
                 mean = float(values.mean())
                 yield Metric(what, mean, vit.name, cnn.name, *ends.get(what, ()))
-            elif vit.compared:
+            elif told:
                 self.notes.append(
                     f"{vit.name} and {cnn.name}: no {what}: it needs {FEWEST_SUBSETS} subsets of "
                     f"heads (there are {len(distance)}) with different distances and a CKA with "
                     "every layer"
                 )
-        if vit.compared and "cka_ci" not in data:
+        if told and "cka_ci" not in data:
             self.notes.append(
                 f"{vit.name} and {cnn.name}: no intervals: they come from groups of images, "
                 "and there are too few"

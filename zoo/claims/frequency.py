@@ -37,7 +37,7 @@ def stands_high_noise(results: ComparisonResults, networks: Networks) -> Measure
     if found is None or lost[0] is None or lost[1] is None:
         return None
     detail = f"accuracy lost: ViT {lost[0]:.3f}, CNN {lost[1]:.3f}"
-    images = frequency.part(cnn.name).attrs.get("answered_images", 0)
+    images = int(frequency.part(cnn.name).attrs.get("answered_images", 0))
     return Measurement(found.value, detail, found.low, found.high, images=images)
 
 

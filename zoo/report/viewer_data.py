@@ -243,6 +243,7 @@ def _lies_over(values: xr.DataArray, images: int) -> bool:
         and values.sizes["image"] == images
         and values.ndim in (3, 4)
         and values.dtype.kind == "f"
+        and values.dims[-2:] == ("row", "column")
         and min(values.shape[-2:]) > 1
     )
 
