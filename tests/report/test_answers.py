@@ -206,3 +206,14 @@ def test_more_data_is_told_of_the_same_architecture_only():
 def test_nothing_is_said_of_what_was_not_measured():
     for question in QUESTIONS:
         assert answer(question.id, made.found([V, C]), []) == []
+
+
+def test_a_claim_that_holds_for_one_model_of_two_names_it():
+    claims = [
+        {"statement": "Networks are sure", "verdict": verdict, "reason": "", "before": None,
+         "models": [model]}
+        for model, verdict in (("v", "undecided"), ("c", "supported"))
+    ]  # fmt: skip
+    assert answer("learnt", made.found([V, C]), claims) == [
+        "True, of answers that networks give only after training: networks are sure (c)."
+    ]

@@ -168,14 +168,22 @@ def _learnt(results: ComparisonResults, claims: Claims) -> Iterable[str]:
         "True before training and no longer": [c for c in claims if c["reason"] == UNDONE],
     }
     for words, found in told.items():
-        said = dict.fromkeys(claim["statement"] for claim in found)
+        said = dict.fromkeys(
+            _lowered(claim["statement"]) + _asked_of(claim, claims) for claim in found
+        )
         if said:
-            yield f"{words}: {'; '.join(_lowered(each) for each in said)}."
+            yield f"{words}: {'; '.join(said)}."
     best = _beside_untrained(results, "probes", "best_layer_accuracy", "{:.1f} %", 100)
     if best:
         pixels = results.results["probes"].metric("pixels_accuracy")
         bare = "" if pixels is None else f", on raw pixels alone {100 * pixels:.1f} %"
         yield f"A linear probe at the best layer of each network is right on: {best}{bare}."
+
+
+def _asked_of(claim: Mapping[str, Any], claims: Claims) -> str:
+    """Name a claim's models where it holds for these and not for others."""
+    verdicts = {each["verdict"] for each in claims if each["statement"] == claim["statement"]}
+    return f" ({', '.join(claim['models'])})" if len(verdicts) > 1 else ""
 
 
 def _lowered(statement: str) -> str:

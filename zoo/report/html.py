@@ -124,7 +124,7 @@ def _ask(
         return None
     return {
         "about": question,
-        "answer": " ".join(said),
+        "answer": said,
         "hero": _take_hero(
             question.heroes, [*sections.values()], [n.name for n in results.compared]
         ),
