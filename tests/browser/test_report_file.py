@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+
+import zoo
+from zoo.analyses.engine import compare_models
+from zoo.comparison import Comparison
 
 
 @pytest.fixture
@@ -233,3 +239,21 @@ def test_every_section_has_its_picture_and_overlaps_nothing(
         ").length"
     )
     assert outside == 0
+
+
+def test_in_the_table_of_tests_nothing_lies_over_anything(page, make_model, digit_images, tmp_path):
+    images, labels = digit_images
+    models = [make_model("vit", "v"), make_model("resnet18", "c")]
+    others = [(0, make_model("vit", "v", seed=1)), (1, make_model("resnet18", "c", seed=1))]
+    results = compare_models(models, images, labels, siblings=others, only=["accuracy", "cka"])
+    known = zoo.compare(models, images, labels, only=["accuracy"]).results.provenance
+    Comparison(replace(results, provenance=known)).save(tmp_path / "seeds")
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.goto((tmp_path / "seeds" / "report.html").as_uri())
+    page.evaluate("document.querySelector('.unfold').click()")
+    table = page.locator("table.claims")
+    assert "interval over seeds" in table.inner_text()
+    over = table.locator("th, td").evaluate_all(
+        "cells => cells.filter(c => c.scrollWidth > c.clientWidth + 1).map(c => c.innerText)"
+    )
+    assert over == []
