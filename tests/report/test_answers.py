@@ -217,3 +217,11 @@ def test_a_claim_that_holds_for_one_model_of_two_names_it():
     assert answer("learnt", made.found([V, C]), claims) == [
         "True, of answers that networks give only after training: networks are sure (c)."
     ]
+
+
+def test_best_matches_of_one_seed_say_so():
+    second = replace(V, name="v 2", model="v", seed=1, compared=False)
+    found = made.found([V, C, second], cka=made.cka({("v", "c"): np.eye(7) * 0.5}))
+    first, other = answer("layers", found, [])
+    assert first.startswith("In one seed, the lowest third of v's layers finds")
+    assert other.startswith("The lowest third of c's layers finds")

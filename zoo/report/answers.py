@@ -130,8 +130,9 @@ def _layers(results: ComparisonResults, claims: Claims) -> Iterable[str]:
                 if untrained is None
                 else f" (untrained {untrained[0]:.2f} and {untrained[1]:.2f})"
             )
+            shown = "In one seed, the" if len(results.seeds(one)) > 1 else "The"
             yield (
-                f"The lowest third of {one.name}'s layers finds its best match in {other.name} at "
+                f"{shown} lowest third of {one.name}'s layers finds its best match in {other.name} at "
                 f"a mean CKA of {trained[0]:.2f}, the highest third at {trained[1]:.2f}{before}."
             )
     else:
@@ -214,7 +215,8 @@ def _gap(results: ComparisonResults, claims: Claims) -> Iterable[str]:
         if "train/accuracy" in model["metrics"]
     ]
     if trained:
-        yield f"On the images that each was trained on, accuracy is: {', '.join(trained)}."
+        one = " in one seed" if any(len(results.seeds(n)) > 1 for n in results.compared) else ""
+        yield f"On the images that each was trained on, accuracy is{one}: {', '.join(trained)}."
     yield "What would close it takes training to tell, which a comparison does not do."
     if {"vit", "cnn"} <= {network.family for network in rated.values()}:
         yield GAP_STUDY

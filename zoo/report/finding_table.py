@@ -107,7 +107,8 @@ def _pair_rows(results: ComparisonResults) -> list[Number]:
             for measure in ("mean_best_match", "best_match_permuted", "best_match_p")
         )
         if best is not None and chance is not None:
-            words = f"CKA of best matches (images permuted: {_text(chance)}, p {format_p(p)})"
+            seed = "one seed; " if len(results.seeds(a)) > 1 else ""
+            words = f"CKA of best matches ({seed}images permuted: {_text(chance)}, p {format_p(p)})"
             rows.append(Number(words, f"{one} in {other}", _text(best)))
     return rows
 
