@@ -132,8 +132,8 @@ def _layers(results: ComparisonResults, claims: Claims) -> Iterable[str]:
             )
             shown = "In one seed, the" if len(results.seeds(one)) > 1 else "The"
             yield (
-                f"{shown} lowest third of {one.name}'s layers finds its best match in {other.name} at "
-                f"a mean CKA of {trained[0]:.2f}, the highest third at {trained[1]:.2f}{before}."
+                f"{shown} lowest third of {one.name}'s layers finds its best match in {other.name} "
+                f"at a mean CKA of {trained[0]:.2f}, the highest third at {trained[1]:.2f}{before}."
             )
     else:
         within = _beside_untrained(results, "cka", "mean_off_diagonal", "{:.2f}", 1)
