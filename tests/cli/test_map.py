@@ -28,6 +28,8 @@ def test_fingerprints_are_made_once_then_mapped(kept, zoo):
 def test_what_cannot_be_done_is_told_in_a_line(kept, zoo):
     told = zoo("fingerprint", "vit-small", "--filter", "arch=vit", status=2)
     assert "expected models or --filter, got both" in told
+    told = zoo("fingerprint", "--on", "10.0.0.1:10001", status=2)
+    assert "--on: expected ray or ray://HOST:PORT, got '10.0.0.1:10001'" in told
     told = zoo("map", "--filter", "arch=mixer", status=2)
     assert "no model passes the filter 'arch=mixer'" in told
     told = zoo("map", "--at", "2", status=2)

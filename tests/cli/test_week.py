@@ -1,7 +1,9 @@
 """A week with a study, as docs/studies.md tells it: what is tried changes nothing that was kept."""
 
 import json
+import shutil
 import subprocess
+import urllib.request
 
 import pytest
 import yaml
@@ -140,3 +142,45 @@ def test_a_teammate_registers_to_the_same_server(study, project, monkeypatch, zo
         "mixer-small/2": ([], "mates"),
         "vit-small/2": ([], "mates"),
     }
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    """The address of a server that speaks S3, with an empty bucket `store`."""
+    pytest.importorskip("dvc_s3", reason="dvc-s3 is not installed")
+    server = pytest.importorskip("moto.server", reason="moto is not installed").ThreadedMotoServer(
+        "127.0.0.1", 0, verbose=False
+    )
+    server.start()
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    address = "http://{}:{}".format(*server.get_host_and_port())
+    urllib.request.urlopen(urllib.request.Request(f"{address}/store", method="PUT"))
+    yield address
+    server.stop()
+
+
+def test_a_second_machine_makes_the_same_registry_out_of_an_s3_remote(
+    bucket, study, project, monkeypatch, zoo
+):
+    def digests():
+        rows = json.loads(zoo("list", "--json"))
+        return {f"{row['name']}/{row['version']}": row["digest"] for row in rows}
+
+    run(study, "dvc", "remote", "add", "-d", "store", "s3://store/study")
+    run(study, "dvc", "remote", "modify", "store", "endpointurl", bucket)
+    run(study, "dvc", "repro", "register")
+    commit(study, "monday")
+    run(study, "dvc", "push", "-q")
+    before = digests()
+    shutil.rmtree(study / ".dvc" / "cache")  # nothing comes from it
+
+    second = project / "second"
+    subprocess.run(["git", "clone", "-q", str(study), str(second)], check=True)
+    run(second, "dvc", "pull", "-q", check=False)  # the stages that were not run have nothing
+    monkeypatch.chdir(second)
+    assert zoo("register").count("registered") == 2
+    assert digests() == before
+    assert len(before) == 2
+    assert "all is well" in zoo("verify")

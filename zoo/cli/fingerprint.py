@@ -16,6 +16,7 @@ from zoo.cli import options
 @options.fingerprint_data
 @options.fingerprint_images
 @options.device
+@click.option("--on", "address", default="", help="ray (this machine's cores) or ray://HOST:PORT.")
 @click.option("--force", is_flag=True, help="Make them again even if they are there.")
 @options.as_json
 def command(
@@ -24,6 +25,7 @@ def command(
     data: Path | None,
     images: int | None,
     device: str,
+    address: str,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -35,24 +37,28 @@ def command(
 
     A fingerprint holds the Gram matrices of a model's layers at five depths, of its features and
     of its logits, on one set of images. What is there already is not made again, so that several
-    processes or machines can each be given some of the models.
+    processes or machines can each be given some of the models. With --on, Ray gives them to its
+    workers, one task a model.
 
     \b
     Examples:
       zoo fingerprint
       zoo fingerprint vit-small/1 vit-small/2 --device cuda
       zoo fingerprint --filter source=cifar10 --data data/subsets/test
+      zoo fingerprint --on ray://head-node:10001
     """
     from zoo.cli.output import print_json, print_table, warn_of_copy
     from zoo.cli.progress import progress
     from zoo.device import parse_device
     from zoo.errors import UserError, counted
     from zoo.registry.fingerprints import as_model, chosen_versions, keep_all, named_images
+    from zoo.registry.on_ray import check_address, keep_all_on_ray
     from zoo.registry.resolve import resolve
     from zoo.registry.store import open_store
 
     if references and query:
         raise UserError("expected models or --filter, got both: name the models, or choose them")
+    where = check_address(address) if address else ""
     store = open_store(create=False)
     warn_of_copy(store)
     models = [resolve(store, reference) for reference in references]
@@ -61,10 +67,11 @@ def command(
     rows: list[dict[str, Any]] = []
     failed = []
     with progress("fingerprint") as on_progress:
-        every = keep_all(
-            store, models, seen,
-            device=parse_device(device), force=force, on_progress=on_progress,
-        )  # fmt: skip
+        common: dict[str, Any] = {"force": force, "on_progress": on_progress}
+        if where:
+            every = keep_all_on_ray(store, models, seen, address=where, device=device, **common)
+        else:
+            every = keep_all(store, models, seen, device=parse_device(device), **common)
         for model, kept in zip(models, every, strict=True):
             if isinstance(kept, str):
                 failed.append(kept)
