@@ -26,7 +26,13 @@ from zoo.measures.deconfounded import without_given
 from zoo.measures.hsic_replicates import HsicReplicates, hsic_of
 from zoo.measures.intervals import mean_defined
 from zoo.measures.leverage import leverage, without_dominant
-from zoo.measures.linear_cka import IS_CONSTANT, CentredGram, centred_gram, cka_from_hsic
+from zoo.measures.linear_cka import (
+    IS_CONSTANT,
+    PROBLEMS,
+    CentredGram,
+    centred_gram,
+    cka_from_hsic,
+)
 from zoo.measures.permutation import PERMUTATIONS, permuted_hsic
 from zoo.measures.replicates import INTERVAL, Replicates
 from zoo.study.accumulator import Accumulator, Batch, NotApplicable
@@ -137,6 +143,8 @@ class _Pairwise(Accumulator):
         self.rows = [(s, name) for s, net in enumerate(study.networks) for name in net.layers]
         self.position = {row: i for i, row in enumerate(self.rows)}
         self.grams: torch.Tensor | None = None
+        # What is wrong with each layer, on the device until the batch ends: to ask is to wait.
+        self.codes: list[tuple[int, torch.Tensor]] = []
         self.fired: set[int] = set()
         self.constant: set[int] = set()  # in a batch; the others may still tell images apart
         self.problems: dict[int, str] = {}
@@ -168,10 +176,7 @@ class _Pairwise(Accumulator):
         row = self.position[index, hook_point.layer]
         self.grams[row] = gram.values
         self.fired.add(row)
-        if gram.problem == IS_CONSTANT:
-            self.constant.add(row)
-        elif gram.problem:
-            self.problems.setdefault(row, gram.problem)
+        self.codes.append((row, gram.code))
 
     @torch.inference_mode()  # a network may have made its tensors so
     def end_batch(self, batch: Batch) -> None:
@@ -182,6 +187,13 @@ class _Pairwise(Accumulator):
         self.grams[-1] = centred_gram(pixels).values
         self.hsic.add(self.grams)
         self.batches += 1
+        rows, codes = zip(*self.codes, strict=True)
+        for row, code in zip(rows, torch.stack(codes).tolist(), strict=True):
+            if PROBLEMS[code] == IS_CONSTANT:
+                self.constant.add(row)
+            elif code:
+                self.problems.setdefault(row, PROBLEMS[code])
+        self.codes = []
         compared = torch.tensor([self.study.networks[s].compared for s, _ in self.rows] + [False])
         common = torch.from_numpy(without_dominant(leverage(self.grams[compared])))
         self.common += hsic_of(self.grams.view(-1, n, n)[:, common][:, :, common])
@@ -275,7 +287,7 @@ class _LastGram:
     def __init__(self) -> None:
         self.tensor: Callable[[], torch.Tensor | None] = lambda: None
         self.version = 0
-        self.gram = CentredGram(torch.empty(0))
+        self.gram: CentredGram
 
     def of(self, value: torch.Tensor) -> CentredGram:
         if value.is_inference():  # does not count the operations that work on it in place

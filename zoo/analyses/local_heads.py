@@ -18,7 +18,7 @@ from zoo.analyses.local_heads_figures import LEAST_RANGE, draw_pair
 from zoo.analyses.localisation import gram_or_nan
 from zoo.capture.hook_points import HookPoint
 from zoo.measures.hsic_replicates import HsicReplicates
-from zoo.measures.linear_cka import centred_gram, cka_from_hsic
+from zoo.measures.linear_cka import PROBLEMS, centred_gram, cka_from_hsic
 from zoo.measures.replicates import INTERVAL, percentile_interval
 from zoo.study.accumulator import Accumulator, Batch, NotApplicable
 from zoo.study.attention_layers import Attending, attending_models
@@ -199,6 +199,7 @@ class _Heads(Accumulator):
         self.study, self.vits, self.cnns, self.notes = study, vits, cnns, notes
         self.distances = {s: DistanceSum(vit.model) for s, vit in vits.items()}
         self.grams: dict[tuple[int, int], torch.Tensor] = {}
+        self.codes: dict[tuple[int, int], torch.Tensor] = {}
         self.problems: dict[tuple[int, int], str] = {}
         batches = math.ceil(len(study.images) / study.settings.batch_size)
         self.hsic = {
@@ -225,11 +226,13 @@ class _Heads(Accumulator):
 
     def _keep(self, index: int, row: int, value: torch.Tensor) -> None:
         gram = centred_gram(value)
-        self.grams[index, row] = gram_or_nan(gram)
-        if gram.problem:
-            self.problems.setdefault((index, row), gram.problem)
+        self.grams[index, row], self.codes[index, row] = gram_or_nan(gram), gram.code
 
     def end_batch(self, batch: Batch) -> None:
+        codes = torch.stack([*self.codes.values()]).tolist()
+        for at, code in zip(self.codes, codes, strict=True):
+            if code:
+                self.problems.setdefault(at, PROBLEMS[code])
         for (v, c), kept in self.hsic.items():
             rows = [(v, head) for head in range(self.vits[v].model.heads)]
             rows += [(c, layer) for layer in range(len(self.cnns[c]))]

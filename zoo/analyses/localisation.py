@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from zoo.analyses.about import About, Drawing
 from zoo.analyses.localisation_figures import LAST, LAST_BUT_ONE, draw_maps, draw_scores
 from zoo.capture.hook_points import HookPoint
-from zoo.measures.linear_cka import CentredGram, centred_gram
+from zoo.measures.linear_cka import NOT_FINITE, PROBLEMS, CentredGram, centred_gram
 from zoo.measures.localisation import HsicSums, localisation_score
 from zoo.measures.replicates import percentile_interval
 from zoo.measures.sampling import even_batches
@@ -75,8 +75,7 @@ def stacked_grams(values: Iterable[torch.Tensor]) -> torch.Tensor:
 
 def gram_or_nan(gram: CentredGram) -> torch.Tensor:
     """Return a Gram matrix's values: NaN where it is not finite, 0 where it is constant."""
-    lost = gram.problem == "is not finite"
-    return torch.full_like(gram.values, math.nan) if lost else gram.values
+    return gram.values.masked_fill(gram.code == PROBLEMS.index(NOT_FINITE), math.nan)
 
 
 def cut_patches(pixels: torch.Tensor, height: int, width: int) -> list[torch.Tensor]:

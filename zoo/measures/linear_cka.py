@@ -18,6 +18,7 @@ from zoo.measures.features import CONSTANT
 LABEL = "linear CKA (unbiased)"  # on the axes of figures
 CACHED_COLUMNS = 1536
 NOT_FINITE, IS_CONSTANT = "is not finite", "is constant"  # what is wrong with a layer
+PROBLEMS = ("", IS_CONSTANT, NOT_FINITE)
 
 
 def linear_cka(x: NDArray, y: NDArray) -> float:
@@ -55,10 +56,18 @@ def linear_cka(x: NDArray, y: NDArray) -> float:
 
 @dataclass(frozen=True)
 class CentredGram:
-    """A U-centred Gram matrix, flattened to (n²,) float64, and what is wrong with it, if so."""
+    """A U-centred Gram matrix, flattened to (n²,) float64, and what is wrong with it, if so.
+
+    `code` () counts `PROBLEMS`. It stays on the device: who asks for `problem` waits for it.
+    """
 
     values: torch.Tensor
-    problem: str = ""
+    code: torch.Tensor
+
+    @property
+    def problem(self) -> str:
+        """What is wrong, in words; empty where nothing is. Where something is, `values` are 0."""
+        return PROBLEMS[int(self.code)]
 
 
 def centred_gram(x: torch.Tensor) -> CentredGram:
@@ -82,14 +91,9 @@ def centred_gram(x: torch.Tensor) -> CentredGram:
         x = x.float()
     gram, shift = _gram(x)
     spread = gram.diagonal().sum()
-    problem = ""
-    if not torch.isfinite(spread):
-        problem = NOT_FINITE
-    elif spread <= CONSTANT**2 * (spread + n * shift):  # about ‖x‖²
-        problem = IS_CONSTANT
-    if problem:
-        return CentredGram(torch.zeros(n * n, dtype=torch.float64, device=x.device), problem)
-    return CentredGram(u_centre(gram).flatten())
+    constant = spread <= CONSTANT**2 * (spread + n * shift)  # about ‖x‖²; False of NaN
+    code = torch.where(torch.isfinite(spread), constant.long(), PROBLEMS.index(NOT_FINITE))
+    return CentredGram(u_centre(gram).masked_fill_(code > 0, 0).flatten(), code)
 
 
 def _gram(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

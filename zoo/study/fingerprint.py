@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -32,6 +33,7 @@ if TYPE_CHECKING:  # fingerprints are read without torch
     import torch
 
     from zoo.capture.hook_points import HookPoint
+    from zoo.measures.linear_cka import CentredGram
     from zoo.models.files import LoadedModel
     from zoo.study.networks import ComparedNetwork
 
@@ -127,6 +129,7 @@ class _Grams(Accumulator):
             if point != LOGITS:
                 at = HookPoint(layer, "input" if point == FEATURES else "output")
                 self.points.setdefault(at, []).append(point)
+        self.waiting: list[tuple[Sequence[str], CentredGram]] = []
         self.grams: dict[str, list[NDArray[np.float64]]] = {point: [] for point in POINTS}
         self.problems = {point: "has no such layer" for point in POINTS if point not in self.layers}
 
@@ -140,17 +143,23 @@ class _Grams(Accumulator):
         self._keep(self.points[hook_point], value)
 
     def end_batch(self, batch: Batch) -> None:
+        from zoo.measures.linear_cka import NOT_FINITE
+
         self._keep([LOGITS], batch.logits[0])
+        # Only here does the device's work have to be done.
+        for points, gram in self.waiting:
+            side = math.isqrt(gram.values.numel())
+            square = gram.values.cpu().numpy().reshape(side, side)
+            for point in points:
+                self.grams[point].append(square)
+                if gram.problem == NOT_FINITE:  # constant in one batch, it may not be in another
+                    self.problems.setdefault(point, gram.problem)
+        self.waiting = []
 
     def _keep(self, points: Sequence[str], value: torch.Tensor) -> None:
-        from zoo.measures.linear_cka import NOT_FINITE, centred_gram
+        from zoo.measures.linear_cka import centred_gram
 
-        gram = centred_gram(value)
-        square = gram.values.cpu().numpy().reshape(len(value), len(value))
-        for point in points:
-            self.grams[point].append(square)
-            if gram.problem == NOT_FINITE:  # constant in one batch, it may not be in another
-                self.problems.setdefault(point, gram.problem)
+        self.waiting.append((points, centred_gram(value)))
 
     def fingerprint(self, batches: tuple[int, ...]) -> Fingerprint:
         vectors, problems = {}, dict(self.problems)
