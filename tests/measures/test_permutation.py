@@ -7,11 +7,13 @@ import torch
 from calibrated_similarity import calibrate_layers
 
 from tests.measures.test_measures import related
+from zoo.measures.layers import compare_layers
 from zoo.measures.linear_cka import centred_gram, cka_from_hsic, linear_cka, pairwise_hsic
 from zoo.measures.permutation import (
     best_matches,
     permutation_p,
     permuted_hsic,
+    permuted_over_pairs,
     permuted_similarities,
 )
 from zoo.measures.table import MEASURES
@@ -79,6 +81,36 @@ def test_permuting_what_is_prepared_is_permuting_the_images(name):
         for i, x in enumerate(a):
             for j, y in enumerate(b):
                 assert found[k, i, j] == pytest.approx(MEASURES[name](x, y[order]), abs=1e-9)
+
+
+@pytest.mark.parametrize("name", [m.name for m in MEASURES.values() if m.over_pairs])
+def test_sums_over_pairs_are_the_measure_under_every_permutation(name):
+    a, b = layers(1, shared=1.0)
+    orders, measure = random_orders(5, 40), MEASURES[name]
+    sides = [np.stack([measure.over_pairs(x) for x in prepared(name, side)]) for side in (a, b)]
+    expected = permuted_similarities(measure, prepared(name, a), prepared(name, b), orders)
+    assert permuted_over_pairs(*sides, orders) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("shared", [0.0, 2.0])
+def test_a_comparison_of_layers_has_the_p_values_of_its_permutations(shared):
+    a, b = layers(4, shared=shared)
+    a[1] = np.ones((40, 6))  # a layer that no measure is defined on
+    found = compare_layers([MEASURES["rsa"], MEASURES["procrustes"]], a, b, seed=3)
+    random = np.random.default_rng(3)
+    orders = np.array([random.permutation(40) for _ in range(200)])
+    kept = prepared("rsa", [a[0], a[2]])
+    null = permuted_similarities(MEASURES["rsa"], kept, prepared("rsa", b), orders)
+    values = found["rsa"].values[[0, 2]]
+    for p, now, then in (
+        (found["rsa"].p[0], values, null),
+        (found["rsa"].p[1], values.T, null.transpose(0, 2, 1)),
+    ):
+        means = best_matches(then).mean(axis=1)
+        assert p == pytest.approx(permutation_p(best_matches(now).mean(), means).item())
+        assert (p == pytest.approx(1 / 201)) == (shared > 0)
+    assert found["rsa"].permuted == pytest.approx(best_matches(null).mean())
+    assert np.isnan(found["procrustes"].p).all()
 
 
 def test_a_layer_that_a_measure_is_not_defined_on_has_no_null():

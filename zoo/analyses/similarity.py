@@ -70,6 +70,12 @@ ABOUT = About(
         }.items()
     }
     | {
+        f"{measure.name}_best_match_p": f"{measure.title}: share of permutations with a mean best "
+        "match as high (p)"
+        for measure in MEASURES.values()
+        if measure.over_pairs
+    }
+    | {
         name: text
         for measure in MEASURES.values()
         for name, text in metrics_of(measure.name, measure.title).items()
@@ -236,6 +242,10 @@ def _summary(measure: str, found: LayerSimilarities, a: str, b: str) -> list[Met
         Metric(f"{measure}_mean_best_match", best[0], a, b, pair="directed"),
         Metric(f"{measure}_mean_best_match", best[1], b, a, pair="directed"),
         Metric(f"{measure}_permuted_images", found.permuted, a, b),
+        *(
+            Metric(f"{measure}_best_match_p", p, *of, pair="directed")
+            for of, p in zip(((a, b), (b, a)), found.p, strict=True)
+        ),
     ]
 
 

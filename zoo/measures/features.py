@@ -34,7 +34,10 @@ class Measure:
     `prepare` does what depends on one side alone, once a layer, and `compare` what depends on
     both. `leave_out` gives the value without each image, or without each of some groups of them,
     for an interval; what hardly changes with one image (a bandwidth, a rotation) may be held.
-    `permute` takes each image of a prepared side for another, for a permutation null.
+    `permute` takes each image of a prepared side for another, for a permutation null. Of a measure
+    that is a sum over pairs of images, `over_pairs` gives a prepared side as (n, n) float32 values
+    whose products with another side's sum up to the similarity, so that hundreds of permutations
+    cost little; None of the others.
     `least` is the least value there is; `low` and `high` are the range that a figure shows.
     `label` names the value with its convention.
     """
@@ -47,6 +50,7 @@ class Measure:
     leave_out: LeaveOut
     permute: Permute
     source: str
+    over_pairs: Callable[[Any], NDArray[np.float32]] | None = None
     least: float = 0.0
     low: float = 0.0
     high: float = 1.0
@@ -135,6 +139,14 @@ def pairs(n: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
 def upper(matrix: NDArray) -> NDArray:
     """Return the entries above the diagonal of (n, n), row by row: n(n−1)/2 of them."""
     return matrix[pairs(len(matrix))]
+
+
+def symmetric(values: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return values of pairs of images, as `upper` lists them, as (n, n) of the same length."""
+    n = round((1 + math.sqrt(1 + 8 * len(values))) / 2)
+    square = np.zeros((n, n), dtype=np.float32)
+    square[pairs(n)] = values / math.sqrt(2)
+    return square + square.T
 
 
 def permute_rows(prepared: NDArray, order: NDArray[np.intp]) -> NDArray:

@@ -14,6 +14,7 @@ from zoo.measures.features import (
     permute_pairs,
     prepare_both,
     squared_distances,
+    symmetric,
     upper,
 )
 from zoo.measures.linear_cka import u_centre
@@ -79,6 +80,7 @@ RBF_CKA = Measure(
     compare=compare_kernels,
     leave_out=leave_out_kernels,
     permute=permute_pairs,
+    over_pairs=symmetric,
     source="Kornblith et al. 2019",
     least=-1.0,
 )

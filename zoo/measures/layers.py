@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 
 from zoo.measures.features import DegenerateError, Measure, Prepare
 from zoo.measures.intervals import mean_defined
-from zoo.measures.permutation import best_matches, permuted_similarities
+from zoo.measures.permutation import (
+    PERMUTATIONS,
+    best_matches,
+    permutation_p,
+    permuted_over_pairs,
+    permuted_similarities,
+)
 from zoo.measures.threads import in_threads
 
 Prepared = list[tuple[Any, str]]  # what a measure compares, or why there is nothing to compare
@@ -26,13 +32,16 @@ class LayerSimilarities:
     `values` is (layers of a, layers of b) and `interval` (2, layers of a, layers of b): the ends
     of the 95 % interval. Both are NaN where there is none. `permuted` is the permutation baseline:
     the mean over a's layers of their best match when b's images are permuted, all its layers alike,
-    and the match is taken again. `problems` name the layers, or pairs of layers, that are
+    and the match is taken again. `p` are the p-values of the mean best match of a's layers in b and
+    of b's in a under 200 permutations, NaN of a measure that is no sum over pairs of images: each
+    would cost as much as the measure. `problems` name the layers, or pairs of layers, that are
     degenerate.
     """
 
     values: NDArray[np.float64]
     interval: NDArray[np.float64]
     permuted: float = math.nan
+    p: tuple[float, float] = (math.nan, math.nan)
     problems: list[Problem] = field(default_factory=list)
 
 
@@ -45,7 +54,7 @@ def compare_layers(
         measures: some of `MEASURES`; those that prepare features alike share that work.
         a: features (n, d) of each layer of the first model.
         b: features of each layer of the second, for the same images.
-        seed: of the permutation that gives the baseline.
+        seed: of the permutations that give the baseline.
 
     Returns:
         What each measure found, by its name.
@@ -63,7 +72,9 @@ def _compare_alike(
     first = _prepare(prepare, a)
     found = {measure.name: _empty(first, len(b)) for measure in measures}
     permuted = {measure.name: np.full((len(a), len(b)), np.nan) for measure in measures}
-    order = np.random.default_rng(seed).permutation(len(b[0]))
+    random = np.random.default_rng(seed)
+    orders = np.stack([random.permutation(len(b[0])) for _ in range(PERMUTATIONS)])
+    pairs: dict[str, dict[int, NDArray[np.float32]]] = {measure.name: {} for measure in measures}
     usable = [None if wrong else own for own, wrong in first]
 
     def compare_with(j: int) -> dict[str, list[Problem]]:
@@ -73,8 +84,11 @@ def _compare_alike(
             return {measure.name: [(None, j, broken)] for measure in measures}
         problems: dict[str, list[Problem]] = {}
         for measure in measures:
-            cells = permuted_similarities(measure, usable, [other], order[None])
-            permuted[measure.name][:, j] = cells[0, :, 0]
+            if measure.over_pairs:
+                pairs[measure.name][j] = measure.over_pairs(other)
+            else:
+                cells = permuted_similarities(measure, usable, [other], orders[:1])
+                permuted[measure.name][:, j] = cells[0, :, 0]
             problems[measure.name] = [
                 problem
                 for i, (own, wrong) in enumerate(first)
@@ -87,8 +101,38 @@ def _compare_alike(
         for name, those in problems.items():
             found[name].problems += those
     for measure in measures:
-        found[measure.name].permuted = mean_defined(best_matches(permuted[measure.name]))
+        same, null = found[measure.name], permuted[measure.name][None]
+        columns = pairs.pop(measure.name)
+        if measure.over_pairs and columns:
+            null = _permute_all(measure.over_pairs, usable, columns, orders, same.values.shape)
+            same.p = _p_values(same.values, null)
+        same.permuted = mean_defined(np.array([mean_defined(best_matches(one)) for one in null]))
     return found
+
+
+def _permute_all(
+    over_pairs: Callable[[Any], NDArray[np.float32]],
+    a: Sequence[Any],
+    b: Mapping[int, NDArray[np.float32]],
+    orders: NDArray[np.intp],
+    shape: tuple[int, ...],
+) -> NDArray[np.float64]:
+    """Return a measure of all pairs of layers under every permutation, NaN where there is none."""
+    null = np.full((len(orders), *shape), np.nan)
+    rows, columns = [i for i, own in enumerate(a) if own is not None], sorted(b)
+    if rows:
+        sides = np.stack([over_pairs(a[i]) for i in rows]), np.stack([b[j] for j in columns])
+        null[:, np.array(rows)[:, None], columns] = permuted_over_pairs(*sides, orders)
+    return null
+
+
+def _p_values(values: NDArray[np.float64], null: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the p-values of the mean best match, of the rows' layers and of the columns'."""
+    null = np.where(np.isfinite(values), null, np.nan)
+    sides = (values, null), (values.T, null.transpose(0, 2, 1))
+    means = [[mean_defined(best_matches(one)) for one in (now, *then)] for now, then in sides]
+    first, second = (float(permutation_p(mean[0], mean[1:])) for mean in means)
+    return first, second
 
 
 def _empty(first: Prepared, columns: int) -> LayerSimilarities:

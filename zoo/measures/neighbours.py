@@ -70,6 +70,13 @@ def permute_neighbours(a: NDArray[np.int64], order: NDArray[np.intp]) -> NDArray
     return np.argsort(order)[a[order]]
 
 
+def mark_neighbours(a: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return (n, n): not 0 where the second image is a neighbour of the first."""
+    (n, k), marks = a[:, :-1].shape, np.zeros((len(a), len(a)), dtype=np.float32)
+    np.put_along_axis(marks, a[:, :-1], np.float32((n * k) ** -0.5), axis=1)
+    return marks
+
+
 def leave_out_neighbours(a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the share (n,) without each image: where it was a neighbour, the next one comes."""
     (n, k), next_a, next_b = a[:, :-1].shape, a[:, -1:], b[:, -1:]
@@ -99,6 +106,7 @@ MUTUAL_KNN = Measure(
     compare=compare_neighbours,
     leave_out=leave_out_neighbours,
     permute=permute_neighbours,
+    over_pairs=mark_neighbours,
     source="Huh et al. 2024",
     high=0.5,  # networks that differ share few neighbours; 0 to 1 would leave it all dark
 )

@@ -89,6 +89,24 @@ def permuted_hsic(a: torch.Tensor, b: torch.Tensor, orders: NDArray[np.intp]) ->
     return 2 * found * lengths[0] * lengths[1].T / (n * (n - 3))
 
 
+def permuted_over_pairs(
+    a: NDArray[np.float32], b: NDArray[np.float32], orders: NDArray[np.intp]
+) -> NDArray[np.float64]:
+    """Return a similarity that is a sum over pairs of images under each permutation of one side.
+
+    Args:
+        a: (p, n, n) layers by `Measure.over_pairs`.
+        b: (q, n, n) those of the other network, whose images are permuted.
+        orders: (permutations, n), each a permutation of the images, the same for all layers.
+
+    Returns:
+        (permutations, p, q).
+    """
+    rows = a.reshape(len(a), -1)
+    found = [rows @ b[:, order[:, None], order].reshape(len(b), -1).T for order in orders]
+    return np.array(found, dtype=np.float64)
+
+
 def permuted_similarities(
     measure: Measure, a: Sequence[Any], b: Sequence[Any], orders: NDArray[np.intp]
 ) -> NDArray[np.float64]:

@@ -17,6 +17,7 @@ from zoo.measures.features import (
     centred,
     permute_pairs,
     prepare_both,
+    symmetric,
     upper,
 )
 
@@ -130,6 +131,7 @@ RSA = Measure(
     compare=compare_ranks,
     leave_out=leave_out_ranks,
     permute=permute_ranks,
+    over_pairs=lambda ranks: symmetric(ranks.values),
     source="Kriegeskorte et al. 2008",
     least=-1.0,
 )
