@@ -15,6 +15,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from zoo.measures.features import DegenerateError, Measure
+from zoo.measures.threads import in_threads
 
 PERMUTATIONS = 200
 TIE = 1e-9  # permuted values that differ by less from what was observed are as large
@@ -102,9 +103,13 @@ def permuted_over_pairs(
     Returns:
         (permutations, p, q).
     """
-    rows = a.reshape(len(a), -1)
-    found = [rows @ b[:, order[:, None], order].reshape(len(b), -1).T for order in orders]
-    return np.array(found, dtype=np.float64)
+    n, left, right = a.shape[1], a.reshape(len(a), -1), b.reshape(len(b), -1)
+
+    def similarities(order: NDArray[np.intp]) -> NDArray[np.float32]:
+        pairs = (order[:, None] * n + order).ravel()
+        return left @ np.take(right, pairs, axis=1).T
+
+    return np.array(in_threads(similarities, orders), dtype=np.float64)
 
 
 def permuted_similarities(
