@@ -18,6 +18,7 @@ import numpy as np
 import yaml
 
 from zoo.config import STUDY, Params, load_params
+from zoo.config.limits import COMPARED_COUNT
 from zoo.data.check import propose_subsets
 from zoo.data.sources import check_source, load_source
 from zoo.errors import UserError
@@ -149,7 +150,8 @@ def _params(name: str, source: str, root: Path | None) -> str:
     labels = images.train.labels
     pool, _ = stratified_split(labels, 0.1, 0, images.class_names)
     shipped = shipped_params()
-    text = _set(text, "images", min(len(images.test.labels), shipped.compare.images))
+    most = min(len(images.test.labels), shipped.compare.images)
+    text = _set(text, "images", max(most, int(COMPARED_COUNT.low)))
     batch, epochs = shipped.train.batch_size, []
     for subset, size in propose_subsets(np.bincount(labels[pool])).items():
         text = _set(text, subset, size)
