@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.data.image_files import in_threads, resize
+from zoo.data.image_files import read_ahead, resize
 from zoo.data.sources import Source, Split
 from zoo.data.subsets import (
     DESCRIPTION,
@@ -169,7 +169,7 @@ def _write(
         images = np.lib.format.open_memmap(new / IMAGES, mode="w+", dtype=np.uint8, shape=shape)
         _reserve(new / IMAGES)
     total, squares = np.zeros(3), np.zeros(3)
-    for row, image in enumerate(in_threads(partial(_read, split, image_size), indices.tolist())):
+    for row, image in enumerate(read_ahead(partial(_read, split, image_size), indices.tolist())):
         if isinstance(image, UserError):
             damaged[str(image)] = None
             continue
@@ -205,7 +205,7 @@ def _index(
     """Write the paths and the digests of files."""
     files = [split.files[i] for i in indices]
     paths = np.array([os.path.relpath(file, root).encode() for file in files])
-    found = b"".join(bytes.fromhex(digest) for digest in in_threads(sha256, files))
+    found = b"".join(bytes.fromhex(digest) for digest in read_ahead(sha256, files))
     digests = np.frombuffer(found, np.uint8).reshape(len(files), -1)
     np.save(new / PATHS, paths)
     np.save(new / DIGESTS, digests)

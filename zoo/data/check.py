@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from zoo.config import DataConfig
 from zoo.data.build import subset_count
-from zoo.data.image_files import find_images, in_threads, read_image, why_left_out
+from zoo.data.image_files import find_images, read_ahead, read_image, why_left_out
 from zoo.data.sources import Source, Split, open_source
 from zoo.errors import UserError, counted
 from zoo.measures.sampling import stratified_split
@@ -157,7 +157,7 @@ def _look(splits: Mapping[str, Split], total: int, on_progress: OnProgress) -> I
     """Read all images of all splits, in order; Pillow decodes several at once."""
     done = 0
     for split in splits.values():
-        for seen in in_threads(partial(_read, split), range(len(split))):
+        for seen in read_ahead(partial(_read, split), range(len(split))):
             yield seen
             done += 1
             on_progress(done, total, "images")

@@ -31,10 +31,10 @@ Item = TypeVar("Item")
 Found = TypeVar("Found")
 
 
-def in_threads(function: Callable[[Item], Found], items: Sequence[Item]) -> Iterator[Found]:
-    """Yield what a function gives for each item, in order; Pillow decodes on all cores at once."""
+def read_ahead(function: Callable[[Item], Found], items: Sequence[Item]) -> Iterator[Found]:
+    """Yield what a function reads for each item, in order, a part of them ahead on all cores."""
     with ThreadPoolExecutor() as pool:
-        # In parts: the pool would else read ahead of whoever takes what it read.
+        # In parts: the pool would else read all of them, however slowly they are taken.
         for start in range(0, len(items), AT_ONCE):
             yield from pool.map(function, items[start : start + AT_ONCE])
 

@@ -100,7 +100,7 @@ def describe_training(spec: ModelSpec) -> str:
         counted(epochs, "epoch") + (f" ({counted(steps, 'step')})" if steps else ""),
         f"batches of {batch}",
         f"{known.get('optimizer', 'optimizer not known')}, learning rate {rate:g}",
-        *([f"weight decay {decay:g}"] if isinstance(decay, float) and decay > 0 else []),
+        *([f"weight decay {decay:g}"] if isinstance(decay, int | float) and decay > 0 else []),
         *(["cosine schedule"] if known.get("schedule") == "cosine" else []),
         *(key.replace("_", " ") for key in changed if known.get(key)),
     ]
