@@ -31,11 +31,15 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/uv pip install --quiet --no-deps --editable .
 	@touch $(READY)
 
-EMPTY_LOCK := dvc.lock is empty, as a kill leaves it while dvc writes it: git checkout dvc.lock, or \
-	rm dvc.lock (what is done is taken from the cache of dvc), then make repro
+# DVC does not write these at once. The second only says which dvc is at work.
+EMPTY := is empty, as a kill leaves it while dvc writes it:
+NO_LOCK := git checkout dvc.lock, or rm dvc.lock (what is done is taken from the cache of dvc)
+NO_RWLOCK := rm .dvc/tmp/rwlock, when no dvc is at work
+empty = $(shell test -e $(1) && test ! -s $(1) && echo yes)
 
 repro: $(READY)  ## build the subsets, train, register and compare (only what is out of date)
-	$(if $(shell test -e dvc.lock && test ! -s dvc.lock && echo yes),$(error $(EMPTY_LOCK)))
+	$(if $(call empty,dvc.lock),$(error dvc.lock $(EMPTY) $(NO_LOCK), then make repro))
+	$(if $(call empty,.dvc/tmp/rwlock),$(error .dvc/tmp/rwlock $(EMPTY) $(NO_RWLOCK), then make repro))
 	$(BIN)/dvc repro
 	@echo "Next: .venv/bin/zoo compare vit-small resnet18-small"
 

@@ -29,6 +29,7 @@ import yaml
 from tests.chaos_steps import FACTORY, PARAMS, SCENARIOS, Scenario, Step, end, repro, warm
 from tests.project_state import difference, project_state
 from zoo.errors import BAD_INPUT
+from zoo.registry.doctor import LOCK_FIXES
 
 ROOT = Path(__file__).parent.parent
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
@@ -124,10 +125,11 @@ class Chaos:
 
     def _finish(self, scenario: Scenario) -> list[str]:
         """Run the same again, in peace; return what did not end well."""
-        lock = self.work / "dvc.lock"
-        if lock.exists() and not lock.read_text():
-            self.found.leftovers["empty dvc.lock"] += 1
-            lock.unlink()  # as `make repro` says
+        for name in LOCK_FIXES:
+            lock = self.work / name
+            if lock.exists() and not lock.read_text():
+                self.found.leftovers[f"empty {name}"] += 1
+                lock.unlink()  # as `make repro` says
         wrong = []
         again = self._run(*scenario.steps)
         if again and not (scenario.may_be_done and again == BAD_INPUT):

@@ -14,7 +14,15 @@ from filelock import FileLock
 
 from zoo.errors import UserError
 from zoo.registry import doctor
-from zoo.registry.doctor import Check, check_data, check_dvc, check_leftovers, check_params, examine
+from zoo.registry.doctor import (
+    LOCK_FIXES,
+    Check,
+    check_data,
+    check_dvc,
+    check_leftovers,
+    check_params,
+    examine,
+)
 from zoo.registry.health import check_store
 
 ROOT = Path(__file__).parent.parent.parent
@@ -271,13 +279,15 @@ def test_a_dvc_that_takes_too_long_is_no_fault_of_the_installation(project, monk
 
 
 @pytest.mark.parametrize("content", ["", "schema: '2.0'\nstages:\n  subset: {cm", "- 1"])
-def test_a_lock_of_dvc_that_a_kill_has_damaged_is_named_with_what_to_do(project, content):
-    (project / ".dvc").mkdir()
-    (project / "dvc.lock").write_text(content)
+@pytest.mark.parametrize("lock", LOCK_FIXES)
+def test_a_lock_of_dvc_that_a_kill_has_damaged_is_named_with_what_to_do(project, lock, content):
+    (project / lock).parent.mkdir(parents=True, exist_ok=True)
+    (project / ".dvc").mkdir(exist_ok=True)
+    (project / lock).write_text(content)
     (found,) = check_dvc(project)
     assert found.status == "wrong"
-    assert found.found.startswith(f"{project / 'dvc.lock'} is {'damaged' if content else 'empty'}")
-    assert found.fix.startswith("git checkout dvc.lock, or rm dvc.lock")
+    assert found.found.startswith(f"{project / lock} is {'damaged' if content else 'empty'}")
+    assert f"rm {lock}" in found.fix
 
 
 def test_interrupted_runs_and_processes_at_work_are_told_apart(project):

@@ -76,11 +76,15 @@ def test_a_target_calls_its_programs_by_path_and_they_find_this_python(folder, t
     assert f" by {folder}/.venv/bin/python" in printed
 
 
-def test_an_empty_lock_of_dvc_is_named_with_what_to_do(folder):
+@pytest.mark.parametrize(
+    ("lock", "whole"), [("dvc.lock", "schema: '2.0'"), (".dvc/tmp/rwlock", "{}")]
+)
+def test_an_empty_lock_of_dvc_is_named_with_what_to_do(folder, lock, whole):
     set_up(folder)
-    (folder / "dvc.lock").touch()
+    (folder / lock).parent.mkdir(parents=True, exist_ok=True)
+    (folder / lock).touch()
     said = failed(folder, "repro")
-    assert "dvc.lock is empty, as a kill leaves it" in said
-    assert "rm dvc.lock" in said
-    (folder / "dvc.lock").write_text("schema: '2.0'")
+    assert f"{lock} is empty, as a kill leaves it" in said
+    assert f"rm {lock}" in said
+    (folder / lock).write_text(whole)
     assert "dvc repro" in made(folder, "repro")

@@ -26,7 +26,11 @@ DVC_AT_WORK = re.compile("is busy, it is being blocked by|Unable to acquire lock
 CHECKPOINT = "checkpoint.safetensors"
 LITTLE_BYTES, FULL_BYTES = 5 << 30, 500 << 20
 
-LOCK_FIX = "git checkout dvc.lock, or rm dvc.lock: what is done is taken from dvc's cache"
+# Files that DVC does not write at once, and what to do when a kill left half of one.
+LOCK_FIXES = {
+    "dvc.lock": "git checkout dvc.lock, or rm dvc.lock: what is done is taken from dvc's cache",
+    ".dvc/tmp/rwlock": "rm .dvc/tmp/rwlock, when no dvc is at work: it only says which one is",
+}
 
 KEPT = "kept: a process is using it, or zoo did not write all of it; check it by hand"
 
@@ -217,8 +221,9 @@ def check_dvc(root: Path) -> Iterator[Check]:
     if not (root / ".dvc").is_dir():
         yield Check("dvc", "wrong", f"no {root / '.dvc'}", "dvc init (or: dvc init --no-scm)")
         return
-    if found := _damaged_lock(root / "dvc.lock"):
-        yield Check("dvc", "wrong", found, LOCK_FIX)
+    damaged = [(_damaged_lock(root / name), fix) for name, fix in LOCK_FIXES.items()]
+    if any(found for found, _ in damaged):
+        yield from (Check("dvc", "wrong", found, fix) for found, fix in damaged if found)
         return
     command = [sys.executable, "-m", "dvc", "status", "--json"]
     try:
@@ -249,7 +254,7 @@ def check_dvc(root: Path) -> Iterator[Check]:
 
 
 def _damaged_lock(path: Path) -> str:
-    """Say what is wrong with dvc.lock, which DVC does not write at once; empty where nothing is."""
+    """Say what is wrong with a lock of DVC; empty where nothing is."""
     if not path.is_file():
         return ""
     text = path.read_text(encoding="utf-8", errors="replace")
