@@ -108,6 +108,7 @@ def test_a_tool_is_imported_in_its_room_alone(package, rooms):
         ("import zoo", ["torch", "mlflow", "numpy"]),
         ("import zoo.cli; zoo.cli.cli.get_command(None, 'compare')", ["torch", "mlflow", "numpy"]),
         ("import zoo.claims, zoo.cli.claims", ["torch", "matplotlib", "scipy", "mlflow"]),
+        ("import pipelines.gap", ["mlflow", "dvc"]),
         ("from zoo.analyses import *; [*map(load_analysis, ANALYSES)]", ["scipy.stats", "mlflow"]),
         ("import zoo.registry.register, zoo.registry.listing, zoo.registry.compare", ["torch"]),
     ],

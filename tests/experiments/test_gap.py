@@ -2,6 +2,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -76,13 +77,13 @@ def test_the_table_names_what_has_no_interval():
     one = summarise([made("vit", 0, 0.3), made("cnn", 0, 0.5), made("cnn-recipe", 0, 0.4)], GAP)
     assert (
         "| 500 | vit | 1 | 0.300 (no interval) | 0% (no interval) | 500 | 0.001 |"
-        in as_markdown(one, 2000)
+        in as_markdown(one, GAP)
     )
     assert as_csv(one).startswith("model,images,seeds,accuracy")
     for ahead, words in ((0.0, "(there is no gap)"), (0.001, "(the gap is not clear)")):
         level = [made(m, s, 0.3 + (0.01 * s + ahead) * (m == "cnn"))
                  for m in ("vit", "cnn", "cnn-recipe") for s in (-1, 0, 1)]  # fmt: skip
-        assert words in as_markdown(summarise(level, GAP), 2000)
+        assert words in as_markdown(summarise(level, GAP), GAP)
 
 
 def test_the_figure_has_a_mark_for_each_change_and_size():
@@ -191,13 +192,49 @@ def test_each_seed_draws_its_own_images_and_a_study_continues(params, tmp_path):
     assert {run.steps for run in run_study(longer, params.gap, digits, tmp_path)} == {4}
 
 
+@pytest.mark.slow
+def test_the_fair_study_runs_and_has_published_numbers_beside(tmp_path):
+    content = yaml.safe_load((STUDY.parent / "fair.yaml").read_text())
+    content["data"] |= {"source": "digits", "image_size": 16}
+    content["subsets"] = dict.fromkeys(content["subsets"], 40)
+    for entry in content["models"].values():
+        small = {"embed_dim": 16, "depth": 2} if entry["arch"] == "vit" else {"channels": [8] * 4}
+        entry["kwargs"] = entry.get("kwargs", {}) | small
+        entry["train"] = entry.get("train", {}) | {"threads": 1}
+    content["models"]["vit-tuned"]["train"] |= {"warmup_steps": 1}
+    content["models"]["resnet18-tuned"]["train"] |= {"warmup_steps": 1}
+    content["train"] |= {"steps": 2, "validate_steps": 1}
+    content["study"] |= {"subsets": ["n5000"], "seeds": [0, 1]}
+    content["gap"] |= {"test_images": 50}
+    content["compare"] |= {"pairs": [["vit-n5000", "resnet18-n5000"]]}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
+    params = load_params(tmp_path / "params.yaml")
+    runs = list(run_study(params, params.gap, load_source("digits", Path()), tmp_path))
+    rates = {model: {run.learning_rate for run in runs if run.model == model}
+             for model in params.study.models}  # fmt: skip
+    assert (
+        rates["vit"] == rates["resnet18"] == {0.0001}
+    )  # the first paper's, of which none is tuned
+    assert all(rates[f"{model}-tuned"] < {0.0003, 0.001, 0.003} for model in ("vit", "resnet18"))
+    tried = {path.stem for path in tmp_path.glob("tuning/*/metrics/*.json")}
+    assert tried == {"vit-tuned-n5000-100", "resnet18-tuned-n5000-100"}
+    written = as_markdown(summarise(runs, params.gap), params.gap)
+    assert len(re.findall(r"^\| 40 \| \S+ \| 2 \|", written, re.MULTILINE)) == 4
+    assert "| 500 | CNN, tuned | 0.582 | arXiv 2108.13122 |" in written
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"baseline": "vitt"}, r"gap entry \(not in study.models\) 'vitt'; did you mean 'vit'"),
-        ({"tuned": {"vit": []}}, "gap.tuned: 'cnn' is neither tuned nor beside one that is"),
+        ({"tuned": {"vit": []}}, "gap.tuned: 'cnn' is not in it; add it there, or to gap.untuned"),
         ({"tuning_seed": 0}, "gap.tuning_seed: expected none of study.seeds, got 0"),
         ({"tuning_subset": "n50"}, "unknown gap.tuning_subset 'n50'"),
+        ({"untuned": ["vitt"]}, r"gap entry \(not in study.models\) 'vitt'"),
+        (
+            {"published": [{"model": "m", "images": 1, "accuracy": 58, "source": "s"}]},
+            "gap.published.accuracy: expected 0 to 1, got 58",
+        ),
         ({"learning_rates": []}, "gap.learning_rates: expected one or more"),
         ({"learning_rates": [0]}, "gap.learning_rates.*: expected above 0"),
     ],

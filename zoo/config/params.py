@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -66,13 +66,27 @@ class StudyConfig:
 
 
 @dataclass(frozen=True)
+class Published:
+    """An accuracy (0 to 1) that others report, to stand beside the study's own."""
+
+    model: str
+    images: Annotated[int, COUNT]
+    accuracy: Annotated[float, Range(0, 1)]
+    source: str
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "gap.published.")
+
+
+@dataclass(frozen=True)
 class GapConfig:
     """The gap study: which networks stand at its ends, and how learning rates are tuned.
 
     `baseline` is the ViT that falls behind. The CNN it falls behind is the one of `references`
     that is best by validation. Each key of `tuned` has its learning rate chosen among
     `learning_rates` by validation, on a draw of images of its own (`tuning_seed`); the models that
-    stand beside it take the same one.
+    stand beside it take the same one. Those that are `untuned` keep that of their recipe.
+    `published` numbers stand below the table.
     """
 
     baseline: str
@@ -82,22 +96,26 @@ class GapConfig:
     tuning_subset: str
     tuning_seed: Annotated[int, SEED]
     test_images: Annotated[int, COUNT]
+    untuned: list[str] = field(default_factory=list)
+    published: list[Published] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         check_ranges(self, "gap.")
         for name in ("references", "learning_rates", "tuned"):
             check(f"gap.{name}", bool(getattr(self, name)), "one or more", getattr(self, name))
 
-    def tuned_as(self, model: str) -> str:
-        """Return the model whose learning rate a model takes."""
+    def tuned_as(self, model: str) -> str | None:
+        """Return the model whose learning rate a model takes; None for one that is not tuned."""
+        if model in self.untuned:
+            return None
         for leader, others in self.tuned.items():
             if model == leader or model in others:
                 return leader
-        raise UserError(f"gap.tuned: {model!r} is neither tuned nor beside one that is; add it")
+        raise UserError(f"gap.tuned: {model!r} is not in it; add it there, or to gap.untuned")
 
     def check(self, study: StudyConfig) -> None:
         """Raise `UserError` for a name that the study does not train."""
-        for model in [self.baseline, *self.references, *self.tuned]:
+        for model in [self.baseline, *self.references, *self.tuned, *self.untuned]:
             if model not in study.models:
                 raise unknown("gap entry (not in study.models)", model, study.models)
         for model in study.models:

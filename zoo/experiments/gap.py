@@ -62,7 +62,7 @@ def run_study(params: Params, gap: GapConfig, source: Source, folder: Path) -> I
     source = with_test_images(source, gap)
     for subset in params.study.subsets:
         for model in params.study.models:
-            rate = _tuned_rate(params, gap, source, folder, gap.tuned_as(model))
+            rate = _learning_rate(params, gap, source, folder, model)
             for seed in params.study.seeds:
                 yield _train(params, source, folder, folder, Variant(model, subset, seed), rate)
 
@@ -82,8 +82,13 @@ def _images(params: Params, test_images: int) -> dict[str, Any]:
     return {"data": params.data, "subsets": params.subsets, "test": test_images}
 
 
-def _tuned_rate(params: Params, gap: GapConfig, source: Source, folder: Path, leader: str) -> float:
-    """Return the learning rate that is best by validation; of equal ones the first."""
+def _learning_rate(
+    params: Params, gap: GapConfig, source: Source, folder: Path, model: str
+) -> float:
+    """Return the recipe's rate, or the one that is best by validation; of equal ones the first."""
+    leader = gap.tuned_as(model)
+    if leader is None:
+        return params.train_config(model).learning_rate
     variant = Variant(leader, gap.tuning_subset, gap.tuning_seed)
     tried = {
         rate: _train(params, source, folder, folder / "tuning" / f"{rate:g}", variant, rate)

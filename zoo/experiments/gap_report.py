@@ -22,7 +22,7 @@ def write_shares(runs: Sequence[Run], gap: GapConfig, source: str, to: Path) -> 
     if not rows:
         return
     write_text(to / "gap.csv", gap_summary.as_csv(rows))
-    write_text(to / "gap.md", gap_summary.as_markdown(rows, gap.test_images))
+    write_text(to / "gap.md", gap_summary.as_markdown(rows, gap))
     title = f"{source}: {gap.test_images:,} test images"
     save_figure(gap_summary.draw(rows, baseline=gap.baseline, title=title), to, "gap")
 

@@ -107,10 +107,10 @@ def as_csv(rows: Sequence[Share]) -> str:
     return csv_text([dataclasses.asdict(row) for row in rows])
 
 
-def as_markdown(rows: Sequence[Share], test_images: int) -> str:
-    """Return a table a person can read."""
+def as_markdown(rows: Sequence[Share], gap: GapConfig) -> str:
+    """Return a table a person can read, and below it what others have published."""
     lines = [
-        f"Accuracy on {test_images:,} test images, and the share of the gap closed: means over "
+        f"Accuracy on {gap.test_images:,} test images, and the share of the gap closed: means over "
         "seeds, with 95 % intervals.",
         "",
         "| images | model | seeds | accuracy | share of the gap closed | steps | learning rate |",
@@ -123,6 +123,12 @@ def as_markdown(rows: Sequence[Share], test_images: int) -> str:
             f"| {r.images:,} | {r.model} | {r.seeds} | {accuracy} | {share} | {r.steps:,} "
             f"| {r.learning_rate:g} |"
         )
+    if gap.published:
+        lines += ["", "Published, not run here:", "", "| images | model | accuracy | source |"]
+        lines += ["|---:|---|---:|---|"]
+        lines += [
+            f"| {p.images:,} | {p.model} | {p.accuracy:.3f} | {p.source} |" for p in gap.published
+        ]
     return "\n".join(lines) + "\n"
 
 
