@@ -29,6 +29,7 @@ from zoo.progress import OnProgress, no_progress
 from zoo.study.identity import comparison_digest, provenance
 from zoo.study.prepare import prepare_study
 
+PIXELS = "(n, height, width, 3) uint8"
 FIELDS = {field.name for field in dataclasses.fields(ModelSpec)} - {"name", "image_size"}
 
 
@@ -120,45 +121,34 @@ def compare(
     only, skip = ([names] if isinstance(names, str) else names for names in (only, skip))
     lists = {"class_names": class_names, "only": only, "skip": skip}
     asked = from_mapping(_Names, _plain(lists), "zoo.compare")
-    if isinstance(models, str | LoadedModel | nn.Module) or not isinstance(models, Iterable):
-        raise UserError(f"models: expected a list of them, got {type(models).__name__}")
     if not isinstance(settings, Settings | None):
         raise UserError(f"settings: expected zoo.config.Settings, got {type(settings).__name__}")
     if not (on_progress is None or callable(on_progress)):
         raise UserError(f"on_progress: expected a function, got {type(on_progress).__name__}")
     settings, device = settings or Settings(), parse_device(str(device))
-    loaded = [load(model) if isinstance(model, str) else _wrapped(model) for model in models]
-    for model in loaded:
-        _check_outputs(model)
-    form = "(n, height, width, 3) uint8"
-    pixels = _array("images", images, form)
-    known = None if labels is None else _whole_numbers(labels)
-    names = asked.class_names or (loaded[0].spec.class_names if loaded else [])
-    if not names and known is not None and len(known):
-        names = [str(i) for i in range(int(known.max()) + 1)]
-    if known is not None and len(known) and not 0 <= known.min() <= known.max() < len(names):
-        raise UserError(
-            f"labels: expected class indices from 0 to {len(names) - 1}, "
-            f"got {known.min()} to {known.max()}"
-        )
-    numbered = {f"images {number}": of for number, of in enumerate(data, start=2)}
-    others = {name: _array(name, of, form) for name, of in numbered.items()}
+    loaded = _loaded(models)
+    pixels = _array("images", images, PIXELS)
+    others = {f"images {i}": _array(f"images {i}", of, PIXELS) for i, of in enumerate(data, 2)}
+    known, names = _labels(labels, asked.class_names, loaded)
     chosen = choose_analyses(asked.only, asked.skip)
     with on_own_devices(model.module for model in loaded):
         study = prepare_study(loaded, pixels, known, names, (), settings, device)
         results = analyse(study, chosen, on_progress, others=others)
-    seen = content_digest(pixels, np.zeros(0, np.int64) if known is None else known, list(names))
-    identities = [(model.name, model.digest or digest_in_memory(model)) for model in loaded]
-    unlabelled = np.zeros(0, np.int64)
-    digests = {name: content_digest(of, unlabelled, []) for name, of in others.items()}
-    all_seen = "+".join([seen, *digests.values()])
-    digest = comparison_digest(identities, all_seen, chosen, settings, device=device)
-    known_of_it = provenance(loaded, study, digest=digest, images_digest=seen)
-    known_of_it["other_images"] = [
+    seen = _digest(pixels, known, names)
+    digests = {name: _digest(of) for name, of in others.items()}
+    digest = comparison_digest(
+        [(model.name, model.digest or digest_in_memory(model)) for model in loaded],
+        "+".join([seen, *digests.values()]),
+        chosen,
+        settings,
+        device=device,
+    )
+    origin = provenance(loaded, study, digest=digest, images_digest=seen)
+    origin["other_images"] = [
         {"name": name, "count": len(others[name]), "digest": of, "source": ""}
         for name, of in digests.items()
     ]
-    return Comparison(dataclasses.replace(results, provenance=known_of_it))
+    return Comparison(dataclasses.replace(results, provenance=origin))
 
 
 @dataclass(frozen=True)
@@ -190,13 +180,44 @@ def _array(argument: str, given: ArrayLike, form: str) -> NDArray[Any]:
         raise UserError(f"{argument}: expected {form}, got {kind}: {error}") from None
 
 
-def _whole_numbers(labels: ArrayLike) -> NDArray[np.int64]:
+def _labels(
+    labels: ArrayLike | None, names: Sequence[str], models: Sequence[LoadedModel]
+) -> tuple[NDArray[np.int64] | None, Sequence[str]]:
+    """Return class indices and the names of classes: those given, the first model's, or numbers."""
+    names = names or (models[0].spec.class_names if models else [])
+    if labels is None:
+        return None, names
     given = _array("labels", labels, "(n,) class indices")
     if given.ndim != 1 or given.dtype.kind not in "iu":
         raise UserError(
             f"labels: expected (n,) class indices, whole numbers; got {given.shape} {given.dtype}"
         )
-    return given.astype(np.int64)
+    known = given.astype(np.int64)
+    if not len(known):
+        return known, names
+    names = names or [str(i) for i in range(int(known.max()) + 1)]
+    if not 0 <= known.min() <= known.max() < len(names):
+        raise UserError(
+            f"labels: expected class indices from 0 to {len(names) - 1}, "
+            f"got {known.min()} to {known.max()}"
+        )
+    return known, names
+
+
+def _digest(
+    pixels: NDArray[Any], labels: NDArray[np.int64] | None = None, names: Sequence[str] = ()
+) -> str:
+    return content_digest(pixels, np.zeros(0, np.int64) if labels is None else labels, list(names))
+
+
+def _loaded(models: object) -> list[LoadedModel]:
+    """Load what is given by reference, and check that each model answers as it says."""
+    if isinstance(models, str | LoadedModel | nn.Module) or not isinstance(models, Iterable):
+        raise UserError(f"models: expected a list of them, got {type(models).__name__}")
+    loaded = [load(model) if isinstance(model, str) else _wrapped(model) for model in models]
+    for model in loaded:
+        _check_outputs(model)
+    return loaded
 
 
 def _check_outputs(model: LoadedModel) -> None:

@@ -183,6 +183,23 @@ def match_names(
     Raises:
         UserError: no name begins so, or two beginnings do equally well.
     """
+    weights = checkpoint.weights
+    beginning, notes = _chosen_beginning(checkpoint, expected, prefix)
+    if not beginning:  # as they are, or in another library's format, which timm may know
+        parallel = all(name.startswith(PARALLEL) and name not in expected for name in weights)
+        return {n.removeprefix(PARALLEL) if parallel else n: t for n, t in weights.items()}, []
+    kept = {n.removeprefix(beginning): t for n, t in weights.items() if n.startswith(beginning)}
+    if left := [name for name in weights if not name.startswith(beginning)]:
+        notes.append(
+            f"{counted(len(left), 'tensor')} outside {beginning!r} left out, such as {left[0]!r}"
+        )
+    return kept, notes
+
+
+def _chosen_beginning(
+    checkpoint: Checkpoint, expected: Mapping[str, torch.Tensor], prefix: str
+) -> tuple[str, list[str]]:
+    """Return the beginning to take away, empty where none has to be, and a note on a choice."""
     weights, path = checkpoint.weights, checkpoint.path
     begun = {prefix.rstrip(".") + "."} if prefix else {"", *_beginnings(weights)}
     if prefix and not any(name.startswith(tuple(begun)) for name in weights):
@@ -196,26 +213,16 @@ def match_names(
     }
     best = max(score.values())
     chosen = sorted((b for b in begun if score[b] == best), key=len)
-    if "" in chosen:  # as they are, or in another library's format, which timm may know
-        shared = all(name.startswith(PARALLEL) for name in weights) and not best
-        return {n.removeprefix(PARALLEL) if shared else n: t for n, t in weights.items()}, []
-    notes = []
+    if "" in chosen or len(chosen) == 1:
+        return chosen[0], []
     averaged = [b for b in chosen if AVERAGED.search(b)]
-    if len(chosen) > len(averaged) == 1:
+    if len(averaged) == 1:
         other = next(b for b in chosen if b not in averaged)
-        notes.append(f"the averaged weights {averaged[0]!r} were taken, not {other!r}")
-        chosen = averaged
-    if len(chosen) > 1:
-        raise UserError(
-            f"{path} holds several networks that fit, {', '.join(chosen)}: choose by --prefix, as "
-            f"--prefix {chosen[0].rstrip('.')}"
-        )
-    kept = {n.removeprefix(chosen[0]): t for n, t in weights.items() if n.startswith(chosen[0])}
-    if left := [name for name in weights if not name.startswith(chosen[0])]:
-        notes.append(
-            f"{counted(len(left), 'tensor')} outside {chosen[0]!r} left out, such as {left[0]!r}"
-        )
-    return kept, notes
+        return averaged[0], [f"the averaged weights {averaged[0]!r} were taken, not {other!r}"]
+    raise UserError(
+        f"{path} holds several networks that fit, {', '.join(chosen)}: choose by --prefix, as "
+        f"--prefix {chosen[0].rstrip('.')}"
+    )
 
 
 def _beginnings(names: Mapping[str, Any]) -> set[str]:
