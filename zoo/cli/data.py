@@ -71,7 +71,8 @@ def check(folder: Path | None, as_json: bool) -> None:
     data = params.data
     if folder is not None:
         side = data.image_size if inside else IMAGE_SIZE
-        data = dataclasses.replace(data, source="imagefolder", root=str(folder), image_size=side)
+        source = "webdataset" if next(folder.rglob("*.tar"), None) else "imagefolder"
+        data = dataclasses.replace(data, source=source, root=str(folder), image_size=side)
     where = user_path(data.root, root if folder is None else Path())
     with progress("check") as on_progress:
         found = check_data(data, where, params.subsets if folder is None else {}, on_progress)
@@ -98,7 +99,8 @@ def _facts(data: DataConfig, where: Path, found: DataCheck) -> dict[str, Any]:
     """Say in words what will be made of the images."""
     import numpy as np
 
-    facts = {"source": data.source if data.source != "imagefolder" else f"images in {where}"}
+    own = {"imagefolder": "images", "webdataset": "shards"}
+    facts = {"source": f"{own[data.source]} in {where}" if data.source in own else data.source}
     if len(found.sizes):
         heights, widths = found.sizes.T
         sides = found.sizes.min(axis=1)

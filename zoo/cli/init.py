@@ -15,7 +15,8 @@ from zoo.cli import options
 @click.option(
     "--source",
     default="",
-    help="digits, imagefolder, cifar10, cifar100, svhn or fashion_mnist [default: digits].",
+    help="digits, imagefolder, webdataset, cifar10, cifar100, svhn or fashion_mnist "
+    "[default: digits].",
 )
 @click.option(
     "--root",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -13,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.data.image_files import read_ahead, resize
+from zoo.data.image_files import Readable, read_ahead, resize
+from zoo.data.shards import Member
 from zoo.data.sources import Source, Split
 from zoo.data.subsets import (
     DESCRIPTION,
@@ -21,6 +23,7 @@ from zoo.data.subsets import (
     IMAGES,
     LABELS,
     PATHS,
+    PLACES,
     SUBSET,
     SubsetInfo,
     content_digest,
@@ -28,7 +31,7 @@ from zoo.data.subsets import (
 )
 from zoo.data.undecoded import ImageFiles
 from zoo.errors import UserError, counted
-from zoo.files import find_root, sha256, user_path, write_json
+from zoo.files import find_root, user_path, write_json
 from zoo.files.folders import replacing_folder
 from zoo.measures.sampling import balanced_order, stratified_split
 
@@ -202,14 +205,23 @@ def _write(
 def _index(
     split: Split, indices: NDArray[np.int64], new: Path, image_size: int, root: Path
 ) -> ImageFiles:
-    """Write the paths and the digests of files."""
+    """Write where images lie, and their digests."""
     files = [split.files[i] for i in indices]
-    paths = np.array([os.path.relpath(file, root).encode() for file in files])
-    found = b"".join(bytes.fromhex(digest) for digest in read_ahead(sha256, files))
+    members = [file for file in files if isinstance(file, Member)]
+    holders = [file.shard if isinstance(file, Member) else file for file in files]
+    paths = np.array([os.path.relpath(file, root).encode() for file in holders])
+    found = b"".join(read_ahead(_sha256, files))
     digests = np.frombuffer(found, np.uint8).reshape(len(files), -1)
     np.save(new / PATHS, paths)
     np.save(new / DIGESTS, digests)
-    return ImageFiles(root, paths, digests, image_size)
+    places = np.array([(member.start, member.size) for member in members]) if members else None
+    if places is not None:
+        np.save(new / PLACES, places)
+    return ImageFiles(root, paths, digests, image_size, places)
+
+
+def _sha256(file: Readable) -> bytes:
+    return hashlib.sha256(file.read_bytes()).digest()
 
 
 def _reserve(path: Path) -> None:

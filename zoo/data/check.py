@@ -211,7 +211,8 @@ def _unused(root: Path, source: Source) -> Iterator[Finding]:
     """Name files that are not taken as images, and folders of images in no class."""
     for path in source.left_out:
         yield Finding(UNUSED, str(path.relative_to(root)), why_left_out(path))
-    if used := {*source.train.files, *source.test.files}:
+    used = {*source.train.files, *source.test.files}
+    if any(isinstance(file, Path) for file in used):
         others = Counter(path.parent for path in find_images(root) if path not in used)
         for folder, count in others.items():
             yield Finding(

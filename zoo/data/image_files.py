@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,7 +96,14 @@ def find_images(path: Path) -> list[Path]:
     return found
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
+class Readable(Protocol):
+    """What an image's bytes are read from: a `Path`, or a member of a shard."""
+
+    def read_bytes(self) -> bytes:
+        """Return its content."""
+
+
+def read_image(path: Readable) -> NDArray[np.uint8]:
     """Read an image file as (height, width, 3) uint8, the way up that its camera noted.
 
     Raises:
@@ -109,7 +116,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     return decode_image(content, path)
 
 
-def decode_image(content: bytes, path: Path) -> NDArray[np.uint8]:
+def decode_image(content: bytes, path: object) -> NDArray[np.uint8]:
     """Return the pixels of an image file's bytes as `read_image` does; errors name `path`."""
     from PIL import Image
 

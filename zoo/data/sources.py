@@ -22,6 +22,7 @@ from zoo.data.image_files import (
     read_image,
     warn_left_out,
 )
+from zoo.data.shards import Member, read_shards
 from zoo.errors import UserError, unknown
 from zoo.measures.sampling import stratified_split
 
@@ -33,12 +34,12 @@ SPLIT_NAMES = ("train", "training", "val", "valid", "validation", "test", "testi
 class Split:
     """Labelled images: `labels` (n,) int64 and `read(i)` giving uint8 (height, width, 3).
 
-    `files` are theirs, where each image lies in a file of its own.
+    `files` are theirs, where images lie in files, or in members of shards.
     """
 
     labels: NDArray[np.int64]
     read: Callable[[int], NDArray[np.uint8]]
-    files: tuple[Path, ...] = ()
+    files: tuple[Path | Member, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -188,7 +189,23 @@ def _folder_split(root: Path, class_names: Sequence[str]) -> Split:
         found = find_images(root / name)
         files += found
         labels += [label] * len(found)
-    return Split(np.array(labels, dtype=np.int64), lambda i: read_image(files[i]), tuple(files))
+    return _file_split(np.array(labels, dtype=np.int64), tuple(files))
+
+
+def _file_split(labels: NDArray[np.int64], files: tuple[Path | Member, ...]) -> Split:
+    return Split(labels, lambda i: read_image(files[i]), files)
+
+
+def _webdataset(root: Path, seed: int) -> Source:
+    """`root/train-*.tar` and `root/test-*.tar`, or shards of one pool to split."""
+    if not root.is_dir():
+        raise UserError(f"no folder {root}; expected *.tar files of WebDataset in it")
+    class_names, parts = read_shards(root)
+    splits = [_file_split(part.labels, part.images) for part in parts]
+    if len(splits) == 1:
+        return _split_once("webdataset", class_names, splits[0], seed)
+    train, test = splits
+    return Source("webdataset", class_names, train, test)
 
 
 def _torchvision(
@@ -236,6 +253,7 @@ _TRAIN_FLAG = ({"train": True}, {"train": False})
 SOURCES: dict[str, Callable[[Path, int], Source]] = {
     "digits": _digits,
     "imagefolder": _imagefolder,
+    "webdataset": _webdataset,
     "cifar10": _torchvision("cifar10", "CIFAR10", _TRAIN_FLAG),
     "cifar100": _torchvision("cifar100", "CIFAR100", _TRAIN_FLAG),
     "fashion_mnist": _torchvision("fashion_mnist", "FashionMNIST", _TRAIN_FLAG),

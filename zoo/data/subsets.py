@@ -1,9 +1,10 @@
 """Subsets of images as folders, read as memory maps (`zoo.data.build` writes them).
 
 A folder holds `images.npy` (n, height, width, 3) uint8, `labels.npy` (n,) int64 and
-`subset.json`. Where there are too many pixels, the images stay in their files, and `paths.npy` (n,)
-and `digests.npy` (n, 32) uint8 stand in place of `images.npy`. Subsets of one source are nested: a
-smaller one is a prefix of the same order.
+`subset.json`. Where there are too many pixels, the images stay in their files: in place of
+`images.npy` stand `paths.npy` (n,) and `digests.npy` (n, 32) uint8, and for those in shards
+`places.npy` (n, 2) int64. Subsets of one source are nested: a smaller one is a prefix of the same
+order.
 """
 
 from __future__ import annotations
@@ -24,8 +25,10 @@ from zoo.files import find_root, read_json, user_path
 from zoo.files.folders import FolderKind
 
 IMAGES, LABELS, DESCRIPTION = "images.npy", "labels.npy", "subset.json"
-PATHS, DIGESTS = "paths.npy", "digests.npy"
-SUBSET = FolderKind(DESCRIPTION, ("digest", "indices"), files=(IMAGES, LABELS, PATHS, DIGESTS))
+PATHS, DIGESTS, PLACES = "paths.npy", "digests.npy", "places.npy"
+SUBSET = FolderKind(
+    DESCRIPTION, ("digest", "indices"), files=(IMAGES, LABELS, PATHS, DIGESTS, PLACES)
+)
 
 
 @dataclass(frozen=True)
@@ -128,12 +131,14 @@ def _files(folder: Path, info: SubsetInfo) -> ImageFiles:
         _open_array(folder / PATHS, np.bytes_),
         _open_array(folder / DIGESTS, np.uint8),
     )
-    if paths.shape != (info.count,) or digests.shape != (info.count, 32):
+    places = _open_array(folder / PLACES, np.int64) if (folder / PLACES).exists() else None
+    fit = places is None or places.shape == (info.count, 2)
+    if not fit or paths.shape != (info.count,) or digests.shape != (info.count, 32):
         raise UserError(
             f"{folder} is damaged: expected {info.count} paths with digests of 32 bytes, got "
             f"{paths.shape} and {digests.shape}; build it again with: dvc repro --force subset"
         )
-    return ImageFiles(root, paths, digests, info.image_size)
+    return ImageFiles(root, paths, digests, info.image_size, places)
 
 
 def _open_array(path: Path, dtype: type) -> NDArray[Any]:

@@ -23,14 +23,17 @@ class ImageFiles:
     Attributes:
         root: the folder that holds the files.
         paths: (n,) their paths in it, as UTF-8.
-        digests: (n, 32) uint8, the sha256 of each file: a changed file is an error when it is read.
+        digests: (n, 32) uint8, the sha256 of each image: a changed one is an error when it is read.
         side: pixels; images are scaled and cropped to it.
+        places: (n, 2) int64, where an image begins in its file, and of how many bytes it is; None
+            where it is the whole file.
     """
 
     root: Path
     paths: NDArray[np.bytes_]
     digests: NDArray[np.uint8]
     side: int
+    places: NDArray[np.int64] | None = None
     ndim: ClassVar[int] = 4
     dtype: ClassVar[np.dtype[np.uint8]] = np.dtype(np.uint8)
 
@@ -49,21 +52,27 @@ class ImageFiles:
             UserError: a file is gone, damaged, or another one than when the subset was cut.
         """
         paths, digests = self.paths[which], self.digests[which]
+        places = None if self.places is None else self.places[which]
         if isinstance(paths, bytes):
-            return self._read(paths, digests)
+            return self._read(paths, digests, places)
         images = np.empty((len(paths), *self.shape[1:]), np.uint8)
         for row, (path, digest) in enumerate(zip(paths, digests, strict=True)):
-            images[row] = self._read(path, digest)
+            images[row] = self._read(path, digest, None if places is None else places[row])
         return images
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         """Return all of them, for NumPy."""
         return self[:].astype(dtype or np.uint8, copy=False)
 
-    def _read(self, path: bytes, digest: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def _read(
+        self, path: bytes, digest: NDArray[np.uint8], place: NDArray[np.int64] | None
+    ) -> NDArray[np.uint8]:
         file = self.root / path.decode()
+        start, size = (0, -1) if place is None else place.tolist()
         try:
-            content = file.read_bytes()
+            with file.open("rb") as opened:
+                opened.seek(start)
+                content = opened.read(size)
         except OSError as error:
             raise UserError(
                 f"{file}: expected an image of this subset ({error.strerror}); bring it back, or "
