@@ -31,5 +31,5 @@ if __name__ == "__main__":
                 flush=True,
             )
             if run.seed == params.study.seeds[-1]:
-                write_shares(runs, params.gap, data.source, SUMMARY)
+                write_shares(runs, params.gap, SUMMARY)
         write_representation(runs, params, params.gap, source, Path(), SUMMARY)

@@ -91,13 +91,21 @@ def test_the_figure_has_a_mark_for_each_change_and_size():
         made(model, seed, accuracy + 0.01 * seed, images=images)
         for images in (500, 1000)
         for seed in (0, 1)
-        for model, accuracy in (("vit", 0.3), ("cnn", 0.5), ("cnn-recipe", 0.4), ("vit-cct", 0.4))
+        for model, accuracy in (("vit", 0.3), ("cnn", 0.5), ("cnn-recipe", 0.4), ("vit-cct", 0.45))
     ]
-    axis = draw(summarise(runs, GAP), baseline="vit", title="t").axes[0]
-    assert [t.get_text() for t in axis.get_yticklabels()] == ["cnn", "cnn-recipe", "vit-cct"]
-    marks = [c.lines[0].get_xdata() for c in axis.containers]
-    assert len(marks) == 2
-    np.testing.assert_allclose(marks[0], [1.0, 0.5, 0.5], atol=1e-6)
+    accuracy, share = draw(summarise(runs, GAP), GAP).axes
+    # From the least share to the largest, the baseline with none of it first.
+    names = ["vit", "cnn-recipe", "vit-cct", "cnn"]
+    assert [t.get_text() for t in accuracy.get_yticklabels()] == names
+    shares, accuracies = (
+        [c.lines[0].get_xdata() for c in axis.containers] for axis in (share, accuracy)
+    )
+    assert len(shares) == len(accuracies) == 2
+    np.testing.assert_allclose(shares[0], [1.0, 0.5, 0.75], atol=1e-6)
+    np.testing.assert_allclose(accuracies[1], [30.5, 50.5, 40.5, 45.5], atol=1e-6)
+    low, high = share.get_xlim()
+    assert -1 <= low < 0
+    assert 1 < high <= 2
 
 
 @pytest.fixture(scope="module")

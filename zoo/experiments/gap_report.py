@@ -16,15 +16,14 @@ from zoo.figures.saving import save_figure
 from zoo.files import write_text
 
 
-def write_shares(runs: Sequence[Run], gap: GapConfig, source: str, to: Path) -> None:
+def write_shares(runs: Sequence[Run], gap: GapConfig, to: Path) -> None:
     """Write what is known so far; nothing until the ViT and a CNN have a seed in common."""
     rows = gap_summary.summarise(runs, gap)
     if not rows:
         return
     write_text(to / "gap.csv", gap_summary.as_csv(rows))
     write_text(to / "gap.md", gap_summary.as_markdown(rows, gap))
-    title = f"{source}: {gap.test_images:,} test images"
-    save_figure(gap_summary.draw(rows, baseline=gap.baseline, title=title), to, "gap")
+    save_figure(gap_summary.draw(rows, gap), to, "gap")
 
 
 def write_representation(

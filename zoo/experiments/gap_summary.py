@@ -7,15 +7,19 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from zoo.config import GapConfig
 from zoo.experiments.gap import Run
 from zoo.figures import style
 from zoo.files import csv_text
 from zoo.measures.intervals import SHARE, mean_interval, ratio_of_means
+
+SHOWN = (-1.0, 2.0)  # of the shares: an interval can be as wide as the gap is unsure
 
 
 @dataclass(frozen=True)
@@ -142,35 +146,64 @@ def _interval(value: float, low: float, high: float, form: str) -> str:
     return f"{form.format(value)} ({form.format(low)} to {form.format(high)})"
 
 
-def draw(rows: Sequence[Share], *, baseline: str, title: str) -> Figure:
-    """Draw the share of the gap closed by each change, in its own colour; one mark per number."""
-    models = [m for m in dict.fromkeys(row.model for row in rows) if m != baseline]
+def draw(rows: Sequence[Share], gap: GapConfig) -> Figure:
+    """Draw accuracy, and beside it the share of the gap closed; a mark for each number of images.
+
+    The models are sorted by their share on the most images. What reaches beyond the panel of shares
+    is cut off there.
+    """
     sizes = sorted({row.images for row in rows})
+    order = sorted(rows, key=lambda row: (row.images, row.share), reverse=True)
+    models = list(dict.fromkeys(row.model for row in order))[::-1]
     with style.styled():
-        figure = style.new_figure(width=5.6, height=1.1 + 0.3 * len(models))
-        axis = figure.subplots()
+        figure = style.new_figure(height=1.3 + 0.26 * len(models))
+        accuracy, share = figure.subplots(1, 2, sharey=True)
         for i, images in enumerate(sizes):
-            own = [row for row in rows if row.images == images and row.model in models]
-            x = np.array([row.share for row in own])
-            # Of one seed, or of no clear gap, the mark alone is drawn.
-            ends = np.array([[r.share - r.share_low, r.share_high - r.share] for r in own]).T
-            ends[~np.isfinite(ends)] = 0
-            y = [models.index(row.model) + 0.5 * ((i + 0.5) / len(sizes) - 0.5) for row in own]
-            axis.errorbar(
-                x,
-                y,
-                xerr=ends,
-                fmt="osD^v"[i % 5],
-                markersize=4,
-                linewidth=1,
-                color=style.COLOURS[i % len(style.COLOURS)],
+            own = [row for row in rows if row.images == images]
+            closed = [row for row in own if row.model != gap.baseline]
+            look: Any = {
+                "fmt": "osD^v"[i % 5],
+                "markersize": 4,
+                "linewidth": 1,
+                "color": style.COLOURS[i % len(style.COLOURS)],
+            }
+
+            def heights(some: Sequence[Share], i: int = i) -> list[float]:
+                return [models.index(r.model) + 0.5 * ((i + 0.5) / len(sizes) - 0.5) for r in some]
+
+            accuracy.errorbar(
+                [100 * row.accuracy for row in own],
+                heights(own),
+                xerr=_ends(
+                    [(row.accuracy, row.accuracy_low, row.accuracy_high) for row in own], 100
+                ),
                 label=f"{images:,} images",
+                **look,
+            )
+            share.errorbar(
+                [row.share for row in closed],
+                heights(closed),
+                xerr=_ends([(row.share, row.share_low, row.share_high) for row in closed]),
+                **look,
             )
         for place in (0, 1):
-            axis.axvline(place, color="0.6", linewidth=0.8, zorder=0)
-        axis.set_yticks(range(len(models)), models)
-        axis.invert_yaxis()
-        axis.set_xlabel(f"share of the gap closed (0: {baseline}, 1: the better CNN)")
-        axis.set_title(title, loc="left")
-        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=len(sizes))
+            share.axvline(place, color="0.6", linewidth=0.8, zorder=0)
+        share.set_xlim(max(SHOWN[0], share.get_xlim()[0]), min(SHOWN[1], share.get_xlim()[1]))
+        accuracy.set_yticks(range(len(models)), models)
+        accuracy.invert_yaxis()
+        accuracy.set_xlabel("test accuracy (%)")
+        share.set_xlabel(f"share of the gap closed\n(0: {gap.baseline}, 1: the better CNN)")
+        trained = " and ".join(f"{images:,}" for images in sizes)
+        figure.suptitle(
+            f"Trained on {trained} images, tested on {gap.test_images:,}: means and 95 % intervals "
+            f"over {max(row.seeds for row in rows)} seeds"
+        )
+        if len(sizes) > 1:
+            figure.legend(loc="outside lower center", ncols=len(sizes))
     return figure
+
+
+def _ends(values: Sequence[tuple[float, float, float]], unit: float = 1.0) -> NDArray[np.float64]:
+    """Return how far bars reach from a value; of one seed, or of no clear gap, there is none."""
+    ends = unit * np.array([[value - low, high - value] for value, low, high in values]).T
+    return np.where(np.isfinite(ends), ends.clip(min=0), 0)  # an end may be rounded past its value
