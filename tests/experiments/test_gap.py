@@ -98,7 +98,8 @@ def test_the_figure_has_a_mark_for_each_change_and_size():
     names = ["vit", "cnn-recipe", "vit-cct", "cnn"]
     assert [t.get_text() for t in accuracy.get_yticklabels()] == names
     shares, accuracies = (
-        [c.lines[0].get_xdata() for c in axis.containers] for axis in (share, accuracy)
+        [c.lines[0].get_xdata().astype(float) for c in axis.containers]
+        for axis in (share, accuracy)
     )
     assert len(shares) == len(accuracies) == 2
     np.testing.assert_allclose(shares[0], [1.0, 0.5, 0.75], atol=1e-6)
