@@ -11,6 +11,7 @@ from torch import nn
 
 import zoo
 from zoo.analyses.engine import compare_models
+from zoo.config import Settings
 from zoo.errors import UserError
 
 
@@ -173,3 +174,13 @@ def test_an_argument_of_compare_of_another_type_is_named(digit_images, changed, 
     known = {"models": [zoo.wrap(small_network(0), image_size=16)], "images": digit_images[0]}
     with pytest.raises(UserError, match=re.escape(said)):
         zoo.compare(**(known | {"only": "cka"} | changed))
+
+
+def test_progress_begins_with_the_pass_and_not_after_its_first_batch(digit_images):
+    told = []
+    zoo.compare(
+        [zoo.wrap(small_network(0), image_size=16)], digit_images[0], only="cka",
+        settings=Settings(batch_size=30), on_progress=lambda *said: told.append(said),
+    )  # fmt: skip
+    counted = [(done, total) for done, total, what in told if what == "images"]
+    assert counted == [(0, 60), (30, 60), (60, 60)]

@@ -53,6 +53,8 @@ def run_pass(
         for start, stop in batches[:first]:
             for accumulator in accumulators:
                 accumulator.skip_batch(start, stop)
+        # A batch of large networks takes minutes, in which the pass has begun.
+        on_progress(batches[first - 1][1] if first else 0, len(study.images), "images")
         for start, stop in batches[first:end]:
             for accumulator in accumulators:
                 accumulator.start = start
