@@ -26,7 +26,7 @@ from typing import Any
 
 import yaml
 
-from tests.chaos_steps import FACTORY, PARAMS, SCENARIOS, Scenario, Step, end, repro, warm
+from tests.chaos_steps import FACTORY, PARAMS, REPRO, SCENARIOS, Scenario, Step, dvc, end, warm
 from tests.project_state import difference, project_state
 from zoo.errors import BAD_INPUT
 from zoo.registry.doctor import LOCK_FIXES
@@ -119,7 +119,7 @@ class Chaos:
             self._run(*scenario.steps, fatal=event, number=number)
             return f"{number.name} at event {event} of {events}"
         after = self.random.uniform(0, seconds)
-        alone = scenario.steps == (repro,) and self.random.random() < 0.3
+        alone = scenario.steps == (REPRO,) and self.random.random() < 0.3
         self._run(*scenario.steps, after=after, number=number, alone=alone)
         return f"{number.name} after {after:.2f} of {seconds:.2f} s{' to dvc alone' * alone}"
 
@@ -156,14 +156,16 @@ class Chaos:
     def _restore(self, before: tuple[Step, ...]) -> None:
         """Bring the project to where a scenario begins; made once for each beginning."""
         kept = self.folder / f"before-{len(before)}"
-        if not kept.exists():
-            shutil.rmtree(self.work, ignore_errors=True)
-            self._begin()
-            assert not before or not self._run(*before), self._said()
-            shutil.copytree(self.work, kept, symlinks=True)
+        if kept.exists():
+            shutil.rmtree(self.work)
+            shutil.copytree(kept, self.work, symlinks=True)
             return
-        shutil.rmtree(self.work)
-        shutil.copytree(kept, self.work, symlinks=True)
+        if before:
+            self._restore(before[:-1])
+            assert not self._run(before[-1]), self._said()
+        else:
+            self._begin()
+        shutil.copytree(self.work, kept, symlinks=True)
 
     def _begin(self) -> None:
         self.work.mkdir(parents=True)
@@ -173,13 +175,11 @@ class Chaos:
             (self.work / link).symlink_to(ROOT / link)
 
         def init() -> None:
-            from dvc.cli import main
-
             from zoo.registry.store import open_store
 
             open_store()  # MLflow takes seconds to make a database
             runpy.run_path("factory.py", run_name="__main__")
-            sys.exit(main(["init", "--no-scm", "--quiet"]))
+            dvc("init", "--no-scm", "--quiet")()
 
         assert not self._run(init), self._said()
 

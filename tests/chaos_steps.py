@@ -1,7 +1,8 @@
-"""What is disturbed by `tests.chaos`: commands as steps, in forks of a warmed process."""
+"""Commands as steps, in forks of a warmed process: of `tests.chaos`, and of `tests.warm`."""
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import runpy
@@ -60,28 +61,35 @@ def stage(name: str, *arguments: str) -> Step:
     return run
 
 
-def repro() -> None:
-    """Run `dvc repro`, whose stages are forks of this process instead of new interpreters."""
-    import dvc.stage.run as dvc_run
-    from dvc.cli import main
+def dvc(*arguments: str) -> Step:
+    """Return a step: a command of DVC, whose stages are forks instead of new interpreters."""
+
+    def run() -> None:
+        import dvc.stage.run as dvc_run
+        from dvc.cli import main
+
+        dvc_run._run = _fork_stage
+        sys.exit(main([*arguments]))
+
+    return run
+
+
+def _fork_stage(_executable: str, command: str, *, cwd: str, env: dict[str, str], **_: Any) -> None:
     from dvc.stage.exceptions import StageCmdFailedError
 
-    def forked(_executable: str, command: str, *, cwd: str, env: dict[str, str], **_: Any) -> None:
-        _python, _m, module, *arguments = shlex.split(command)
-        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        child = os.fork()
-        if not child:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            os.chdir(cwd)
-            os.environ.update(env)
-            end(stage(module.removeprefix("pipelines."), *arguments))
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        signal.signal(signal.SIGINT, handler)
-        if code:
-            raise StageCmdFailedError(command, code)
-
-    dvc_run._run = forked
-    sys.exit(main(["repro"]))
+    _python, _m, module, *arguments = shlex.split(command)
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.stdout.flush()
+    child = os.fork()
+    if not child:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        os.chdir(cwd)
+        os.environ.update(env)
+        end(stage(module.removeprefix("pipelines."), *arguments))
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    signal.signal(signal.SIGINT, handler)
+    if code:
+        raise StageCmdFailedError(command, code)
 
 
 @dataclass(frozen=True)
@@ -105,6 +113,7 @@ IMPORT = zoo(
     "--classes", "10", "--image-size", "16", "--mean", "0.5,0.5,0.5", "--std", "0.5,0.5,0.5",
 )  # fmt: skip
 REMOVE = zoo("rm", "vit-small/1", "--yes")
+REPRO = dvc("repro")
 SCENARIOS = {
     "train": Scenario((SUBSET,), TRAIN[:1], (TRAIN[1], REGISTER)),
     "register": Scenario(TRAINED, (REGISTER,)),
@@ -114,24 +123,29 @@ SCENARIOS = {
     "rm": Scenario(REGISTERED, (REMOVE,), (REGISTER,), may_be_done=True),
     "tag": Scenario(REGISTERED, (zoo("tag", "vit-small", "kind=best"),)),
     "pull": Scenario(REGISTERED, (zoo("pull", "vit-small", "pulled"),)),
-    "repro": Scenario((), (repro,)),
+    "repro": Scenario((), (REPRO,)),
 }
 
 
 def warm() -> None:
     """Import what commands need, so that their forks have it."""
     for name in (
-        *("dvc.cli", "dvc.repo", "dvc.stage.run", "mlflow", "matplotlib.pyplot", "torchvision"),
+        *("dvc.cli.parser", "dvc.repo.experiments.run", "dvc.repo.index", "dvc.repo.open_repo"),
+        *("dvc.repo.reproduce", "dvc.rwlock", "dvc_data.hashfile.db.local", "networkx"),
+        *("mlflow", "mlflow.store.model_registry.sqlalchemy_workspace_store"),
+        *("mlflow.store.tracking.sqlalchemy_workspace_store", "alembic.config"),
+        *("sqlalchemy.dialects.sqlite", "h5netcdf", "matplotlib.pyplot", "pyarrow.pandas_compat"),
+        *("sklearn.datasets", "timm.optim", "torchvision.transforms.v2"),
         *("zoo.analyses.engine", "zoo.experiments.transfer_report", "zoo.registry.compare"),
         *("zoo.experiments.probing_report", "zoo.registry.importing", "zoo.registry.leftovers"),
         *("zoo.registry.removal", "zoo.registry.register", "zoo.registry.pictures"),
-        *("zoo.report.html", "zoo.training.variants", "mlflow.store.tracking.sqlalchemy_store"),
-        *("mlflow.store.model_registry.sqlalchemy_store", "sklearn.datasets"),
+        *("zoo.registry.tracking", "zoo.report.html", "zoo.training.variants"),
     ):
         importlib.import_module(name)
     from zoo.analyses.engine import choose_analyses
 
     choose_analyses((), ())
+    gc.freeze()  # in a fork, a collection would copy the pages of all that is here
 
 
 def end(step: Step) -> None:

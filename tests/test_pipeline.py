@@ -1,11 +1,9 @@
 """dvc.yaml against what the scripts import, and the whole way on tiny models."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +14,7 @@ from pipelines.compare import find_siblings, find_variant
 from tests.conftest import TINY_VIT
 from tests.registry.conftest import write_model
 from tests.test_imports import imports, module_file
+from tests.warm import run
 from zoo.config import load_params
 from zoo.errors import UserError
 from zoo.models.spec import model_digest
@@ -111,26 +110,6 @@ def clone(root):
 def project(tmp_path):
     """A clone, in a folder of its own."""
     return clone(tmp_path / "clone")
-
-
-def run(project, *command, check=True, **environment):
-    # Otherwise the tests' own server settings or root would be used.
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "DVC_"))}
-    path = {
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "PYTHONPATH": str(project),
-    }
-    done = subprocess.run(
-        command,
-        cwd=project,
-        env=inherited | path | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if check:
-        assert done.returncode == 0, done.stdout + done.stderr
-    return done
 
 
 @pytest.mark.slow

@@ -8,7 +8,8 @@ import urllib.request
 import pytest
 import yaml
 
-from tests.test_pipeline import clone, run
+from tests.test_pipeline import clone
+from tests.warm import run
 
 pytestmark = pytest.mark.slow
 COMPARE = ("compare", "vit-small", "mixer-small", "--only", "cka", "--images", "40")

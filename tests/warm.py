@@ -1,0 +1,82 @@
+"""Commands of zoo, DVC and the pipeline, without the seconds that imports take.
+
+`run` hands them to a process that has imported torch and MLflow and does each one in a fork; the
+stages of `dvc repro` are forks of it in turn. tests/test_studies.py and tests/test_wheel.py start
+the real interpreters.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.chaos_steps import Step, dvc, end, stage, warm, zoo
+
+ROOT = Path(__file__).parent.parent
+
+
+@functools.cache
+def _server() -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.warm"],
+        cwd=ROOT, env=_inherited(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def _inherited() -> dict[str, str]:
+    # Otherwise the tests' own server settings or root would be used.
+    return {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "DVC_"))}
+
+
+def run(
+    folder: Path, *command: str, check: bool = True, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a command in a folder: `zoo ...`, `dvc ...`, `python -m pipelines.STAGE ...`, or any."""
+    environment = _inherited() | {"PYTHONPATH": str(folder)} | environment
+    if command[0] in STEPS:
+        with tempfile.TemporaryDirectory() as said:
+            paths = [Path(said, name) for name in ("out", "error")]
+            asked = {"folder": folder, "command": command, "environment": environment}
+            server = _server()
+            print(json.dumps(asked | {"said": paths}, default=str), file=server.stdin, flush=True)
+            code = int(server.stdout.readline())
+            done = subprocess.CompletedProcess(command, code, *(p.read_text() for p in paths))
+    else:
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+        )
+    assert not check or done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def _python(_m: str, module: str, *arguments: str) -> Step:
+    return stage(module.removeprefix("pipelines."), *arguments)
+
+
+STEPS = {"zoo": zoo, "dvc": dvc, "python": _python}
+
+
+def _do(folder: str, command: list[str], environment: dict[str, str], said: list[str]) -> None:
+    for stream, target in (("stdin", os.devnull), ("stdout", said[0]), ("stderr", said[1])):
+        file = open(target, "r" if stream == "stdin" else "w")  # noqa: SIM115
+        os.dup2(file.fileno(), ("stdin", "stdout", "stderr").index(stream))
+        setattr(sys, stream, file)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    name, *arguments = command
+    STEPS[name](*arguments)()
+
+
+if __name__ == "__main__":
+    warm()
+    for line in sys.stdin:
+        child = os.fork()
+        if not child:
+            end(lambda line=line: _do(**json.loads(line)))
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
