@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -79,20 +79,15 @@ def build_subsets(
     parts["test"] = (source.test, balanced_order(source.test.labels, seed))
     if not (source.train.files and array_bytes(parts, image_size) > max_array_gb * 1e9):
         root = ""
-    damaged: dict[str, None] = {}  # in the order in which they were met, each once
+    cut = _Cut(source, image_size, seed, root)
     with ExitStack() as stack:
         # All of them appear, or none: subsets of two sources would not fit together.
         folders = {n: stack.enter_context(replacing_folder(folder / n, SUBSET)) for n in parts}
-        infos = {
-            name: _write(
-                name, source, split, indices, folders[name], image_size, seed, damaged, root
-            )
-            for name, (split, indices) in parts.items()
-        }
-        if damaged:
+        infos = {name: cut.write(name, *part, folders[name]) for name, part in parts.items()}
+        if damaged := [*cut.damaged]:
             raise UserError(
                 f"{counted(len(damaged), 'image')} cannot be used, and no subset is written: "
-                f"{'; '.join([*damaged][:SHOWN])}{'; …' if len(damaged) > SHOWN else ''}"
+                f"{'; '.join(damaged[:SHOWN])}{'; …' if len(damaged) > SHOWN else ''}"
             )
     return infos
 
@@ -153,79 +148,81 @@ def _read(split: Split, image_size: int, index: int) -> _Image | UserError:
     return _Image(pixels, scaled.mean(axis=0), (scaled**2).mean(axis=0))
 
 
-def _write(
-    name: str,
-    source: Source,
-    split: Split,
-    indices: NDArray[np.int64],
-    new: Path,
-    image_size: int,
-    seed: int,
-    damaged: dict[str, None],
-    root: str,
-) -> SubsetInfo:
-    images: Any
-    if root:
-        images = _index(split, indices, new, image_size, user_path(root, find_root()))
-    else:
-        shape = (len(indices), image_size, image_size, 3)
-        images = np.lib.format.open_memmap(new / IMAGES, mode="w+", dtype=np.uint8, shape=shape)
-        _reserve(new / IMAGES)
-    total, squares = np.zeros(3), np.zeros(3)
-    for row, image in enumerate(read_ahead(partial(_read, split, image_size), indices.tolist())):
-        if isinstance(image, UserError):
-            damaged[str(image)] = None
-            continue
-        if not root:
-            images[row] = image.pixels
-        total += image.mean
-        squares += image.squares
-    if not root:
-        images.flush()
-    labels = split.labels[indices]
-    np.save(new / LABELS, labels)
-    mean = total / len(indices)
-    info = SubsetInfo(
-        name=name,
-        source=source.name,
-        class_names=list(source.class_names),
-        image_size=image_size,
-        count=len(indices),
-        mean=mean.round(6).tolist(),
-        std=np.sqrt(np.maximum(squares / len(indices) - mean**2, 0)).round(6).tolist(),
-        digest=content_digest(images, labels, list(source.class_names)),
-        seed=seed,
-        indices=indices.tolist(),
-        root=root,
-    )
-    write_json(new / DESCRIPTION, described(info))
-    return info
+@dataclass
+class _Cut:
+    """Writes subsets of one source; with a `root`, the images stay in their files."""
 
+    source: Source
+    image_size: int
+    seed: int
+    root: str
+    damaged: dict[str, None] = field(default_factory=dict)  # in the order met, each once
 
-def _index(
-    split: Split, indices: NDArray[np.int64], new: Path, image_size: int, root: Path
-) -> ImageFiles:
-    """Write where images lie, and their digests."""
-    files = [split.files[i] for i in indices]
-    members = [file for file in files if isinstance(file, Member)]
-    holders = [file.shard if isinstance(file, Member) else file for file in files]
-    paths = np.array([os.path.relpath(file, root).encode() for file in holders])
-    found = b"".join(read_ahead(_sha256, files))
-    digests = np.frombuffer(found, np.uint8).reshape(len(files), -1)
-    np.save(new / PATHS, paths)
-    np.save(new / DIGESTS, digests)
-    places = np.array([(member.start, member.size) for member in members]) if members else None
-    if places is not None:
-        np.save(new / PLACES, places)
-    return ImageFiles(root, paths, digests, image_size, places)
+    def write(self, name: str, split: Split, indices: NDArray[np.int64], new: Path) -> SubsetInfo:
+        """Write a subset into a new folder; images that cannot be read are kept in `damaged`."""
+        images: Any = (
+            self._index(split, indices, new)
+            if self.root
+            else _array(new / IMAGES, (len(indices), self.image_size, self.image_size, 3))
+        )
+        total, squares = np.zeros(3), np.zeros(3)
+        read = partial(_read, split, self.image_size)
+        for row, image in enumerate(read_ahead(read, indices.tolist())):
+            if isinstance(image, UserError):
+                self.damaged[str(image)] = None
+                continue
+            if not self.root:
+                images[row] = image.pixels
+            total += image.mean
+            squares += image.squares
+        if not self.root:
+            images.flush()
+        labels = split.labels[indices]
+        np.save(new / LABELS, labels)
+        mean = total / len(indices)
+        class_names = list(self.source.class_names)
+        info = SubsetInfo(
+            name=name,
+            source=self.source.name,
+            class_names=class_names,
+            image_size=self.image_size,
+            count=len(indices),
+            mean=mean.round(6).tolist(),
+            std=np.sqrt(np.maximum(squares / len(indices) - mean**2, 0)).round(6).tolist(),
+            digest=content_digest(images, labels, class_names),
+            seed=self.seed,
+            indices=indices.tolist(),
+            root=self.root,
+        )
+        write_json(new / DESCRIPTION, described(info))
+        return info
+
+    def _index(self, split: Split, indices: NDArray[np.int64], new: Path) -> ImageFiles:
+        """Write where images lie, and their digests."""
+        root = user_path(self.root, find_root())
+        files = [split.files[i] for i in indices]
+        members = [file for file in files if isinstance(file, Member)]
+        holders = [file.shard if isinstance(file, Member) else file for file in files]
+        paths = np.array([os.path.relpath(file, root).encode() for file in holders])
+        found = b"".join(read_ahead(_sha256, files))
+        digests = np.frombuffer(found, np.uint8).reshape(len(files), -1)
+        np.save(new / PATHS, paths)
+        np.save(new / DIGESTS, digests)
+        places = np.array([(member.start, member.size) for member in members]) if members else None
+        if places is not None:
+            np.save(new / PLACES, places)
+        return ImageFiles(root, paths, digests, self.image_size, places)
 
 
 def _sha256(file: Readable) -> bytes:
     return hashlib.sha256(file.read_bytes()).digest()
 
 
-def _reserve(path: Path) -> None:
-    """Allocate a sparse file's blocks: on a full disk, writing to its memory map kills us."""
+def _array(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Make a file of pixels to be filled."""
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    # A sparse file's blocks are allocated now: on a full disk, writing to the map kills us.
     if hasattr(os, "posix_fallocate"):
         with path.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
