@@ -35,10 +35,10 @@ def ask(store, models, tmp_path, test_split, monkeypatch):
     """Compare with a comparison that computes nothing, and count how often it did."""
     computed = []
 
-    def compute(*arguments, **_):
-        known = {"zoo_version": "", "digest": arguments[5], "images": {"count": 4}}
+    def answer(question, _):
+        known = {"zoo_version": "", "digest": question.digest, "images": {"count": 4}}
         report = known | {"models": [], "analyses": [], "looks": looks()}
-        computed.append(arguments[4])
+        computed.append(question.siblings)
 
         def save(folder, _):
             write_json(folder / "report.json", report)
@@ -49,7 +49,7 @@ def ask(store, models, tmp_path, test_split, monkeypatch):
 
         return SimpleNamespace(save=save)
 
-    monkeypatch.setattr(compare, "_compute", compute)
+    monkeypatch.setattr(compare._Question, "answer", answer)
 
     def ask(**known):
         return compare.compare_registered(store, models, tmp_path / "out", data=test_split, **known)

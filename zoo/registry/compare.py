@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,49 +106,103 @@ def compare_registered(
     """
     check_replaceable(folder, FOLDER)
     settings = settings or Settings()
-    names = unique_names(store, models)
-    images = evaluation_images(store, models, data, count).first(count)
-    sets = _image_sets(store, others, count)
-    device = parse_device(device)
     if not settings.references:
         siblings = ()
     elif siblings is None:
         siblings = other_seeds(store, models, own_images=data is None)
-    digest = comparison_digest(
-        [(name, identity(model)) for name, model in zip(names, models, strict=True)],
-        "+".join([images.digest, *(other.digest for other in sets.values())]),
+    question = _Question(
+        store,
+        models,
+        unique_names(store, models),
+        siblings,
+        evaluation_images(store, models, data, count).first(count),
+        _image_sets(store, others, count),
         choose_analyses(only, skip),
         settings,
-        [model.digest for _, model in siblings],
-        device=device,
+        parse_device(device),
+        command,
     )
+    digest = question.digest
     first = process_index() == 0
     # A second job that asks the same waits here, and then finds the answer.
     with store.lock(f"comparing-{digest[:16]}") if first else nullcontext():
         found = _find(store, digest, folder, models) if first and not force else None
         if not any(summed([found is not None])):
             began = time.monotonic()
-            comparison = _compute(
-                store,
-                models,
-                names,
-                images,
-                siblings,
-                digest,
-                sets=sets,
-                only=only,
-                skip=skip,
-                settings=settings,
-                device=device,
-                command=command,
-                on_progress=on_progress,
-            )
+            comparison = question.answer(on_progress)
             if first:
                 found = _keep(store, comparison, folder, models, force, began, on_progress)
     summed([0])  # until the first has logged it
     if found is None and (found := _find(store, digest, folder, models)) is None:
         raise UserError("the first process made this comparison, but the registry does not have it")
     return found
+
+
+@dataclass(frozen=True)
+class _Question:
+    """What a comparison is of: models, by the names they have in it, images, analyses."""
+
+    store: Store
+    models: Sequence[Resolved]
+    names: Sequence[str]
+    siblings: Sequence[tuple[int, Resolved]]
+    images: EvaluationImages
+    sets: Mapping[str, EvaluationImages]
+    analyses: Sequence[str]
+    settings: Settings
+    device: str
+    command: str
+
+    @cached_property
+    def digest(self) -> str:
+        """The identity of its numbers."""
+        return comparison_digest(
+            [(name, identity(m)) for name, m in zip(self.names, self.models, strict=True)],
+            "+".join([self.images.digest, *(of.digest for of in self.sets.values())]),
+            self.analyses,
+            self.settings,
+            [model.digest for _, model in self.siblings],
+            device=self.device,
+        )
+
+    def answer(self, on_progress: OnProgress) -> Comparison:
+        """Load the models and compare them."""
+        from zoo.analyses.engine import analyse
+        from zoo.comparison import Comparison
+        from zoo.study.identity import provenance
+        from zoo.study.prepare import prepare_study
+
+        loaded = [
+            load_resolved(self.store, model, name=name)
+            for model, name in zip(self.models, self.names, strict=True)
+        ]
+        images = self.images.numbered_as([model.spec.class_names for model in loaded])
+        study = prepare_study(
+            loaded,
+            images.images,
+            images.labels,
+            images.class_names,
+            [(i, load_resolved(self.store, m, name=self.names[i])) for i, m in self.siblings],
+            self.settings,
+            self.device,
+        )
+        others = {name: of.images for name, of in self.sets.items()}
+        results = analyse(study, self.analyses, on_progress, together=True, others=others)
+        known = provenance(
+            loaded,
+            study,
+            digest=self.digest,
+            images_digest=images.digest,
+            source=images.source,
+            split=images.split,
+            command=self.command,
+        )
+        known["other_images"] = [
+            {"name": name, "count": len(of), "digest": of.digest, "source": of.source}
+            for name, of in self.sets.items()
+        ]
+        known["audit"] = failed_measures(self.store, self.models)
+        return Comparison(dataclasses.replace(results, provenance=known))
 
 
 def restore_comparisons(store: Store, root: Path) -> list[str]:
@@ -261,58 +316,6 @@ def _writing(store: Store, folder: Path) -> AbstractContextManager[None]:
     """Keep other comparisons out of a folder."""
     name = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()
     return store.lock(f"folder-{name[:16]}")
-
-
-def _compute(
-    store: Store,
-    models: Sequence[Resolved],
-    names: Sequence[str],
-    images: EvaluationImages,
-    siblings: Sequence[tuple[int, Resolved]],
-    digest: str,
-    *,
-    sets: Mapping[str, EvaluationImages],
-    only: Sequence[str],
-    skip: Sequence[str],
-    settings: Settings,
-    device: str,
-    command: str,
-    on_progress: OnProgress,
-) -> Comparison:
-    from zoo.analyses.engine import analyse
-    from zoo.comparison import Comparison
-    from zoo.study.identity import provenance
-    from zoo.study.prepare import prepare_study
-
-    loaded = [load_resolved(store, m, name=name) for m, name in zip(models, names, strict=True)]
-    images = images.numbered_as([model.spec.class_names for model in loaded])
-    study = prepare_study(
-        loaded,
-        images.images,
-        images.labels,
-        images.class_names,
-        [(i, load_resolved(store, model, name=names[i])) for i, model in siblings],
-        settings,
-        device,
-    )
-    others = {name: of.images for name, of in sets.items()}
-    chosen = choose_analyses(only, skip)
-    results = analyse(study, chosen, on_progress, together=True, others=others)
-    known = provenance(
-        loaded,
-        study,
-        digest=digest,
-        images_digest=images.digest,
-        source=images.source,
-        split=images.split,
-        command=command,
-    )
-    known["other_images"] = [
-        {"name": name, "count": len(of), "digest": of.digest, "source": of.source}
-        for name, of in sets.items()
-    ]
-    known["audit"] = failed_measures(store, models)
-    return Comparison(dataclasses.replace(results, provenance=known))
 
 
 def _keep(
