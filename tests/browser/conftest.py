@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import TINY_VIT
+from tests.conftest import TINY_RESNET, TINY_VIT
+from tests.warm import run
 
 ROOT = Path(__file__).parent.parent.parent
 CHROMIUM = Path("/usr/bin/chromium")
@@ -78,10 +79,9 @@ def project(
     chromium: Path,
     digits_folder: Path,
     tmp_path_factory: pytest.TempPathFactory,
-    environment: dict[str, str],
     base: str,
 ) -> Project:
-    """Train a tiny ViT and a ResNet-18 for two epochs, register and compare them."""
+    """Train a tiny ViT and a narrow ResNet-18 for two epochs, register and compare them."""
     from zoo.config import ModelConfig, Variant, load_params
     from zoo.registry.links import version_link
     from zoo.registry.resolve import resolve
@@ -93,7 +93,10 @@ def project(
     known = load_params(ROOT / "params.yaml")
     params = replace(
         known,
-        models={"vit": ModelConfig("vit", TINY_VIT), "resnet18": ModelConfig("resnet18")},
+        models={
+            "vit": ModelConfig("vit", TINY_VIT),
+            "resnet18": ModelConfig("resnet18", TINY_RESNET),
+        },
         train=replace(known.train, epochs=2, threads=1),
         compare=replace(known.compare, pairs=[]),
     )
@@ -113,27 +116,18 @@ def project(
                 ],
             )
         folders = [str(folder) for folder in sorted((root / "models").iterdir())]
-        run_zoo(root, environment, "register", *folders, "--test", str(digits_folder / "test"))
-        printed = run_zoo(
-            root, environment, "compare", *MODELS, "--only", ANALYSES,
+        run(root, "zoo", "register", *folders, "--test", str(digits_folder / "test"))
+        printed = run(
+            root, "zoo", "compare", *MODELS, "--only", ANALYSES,
             "--images", "40", "--batch-size", "20", "--no-references",
-        )  # fmt: skip
+        ).stdout  # fmt: skip
         port = base.rpartition(":")[2]
-        printed += run_zoo(root, environment, "ui", "--port", port, "--no-serve")
+        printed += run(root, "zoo", "ui", "--port", port, "--no-serve").stdout
         store = open_store(root)
         versions = tuple(version_link(store, resolve(store, m), base=base) for m in MODELS)
     found = re.findall(r"^(\w[\w ]*\w) +(http\S+)$", printed, flags=re.MULTILINE)
     links = {name: re.sub(r"http://[^/]+", base, link) for name, link in found}
     return Project(root, links, versions)
-
-
-def run_zoo(root: Path, environment: dict[str, str], *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", "from zoo.cli import main; main()", *arguments],
-        check=False, cwd=root, env=environment, capture_output=True, text=True, timeout=600,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 @pytest.fixture(scope="session")
