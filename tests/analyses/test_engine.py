@@ -192,6 +192,27 @@ def test_every_layer_of_windowed_attention_can_be_compared(digit_images):
     assert np.diagonal(values(result, "cka", "m", "m")) == pytest.approx(1)
 
 
+@pytest.mark.parametrize(
+    ("name", "what", "total"),
+    # The stem, two blocks and the two branches of each.
+    [("receptive-field", "gradients of v", 32 * 7), ("robustness", "changes of the images", None)],
+)
+def test_an_analysis_with_passes_of_its_own_tells_how_far_it_is(
+    make_model, digit_images, name, what, total
+):
+    told = []
+    compare_models(
+        [make_model("vit", "v"), make_model("vit", "w", seed=1)], *digit_images,
+        class_names=[str(i) for i in range(10)], only=[name],
+        settings=Settings(references=False), on_progress=lambda *of: told.append(of),
+    )  # fmt: skip
+    steps = [(done, of) for done, of, counted in told if counted == what]
+    assert len(steps) > 5
+    assert steps == sorted(steps)
+    assert {of for _, of in steps} == {total or steps[-1][0] + 1}
+    assert not total or steps[-1][0] == total
+
+
 def test_shown_images_are_of_different_classes(make_model, digit_images):
     images, labels = digit_images
     found = compare_models([make_model("vit", "v")], images, labels, only=["accuracy"])

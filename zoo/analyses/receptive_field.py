@@ -268,8 +268,12 @@ class _ReceptiveFields(Accumulator):
         """Return maps (layers, height, width) by path; NaN for a layer without one (see notes)."""
         model, layers = network.model, list(depths(network))
         groups = {HookPoint(layer): GroupedMean(GROUPS) for layer in layers}
+        done = 0
 
         def on_map(hook_point: HookPoint, maps: NDArray[np.float64]) -> None:
+            nonlocal done
+            done += len(maps)
+            self.on_progress(done, len(places) * len(inputs), f"gradients of {network.name}")
             if hook_point in groups:
                 groups[hook_point].add(maps)
 

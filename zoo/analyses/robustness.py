@@ -121,6 +121,7 @@ class _Robustness(Accumulator):
         values = np.full((len(names), len(changes), len(self.rows)), np.nan)
         pictures = []
         for j, change in enumerate(changes):
+            self.on_progress(j, len(changes), "changes of the images")
             images = self._corrupted(change)
             for k, (s, network) in enumerate(self.rated.items()):
                 pixels = self._changed(network, images, change, orders)
