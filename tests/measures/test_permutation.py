@@ -13,7 +13,6 @@ from zoo.measures.permutation import (
     best_matches,
     permutation_p,
     permuted_hsic,
-    permuted_over_pairs,
     permuted_similarities,
 )
 from zoo.measures.table import MEASURES
@@ -52,6 +51,15 @@ def prepared(name, features):
     return [MEASURES[name].prepare(x) for x in features]
 
 
+def under(name, a, b, orders):
+    """A measure (permutations, p, q) as a comparison takes it under permutations."""
+    if name == "linear_cka":
+        return cka_under(a, b, orders)
+    measure = MEASURES[name]
+    sides = ([measure.reduce(x) for x in prepared(name, side)] for side in (a, b))
+    return measure.permuted(*sides, orders)
+
+
 def test_permuted_hsic_is_that_of_permuted_features():
     a, b = layers(0)
     orders = random_orders(3, 40)
@@ -83,34 +91,67 @@ def test_permuting_what_is_prepared_is_permuting_the_images(name):
                 assert found[k, i, j] == pytest.approx(MEASURES[name](x, y[order]), abs=1e-9)
 
 
-@pytest.mark.parametrize("name", [m.name for m in MEASURES.values() if m.over_pairs])
-def test_sums_over_pairs_are_the_measure_under_every_permutation(name):
+@pytest.mark.parametrize("name", MEASURES)
+def test_what_is_reduced_gives_the_measure_under_every_permutation(name):
+    # Of layers so narrow, Procrustes' principal directions are all there are.
     a, b = layers(1, shared=1.0)
-    orders, measure = random_orders(5, 40), MEASURES[name]
-    sides = [np.stack([measure.over_pairs(x) for x in prepared(name, side)]) for side in (a, b)]
-    expected = permuted_similarities(measure, prepared(name, a), prepared(name, b), orders)
-    assert permuted_over_pairs(*sides, orders) == pytest.approx(expected, abs=1e-6)
+    orders = random_orders(5, 40)
+    sides = prepared(name, a), prepared(name, b)
+    expected = permuted_similarities(MEASURES[name], *sides, orders)
+    assert under(name, a, b, orders) == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("name", ["svcca", "pwcca", "procrustes"])
+def test_of_wide_layers_permutations_compare_the_first_directions(name, turned):
+    # Of the narrower side 25, of both sides those that hold 99 % of the variance.
+    random = np.random.default_rng(0)
+    sides = [random.normal(size=(150, d)) * np.geomspace(1, 0.05, d) for d in (60, 45)]
+    x, y = reversed(sides) if turned else sides
+    orders = random_orders(3, 150)
+
+    def principal(values, most):
+        basis, scales, directions = np.linalg.svd(values - values.mean(0), full_matrices=False)
+        squares = scales**2 / (scales**2).sum()
+        k = min(np.searchsorted(np.cumsum(squares), 0.99) + 1, most)
+        return basis[:, :k], scales[:k, None] * directions[:k], np.sqrt(squares[:k])
+
+    (u, loadings, s), (v, _, t) = (
+        principal(x, 25 if turned else 60),
+        principal(y, 60 if turned else 25),
+    )
+    assert sorted((len(s), len(t)))[0] == 25 < max(len(s), len(t))
+    for order, found in zip(orders, under(name, [x], [y], orders)[:, 0, 0], strict=True):
+        product = u.T @ v[order]
+        turn, correlations, _ = np.linalg.svd(product, full_matrices=False)
+        expected = {
+            "svcca": correlations.mean(),
+            "pwcca": np.average(correlations, weights=np.abs(turn.T @ loadings).sum(axis=1)),
+            "procrustes": np.linalg.svd(s[:, None] * product * t, compute_uv=False).sum(),
+        }
+        assert found == pytest.approx(expected[name], abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["rsa", "svcca", "pwcca", "procrustes"])
 @pytest.mark.parametrize("shared", [0.0, 2.0])
-def test_a_comparison_of_layers_has_the_p_values_of_its_permutations(shared):
+def test_a_comparison_of_layers_has_the_p_values_of_its_permutations(name, shared):
     a, b = layers(4, shared=shared)
     a[1] = np.ones((40, 6))  # a layer that no measure is defined on
-    found = compare_layers([MEASURES["rsa"], MEASURES["procrustes"]], a, b, seed=3)
+    measure = MEASURES[name]
+    found = compare_layers([measure], a, b, seed=3)[name]
     random = np.random.default_rng(3)
     orders = np.array([random.permutation(40) for _ in range(200)])
-    kept = prepared("rsa", [a[0], a[2]])
-    null = permuted_similarities(MEASURES["rsa"], kept, prepared("rsa", b), orders)
-    values = found["rsa"].values[[0, 2]]
+    null = np.array([[[measure(x, y[o]) for y in b] for x in (a[0], a[2])] for o in orders])
+    values = found.values[[0, 2]]
     for p, now, then in (
-        (found["rsa"].p[0], values, null),
-        (found["rsa"].p[1], values.T, null.transpose(0, 2, 1)),
+        (found.p[0], values, null),
+        (found.p[1], values.T, null.transpose(0, 2, 1)),
     ):
         means = best_matches(then).mean(axis=1)
         assert p == pytest.approx(permutation_p(best_matches(now).mean(), means).item())
         assert (p == pytest.approx(1 / 201)) == (shared > 0)
-    assert found["rsa"].permuted == pytest.approx(best_matches(null).mean())
-    assert np.isnan(found["procrustes"].p).all()
+    baseline = null if measure.in_full else null[:1]
+    assert found.permuted == pytest.approx(best_matches(baseline).mean())
 
 
 def test_a_layer_that_a_measure_is_not_defined_on_has_no_null():
@@ -138,12 +179,7 @@ def test_p_is_that_of_calibrated_similarity(name, shared):
         perm_fn=lambda n, device: torch.as_tensor(next(left), device=device),
     )
     observed = np.array([[function(x, y) for y in b] for x in a])
-    if name == "linear_cka":
-        permuted = cka_under(a, b, orders)
-    else:
-        permuted = permuted_similarities(
-            MEASURES[name], prepared(name, a), prepared(name, b), orders
-        )
+    permuted = under(name, a, b, orders)
     found = permutation_p(best_matches(observed).max(), best_matches(permuted).max(axis=1))
     assert found == pytest.approx(float(p))
     assert shared == 0 or name in ("svcca", "pwcca") or found == pytest.approx(1 / 20)
@@ -175,13 +211,7 @@ def test_p_values_of_unrelated_networks_are_uniform(name):
     for seed in range(trials):
         a, b = layers(seed, n=24)
         orders = np.vstack([np.arange(24), random_orders(count, 24, seed)])
-        if name == "linear_cka":
-            values = cka_under(a, b, orders)
-        else:
-            values = permuted_similarities(
-                MEASURES[name], prepared(name, a), prepared(name, b), orders
-            )
-        best = best_matches(values).mean(axis=1)
+        best = best_matches(under(name, a, b, orders)).mean(axis=1)
         found.append(permutation_p(best[0], best[1:]))
     # p-values lie on a grid of 1/100: half a step is within what the test can see.
     assert scipy.stats.kstest(np.array(found) - 0.5 / (count + 1), "uniform").pvalue > 0.01
@@ -197,12 +227,7 @@ def test_a_planted_likeness_is_found_with_the_power_that_independent_draws_tell(
     def statistics(seed, other):
         (a, _), (_, b) = (layers(s, n=24, shared=0.5) for s in (seed, other))
         orders = np.vstack([np.arange(24), random_orders(count if seed == other else 0, 24, seed)])
-        if name == "linear_cka":
-            values = cka_under(a, b, orders)
-        else:
-            sides = prepared(name, a), prepared(name, b)
-            values = permuted_similarities(MEASURES[name], *sides, orders)
-        return best_matches(values).mean(axis=1)
+        return best_matches(under(name, a, b, orders)).mean(axis=1)
 
     related = np.array([statistics(seed, seed) for seed in range(trials)])
     unrelated = [statistics(1000 + seed, 2000 + seed)[0] for seed in range(4 * trials)]

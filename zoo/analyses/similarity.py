@@ -73,7 +73,6 @@ ABOUT = About(
         f"{measure.name}_best_match_p": f"{measure.title}: share of permutations with a mean best "
         "match as high (p)"
         for measure in MEASURES.values()
-        if measure.over_pairs
     }
     | {
         name: text

@@ -18,6 +18,7 @@ from zoo.measures.features import (
     centred,
     prepare_both,
 )
+from zoo.measures.permutation import Directions, permuted_over_directions
 
 VARIANCE = 0.99
 GROUPS = 8
@@ -180,6 +181,35 @@ def compare_by(average: Average) -> Compare:
     return lambda a, b: average(*canonical_correlations(a, b), a.loadings)
 
 
+def nuclear_norm(product: NDArray[np.floating]) -> float:
+    """Return the sum of the singular values of a product of two sides.
+
+    From the eigenvalues of its square: half the time of singular values, and enough to rank.
+    """
+    return float(np.sqrt(np.maximum(np.linalg.eigvalsh(_square(product)), 0)).sum())
+
+
+def _square(product: NDArray[np.floating]) -> NDArray[np.floating]:
+    return product @ product.T if len(product) <= product.shape[1] else product.T @ product
+
+
+def _plain_directions(a: PrincipalPart) -> Directions:
+    return Directions(a.basis, lambda product: nuclear_norm(product) / min(product.shape))
+
+
+def _weighted_directions(a: PrincipalPart) -> Directions:
+    def of_product(product: NDArray[np.floating]) -> float:
+        squares, directions = np.linalg.eigh(_square(product))
+        correlations = np.sqrt(np.maximum(squares, 0))
+        if len(product) > product.shape[1]:  # they are b's: what they are on the side of a
+            directions = product @ directions
+            correlations = np.linalg.norm(directions, axis=0)
+            directions /= np.where(correlations > 0, correlations, 1)
+        return _weighted_mean(correlations, directions, a.loadings[: len(product)])
+
+    return Directions(a.basis, of_product)
+
+
 def leave_out_by(average: Average) -> LeaveOut:
     """Return the function that does so without each of eight groups of images in turn.
 
@@ -211,7 +241,10 @@ SVCCA = Measure(
     compare=compare_by(_plain_mean),
     leave_out=leave_out_by(_plain_mean),
     permute=permute_part,
+    reduce=_plain_directions,
+    permuted=permuted_over_directions,
     source="Raghu et al. 2017",
+    in_full=False,
 )
 PWCCA = replace(
     SVCCA,
@@ -220,5 +253,6 @@ PWCCA = replace(
     label="weighted mean correlation",
     compare=compare_by(_weighted_mean),
     leave_out=leave_out_by(_weighted_mean),
+    reduce=_weighted_directions,
     source="Morcos et al. 2018",
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -17,6 +17,8 @@ Prepare = Callable[[NDArray[np.float64]], Any]
 Compare = Callable[[Any, Any], float]
 LeaveOut = Callable[[Any, Any], NDArray[np.float64]]
 Permute = Callable[[Any, NDArray[np.intp]], Any]
+# Of p and q layers and of m orders of the q layers' images: (m, p, q) similarities.
+Permuted = Callable[[Sequence[Any], Sequence[Any], NDArray[np.intp]], NDArray[np.float64]]
 # Below this share of its norm, a layer's variation is float32 rounding: it is constant.
 CONSTANT = 1e-6
 # Two images nearer than this, relative to their norms, differ by rounding only: they coincide.
@@ -34,10 +36,10 @@ class Measure:
     `prepare` does what depends on one side alone, once a layer, and `compare` what depends on
     both. `leave_out` gives the value without each image, or without each of some groups of them,
     for an interval; what hardly changes with one image (a bandwidth, a rotation) may be held.
-    `permute` takes each image of a prepared side for another, for a permutation null. Of a measure
-    that is a sum over pairs of images, `over_pairs` gives a prepared side as (n, n) float32 values
-    whose products with another side's sum up to the similarity, so that hundreds of permutations
-    cost little; None of the others.
+    `permute` takes each image of a prepared side for another, and `permuted` gives all pairs of
+    layers under hundreds of permutations, from what `reduce` keeps of a prepared side. It is the
+    measure itself if `in_full`; else it takes the largest principal directions alone, which is
+    enough to rank what was observed.
     `least` is the least value there is; `low` and `high` are the range that a figure shows.
     `label` names the value with its convention.
     """
@@ -49,8 +51,10 @@ class Measure:
     compare: Compare
     leave_out: LeaveOut
     permute: Permute
+    reduce: Callable[[Any], Any]
+    permuted: Permuted
     source: str
-    over_pairs: Callable[[Any], NDArray[np.float32]] | None = None
+    in_full: bool = True
     least: float = 0.0
     low: float = 0.0
     high: float = 1.0

@@ -18,6 +18,7 @@ from zoo.measures.features import (
     upper,
 )
 from zoo.measures.linear_cka import u_centre
+from zoo.measures.permutation import permuted_over_pairs
 
 
 def rbf_cka(x: ArrayLike, y: ArrayLike) -> float:
@@ -80,7 +81,8 @@ RBF_CKA = Measure(
     compare=compare_kernels,
     leave_out=leave_out_kernels,
     permute=permute_pairs,
-    over_pairs=symmetric,
+    reduce=symmetric,
+    permuted=permuted_over_pairs,
     source="Kornblith et al. 2019",
     least=-1.0,
 )

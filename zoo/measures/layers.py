@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,6 @@ from zoo.measures.permutation import (
     PERMUTATIONS,
     best_matches,
     permutation_p,
-    permuted_over_pairs,
     permuted_similarities,
 )
 from zoo.measures.threads import in_threads
@@ -32,10 +31,10 @@ class LayerSimilarities:
     `values` is (layers of a, layers of b) and `interval` (2, layers of a, layers of b): the ends
     of the 95 % interval. Both are NaN where there is none. `permuted` is the permutation baseline:
     the mean over a's layers of their best match when b's images are permuted, all its layers alike,
-    and the match is taken again. `p` are the p-values of the mean best match of a's layers in b and
-    of b's in a under 200 permutations, NaN of a measure that is no sum over pairs of images: each
-    would cost as much as the measure. `problems` name the layers, or pairs of layers, that are
-    degenerate.
+    and the match is taken again; the mean of 200 permutations, or one where they are not of the
+    whole measure (`Measure.in_full`). `p` are the p-values of the mean best match of a's layers in
+    b and of b's in a under 200 permutations. `problems` name the layers, or pairs of layers, that
+    are degenerate.
     """
 
     values: NDArray[np.float64]
@@ -73,8 +72,9 @@ def _compare_alike(
     found = {measure.name: _empty(first, len(b)) for measure in measures}
     permuted = {measure.name: np.full((len(a), len(b)), np.nan) for measure in measures}
     random = np.random.default_rng(seed)
-    orders = np.stack([random.permutation(len(b[0])) for _ in range(PERMUTATIONS)])
-    pairs: dict[str, dict[int, NDArray[np.float32]]] = {measure.name: {} for measure in measures}
+    images = np.arange(len(b[0]))
+    orders = np.stack([images] + [random.permutation(images) for _ in range(PERMUTATIONS)])
+    reduced: dict[str, dict[int, Any]] = {measure.name: {} for measure in measures}
     usable = [None if wrong else own for own, wrong in first]
 
     def compare_with(j: int) -> dict[str, list[Problem]]:
@@ -84,10 +84,9 @@ def _compare_alike(
             return {measure.name: [(None, j, broken)] for measure in measures}
         problems: dict[str, list[Problem]] = {}
         for measure in measures:
-            if measure.over_pairs:
-                pairs[measure.name][j] = measure.over_pairs(other)
-            else:
-                cells = permuted_similarities(measure, usable, [other], orders[:1])
+            reduced[measure.name][j] = measure.reduce(other)
+            if not measure.in_full:
+                cells = permuted_similarities(measure, usable, [other], orders[1:2])
                 permuted[measure.name][:, j] = cells[0, :, 0]
             problems[measure.name] = [
                 problem
@@ -101,38 +100,39 @@ def _compare_alike(
         for name, those in problems.items():
             found[name].problems += those
     for measure in measures:
-        same, null = found[measure.name], permuted[measure.name][None]
-        columns = pairs.pop(measure.name)
-        if measure.over_pairs and columns:
-            null = _permute_all(measure.over_pairs, usable, columns, orders, same.values.shape)
-            same.p = _p_values(same.values, null)
-        same.permuted = mean_defined(np.array([mean_defined(best_matches(one)) for one in null]))
+        same, columns = found[measure.name], reduced.pop(measure.name)
+        null = _permute_all(measure, usable, [columns.get(j) for j in range(len(b))], orders)
+        null = np.where(np.isfinite(same.values), null, np.nan)
+        means = [_mean_best_matches(null), _mean_best_matches(null.transpose(0, 2, 1))]
+        in_b, in_a = (float(permutation_p(mean[0], mean[1:])) for mean in means)
+        same.p = in_b, in_a
+        once = permuted[measure.name][None]
+        same.permuted = mean_defined(means[0][1:] if measure.in_full else _mean_best_matches(once))
     return found
 
 
 def _permute_all(
-    over_pairs: Callable[[Any], NDArray[np.float32]],
-    a: Sequence[Any],
-    b: Mapping[int, NDArray[np.float32]],
-    orders: NDArray[np.intp],
-    shape: tuple[int, ...],
+    measure: Measure, a: Sequence[Any], b: Sequence[Any], orders: NDArray[np.intp]
 ) -> NDArray[np.float64]:
-    """Return a measure of all pairs of layers under every permutation, NaN where there is none."""
-    null = np.full((len(orders), *shape), np.nan)
-    rows, columns = [i for i, own in enumerate(a) if own is not None], sorted(b)
-    if rows:
-        sides = np.stack([over_pairs(a[i]) for i in rows]), np.stack([b[j] for j in columns])
-        null[:, np.array(rows)[:, None], columns] = permuted_over_pairs(*sides, orders)
+    """Return a measure of all pairs of layers under every permutation, NaN where there is none.
+
+    Args:
+        measure: the measure.
+        a: prepared layers; None is one that it is not defined on.
+        b: the other network's layers, reduced.
+        orders: (orders, n) of b's images.
+    """
+    null = np.full((len(orders), len(a), len(b)), np.nan)
+    rows, columns = ([i for i, one in enumerate(side) if one is not None] for side in (a, b))
+    if rows and columns:
+        sides = [measure.reduce(a[i]) for i in rows], [b[j] for j in columns]
+        null[:, np.array(rows)[:, None], columns] = measure.permuted(*sides, orders)
     return null
 
 
-def _p_values(values: NDArray[np.float64], null: NDArray[np.float64]) -> tuple[float, float]:
-    """Return the p-values of the mean best match, of the rows' layers and of the columns'."""
-    null = np.where(np.isfinite(values), null, np.nan)
-    sides = (values, null), (values.T, null.transpose(0, 2, 1))
-    means = [[mean_defined(best_matches(one)) for one in (now, *then)] for now, then in sides]
-    first, second = (float(permutation_p(mean[0], mean[1:])) for mean in means)
-    return first, second
+def _mean_best_matches(similarities: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean over layers of their best matches, of each of (orders, p, q)."""
+    return np.array([mean_defined(best_matches(one)) for one in similarities])
 
 
 def _empty(first: Prepared, columns: int) -> LayerSimilarities:

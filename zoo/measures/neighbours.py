@@ -12,6 +12,7 @@ from zoo.measures.features import (
     prepare_both,
     squared_distances,
 )
+from zoo.measures.permutation import permuted_over_pairs
 
 NEIGHBOURS = 10
 
@@ -106,7 +107,8 @@ MUTUAL_KNN = Measure(
     compare=compare_neighbours,
     leave_out=leave_out_neighbours,
     permute=permute_neighbours,
-    over_pairs=mark_neighbours,
+    reduce=mark_neighbours,
+    permuted=permuted_over_pairs,
     source="Huh et al. 2024",
     high=0.5,  # networks that differ share few neighbours; 0 to 1 would leave it all dark
 )

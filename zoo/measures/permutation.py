@@ -7,7 +7,8 @@ the best match is taken again each time (arXiv 2602.14486).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from zoo.measures.features import DegenerateError, Measure
 from zoo.measures.threads import in_threads
 
 PERMUTATIONS = 200
+MOST = 25  # directions of the layer that has fewer: the time is cubic in them
 TIE = 1e-9  # permuted values that differ by less from what was observed are as large
 
 
@@ -91,25 +93,67 @@ def permuted_hsic(a: torch.Tensor, b: torch.Tensor, orders: NDArray[np.intp]) ->
 
 
 def permuted_over_pairs(
-    a: NDArray[np.float32], b: NDArray[np.float32], orders: NDArray[np.intp]
+    a: Sequence[NDArray[np.float32]], b: Sequence[NDArray[np.float32]], orders: NDArray[np.intp]
 ) -> NDArray[np.float64]:
     """Return a similarity that is a sum over pairs of images under each permutation of one side.
 
     Args:
-        a: (p, n, n) layers by `Measure.over_pairs`.
-        b: (q, n, n) those of the other network, whose images are permuted.
+        a: p layers, each (n, n) values whose products with another layer's sum up to it.
+        b: q layers of the other network, whose images are permuted.
         orders: (permutations, n), each a permutation of the images, the same for all layers.
 
     Returns:
         (permutations, p, q).
     """
-    n, left, right = a.shape[1], a.reshape(len(a), -1), b.reshape(len(b), -1)
+    n, left, right = len(a[0]), *(np.stack(side).reshape(len(side), -1) for side in (a, b))
 
     def similarities(order: NDArray[np.intp]) -> NDArray[np.float32]:
         pairs = (order[:, None] * n + order).ravel()
         return left @ np.take(right, pairs, axis=1).T
 
     return np.array(in_threads(similarities, orders), dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Directions:
+    """A layer's rows (n, k), whose products with another layer's rows are all that is compared.
+
+    `of_product` gives the similarity to another layer from the product (k, other's k) of both.
+    """
+
+    rows: NDArray[np.float64]
+    of_product: Callable[[NDArray[np.floating]], float]
+
+
+def permuted_over_directions(
+    a: Sequence[Directions], b: Sequence[Directions], orders: NDArray[np.intp]
+) -> NDArray[np.float64]:
+    """Return a similarity of directions under each permutation of one side's images.
+
+    Of two layers, that with fewer directions is taken with its first 25 of them.
+
+    Args:
+        a: p layers.
+        b: q layers of the other network, whose images are permuted.
+        orders: (permutations, n), each a permutation of the images, the same for all layers.
+
+    Returns:
+        (permutations, p, q).
+    """
+    left, right = ([layer.rows.astype(np.float32) for layer in side] for side in (a, b))
+
+    def product(own: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:
+        fewer = own.shape[1] <= other.shape[1]
+        return own[:, :MOST].T @ other if fewer else own.T @ other[:, :MOST]
+
+    def similarities(order: NDArray[np.intp]) -> list[list[float]]:
+        permuted = [other[order] for other in right]
+        return [
+            [layer.of_product(product(own, other)) for other in permuted]
+            for layer, own in zip(a, left, strict=True)
+        ]
+
+    return np.array(in_threads(similarities, orders))
 
 
 def permuted_similarities(

@@ -7,7 +7,9 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from zoo.measures.canonical import nuclear_norm, principal_part
 from zoo.measures.features import CONSTANT, Measure, centred, permute_rows, prepare_both
+from zoo.measures.permutation import Directions, permuted_over_directions
 
 
 def procrustes_similarity(x: ArrayLike, y: ArrayLike) -> float:
@@ -85,6 +87,12 @@ def leave_out_shapes(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[
     return (values.sum() - shared) / np.sqrt((1 - first) * (1 - second))
 
 
+def reduce_shape(a: NDArray[np.float64]) -> Directions:
+    """Return the principal directions that hold 99 % of a shape, which permutations compare."""
+    part = principal_part(a)
+    return Directions(part.basis * np.linalg.norm(part.loadings, axis=1), nuclear_norm)
+
+
 PROCRUSTES = Measure(
     name="procrustes",
     title="Procrustes",
@@ -93,5 +101,8 @@ PROCRUSTES = Measure(
     compare=compare_shapes,
     leave_out=leave_out_shapes,
     permute=permute_rows,
+    reduce=reduce_shape,
+    permuted=permuted_over_directions,
     source="Williams et al. 2021",
+    in_full=False,
 )

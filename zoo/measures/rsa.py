@@ -20,6 +20,7 @@ from zoo.measures.features import (
     symmetric,
     upper,
 )
+from zoo.measures.permutation import permuted_over_pairs
 
 
 def rsa(x: ArrayLike, y: ArrayLike) -> float:
@@ -131,7 +132,8 @@ RSA = Measure(
     compare=compare_ranks,
     leave_out=leave_out_ranks,
     permute=permute_ranks,
-    over_pairs=lambda ranks: symmetric(ranks.values),
+    reduce=lambda ranks: symmetric(ranks.values),
+    permuted=permuted_over_pairs,
     source="Kriegeskorte et al. 2008",
     least=-1.0,
 )
