@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -115,13 +115,11 @@ class GapConfig:
 
     def check(self, study: StudyConfig) -> None:
         """Raise `UserError` for a name that the study does not train."""
-        for model in [self.baseline, *self.references, *self.tuned, *self.untuned]:
-            if model not in study.models:
-                raise unknown("gap entry (not in study.models)", model, study.models)
+        named = [self.baseline, *self.references, *self.tuned, *self.untuned]
+        _check_known("gap entry (not in study.models)", named, study.models)
         for model in study.models:
             self.tuned_as(model)
-        if self.tuning_subset not in study.subsets:
-            raise unknown("gap.tuning_subset", self.tuning_subset, study.subsets)
+        _check_known("gap.tuning_subset", [self.tuning_subset], study.subsets)
         fresh = self.tuning_seed not in study.seeds
         check("gap.tuning_seed", fresh, "none of study.seeds", self.tuning_seed)
 
@@ -188,18 +186,12 @@ class Params:
         for name, size in self.subsets.items():
             fit = size == "all" if isinstance(size, str) else True
             check(f"subsets.{name}", fit, f"{COUNT}, or all", size)
-        for model in self.study.models:
-            if model not in self.models:
-                raise unknown(
-                    "study.models entry (add it under `models` first)", model, self.models
-                )
-        for subset in self.study.subsets:
-            if subset not in self.subsets:
-                raise unknown("study.subsets entry", subset, self.subsets)
+        what = "study.models entry (add it under `models` first)"
+        _check_known(what, self.study.models, self.models)
+        _check_known("study.subsets entry", self.study.subsets, self.subsets)
         trained = {variant.name for variant in self.variants}
-        for name in (name for pair in self.compare.pairs for name in pair):
-            if name not in trained:
-                raise unknown("compare.pairs entry (no variant of `study`)", name, trained)
+        what = "compare.pairs entry (no variant of `study`)"
+        _check_known(what, chain(*self.compare.pairs), trained)
         for model in self.models:
             config = self.train_config(model)
             for subset in self.study.subsets if model in self.study.models else ():
@@ -241,6 +233,12 @@ def load_params(path: Path) -> Params:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid YAML in UTF-8: {error}") from None
     return from_mapping(Params, content, str(path))
+
+
+def _check_known(what: str, names: Iterable[str], known: Collection[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise unknown(what, name, known)
 
 
 def _check_apart(where: str, names: Sequence[str]) -> None:

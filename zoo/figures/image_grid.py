@@ -74,26 +74,23 @@ def image_grid(
         column_groups: names of columns that belong together, and how many of them; each has a line
             above its columns' names.
     """
-    rows, columns = len(images), max(len(row) for row in images)
-    first = next((picture for row in images for picture in row if picture is not None), None)
-    ratio = 1.0 if first is None else first.shape[0] / first.shape[1]
     names = [style.shorten(name, 16) for name in row_labels]
     tops = ["\n".join(style.shorten(n, 18) for n in name.split("\n")) for name in column_labels]
+    shape = len(images), max(len(row) for row in images)
+    first = next((picture for row in images for picture in row if picture is not None), None)
+    ratio = 1.0 if first is None else first.shape[0] / first.shape[1]
     left = LINE + max(map(style.text_width, names), default=0.0)
     right, label = 0.02, ""
     if norm:
-        across = min(cell, (style.WIDTH - left) / columns)
-        label = textwrap.fill(bar_label, max(16, int(across * ratio * rows / LETTER)))
+        across = min(cell, (style.WIDTH - left) / shape[1])
+        label = textwrap.fill(bar_label, max(16, int(across * ratio * shape[0] / LETTER)))
         right = style.BAR_GAP + style.BAR_WIDTH + 0.38 + LINE * (label.count("\n") + 1)
-    side = min(cell, max((style.WIDTH - left - right) / columns, SMALLEST))
+    side = min(cell, max((style.WIDTH - left - right) / shape[1], SMALLEST))
     width = round(side * style.DPI) - GAP
     size = (round(width * ratio), width)
-    widest = max((style.text_width(line) for top in tops for line in top.split("\n")), default=0.0)
-    upright = widest > width / style.DPI
-    lines = max((top.count("\n") + 1 for top in tops if top), default=0)
-    tall_names = widest if upright else lines * LINE
+    upright, tall_names = _room_above(tops, width / style.DPI)
     above = 0.12 + tall_names + (1.5 * LINE if column_groups else 0)
-    drawn = [n * (s + GAP) - GAP for n, s in zip((rows, columns), size, strict=True)]
+    drawn = [n * (s + GAP) - GAP for n, s in zip(shape, size, strict=True)]
     tall, wide = (side / style.DPI for side in drawn)
     foot, below = _fill_foot(foot, wide)
     with style.styled():
@@ -105,17 +102,9 @@ def image_grid(
         )  # fmt: skip
         # Plain texts: an axis with ticks takes several times as long to make and to draw.
         axis.set_axis_off()
-        look: Any = {"fontsize": style.LABEL_POINTS, "rotation_mode": "anchor"}
-        for i, name in enumerate(names):
-            y = i * (size[0] + GAP) + size[0] / 2
-            axis.text(-PAD, y, name, ha="right", va="center_baseline", **look)
-        for j, top in enumerate(tops):
-            x = j * (size[1] + GAP) + size[1] / 2
-            if upright:
-                axis.text(x, -PAD, top, rotation=90, ha="left", va="center", **look)
-            else:
-                axis.text(x, -PAD, top, ha="center", va="bottom", **look)
-        _name_groups(axis, column_groups, size[1], PAD + tall_names * style.DPI)
+        grid = ImageGrid(figure, axis, size)
+        _name_rows_and_columns(grid, names, tops, upright=upright)
+        _name_groups(axis, column_groups, width, PAD + tall_names * style.DPI)
         if foot:
             axis.text(drawn[1] / 2, drawn[0] + PAD, foot, fontsize=FOOT, ha="center", va="top")
         if norm:
@@ -127,9 +116,32 @@ def image_grid(
             if ticks:
                 bar.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks], minor=False)
                 bar.ax.minorticks_off()
-        grid = ImageGrid(figure, axis, size)
         _hatch_missing(grid, images)
     return grid
+
+
+def _room_above(names: Sequence[str], cell: float) -> tuple[bool, float]:
+    """Return whether names of columns stand upright, and how much room they take, in inches."""
+    widest = max((style.text_width(line) for name in names for line in name.split("\n")), default=0)
+    if widest > cell:
+        return True, widest
+    return False, LINE * max((name.count("\n") + 1 for name in names if name), default=0)
+
+
+def _name_rows_and_columns(
+    grid: ImageGrid, rows: Sequence[str], columns: Sequence[str], *, upright: bool
+) -> None:
+    look: Any = {"fontsize": style.LABEL_POINTS, "rotation_mode": "anchor"}
+    height, width = grid.cell
+    for i, name in enumerate(rows):
+        y = grid.place(i, 0)[1] + height / 2
+        grid.axis.text(-PAD, y, name, ha="right", va="center_baseline", **look)
+    if upright:
+        look |= {"rotation": 90, "ha": "left", "va": "center"}
+    else:
+        look |= {"ha": "center", "va": "bottom"}
+    for j, name in enumerate(columns):
+        grid.axis.text(grid.place(0, j)[0] + width / 2, -PAD, name, **look)
 
 
 def _fill_foot(text: str, wide: float) -> tuple[str, float]:
