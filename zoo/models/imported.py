@@ -109,7 +109,9 @@ def import_model(source: str, name: str, given: ImportOptions) -> Imported:
         given = dataclasses.replace(given, class_names=[])
     library, _, rest = source.partition(":")
     read = None if given.weights is None else read_checkpoint(given.weights, given.key)
-    if source.startswith(FOLDER) or library == "timm":
+    if source.startswith(FOLDER):
+        imported = _from_folder(source, name, given, read)
+    elif library == "timm":
         imported = _from_timm(source, name, given, read)
     elif library == "torchvision":
         imported = _from_torchvision(rest, name, given, read)
@@ -125,38 +127,54 @@ def import_model(source: str, name: str, given: ImportOptions) -> Imported:
     return dataclasses.replace(imported, notes=notes)
 
 
-def _from_timm(source: str, name: str, given: ImportOptions, read: Checkpoint | None) -> Imported:
-    folder = source.startswith(FOLDER)
-    if folder and read is not None:
+def _from_folder(source: str, name: str, given: ImportOptions, read: Checkpoint | None) -> Imported:
+    if read is not None:
         raise UserError(f"{source}: the folder holds its weights; leave out --weights")
-    timm_name = source if folder else source.removeprefix("timm:")
+    module = create_timm(source, weights=None, **_timm_arguments(source, given, read))
+    origin = {"source": f"{FOLDER}{Path(source).name}"} | timm_origin(module)
+    own = {**_saved_arguments(source), **given.kwargs}
+    return _timm_described(
+        timm_spec(name, module, kwargs=own, origin=origin, **given.fields()), module
+    )
+
+
+def _from_timm(source: str, name: str, given: ImportOptions, read: Checkpoint | None) -> Imported:
+    timm_name = source.removeprefix("timm:")
+    kwargs = _timm_arguments(timm_name, given, read)
+    if read is None:
+        module = create_timm(timm_name, weights=None, **kwargs)
+        known, notes = timm_data(module), list[str]()
+    else:
+        blank: Any = blank_timm(timm_name, **kwargs)
+        heads = blank.pretrained_cfg.get("classifier") or ()
+        heads = (heads,) if isinstance(heads, str) else tuple(heads)
+        weights, notes = _fitting(read, blank.state_dict(), heads, given, source)
+        module = create_timm(timm_name, weights=weights, **kwargs)
+        known, notes = {}, notes + resampled(weights, module.state_dict())
+    published = read is None or "." in timm_name
+    origin = {"source": source} | (timm_origin(module) if published else {}) | _origin(given, read)
+    known |= given.fields()
+    spec = timm_spec(name, module, kwargs=dict(given.kwargs), origin=origin, **known)
+    return _timm_described(spec, module, notes)
+
+
+def _timm_arguments(
+    timm_name: str, given: ImportOptions, read: Checkpoint | None
+) -> dict[str, Any]:
     kwargs = dict(given.kwargs)
     if given.no_head or (read is not None and given.class_names is not None):
         kwargs["num_classes"] = len(given.class_names or ())
     if given.image_size is not None and _has_fixed_size(timm_name):
         kwargs["img_size"] = given.image_size
-    weights, notes = None, list[str]()
-    if read is not None:
-        blank: Any = blank_timm(timm_name, **kwargs)
-        heads = blank.pretrained_cfg.get("classifier") or ()
-        heads = (heads,) if isinstance(heads, str) else tuple(heads)
-        weights, notes = _fitting(read, blank.state_dict(), heads, given, source)
-    module = create_timm(timm_name, weights=weights, **kwargs)
-    if weights is not None:
-        notes += resampled(weights, module.state_dict())
-    described: Any = module
-    own = {**_saved_arguments(timm_name), **given.kwargs} if folder else dict(given.kwargs)
-    published = folder or weights is None or "." in timm_name
-    origin = {"source": f"{FOLDER}{Path(timm_name).name}" if folder else source}
-    origin |= (timm_origin(module) if published else {}) | _origin(given, read)
-    data = timm_data(module) if weights is None and not folder else {}
-    spec = timm_spec(name, module, kwargs=own, origin=origin, **data, **given.fields())
-    mode = described.pretrained_cfg.get("crop_mode", "center")
-    if mode != "center":
-        notes.append(
-            f"its crop mode {mode!r} differs from zoo's centre crop on images that are not square"
-        )
-    return Imported(module, spec, tuple(notes))
+    return kwargs
+
+
+def _timm_described(spec: ModelSpec, module: Any, notes: Sequence[str] = ()) -> Imported:
+    mode = module.pretrained_cfg.get("crop_mode", "center")
+    if mode == "center":
+        return Imported(module, spec, tuple(notes))
+    note = f"its crop mode {mode!r} differs from zoo's centre crop on images that are not square"
+    return Imported(module, spec, (*notes, note))
 
 
 def _fitting(
