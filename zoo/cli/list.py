@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-
 import click
 
 from zoo.cli import options
@@ -34,16 +32,6 @@ def command(query: str, sort: str, reverse: bool, limit: int | None, as_json: bo
       zoo list --filter 'alias=current or stage="in review"'
       zoo list --json | jq '.[] | select(.test_accuracy > 0.9) | .name'
     """
-    # A registry of thousands is many small objects that live to the end: looking for garbage
-    # among them is a third of the time.
-    gc.disable()
-    try:
-        _list(query, sort, reverse, limit, as_json)
-    finally:
-        gc.enable()
-
-
-def _list(query: str, sort: str, reverse: bool, limit: int | None, as_json: bool) -> None:
     from zoo.cli.output import print_json, print_table
     from zoo.errors import counted
     from zoo.registry.filters import choose
