@@ -105,11 +105,12 @@ def permuted_over_pairs(
     Returns:
         (permutations, p, q).
     """
-    n, left, right = len(a[0]), *(np.stack(side).reshape(len(side), -1) for side in (a, b))
+    left, right = np.stack(a).reshape(len(a), -1), np.stack(b)
 
     def similarities(order: NDArray[np.intp]) -> NDArray[np.float32]:
-        pairs = (order[:, None] * n + order).ravel()
-        return left @ np.take(right, pairs, axis=1).T
+        # One axis after the other: faster than all pairs of images at once.
+        permuted = np.take(np.take(right, order, axis=2), order, axis=1)
+        return left @ permuted.reshape(len(b), -1).T
 
     return np.array(in_threads(similarities, orders), dtype=np.float64)
 
