@@ -35,7 +35,7 @@ class Maps:
 def is_all_that_is_read(network: ComparedNetwork, block: str) -> bool:
     """Say whether a network's answer follows from a block's output, whatever came before it.
 
-    Two images of noise change their outputs at the block: then they must change their answers.
+    Two noise images swap their outputs at the block: their answers must then swap too.
     """
     module, size = network.model.module, network.model.spec.image_size
     noise = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
