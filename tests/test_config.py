@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.warm import run
 from zoo.analyses import check_analyses
 from zoo.config import (
     CompareConfig,
@@ -181,11 +182,8 @@ def test_a_stage_does_not_begin_with_analyses_that_are_not_there(tmp_path, chang
 )  # fmt: skip
 def test_a_stage_ends_on_bad_input_in_one_line(tmp_path, stage, changes, message):
     edited(tmp_path, **changes)
-    done = subprocess.run(
-        [sys.executable, "-m", f"pipelines.{stage[0]}", *stage[1:]],
-        cwd=tmp_path, capture_output=True, text=True, check=False,
-        env={**os.environ, "PYTHONPATH": str(PARAMS.parent), "HOME": "/somewhere"},
-    )  # fmt: skip
+    script = f"pipelines.{stage[0]}"
+    done = run(tmp_path, "python", "-m", script, *stage[1:], check=False, HOME="/somewhere")
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
     assert re.fullmatch(f"Error: .*{message}.*\n", done.stderr)
 

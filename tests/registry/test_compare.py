@@ -1,6 +1,7 @@
 """What a comparison may count on: its own folder whole, and siblings that are there."""
 
 import dataclasses
+import itertools
 import shutil
 from types import SimpleNamespace
 
@@ -81,17 +82,16 @@ def test_one_that_is_gone_in_the_registry_too_is_computed_again(ask, tmp_path):
     assert len(computed) == 2
 
 
-@pytest.mark.parametrize("content", ["[]", "7", "{", "\x00"])
-def test_a_report_that_is_none_of_ours_or_damaged_is_kept(ask, tmp_path, content):
+def test_a_report_that_is_none_of_ours_or_damaged_is_kept(ask, tmp_path):
     ask, computed = ask
     ask()
-    (tmp_path / "out" / "report.json").write_text(content)
-    for force in (False, True):
+    for content, force in itertools.product(["[]", "7", "{", "\x00"], [False, True]):
+        (tmp_path / "out" / "report.json").write_text(content)
         with pytest.raises(
             UserError, match=r"report\.json is missing, damaged or written by another"
         ):
             ask(force=force)
-    assert (tmp_path / "out" / "report.json").read_text() == content
+        assert (tmp_path / "out" / "report.json").read_text() == content
     shutil.rmtree(tmp_path / "out")
     assert ask().found
     assert len(computed) == 1

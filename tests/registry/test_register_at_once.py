@@ -1,12 +1,11 @@
 """Registering, killed or done at the same moment elsewhere: one version, nothing doubled."""
 
 import dataclasses
-import subprocess
-import sys
 import threading
 
 import pytest
 
+from tests.registry.conftest import at_once
 from tests.registry.test_register import models_of, steps_of
 from zoo.registry import register as module
 from zoo.registry.lookup import all_versions, find_version
@@ -93,19 +92,8 @@ def _blind_once(real):
 @pytest.mark.slow
 def test_two_processes_that_register_one_model_at_once_make_one_version(store, root, make_folder):
     folder = make_folder()
-    code = (
-        "from pathlib import Path; from zoo.registry.store import open_store\n"
-        "from zoo.registry.register import register\n"
-        f"print(register(open_store(Path('.')), Path({str(folder)!r})).created)"
-    )
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", code], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-        for _ in range(2)
-    ]
-    said = [process.communicate(timeout=120) for process in started]
-    assert sorted(out.strip() for out, _ in said) == [b"False", b"True"], said
+    said = at_once(2, "print(register(open_store(), Path(sys.argv[1])).created)", folder, cwd=root)
+    assert sorted(said.split()) == ["False", "True"]
     assert len(store.client.search_model_versions("name = 'vit-small'")) == 1
     assert len(search_runs(store, TRAIN)) == 1
 

@@ -1,12 +1,11 @@
 """Verifying: each thing that can go wrong is found and named, and nothing else is."""
 
 import shutil
-import subprocess
 import sys
 
 import pytest
 
-from tests.registry.conftest import Server
+from tests.registry.conftest import Server, at_once
 from tests.registry.test_removal import PARAMS
 from zoo.config import load_params
 from zoo.data.subsets import load_subset
@@ -274,24 +273,13 @@ def test_a_server_is_asked_afresh(tmp_path, database, monkeypatch, make_folder, 
 def test_eight_processes_register_at_once(store, root, make_folder):
     """Each registers four models of one name, in its own order: none fails, doubles or skips."""
     folders = [str(make_folder(seed)) for seed in range(4)]
-    code = (
-        "import sys; from pathlib import Path; from zoo.registry.register import register\n"
-        "from zoo.registry.store import open_store; store = open_store()\n"
-        "print(sum(register(store, Path(f)).created for f in sys.argv[1:]))"
+    work = (
+        "store, folders = open_store(), sys.argv[1:]\n"
+        "for folder in folders[number % 4 :] + folders[: number % 4]:\n"
+        "    print(register(store, Path(folder)).created)"
     )
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", code, *folders[i % 4 :], *folders[: i % 4]],
-            cwd=root,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for i in range(8)
-    ]
-    said = [process.communicate(timeout=300) for process in started]
-    assert [process.returncode for process in started] == [0] * 8, said
-    assert sum(int(out) for out, _ in said) == 4
+    said = at_once(8, work, *folders, cwd=root)
+    assert sorted(said.split()) == ["False"] * 28 + ["True"] * 4
     rows = list_versions(store)
     assert [row.version for row in rows] == [1, 2, 3, 4]
     assert len({row.digest for row in rows}) == 4
