@@ -167,8 +167,13 @@ def _plain_mean(correlations: NDArray, directions: NDArray, loadings: NDArray) -
 
 
 def _weighted_mean(correlations: NDArray, directions: NDArray, loadings: NDArray) -> float:
-    weights = np.abs(directions.T @ loadings).sum(axis=1)
-    return float(weights @ correlations / weights.sum())
+    return float(_weighted_means(correlations, directions, loadings))
+
+
+def _weighted_means(correlations: NDArray, directions: NDArray, loadings: NDArray) -> NDArray:
+    """Return the means (…) of correlations (…, k) with directions (…, k_a, k)."""
+    weights = np.abs(directions.swapaxes(-1, -2) @ loadings).sum(axis=-1)
+    return np.asarray((weights * correlations).sum(axis=-1) / weights.sum(axis=-1))
 
 
 def permute_part(a: PrincipalPart, order: NDArray[np.intp]) -> PrincipalPart:
@@ -181,33 +186,37 @@ def compare_by(average: Average) -> Compare:
     return lambda a, b: average(*canonical_correlations(a, b), a.loadings)
 
 
-def nuclear_norm(product: NDArray[np.floating]) -> float:
-    """Return the sum of the singular values of a product of two sides.
+def nuclear_norms(products: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return the sums (…) of the singular values of products (…, p, q) of two sides.
 
-    From the eigenvalues of its square: half the time of singular values, and enough to rank.
+    From the eigenvalues of their squares: half the time of singular values, and enough to rank.
     """
-    return float(np.sqrt(np.maximum(np.linalg.eigvalsh(_square(product)), 0)).sum())
+    squares = np.maximum(np.linalg.eigvalsh(_squared(products)), 0)
+    return np.asarray(np.sqrt(squares).sum(axis=-1))
 
 
-def _square(product: NDArray[np.floating]) -> NDArray[np.floating]:
-    return product @ product.T if len(product) <= product.shape[1] else product.T @ product
+def _squared(products: NDArray[np.floating]) -> NDArray[np.floating]:
+    turned = products.swapaxes(-1, -2)
+    return products @ turned if products.shape[-2] <= products.shape[-1] else turned @ products
 
 
 def _plain_directions(a: PrincipalPart) -> Directions:
-    return Directions(a.basis, lambda product: nuclear_norm(product) / min(product.shape))
+    return Directions(a.basis, lambda products: nuclear_norms(products) / min(products.shape[-2:]))
 
 
 def _weighted_directions(a: PrincipalPart) -> Directions:
-    def of_product(product: NDArray[np.floating]) -> float:
-        squares, directions = np.linalg.eigh(_square(product))
-        correlations = np.sqrt(np.maximum(squares, 0))
-        if len(product) > product.shape[1]:  # they are b's: what they are on the side of a
-            directions = product @ directions
-            correlations = np.linalg.norm(directions, axis=0)
-            directions /= np.where(correlations > 0, correlations, 1)
-        return _weighted_mean(correlations, directions, a.loadings[: len(product)])
+    loadings = a.loadings.astype(np.float32)
 
-    return Directions(a.basis, of_product)
+    def of_products(products: NDArray[np.floating]) -> NDArray[np.floating]:
+        squares, directions = np.linalg.eigh(_squared(products))
+        correlations, own = np.sqrt(np.maximum(squares, 0)), products.shape[-2]
+        if own > products.shape[-1]:  # they are b's: what they are on the side of a
+            directions = products @ directions
+            correlations = np.linalg.norm(directions, axis=-2)
+            directions /= np.where(correlations > 0, correlations, 1)[..., None, :]
+        return _weighted_means(correlations, directions, loadings[:own])
+
+    return Directions(a.basis, of_products)
 
 
 def leave_out_by(average: Average) -> LeaveOut:

@@ -7,6 +7,7 @@ the best match is taken again each time (arXiv 2602.14486).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ from zoo.measures.threads import in_threads
 
 PERMUTATIONS = 200
 MOST = 25  # directions of the layer that has fewer: the time is cubic in them
+AT_ONCE = 16  # permutations whose small matrices are decomposed by one call
 TIE = 1e-9  # permuted values that differ by less from what was observed are as large
 
 
@@ -119,11 +121,11 @@ def permuted_over_pairs(
 class Directions:
     """A layer's rows (n, k), whose products with another layer's rows are all that is compared.
 
-    `of_product` gives the similarity to another layer from the product (k, other's k) of both.
+    `of_products` gives similarities (m,) to another layer from products (m, k, other's k) of both.
     """
 
     rows: NDArray[np.float64]
-    of_product: Callable[[NDArray[np.floating]], float]
+    of_products: Callable[[NDArray[np.floating]], NDArray[np.floating]]
 
 
 def permuted_over_directions(
@@ -143,18 +145,18 @@ def permuted_over_directions(
     """
     left, right = ([layer.rows.astype(np.float32) for layer in side] for side in (a, b))
 
-    def product(own: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:
-        fewer = own.shape[1] <= other.shape[1]
-        return own[:, :MOST].T @ other if fewer else own.T @ other[:, :MOST]
+    def products(own: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:
+        fewer = own.shape[1] <= other.shape[2]
+        return own[:, :MOST].T @ other if fewer else own.T @ other[:, :, :MOST]
 
-    def similarities(order: NDArray[np.intp]) -> list[list[float]]:
-        permuted = [other[order] for other in right]
+    def similarities(some: NDArray[np.intp]) -> list[list[NDArray[np.floating]]]:
         return [
-            [layer.of_product(product(own, other)) for other in permuted]
-            for layer, own in zip(a, left, strict=True)
+            [layer.of_products(products(own, other)) for layer, own in zip(a, left, strict=True)]
+            for other in (layer[some] for layer in right)
         ]
 
-    return np.array(in_threads(similarities, orders))
+    parts = np.array_split(orders, math.ceil(len(orders) / AT_ONCE))
+    return np.concatenate(in_threads(similarities, parts), axis=2).transpose(2, 1, 0)
 
 
 def permuted_similarities(

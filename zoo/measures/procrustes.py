@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from zoo.measures.canonical import nuclear_norm, principal_part
+from zoo.measures.canonical import nuclear_norms, principal_part
 from zoo.measures.features import CONSTANT, Measure, centred, permute_rows, prepare_both
 from zoo.measures.permutation import Directions, permuted_over_directions
 
@@ -90,7 +90,7 @@ def leave_out_shapes(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[
 def reduce_shape(a: NDArray[np.float64]) -> Directions:
     """Return the principal directions that hold 99 % of a shape, which permutations compare."""
     part = principal_part(a)
-    return Directions(part.basis * np.linalg.norm(part.loadings, axis=1), nuclear_norm)
+    return Directions(part.basis * np.linalg.norm(part.loadings, axis=1), nuclear_norms)
 
 
 PROCRUSTES = Measure(
