@@ -1,7 +1,9 @@
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import scipy.stats
 import xarray as xr
 
 from tests.claims import made
@@ -41,6 +43,32 @@ def test_a_better_cnn_must_be_better_than_chance(cnn, verdict):
     assert found.before.value == pytest.approx(1 / 400)
     _, low, high = paired_difference(np.arange(400) < cnn, np.arange(400) < 300)
     assert found.measurement.estimate[1:] == (low, high)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("gap", [0.0, 0.06, 0.12])
+def test_a_gap_of_known_size_is_supported_at_its_power(gap):
+    # Of 359 images, and of two untrained networks that guess among ten classes.
+    random, trials, n = np.random.default_rng(0), 300, 359
+    names = ["v", "c", *(network.name for network in INITIAL_NETWORKS)]
+    supported = 0
+    for _ in range(trials):
+        right = random.random((4, n)) < np.array([0.7, 0.7 + gap, 0.1, 0.1])[:, None]
+        data = xr.Dataset(
+            {"predicted": variable(("network", "image"), (~right).astype(int))},
+            {"network": column(names), "label": ("image", LABELS[:n])},
+        )
+        found = verdicts([VIT, CNN, *INITIAL_NETWORKS], accuracy=Result(data))
+        supported += found["Z-accuracy", ("v", "c")].verdict == "supported"
+    # Both the gap and what training added to it must be beyond noise, which they share.
+    error = math.sqrt((0.7 * 0.3 + (0.7 + gap) * (0.3 - gap)) / n)
+    change = math.hypot(error, math.sqrt(2 * 0.1 * 0.9 / n))
+    shared = error / change
+    power = scipy.stats.multivariate_normal.cdf(
+        [gap / error - 1.96, gap / change - 1.96], cov=[[1, shared], [shared, 1]]
+    )
+    assert supported / trials == pytest.approx(power, abs=0.06)
+    assert gap > 0 or supported / trials < 0.03
 
 
 def test_the_order_of_the_models_changes_nothing():

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from zoo.claims import CLAIMS
 from zoo.claims.base import Measurement, Verdict, above, at_least, below, measured, over_seeds
@@ -132,12 +133,15 @@ def test_a_difference_of_the_same_images_is_paired():
 
 
 @pytest.mark.slow
-def test_of_networks_that_training_did_not_change_few_claims_are_supported():
-    # The same true number before and after, measured anew: noise alone may support it.
+@pytest.mark.parametrize("brought", [0.0, 0.1, 0.2])
+def test_what_training_brought_is_found_at_its_power(brought):
+    # Numbers before and after, measured anew. Where training brought nothing, noise alone may
+    # support the claim.
     random = np.random.default_rng(0)
     supported = 0
     for _ in range(2000):
-        values = random.normal(0.3, 0.05, size=2)
+        values = random.normal((0.3 + brought, 0.3), 0.05)
         found, before = (number(v, 1.96 * 0.05) for v in values)
         supported += word(found, before, found.minus(before)) == "supported"
-    assert supported / 2000 == pytest.approx(0.025, abs=0.0105)
+    power = scipy.stats.norm.sf(1.96 - brought / (0.05 * math.sqrt(2)))
+    assert supported / 2000 == pytest.approx(power, abs=3 * math.sqrt(power * (1 - power) / 2000))
