@@ -100,6 +100,7 @@ class Comparison:
 
     def report(self) -> dict[str, Any]:
         """Return everything but variables and figures, as JSON values."""
+        from zoo.claims.dominant import rest_on_few_images
         from zoo.report.cautions import cautions
         from zoo.report.contrasts import contrasts
         from zoo.report.finding_table import numbers
@@ -113,7 +114,10 @@ class Comparison:
                 dataclasses.asdict(said) for said in contrasts(self.results, self.verdicts)
             ],
             "numbers": [dataclasses.asdict(number) for number in numbers(self.results)],
-            "cautions": cautions(self.results),
+            "cautions": [
+                *cautions(self.results),
+                *rest_on_few_images(self.results, self.verdicts),
+            ],
             "networks": [
                 {"name": n.name, "model": n.model, "state": n.state, "seed": n.seed}
                 for n in self.results.networks
