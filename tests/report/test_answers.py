@@ -138,10 +138,10 @@ def test_what_was_learnt_names_claims_by_what_training_did():
     ]
     assert answer("learnt", made.found([V, C]), claims) == [
         "Training brought or increased this: a ViT is one.",
-        "True, of answers that networks give only after training: a ViT is six.",
+        "True for answers that only trained networks give: a ViT is six.",
         "True before training as well: CNNs are two.",
-        "True before training as well, which weakened it: a ViT is seven.",
-        "True before training and no longer: maps are three.",
+        "True before training as well, but weakened by training: a ViT is seven.",
+        "True before training, but no longer: maps are three.",
     ]
     assert answer("learnt", made.found([V, C]), claims[3:5]) == []
     before = replace(V, name="v at the start", state=INITIAL, compared=False)
@@ -215,7 +215,7 @@ def test_a_claim_that_holds_for_one_model_of_two_names_it():
         for model, verdict in (("v", "undecided"), ("c", "supported"))
     ]  # fmt: skip
     assert answer("learnt", made.found([V, C]), claims) == [
-        "True, of answers that networks give only after training: networks are sure (c)."
+        "True for answers that only trained networks give: networks are sure (c)."
     ]
 
 

@@ -17,7 +17,7 @@ def results(networks=(), **steps):
 
 def test_networks_of_different_numbers_of_steps_are_named():
     assert cautions(results(v=40, w=40, c=1560)) == [
-        "v was trained for 40 steps, w for 40 and c for 1,560: what differs may come from that."
+        "v was trained for 40 steps, w for 40 and c for 1,560: differences may come from that."
     ]
 
 
@@ -29,7 +29,7 @@ def test_other_settings_of_training_are_named_where_they_are_known_of_all():
     models = [{"name": name, "training": text} for name, text in trained.items()]
     assert cautions(replace(results(), provenance={"models": models})) == [
         "They were trained in different ways (v: adam, learning rate 0.0003; c: adamw, learning "
-        "rate 0.001): what differs may come from that, and not from their architecture."
+        "rate 0.001): differences may come from that, and not from their architecture."
     ]
     models[1] |= {"training": trained["v"]}
     assert cautions(replace(results(), provenance={"models": models})) == []

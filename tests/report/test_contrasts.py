@@ -48,7 +48,8 @@ def test_the_network_of_the_higher_number_comes_first_whatever_was_asked_first(o
     tiles = kept("shuffled_tiles", [-0.56, -0.65, -0.47], v=0.78, c=0.22)
     assert said(order, robustness=tiles) == [
         "v keeps more of its accuracy than c: with tiles shuffled 78 % against 22 % "
-        "(difference 56 points, 47 to 65). Not asked of untrained networks, which answer by chance."
+        "(difference 56 points, 47 to 65). Not tested on untrained networks, which answer by "
+        "chance."
     ]
 
 
@@ -91,7 +92,7 @@ def test_the_strongest_is_first_and_numbers_of_a_kind_stand_together():
     first, second = said([V, C], robustness=both, frequency=lost)
     assert first.startswith("c keeps more of its accuracy than v: at lower contrast 60 % against")
     jpeg = "compressed as JPEG 90 % against 80 % (difference 10.0 points, 8.0 to 12.0)"
-    assert first.endswith(f"; {jpeg}. Not asked of untrained networks, which answer by chance.")
+    assert first.endswith(f"; {jpeg}. Not tested on untrained networks, which answer by chance.")
     assert second.startswith("Noise of high frequencies costs v more accuracy than c: 20 % against")
 
 
@@ -120,7 +121,7 @@ def test_seeds_are_averaged_and_one_seed_is_said():
     tiles = kept("shuffled_tiles", [-0.5, -0.6, -0.4], v=0.8, c=0.3)
     first, second = said([V, C, *more], receptive_field=field, robustness=tiles)
     assert first.endswith(
-        "Measured in one seed. Not asked of untrained networks, which answer by chance."
+        "Measured in one seed. Not tested on untrained networks, which answer by chance."
     )
     # By hand: differences 0.40 and 0.38, their mean 0.39 ± 12.706 · 0.01; p is 0.016.
     assert "75 % against 36 % of the way" in second
@@ -158,5 +159,5 @@ def test_the_last_blocks_half_of_the_mass_is_a_contrast_of_its_own():
     [text] = said([V, C], **{"receptive-field": result})
     assert text.startswith(
         "What the last block of c depends on most is spread more widely than in v: 40 % against "
-        "10 % of the way from the image's centre to a corner hold half of it (difference 30 "
+        "10 % of the way from the image's centre to a corner, for half of it (difference 30 "
     )

@@ -79,11 +79,11 @@ def test_the_weakest_class_is_named_unless_classes_tie():
         found([V, C], accuracy=rated({"v": [0.1, 0.9, 0.5], "c": [0.9, 0.7, 0.8]}, **gap)), []
     )
     assert said.endswith(
-        "; c is weakest on the class dog (70 % right), v is weakest on the class cat (10 % right)."
+        "; c is weakest on class dog (70 % right), v is weakest on class cat (10 % right)."
     )
     same = rated({"v": [0.1, 0.9, np.nan], "c": [0.6, 0.7, np.nan]}, **gap)
     said = describe_finding(found([V, C], accuracy=same), [])
-    assert said.endswith("; both are weakest on the class cat (60 % and 10 % right).")
+    assert said.endswith("; both are weakest on class cat (60 % and 10 % right).")
     tied = rated({"v": [0.1, 0.1, 0.5], "c": [0.9, 0.9, 0.9]}, **gap)
     assert "weakest" not in describe_finding(found([V, C], accuracy=tied), [])
 
@@ -119,7 +119,7 @@ def test_what_training_changed_is_told_only_beyond_noise(before, said):
 
 @pytest.mark.parametrize(
     ("before", "than"),
-    [(-0.001, "more than the 0.00"), (0.25, "not detectably other than the 0.25")],
+    [(-0.001, "more than the 0.00"), (0.25, "not detectably different from the 0.25")],
 )
 def test_of_two_networks_it_is_told_what_is_left_without_the_pixels(before, than):
     start = [untrained(V), untrained(C)]
@@ -158,8 +158,8 @@ def test_of_more_than_two_the_ends_are_named_and_a_lead_that_is_chance():
     results = found([V, C, D, *start], accuracy=accuracy, cka=similarity(maps))
     assert describe_finding(results, []) == (
         "Of 3 models, c is the most accurate on 200 images (80.0 %, not detectably ahead of d) and "
-        "v the least (50.0 %). Most alike are c and d (mean CKA 0.80), least v and d (0.30); "
-        "training made 1 more alike and 2 less alike of 3 pairs."
+        "v the least (50.0 %). Most alike are c and d (mean CKA 0.80), least alike v and d "
+        "(0.30); of 3 pairs, training made 1 more alike and 2 less alike."
     )
 
 
@@ -168,13 +168,13 @@ def test_of_more_than_two_the_ends_are_named_and_a_lead_that_is_chance():
     [
         ([], ""),
         ([verdict("not applicable")], ""),
-        ([verdict("supported")], "Of 1 test of the papers' claims: 1 supported."),
+        ([verdict("supported")], "1 test of the papers' claims: 1 supported."),
         (
             [
                 verdict(w)
                 for w in ("undecided", "built in", "supported", "built in", "not supported")
             ],
-            "Of 5 tests of the papers' claims: 1 supported, 2 built in (true before "
+            "5 tests of the papers' claims: 1 supported, 2 built in (true before "
             "training as well), 1 undecided and 1 not supported.",
         ),
     ],
@@ -239,7 +239,7 @@ def test_over_seeds_means_are_said_and_the_better_comes_first_in_the_table():
     assert describe_finding(results, []) == (
         "c is more accurate than v on 200 images: 83.0 % against 55.0 % "
         f"(28.0 points, 95 % interval over 2 seeds {28 - 100 * half:.1f} to "
-        f"{28 + 100 * half:.1f}); both are weakest on the class dog (60 % and 35 % right)."
+        f"{28 + 100 * half:.1f}); both are weakest on class dog (60 % and 35 % right)."
     )
     rows = {row.measure: row for row in numbers(results) if row.of != "v"}
     better = rows["probability that a seed of the first is more accurate"]

@@ -27,7 +27,7 @@ GAP_STUDY = (
     "500, a convolutional tokenizer closed 75 % (6 % to 189 %) of their gap and mimetic "
     "initialisation 79 % (22 % to 215 %); on 5,000, the tokenizer 85 % (61 % to 103 %), "
     "mimetic initialisation 56 % (4 % to 79 %), and both with a schedule 103 % (94 % to 118 %). A "
-    "schedule alone and mean pooling closed none that three seeds could show. For your images: "
+    "schedule alone and mean pooling closed no part that three seeds could show. For your images: "
     "make study NAME=gap ROOT=FOLDER."
 )
 
@@ -82,14 +82,14 @@ def _look(results: ComparisonResults, claims: Claims) -> Iterable[str]:
     reach = _beside_untrained(results, "receptive-field", "radius90_first_block", "{:.0f} %", 100)
     if reach:
         yield (
-            "Of the way from the image's centre to a corner, the receptive field of the first "
-            f"block covers: {reach}."
+            "The receptive field of the first block covers this share of the way from the image's "
+            f"centre to a corner: {reach}."
         )
     even = _beside_untrained(results, "attention-maps", "entropy", "{:.1f} %", 100)
     if even:
         yield (
-            "The entropy of attention, of the highest that it can have (the same share for every "
-            f"token), is: {even}."
+            "Entropy of attention, as a share of its maximum (equal attention to every token): "
+            f"{even}."
         )
 
 
@@ -159,14 +159,12 @@ def _learnt(results: ComparisonResults, claims: Claims) -> Iterable[str]:
     built = [claim for claim in claims if claim["verdict"] == BUILT_IN]
     told = {
         "Training brought or increased this": [c for c in held if c["before"]],
-        "True, of answers that networks give only after training": [
-            c for c in held if not c["before"]
-        ],
+        "True for answers that only trained networks give": [c for c in held if not c["before"]],
         "True before training as well": [c for c in built if c["reason"] != WEAKENED],
-        "True before training as well, which weakened it": [
+        "True before training as well, but weakened by training": [
             c for c in built if c["reason"] == WEAKENED
         ],
-        "True before training and no longer": [c for c in claims if c["reason"] == UNDONE],
+        "True before training, but no longer": [c for c in claims if c["reason"] == UNDONE],
     }
     for words, found in told.items():
         said = dict.fromkeys(
@@ -217,7 +215,7 @@ def _gap(results: ComparisonResults, claims: Claims) -> Iterable[str]:
     if trained:
         one = " in one seed" if any(len(results.seeds(n)) > 1 for n in results.compared) else ""
         yield f"On the images that each was trained on, accuracy is{one}: {', '.join(trained)}."
-    yield "What would close it takes training to tell, which a comparison does not do."
+    yield "Only training can show what would close it; a comparison does not train."
     if {"vit", "cnn"} <= {network.family for network in rated.values()}:
         yield GAP_STUDY
 

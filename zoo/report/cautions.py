@@ -8,8 +8,8 @@ from typing import Any
 from zoo.study.results import ComparisonResults
 
 ONE_SEED = (
-    "One seed each: intervals say how far chance in the choice of images reaches; another seed may "
-    "move a number farther."
+    "One seed each: intervals cover only the choice of images; another seed may move a number "
+    "farther."
 )
 
 
@@ -26,12 +26,12 @@ def cautions(results: ComparisonResults) -> list[str]:
         trained = [f"{first} was trained for {count:,} steps"]
         trained += [f"{name} for {count:,}" for name, count in others]
         listed = f"{', '.join(trained[:-1])} and {trained[-1]}"
-        said.append(f"{listed}: what differs may come from that.")
+        said.append(f"{listed}: differences may come from that.")
     if recipes := _recipes(models):
         listed = "; ".join(f"{name}: {', '.join(parts)}" for name, parts in recipes.items())
         said.append(
-            f"They were trained in different ways ({listed}): what differs may come from that, and "
-            "not from their architecture."
+            f"They were trained in different ways ({listed}): differences may come from that, "
+            "and not from their architecture."
         )
     if failed := results.provenance.get("audit"):
         told = [f"{title} ({' and '.join(of)})" for title, of in failed.items()]

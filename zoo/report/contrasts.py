@@ -120,15 +120,15 @@ CONTRASTS = (
         "receptive-field",
         "how far the first block sees",
         "The first block of {more} sees farther than that of {less}",
-        "of the way from the image's centre to a corner hold nine tenths of what it depends on",
+        "of the way from the image's centre to a corner, for nine tenths of what it depends on",
         partial(_drawn, first_reach),
         claim="R-reach",
     ),
     Contrast(
         "receptive-field",
-        "how far around it the last block draws the stronger half of what it sees",
+        "how widely the stronger half of what the last block sees is spread",
         "What the last block of {more} depends on most is spread more widely than in {less}",
-        "of the way from the image's centre to a corner hold half of it",
+        "of the way from the image's centre to a corner, for half of it",
         partial(_drawn, last_core),
     ),
     *(
@@ -211,12 +211,12 @@ class _Found:
         """Say whether training made it, or in what it was not measured."""
         if self.contrast.metric:
             one = "Measured in one seed. " if self.one_seed else ""
-            return f"{one}Not asked of untrained networks, which answer by chance."
+            return f"{one}Not tested on untrained networks, which answer by chance."
         if self.before is None or self.each_before is None:
             return "Not measured before training."
         change = self.difference.minus(self.before)
         verdict, reason = verdict_of(above(0), self.difference, self.before, change, p)
-        origin = ORIGINS.get(verdict, "Learnt or not is undecided")
+        origin = ORIGINS.get(verdict, "Undecided whether learnt")
         origin += ", weakened by training" if reason == WEAKENED else ""
         return f"{origin}: {self._against(self.each_before)} before training."
 

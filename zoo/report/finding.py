@@ -94,8 +94,8 @@ def _accuracy(results: ComparisonResults) -> str:
     over = _seeds_said(results, [best, last])
     gap = difference(results, best, last)
     if gap is None:
-        listed = " and ".join(f"{name} {values[name]:.1f} %" for name in (best, last))
-        return f"Of {n}, {listed} are classified correctly{weak}."
+        rates = f"{best} classifies {values[best]:.1f} % correctly and {last} {values[last]:.1f} %"
+        return f"Of {n}, {rates}{weak}."
     ends = f"95 % interval{over} {100 * gap.low:.1f} to {100 * gap.high:.1f}".replace("-", "−")
     size = f"{100 * gap.value:.1f} points, {ends}"
     if not gap.low > 0:
@@ -176,9 +176,9 @@ def _weakest(results: ComparisonResults, names: Sequence[str]) -> str:
     classes = {label for label, _ in found.values()}
     if len(found) == 2 and len(classes) == 1:
         rates_said = " and ".join(f"{rate:.0f} %" for _, rate in found.values())
-        return f"; both are weakest on the class {classes.pop()} ({rates_said} right)"
+        return f"; both are weakest on class {classes.pop()} ({rates_said} right)"
     said = [
-        f"{name} is weakest on the class {label} ({rate:.0f} % right)"
+        f"{name} is weakest on class {label} ({rate:.0f} % right)"
         for name, (label, rate) in found.items()
     ]
     return f"; {', '.join(said)}" if said else ""
@@ -226,7 +226,7 @@ def _what_training_did(results: ComparisonResults) -> str:
     left = _beyond_pixels(results, a, b)
     change = now.minus(before)
     if not np.isfinite(change[1:]).all():
-        return f"What training did to {layers} has no interval {how}.{left}"
+        return f"The effect of training on {layers} has no interval {how}.{left}"
     if turn := _direction(change):
         return (
             f"Training made {layers} {turn} {'alike' if a == b else 'like each other'} {how}.{left}"
@@ -245,7 +245,7 @@ def _beyond_pixels(results: ComparisonResults, a: Network, b: Network) -> str:
     if before is None:
         return f"{said}."
     turn = _direction(now.minus(before))
-    than = f"{turn} than" if turn else "not detectably other than"
+    than = f"{turn} than" if turn else "not detectably different from"
     return f"{said}, {than} the {_rounded(before.value)} before training."
 
 
@@ -296,12 +296,12 @@ def _over_pairs(results: ComparisonResults) -> str:
         return ""
     most, least = (pick(pairs, key=lambda pair: pairs[pair].value) for pick in (max, min))
     said = (
-        f"Most alike are {most} (mean CKA {pairs[most].value:.2f}), least {least} "
+        f"Most alike are {most} (mean CKA {pairs[most].value:.2f}), least alike {least} "
         f"({pairs[least].value:.2f})"
     )
     if turns:
         counts = " and ".join(f"{turns.count(turn)} {turn} alike" for turn in ("more", "less"))
-        said += f"; training made {counts} of {len(turns)} pairs"
+        said += f"; of {len(turns)} pairs, training made {counts}"
     return f"{said}."
 
 
@@ -312,4 +312,4 @@ def _claims(verdicts: Sequence[Verdict]) -> str:
     tests = "1 test" if len(tested) == 1 else f"{len(tested)} tests"
     counts = [f"{tested.count(word)} {said}" for word, said in SAID.items() if word in tested]
     told = ", ".join(counts[:-1]) + " and " + counts[-1] if len(counts) > 1 else counts[0]
-    return f"Of {tests} of the papers' claims: {told}."
+    return f"{tests} of the papers' claims: {told}."
