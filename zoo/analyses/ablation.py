@@ -33,12 +33,12 @@ ABOUT = About(
         "only its skip is left, and when its skips are zeroed, so that only the branches are."
     ),
     reading=(
-        "A block that can lose its branches at no cost adds little; one that cannot lose its "
-        "skips relies on what came before it. Lines are 95 % intervals for that many images: "
-        "where they reach 0, the loss may be chance."
+        "A block that can lose its branches at no cost adds little; one that cannot lose its skips "
+        "relies on what came before it. Lines are 95 % intervals for that many images: where they "
+        "reach 0, the loss may be chance."
     ),
     needs="outputs",
-    source="beside Raghu et al. 2021, Fig. 8, who train anew without a block's skips",
+    source="related to Raghu et al. 2021, Fig. 8, who retrain without a block's skips",
     settings=("seed",),
     captions={
         "ablation": "Accuracy lost without the branches, and without the skips, of each block.",

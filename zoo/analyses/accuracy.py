@@ -31,7 +31,7 @@ ABOUT = About(
     name="accuracy",
     title="Accuracy and shared errors",
     shows=(
-        "How often each model is right, in all and for each class, and whether the models are "
+        "How often each model is right, overall and for each class, and whether the models are "
         "wrong on the same images more often than two independent models would be."
     ),
     reading=(

@@ -40,7 +40,7 @@ ABOUT = About(
         "(dashed) are marked, counted from the input. Right: every head, layer by layer. The "
         "dotted line, 1, is even attention over the whole image: a head near it is global, one "
         "below half of it (grey) is counted as local. Attention to class and register tokens is "
-        "left out and the rest made to sum to 1."
+        "left out and the rest rescaled to sum to 1."
     ),
     needs="attention",
     source="Raghu et al. 2021, Figs 3, 4, C.5, C.6",

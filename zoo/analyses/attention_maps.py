@@ -40,17 +40,17 @@ ABOUT = About(
     title="Attention maps",
     shows=(
         "Which patches reach the token that the classifier reads, layer by layer (attention "
-        "rollout), what each head of the last layer attends to, and how evenly attention is "
-        "spread (its entropy)."
+        "rollout), what each head of the last layer attends to, and how evenly attention is spread "
+        "(its entropy)."
     ),
     reading=(
-        "The image is seen where attention goes and fades where it does not go, by a patch's share "
-        "over that of even attention, so 1 means no preference; outlined patches get at least 1.5 "
-        "times as much. All maps of rollout have one range, and all maps of heads. Layers are "
-        "counted from the input, and the column of layer 6 follows attention through all of the "
-        "first six. Rollout multiplies layer by layer and so evens out with depth, whatever a "
-        "model looks at: an even map of a late layer says little. A normalised entropy of 1 is "
-        "attention spread evenly over all tokens, 0 is attention on one token."
+        "The image is visible where attention goes and fades where it does not. A map holds a "
+        "patch's share over that of even attention, so 1 means no preference; outlined patches get "
+        "at least 1.5 times as much. All rollout maps share one range, as do all maps of heads. "
+        "Layers are counted from the input, and the column of layer 6 follows attention through "
+        "all of the first six. Rollout multiplies layer by layer and so evens out with depth, "
+        "whatever a model looks at: an even map of a late layer says little. A normalised entropy "
+        "of 1 is attention spread evenly over all tokens, 0 is attention on one token."
     ),
     needs="attention",
     source="Zhu et al. 2023, Sec. 4; Abnar & Zuidema 2020",

@@ -35,12 +35,12 @@ ABOUT = About(
     shows=(
         "Whether a network is right as often as its confidence says: accuracy against confidence "
         "in bins of equally many images, the expected calibration error, and the negative "
-        "log-likelihood; and all of it again after one temperature, fitted on other images."
+        "log-likelihood; and the same after scaling by one temperature, fitted on other images."
     ),
     reading=(
-        "On the diagonal, confidence is accuracy; below it, the network is overconfident. Bars "
-        "are 95 % intervals for that many images. A calibrated network has an error above 0, too: "
-        "“by chance” is what these images would give it."
+        "On the diagonal, confidence is accuracy; below it, the network is overconfident. Bars are "
+        "95 % intervals for that many images. A calibrated network has an error above 0, too: “by "
+        "chance” is its error on these images."
     ),
     needs="outputs",
     source="Guo et al. 2017; equally filled bins: Nguyen & O'Connor 2015",

@@ -46,17 +46,17 @@ ABOUT = About(
     name="cka",
     title="Similarity of representations (CKA)",
     shows=(
-        "How alike two layers arrange the same images: 1 means the same up to rotation and "
-        "scale, 0 means unrelated. Every layer is compared with every layer, within each model "
-        "and across models."
+        "How similarly two layers arrange the same images: 1 means the same up to rotation and "
+        "scale, 0 means unrelated. Every layer is compared with every layer, within each model and "
+        "across models."
     ),
     reading=(
         "Both axes run from input to output. A bright block is a stage whose layers do the same "
         "work; a bright band across models says which depth of one matches which depth of the "
-        "other. Hatched cells could not be measured and are named below the figure. A "
-        "cell's interval is the jackknife's over groups of images. A best match is read against "
-        "what it becomes when the images of one network are permuted, all its layers alike, and "
-        "the best match is taken again, 200 times."
+        "other. Hatched cells could not be measured and are named below the figure. A cell's "
+        "interval comes from a jackknife over groups of images. The baseline of a best match is "
+        "the best match after permuting the images of one network, the same way in all its layers, "
+        "200 times."
     ),
     needs="activations",
     source="Raghu et al. 2021, Figs 1, 2, B.1; Zhu et al. 2023",

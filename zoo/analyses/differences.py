@@ -37,15 +37,15 @@ ABOUT = About(
     name="differences",
     title="Where they differ",
     shows=(
-        "The images that one network alone classifies correctly, those that both do and neither "
-        "does; which classes each mistakes for which; and groups of images that lie close "
-        "together in one network's last block and far apart in the other's."
+        "The images that only one network classifies correctly, those that both do and those that "
+        "neither does; which classes each confuses; and groups of images that lie close together "
+        "in one network's last block and far apart in the other's."
     ),
     reading=(
         "In each row of the gallery, the images on which the networks' probabilities of the true "
         "class are farthest apart come first. A group is shown only if it returns in bootstrap "
         "samples of the images. Its numbers are mean ranks of its images among each other's "
-        "neighbours: 0 is nearest, 0.5 what images drawn at random have."
+        "neighbours: 0 is nearest, 0.5 the value for random images."
     ),
     needs="activations",
     source="Kondapaneni et al. 2025 (RDX); error consistency: Geirhos et al. 2020; "
@@ -54,7 +54,7 @@ ABOUT = About(
     captions={
         "differences-gallery-{}": "Images that one, both or neither of {} classify correctly.",
         "differences-groups-{}": "Images that one of {} puts together and the other does not.",
-        "differences-confusion": "Which classes are taken for which.",
+        "differences-confusion": "Which classes are confused.",
     },
     metrics={
         "error_consistency": "error consistency (κ: 0 independent, 1 the same)",

@@ -32,10 +32,10 @@ ABOUT = About(
     name="frequency",
     title="Frequencies",
     shows=(
-        "How strong each spatial frequency of a layer's feature maps is against their mean "
-        "(Δ log amplitude), how every branch changes the highest one, and what the networks "
-        "answer when noise fills one band of frequencies, or when the low frequencies of an image "
-        "are joined with the high ones of another."
+        "How strong each spatial frequency of a layer's feature maps is against their mean (Δ log "
+        "amplitude), how every branch changes the highest one, and what the networks answer when "
+        "noise fills one band of frequencies, or when the low frequencies of an image are joined "
+        "with the high ones of another."
     ),
     reading=(
         "A curve that falls steeply is a layer of smooth maps. A branch below 0 in the second "
@@ -46,7 +46,7 @@ ABOUT = About(
     source="Park & Kim 2022, Figs 2, 8; hybrid images: Oliva et al. 2006",
     settings=("batch_size", "seed"),
     captions={
-        "frequency-depth": "The highest frequency of each layer, and what each branch does to it.",
+        "frequency-depth": "The highest frequency of each layer, and how each branch changes it.",
         "frequency-curves": "How strong each frequency is, for layers from first to last.",
         "frequency-answers": "Accuracy under noise of one band, and answers on hybrid images.",
     },

@@ -37,16 +37,15 @@ ABOUT = About(
     name="grad-cam",
     title="What decides (Grad-CAM)",
     shows=(
-        "Which parts of an image speak for the class that a model predicts, and for the true "
-        "class where that is another one; and how fast the model loses its answer when the marked "
-        "pixels are removed, beside attention rollout and beside random maps (at most 32 images)."
+        "Which parts of an image speak for the class that a model predicts, and for the true class "
+        "where that differs; and how fast the model loses its answer when the marked pixels are "
+        "removed, beside attention rollout and beside random maps (at most 32 images)."
     ),
     reading=(
-        "The parts that are seen speak for the class; faded ones do not. A map that explains the "
-        "answer makes its probability fall at once when its highest pixels go: the lower the "
-        "curve, the better. The band is the 95 % interval of a map's difference from the random "
-        "one, paired over images: where the random curve runs inside it, these images do not tell "
-        "the two apart."
+        "The visible parts speak for the class; faded ones do not. If a map explains the answer, "
+        "removing its highest pixels lowers the probability at once: the lower the curve, the "
+        "better. The band is the 95 % interval of a map's difference from the random one, paired "
+        "over images: where the random curve runs inside it, these images do not separate the two."
     ),
     needs="gradients",
     source="Selvaraju et al. 2017; deletion: Petsiuk et al. 2018; rollout: Zhu et al. 2023",

@@ -32,15 +32,15 @@ ABOUT = About(
     name="local-heads",
     title="Local heads and CNN features",
     shows=(
-        "Whether the heads of a ViT's first attention layer that look near resemble a CNN's "
-        "early layers more than the heads that look far. Heads are ordered by attention "
-        "distance; every run of half of them in that order is compared with each early CNN layer "
-        "by CKA of the heads' outputs before their projection."
+        "Whether the heads of a ViT's first attention layer that look near resemble a CNN's early "
+        "layers more than the heads that look far. Heads are ordered by attention distance; every "
+        "run of half of them in that order is compared with each early CNN layer by CKA of the "
+        "heads' outputs before their projection."
     ),
     reading=(
-        "A line is a CNN layer; to the right, its partner heads look farther. Lines that fall "
-        "say that local heads resemble the CNN more. Bands are 95 % intervals over images. "
-        "Neighbouring points share heads, and a narrow range of distances says little."
+        "A line is a CNN layer; farther to the right, the heads compared with it look farther. "
+        "Falling lines mean that local heads resemble the CNN more. Bands are 95 % intervals over "
+        "images. Neighbouring points share heads, and a narrow range of distances says little."
     ),
     needs="attention",
     source="Raghu et al. 2021, Fig. 5",

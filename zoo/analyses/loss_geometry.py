@@ -35,8 +35,8 @@ ABOUT = About(
     ),
     reading=(
         "Far to the right, the loss rises steeply along some direction; points left of 0 are "
-        "directions in which it bends downwards. Eigenvalues depend on how weights are scaled, "
-        "so that two architectures are compared with care."
+        "directions in which it bends downwards. Eigenvalues depend on how weights are scaled, so "
+        "compare two architectures with care."
     ),
     needs="gradients",
     source="Park & Kim 2022, Fig. 4; Chen et al. 2022 (arXiv 2106.01548), Table 1",

@@ -32,17 +32,17 @@ ABOUT = About(
     title="Patches as colours",
     shows=(
         "The features of every patch of the shown images, in the last block with at least 4 × 4 "
-        "places: their first three principal components over all shown images as red, green "
-        "and blue."
+        "places: their first three principal components over all shown images as red, green and "
+        "blue."
     ),
     reading=(
-        "Patches of the same colour have like features, in one image and across images. Colours "
-        "of two networks do not correspond: compare what is told apart, not the hues."
+        "Patches of the same colour have similar features, in one image and across images. Colours "
+        "of two networks do not correspond: compare what is distinguished, not the hues."
     ),
     needs="activations",
     source="Amir et al. 2022; Oquab et al. 2023 (DINOv2), Fig. 1",
     settings=("show", "shown_images"),
-    captions={"patch-components": "Patch features as colours, one basis a network."},
+    captions={"patch-components": "Patch features as colours, one basis per network."},
     metrics={"explained": "share of the patches' variance in three components"},
 )
 

@@ -49,19 +49,18 @@ ABOUT = About(
     title="Linear probes",
     shows=(
         "How well a linear classifier reads the class off each layer, from the class token and "
-        "from the mean over places, and off each single token of the last block. It is fitted "
-        "on half of the images shown here and tested on the other half (at most 2,048 in all)."
+        "from the mean over places, and off each single token of the last block. It is fitted on "
+        "half of the images shown here and tested on the other half (at most 2,048 in all)."
     ),
     reading=(
         "A curve that rises early has class information in its middle layers. Where single tokens "
         "of the last block score far below the class token, the model keeps what it knows of the "
-        "class in one place; where they score as high, it is everywhere. Bands are 95 % intervals "
-        "for that many test images, or over seeds where a model has several. Two baselines say "
-        "what a curve is worth: above its dotted line (the same network untrained, where that is "
-        "known), training has added something; below the line of raw pixels, a linear classifier "
-        "does better without the network. Probes are fitted on the labels of half of the test "
-        "images, which may be more than a model was trained on, so they can beat its own "
-        "classifier."
+        "class in one token; where they score as high, every token has it. Bands are 95 % "
+        "intervals for that many test images, or over seeds where a model has several. There are "
+        "two baselines. Above its dotted line (the same network untrained, where that is known), "
+        "training has added something; below the line of raw pixels, a linear classifier does "
+        "better without the network. Probes are fitted on the labels of half of the test images, "
+        "which may be more than a model was trained on, so they can beat its own classifier."
     ),
     needs="activations",
     source="Raghu et al. 2021, Figs 11, 13, D.4, F.1–F.3",

@@ -40,16 +40,16 @@ ABOUT = About(
     name="receptive-field",
     title="Effective receptive field",
     shows=(
-        "How strongly the feature at the centre of each layer depends on each input pixel, and "
-        "the radius of the disc that holds 50 % and 90 % of that dependence."
+        "How strongly the feature at the centre of each layer depends on each input pixel, and the "
+        "radius of the disc that holds 50 % and 90 % of that dependence."
     ),
     reading=(
         "A small bright spot is a layer that looks at a neighbourhood, an even field one that "
         "looks at the whole image; each map is scaled by its own maximum, on a logarithmic scale, "
-        "so that a faint rest shows. Spread over many pixels, such a rest can hold half of the "
-        "mass: the radius with 50 % then tells of the bright spot, the one with 90 % of the rest. "
-        "In the radius figure, a line that climbs is a network that widens its view step by step; "
-        "the dotted line is a field spread evenly over the image."
+        "so that a faint background shows. Spread over many pixels, it can hold half of the mass: "
+        "the 50 % radius then describes the bright spot, the 90 % radius the background. In the "
+        "radius figure, a line that climbs is a network that widens its view step by step; the "
+        "dotted line is a field spread evenly over the image."
     ),
     needs="gradients",
     source="Raghu et al. 2021, Figs 6, C.1-C.4; Luo et al. 2016",

@@ -40,14 +40,14 @@ ABOUT = About(
     name="residuals",
     title="Residual connections",
     shows=(
-        "How much of what leaves a block is carried by the skip connection and how much is "
-        "added by its branches: ‖z‖ / ‖f(z)‖ for the stream z and the branch f(z) that is added "
-        "to it, and the cosine between what enters and what leaves a block, for every token."
+        "How much of what leaves a block is carried by the skip connection and how much is added "
+        "by its branches: ‖z‖ / ‖f(z)‖ for the stream z and the branch f(z) that is added to it, "
+        "and the cosine between what enters and what leaves a block, for every token."
     ),
     reading=(
         "A ratio far above 1 is a token that the skip carries on almost unchanged; below 1, the "
-        "branch replaces it. A cosine near 1 is a block that hands on what it was given; "
-        "the map's colours begin where nearly all tokens lie above, as the bar says."
+        "branch replaces it. A cosine near 1 is a block that passes on its input; the map's "
+        "colours begin below nearly all tokens, as the bar shows."
     ),
     needs="activations",
     source="Raghu et al. 2021, Figs 7, E.1, E.2",

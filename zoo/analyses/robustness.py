@@ -41,12 +41,12 @@ ABOUT = About(
     title="What an image must keep",
     shows=(
         "How much of its accuracy a network keeps when patches are dropped (at random, or those "
-        "that a ViT attends to most or least), when the image is cut into tiles that are "
-        "shuffled, and under five corruptions of five strengths."
+        "that a ViT attends to most or least), when the image is cut into tiles that are shuffled, "
+        "and under five corruptions of five strengths."
     ),
     reading=(
         "1 is the accuracy on the unchanged images; the lower a curve falls, the more the network "
-        "needed what was taken. Bands are 95 % intervals over images; two networks are compared "
+        "needed what was removed. Bands are 95 % intervals over images; two networks are compared "
         "on the same ones."
     ),
     needs="outputs",

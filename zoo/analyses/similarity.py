@@ -41,17 +41,17 @@ ABOUT = About(
     name="similarity",
     title="Other measures of similarity",
     shows=(
-        "The same question as CKA's, how alike two layers represent the same images, answered "
-        "by six other measures on each layer's mean over places (at most 1,024 images)."
+        "The same question as CKA's, how alike two layers represent the same images, answered by "
+        "six other measures on each layer's mean over places (at most 1,024 images)."
     ),
     reading=(
         "Every panel is one measure, and higher is closer in all of them. A pattern that all of "
-        "them show does not depend on the choice of a measure. Where they disagree, be warned: "
-        "what one of them shows is then a finding about that measure too. Their values cannot be "
-        "compared with one another: each has its own baseline, printed above its panel and "
-        "subtracted in it: what the best matches fall to when the images of one model are "
-        "shuffled. Colours fit each panel; 0 is its baseline. Hatched cells could not be measured "
-        "and are named below the figure."
+        "them show does not depend on the choice of a measure. Where they disagree, what one of "
+        "them shows may be a property of that measure. Their values cannot be compared with one "
+        "another. Each has its own baseline, printed above its panel and subtracted in it: the "
+        "value of the best matches when the images of one model are shuffled. Colours fit each "
+        "panel; 0 is its baseline. Hatched cells could not be measured and are named below the "
+        "figure."
     ),
     needs="activations",
     source="Kornblith et al. 2019; Raghu et al. 2017; Morcos et al. 2018; Williams et al. 2021; "

@@ -38,19 +38,20 @@ ABOUT = About(
     name="stitching",
     title="Stitching",
     shows=(
-        "Whether one network could go on from another's features: block l of A is mapped onto "
-        "block m of B by ridge regression, the rest of B runs on what was predicted, and the map "
-        "shows how much of its accuracy B keeps."
+        "Whether one network can continue from another's features: block l of A is mapped onto "
+        "block m of B by ridge regression, the rest of B runs on the prediction, and the map shows "
+        "how much of its accuracy B keeps."
     ),
     reading=(
-        "1 means that all that B needs at block m is in A's block l and can be read off by a "
-        "linear map. B's own features, mapped likewise, are the ceiling: what a map fitted to so "
-        "few images can keep; an untrained A says what any features of these images would give."
+        "1 means that A's block l contains everything B needs at block m, and a linear map can "
+        "read it. B's own features, mapped in the same way, are the ceiling: what a map fitted to "
+        "so few images can keep. An untrained A shows what any features of these images would "
+        "give."
     ),
     needs="activations",
     source="Bansal et al. 2021; in closed form: Csiszárik et al. 2021",
     settings=("batch_size", "seed"),
-    captions={"stitching-{}": "Accuracy kept when one of {} goes on from the other's features."},
+    captions={"stitching-{}": "Accuracy kept when one of {} continues from the other's features."},
     metrics={
         "kept_same_depth": "share of its accuracy that the second keeps on features of the first, "
         "mean over blocks of the same depth",

@@ -37,7 +37,7 @@ def command(
     out: Path | None,
     as_json: bool,
 ) -> None:
-    """Test every measure of similarity on networks of which the answer is known.
+    """Test every measure of similarity on networks for which the answer is known.
 
     Seeds of one variant must be more alike than networks of two architectures, and two trained
     seeds more than a trained and an untrained one. For each measure: the average precision

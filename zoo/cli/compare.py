@@ -34,8 +34,8 @@ NUMBERS = ("measure", "of", "value", "95 % interval", "before training")
     type=options.UserPath(),
     multiple=True,
     help="Take the images from this folder: a subset's, or any pictures, with labels where each "
-    "lies in a folder for its class. Given again, similarity of layers is measured on those images "
-    "too, and how far the maps agree.",
+    "lies in a folder for its class. Given twice, similarity of layers is measured on the second "
+    "images too, and the report says how far the maps agree.",
 )
 @options.batch_size
 @options.layers
@@ -51,13 +51,13 @@ NUMBERS = ("measure", "of", "value", "95 % interval", "before training")
     default=Settings.show,
     show_default=True,
     callback=lambda _context, _option, given: (parse_show(given), given)[1],
-    help="Which images figures show: apart (those that tell the models apart), classes (the "
-    "first of each), class:NAME, only:MODEL (those it alone is right about), or indices: 3,17.",
+    help="Which images figures show: apart (those on which the models differ most), classes (the "
+    "first of each), class:NAME, only:MODEL (those only it gets right), or indices: 3,17.",
 )
 @click.option(
     "--one-seed",
     is_flag=True,
-    help="Of a NAME with several seeds, take the current version alone, not all of them.",
+    help="For a NAME with several seeds, use only the current version.",
 )
 @click.option("--no-references", is_flag=True, help="Leave out untrained networks and other seeds.")
 @options.device

@@ -26,7 +26,7 @@ from zoo.config import CLASSES, SIDE
     "--no-head",
     "--ignore-head",
     is_flag=True,
-    help="Without a classifier: the file has none, or its own is left out.",
+    help="No classifier: the file has none, or its own is left out.",
 )
 @click.option(
     "--image-size", type=options.within(SIDE), help="Pixels a side [default: as the source says]."

@@ -26,7 +26,7 @@ from zoo.cli import options
 @click.option(
     "--renew",
     is_flag=True,
-    help="Give an older study the pipeline of the zoo that is installed now.",
+    help="Give an older study the pipeline of the installed zoo.",
 )
 def command(folder: Path, name: str, source: str, root: Path | None, renew: bool) -> None:
     """Begin a study: settings, pipeline and README in a new folder, under git and DVC.
