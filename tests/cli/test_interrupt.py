@@ -15,6 +15,7 @@ import yaml
 from safetensors import safe_open
 
 from tests.conftest import TINY_VIT
+from tests.warm import run
 from zoo.files import significant
 
 ROOT = Path(__file__).parent.parent.parent
@@ -54,10 +55,9 @@ def test_zoo_compare_ends_cleanly_and_goes_on(registered, start):
     asked = ["compare", "vit-small", "vit-gap-small", "--only", "accuracy", "--batch-size", "8"]
     interrupt(start("-c" + ZOO, *asked), "of 359 images")
     assert not (registered / "reports").exists()
-    again = start("-c", ZOO, *asked, "--quiet")
-    out, error = again.communicate(timeout=120)
-    assert (again.returncode, error) == (0, "")
-    assert Path(out.strip()).is_file()
+    again = run(registered, "zoo", *asked, "--quiet")
+    assert again.stderr == ""
+    assert Path(again.stdout.strip()).is_file()
 
 
 def test_zoo_probe_ends_cleanly_and_goes_on(project, save, start, digits_folder):
@@ -65,10 +65,9 @@ def test_zoo_probe_ends_cleanly_and_goes_on(project, save, start, digits_folder)
     asked = ["probe", "models/vit-small", "--data-root", str(digits_folder), "--train", "full"]
     interrupt(start("-c" + ZOO, *asked, "--batch-size", "8"), "images, about")
     assert not (project / "reports").exists()
-    again = start("-c", ZOO, *asked, "--quiet")
-    out, error = again.communicate(timeout=120)
-    assert (again.returncode, error) == (0, "")
-    assert Path(out.strip()).is_file()
+    again = run(project, "zoo", *asked, "--quiet")
+    assert again.stderr == ""
+    assert Path(again.stdout.strip()).is_file()
 
 
 def test_training_ends_cleanly_and_continues(project, start, digits_folder):
@@ -86,9 +85,7 @@ def test_training_ends_cleanly_and_continues(project, start, digits_folder):
     with safe_open(checkpoint, framework="np") as file:
         before = json.loads(file.metadata()["progress"])["epochs"]
     assert 0 < len(before) < 60
-    again = start("-m", "pipelines.train", *variant, **away)
-    _, error = again.communicate(timeout=120)
-    assert again.returncode == 0, error
+    run(project, "python", "-m", "pipelines.train", *variant, **away)
     with (project / "models" / "vit-small-0" / "epochs.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 60

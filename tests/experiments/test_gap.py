@@ -1,11 +1,8 @@
 import dataclasses
 import json
 import math
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +12,7 @@ import yaml
 from scipy import stats
 
 import zoo
+from tests.warm import run
 from zoo.config import Settings, load_params
 from zoo.data.sources import load_source
 from zoo.data.subsets import load_subset
@@ -137,11 +135,7 @@ def params(params_file):
 @pytest.mark.slow
 def test_the_command_writes_table_and_figure(params_file, tmp_path):
     shutil.copy(params_file, tmp_path)
-    done = subprocess.run(
-        [sys.executable, "-m", "pipelines.gap"], cwd=tmp_path, capture_output=True, text=True,
-        check=False, env={**os.environ, "PYTHONPATH": str(STUDY.parents[1])},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    done = run(tmp_path, "python", "-m", "pipelines.gap")
     assert len(done.stdout.splitlines()) == 4
     summary = tmp_path / "summary"
     assert (summary / "gap.png").stat().st_size > 5000

@@ -7,7 +7,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -31,7 +30,6 @@ from zoo.registry.store import Store, open_store
 
 configure_mlflow()  # as every program of zoo does
 
-ROOT = Path(__file__).parent.parent.parent
 SIZE, CLASSES = 16, ["a", "b", "c"]
 TINY = {"embed_dim": 16, "depth": 2, "num_heads": 2}
 HISTORY = (
@@ -90,32 +88,6 @@ class Server:
             time.sleep(0.05)
         self.process.wait(timeout=10)
         assert session(self.process.pid) == []
-
-
-AT_ONCE = """
-import os, sys
-from pathlib import Path
-from tests.chaos_steps import end, warm
-from zoo.registry.register import register
-from zoo.registry.store import open_store
-warm()
-count, work, sys.argv = int(sys.argv[1]), sys.argv[2], sys.argv[2:]
-for number in range(count):
-    if not os.fork():
-        end(lambda: exec(work))
-sys.exit(any([os.wait()[1] for _ in range(count)]))
-"""
-
-
-def at_once(count: int, work: str, *arguments: object, cwd: Path) -> str:
-    """Do the same in processes that begin at once, `number` is theirs; return what all print."""
-    done = subprocess.run(
-        [sys.executable, "-c", AT_ONCE, str(count), work, *map(str, arguments)],
-        cwd=cwd, env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def session(leader: int) -> list[int]:

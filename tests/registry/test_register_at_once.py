@@ -1,17 +1,22 @@
 """Registering, killed or done at the same moment elsewhere: one version, nothing doubled."""
 
 import dataclasses
+import os
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 
-from tests.registry.conftest import at_once
 from tests.registry.test_register import models_of, steps_of
 from zoo.registry import register as module
+from zoo.registry.listing import list_versions
 from zoo.registry.lookup import all_versions, find_version
 from zoo.registry.register import register
 from zoo.registry.runs import search_runs
 from zoo.registry.store import TRAIN
+from zoo.registry.verify import verify
 
 
 def register_killed_at(step, store, folder, monkeypatch):
@@ -89,13 +94,43 @@ def _blind_once(real):
     return find
 
 
+FORKS = """
+import os, sys
+from pathlib import Path
+from tests.chaos_steps import end, warm
+from zoo.registry.register import register
+from zoo.registry.store import open_store
+
+def work(first):
+    store = open_store()
+    for folder in sys.argv[1 + first :] + sys.argv[1 : 1 + first]:
+        print(register(store, Path(folder)).created)
+
+warm()
+for number in range(8):
+    if not os.fork():
+        end(lambda: work(number % 4))
+sys.exit(any([os.wait()[1] for _ in range(8)]))
+"""
+
+
 @pytest.mark.slow
-def test_two_processes_that_register_one_model_at_once_make_one_version(store, root, make_folder):
-    folder = make_folder()
-    said = at_once(2, "print(register(open_store(), Path(sys.argv[1])).created)", folder, cwd=root)
-    assert sorted(said.split()) == ["False", "True"]
-    assert len(store.client.search_model_versions("name = 'vit-small'")) == 1
-    assert len(search_runs(store, TRAIN)) == 1
+def test_eight_processes_register_at_once(store, root, make_folder):
+    """Each registers four models of one name, in its own order: none fails, doubles or skips."""
+    folders = [str(make_folder(seed)) for seed in range(4)]
+    done = subprocess.run(
+        [sys.executable, "-c", FORKS, *folders],
+        cwd=root, env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert sorted(done.stdout.split()) == ["False"] * 28 + ["True"] * 4
+    rows = list_versions(store)
+    assert [row.version for row in rows] == [1, 2, 3, 4]
+    assert len({row.digest for row in rows}) == 4
+    assert len(search_runs(store, TRAIN)) == 4
+    lost = [f for f in verify(store).findings if not f.what.startswith("test images")]
+    assert lost == []
 
 
 def test_two_machines_that_register_one_model_at_once_make_one_version(

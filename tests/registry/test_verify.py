@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tests.registry.conftest import Server, at_once
+from tests.registry.conftest import Server
 from tests.registry.test_removal import PARAMS
 from zoo.config import load_params
 from zoo.data.subsets import load_subset
@@ -15,12 +15,11 @@ from zoo.models.spec import read_spec
 from zoo.registry import verify as verify_module
 from zoo.registry.aliases import set_alias
 from zoo.registry.artifacts import local_folder
-from zoo.registry.listing import list_versions
 from zoo.registry.register import register, register_study
 from zoo.registry.removal import plan_removal, remove
 from zoo.registry.resolve import load, resolve
 from zoo.registry.runs import search_runs
-from zoo.registry.store import DATA, TRAIN, open_store
+from zoo.registry.store import DATA, open_store
 from zoo.registry.verify import verify
 
 
@@ -267,22 +266,3 @@ def test_a_server_is_asked_afresh(tmp_path, database, monkeypatch, make_folder, 
             verify(store)
     finally:
         server.kill()
-
-
-@pytest.mark.slow
-def test_eight_processes_register_at_once(store, root, make_folder):
-    """Each registers four models of one name, in its own order: none fails, doubles or skips."""
-    folders = [str(make_folder(seed)) for seed in range(4)]
-    work = (
-        "store, folders = open_store(), sys.argv[1:]\n"
-        "for folder in folders[number % 4 :] + folders[: number % 4]:\n"
-        "    print(register(store, Path(folder)).created)"
-    )
-    said = at_once(8, work, *folders, cwd=root)
-    assert sorted(said.split()) == ["False"] * 28 + ["True"] * 4
-    rows = list_versions(store)
-    assert [row.version for row in rows] == [1, 2, 3, 4]
-    assert len({row.digest for row in rows}) == 4
-    assert len(search_runs(store, TRAIN)) == 4
-    lost = [f for f in verify(store).findings if not f.what.startswith("test images")]
-    assert lost == []
