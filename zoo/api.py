@@ -54,15 +54,15 @@ def wrap(module: nn.Module, *, name: str = "", image_size: int, **known: Any) ->
 
     Args:
         module: maps float images (n, 3, image_size, image_size) to logits (n, classes), or to
-            features. One that is compiled or data-parallel is looked into; of a scripted one only
-            the output can be seen.
-        name: how reports call it; its class's name by default.
-        image_size: pixels a side of its input; images of other sizes are resized to it.
-        known: other fields of `zoo.models.spec.ModelSpec`, such as `mean` and `std` (a
-            channel's, for pixels scaled to 0..1) and `class_names`.
+            features. A compiled or data-parallel module is unwrapped; for a scripted one only the
+            output is available.
+        name: its name in reports; by default the name of its class.
+        image_size: the side of its input, in pixels; other images are resized to it.
+        known: other fields of `zoo.models.spec.ModelSpec`, such as `mean` and `std` (per
+            channel, for pixels scaled to 0..1) and `class_names`.
 
     Raises:
-        UserError: `module` is no network, or a field is unknown or does not fit.
+        UserError: `module` is not a network, or a field is unknown or does not fit.
     """
     if not isinstance(module, nn.Module):
         raise UserError(
@@ -96,27 +96,28 @@ def compare(
 
     Args:
         models: one or more; `wrap` makes one of any `nn.Module`.
-        images: (n, height, width, 3) uint8; each model gets them resized and normalised its way.
-        labels: (n,) class indices, where known.
+        images: (n, height, width, 3) uint8; resized and normalised for each model.
+        labels: (n,) class indices, if known.
         class_names: names of the classes; those of the first model by default.
-        data: further sets of images like `images`: the similarity of layers is measured on them
-            too, and how far the maps agree (`result["cka"]["cka_other"]`, along `image_set`).
-        only: analyses to run, instead of all; a text is one name.
-        skip: analyses to leave out, likewise.
+        data: further sets of images like `images`, on which the similarity of layers is measured
+            as well, with the agreement of the maps (`result["cka"]["cka_other"]`, along
+            `image_set`).
+        only: analyses to run, instead of all; a string is one name.
+        skip: analyses to leave out, in the same form.
         settings: batch size, layers, pooling and so on.
-        device: where the networks run: the CPU unless told otherwise, such as by `"cuda"`. At the
-            end, also on an error, each is back where it was, in its own mode.
-        on_progress: is called with (done, in all, what is counted): images, then analyses.
+        device: where the networks run, such as `"cuda"`; by default the CPU. Afterwards, even after
+            an error, each network is back on its device and in its mode.
+        on_progress: called with (done, total, what is counted): images, then analyses.
 
     Returns:
         The comparison: `result["cka"]` holds the labelled variables of an analysis,
         `result.to_frame()` every scalar, `result.plot("cka")` its figures, `result.verdicts` the
-        claims; `result.save(folder)` keeps all of it. In a notebook it shows its report.
+        claims; `result.save(folder)` saves everything. In a notebook it displays its report.
 
     Raises:
-        UserError: an argument of another kind, models with the same name or with other than one
-            output for each of their classes, images of another form, unknown analyses or layers,
-            or a device that is not here.
+        UserError: an argument has the wrong type, models share a name or do not have one output
+            per class, images have the wrong form, an analysis or layer is unknown, or the device
+            is not available.
     """
     only, skip = ([names] if isinstance(names, str) else names for names in (only, skip))
     lists = {"class_names": class_names, "only": only, "skip": skip}

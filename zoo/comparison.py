@@ -47,7 +47,7 @@ LONGEST_NAME = 200  # characters: a suffix, and what a temporary name adds, have
 
 @dataclass(frozen=True)
 class Comparison:
-    """A comparison's results; shows itself in a notebook, and saves itself into a folder.
+    """The results of a comparison; a notebook displays them, and `save` writes them to a folder.
 
     `comparison["cka"]` holds the labelled variables of an analysis, `maps("attention-maps", NAME)`
     those of one network, `to_frame()` every scalar.
@@ -60,7 +60,7 @@ class Comparison:
         return self._result(analysis).data
 
     def maps(self, analysis: str, network: str, layer: str = "", network_b: str = "") -> xr.Dataset:
-        """Return what is a network's own, one of its layers', or a pair's, such as its maps."""
+        """Return the variables of one network, one of its layers, or a pair, such as its maps."""
         return self._result(analysis).part(network, layer, network_b)
 
     def _result(self, analysis: str) -> Result:
@@ -70,7 +70,7 @@ class Comparison:
 
     @cached_property
     def tree(self) -> xr.DataTree:
-        """Everything that was found, as one labelled tree: one group per analysis."""
+        """All results as one labelled tree, with one group per analysis."""
         from zoo.study.tree import to_tree
 
         return to_tree(self.results)
@@ -83,7 +83,7 @@ class Comparison:
         return tuple(judge(self.results))
 
     def to_frame(self) -> Any:
-        """Return every scalar as a `pandas.DataFrame`, a row each, with its interval and n."""
+        """Return every scalar as a `pandas.DataFrame`: one row each, with its interval and n."""
         return self.results.to_frame()
 
     def plot(self, analysis: str) -> dict[str, Figure]:
@@ -99,7 +99,7 @@ class Comparison:
         return describe_finding(self.results, self.verdicts)
 
     def report(self) -> dict[str, Any]:
-        """Return everything but variables and figures, as JSON values."""
+        """Return everything except variables and figures, as JSON values."""
         from zoo.claims.dominant import rest_on_few_images
         from zoo.report.cautions import cautions
         from zoo.report.contrasts import contrasts
@@ -135,8 +135,9 @@ class Comparison:
     def save(self, folder: Path | str, on_progress: OnProgress = no_progress) -> dict[str, Any]:
         """Write report.html, report.json, figures/ and results.nc; return the report.
 
-        The folder appears complete or not at all. One that was saved before is replaced; any
-        other that is not empty is a `UserError`. `on_progress` is called for every analysis drawn.
+        The folder appears complete or not at all. An earlier saved comparison is replaced;
+        any other folder that is not empty is a `UserError`. `on_progress` is called for every
+        analysis drawn.
         """
         from zoo.figures.saving import saving
         from zoo.report.html import render

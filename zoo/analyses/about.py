@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class About:
-    """How an analysis is described to people.
+    """The description of an analysis.
 
     `shows` says in a sentence or two what it shows; `reading` how to read the figure; `needs`
     is `outputs`, `activations`, `attention` or `gradients`; `source` names paper and figures.
     `settings` are the fields of `Settings` that decide its numbers or figures. `captions` say
-    what a figure shows, by its kind, where {} stands for the network or pair that it is of;
-    `metrics` say what a metric is, and `units` what it is counted in where it is no share of 1
-    (`zoo.study.results.RANGES`: an interval does not reach beyond what its unit allows).
+    what each kind of figure shows, where {} stands for its network or pair; `metrics` describes
+    each metric, and `units` gives its unit if it is not a share of 1 (`zoo.study.results.RANGES`:
+    an interval does not exceed the range of its unit).
     """
 
     name: str

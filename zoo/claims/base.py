@@ -155,15 +155,15 @@ def of_metric(found: Metric | None, words: str, form: str = "+.3f") -> Measureme
 class Claim:
     """One statement of a paper.
 
-    `cases` picks, out of a comparison, the groups of networks that it speaks of; `measure` gives
-    the number for one group from the results of `analysis`, None where it is undefined, or a text
+    `cases` selects the groups of networks in a comparison that it is about. `measure` returns the
+    number for one group from the results of `analysis`, None if it is undefined, or a text
     that says why the statement does not apply to this group. A claim that no comparison can test
-    has no `cases`: its `measure` takes numbers of the study's stage or command that `analysis`
-    names, which asks for the verdict (`zoo.claims.judge_values`). `stay_trained` are the places in
-    a group of the networks that stay trained when the claim is tested before training. `within` is
-    between what the number lies, beyond which no interval reaches. One that speaks of right
-    `answers` is asked only of networks that give more of them than chance does. Before training
-    they have none to speak of, and the number alone decides.
+    has no `cases`: its `measure` takes numbers from the study's stage or command named by
+    `analysis`, which requests the verdict (`zoo.claims.judge_values`). `stay_trained` are the
+    positions in a group of the networks that stay trained when the claim is tested before
+    training. `within` is the range of the number, which no interval exceeds. A claim about correct
+    `answers` is tested only on networks that answer better than chance. Before training there are
+    none, so the number alone decides.
     """
 
     id: str
@@ -195,13 +195,13 @@ def cite(paper: str, figure: str) -> str:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A claim met with a comparison: the number, n (images) and what it says of these models.
+    """A claim tested on a comparison: the number, n (images) and the verdict on these models.
 
-    `measurement` is None where the claim could not be tested, and `detail` says why. `before` is
-    the same of the networks before training, and `change` how much training moved the number, with
-    its interval; None where the weights of then are not known. `p` is that of the number against
-    its threshold, `p_holm` the same corrected for all tests of the comparison. `reason` says in
-    words what decided. `alone` says that the number decides without what was before training.
+    `measurement` is None if the claim could not be tested; `detail` then says why. `before` is the
+    same measurement before training, and `change` is how much training moved the number, with its
+    interval; both are None if the initial weights are unknown. `p` tests the number against its
+    threshold, and `p_holm` is corrected for all tests of the comparison. `reason` says in words
+    what decided. `alone` is true if the number decides without the value before training.
     """
 
     claim: Claim

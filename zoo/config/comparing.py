@@ -36,13 +36,13 @@ class CompareConfig:
 
 @dataclass(frozen=True)
 class Settings:
-    """How a comparison is made: everything here decides its numbers and enters its digest.
+    """The settings of a comparison: all of them affect its numbers and enter its digest.
 
-    `pool` chooses what of a layer is compared: `flatten` (all of it), `gap` (its mean over
-    places), `cls` (the class token), `tokens` (all of it but class and register tokens). `show`
-    chooses the images that figures show: `apart` (those that tell the networks apart), `classes`
-    (the first of each class), indices such as `3,17`, `class:NAME` or `only:MODEL` (those that
-    this model alone is right about); at most `shown_images`, but for indices.
+    `pool` chooses which part of a layer is compared: `flatten` (all of it), `gap` (its mean over
+    places), `cls` (the class token), `tokens` (all but class and register tokens). `show` chooses
+    the images in figures: `apart` (those on which the networks differ most), `classes` (the first
+    of each class), indices such as `3,17`, `class:NAME` or `only:MODEL` (those that only this
+    model gets right). At most `shown_images` are shown, unless indices are given.
     """
 
     batch_size: Annotated[int, COMPARED_BATCH] = 128

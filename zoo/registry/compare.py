@@ -77,28 +77,28 @@ def compare_registered(
     command: str = "",
     on_progress: OnProgress = no_progress,
 ) -> Compared:
-    """Compare models from the registry, or find that it was done.
+    """Compare models from the registry, or find an earlier result.
 
-    Several processes share the analyses; the first alone writes and logs.
+    Several processes share the analyses; only the first writes and logs.
 
     Args:
-        store: keeps models, images and the comparison.
+        store: holds models, images and the comparison.
         models: two or more.
-        folder: gets report.html, report.json, figures/ and results.nc.
+        folder: receives report.html, report.json, figures/ and results.nc.
         data: a folder to take images from, a subset's or one of pictures, instead of those that
             travel with the models.
-        others: folders of further images, on which the maps of similarity are measured too.
+        others: folders of further images, on which similarity is measured too.
         count: how many images of each folder; all of them by default.
         only: analyses to run, instead of all.
         skip: analyses to leave out.
         settings: everything else that decides the numbers.
         siblings: other seeds of the models, each with the index of its model; by default all
-            that the registry holds of models that are asked for by name alone, so that the
-            numbers depend on what else is registered.
-        device: where the networks run; a GPU where there is one, by default.
+            seeds registered for models given by name alone, so the numbers depend on what else
+            is registered.
+        device: where the networks run; by default a GPU if there is one.
         force: compute again.
-        command: how it was asked for; stands in the report.
-        on_progress: is called with how far each of `zoo.comparison.PARTS` is.
+        command: the command, shown in the report.
+        on_progress: called with the progress of each of `zoo.comparison.PARTS`.
 
     Raises:
         UserError: no images to compare on, too few of them, a damaged model, or a `folder` that

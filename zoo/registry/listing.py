@@ -46,7 +46,7 @@ class VersionRow:
 def list_versions(store: Store) -> list[VersionRow]:
     """Return every version that zoo registered, by name and version.
 
-    Versions of other flavors are left out. It takes two searches, page by page, however many
+    Versions of other flavors are left out. It takes two paged searches, however many
     versions there are.
     """
     with store.translate_mlflow_errors():

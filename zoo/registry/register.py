@@ -121,23 +121,23 @@ def register(
     experiment: str = "",
     keep: bool = False,
 ) -> Registered:
-    """Make a trained model a version of its name, unless it is one already.
+    """Register a trained model as a version of its name, unless it is one already.
 
-    A new one is loaded first: a version that no one can load must not become the latest.
+    It is loaded first: a version that cannot be loaded must not become the latest.
 
     Args:
         store: where to.
-        folder: holds `spec.json`, `model.safetensors` and, where known, `epochs.csv` and
+        folder: holds `spec.json`, `model.safetensors` and, if known, `epochs.csv` and
             `steps.csv`.
-        test_folder: the test split; an image of it becomes the example, its size stands on the
-            card.
-        experiment: DVC's name for the experiment that trained it, which a new version is tagged
-            with; where it is empty, the one that was noted when it was trained.
-        keep: it is no experiment's, whatever tag or note says so.
+        test_folder: the test split; one of its images becomes the example, and the card gives
+            its size.
+        experiment: DVC's name for the experiment that trained it, a tag of the new version; if
+            empty, the name recorded at training.
+        keep: it belongs to no experiment, whatever a tag or record says.
 
     Raises:
-        UserError: a folder that does not load, a name that MLflow does not take, or MLflow does
-            not answer.
+        UserError: the folder does not load, MLflow does not accept the name, or MLflow does not
+            answer.
     """
     spec = read_spec(folder / SPEC)
     name, digest = check_name(store.registered_name(spec.name)), model_digest(folder)

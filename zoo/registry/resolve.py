@@ -24,7 +24,7 @@ CACHED = FolderKind(files=(SPEC, WEIGHTS))
 
 
 def resolve(store: Store | None, reference: str) -> Resolved:
-    """Find what a reference stands for, without fetching it.
+    """Find what a reference means, without fetching it.
 
     Args:
         store: where registered models are looked up; None opens the project's when needed.

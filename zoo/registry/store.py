@@ -120,11 +120,11 @@ def open_store(root: Path | None = None, *, create: bool = True) -> Store:
 
     Args:
         root: the project's root; found from the working folder by default.
-        create: make the database where there is none; what only reads does not.
+        create: create the database if there is none; callers that only read do not.
 
     Raises:
-        UserError: the address is none of MLflow's, the database cannot be used, or there is none
-            and none is to be made.
+        UserError: the address is not one of MLflow's, the database cannot be used, or there is
+            none and `create` is false.
     """
     root = (root or find_root()).resolve()
     uri = store_address(root)

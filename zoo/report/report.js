@@ -373,7 +373,7 @@
       this.along.textContent = this.sets[0].along;
       this.fader.hidden = !isOverImage;
       this.hint.textContent = [
-        isOverImage ? "An image is seen where its map is high and fades where it is low" : "Dark is low and bright is high",
+        isOverImage ? "The image is visible where its map is high and fades where it is low" : "Dark is low and bright is high",
         high !== null ? "; all maps share one range" : "; each map has its own range",
         isOverImage ? `; outlined: from ${high !== null ? outlined : `${outlined} of its highest`}.` : ".",
       ].join("");

@@ -38,12 +38,12 @@ class Batch:
 
 
 class Accumulator:
-    """Sees what it asked for, batch by batch, and keeps only what its result needs.
+    """Observes what it asked for, batch by batch, and keeps only what its result needs.
 
-    Its memory must not grow with the number of images, except for per-image scalars. One that takes
-    long in `result` tells `on_progress`, which the engine sets.
+    Its memory must not grow with the number of images, except for per-image scalars. If
+    `result` takes long, it calls `on_progress`, which the engine sets.
 
-    Where several processes each see some of the batches, what an accumulator `gathers` is merged:
+    If several processes each see some of the batches, the attributes in `gathers` are merged:
     lists in the order of the images, sums added.
     """
 

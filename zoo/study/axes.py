@@ -179,10 +179,10 @@ def select(values: xr.DataArray, network: str = "", network_b: str = "", **equal
     """Select one network's part of a variable, or a pair's.
 
     Args:
-        values: has the coordinate `network`, and for pairs `network_b`.
-        network: of the first axis over networks; all where empty.
-        network_b: of the second one.
-        equal: other coordinates and the value, or several values, that they are to have.
+        values: with the coordinate `network`, and for pairs `network_b`.
+        network: the network on the first axis over networks; all if empty.
+        network_b: the network on the second one.
+        equal: other coordinates, each with the value or values to select.
 
     >>> import xarray as xr
     >>> depth = xr.DataArray([0.5, 1.0, 1.0], dims="layer")

@@ -46,12 +46,12 @@ class Grid:
 class ComparedNetwork:
     """A network that takes part in a comparison.
 
-    `name` is unique in the study. `of` is the name of the compared model that it belongs to: its
-    own, if it is `compared`. The others are references: the same network before training (its
-    `state` is `initial`), the same variant trained with another seed, or that before training.
-    `family` is `vit` (every
-    token attends to every token), `windowed` (attention of another kind, hybrids too), `cnn`,
-    `mlp` or `other`. It is `deterministic` if two passes over the same images give the same.
+    `name` is unique in the study. `of` is the name of the compared model that it belongs to (its
+    own, if it is `compared`). The others are references: the same network before training (its
+    `state` is `initial`), the same variant trained with another seed, or that seed before
+    training. `family` is `vit` (every token attends to every token), `windowed` (other attention,
+    including hybrids), `cnn`, `mlp` or `other`. It is `deterministic` if two passes over the same
+    images give the same outputs.
     """
 
     name: str

@@ -33,12 +33,13 @@ RANGES: dict[str, Range] = {
 
 @dataclass(frozen=True)
 class Network:
-    """A network that took part in a comparison, as its results know it.
+    """A network that took part in a comparison.
 
     `name` is unique within the comparison. `model` is the compared model that it belongs to;
-    `state` is `trained` or `initial` (the same architecture before training). `compared` says
-    whether it was asked for; the others are references. `class_token` says whether its classifier
-    reads one. One that is not `deterministic` gives other outputs for the same images each time.
+    `state` is `trained` or `initial` (the same architecture before training). `compared` is
+    true if it was asked for; the others are references. `class_token` is true if its classifier
+    reads one. A network that is not `deterministic` gives different outputs for the same images
+    each time.
     """
 
     name: str
@@ -64,9 +65,9 @@ class Metric:
     """A scalar of one network, of a pair of them, or of the whole comparison.
 
     `low` and `high` are the ends of its 95 % interval, NaN where it has none. `pair` says what
-    becomes of a pair's metric when the pair is turned round: it is `symmetric`, it changes its
-    sign (`signed`), or it is another number (`directed`). A count is an int. `unit` is what the
-    analysis declares for the measure, empty for a share; the engine fills it.
+    happens to a pair's metric when the pair is reversed: it stays the same (`symmetric`), changes
+    its sign (`signed`), or is a different number (`directed`). A count is an int. The
+    engine fills `unit` from the declaration of the analysis; it is empty for a share.
     """
 
     measure: str
@@ -96,7 +97,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class Part:
-    """Variables of one network, of one of its layers, or of a pair, whose axes are its own."""
+    """Variables of one network, of one of its layers, or of a pair, with their own axes."""
 
     network: str
     data: xr.Dataset
@@ -106,12 +107,12 @@ class Part:
 
 @dataclass(frozen=True)
 class Result:
-    """What an analysis found.
+    """The results of one analysis.
 
-    `data` holds its variables; an interval is a variable of its own, `<name>_ci`, with the
+    `data` holds its variables; an interval is a separate variable, `<name>_ci`, with the
     dimension `ci_bound` and the attributes `ci_prob` and `ci_kind`. `notes` say what did not
-    apply or was degenerate, naming the network and layer. `images` is how many images it measured
-    on, where those are not all of the study.
+    apply or was degenerate, naming the network and layer. `images` is the number of images it used,
+    if these are not all of the study's.
     """
 
     data: xr.Dataset = field(default_factory=lambda: _dataset({}))
@@ -121,7 +122,7 @@ class Result:
     images: int | None = None
 
     def find(self, measure: str, network: str = "", network_b: str = "") -> Metric | None:
-        """Return a metric, of a pair in either order; None without one, or if it is not finite."""
+        """Return a metric, for a pair in either order; None if it is missing or not finite."""
         for metric in self.metrics:
             if metric.measure == measure and math.isfinite(metric.value):
                 if (metric.network, metric.network_b) == (network, network_b):
@@ -137,7 +138,7 @@ class Result:
         return None if found is None else found.value
 
     def part(self, network: str, layer: str = "", network_b: str = "") -> xr.Dataset:
-        """Return the variables that are a network's own, one of its layers', or a pair's.
+        """Return the variables of one network, one of its layers, or a pair.
 
         Raises:
             KeyError: there are none.
@@ -149,7 +150,7 @@ class Result:
 
     @property
     def networks(self) -> tuple[str, ...]:
-        """The names of the networks that its variables and parts are of, each once, in order."""
+        """The names of the networks in its variables and parts, each once, in order."""
         along = [self.data[c].values for c in ("network", "network_b") if c in self.data.coords]
         named = [str(name) for values in along for name in np.atleast_1d(values)]
         named += [name for part in self.parts for name in (part.network, part.network_b) if name]
@@ -164,10 +165,10 @@ def _dataset(variables: Mapping[str, Any]) -> xr.Dataset:
 
 @dataclass(frozen=True)
 class ComparisonResults:
-    """What all analyses of a comparison found.
+    """The results of all analyses of a comparison.
 
-    `images` is how many images the networks saw, `shown` which of them figures show. `provenance`
-    says what the numbers come from, as JSON values.
+    `images` is the number of images the networks saw, `shown` which of them the figures show.
+    `provenance` says where the numbers come from, as JSON values.
     """
 
     networks: tuple[Network, ...]
@@ -188,7 +189,7 @@ class ComparisonResults:
         return {network.name: network for network in self.networks}[name]
 
     def initial(self, network: Network) -> Network | None:
-        """Return a network as it was before training; None where it took no part."""
+        """Return the same network before training; None if it took no part."""
         for other in self.networks:
             known = other.model, other.state, other.seed
             if known == (network.model, INITIAL, network.seed):
