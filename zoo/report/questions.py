@@ -91,17 +91,17 @@ GLOSSARY = {
     "skip": "the path that carries a block's input past what the block computes",
     "head": "one of the parallel maps of an attention layer; also the last layer of a network, "
     "which names the class",
-    "class token": "one more vector beside the patches, from which a ViT reads the class (CLS)",
+    "class token": "an extra vector beside the patches, from which a ViT reads the class (CLS)",
     "token": "a ViT's vector for one patch of the image",
-    "probe": "a linear classifier fitted to what a layer puts out: what can be read there?",
+    "probe": "a linear classifier fitted to a layer's output: what can be read there?",
     "CKA": "centred kernel alignment: how alike two layers arrange the same images, from 0 "
     "(unrelated) to 1 (the same)",
     "entropy": "how evenly attention is spread: highest where every token gets the same share",
     "receptive field": "the pixels that a unit's value depends on",
     "untrained": "the same architecture with the weights that its seed starts from",
-    "interval": "95 % interval: the range of values that agree with these images",
-    "error consistency": "agreement beyond chance on which images are wrong (κ): 0 as independent "
-    "networks, 1 the same",
-    "built in": "it held before training, which is not shown to have added to it: it comes from "
-    "the architecture or the images",
+    "interval": "95 % interval: the range of values compatible with these images",
+    "error consistency": "agreement beyond chance on which images are wrong (κ): 0 as for "
+    "independent networks, 1 complete",
+    "built in": "it held before training, and training is not shown to have added to it: it comes "
+    "from the architecture or the images",
 }
