@@ -10,7 +10,7 @@ import xarray as xr
 from tests.claims import made
 from tests.claims.made import metrics, network
 from zoo.analyses.robustness import MEASURES
-from zoo.report.contrasts import KEPT, contrasts
+from zoo.report.contrasts import CONTRASTS, KEPT, _Found, contrasts
 from zoo.study.results import INITIAL, Result
 
 V, C = network("v", "vit"), network("c", "cnn")
@@ -113,6 +113,11 @@ def test_it_says_what_training_made_of_it(before, origin):
     (told,) = said([V, C, *map(untrained, [V, C])], receptive_field=field)
     assert told.startswith("The first block of v sees farther than that of c: 70 % against 30 % of")
     assert told.endswith(origin)
+
+
+def test_a_ratio_of_thousands_is_told_without_decimals():
+    ratio = SimpleNamespace(contrast=next(one for one in CONTRASTS if not one.percent))
+    assert _Found._against(ratio, (0.956, 705451.51)) == "0.96 against 705,452"  # type: ignore
 
 
 def test_seeds_are_averaged_and_one_seed_is_said():

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.datasets import load_sample_image
 
 from tests.report.page import Page, render_folder
 from zoo.comparison import open_results
@@ -96,6 +97,18 @@ def test_a_large_svg_gives_way_to_a_smaller_picture(comparison: Path):
     kinds = {a["alt"]: a["src"].split(";")[0] for a in Page(render_folder(comparison)).all("img")}
     assert {kind for alt, kind in kinds.items() if "(CKA)" in alt} == {"data:image/webp"}
     assert "data:image/svg+xml" in kinds.values()
+
+
+def test_a_figure_of_photographs_is_embedded_small(tmp_path: Path):
+    photo = Image.fromarray(load_sample_image("flower.jpg")).resize((1280, 854))
+    photo.save(tmp_path / "photo.png", dpi=(150, 150))
+    (tmp_path / "photo.svg").write_bytes(b" " * 10_000_000)
+    kind, content = html.embed_figure(tmp_path, "photo")["src"].split(";base64,")
+    found = Image.open(io.BytesIO(base64.b64decode(content)))
+    assert (kind, found.size) == ("data:image/webp", (1280, 854))
+    assert len(content) < (tmp_path / "photo.png").stat().st_size / 5
+    difference = np.asarray(found.convert("RGB"), float) - np.asarray(photo, float)
+    assert np.sqrt((difference**2).mean()) < 4  # of 255
 
 
 def test_a_card_says_how_its_model_was_trained(page: Page):

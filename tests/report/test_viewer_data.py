@@ -9,6 +9,7 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from sklearn.datasets import load_sample_image
 
 from zoo.report.viewer_data import heat_map_data, image_data, pack
 from zoo.study.axes import Scale, column, head_counts, interval, variable
@@ -255,7 +256,7 @@ def test_maps_lie_over_their_own_models_images():
         names = [f"layer {i}: {layer}" for i, layer in enumerate(LAYERS[name], 1)]
         assert [step["name"] for step in entry["steps"]] == names
         for source, picture in zip(packed["images"][name], seen[name], strict=True):
-            content = base64.b64decode(source.removeprefix("data:image/png;base64,"))
+            content = base64.b64decode(source.removeprefix("data:image/webp;base64,"))
             assert (np.asarray(Image.open(io.BytesIO(content))) == picture).all()
         for k, step in enumerate(entry["steps"]):
             shape = (step["height"], step["width"])
@@ -300,3 +301,29 @@ def test_there_is_no_picker_without_images_or_without_maps():
     assert shown(images=pictures(), rollout=others) is None
     counts = ("image", np.array([10.0, 20.0]))
     assert shown(images=pictures(), counts=counts) is None
+
+
+def test_photographs_are_as_large_as_they_are_drawn_and_lose_what_no_eye_sees():
+    photo = load_sample_image("flower.jpg")  # 427 x 640
+    parts = (
+        Part(
+            "a",
+            xr.Dataset(
+                {
+                    "images": (("image", "pixel_row", "pixel_column", "channel"), photo[None]),
+                    "rollout": (("image", "layer", "row", "column"), np.ones((1, 1, 4, 4))),
+                },
+                {"image": column(["flower"]), "name": ("layer", column(["blocks.0"]))},
+            ),
+        ),
+    )
+    packed = image_data(Result(parts=parts), "Attention", ["a"])
+    assert packed is not None
+    content = base64.b64decode(packed["images"]["a"][0].removeprefix("data:image/webp;base64,"))
+    drawn = Image.open(io.BytesIO(content))
+    assert drawn.size == (480, 320)
+    assert len(content) < 40_000
+    expected = Image.fromarray(photo)
+    expected.thumbnail((480, 480))
+    difference = np.asarray(drawn.convert("RGB"), float) - np.asarray(expected, float)
+    assert np.sqrt((difference**2).mean()) < 4  # of 255

@@ -24,6 +24,7 @@ from zoo.claims.base import NOT_APPLICABLE
 from zoo.errors import UserError
 from zoo.figures.style import COLOURS, DPI
 from zoo.report.answers import answer
+from zoo.report.embedding import data_uri, picture_uri
 from zoo.report.filters import FILTERS
 from zoo.report.finding import pixels_explain_most
 from zoo.report.questions import (
@@ -35,7 +36,7 @@ from zoo.report.questions import (
     WITHOUT_HEAT_MAP,
     Question,
 )
-from zoo.report.viewer_data import data_uri, heat_map_data, image_data, words
+from zoo.report.viewer_data import heat_map_data, image_data, words
 from zoo.study.results import ComparisonResults
 
 Data = Mapping[str, Any]
@@ -44,6 +45,7 @@ HERE = Path(__file__).parent
 ASSETS = ("report.js", "report.css")
 SCREEN_DPI = 128  # figures are lettered for paper; on a screen they are drawn a third larger
 MOST_ROWS = 25  # of a table that is shown at full length
+LARGE_FIGURE = 120_000  # bytes without loss, which few but figures of photographs have
 SVG_LIMIT = 100_000  # bytes; larger ones hold pictures, and are pictures where that is smaller
 FAMILIES = {
     "vit": "vision transformer",
@@ -230,9 +232,8 @@ def embed_figure(folder: Path, name: str) -> dict[str, Any]:
         size = struct.unpack(">II", raster[16:24])  # a png's width and height
         source = data_uri(vector, "image/svg+xml")
         if len(vector) > SVG_LIMIT:
-            picture = io.BytesIO()  # without loss, and half as large as the png
-            Image.open(io.BytesIO(raster)).convert("RGB").save(picture, "WEBP", lossless=True)
-            source = min(source, data_uri(picture.getvalue(), "image/webp"), key=len)
+            picture = picture_uri(Image.open(io.BytesIO(raster)).convert("RGB"), LARGE_FIGURE)
+            source = min(source, picture, key=len)
     except (struct.error, OSError):
         raise UserError(f"{folder / name}.png is damaged; run the comparison again") from None
     width, height = (side / DPI for side in size)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from zoo.figures.labels import layer_labels
+from zoo.report.embedding import picture_uri
 from zoo.study.axes import Scale, select, select_heads
 from zoo.study.results import Part, Result
 
@@ -24,6 +25,8 @@ STEPS = {
     "head": "Head",
     "channel": "Layer, and channel from the strongest",
 }
+SIDE = 480  # pixels: the page draws pictures as wide as that
+LARGE_PICTURE = 20_000  # bytes without loss: photographs of more than some 64 pixels a side
 PICTURES = "images"  # the variable of a part that holds the pictures its maps lie over
 
 
@@ -197,7 +200,7 @@ def image_data(result: Result, title: str, compared: Sequence[str]) -> dict[str,
         "kind": "images",
         "title": title,
         "labels": _axis(pictured[0].data[PICTURES], "image", "")["names"],
-        "images": {p.network: [_png(one) for one in p.data[PICTURES].values] for p in pictured},
+        "images": {p.network: [_picture(one) for one in p.data[PICTURES].values] for p in pictured},
         "sets": [sets[key] for key in ordered],
     }
 
@@ -275,14 +278,7 @@ def words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _png(image: NDArray[np.uint8]) -> str:
-    from PIL import Image
-
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, "PNG")
-    return data_uri(file.getvalue(), "image/png")
-
-
-def data_uri(content: bytes, kind: str) -> str:
-    """Return bytes as a URI that holds them."""
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+def _picture(image: NDArray[np.uint8]) -> str:
+    picture = Image.fromarray(image)
+    picture.thumbnail((SIDE, SIDE))
+    return picture_uri(picture, LARGE_PICTURE)
