@@ -90,7 +90,9 @@ def permuted_hsic(a: torch.Tensor, b: torch.Tensor, orders: NDArray[np.intp]) ->
     left, right = sides[0], sides[1].T.contiguous()  # a pair of images lies together
     found = torch.empty(len(orders), len(a), len(b), dtype=torch.float64, device=a.device)
     for k, order in enumerate(torch.as_tensor(orders, device=a.device)):
-        found[k] = left @ right[number[order[first], order[second]]]
+        # `index_select` takes a third of the time of square brackets.
+        pairs = order.index_select(0, first) * n + order.index_select(0, second)
+        found[k] = left @ right.index_select(0, number.flatten().index_select(0, pairs))
     return 2 * found * lengths[0] * lengths[1].T / (n * (n - 3))
 
 
