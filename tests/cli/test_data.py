@@ -1,6 +1,7 @@
 """`zoo data check`, and pictures of one's own for `zoo compare` and `zoo predict`."""
 
 import json
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,22 @@ def test_what_will_be_made_of_the_images_is_told(zoo, flowers):
 def test_a_damaged_image_gives_status_3(zoo, flowers):
     (flowers / "a" / "broken.jpg").write_bytes(b"nothing")
     zoo("data", "check", str(flowers), status=3)
+
+
+def test_shards_are_told_from_pictures_beside_an_archive(zoo, flowers, tmp_path):
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    with tarfile.open(shards / "all.tar", "w") as archive:
+        for path in sorted(flowers.rglob("*.png")):
+            label = shards / f"{path.stem}.cls"
+            label.write_text(str(int(path.parent.name == "b")))
+            archive.add(path, path.name)
+            archive.add(label, label.name)
+    (flowers / "backup.tar").write_bytes((shards / "all.tar").read_bytes())
+    assert f"images in {flowers}" in zoo("data", "check", str(flowers))
+    told = zoo("data", "check", str(shards))
+    assert f"shards in {shards}" in told
+    assert "4 to train on, 2 for validation, 2 to test" in told
 
 
 def test_json_holds_counts_and_findings(zoo, flowers):

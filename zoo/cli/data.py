@@ -59,6 +59,7 @@ def check(folder: Path | None, as_json: bool) -> None:
     from zoo.cli.progress import progress
     from zoo.config import load_params
     from zoo.data.check import check_data
+    from zoo.data.image_files import IMAGE_SUFFIXES
     from zoo.errors import UserError, counted
     from zoo.files import find_root, is_project, user_path
     from zoo.project.new_study import IMAGE_SIZE, shipped_params
@@ -71,7 +72,9 @@ def check(folder: Path | None, as_json: bool) -> None:
     data = params.data
     if folder is not None:
         side = data.image_size if inside else IMAGE_SIZE
-        source = "webdataset" if next(folder.rglob("*.tar"), None) else "imagefolder"
+        suffixes = {path.suffix.lower() for path in folder.rglob("*")}
+        shards = ".tar" in suffixes and suffixes.isdisjoint(IMAGE_SUFFIXES)
+        source = "webdataset" if shards else "imagefolder"
         data = dataclasses.replace(data, source=source, root=str(folder), image_size=side)
     where = user_path(data.root, root if folder is None else Path())
     with progress("check") as on_progress:
