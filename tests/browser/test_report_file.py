@@ -145,7 +145,7 @@ def test_an_image_fades_where_attention_is_low_and_channels_have_colours(page, r
     page.goto(report_file.as_uri())
     walk(page)
     maps = page.locator(".viewer[data-viewer=images-attention-maps]")
-    assert "seen where its map is high" in maps.inner_text()
+    assert "visible where its map is high" in maps.inner_text()
     changed = {}
     for percent in ("0", "100"):
         maps.get_by_label("Fade the rest").fill(percent)
