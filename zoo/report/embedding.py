@@ -7,7 +7,7 @@ import io
 
 from PIL import Image
 
-QUALITY = 90  # of WebP, at which a photograph loses what no eye sees
+QUALITY = 85  # of WebP, at which a photograph loses what no eye sees
 
 
 def data_uri(content: bytes, kind: str) -> str:
@@ -16,7 +16,7 @@ def data_uri(content: bytes, kind: str) -> str:
 
 
 def picture_uri(picture: Image.Image, large: int) -> str:
-    """Return a picture as WebP without loss, or of quality 90 where that has over `large` bytes."""
+    """Return a picture as WebP without loss, or of quality 85 where that has over `large` bytes."""
     file = io.BytesIO()
     picture.save(file, "WEBP", lossless=True)
     if file.tell() > large:
