@@ -84,6 +84,11 @@ def test_every_link_leads_to_a_file_and_a_heading(page):
             assert anchor in anchors(file), f"{target}: no such heading, there: {anchors(file)}"
 
 
+def test_every_picture_of_the_docs_is_shown_on_a_page():
+    shown = {Path(target).name for page in PAGES for target in LINK.findall(page.read_text())}
+    assert {path.name for path in (DOCS / "images").iterdir()} <= shown
+
+
 @every_page
 def test_every_command_of_a_page_exists_with_its_options(page):
     targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)

@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from timm.scheduler import CosineLRScheduler
 from torch import nn
 
 from zoo.config import TrainConfig
@@ -19,6 +20,17 @@ def test_the_learning_rate_warms_up_and_falls_as_a_cosine():
     assert rates == [*rates[:2], *sorted(rates[2:], reverse=True)]
     constant = replace(CONFIG, schedule="constant")
     assert learning_rate_at(9, config=constant, steps=10, warmup=2) == 1.0
+
+
+def test_the_learning_rate_is_that_of_timms_schedules():
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.3)
+    timms = CosineLRScheduler(optimizer, 40, warmup_t=10, warmup_prefix=True, t_in_epochs=False)
+    config = replace(CONFIG, learning_rate=0.3)
+    for step in range(50):
+        # timm's first step has the rate 0: it warms up one step later.
+        timms.step_update(step + 1 if step < 10 else step)
+        rate = learning_rate_at(step, config=config, steps=50, warmup=10)
+        assert rate == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-12), step
 
 
 def test_warm_up_is_given_in_passes_or_in_steps():
