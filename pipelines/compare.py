@@ -6,18 +6,20 @@ from collections.abc import Mapping, Sequence
 from pipelines.paths import COMPARISONS, RECEIPT, stage
 from zoo.cli.progress import progress
 from zoo.comparison import FOLDER, PARTS, short_name
-from zoo.config import Settings, variant_key
+from zoo.config import Settings, is_published, variant_key
 from zoo.errors import UserError
 from zoo.files import read_json
 from zoo.files.folders import FolderKind, replacing_folder
 from zoo.registry.compare import compare_registered
 from zoo.registry.references import Resolved
-from zoo.registry.resolve import find_by_digest
+from zoo.registry.resolve import find_by_digest, resolve
 from zoo.registry.store import Store, open_store
 
 
-def find_variant(store: Store, receipt: Mapping[str, str], name: str, seed: int) -> Resolved:
-    """Find a variant by its digest: the registry may hold newer models of a name."""
+def find_model(store: Store, receipt: Mapping[str, str], name: str, seed: int) -> Resolved:
+    """Find published weights, or a variant by its digest: the registry may hold newer models."""
+    if is_published(name):
+        return resolve(store, name)
     key = variant_key(name, seed)
     if key not in receipt:
         raise UserError(f"{RECEIPT} has no {key}: run dvc repro register")
@@ -28,11 +30,8 @@ def find_siblings(
     store: Store, receipt: Mapping[str, str], names: Sequence[str], seeds: Sequence[int]
 ) -> list[tuple[int, Resolved]]:
     """Find each model's other seeds of the study, whatever else is registered."""
-    return [
-        (i, find_variant(store, receipt, name, seed))
-        for i, name in enumerate(names)
-        for seed in seeds[1:]
-    ]
+    own = [(i, name) for i, name in enumerate(names) if not is_published(name)]
+    return [(i, find_model(store, receipt, name, seed)) for i, name in own for seed in seeds[1:]]
 
 
 if __name__ == "__main__":
@@ -40,8 +39,8 @@ if __name__ == "__main__":
         store, config, receipt = open_store(), params.compare, read_json(RECEIPT)
         seeds = params.study.seeds
         for names in config.pairs:
-            label = short_name("__".join(names))
-            models = [find_variant(store, receipt, name, seeds[0]) for name in names]
+            label = short_name("__".join(names).replace(":", "-"))
+            models = [find_model(store, receipt, name, seeds[0]) for name in names]
             with progress(f"compare {label}", PARTS) as on_progress:
                 done = compare_registered(
                     store,

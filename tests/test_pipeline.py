@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from pipelines.ancestors import find_digest
-from pipelines.compare import find_siblings, find_variant
+from pipelines.compare import find_model, find_siblings
 from tests.conftest import TINY_VIT
 from tests.registry.conftest import write_model
 from tests.test_imports import imports, module_file
@@ -56,7 +56,7 @@ def test_a_stages_deps_hold_all_that_decides_its_outputs(stage):
 
 def test_a_receipt_that_lacks_a_variant_is_told_with_the_stage_that_mends_it():
     with pytest.raises(UserError, match=r"registered\.json has no vit-small-1: run dvc repro reg"):
-        find_variant(None, {"vit-small-0": "0" * 64}, "vit-small", 1)
+        find_model(None, {"vit-small-0": "0" * 64}, "vit-small", 1)
 
 
 def test_a_comparison_is_over_all_seeds_of_the_study(monkeypatch):
@@ -70,6 +70,15 @@ def test_a_comparison_is_over_all_seeds_of_the_study(monkeypatch):
         (1, ("b-small", "u")),
     ]
     assert find_siblings(None, receipt, names, [0]) == []
+
+
+def test_published_weights_stand_beside_the_studys_networks_and_have_no_seeds(monkeypatch):
+    monkeypatch.setattr("pipelines.compare.find_by_digest", lambda _, name, digest: (name, digest))
+    names, receipt = ["a-small", "timm:test_vit.r160_in1k"], {"a-small-0": "x", "a-small-1": "y"}
+    own, published = (find_model(None, receipt, name, 0) for name in names)
+    assert own == ("a-small", "x")
+    assert (published.kind, published.name) == ("timm", "test_vit.r160_in1k")
+    assert find_siblings(None, receipt, names, [0, 1]) == [(0, ("a-small", "y"))]
 
 
 def test_training_does_not_depend_on_analyses():

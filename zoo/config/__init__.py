@@ -29,6 +29,7 @@ from zoo.config.params import (
     Params,
     StudyConfig,
     Variant,
+    is_published,
     load_params,
     variant_key,
 )
@@ -61,6 +62,7 @@ __all__ = [
     "Variant",
     "check_kwargs",
     "check_layers",
+    "is_published",
     "load_params",
     "parse_show",
     "variant_key",

@@ -191,7 +191,8 @@ class Params:
         _check_known("study.subsets entry", self.study.subsets, self.subsets)
         trained = {variant.name for variant in self.variants}
         what = "compare.pairs entry (no variant of `study`)"
-        _check_known(what, chain(*self.compare.pairs), trained)
+        own = [name for name in chain(*self.compare.pairs) if not is_published(name)]
+        _check_known(what, own, trained)
         for model in self.models:
             config = self.train_config(model)
             for subset in self.study.subsets if model in self.study.models else ():
@@ -222,6 +223,15 @@ class Params:
             common |= ({one: absent} if other in own else {}) | ({other: 0} if one in own else {})
         settings = common | own
         return from_mapping(TrainConfig, settings, f"models.{model}.train")
+
+
+def is_published(name: str) -> bool:
+    """Whether an entry of `compare.pairs` names a library's weights: no variant has a colon.
+
+    >>> is_published("timm:resnet18.a1_in1k"), is_published("resnet18-small")
+    (True, False)
+    """
+    return ":" in name
 
 
 def load_params(path: Path) -> Params:
