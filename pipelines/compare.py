@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 
 from pipelines.paths import COMPARISONS, RECEIPT, stage
 from zoo.cli.progress import progress
-from zoo.comparison import FOLDER, PARTS, short_name
+from zoo.comparison import FOLDER, PARTS
 from zoo.config import Settings, is_published, variant_key
 from zoo.errors import UserError
+from zoo.figures.names import short_name
 from zoo.files import read_json
 from zoo.files.folders import FolderKind, replacing_folder
 from zoo.registry.compare import compare_registered

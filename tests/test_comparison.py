@@ -12,9 +12,11 @@ from matplotlib.figure import Figure
 import zoo
 from tests.claims import made
 from zoo.analyses.about import Drawing
-from zoo.comparison import Comparison, caption, file_name, open_results, redraw
+from zoo.comparison import Comparison, open_results, redraw
 from zoo.config import Settings
 from zoo.errors import UserError
+from zoo.figures.names import file_name
+from zoo.report.figures import caption
 from zoo.study.identity import comparison_digest
 
 ONLY = ["accuracy", "cka", "probes", "receptive-field"]

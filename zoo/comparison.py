@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import gc
-import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import UserError, brief, unknown
+from zoo.figures.names import file_name
 from zoo.files import user_path, write_json, write_text
 from zoo.files.folders import FolderKind, check_replaceable, replacing_folder
 from zoo.progress import OnProgress, no_progress
+from zoo.report.figures import DRAWN, draw, draw_all
 from zoo.study.identity import looks, numbers_code
 from zoo.study.results import SIGNED, ComparisonResults
 
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.figure import Figure
 
-    from zoo.analyses.about import Drawing
     from zoo.claims import Verdict
     from zoo.study.results import Metric, Result
 
@@ -40,9 +38,7 @@ FOLDER = FolderKind(
     },
 )
 # What a comparison counts, in order.
-DRAWN = "analyses drawn"
 PARTS = ("images", "analyses", DRAWN)
-LONGEST_NAME = 200  # characters: a suffix, and what a temporary name adds, have room beside it
 
 
 @dataclass(frozen=True)
@@ -89,8 +85,7 @@ class Comparison:
     def plot(self, analysis: str) -> dict[str, Figure]:
         """Return the figures of an analysis by name, as the report shows them."""
         self._result(analysis)
-        drawn = _draw(self.results, analysis)
-        return dict(zip(figure_names(drawn), (drawing.figure for drawing in drawn), strict=True))
+        return {name: drawing.figure for name, drawing in draw(self.results, analysis).items()}
 
     def summary(self) -> str:
         """Return the finding in a few sentences, made of measured numbers."""
@@ -139,31 +134,21 @@ class Comparison:
         any other folder that is not empty is a `UserError`. `on_progress` is called for every
         analysis drawn.
         """
-        from zoo.figures.saving import saving
         from zoo.report.html import render
         from zoo.study.tree import write_tree
 
         folder = user_path(folder)
         check_replaceable(folder, FOLDER)
         report = self.report()
-        with replacing_folder(folder, FOLDER) as new, _frozen_memory():
-            write_tree(self.tree, new / RESULTS)
-            with saving(new / FIGURES) as save:
-                for done, entry in enumerate(report["analyses"]):
-                    on_progress(done, len(report["analyses"]), DRAWN)
-                    drawn = _draw(self.results, entry["name"])
-                    names = figure_names(drawn)
-                    for name, drawing in zip(names, drawn, strict=True):
-                        save(drawing.figure, name)
-                        entry["figures"].append(
-                            {
-                                "file": name,
-                                "kind": drawing.kind,
-                                "of": list(drawing.of),
-                                "caption": caption(self.results, entry["name"], drawing),
-                            }
-                        )
-            on_progress(len(report["analyses"]), len(report["analyses"]), DRAWN)
+        with replacing_folder(folder, FOLDER) as new:
+            figures = draw_all(
+                self.results,
+                new / FIGURES,
+                on_progress,
+                beside=lambda: write_tree(self.tree, new / RESULTS),
+            )
+            for entry in report["analyses"]:
+                entry["figures"] = figures[entry["name"]]
             write_json(new / REPORT, report)
             write_text(new / PAGE, render(report, self.results, new / FIGURES))
         return report
@@ -264,25 +249,6 @@ def redraw(folder: Path, on_progress: OnProgress = no_progress) -> dict[str, Any
         ) from None
 
 
-def _draw(results: ComparisonResults, analysis: str) -> list[Drawing]:
-    from zoo.analyses import load_analysis
-
-    names = [network.name for network in results.compared]
-    drawn: list[Drawing] = load_analysis(analysis).draw(results.results[analysis], names)
-    return drawn
-
-
-def figure_names(drawn: Sequence[Drawing]) -> list[str]:
-    """Return a file name for each drawing, all different, whatever the networks are called."""
-    names: list[str] = []
-    for drawing in drawn:
-        name = file_name(drawing.kind.format("__".join(drawing.of)))
-        while name in names:
-            name += "-"
-        names.append(name)
-    return names
-
-
 def figure_files(report: Mapping[str, Any]) -> list[str]:
     """Return the names of the files in the figures' folder of a saved comparison.
 
@@ -301,52 +267,3 @@ def _label(analysis: str, measure: str) -> str:
     about = load_analysis(analysis).ABOUT
     label, unit = about.metrics.get(measure, measure.replace("_", " ")), about.units.get(measure)
     return f"{label} ({unit})" if unit and unit != SIGNED else label
-
-
-def caption(results: ComparisonResults, analysis: str, drawing: Drawing) -> str:
-    """Return what a figure shows, and of which seed it is where a model has several."""
-    from zoo.analyses import load_analysis
-
-    text: str = load_analysis(analysis).ABOUT.captions[drawing.kind]
-    text = text.format(" and ".join(drawing.of))
-    several = [one for one in results.compared if len(results.seeds(one)) > 1]
-    if drawing.over_seeds or not several:
-        return text
-    shown = {one.seed for one in several}
-    return f"{text} Seed {shown.pop()} of each." if len(shown) == 1 else f"{text} One seed of each."
-
-
-@contextmanager
-def _frozen_memory() -> Iterator[None]:
-    """Freeze existing objects so that the garbage collector skips them.
-
-    Drawing makes it run often; with torch and models in memory that is a fifth of a report's time.
-    """
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
-
-
-def file_name(name: str) -> str:
-    """Return a figure's or a model's name as a file name that no file system or URL trips over.
-
-    >>> file_name("cka-vit small/2__a")
-    'cka-vit-small-2__a'
-    """
-    return short_name("".join(c if c.isalnum() or c in "-_." else "-" for c in name))
-
-
-def short_name(name: str) -> str:
-    """Return a name that a file system takes, which few do of more than 255 characters.
-
-    A digest of the whole name tells apart what is cut.
-
-    >>> len(short_name("a" * 300)), short_name("a" * 300) == short_name("a" * 301)
-    (200, False)
-    """
-    if len(name) <= LONGEST_NAME:
-        return name
-    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
-    return f"{name[: LONGEST_NAME - 9]}-{digest}"

@@ -108,9 +108,10 @@ def command(
     from zoo.analyses import ON_REQUEST, choose_analyses, measured_costs
     from zoo.cli.output import is_quiet, print_json, warn_of_copy
     from zoo.cli.progress import progress
-    from zoo.comparison import PARTS, file_name
+    from zoo.comparison import PARTS
     from zoo.device import parse_device
     from zoo.errors import UserError
+    from zoo.figures.names import file_name
     from zoo.processes import joined
     from zoo.registry.compare import compare_registered, unique_names
     from zoo.registry.references import parse

@@ -69,10 +69,10 @@ def command(
       zoo probe vit-small
       zoo probe resnet18-full --train full --few-shot 5
     """
-    from zoo.comparison import file_name
     from zoo.data.subsets import load_subset
     from zoo.device import parse_device
     from zoo.experiments.probing_report import FOLDER
+    from zoo.figures.names import file_name
     from zoo.files import find_root
     from zoo.files.folders import check_replaceable
     from zoo.registry.resolve import load

@@ -22,7 +22,8 @@ def command(folder: Path) -> None:
       zoo report reports/vit-small__resnet18-small
     """
     from zoo.cli.progress import progress
-    from zoo.comparison import DRAWN, PAGE, redraw
+    from zoo.comparison import PAGE, redraw
+    from zoo.report.figures import DRAWN
 
     with progress("report", (DRAWN,)) as on_progress:
         redraw(folder, on_progress)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,8 +16,8 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def warning_of_missing_glyphs() -> Iterator[None]:
-    """Warn once of the glyphs that figures lack; matplotlib warns at each place of each."""
+def noting_missing_glyphs() -> Iterator[dict[str, None]]:
+    """Yield what collects the glyphs that figures lack; matplotlib warns at each place of each."""
     missing: dict[str, None] = {}
     with warnings.catch_warnings():
         warnings.filterwarnings("always", message="Glyph", category=UserWarning)
@@ -30,9 +30,15 @@ def warning_of_missing_glyphs() -> Iterator[None]:
                 show(message, *rest, **known)
 
         warnings.showwarning = note
-        yield
-    if missing:
-        glyphs = [glyph if glyph.isprintable() else ascii(glyph)[1:-1] for glyph in missing]
+        yield missing
+
+
+def warn_of_missing_glyphs(missing: Iterable[str]) -> None:
+    """Warn once, in one line."""
+    glyphs = [
+        glyph if glyph.isprintable() else ascii(glyph)[1:-1] for glyph in dict.fromkeys(missing)
+    ]
+    if glyphs:
         more = ", …" if len(glyphs) > SHOWN else ""
         logger.warning(
             "the figures' font lacks the glyphs %s, so they show boxes; report.html has them",

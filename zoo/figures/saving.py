@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from zoo.errors import printable
-from zoo.figures.glyphs import warning_of_missing_glyphs
+from zoo.figures.glyphs import noting_missing_glyphs, warn_of_missing_glyphs
 from zoo.figures.style import DPI, styled
 
 
@@ -34,7 +34,7 @@ def saving(folder: Path) -> Iterator[Callable[[Figure, str], tuple[Path, Path]]]
     """
     folder.mkdir(parents=True, exist_ok=True)
     waiting: list[Future[None]] = []
-    with ThreadPoolExecutor(1) as beside, warning_of_missing_glyphs():
+    with ThreadPoolExecutor(1) as beside, noting_missing_glyphs() as missing:
 
         def save(figure: Figure, name: str) -> tuple[Path, Path]:
             png, svg = folder / f"{name}.png", folder / f"{name}.svg"
@@ -62,6 +62,7 @@ def saving(folder: Path) -> Iterator[Callable[[Figure, str], tuple[Path, Path]]]
         yield save
         for file in waiting:
             file.result()
+    warn_of_missing_glyphs(missing)
 
 
 def _axis_names(figure: Figure) -> Iterator[Axis]:
