@@ -195,6 +195,28 @@ def test_each_seed_draws_its_own_images_and_a_study_continues(params, tmp_path):
     assert {run.steps for run in run_study(longer, params.gap, digits, tmp_path)} == {4}
 
 
+def test_a_pupil_learns_from_the_cnn_of_its_seed_and_again_where_that_one_changes(
+    params_file, tmp_path, monkeypatch
+):
+    content = yaml.safe_load(params_file.read_text())
+    pupil = content["models"]["vit"] | {"teacher": "models/cnn-{subset}-{seed}"}
+    content["models"]["vit-guided"] = pupil
+    content["study"] |= {"models": ["vit", "cnn", "vit-guided"], "seeds": [1]}
+    content["gap"] |= {"tuned": {"vit": ["vit-guided"], "cnn": []}}
+    monkeypatch.chdir(tmp_path)
+    known = []
+    for decay in (0.0, 0.1):
+        content["models"]["cnn"]["train"] = {"weight_decay": decay}
+        Path("params.yaml").write_text(yaml.safe_dump(content))
+        params = load_params(Path("params.yaml"))
+        assert len(list(run_study(params, params.gap, load_source("digits", Path()), Path()))) == 3
+        teacher = load_model(Path("models/cnn-n500-1")).digest
+        lineage = load_model(Path("models/vit-guided-n500-1")).spec.lineage
+        assert lineage == {"teacher": "models/cnn-n500-1", "teacher_sha256": teacher}
+        known.append(teacher)
+    assert known[0] != known[1]
+
+
 @pytest.mark.slow
 def test_the_fair_study_runs_and_has_published_numbers_beside(tmp_path):
     content = yaml.safe_load((STUDY.parent / "fair.yaml").read_text())

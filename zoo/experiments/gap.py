@@ -21,6 +21,7 @@ from zoo.data.build import build_subsets
 from zoo.data.sources import Source
 from zoo.files import code_digest, read_json, write_json
 from zoo.measures.sampling import balanced_order
+from zoo.models.spec import model_digest
 from zoo.training.variants import CODE, Variant, train_variant
 
 TEST_SEED = 0
@@ -54,7 +55,7 @@ def run_study(params: Params, gap: GapConfig, source: Source, folder: Path) -> I
         gap: how learning rates are tuned.
         source: the images.
         folder: takes `subsets/<seed>`, `models`, `tuning` and `metrics`. A study that was killed
-            continues in it.
+            continues in it. Where a model has a teacher in `models`, it is the working folder.
 
     Raises:
         UserError: the source has too few images, or a training diverged.
@@ -103,8 +104,10 @@ def _train(
     record = to / "metrics" / f"{variant.key}.json"
     entry = params.models[variant.model]
     entry = dataclasses.replace(entry, train=entry.train | {"learning_rate": rate})
-    images = _images(params, len(source.test))
-    asked = _digest(images | {"train": params.train, "entry": entry, "code": code_digest(CODE)})
+    decides = _images(params, len(source.test)) | {
+        role: model_digest(Path(variant.fill(model))) for role, model in entry.ancestors().items()
+    }
+    asked = _digest(decides | {"train": params.train, "entry": entry, "code": code_digest(CODE)})
     kept = from_mapping(Run, read_json(record), str(record)) if record.is_file() else None
     if kept is None or kept.asked != asked:
         draw = draw_folder(params, len(source.test), folder, variant.seed)
