@@ -54,6 +54,11 @@ def shown(zoo):
     return shown
 
 
+def bearers(listed, alias):
+    """The versions that bear an alias."""
+    return sorted(version for version, (aliases, _) in listed.items() if alias in aliases)
+
+
 def test_a_week(study, zoo, listed, shown):
     own = ["best", "current"], ""
     report = study / "reports" / "vit-small__mixer-small" / "report.json"
@@ -101,7 +106,11 @@ def test_a_week(study, zoo, listed, shown):
     assert shown() == (3, 4)
     assert listed()["vit-small/2"] == ([], "short")
     assert listed()["vit-small/3"][1] == ""
+    assert bearers(listed(), "current") == ["mixer-small/3", "vit-small/3"]
+    best = bearers(listed(), "best")
+    assert [name.partition("/")[0] for name in best] == ["mixer-small", "vit-small"]
     assert "all is well" in zoo("verify")
+    assert report.read_bytes() == kept
     commit(study, "thursday")
 
     # Friday: the older parameters are wanted back.
@@ -109,6 +118,8 @@ def test_a_week(study, zoo, listed, shown):
     run(study, "dvc", "checkout")
     zoo("register")
     assert shown() == (1, 2)
+    assert bearers(listed(), "current") == ["mixer-small/1", "vit-small/1"]
+    assert bearers(listed(), "best") == best
     assert "all is well" in zoo("verify")
     assert report.read_bytes() == kept
 
