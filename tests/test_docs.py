@@ -89,6 +89,31 @@ def test_every_picture_of_the_docs_is_shown_on_a_page():
     assert {path.name for path in (DOCS / "images").iterdir()} <= shown
 
 
+def script(name):
+    """One of the programs in docs/, as a module."""
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_picture_is_known_by_where_it_is_drawn(tmp_path, monkeypatch):
+    figures = script("figures")
+    known = [name for of in figures.FIGURES.values() for name in of]
+    lost = ["cifar10-cka", "cifar10-receptive-field-radius"]  # whose weights were not kept
+    assert sorted(known + lost) == sorted(path.stem for path in (DOCS / "images").iterdir())
+    monkeypatch.setattr(figures, "IMAGES", tmp_path)
+    first, second = tmp_path / "first", tmp_path / "second"
+    for project, drawn in ((first, ["cka"]), (second, ["cka", "other"])):
+        (project / "effect").mkdir(parents=True)
+        for name in drawn:
+            (project / "effect" / f"{name}.png").write_text(project.name)
+    missing = figures.copy([first, second])
+    assert (tmp_path / "effect-cka.png").read_text() == "first"
+    assert len(missing) == len(known) - 1
+    assert "map-plane: no reports/map/figures/plane.png" in missing
+
+
 @every_page
 def test_every_command_of_a_page_exists_with_its_options(page):
     targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
@@ -178,9 +203,7 @@ def test_the_site_builds_without_a_warning_and_loads_nothing_from_elsewhere(tmp_
 
 
 def test_what_the_pages_take_from_the_code_is_current():
-    spec = importlib.util.spec_from_file_location("generate", DOCS / "generate.py")
-    generate = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(generate)
+    generate = script("generate")
     assert "stale" not in generate.filled("<!-- zoo: claims -->\nstale\n<!-- /zoo -->\n")
     for page in PAGES:
         text = page.read_text()

@@ -12,9 +12,11 @@ from safetensors.torch import save_file
 from torchvision.models import get_model, get_model_weights
 
 from zoo.errors import UserError
+from zoo.models.build import build
 from zoo.models.imported import ImportOptions, import_model
 from zoo.models.preprocess import preprocess
 from zoo.models.pretrained import load_timm, only_tensors, timm_class_names, timm_data, timm_spec
+from zoo.models.start import start_from
 
 TIMM, TORCHVISION = "test_vit.r160_in1k", "squeezenet1_1"
 
@@ -99,6 +101,17 @@ def test_a_models_images_are_known_by_its_published_weights_alone(published, tmp
         import_model(f"timm:{TIMM}", "a", ImportOptions(weights=of)) for of in (None, weights)
     ]
     assert [one.spec.source for one in imported] == ["in1k", ""]
+
+
+def test_training_starts_from_published_weights_at_another_size(published):
+    module = build("timm:test_vit", classes=3, image_size=80)
+    start_from(module, load_timm(TIMM))
+    given, found = published.state_dict(), module.state_dict()
+    assert {name for name in found if not torch.equal(found[name], given[name])} == {
+        *("pos_embed", "head.weight", "head.bias"),
+    }
+    assert found["pos_embed"].shape[1] == 1 + 5 * 5
+    assert module.eval()(torch.zeros(1, 3, 80, 80)).shape == (1, 3)
 
 
 def test_imagenets_classes_bear_their_names(published):
