@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from timm.layers import DropPath
 
 from zoo.config import TrainConfig
 from zoo.data.subsets import load_subset
@@ -59,8 +60,10 @@ class Killed(BaseException):
     """Stands for the process being ended between two epochs."""
 
 
-def run(make_model, digits_folder, config=CONFIG, seed=0, **options):
+def run(make_model, digits_folder, config=CONFIG, seed=0, drop_path=0.0, **options):
     model = make_model("vit", seed=seed)
+    for block in model.module.blocks:
+        block.drop_path1 = DropPath(drop_path)
     small = load_subset(digits_folder / "small")
     validation = load_subset(digits_folder / "validation")
     options = {"steps": config.steps_on("small", len(small)), "seed": seed} | options
@@ -116,7 +119,7 @@ def test_a_run_that_was_stopped_ends_with_the_same_weights(
     make_model, digits_folder, tmp_path, changes
 ):
     config = replace(CONFIG, **changes)
-    whole = run(make_model, digits_folder, config)
+    whole = run(make_model, digits_folder, config, drop_path=0.2)
 
     class Stop(Recorder):
         def on_epoch(self, row, steps):
@@ -125,7 +128,7 @@ def test_a_run_that_was_stopped_ends_with_the_same_weights(
                 raise Killed
 
     stopped = Stop()
-    options = {"checkpoints": tmp_path, "checkpoint_seconds": 0.0}
+    options = {"checkpoints": tmp_path, "checkpoint_seconds": 0.0, "drop_path": 0.2}
     with pytest.raises(Killed):
         run(make_model, digits_folder, config, callbacks=[stopped], **options)
     resumed = Recorder()
