@@ -8,6 +8,8 @@ from scipy.stats import binomtest, t, ttest_1samp
 
 from zoo.measures.intervals import (
     SHARE,
+    half_sample_interval,
+    halves_of,
     in_range,
     jackknife_interval,
     mean_interval,
@@ -24,6 +26,24 @@ def test_the_interval_is_the_jackknifes_on_fishers_scale():
     assert jackknife_interval(0.4, left, level=0.9) == pytest.approx(expected)
     assert jackknife_interval(1.0, np.ones(5)) == pytest.approx([1, 1])
     assert np.isnan(jackknife_interval(0.4, [0.3, np.nan, 0.5])).all()
+
+
+def test_half_samples_make_a_students_interval_of_seven_degrees_of_freedom():
+    # Of a mean, seven balanced splits of eight groups give the variance of the groups' means.
+    values = np.random.default_rng(0).uniform(0.2, 0.4, size=80)
+    halves = halves_of(80)
+    assert (halves[::2] == ~halves[1::2]).all()
+    assert (halves.sum(axis=1) == 40).all()
+    groups = np.unique(halves, axis=1).T  # the images of a group are in the same halves
+    means = [values[(group == halves.T).all(axis=1)].mean() for group in groups]
+    low, high = ttest_1samp(means, 0).confidence_interval(0.95)
+    expected = np.arctanh(values.mean()) + (np.array([low, high]) - values.mean()) / (
+        1 - values.mean() ** 2
+    )
+    found = half_sample_interval(values.mean(), [values[half].mean() for half in halves])
+    assert np.arctanh(found) == pytest.approx(expected)
+    assert half_sample_interval(1.0, np.ones(14)) == pytest.approx([1, 1])
+    assert np.isnan(half_sample_interval(0.4, [0.3, np.nan, 0.5, 0.4])).all()
 
 
 def test_the_interval_of_a_mean_is_that_of_a_t_test():

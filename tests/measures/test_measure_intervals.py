@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from tests.measures.test_measures import related
-from zoo.measures.canonical import GROUPS
-from zoo.measures.intervals import jackknife_interval
+from zoo.measures.intervals import half_sample_interval, halves_of, jackknife_interval
 from zoo.measures.layers import compare_layers
 from zoo.measures.table import MEASURES, DegenerateError
 
@@ -77,11 +76,11 @@ def test_where_one_image_is_all_that_varies_canonical_correlations_have_no_inter
     x = np.random.default_rng(0).normal(size=(20, 3))
     lone = np.zeros((20, 2))
     lone[3] = 1, 2
-    with pytest.raises(DegenerateError, match="has directions that only a few images have"):
+    with pytest.raises(DegenerateError, match="is constant"):
         MEASURES["svcca"].interval(x, lone)
 
 
-@pytest.mark.parametrize("name", ["rbf_cka", "rsa", "procrustes"])
+@pytest.mark.parametrize("name", ["rbf_cka", "rsa"])
 @pytest.mark.parametrize("seed", range(3))
 def test_what_is_held_hardly_changes_the_interval(name, seed):
     x, y = related(seed, n=120)
@@ -92,19 +91,25 @@ def test_what_is_held_hardly_changes_the_interval(name, seed):
     assert width(found) == pytest.approx(width(expected), rel=0.1)
 
 
-@pytest.mark.parametrize("name", ["svcca", "pwcca"])
-def test_canonical_correlations_leave_out_groups_of_images(name):
-    x, y = related(1, n=120)  # of so few features, all directions are kept
-    groups = np.random.default_rng(0).permutation(120) % GROUPS
-    assert left_out(name, x, y) == pytest.approx(recomputed(name, x, y, groups))
+@pytest.mark.parametrize("name", ["svcca", "pwcca", "procrustes"])
+def test_half_of_the_images_have_the_value_of_the_measure_itself(name):
+    x, y = drawn(1, 120, "classes")
+    measure = MEASURES[name]
+    expected = np.array([measure(x[half], y[half]) for half in halves_of(120)])
+    # Procrustes is taken of the directions that hold 99 % of the whole.
+    allowed = 0.005 if name == "procrustes" else 1e-3
+    assert left_out(name, x, y) == pytest.approx(expected, abs=allowed)
+    assert measure.interval(x, y) == pytest.approx(
+        half_sample_interval(measure(x, y), expected), abs=allowed
+    )
 
 
 NOISE = {"near": 0.2, "middle": 0.5, "far": 2.0, "classes": 0.5}
 # Of 120 images, as docs/analyses/similarity.md has them: coverage in 400 trials, and how wide the
 # intervals are over what the values spread.
 COVERAGE = {
-    "rbf_cka": (0.95, 1.0), "svcca": (0.97, 1.2), "pwcca": (0.97, 1.24),
-    "procrustes": (0.94, 0.95), "rsa": (0.94, 1.0), "mutual_knn": (0.99, 1.57),
+    "rbf_cka": (0.95, 1.0), "svcca": (0.93, 1.05), "pwcca": (0.92, 1.0),
+    "procrustes": (0.94, 1.12), "rsa": (0.94, 1.0), "mutual_knn": (0.99, 1.57),
 }  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -17,7 +17,7 @@ from zoo.analyses.agreement import metrics_of, signed_metrics
 from zoo.capture.hook_points import HookPoint
 from zoo.figures import style
 from zoo.figures.labels import layer_labels
-from zoo.measures.intervals import mean_defined
+from zoo.measures.intervals import half_sample_interval, jackknife_interval, mean_defined
 from zoo.measures.layers import (
     LayerSimilarities,
     Problem,
@@ -36,6 +36,11 @@ from zoo.study.spatial_layout import (
     mean_over_places,
     name_copies,
 )
+
+INTERVALS: dict[Callable[..., NDArray], str] = {  # how an interval was found, in words
+    jackknife_interval: "jackknife over images",
+    half_sample_interval: "balanced halves of the images",
+}
 
 ABOUT = About(
     name="similarity",
@@ -230,7 +235,7 @@ def _variables(
     for measure in MEASURES.values():
         scale = Scale(measure.title, measure.low, measure.high)
         found[measure.name] = variable(dims, values[measure.name], scale=scale)
-        kind = "jackknife over images"
+        kind = INTERVALS[measure.interval_from]
         found[f"{measure.name}_ci"] = interval(dims, *ends[measure.name], kind=kind)
     return found
 

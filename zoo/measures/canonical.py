@@ -18,24 +18,12 @@ from zoo.measures.features import (
     centred,
     prepare_both,
 )
+from zoo.measures.intervals import half_sample_interval, halves_of
 from zoo.measures.permutation import Directions, permuted_over_directions
 
 VARIANCE = 0.99
-GROUPS = 8
 # Of correlations (k,), their directions (k_a, k) in a basis, and that basis' loadings (k_a, d).
 Average = Callable[[NDArray, NDArray, NDArray], float]
-
-
-@dataclass(frozen=True)
-class Group:
-    """Images to leave out: their rows (m, k) of a basis, and what the others' rows are like.
-
-    The others' rows, centred, are Q · `triangle` with orthonormal Q; `inverse` is its inverse.
-    """
-
-    rows: NDArray[np.float64]
-    triangle: NDArray[np.float64]
-    inverse: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -48,26 +36,34 @@ class PrincipalPart:
     basis: NDArray[np.float64]
     loadings: NDArray[np.float64]
 
+
+@dataclass(frozen=True)
+class Layer(PrincipalPart):
+    """The principal part of all images, and what those of half of them are taken from.
+
+    `rows` are the images' coordinates (n, m) in the `directions` (m, d) that hold all but a tenth
+    of what the k leave out, since half of the images may need more than k; `variance` is the share
+    of the rows' variance to keep.
+    """
+
+    rows: NDArray[np.float64]
+    directions: NDArray[np.float64]
+    variance: float
+
     @cached_property
-    def groups(self) -> tuple[Group, ...]:
-        """Eight groups of images, drawn at random: the same ones for every layer.
+    def halves(self) -> tuple[PrincipalPart, ...]:
+        """The principal part of each half of the images, its loadings on all d features.
 
         Raises:
-            DegenerateError: without a group, there are fewer directions.
+            DegenerateError: all images of a half are the same.
         """
-        number = np.random.default_rng(0).permutation(len(self.basis)) % GROUPS
-        groups = []
-        for group in range(GROUPS):
-            kept = self.basis[number != group]
-            triangle = np.linalg.qr(kept - kept.mean(axis=0)).R
-            if (
-                triangle.shape[0] < triangle.shape[1]
-                or np.abs(triangle.diagonal()).min() < CONSTANT
-            ):
-                raise DegenerateError("has directions that only a few images have")
-            rows = self.basis[number == group]
-            groups.append(Group(rows, triangle, np.linalg.inv(triangle)))
-        return tuple(groups)
+        found = []
+        for half in halves_of(len(self.rows)):
+            basis, scales, turned = np.linalg.svd(centred(self.rows[half]), full_matrices=False)
+            kept = _enough(scales, self.variance)
+            loadings = scales[:kept, None] * turned[:kept] @ self.directions
+            found.append(PrincipalPart(basis[:, :kept], loadings))
+        return tuple(found)
 
 
 def svcca(x: ArrayLike, y: ArrayLike, *, variance: float = VARIANCE) -> float:
@@ -129,36 +125,36 @@ def pwcca(x: ArrayLike, y: ArrayLike, *, variance: float = VARIANCE) -> float:
     return compare_by(_weighted_mean)(a, b)
 
 
-def principal_part(x: NDArray[np.float64], *, variance: float = VARIANCE) -> PrincipalPart:
+def principal_part(x: NDArray[np.float64], *, variance: float = VARIANCE) -> Layer:
     """Return the fewest principal directions of features (n, d) that hold a share of variance."""
     if not 0 < variance <= 1:
         raise ValueError(f"variance: expected a share in (0, 1], got {variance}")
     basis, scales, directions = np.linalg.svd(centred(x), full_matrices=False)
+    kept, wide = (_enough(scales, share) for share in (variance, 1 - (1 - variance) / 10))
+    rows, held = basis[:, :wide] * scales[:wide], (scales[:wide] ** 2).sum() / (scales**2).sum()
+    loadings = scales[:kept, None] * directions[:kept]
+    return Layer(basis[:, :kept], loadings, rows, directions[:wide], min(variance / held, 1))
+
+
+def _enough(scales: NDArray[np.float64], variance: float) -> int:
+    """Return how many singular values, largest first, hold a share of the sum of squares."""
     real = int((scales > CONSTANT * scales[0]).sum())
     held = np.cumsum(scales[:real] ** 2) / np.sum(scales[:real] ** 2)
     # Without the slack, the rounding of a cumulative sum could ask for one direction more.
-    kept = min(int(np.searchsorted(held, variance - 1e-12)) + 1, real)
-    return PrincipalPart(basis[:, :kept], scales[:kept, None] * directions[:kept])
+    return min(int(np.searchsorted(held, variance - 1e-12)) + 1, real)
 
 
 def canonical_correlations(
     a: PrincipalPart, b: PrincipalPart
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return correlations (k,), largest first, and their directions (k_a, k) in a's basis."""
-    return _correlate(a.basis.T @ b.basis, len(a.basis))
-
-
-def _correlate(
-    product: NDArray[np.float64], n: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return correlations and directions from the product (k_a, k_b) of orthonormal bases."""
-    k_a, k_b = product.shape
+    n, k_a, k_b = len(a.basis), a.basis.shape[1], b.basis.shape[1]
     if k_a + k_b >= n:
         raise DegenerateError(
             f"canonical correlations of {k_a} and {k_b} directions need more than "
             f"{k_a + k_b} images, got {n}"
         )
-    directions, correlations, _ = np.linalg.svd(product, full_matrices=False)
+    directions, correlations, _ = np.linalg.svd(a.basis.T @ b.basis, full_matrices=False)
     return np.minimum(correlations, 1), directions  # rounding can leave 1 + 1e-16
 
 
@@ -219,27 +215,10 @@ def _weighted_directions(a: PrincipalPart) -> Directions:
     return Directions(a.basis, of_products)
 
 
-def leave_out_by(average: Average) -> LeaveOut:
-    """Return the function that does so without each of eight groups of images in turn.
-
-    Not without each image to first order, as the other measures do it: canonical correlations
-    are too many for that, and the intervals came out a third too narrow (PWCCA).
-    """
-
-    def leave_out(a: PrincipalPart, b: PrincipalPart) -> NDArray[np.float64]:
-        whole = a.basis.T @ b.basis
-        values = []
-        for one, other in zip(a.groups, b.groups, strict=True):
-            kept = len(a.basis) - len(one.rows)
-            # Both bases are centred: the others' sums are minus those of the group.
-            sums = np.outer(one.rows.sum(axis=0), other.rows.sum(axis=0))
-            product = whole - one.rows.T @ other.rows - sums / kept
-            product = one.inverse.T @ product @ other.inverse
-            correlations, directions = _correlate(product, kept)
-            values.append(average(correlations, one.triangle.T @ directions, a.loadings))
-        return np.array(values)
-
-    return leave_out
+def halves_by(average: Average) -> LeaveOut:
+    """Return the function that averages the correlations in each half of the images, (14,)."""
+    compare = compare_by(average)
+    return lambda a, b: np.array([compare(*half) for half in zip(a.halves, b.halves, strict=True)])
 
 
 SVCCA = Measure(
@@ -248,11 +227,12 @@ SVCCA = Measure(
     label="mean correlation",
     prepare=principal_part,
     compare=compare_by(_plain_mean),
-    leave_out=leave_out_by(_plain_mean),
+    leave_out=halves_by(_plain_mean),
     permute=permute_part,
     reduce=_plain_directions,
     permuted=permuted_over_directions,
     source="Raghu et al. 2017",
+    interval_from=half_sample_interval,
     in_full=False,
 )
 PWCCA = replace(
@@ -261,7 +241,7 @@ PWCCA = replace(
     title="PWCCA",
     label="weighted mean correlation",
     compare=compare_by(_weighted_mean),
-    leave_out=leave_out_by(_weighted_mean),
+    leave_out=halves_by(_weighted_mean),
     reduce=_weighted_directions,
     source="Morcos et al. 2018",
 )

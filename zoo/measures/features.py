@@ -34,8 +34,8 @@ class Measure:
     """One way to say how alike two representations of the same images are; higher is closer.
 
     `prepare` does what depends on one side alone, once a layer, and `compare` what depends on
-    both. `leave_out` gives the value without each image, or without each of some groups of them,
-    for an interval; what hardly changes with one image (a bandwidth, a rotation) may be held.
+    both. `leave_out` gives the values that `interval_from` makes an interval of: without each
+    image, where what hardly changes with one image (a bandwidth) may be held, or in half of them.
     `permute` takes each image of a prepared side for another, and `permuted` gives all pairs of
     layers under hundreds of permutations, from what `reduce` keeps of a prepared side. It is the
     measure itself if `in_full`; else it takes the largest principal directions alone, which is
@@ -54,6 +54,7 @@ class Measure:
     reduce: Callable[[Any], Any]
     permuted: Permuted
     source: str
+    interval_from: Callable[[float, NDArray[np.float64]], NDArray[np.float64]] = jackknife_interval
     in_full: bool = True
     least: float = 0.0
     low: float = 0.0
@@ -64,7 +65,7 @@ class Measure:
         return self.compare(*prepare_both(self.prepare, x, y))
 
     def interval(self, x: ArrayLike, y: ArrayLike) -> NDArray[np.float64]:
-        """Return the jackknife's interval (2,) of the similarity of (n, p) and (n, q) features."""
+        """Return the interval (2,) over images of the similarity of (n, p) and (n, q) features."""
         a, b = prepare_both(self.prepare, x, y)
         return self.interval_of(self.compare(a, b), a, b)
 
@@ -74,7 +75,7 @@ class Measure:
         Raises:
             DegenerateError: there are too few images to leave some out.
         """
-        ends = jackknife_interval(value, self.leave_out(a, b))
+        ends = self.interval_from(value, self.leave_out(a, b))
         return np.clip(ends, self.least, 1.0)
 
 
@@ -151,11 +152,6 @@ def symmetric(values: NDArray[np.float64]) -> NDArray[np.float32]:
     square = np.zeros((n, n), dtype=np.float32)
     square[pairs(n)] = values / math.sqrt(2)
     return square + square.T
-
-
-def permute_rows(prepared: NDArray, order: NDArray[np.intp]) -> NDArray:
-    """Return a prepared side (n, …), one row per image, with its images permuted."""
-    return prepared[order]
 
 
 def permute_pairs(values: NDArray, order: NDArray[np.intp]) -> NDArray:

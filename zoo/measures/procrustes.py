@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from zoo.measures.canonical import nuclear_norms, principal_part
-from zoo.measures.features import CONSTANT, Measure, centred, permute_rows, prepare_both
+from zoo.measures.features import Measure, centred, prepare_both
+from zoo.measures.intervals import half_sample_interval, halves_of
 from zoo.measures.permutation import Directions, permuted_over_directions
 
 
@@ -58,39 +61,54 @@ def shape_distance(x: ArrayLike, y: ArrayLike) -> float:
     return math.acos(procrustes_similarity(x, y))
 
 
-def prepare_shape(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return centred features of length 1, (n, d) with d <= n, equal to x's up to rotation."""
+@dataclass(frozen=True)
+class Shape:
+    """Centred features (n, d) of length 1, d <= n."""
+
+    features: NDArray[np.float64]
+
+    @cached_property
+    def rows(self) -> NDArray[np.float64]:
+        """The shape (n, k) in the principal directions that hold 99 % of it."""
+        part = principal_part(self.features)
+        return part.basis * np.linalg.norm(part.loadings, axis=1)
+
+    @cached_property
+    def halves(self) -> tuple[NDArray[np.float64], ...]:
+        """The same directions of each half of the images, as shapes of length 1.
+
+        Raises:
+            DegenerateError: all images of a half are the same.
+        """
+        found = [centred(self.rows[half]) for half in halves_of(len(self.rows))]
+        return tuple(rows / np.linalg.norm(rows) for rows in found)
+
+
+def prepare_shape(x: NDArray[np.float64]) -> Shape:
+    """Return the shape of features (n, d), equal to theirs up to rotation."""
     moved = centred(x)
     if moved.shape[1] > len(moved):
         # Fewer images than features: the same shape in as many coordinates as there are images.
         basis, scales, _ = np.linalg.svd(moved, full_matrices=False)
         moved = basis * scales
-    return moved / np.linalg.norm(moved)
+    return Shape(moved / np.linalg.norm(moved))
 
 
-def compare_shapes(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+def compare_shapes(a: Shape, b: Shape) -> float:
     """Return the nuclear norm of aᵀb."""
-    values = np.linalg.svd(a.T @ b, compute_uv=False)
+    values = np.linalg.svd(a.features.T @ b.features, compute_uv=False)
     return float(min(values.sum(), 1.0))  # rounding can leave 1 + 1e-16
 
 
-def leave_out_shapes(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the overlap (n,) without each image; the best rotation stays what it is."""
-    wide, narrow = (a, b) if a.shape[1] >= b.shape[1] else (b, a)
-    product = wide.T @ narrow
-    # From the eigenvectors of its square: half the time of the singular vectors.
-    squares, right = np.linalg.eigh(product.T @ product)
-    kept = squares > CONSTANT**2 * squares[-1]
-    values, right = np.sqrt(squares[kept]), right[:, kept]
-    shared = ((wide @ (product @ right / values)) * (narrow @ right)).sum(axis=1)
-    first, second = ((side * side).sum(axis=1) for side in (a, b))
-    return (values.sum() - shared) / np.sqrt((1 - first) * (1 - second))
+def compare_halves(a: Shape, b: Shape) -> NDArray[np.float64]:
+    """Return the overlap in each half of the images, (14,)."""
+    products = [one.T @ other for one, other in zip(a.halves, b.halves, strict=True)]
+    return np.minimum(nuclear_norms(np.stack(products)), 1)
 
 
-def reduce_shape(a: NDArray[np.float64]) -> Directions:
+def reduce_shape(a: Shape) -> Directions:
     """Return the principal directions that hold 99 % of a shape, which permutations compare."""
-    part = principal_part(a)
-    return Directions(part.basis * np.linalg.norm(part.loadings, axis=1), nuclear_norms)
+    return Directions(a.rows, nuclear_norms)
 
 
 PROCRUSTES = Measure(
@@ -99,10 +117,11 @@ PROCRUSTES = Measure(
     label="1 − distance²/2",
     prepare=prepare_shape,
     compare=compare_shapes,
-    leave_out=leave_out_shapes,
-    permute=permute_rows,
+    leave_out=compare_halves,
+    permute=lambda a, order: Shape(a.features[order]),
     reduce=reduce_shape,
     permuted=permuted_over_directions,
     source="Williams et al. 2021",
+    interval_from=half_sample_interval,
     in_full=False,
 )
