@@ -3,8 +3,10 @@
 from pipelines.paths import SUBSETS, stage
 from zoo.data.build import build_subsets
 from zoo.data.sources import load_source
+from zoo.data.subsets import SUBSET
 from zoo.errors import UserError
 from zoo.files import find_root, user_path
+from zoo.files.folders import remove_folder
 
 if __name__ == "__main__":
     with stage() as params:
@@ -23,6 +25,9 @@ if __name__ == "__main__":
             root=data.root or ".",
             max_array_gb=data.max_array_gb,
         )
+        for folder in sorted(path for path in SUBSETS.glob("[!.]*") if path.is_dir()):
+            if folder.name not in infos:
+                remove_folder(folder, SUBSET)  # of earlier settings; what is not zoo's is kept
         for name, info in infos.items():
             print(f"{name}: {info.count} images of {info.image_size} px")
         if any(info.root for info in infos.values()):

@@ -270,6 +270,40 @@ def test_bad_params_end_in_one_line(project, change, message):
 
 
 @pytest.mark.slow
+def test_other_subsets_replace_zoos_own_and_nothing_else(project):
+    """DVC clears a stage's outputs before it runs; what a person put there is not zoo's to lose."""
+    subsets = project / "data" / "subsets"
+
+    def cut(sizes):
+        params = yaml.safe_load((project / "params.yaml").read_text())
+        (project / "params.yaml").write_text(yaml.safe_dump(params | {"subsets": sizes}))
+        done = run(project, "dvc", "repro", "subset", check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    def held():
+        return {path.name for path in subsets.iterdir()}
+
+    assert cut({"small": 40, "full": 120})[0] == 0
+    (subsets / "mine").mkdir()
+    (subsets / "mine" / "notes.txt").write_text("mine")
+    (subsets / "notes.txt").write_text("mine")
+    status, said = cut({"small": 40, "full": 120, "few": 20})
+    assert status == 0
+    assert "mine is kept: it contains notes.txt" in said
+    assert held() == {"few", "small", "full", "test", "validation", "mine", "notes.txt"}
+    assert cut({"small": 40, "full": 120})[0] == 0  # DVC has kept these
+    assert {"mine", "notes.txt"} < held()
+    (subsets / "small" / "notes.txt").write_text("mine")
+    status, said = cut({"small": 30, "full": 120})
+    assert status
+    assert "refusing to overwrite data/subsets/small, which zoo did not write: it contains" in said
+    assert (subsets / "small" / "notes.txt").read_text() == "mine"
+    (subsets / "small" / "notes.txt").unlink()
+    assert cut({"small": 30, "full": 120})[0] == 0
+    assert "few" not in held()
+
+
+@pytest.mark.slow
 def test_training_goes_on_while_the_server_is_away(project):
     away = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
     run(project, "python", "-m", "pipelines.subset")
