@@ -8,9 +8,9 @@ import scipy.stats
 import torch
 
 from zoo.measures.deconfounded import without_given
-from zoo.measures.hsic_replicates import HsicReplicates, hsic_without
+from zoo.measures.hsic_replicates import HsicReplicates, hsic_among, hsic_without
 from zoo.measures.intervals import fisher_interval
-from zoo.measures.linear_cka import centred_gram, cka_from_hsic, linear_cka
+from zoo.measures.linear_cka import centred_gram, cka_from_hsic, linear_cka, pairwise_hsic
 from zoo.measures.replicates import (
     GroupedMean,
     Replicates,
@@ -34,11 +34,22 @@ def test_leaving_a_group_out_is_measuring_the_other_images():
     random = np.random.default_rng(0)
     x, y = random.normal(size=(20, 3)), random.normal(size=(20, 5))
     y[:, :3] += x
-    found = hsic_without(grams(x, y), 4)
+    matrices = grams(x, y)
+    found = hsic_without(matrices, pairwise_hsic(matrices, 20).numpy(), 4)
     for group in range(4):
         kept = np.arange(20) % 4 != group
         value = cka_from_hsic(found[group])[0, 1]
         assert value == pytest.approx(linear_cka(x[kept], y[kept]), abs=1e-12)
+
+
+def test_an_image_that_dominates_can_be_left_out():
+    random = np.random.default_rng(0)
+    x, y = random.normal(size=(20, 3)), random.normal(size=(20, 5))
+    y[:, :3] += x
+    x[7], y[7] = 1e4, 1e4
+    matrices, kept = grams(x, y), np.arange(20) != 7
+    found = cka_from_hsic(hsic_among(matrices, pairwise_hsic(matrices, 20).numpy(), kept))
+    assert found[0, 1] == pytest.approx(linear_cka(x[kept], y[kept]), abs=1e-6)
 
 
 def test_each_batch_is_divided_and_the_others_stay():
@@ -48,8 +59,8 @@ def test_each_batch_is_divided_and_the_others_stay():
     assert len(found.without) == 11 + 11 + 11  # 32 groups in all, the same number in each batch
     assert found.freedom == 30
     assert found.weight == pytest.approx(10 / 11)
-    single = [hsic_without(grams(*features), 11) for features in batches]
     each = [collected([features]).whole for features in batches]
+    single = [hsic_without(grams(*of), whole, 11) for of, whole in zip(batches, each, strict=True)]
     assert found.whole == pytest.approx(np.mean(each, axis=0))
     assert found.without[12] == pytest.approx((each[0] + single[1][1] + each[2]) / 3)
 

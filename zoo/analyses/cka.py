@@ -23,7 +23,7 @@ from zoo.analyses.agreement import metrics_of, signed_metrics
 from zoo.analyses.cka_figures import draw_image_sets, draw_models, draw_pair
 from zoo.capture.hook_points import HookPoint
 from zoo.measures.deconfounded import without_given
-from zoo.measures.hsic_replicates import HsicReplicates, hsic_of
+from zoo.measures.hsic_replicates import HsicReplicates, hsic_among
 from zoo.measures.intervals import mean_defined
 from zoo.measures.leverage import leverage, without_dominant
 from zoo.measures.linear_cka import (
@@ -185,7 +185,7 @@ class _Pairwise(Accumulator):
         n = batch.stop - batch.start
         pixels = torch.as_tensor(batch.images, device=self.grams.device)
         self.grams[-1] = centred_gram(pixels).values
-        self.hsic.add(self.grams)
+        hsic = self.hsic.add(self.grams)
         self.batches += 1
         rows, codes = zip(*self.codes, strict=True)
         for row, code in zip(rows, torch.stack(codes).tolist(), strict=True):
@@ -195,8 +195,8 @@ class _Pairwise(Accumulator):
                 self.problems.setdefault(row, PROBLEMS[code])
         self.codes = []
         compared = torch.tensor([self.study.networks[s].compared for s, _ in self.rows] + [False])
-        common = torch.from_numpy(without_dominant(leverage(self.grams[compared])))
-        self.common += hsic_of(self.grams.view(-1, n, n)[:, common][:, :, common])
+        common = np.isin(np.arange(n), without_dominant(leverage(self.grams[compared])))
+        self.common += hsic_among(self.grams, hsic, common)
         orders = self._orders(n)
         for a, b in self.permuted:
             own, other = (self.grams[[*self._rows_of(s), len(self.rows)]] for s in (a, b))

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from zoo.measures.linear_cka import pairwise_hsic, u_centre
+from zoo.measures.linear_cka import pairwise_hsic
 from zoo.measures.replicates import GROUPS, Replicates
 
 
@@ -30,7 +30,7 @@ class HsicReplicates:
         groups = min(self._groups, n) if n >= 8 else 0
         self._each[batch] = hsic = pairwise_hsic(grams, n).cpu().numpy()
         if groups:
-            self._without[batch, :groups] = hsic_without(grams, groups)
+            self._without[batch, :groups] = hsic_without(grams, hsic, groups)
         self._divided.append(groups)
         return hsic
 
@@ -58,26 +58,41 @@ class HsicReplicates:
         return Replicates(whole, np.concatenate(without), np.array(weight), freedom)
 
 
-def hsic_without(grams: torch.Tensor, groups: int) -> NDArray[np.float64]:
+def hsic_without(
+    grams: torch.Tensor, whole: NDArray[np.float64], groups: int
+) -> NDArray[np.float64]:
     """Return HSIC of all pairs of layers without each group of a batch's images.
 
     Args:
         grams: (layers, n²) U-centred Gram matrices.
+        whole: (layers, layers) their HSIC.
         groups: how many; image i belongs to group i mod `groups`.
 
     Returns:
-        (groups, layers, layers). It is exact: centring the rest of a centred matrix again gives
-        what centring the rest of the Gram matrix itself gives.
+        (groups, layers, layers).
     """
-    n = round(grams.shape[1] ** 0.5)
-    square = grams.view(-1, n, n)
-    found = np.empty((groups, len(grams), len(grams)))
-    for group in range(groups):
-        kept = torch.arange(n, device=grams.device) % groups != group
-        found[group] = hsic_of(square[:, kept][:, :, kept])
-    return found
+    group = np.arange(round(grams.shape[1] ** 0.5)) % groups
+    return np.stack([hsic_among(grams, whole, group != g) for g in range(groups)])
 
 
-def hsic_of(square: torch.Tensor) -> NDArray[np.float64]:
-    """Return HSIC of all pairs of layers, (layers, layers), from Gram matrices (layers, n, n)."""
-    return pairwise_hsic(u_centre(square).flatten(1), square.shape[1]).cpu().numpy()
+def hsic_among(
+    grams: torch.Tensor, whole: NDArray[np.float64], kept: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Return HSIC of all pairs of layers, (layers, layers), among some of a batch's images.
+
+    Args:
+        grams: (layers, n²) U-centred Gram matrices of all images.
+        whole: (layers, layers) their HSIC.
+        kept: (n,) which images, at least 4.
+
+    It is exact: centring the rest of a centred matrix again gives what centring the rest of the
+    Gram matrix itself gives. The products over the rest are those over all images less those over
+    the rows left out; rows of the rest sum to minus what they have left out.
+    """
+    n, m, gone = len(kept), int(kept.sum()), torch.from_numpy(~kept).to(grams.device)
+    rows = grams.view(-1, n, n)[:, gone]
+    corner, sums = rows[:, :, gone].flatten(1), rows.sum(dim=1)[:, ~gone]
+    rows, total = rows.flatten(1), sums.sum(dim=1)
+    change = corner @ corner.T - 2 * (rows @ rows.T) - 2 / (m - 2) * (sums @ sums.T)
+    change += torch.outer(total, total) / ((m - 1) * (m - 2))
+    return np.asarray((whole * (n * (n - 3)) + change.cpu().numpy()) / (m * (m - 3)))
