@@ -7,8 +7,7 @@ Linear CKA by the unbiased minibatch estimator of Nguyen et al. 2021, as in Ragh
 from __future__ import annotations
 
 import math
-import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -29,7 +28,6 @@ from zoo.measures.leverage import leverage, without_dominant
 from zoo.measures.linear_cka import (
     IS_CONSTANT,
     PROBLEMS,
-    CentredGram,
     centred_gram,
     cka_from_hsic,
 )
@@ -160,7 +158,6 @@ class _Pairwise(Accumulator):
         }
         self.batches = 0
         self.random = np.random.default_rng(study.settings.seed)
-        self.last = _LastGram()
 
     def hook_points(self, index: int) -> Iterable[HookPoint]:
         return [HookPoint(name) for name in self.study.networks[index].layers]
@@ -169,7 +166,7 @@ class _Pairwise(Accumulator):
         if self.study.settings.pool != "flatten":
             of = self.study.networks[index]
             value = pool_activation(value, self.study.settings.pool, of, hook_point.layer)
-        gram = self.last.of(value)
+        gram = self.study.centred_gram(value)
         if self.grams is None or self.grams.shape[1] != gram.values.numel():
             shape = (len(self.rows) + 1, gram.values.numel())
             self.grams = torch.zeros(shape, dtype=torch.float64, device=value.device)
@@ -275,27 +272,6 @@ class _Pairwise(Accumulator):
         data = xr.Dataset(variables, coordinates)
         metrics += _metrics(study, data)
         return Result(data, metrics=tuple(metrics), notes=tuple(notes))
-
-
-class _LastGram:
-    """The Gram matrix of the last layer, for layers that hand on the tensor they were given.
-
-    Dropout at rest and identities do, and a container after its last part: of all modules of a
-    timm ViT, almost half. The tensor is not kept alive.
-    """
-
-    def __init__(self) -> None:
-        self.tensor: Callable[[], torch.Tensor | None] = lambda: None
-        self.version = 0
-        self.gram: CentredGram
-
-    def of(self, value: torch.Tensor) -> CentredGram:
-        if value.is_inference():  # does not count the operations that work on it in place
-            return centred_gram(value)
-        if self.tensor() is not value or self.version != value._version:
-            self.gram = centred_gram(value)
-            self.tensor, self.version = weakref.ref(value), value._version
-        return self.gram
 
 
 def _metrics(study: Study, data: xr.Dataset) -> Iterator[Metric]:

@@ -18,7 +18,7 @@ from zoo.analyses.about import About, Drawing
 from zoo.analyses.frequency_answers import answers_on_changed_images
 from zoo.analyses.frequency_figures import draw_answers, draw_curves, draw_depth
 from zoo.capture.branches import Branch, find_branches
-from zoo.capture.hook_points import HookPoint
+from zoo.capture.hook_points import HookPoint, OfLast
 from zoo.measures.frequency import half_diagonal, relative_log_amplitudes
 from zoo.measures.intervals import mean_interval
 from zoo.study.accumulator import Accumulator, Batch, NotApplicable
@@ -96,6 +96,7 @@ class _Frequency(Accumulator):
         self.left_out: dict[tuple[int, HookPoint], float] = {}
         self.branches: dict[int, list[tuple[Branch, HookPoint]]] = {}
         self.rated: dict[int, ComparedNetwork] = {}
+        self.curves_of = OfLast(_curves_of)
         self.notes: list[str] = []
         try:
             self.rated, self.notes = rated_networks(study, "no answers under noise")
@@ -119,13 +120,9 @@ class _Frequency(Accumulator):
 
     def observe(self, index: int, hook_point: HookPoint, value: torch.Tensor) -> None:
         key = index, hook_point
-        layout = self.layouts[key]
-        # Within a block of windowed attention, a map's places may stand in one row.
-        in_a_row = value.ndim == 3 and value.shape[1] == layout.height * layout.width
-        places = value if in_a_row else places_of(value, layout)
-        curves, left_out = relative_log_amplitudes(places, layout.height)
-        self.curves[key].append(curves.cpu().numpy())
-        self.left_out[key] = self.left_out.get(key, 0.0) + float(left_out.sum())
+        curves, left_out = self.curves_of(value, self.layouts[key])
+        self.curves[key].append(curves)
+        self.left_out[key] = self.left_out.get(key, 0.0) + left_out
 
     def end_batch(self, batch: Batch) -> None:
         for s in self.rated:
@@ -219,6 +216,15 @@ class _Frequency(Accumulator):
                     + ", ".join(gaps)
                 )
         return notes
+
+
+def _curves_of(value: torch.Tensor, layout: Layout) -> tuple[NDArray[np.float32], float]:
+    """Return the curve of every image, and the sum of the shares of channels left out."""
+    # Within a block of windowed attention, a map's places may stand in one row.
+    in_a_row = value.ndim == 3 and value.shape[1] == layout.height * layout.width
+    places = value if in_a_row else places_of(value, layout)
+    curves, left_out = relative_log_amplitudes(places, layout.height)
+    return curves.cpu().numpy(), float(left_out.sum())
 
 
 def _defined_interval(values: NDArray) -> NDArray[np.float64]:

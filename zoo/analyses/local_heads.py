@@ -18,7 +18,7 @@ from zoo.analyses.local_heads_figures import LEAST_RANGE, draw_pair
 from zoo.analyses.localisation import gram_or_nan
 from zoo.capture.hook_points import HookPoint
 from zoo.measures.hsic_replicates import HsicReplicates
-from zoo.measures.linear_cka import PROBLEMS, centred_gram, cka_from_hsic
+from zoo.measures.linear_cka import PROBLEMS, cka_from_hsic
 from zoo.measures.replicates import INTERVAL, percentile_interval
 from zoo.study.accumulator import Accumulator, Batch, NotApplicable
 from zoo.study.attention_layers import Attending, attending_models
@@ -225,7 +225,7 @@ class _Heads(Accumulator):
             self._keep(index, self.cnns[index].index(hook_point.layer), value)
 
     def _keep(self, index: int, row: int, value: torch.Tensor) -> None:
-        gram = centred_gram(value)
+        gram = self.study.centred_gram(value)
         self.grams[index, row], self.codes[index, row] = gram_or_nan(gram), gram.code
 
     def end_batch(self, batch: Batch) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import nn
@@ -18,6 +19,7 @@ from zoo.models.preprocess import first_tensor
 
 KINDS = ("input", "output", "attention", "heads")
 OnValue = Callable[["HookPoint", torch.Tensor], None]
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -106,3 +108,28 @@ def _of_output(report: Callable[[torch.Tensor | None], None]) -> Any:
 
 def _of_input(report: Callable[[torch.Tensor | None], None]) -> Any:
     return lambda part, args: report(first_tensor(args))
+
+
+class OfLast(Generic[Found]):
+    """A function of a tensor that remembers what it found for the last one.
+
+    Many layers hand on the tensor they were given: dropout at rest and identities, a container
+    after its last part (of all modules of a timm ViT, almost half), and the next block's stream is
+    what the block before gave. The tensor is not kept alive.
+    """
+
+    def __init__(self, function: Callable[..., Found]) -> None:
+        self.function = function
+        self.tensor: Callable[[], torch.Tensor | None] = lambda: None
+        self.given: tuple[Any, ...] = ()
+        self.found: Found
+
+    def __call__(self, value: torch.Tensor, *more: Any) -> Found:
+        """Return what the function gives; `more` are its other arguments, compared by value."""
+        if value.is_inference():  # does not count the operations that work on it in place
+            return self.function(value, *more)
+        given = (value._version, *more)
+        if self.tensor() is not value or self.given != given:
+            self.found = self.function(value, *more)
+            self.tensor, self.given = weakref.ref(value), given
+        return self.found

@@ -52,8 +52,7 @@ def relative_log_amplitudes(places: torch.Tensor, side: int) -> tuple[torch.Tens
     sums = torch.zeros(side, side * side, dtype=places.dtype, device=places.device)
     sums[(row + column) % side, torch.arange(side * side)] = 1
     amplitudes = torch.fft.rfft((sums @ places).float(), dim=1).abs()
-    resolved = amplitudes > RESOLVED * places.abs().sum(dim=1, keepdim=True)
-    kept = resolved.all(dim=1)
+    kept = amplitudes.amin(dim=1) > RESOLVED * places.abs().sum(dim=1)
     logs = torch.where(kept[:, None], amplitudes, 1).log()
     curves = (logs - logs[:, :1]).sum(dim=2) / kept.sum(dim=1, keepdim=True)
     return curves, 1 - kept.float().mean(dim=1)

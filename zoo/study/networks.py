@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +18,9 @@ from zoo.study.results import TRAINED, Network
 if TYPE_CHECKING:  # the claims are listed without torch
     import torch
 
+    from zoo.capture.hook_points import OfLast
     from zoo.capture.layers import Trace
+    from zoo.measures.linear_cka import CentredGram
     from zoo.models.files import LoadedModel
 
 MOST_PREFIX = 8  # class, distillation and register tokens, where their number is guessed
@@ -118,6 +121,14 @@ class Study:
             for s, network in enumerate(self.networks)
             if network.model.spec.seed == seeds[network.of or network.name]
         ]
+
+    @cached_property
+    def centred_gram(self) -> OfLast[CentredGram]:
+        """`centred_gram` of a layer's output, computed once for all analyses that ask for it."""
+        from zoo.capture.hook_points import OfLast
+        from zoo.measures.linear_cka import centred_gram
+
+        return OfLast(centred_gram)
 
 
 def reads_class_token(network: ComparedNetwork) -> bool:
