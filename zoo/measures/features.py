@@ -146,14 +146,6 @@ def upper(matrix: NDArray) -> NDArray:
     return matrix[pairs(len(matrix))]
 
 
-def symmetric(values: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Return values of pairs of images, as `upper` lists them, as (n, n) of the same length."""
-    n = round((1 + math.sqrt(1 + 8 * len(values))) / 2)
-    square = np.zeros((n, n), dtype=np.float32)
-    square[pairs(n)] = values / math.sqrt(2)
-    return square + square.T
-
-
 def permute_pairs(values: NDArray, order: NDArray[np.intp]) -> NDArray:
     """Return values of pairs of images, as `upper` lists them, with the images permuted."""
     first, second = (order[images] for images in pairs(len(order)))

@@ -14,7 +14,6 @@ from zoo.measures.features import (
     permute_pairs,
     prepare_both,
     squared_distances,
-    symmetric,
     upper,
 )
 from zoo.measures.linear_cka import u_centre
@@ -81,7 +80,7 @@ RBF_CKA = Measure(
     compare=compare_kernels,
     leave_out=leave_out_kernels,
     permute=permute_pairs,
-    reduce=symmetric,
+    reduce=lambda kernel: kernel.astype(np.float32),
     permuted=permuted_over_pairs,
     source="Kornblith et al. 2019",
     least=-1.0,

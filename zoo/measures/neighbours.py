@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -12,7 +14,6 @@ from zoo.measures.features import (
     prepare_both,
     squared_distances,
 )
-from zoo.measures.permutation import permuted_over_pairs
 
 NEIGHBOURS = 10
 
@@ -71,11 +72,27 @@ def permute_neighbours(a: NDArray[np.int64], order: NDArray[np.intp]) -> NDArray
     return np.argsort(order)[a[order]]
 
 
-def mark_neighbours(a: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Return (n, n): not 0 where the second image is a neighbour of the first."""
-    (n, k), marks = a[:, :-1].shape, np.zeros((len(a), len(a)), dtype=np.float32)
-    np.put_along_axis(marks, a[:, :-1], np.float32((n * k) ** -0.5), axis=1)
-    return marks
+def permuted_shares(
+    a: Sequence[NDArray[np.int64]], b: Sequence[NDArray[np.int64]], orders: NDArray[np.intp]
+) -> NDArray[np.float64]:
+    """Return the share of neighbours in common under each permutation of one side's images.
+
+    Args:
+        a: p layers' neighbours, each (n, k).
+        b: those of q layers of the other network, whose images are permuted.
+        orders: (permutations, n), each a permutation of the images, the same for all layers.
+
+    Returns:
+        (permutations, p, q).
+    """
+    (n, k), near = a[0].shape, np.stack(a)
+    marks = np.zeros((n * n, len(b)), dtype=np.uint8)  # where the second image is one of the first
+    for j, of in enumerate(b):
+        marks[(np.arange(n)[:, None] * n + of).ravel(), j] = 1
+    found = np.empty((len(orders), len(a), len(b)))
+    for m, order in enumerate(orders):
+        found[m] = marks[order[:, None] * n + order[near]].sum(axis=(1, 2), dtype=np.int64)
+    return found / (n * k)
 
 
 def leave_out_neighbours(a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -107,8 +124,8 @@ MUTUAL_KNN = Measure(
     compare=compare_neighbours,
     leave_out=leave_out_neighbours,
     permute=permute_neighbours,
-    reduce=mark_neighbours,
-    permuted=permuted_over_pairs,
+    reduce=lambda near: near[:, :-1],
+    permuted=permuted_shares,
     source="Huh et al. 2024",
     high=0.5,  # networks that differ share few neighbours; 0 to 1 would leave it all dark
 )

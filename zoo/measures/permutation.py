@@ -73,27 +73,44 @@ def permuted_hsic(a: torch.Tensor, b: torch.Tensor, orders: NDArray[np.intp]) ->
         (permutations, p, q) float64. A permutation leaves the self-HSIC of both sides as it is,
         so that CKA under it needs nothing else.
 
-    Each pair of images is taken once, and the products are in float32 of matrices scaled to
-    length 1: enough by far for the rank of a statistic.
+    The products are in float32 of matrices scaled to length 1: enough by far for the rank of a
+    statistic.
     """
     n = round(a.shape[1] ** 0.5)
     first, second = torch.triu_indices(n, n, 1, device=a.device)
-    number = torch.zeros(n, n, dtype=torch.long, device=a.device)
-    number[first, second] = torch.arange(len(first), device=a.device)
-    number += number.T.clone()
     sides, lengths = [], []
     for grams in (a, b):
         length = grams.norm(dim=1, keepdim=True)
         lengths.append(length)
         unit = grams / torch.where(length > 0, length, 1)
         sides.append(unit.view(-1, n, n)[:, first, second].float())
-    left, right = sides[0], sides[1].T.contiguous()  # a pair of images lies together
-    found = torch.empty(len(orders), len(a), len(b), dtype=torch.float64, device=a.device)
+    found = permuted_products(sides[0], sides[1], orders).double()
+    return 2 * found * lengths[0] * lengths[1].T / (n * (n - 3))
+
+
+def permuted_products(a: torch.Tensor, b: torch.Tensor, orders: NDArray[np.intp]) -> torch.Tensor:
+    """Return products of values of pairs of images under each permutation of one side's images.
+
+    Args:
+        a: (p, n(n−1)/2) values of each pair of images once, as the upper triangle lists them.
+        b: (q, n(n−1)/2) those of the other network, whose images are permuted.
+        orders: (permutations, n), each a permutation of the images, the same for all layers.
+
+    Returns:
+        (permutations, p, q).
+    """
+    n = orders.shape[1]
+    first, second = torch.triu_indices(n, n, 1, device=a.device)
+    number = torch.zeros(n, n, dtype=torch.long, device=a.device)
+    number[first, second] = torch.arange(len(first), device=a.device)
+    number += number.T.clone()
+    right = b.T.contiguous()  # a pair of images lies together
+    found = a.new_empty(len(orders), len(a), len(b))
     for k, order in enumerate(torch.as_tensor(orders, device=a.device)):
         # `index_select` takes a third of the time of square brackets.
         pairs = order.index_select(0, first) * n + order.index_select(0, second)
-        found[k] = left @ right.index_select(0, number.flatten().index_select(0, pairs))
-    return 2 * found * lengths[0] * lengths[1].T / (n * (n - 3))
+        found[k] = a @ right.index_select(0, number.flatten().index_select(0, pairs))
+    return found
 
 
 def permuted_over_pairs(
@@ -102,21 +119,15 @@ def permuted_over_pairs(
     """Return a similarity that is a sum over pairs of images under each permutation of one side.
 
     Args:
-        a: p layers, each (n, n) values whose products with another layer's sum up to it.
+        a: p layers, each (n(n−1)/2,) values whose products with another layer's sum up to it.
         b: q layers of the other network, whose images are permuted.
         orders: (permutations, n), each a permutation of the images, the same for all layers.
 
     Returns:
         (permutations, p, q).
     """
-    left, right = np.stack(a).reshape(len(a), -1), np.stack(b)
-
-    def similarities(order: NDArray[np.intp]) -> NDArray[np.float32]:
-        # One axis after the other: faster than all pairs of images at once.
-        permuted = np.take(np.take(right, order, axis=2), order, axis=1)
-        return left @ permuted.reshape(len(b), -1).T
-
-    return np.array(in_threads(similarities, orders), dtype=np.float64)
+    left, right = (torch.from_numpy(np.stack(side)) for side in (a, b))
+    return permuted_products(left, right, orders).double().numpy()
 
 
 @dataclass(frozen=True)

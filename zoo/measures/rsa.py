@@ -17,7 +17,6 @@ from zoo.measures.features import (
     centred,
     permute_pairs,
     prepare_both,
-    symmetric,
     upper,
 )
 from zoo.measures.permutation import permuted_over_pairs
@@ -132,7 +131,7 @@ RSA = Measure(
     compare=compare_ranks,
     leave_out=leave_out_ranks,
     permute=permute_ranks,
-    reduce=lambda ranks: symmetric(ranks.values),
+    reduce=lambda ranks: ranks.values.astype(np.float32),
     permuted=permuted_over_pairs,
     source="Kriegeskorte et al. 2008",
     least=-1.0,
