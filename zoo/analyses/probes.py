@@ -141,7 +141,10 @@ class _Features(Accumulator):
 
     def observe(self, index: int, hook_point: HookPoint, value: torch.Tensor) -> None:
         model, probed = self.study.networks[index], self.plans[index]
-        value = value[torch.from_numpy(self._inside(len(value))).to(value.device)].float()
+        inside = self._inside(len(value))
+        if len(inside) < len(value):  # else no copy is needed
+            value = value[torch.from_numpy(inside).to(value.device)]
+        value = value.float()
         layout = layout_of(model, hook_point.layer)
         self._keep(index, hook_point.layer, MEAN, mean_over_places(value, model, hook_point.layer))
         if layout and CLS in probed.poolings:

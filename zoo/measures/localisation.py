@@ -31,15 +31,17 @@ class HsicSums:
 
     def add(self, tokens: torch.Tensor, patches: torch.Tensor, n: int) -> None:
         """Add a batch of n images, by U-centred Gram matrices (tokens, n²) and (patches, n²)."""
-        group = (self.images + torch.arange(n)) % GROUPS
+        group = (self.images + np.arange(n)) % GROUPS
         share = np.bincount(group, minlength=GROUPS) / n
-        cross = np.zeros((GROUPS, len(tokens), len(patches)))
-        own = np.zeros((GROUPS, len(patches)))
-        for g in np.flatnonzero(share).tolist():
-            rows = (group == g).to(tokens.device)
-            a, b = (grams.view(-1, n, n)[:, rows].flatten(1) for grams in (tokens, patches))
-            cross[g] = torch.cat([a @ part.T for part in b.split(PATCHES_AT_ONCE)], 1).cpu().numpy()
-            own[g] = b.square().sum(dim=1).cpu().numpy()
+        at = torch.from_numpy(group).to(tokens.device)
+        rows, others = (grams.view(-1, n, n).transpose(0, 1) for grams in (tokens, patches))
+        parts = []
+        for some in others.split(PATCHES_AT_ONCE, dim=1):
+            sums = tokens.new_zeros(GROUPS, len(tokens), some.shape[1])
+            parts.append(sums.index_add_(0, at, rows @ some.mT))  # of each image, by group
+        cross = torch.cat(parts, dim=2).cpu().numpy()
+        squares = tokens.new_zeros(GROUPS, len(patches))
+        own = squares.index_add_(0, at, others.square().sum(dim=2)).cpu().numpy()
         scale = n * (n - 3)
         self.cross_without = self.cross_without + _without(cross / scale, share)
         self.patches_without = self.patches_without + _without(own / scale, share)
