@@ -12,6 +12,7 @@ from torch.nn import functional
 
 import zoo
 from zoo.errors import UserError
+from zoo.models.predict import probabilities
 
 SIZE, CLASSES = 16, ["a", "b"]
 BEHAVIOUR = [
@@ -68,6 +69,19 @@ class NoParts(nn.Module):
         return x.flatten(1) @ self.weight
 
 
+class Viewing(nn.Module):
+    """As tutorials write them: `view` takes what lies in memory in the usual order alone."""
+
+    def __init__(self):
+        torch.manual_seed(0)
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU(), nn.Conv2d(4, 4, 3, 2, 1))
+        self.head = nn.Linear(4 * 4 * 4, 2)
+
+    def forward(self, x):
+        return self.head(self.features(x).view(len(x), -1))
+
+
 def vit(**known):
     torch.manual_seed(0)
     return timm.create_model("test_vit", img_size=SIZE, patch_size=4, depth=2, **known).eval()
@@ -86,6 +100,16 @@ def test_a_compiled_network_gives_what_it_gives_uncompiled(images):
     assert compiled.to_frame().equals(plain.to_frame())
     assert compiled.report()["digest"] == plain.report()["digest"]
     assert compiled["cka"].identical(plain["cka"])
+
+
+def test_a_network_that_calls_view_is_compared_and_predicts(images):
+    result = run(Viewing(), images)
+    assert np.isfinite(result["cka"]["cka"]).all()
+    assert {"robustness", "grad-cam"} <= set(result.results.results)
+    model = zoo.wrap(Viewing(), name="net", image_size=SIZE, class_names=CLASSES)
+    pixels = images[0]
+    one_by_one = probabilities(model, list(pixels))
+    np.testing.assert_allclose(probabilities(model, pixels), one_by_one, atol=1e-6)
 
 
 def sealed(kind):

@@ -274,3 +274,20 @@ def test_what_a_network_raises_in_training_alone_is_one_line(make_model, digits_
         UserError, match=r"cannot be trained on 1 images of 16 px .*more than 1 val"
     ):
         train(model.module, model.spec, small, small, config, steps=4, seed=0)
+
+
+def test_a_network_that_calls_view_is_trained(make_model, digits_folder):
+    """It takes what lies in memory in the usual order alone."""
+
+    class Viewing(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.head = torch.nn.Conv2d(3, 4, 3, 4, 1), torch.nn.Linear(64, 10)
+
+        def forward(self, x):
+            return self.head(self.stem(x).view(len(x), -1))
+
+    small = load_subset(digits_folder / "small")
+    spec = make_model("vit", image_size=16).spec
+    trained = train(Viewing(), spec, small, small, CONFIG, steps=4, seed=0)
+    assert math.isfinite(evaluate(trained.module, spec, small)["loss"])

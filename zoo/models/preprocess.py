@@ -17,6 +17,9 @@ from torch.nn import functional
 from zoo.errors import UserError
 from zoo.models.spec import ModelSpec
 
+# Made for any order in memory. Another network may call `view`, which only the usual order allows.
+ANY_ORDER = ("timm", "torchvision")
+
 
 def model_input(
     images: NDArray[np.uint8] | torch.Tensor, spec: ModelSpec, module: nn.Module
@@ -35,7 +38,18 @@ def model_input(
     x = preprocess(images, spec)
     tensors = chain(module.parameters(), module.buffers())
     like = next((tensor for tensor in tensors if tensor.is_floating_point()), None)
+    x = in_order_for(module, x)
     return x if like is None else x.to(device=like.device, dtype=like.dtype)
+
+
+def in_order_for(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Return a batch (n, 3, height, width) that lies in memory as a network takes it.
+
+    A network of timm's or torchvision's takes the channels last, as `preprocess` leaves them, which
+    is faster.
+    """
+    made_for_any = type(module).__module__.partition(".")[0] in ANY_ORDER
+    return x if made_for_any else x.contiguous()
 
 
 def preprocess(images: NDArray[np.uint8] | torch.Tensor, spec: ModelSpec) -> torch.Tensor:
@@ -47,7 +61,8 @@ def preprocess(images: NDArray[np.uint8] | torch.Tensor, spec: ModelSpec) -> tor
         spec: gives size, interpolation, crop, mean and standard deviation.
 
     Returns:
-        float32 tensor (n, 3, image_size, image_size), on the images' device.
+        float32 tensor (n, 3, image_size, image_size), on the images' device; of uint8 images its
+        channels lie last in memory (`in_order_for`).
     """
     if isinstance(images, torch.Tensor) and images.is_floating_point():
         return images

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from zoo.errors import UserError
 from zoo.models.files import LoadedModel
+from zoo.models.preprocess import in_order_for
 from zoo.models.spec import ModelSpec
 
 # Of logits (n, classes), with the batch's labels.
@@ -128,7 +129,8 @@ class _Teacher:
     @torch.no_grad()
     def answers(self, x: torch.Tensor) -> torch.Tensor:
         """Return the most probable class (n,) of each input."""
-        return self.module(x * self.scale + self.shift).argmax(dim=1)
+        seen = in_order_for(self.module, x * self.scale + self.shift)
+        return self.module(seen).argmax(dim=1)
 
     @torch.no_grad()
     def stages(self, x: torch.Tensor) -> list[torch.Tensor]:

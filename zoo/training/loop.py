@@ -33,7 +33,7 @@ from zoo.errors import UserError
 from zoo.models.build import network_errors
 from zoo.models.files import LoadedModel
 from zoo.models.modes import eval_mode
-from zoo.models.preprocess import preprocess
+from zoo.models.preprocess import in_order_for, preprocess
 from zoo.models.spec import ModelSpec
 from zoo.processes import process_count, process_index, summed
 from zoo.progress import OnProgress, no_progress
@@ -171,7 +171,8 @@ def evaluate(module: nn.Module, spec: ModelSpec, subset: Subset) -> Row:
         own = parts[process_index() :: process_count()]
         for images, classes in in_order(partial(take, subset), own, reading_processes(subset)):
             labels = classes.to(device)
-            logits = module(preprocess(images.to(device), spec)).float()
+            x = in_order_for(module, preprocess(images.to(device), spec))
+            logits = module(x).float()
             loss += functional.cross_entropy(logits, labels, reduction="sum").item()
             correct += int((logits.argmax(dim=1) == labels).sum())
     loss, correct = summed([loss, correct])
@@ -315,7 +316,7 @@ class _Run:
         images, labels = next(self.images)
         share = len(images) / len(indices)
         images, labels = (t.to(device, non_blocking=True) for t in (images, labels))
-        x = preprocess(images, self.spec)
+        x = in_order_for(self.module, preprocess(images, self.spec))
         x, labels = self.augmentation.change_input(x, labels, step)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(step)
