@@ -177,7 +177,7 @@ def compare_same_layers(
 
 
 def _prepare(prepare: Prepare, layers: list[NDArray]) -> Prepared:
-    return [_attempt(prepare, layer.astype(np.float64)) for layer in layers]
+    return in_threads(lambda layer: _attempt(prepare, layer.astype(np.float64)), layers)
 
 
 def _attempt(function: Callable[..., Any], *args: Any) -> tuple[Any, str]:
