@@ -11,6 +11,7 @@ from zoo.analyses import cka
 from zoo.analyses.engine import compare_models
 from zoo.config import Settings
 from zoo.errors import UserError
+from zoo.measures import linear_cka
 from zoo.measures.deconfounded import deconfounded_cka
 from zoo.models.files import describe_module
 from zoo.models.preprocess import preprocess
@@ -86,7 +87,8 @@ def test_a_layer_that_hands_on_its_input_costs_nothing_unless_changed_in_place(
         counted.append(1)
         return gram(x)
 
-    monkeypatch.setattr(cka, "centred_gram", count)
+    for module in (cka, linear_cka):
+        monkeypatch.setattr(module, "centred_gram", count)
     result = compared([model], IMAGES, batch_size=50, layers="[1234]")
     with torch.no_grad():
         linear = parts[1](preprocess(IMAGES, model.spec).flatten(1))
