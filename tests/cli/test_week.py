@@ -8,6 +8,7 @@ import urllib.request
 import pytest
 import yaml
 
+from tests.registry.conftest import MLFLOW_SERVER, Server
 from tests.test_pipeline import clone
 from tests.warm import run
 
@@ -124,10 +125,21 @@ def test_a_week(study, zoo, listed, shown):
     assert report.read_bytes() == kept
 
 
-def test_a_teammate_registers_to_the_same_server(study, project, monkeypatch, zoo, listed, shown):
-    # No server: a database that both name stands for it.
-    shared = {"MLFLOW_TRACKING_URI": f"sqlite:///{project}/shared/mlflow.db"}
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", shared["MLFLOW_TRACKING_URI"])
+@pytest.fixture
+def shared(tmp_path_factory, monkeypatch):
+    """What names a tracking server to a process; this one's, too."""
+    server = Server(tmp_path_factory.mktemp("server"), MLFLOW_SERVER)
+    try:
+        server.start()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+        yield {"MLFLOW_TRACKING_URI": server.uri}
+    finally:
+        server.kill()
+
+
+def test_a_teammate_registers_to_the_same_server(
+    study, project, shared, monkeypatch, zoo, listed, shown
+):
     run(study, "dvc", "remote", "add", "-d", "store", str(project / "store"))
     run(study, "dvc", "repro", "register", **shared)
     commit(study, "monday")

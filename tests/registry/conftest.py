@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -42,6 +43,10 @@ STEPS = (
 )
 
 START_SECONDS = 120
+MLFLOW_SERVER = (
+    f"exec {sys.executable} -m mlflow server --host 127.0.0.1 --port PORT --workers 1 "
+    "--backend-store-uri sqlite:///mlflow.db --artifacts-destination served"
+)
 
 MakeFolder = Callable[..., Path]
 

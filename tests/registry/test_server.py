@@ -1,13 +1,12 @@
 """A real MLflow server on loopback, killed in the middle of training, registering and comparing."""
 
 import logging
-import sys
 
 import pytest
 from click.testing import CliRunner
 from mlflow import MlflowClient
 
-from tests.registry.conftest import Server
+from tests.registry.conftest import MLFLOW_SERVER, Server
 from zoo.cli import cli
 from zoo.data.subsets import load_subset
 from zoo.errors import UserError
@@ -30,11 +29,7 @@ ROW = {"epoch": 1, "step": 2, "train/loss": 1.5, "train/accuracy": 0.3, "validat
 def server(tmp_path_factory, database, monkeypatch):
     folder = tmp_path_factory.mktemp("server")
     (folder / "mlflow.db").write_bytes(database.read_bytes())
-    started = Server(
-        folder,
-        f"exec {sys.executable} -m mlflow server --host 127.0.0.1 --port PORT --workers 1 "
-        "--backend-store-uri sqlite:///mlflow.db --artifacts-destination served",
-    )
+    started = Server(folder, MLFLOW_SERVER)
     try:
         started.start()
         monkeypatch.setenv("MLFLOW_TRACKING_URI", started.uri)

@@ -1,11 +1,10 @@
 """Verifying: each thing that can go wrong is found and named, and nothing else is."""
 
 import shutil
-import sys
 
 import pytest
 
-from tests.registry.conftest import Server
+from tests.registry.conftest import MLFLOW_SERVER, Server
 from tests.registry.test_removal import PARAMS
 from zoo.config import load_params
 from zoo.data.subsets import load_subset
@@ -233,11 +232,7 @@ def test_a_server_is_asked_afresh(tmp_path, database, monkeypatch, make_folder, 
     folder = tmp_path / "server"
     folder.mkdir()
     shutil.copyfile(database, folder / "mlflow.db")
-    server = Server(
-        folder,
-        f"exec {sys.executable} -m mlflow server --host 127.0.0.1 --port PORT --workers 1 "
-        "--backend-store-uri sqlite:///mlflow.db --artifacts-destination served",
-    )
+    server = Server(folder, MLFLOW_SERVER)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     try:
         server.start()
