@@ -151,11 +151,12 @@ def main() -> None:
         f"{options.images} images, {options.threads} thread(s), median of {options.repeats}"
     )
     costs = {
-        name: round(statistics.median(costs[name] for costs, _ in found), 2) for name in found[0][0]
+        name: float(f"{statistics.median(costs[name] for costs, _ in found):.3g}")
+        for name in found[0][0]
     }
     print(setting)
     for name, cost in costs.items():
-        print(f"  {cost:6.2f} x a forward pass: {name}")
+        print(f"  {cost:8.3g} x a forward pass: {name}")
     print(f"  {statistics.median(shared for _, shared in found):6.2f} x a forward pass: the shared "
           "pass itself, with all analyses that need no other")  # fmt: skip
     if options.write:
