@@ -1,5 +1,7 @@
 """Stage `subset`: the source's images become nested subsets and two held-out splits."""
 
+from pathlib import Path
+
 from pipelines.paths import SUBSETS, stage
 from zoo.data.build import build_subsets
 from zoo.data.sources import load_source
@@ -25,9 +27,11 @@ if __name__ == "__main__":
             root=data.root or ".",
             max_array_gb=data.max_array_gb,
         )
-        for folder in sorted(path for path in SUBSETS.glob("[!.]*") if path.is_dir()):
-            if folder.name not in infos:
-                remove_folder(folder, SUBSET)  # of earlier settings; what is not zoo's is kept
+        # Those of earlier settings. Where a link leads elsewhere, they may be another study's.
+        if SUBSETS.resolve() == Path.cwd() / SUBSETS:
+            for folder in sorted(path for path in SUBSETS.glob("[!.]*") if path.is_dir()):
+                if folder.name not in infos:
+                    remove_folder(folder, SUBSET)  # what is not zoo's is kept
         for name, info in infos.items():
             print(f"{name}: {info.count} images of {info.image_size} px")
         if any(info.root for info in infos.values()):

@@ -301,6 +301,14 @@ def test_other_subsets_replace_zoos_own_and_nothing_else(project):
     (subsets / "small" / "notes.txt").unlink()
     assert cut({"small": 30, "full": 120})[0] == 0
     assert "few" not in held()
+    # Subsets of another study, where a link leads.
+    elsewhere = project.parent / "elsewhere"
+    subsets.rename(elsewhere)
+    subsets.symlink_to(elsewhere)
+    shutil.copytree(elsewhere / "small", elsewhere / "theirs")
+    assert cut({"small": 20, "full": 120})[0] == 0
+    assert {"theirs", "small", "full"} < held()
+    assert subsets.is_symlink()
 
 
 @pytest.mark.slow
