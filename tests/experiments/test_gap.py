@@ -260,7 +260,7 @@ def test_the_fair_study_runs_and_has_published_numbers_beside(tmp_path):
             {"published": [{"model": "m", "images": 1, "accuracy": 58, "source": "s"}]},
             "gap.published.accuracy: expected 0 to 1, got 58",
         ),
-        ({"learning_rates": []}, "gap.learning_rates: expected one or more"),
+        ({"learning_rates": []}, r"gap.learning_rates: expected one or more \(gap.tuned names"),
         ({"learning_rates": [0]}, "gap.learning_rates.*: expected above 0"),
     ],
 )

@@ -101,8 +101,9 @@ class GapConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self, "gap.")
-        for name in ("references", "learning_rates", "tuned"):
-            check(f"gap.{name}", bool(getattr(self, name)), "one or more", getattr(self, name))
+        check("gap.references", bool(self.references), "one or more", self.references)
+        rates = bool(self.learning_rates) or not self.tuned
+        check("gap.learning_rates", rates, "one or more (gap.tuned names models)", [])
 
     def tuned_as(self, model: str) -> str | None:
         """Return the model whose learning rate a model takes; None for one that is not tuned."""
