@@ -195,6 +195,20 @@ def test_each_seed_draws_its_own_images_and_a_study_continues(params, tmp_path):
     assert {run.steps for run in run_study(longer, params.gap, digits, tmp_path)} == {4}
 
 
+def test_a_subset_that_is_trained_on_later_is_drawn_then(params, tmp_path):
+    params.subsets["n60"] = 60
+    digits = load_source("digits", Path())
+    for subset in ("n500", "n60"):
+        study = dataclasses.replace(params.study, models=["vit"], subsets=[subset], seeds=[0])
+        gap = dataclasses.replace(
+            params.gap, references=["vit"], tuned={}, untuned=["vit"], tuning_subset=subset
+        )
+        compare = dataclasses.replace(params.compare, pairs=[])
+        asked = dataclasses.replace(params, study=study, gap=gap, compare=compare)
+        (trained,) = run_study(asked, gap, digits, tmp_path)
+        assert trained.images == params.subsets[subset]
+
+
 def test_a_pupil_learns_from_the_cnn_of_its_seed_and_again_where_that_one_changes(
     params_file, tmp_path, monkeypatch
 ):

@@ -111,7 +111,7 @@ def _train(
     kept = from_mapping(Run, read_json(record), str(record)) if record.is_file() else None
     if kept is None or kept.asked != asked:
         draw = draw_folder(params, len(source.test), folder, variant.seed)
-        if not (draw / "test").is_dir():  # the last one that is written
+        if not all((draw / name).is_dir() for name in (variant.subset, "test")):
             _draw_images(params, source, draw, variant.seed)
         metrics = train_variant(
             dataclasses.replace(params, models=params.models | {variant.model: entry}),
