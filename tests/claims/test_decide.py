@@ -8,17 +8,17 @@ import pytest
 import scipy.stats
 
 from zoo.claims import CLAIMS
-from zoo.claims.base import Measurement, Verdict, above, at_least, below, measured, over_seeds
+from zoo.claims.base import Measurement, Threshold, Verdict, measured, over_seeds
 from zoo.claims.decide import OTHER_SIDE, UNDONE, decide, p_against, verdict_of
 
-CLAIM = replace(CLAIMS[0], threshold=above(0))
+CLAIM = replace(CLAIMS[0], threshold=Threshold("above", 0))
 
 
 def number(value, half=0.1):
     return Measurement(value, "", value - half, value + half)
 
 
-ABOVE = above(0)
+ABOVE = Threshold("above", 0)
 
 
 def word(found, before=None, change=None, *, threshold=ABOVE):
@@ -42,7 +42,7 @@ def test_each_verdict_needs_what_its_word_says(value, before, change, expected):
     assert word(*found) == expected
     # The same claim the other way round.
     mirrored = number(-value), number(-before), number(-change).estimate
-    assert word(*mirrored, threshold=below(0)) == expected
+    assert word(*mirrored, threshold=Threshold("below", 0)) == expected
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,9 @@ def test_each_verdict_needs_what_its_word_says(value, before, change, expected):
 )
 def test_the_reason_says_what_training_did(value, before, said):
     found, start = number(value), number(before)
-    _, reason = verdict_of(above(0), found, start, number(value - before).estimate, 0.001)
+    _, reason = verdict_of(
+        Threshold("above", 0), found, start, number(value - before).estimate, 0.001
+    )
     assert said in reason
 
 
@@ -84,8 +86,12 @@ def test_a_share_of_all_layers_is_told_by_counts(draws, said):
     entry = Verdict(CLAIM, ("v",), 50, "undecided", "", found, found).as_dict()
     assert entry["counted"] == entry["before"]["counted"] == said
     below = sum(draw <= 0.75 for draw in draws)
-    assert p_against(found, above(0.75)) == pytest.approx(min(1, 2 * (1 + below) / 101))
-    assert p_against(found, at_least(1)) == pytest.approx(min(1, 2 * (1 + below) / 101))
+    assert p_against(found, Threshold("above", 0.75)) == pytest.approx(
+        min(1, 2 * (1 + below) / 101)
+    )
+    assert p_against(found, Threshold("at least", 1)) == pytest.approx(
+        min(1, 2 * (1 + below) / 101)
+    )
     # So is the number of seeds that all give the same share; a mean of others is no count.
     seeds = [found, measured(np.array([2 / 3, *draws]), "", parts=3)]
     assert over_seeds([found, found]).parts == 3
@@ -95,10 +101,10 @@ def test_a_share_of_all_layers_is_told_by_counts(draws, said):
 def test_where_the_threshold_itself_counts_it_may_be_the_end_of_the_interval():
     all_heads = Measurement(1.0, "", 1.0, 1.0)
     change = (0.5, 0.4, 0.6)
-    assert word(all_heads, number(0.5), change, threshold=at_least(1)) == "supported"
-    assert word(all_heads, number(0.5), change, threshold=above(1)) == "undecided"
+    assert word(all_heads, number(0.5), change, threshold=Threshold("at least", 1)) == "supported"
+    assert word(all_heads, number(0.5), change, threshold=Threshold("above", 1)) == "undecided"
     some = Measurement(1.0, "", 0.9, 1.0)
-    assert word(some, number(0.5), change, threshold=at_least(1)) == "undecided"
+    assert word(some, number(0.5), change, threshold=Threshold("at least", 1)) == "undecided"
 
 
 def test_several_tests_are_corrected_and_the_uncorrected_p_is_kept():

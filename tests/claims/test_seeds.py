@@ -8,7 +8,7 @@ from scipy.stats import ttest_1samp
 
 from tests.claims import made
 from zoo.claims import judge
-from zoo.claims.base import Measurement, above, over_seeds
+from zoo.claims.base import Measurement, Threshold, over_seeds
 from zoo.claims.cases import groups_by_seed
 from zoo.claims.decide import p_against
 from zoo.measures.intervals import SHARE
@@ -68,8 +68,12 @@ def test_a_claim_is_tested_on_the_mean_over_seeds_with_their_t_interval():
 def test_two_seeds_leave_almost_everything_open():
     values = {0: 0.3, 1: 0.2}
     found = over_seeds([Measurement(v, "", v - 0.01, v + 0.01) for v in values.values()])
-    assert p_against(found, above(0)) == pytest.approx(ttest_1samp([0.3, 0.2], 0).pvalue)
-    assert p_against(found, above(0)) > 0.05  # five standard errors off, with one degree of freedom
+    assert p_against(found, Threshold("above", 0)) == pytest.approx(
+        ttest_1samp([0.3, 0.2], 0).pvalue
+    )
+    assert (
+        p_against(found, Threshold("above", 0)) > 0.05
+    )  # five standard errors off, with one degree of freedom
 
 
 def test_a_claim_may_hold_in_some_seeds_only():
@@ -133,7 +137,7 @@ def test_no_interval_leaves_what_a_share_can_be_and_the_p_value_stays():
     whole, cut = (over_seeds([Measurement(v, "") for v in shares], *w) for w in ((), (SHARE,)))
     assert (whole.low, whole.high) == pytest.approx((-0.05, 1.38), abs=0.01)
     assert (cut.low, cut.high) == (0, 1)
-    assert p_against(cut, above(0.5)) == p_against(whole, above(0.5))
+    assert p_against(cut, Threshold("above", 0.5)) == p_against(whole, Threshold("above", 0.5))
 
 
 def test_a_change_stays_within_what_a_difference_can_be():

@@ -8,7 +8,7 @@ that our models do not show is reported as not shown.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -34,6 +34,7 @@ from zoo.claims.base import (
     UNDECIDED,
     ZHU,
     Claim,
+    Measure,
     Measurement,
     Networks,
     Verdict,
@@ -67,7 +68,6 @@ CLAIMS: tuple[Claim, ...] = tuple(
 
 # A number, or why there is none, and the same before training.
 Measured = tuple[Measurement | str | None, Measurement | None]
-Measure = Callable[[ComparisonResults, Networks], Measurement | str | None]
 
 __all__ = ["CLAIMS", "Claim", "Verdict", "at_chance", "in_seeds", "judge", "judge_values"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from zoo.claims import cases
-from zoo.claims.base import RAGHU, ZHU, Claim, Measurement, Networks, above, measured
+from zoo.claims.base import RAGHU, ZHU, Claim, Measurement, Networks, Threshold, measured
 from zoo.measures.intervals import DIFFERENCE, paired_difference
 from zoo.measures.replicates import GroupedMean
 from zoo.study.results import ComparisonResults, Network
@@ -48,7 +48,7 @@ CLAIMS = (
         figure="table of accuracies",
         statement="On little data a CNN is more accurate than a ViT of similar size",
         measured_as="accuracy of the CNN minus that of the ViT, on the same test images",
-        threshold=above(0),
+        threshold=Threshold("above", 0),
         why="'better' is a sign; how much is not said",
         applies_when="a ViT and a CNN that were trained on the same images, neither with more than "
         "twice the parameters of the other",
@@ -63,7 +63,7 @@ CLAIMS = (
         figure="table of accuracies",
         statement="The gap between CNN and ViT narrows as data grows",
         measured_as="accuracy gap on less data minus the gap on more data",
-        threshold=above(0),
+        threshold=Threshold("above", 0),
         why="'narrows' must not be chance; by how much is not said",
         applies_when="a ViT and a CNN, each trained on the same smaller and larger subset",
         analysis="accuracy",
@@ -76,7 +76,7 @@ CLAIMS = (
         figure="8",
         statement="Training without a middle block's skips costs a ViT accuracy",
         measured_as="accuracy of the whole ViT minus that of the one without the block's skips",
-        threshold=above(0),
+        threshold=Threshold("above", 0),
         why="the paper's 4 % hold for its data; a cost must at least not be chance",
         applies_when="a ViT trained without a block's skips (`-noskip<i>`) and the whole one, on "
         "the same images",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from zoo.claims import cases
 from zoo.claims.base import (
@@ -11,12 +10,12 @@ from zoo.claims.base import (
     RAGHU,
     ZHU,
     Claim,
+    Draws,
     Measurement,
     Networks,
-    above,
-    at_least,
-    below,
+    Threshold,
     measured,
+    of_two,
 )
 from zoo.measures.intervals import DIFFERENCE, SHARE
 from zoo.study.replicates import draws_of
@@ -25,29 +24,20 @@ from zoo.study.results import ComparisonResults, Network
 LOW = HIGH = 2  # the paper shows the two lowest and the two highest layers
 
 
-def attention_settles(results: ComparisonResults, networks: Networks) -> Measurement | None:
-    """Measure attention entropy on less data minus that on more."""
-    means = []
-    for network in networks:
-        entropy = _heads(results, "attention-maps", "normalised_entropy", network)
-        if entropy is None:
-            return None
-        means.append(entropy.mean(axis=(1, 2)))
-    less, more = means
-    values = f"{less[0]:.3f} on less data, {more[0]:.3f} on more"
-    return measured(less - more, f"entropy over that of uniform attention: {values}")
+def mean_entropy(results: ComparisonResults, network: Network) -> Draws | None:
+    """Return attention's mean entropy over that of uniform attention, (1 + draws,)."""
+    entropy = _heads(results, "attention-maps", "normalised_entropy", network)
+    return None if entropy is None else entropy.mean(axis=(1, 2))
 
 
-def _heads(
-    results: ComparisonResults, analysis: str, name: str, network: Network
-) -> NDArray[np.float64] | None:
+def _heads(results: ComparisonResults, analysis: str, name: str, network: Network) -> Draws | None:
     """Return a number of each head and its draws, (1 + draws, layers, heads); None with a gap."""
     found = draws_of(results.results[analysis].data, name, network.name)
     found = found[:, :, np.isfinite(found[0]).any(axis=0)]  # others have more heads
     return found if found.size and np.isfinite(found).all() else None
 
 
-def _shares(results: ComparisonResults, network: Network) -> NDArray[np.float64] | str | None:
+def _shares(results: ComparisonResults, network: Network) -> Draws | str | None:
     """Return heads' distances over that of even attention, (1 + draws, layers, heads)."""
     distances = _heads(results, "attention-distance", "distance", network)
     uniform = results.results["attention-distance"].metric("uniform", network.name)
@@ -98,21 +88,14 @@ def high_layers_are_global(
     return measured(wide.mean(axis=(1, 2)), detail, heads)
 
 
-def low_layers_learn_local(
-    results: ComparisonResults, networks: Networks
-) -> Measurement | str | None:
-    """Measure the number of local heads in the lowest layers on less data minus that on more."""
+def low_local_heads(results: ComparisonResults, network: Network) -> Draws | str | None:
+    """Return the number of local heads in the lowest layers and its draws, (1 + draws,)."""
     from zoo.analyses.attention_distance import LOCAL
 
-    counts = []
-    for network in networks:
-        shares = _shares(results, network)
-        if shares is None or isinstance(shares, str):
-            return shares
-        counts.append((shares[:, :LOW] < LOCAL).sum(axis=(1, 2)).astype(float))
-    less, more = counts
-    values = f"{less[0]:.0f} on less data, {more[0]:.0f} on more"
-    return measured(less - more, f"local heads in the two lowest layers: {values}")
+    shares = _shares(results, network)
+    if shares is None or isinstance(shares, str):
+        return shares
+    return (shares[:, :LOW] < LOCAL).sum(axis=(1, 2)).astype(float)
 
 
 def local_heads_are_like_cnn(
@@ -143,12 +126,16 @@ CLAIMS = (
         figure="attention maps",
         statement="Trained on little data, a ViT's attention does not settle",
         measured_as="mean attention entropy (1: uniform) on less data minus on more data",
-        threshold=above(0),
+        threshold=Threshold("above", 0),
         why="attention that settles is concentrated: its entropy is lower",
         applies_when="the same ViT trained on a smaller and a larger subset",
         analysis="attention-maps",
         cases=cases.vit_on_less_and_more,
-        measure=attention_settles,
+        measure=of_two(
+            mean_entropy,
+            "entropy over that of uniform attention: {first:.3f} on less data, {second:.3f} on "
+            "more",
+        ),
         stay_trained=(1,),
         within=DIFFERENCE,
     ),
@@ -159,7 +146,7 @@ CLAIMS = (
         statement="With enough data, a ViT's low layers hold local and global heads together",
         measured_as="of the two lowest layers, how many hold a head nearer than half of even "
         "attention's distance (local) and one that is not",
-        threshold=at_least(1),
+        threshold=Threshold("at least", 1),
         why="'together' means both kinds in one layer; that it is so in each is not said",
         applies_when=A_VIT,
         analysis="attention-distance",
@@ -173,7 +160,7 @@ CLAIMS = (
         statement="With enough data, heads differ more in a ViT's low layers than in its high ones",
         measured_as="farthest minus nearest head over even attention's distance, mean of the two "
         "lowest minus mean of the two highest layers",
-        threshold=above(0),
+        threshold=Threshold("above", 0),
         why="the lines of low layers climb and those of high ones are flat: a sign",
         applies_when=A_VIT,
         analysis="attention-distance",
@@ -187,7 +174,7 @@ CLAIMS = (
         statement="With enough data, all heads of a ViT's high layers are global",
         measured_as="share of heads of the two highest layers that look at least half as far as "
         "even attention",
-        threshold=at_least(1),
+        threshold=Threshold("at least", 1),
         why="'all' is the paper's word; half of even attention is where local ends",
         applies_when=A_VIT,
         analysis="attention-distance",
@@ -201,12 +188,15 @@ CLAIMS = (
         figure="4",
         statement="With little data, a ViT's low layers do not learn to be local",
         measured_as="local heads in the two lowest layers, on less data minus on more data",
-        threshold=below(0),
+        threshold=Threshold("below", 0),
         why="what more data teaches and less does not are local heads: fewer of them, a sign",
         applies_when="the same ViT trained on a smaller and a larger subset",
         analysis="attention-distance",
         cases=cases.vit_on_less_and_more,
-        measure=low_layers_learn_local,
+        measure=of_two(
+            low_local_heads,
+            "local heads in the two lowest layers: {first:.0f} on less data, {second:.0f} on more",
+        ),
         stay_trained=(1,),
     ),
     Claim(
@@ -216,7 +206,7 @@ CLAIMS = (
         statement="A ViT's local heads resemble a CNN's early layers more than its global ones do",
         measured_as="CKA of the most local half of the first layer's heads minus that of the most "
         "global half, mean over the CNN's early layers",
-        threshold=above(0),
+        threshold=Threshold("above", 0),
         why="'more' is a sign; halves that look less than half a patch apart are not told apart",
         applies_when="a ViT and a CNN",
         analysis="local-heads",

@@ -19,13 +19,14 @@ from zoo.measures.intervals import (
     mean_interval,
 )
 from zoo.measures.replicates import percentile_interval
-from zoo.study.results import ComparisonResults, Metric, Network
+from zoo.study.results import ComparisonResults, Network
 
 SUPPORTED, BUILT_IN, UNDECIDED = "supported", "built in", "undecided"
 NOT_SUPPORTED, NOT_APPLICABLE = "not supported", "not applicable"
 IMAGES, SEEDS = "images", "seeds"  # what an interval is over
 
 Networks = tuple[Network, ...]
+Draws = NDArray[np.float64]  # (1 + draws, …) as measured first, then what it might be elsewhere
 A_VIT = "the same ViT trained on a smaller and a larger subset, of which it asks the larger"
 ZHU, RAGHU = "Zhu et al. 2023", "Raghu et al. 2021"
 PARK = "Park & Kim 2022"
@@ -53,21 +54,6 @@ class Threshold:
         return f"{self.side} {self.bound:g}"
 
 
-def above(bound: float) -> Threshold:
-    """Return the threshold of a claim whose number must be higher."""
-    return Threshold("above", bound)
-
-
-def below(bound: float) -> Threshold:
-    """Return the threshold of a claim whose number must be lower."""
-    return Threshold("below", bound)
-
-
-def at_least(bound: float) -> Threshold:
-    """Return the threshold of a claim whose number may be the bound itself."""
-    return Threshold("at least", bound)
-
-
 @dataclass(frozen=True)
 class Measurement:
     """A claim's number with its 95 % interval, and the figures behind it in words.
@@ -84,7 +70,7 @@ class Measurement:
     detail: str
     low: float = math.nan
     high: float = math.nan
-    draws: NDArray[np.float64] | None = field(default=None, repr=False, compare=False)
+    draws: Draws | None = field(default=None, repr=False, compare=False)
     by_seed: tuple[float, ...] = ()
     over: str = IMAGES
     parts: int = 0
@@ -132,23 +118,63 @@ def over_seeds(found: Sequence[Measurement], within: Range = UNBOUNDED) -> Measu
     return Measurement(mean, of, low, high, together, values, over, parts)
 
 
-def measured(draws: NDArray[np.float64], detail: str, parts: int = 0) -> Measurement:
+# A number of a group of networks; None where it is undefined, or why a claim does not apply.
+Measure = Callable[[ComparisonResults, Networks], Measurement | str | None]
+
+
+def measured(draws: Draws, detail: str, parts: int = 0) -> Measurement:
     """Return the measurement of a number (1 + draws,): itself, and what it is in every draw."""
     value, low, high = percentile_interval(draws)
     return Measurement(value, detail, low, high, draws, parts=parts)
 
 
-def of_metric(found: Metric | None, words: str, form: str = "+.3f") -> Measurement | None:
-    """Return a metric with its interval as a measurement; None where it was not measured.
+def of_metric(
+    analysis: str, metric: str, words: str = "", form: str = "+.3f"
+) -> Callable[[ComparisonResults, Networks], Measurement | None]:
+    """Return what measures a metric of a network or a pair, with its interval.
 
     Args:
-        found: the metric.
+        analysis: whose metric it is.
+        metric: its name.
         words: what it is, before its value.
         form: how the value is written.
     """
-    if found is None:
-        return None
-    return Measurement(found.value, f"{words} {found.value:{form}}", found.low, found.high)
+
+    def measure(results: ComparisonResults, networks: Networks) -> Measurement | None:
+        found = results.results[analysis].find(metric, *(network.name for network in networks))
+        if found is None:
+            return None
+        return Measurement(found.value, f"{words} {found.value:{form}}", found.low, found.high)
+
+    return measure
+
+
+def of_two(
+    number: Callable[[ComparisonResults, Network], Draws | str | None],
+    words: str,
+    combine: Callable[[Draws, Draws], Draws] = np.subtract,
+) -> Measure:
+    """Return what measures a number of one network minus that of another, draw by draw.
+
+    Args:
+        number: gives it of a network, (1 + draws,); None where it is undefined, or why a claim
+            does not apply.
+        words: how the numbers `{first}` and `{second}` of the networks `{a}` and `{b}` are written.
+        combine: what else is made of both, such as their ratio.
+    """
+
+    def measure(results: ComparisonResults, networks: Networks) -> Measurement | str | None:
+        each = []
+        for network in networks:
+            draws = number(results, network)
+            if draws is None or isinstance(draws, str):
+                return draws
+            each.append(draws)
+        (a, b), (first, second) = (network.name for network in networks), each
+        detail = words.format(first=first[0], second=second[0], a=a, b=b)
+        return measured(combine(first, second), detail)
+
+    return measure
 
 
 @dataclass(frozen=True)
@@ -305,10 +331,3 @@ def held_in(claim: Mapping[str, Any]) -> str:
     ('2 of 3 seeds', 'one seed')
     """
     return "{} of {} seeds".format(*claim["seeds"]) if claim["seeds"] else "one seed"
-
-
-def metric(
-    results: ComparisonResults, analysis: str, network: Network, measure: str
-) -> float | None:
-    """Return a network's metric, or None where the analysis could not measure it."""
-    return results.results[analysis].metric(measure, network.name)

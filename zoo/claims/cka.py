@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
-from numpy.typing import NDArray
 
 from zoo.claims import cases
-from zoo.claims.base import RAGHU, ZHU, Claim, Measurement, Networks, above, below, measured
+from zoo.claims.base import (
+    RAGHU,
+    ZHU,
+    Claim,
+    Draws,
+    Measurement,
+    Networks,
+    Threshold,
+    measured,
+    of_two,
+)
 from zoo.measures.depth import third_of
 from zoo.measures.intervals import SHARE
 from zoo.models.spec import NO_SKIP
@@ -17,11 +24,11 @@ from zoo.study.replicates import draws_of
 from zoo.study.results import ComparisonResults, Network
 
 CHANCE = 0.05  # p of best matches that permuted images give as well
-Draws = NDArray[np.float64]  # (1 + draws, layers of a, layers of b), CKA as measured first
+VIT_AND_CNN = "ViT {first:.3f}, CNN {second:.3f}"
 
 
 def _cells(results: ComparisonResults, a: Network, b: Network, *roles: str) -> Draws | None:
-    """Return CKA of layers with these roles and its draws; None with a gap, or empty."""
+    """Return CKA (1 + draws, layers of a, of b) of these roles; None with a gap, or empty."""
     data = results.results["cka"].data
     found = draws_of(data, "cka", a.name, b.name, role=roles, role_b=roles)
     return found if found.size and np.isfinite(found).all() else None
@@ -32,41 +39,21 @@ def _across(results: ComparisonResults, a: Network, b: Network) -> Draws | None:
     return _cells(results, a, b, "stem", "block")
 
 
-def more_uniform(results: ComparisonResults, networks: Networks) -> Measurement | None:
-    """Measure the ViT's mean CKA of different layers minus the CNN's."""
-    return _within(results, networks, _different)
-
-
 def own_similarity(results: ComparisonResults, network: Network) -> Draws | None:
     """Return the mean CKA of a network's different layers and its draws, (1 + draws,)."""
     cka = _across(results, network, network)
-    return None if cka is None or cka.shape[1] < 2 else _different(cka).mean(axis=1)
-
-
-def _different(cka: Draws) -> Draws:
-    return cka[:, ~np.eye(cka.shape[1], dtype=bool)]
-
-
-def ends_more_alike(results: ComparisonResults, networks: Networks) -> Measurement | None:
-    """Measure the ViT's CKA of the first with the last quarter of layers minus the CNN's."""
-
-    def ends(cka: Draws) -> Draws:
-        quarter = max(1, cka.shape[1] // 4)
-        return cka[:, :quarter, -quarter:].reshape(len(cka), -1)
-
-    return _within(results, networks, ends)
-
-
-def _within(
-    results: ComparisonResults, networks: Networks, cells_of: Callable[[Draws], Draws]
-) -> Measurement | None:
-    """Measure the mean of some cells of the ViT's own map minus that of the CNN's."""
-    maps = [_across(results, network, network) for network in networks]
-    means = [cells_of(cka).mean(axis=1) for cka in maps if cka is not None and cka.shape[1] > 1]
-    if len(means) < 2:
+    if cka is None or cka.shape[1] < 2:
         return None
-    vit, cnn = means
-    return measured(vit - cnn, f"ViT {vit[0]:.3f}, CNN {cnn[0]:.3f}")
+    return cka[:, ~np.eye(cka.shape[1], dtype=bool)].mean(axis=1)
+
+
+def similarity_of_ends(results: ComparisonResults, network: Network) -> Draws | None:
+    """Return the mean CKA of a network's first with its last quarter of layers and its draws."""
+    cka = _across(results, network, network)
+    if cka is None or cka.shape[1] < 2:
+        return None
+    quarter = max(1, cka.shape[1] // 4)
+    return cka[:, :quarter, -quarter:].reshape(len(cka), -1).mean(axis=1)
 
 
 def _unmatched(results: ComparisonResults, a: Network, b: Network) -> str:
@@ -198,7 +185,7 @@ CLAIMS = (
         figure="CKA figures",
         statement="A ViT trained on little data is farther from one trained on much than CNNs are",
         measured_as="mean CKA of equal blocks, ViT pair minus CNN pair",
-        threshold=below(0),
+        threshold=Threshold("below", 0),
         why="'farther' is a sign, not a size",
         applies_when="a ViT and a CNN, each trained on the same smaller and larger subset",
         analysis="cka",
@@ -212,12 +199,12 @@ CLAIMS = (
         figure="1",
         statement="A ViT's layers are more alike across depth than a CNN's",
         measured_as="mean CKA of different layers (stem and blocks) of the ViT minus the CNN's",
-        threshold=above(0),
+        threshold=Threshold("above", 0),
         why="the figure is read by eye; the sign is the least that it says",
         applies_when="a ViT and a CNN",
         analysis="cka",
         cases=cases.vit_and_cnn,
-        measure=more_uniform,
+        measure=of_two(own_similarity, VIT_AND_CNN),
     ),
     Claim(
         id="R-ends",
@@ -225,12 +212,12 @@ CLAIMS = (
         figure="1",
         statement="A ViT's lowest and highest layers are more alike than a CNN's",
         measured_as="mean CKA of the first with the last quarter of layers, ViT minus CNN",
-        threshold=above(0),
+        threshold=Threshold("above", 0),
         why="the figure is read by eye; the sign is the least that it says",
         applies_when="a ViT and a CNN",
         analysis="cka",
         cases=cases.vit_and_cnn,
-        measure=ends_more_alike,
+        measure=of_two(similarity_of_ends, VIT_AND_CNN),
     ),
     Claim(
         id="R-lower-half",
@@ -238,7 +225,7 @@ CLAIMS = (
         figure="2, B.1",
         statement="The lower half of a CNN is most like the lowest third of a ViT",
         measured_as="share of the CNN's lower half of layers whose best match is in that third",
-        threshold=above(0.5),
+        threshold=Threshold("above", 0.5),
         why="'the lower half' means most of its layers",
         applies_when="a ViT and a CNN",
         analysis="cka",
@@ -252,7 +239,7 @@ CLAIMS = (
         figure="2, B.1",
         statement="The top third of a ViT is like nothing in a CNN",
         measured_as="mean best match of the ViT's top third over that of its lowest third",
-        threshold=below(0.5),
+        threshold=Threshold("below", 0.5),
         why="'like nothing' must at least mean half as alike as the depth that does match",
         applies_when="a ViT and a CNN",
         analysis="cka",
@@ -265,7 +252,7 @@ CLAIMS = (
         figure="8",
         statement="Trained without a middle block's skips, a ViT's layers fall apart in two groups",
         measured_as="mean CKA of the blocks before with those after it, without minus with skips",
-        threshold=below(0),
+        threshold=Threshold("below", 0),
         why="a map that splits at the block is darker across it; how much is not said",
         applies_when="a ViT trained without a block's skips (`-noskip<i>`) and the whole one, on "
         "the same images",
@@ -279,7 +266,7 @@ CLAIMS = (
         figure="12",
         statement="A ViT's lower layers are found even with little data, higher ones need more",
         measured_as="mean CKA of equal blocks across data sizes, lower minus higher half of blocks",
-        threshold=above(0),
+        threshold=Threshold("above", 0),
         why="the figure falls with depth; the sign is the least that it says",
         applies_when="the same ViT trained on a smaller and a larger subset",
         analysis="cka",
@@ -293,7 +280,7 @@ CLAIMS = (
         figure="H.1, H.2",
         statement="An MLP-Mixer is more like a ViT than like a CNN",
         measured_as="mean CKA (stem and blocks) of the Mixer with the ViT minus that with the CNN",
-        threshold=above(0),
+        threshold=Threshold("above", 0),
         why="'more like' is a sign, not a size",
         applies_when="an MLP-Mixer, a ViT and a CNN",
         analysis="cka",

@@ -3,17 +3,8 @@
 from __future__ import annotations
 
 from zoo.claims import cases
-from zoo.claims.base import Claim, Measurement, Networks, above, of_metric
+from zoo.claims.base import Claim, Threshold, of_metric
 from zoo.measures.intervals import DIFFERENCE
-from zoo.study.results import ComparisonResults
-
-
-def errors_agree(results: ComparisonResults, networks: Networks) -> Measurement | None:
-    """Measure the error consistency of two networks."""
-    names = [network.name for network in networks]
-    found = results.results["differences"].find("error_consistency", *names)
-    return of_metric(found, "κ", ".3f")
-
 
 CLAIMS = (
     Claim(
@@ -22,12 +13,12 @@ CLAIMS = (
         figure="abstract",
         statement="CNNs err on the same images, irrespective of architecture",
         measured_as="error consistency (κ) of two CNNs: 0 for independent errors, 1 for the same",
-        threshold=above(0),
+        threshold=Threshold("above", 0),
         why="'consistent with one another' is at least more than chance, which is κ = 0",
         applies_when="two CNNs",
         analysis="differences",
         cases=cases.two_cnns,
-        measure=errors_agree,
+        measure=of_metric("differences", "error_consistency", "κ", ".3f"),
         within=DIFFERENCE,
     ),
 )

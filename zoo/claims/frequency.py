@@ -3,29 +3,8 @@
 from __future__ import annotations
 
 from zoo.claims import cases
-from zoo.claims.base import PARK, Claim, Measurement, Networks, above, below, of_metric
-from zoo.study.results import ComparisonResults, Network
-
-
-def attention_smooths(results: ComparisonResults, networks: Networks) -> Measurement | None:
-    """Measure what attention does to the highest frequency of the maps; it must lower it."""
-    return _change(results, networks[0], "attention")
-
-
-def mlps_sharpen(results: ComparisonResults, networks: Networks) -> Measurement | None:
-    """Measure what MLPs do to the highest frequency of the maps; they must raise it."""
-    return _change(results, networks[0], "mlp")
-
-
-def convolutions_sharpen(results: ComparisonResults, networks: Networks) -> Measurement | None:
-    """Measure what a CNN's branches do to the highest frequency of the maps."""
-    return _change(results, networks[0], "residual")
-
-
-def _change(results: ComparisonResults, network: Network, kind: str) -> Measurement | None:
-    """Measure a mean change of the maps' highest frequency."""
-    found = results.results["frequency"].find(f"change_{kind}", network.name)
-    return of_metric(found, "change of Δ log amplitude")
+from zoo.claims.base import PARK, Claim, Measurement, Networks, Threshold, of_metric
+from zoo.study.results import ComparisonResults
 
 
 def stands_high_noise(results: ComparisonResults, networks: Networks) -> Measurement | None:
@@ -41,7 +20,8 @@ def stands_high_noise(results: ComparisonResults, networks: Networks) -> Measure
     return Measurement(found.value, detail, found.low, found.high, images=images)
 
 
-CHANGE = "change of Δ log amplitude at the highest frequency, mean over "
+CHANGE = "change of Δ log amplitude"
+CHANGE_MEAN = f"{CHANGE} at the highest frequency, mean over "
 
 CLAIMS = (
     Claim(
@@ -49,39 +29,39 @@ CLAIMS = (
         paper=PARK,
         figure="8",
         statement="A ViT's attention lowers high frequencies",
-        measured_as=CHANGE + "its attention branches",
-        threshold=below(0),
+        measured_as=CHANGE_MEAN + "its attention branches",
+        threshold=Threshold("below", 0),
         why="'reduces' is a sign that must not be chance; by how much is read by eye",
         applies_when="a ViT",
         analysis="frequency",
         cases=cases.vits,
-        measure=attention_smooths,
+        measure=of_metric("frequency", "change_attention", CHANGE),
     ),
     Claim(
         id="P-mlp",
         paper=PARK,
         figure="8",
         statement="A ViT's MLPs raise high frequencies",
-        measured_as=CHANGE + "its MLP branches",
-        threshold=above(0),
+        measured_as=CHANGE_MEAN + "its MLP branches",
+        threshold=Threshold("above", 0),
         why="'amplify' is a sign that must not be chance; by how much is read by eye",
         applies_when="a ViT",
         analysis="frequency",
         cases=cases.vits,
-        measure=mlps_sharpen,
+        measure=of_metric("frequency", "change_mlp", CHANGE),
     ),
     Claim(
         id="P-convolution",
         paper=PARK,
         figure="8",
         statement="A CNN's convolutions raise high frequencies",
-        measured_as=CHANGE + "its branches whose skip is not projected",
-        threshold=above(0),
+        measured_as=CHANGE_MEAN + "its branches whose skip is not projected",
+        threshold=Threshold("above", 0),
         why="'amplify' is a sign that must not be chance; subsampling is told apart in the paper",
         applies_when="a CNN with residual blocks",
         analysis="frequency",
         cases=cases.cnns,
-        measure=convolutions_sharpen,
+        measure=of_metric("frequency", "change_residual", CHANGE),
     ),
     Claim(
         id="P-noise",
@@ -90,7 +70,7 @@ CLAIMS = (
         statement="A ViT is more robust than a CNN to noise of high frequencies",
         measured_as="accuracy that the CNN loses to noise of the upper 40 % of frequencies, minus "
         "that of the ViT, on the same images",
-        threshold=above(0),
+        threshold=Threshold("above", 0),
         why="'more robust' must not be chance: the paired interval excludes no difference",
         applies_when="a ViT and a CNN that answer better than chance",
         analysis="frequency",

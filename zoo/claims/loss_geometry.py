@@ -3,17 +3,9 @@
 from __future__ import annotations
 
 from zoo.claims import cases
-from zoo.claims.base import PARK, Claim, Measurement, Networks, above, below, of_metric
-from zoo.study.results import ComparisonResults
+from zoo.claims.base import PARK, Claim, Threshold, of_metric
 
-
-def log_ratio(results: ComparisonResults, networks: Networks) -> Measurement | None:
-    """Measure the logarithm of the ViT's largest eigenvalue over the CNN's."""
-    vit, cnn = networks
-    found = results.results["loss-geometry"].find("largest_log_ratio", vit.name, cnn.name)
-    return of_metric(found, "logarithm of the ratio")
-
-
+LOG_RATIO = of_metric("loss-geometry", "largest_log_ratio", "logarithm of the ratio")
 MEASURED = (
     "logarithm of the ViT's largest eigenvalue of the Hessian over the CNN's, mean over batches"
 )
@@ -26,12 +18,12 @@ CLAIMS = (
         figure="4",
         statement="Attention flattens the loss: a ViT's largest eigenvalue is smaller than a CNN's",
         measured_as=MEASURED,
-        threshold=below(0),
+        threshold=Threshold("below", 0),
         why=WHY,
         applies_when="a ViT and a CNN",
         analysis="loss-geometry",
         cases=cases.vit_and_cnn,
-        measure=log_ratio,
+        measure=LOG_RATIO,
     ),
     Claim(
         id="C-sharp",
@@ -40,11 +32,11 @@ CLAIMS = (
         statement="A ViT converges at a sharper minimum: its largest eigenvalue is larger than "
         "a CNN's",
         measured_as=MEASURED,
-        threshold=above(0),
+        threshold=Threshold("above", 0),
         why=WHY,
         applies_when="a ViT and a CNN",
         analysis="loss-geometry",
         cases=cases.vit_and_cnn,
-        measure=log_ratio,
+        measure=LOG_RATIO,
     ),
 )

@@ -3,38 +3,22 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from zoo.claims import cases
-from zoo.claims.base import RAGHU, Claim, Measurement, Networks, above, below, measured, metric
+from zoo.claims.base import RAGHU, Claim, Draws, Measurement, Networks, Threshold, of_two
 from zoo.measures.intervals import DIFFERENCE, Estimate, independent_difference, wilson_interval
 from zoo.study.replicates import draws_of
 from zoo.study.results import ComparisonResults, Network
 
 
-def tokens_know_less(results: ComparisonResults, networks: Networks) -> Measurement | str | None:
-    """Measure what the first model's single tokens know minus what the second's do."""
-    known: list[NDArray[np.float64]] = []
-    for network in networks:
-        share = _share_of_tokens(results, network)
-        if share is None or isinstance(share, str):
-            return share
-        known.append(share)
-    first, second = known
-    detail = f"{networks[0].name} {first[0]:.3f}, {networks[1].name} {second[0]:.3f}"
-    return measured(first - second, f"share known by single tokens: {detail}")
-
-
-def _share_of_tokens(
-    results: ComparisonResults, network: Network
-) -> NDArray[np.float64] | str | None:
+def share_of_tokens(results: ComparisonResults, network: Network) -> Draws | str | None:
     """Return a single token's accuracy above chance over that of what the classifier reads.
 
     With what it might be on other test images, (1 + draws,), for the probes as they were fitted.
     """
     probes = results.results["probes"]
     read = "cls_last_accuracy" if network.class_token else "last_block_mean_accuracy"
-    whole, chance = metric(results, "probes", network, read), probes.metric("chance")
+    whole, chance = probes.metric(read, network.name), probes.metric("chance")
     if whole is None or chance is None:
         return None
     tested = probes.images or results.images
@@ -57,13 +41,16 @@ def middle_is_stronger(results: ComparisonResults, networks: Networks) -> Measur
 
 def at_half_depth(results: ComparisonResults, network: Network) -> Estimate | None:
     """Return a probe's accuracy at half depth with its interval over the tested images."""
-    accuracy = metric(results, "probes", network, "middle_accuracy")
-    if accuracy is None:
+    probes = results.results["probes"]
+    if (accuracy := probes.metric("middle_accuracy", network.name)) is None:
         return None
-    tested = results.results["probes"].images or results.images
+    tested = probes.images or results.images
     return (accuracy, *wilson_interval(round(accuracy * tested), tested))
 
 
+KNOW_LESS = of_two(
+    share_of_tokens, "share known by single tokens: {a} {first:.3f}, {b} {second:.3f}"
+)
 CLAIMS = (
     Claim(
         id="R-token-cnn",
@@ -73,12 +60,12 @@ CLAIMS = (
         "than a CNN's locations",
         measured_as="a single token's probe accuracy above chance over that of what the classifier "
         "reads, last block, ViT minus CNN",
-        threshold=below(0),
+        threshold=Threshold("below", 0),
         why="'little' is told beside the CNN: a sign; as a share, since one knows more in all",
         applies_when="a ViT with a class token and a CNN",
         analysis="probes",
         cases=cases.cls_vit_and_cnn,
-        measure=tokens_know_less,
+        measure=KNOW_LESS,
     ),
     Claim(
         id="R-token-gap",
@@ -88,13 +75,13 @@ CLAIMS = (
         "than where their mean is pooled",
         measured_as="a single token's probe accuracy above chance over that of what the classifier "
         "reads, last block, class token minus mean",
-        threshold=below(0),
+        threshold=Threshold("below", 0),
         why="'little' is told beside the other: a sign; as a share, since one knows more in all",
         applies_when="a ViT with a class token and one that pools the mean of its tokens, trained "
         "on the same images",
         analysis="probes",
         cases=cases.cls_and_gap_vit,
-        measure=tokens_know_less,
+        measure=KNOW_LESS,
     ),
     Claim(
         id="R-middle-data",
@@ -102,7 +89,7 @@ CLAIMS = (
         figure="13",
         statement="The middle layers of a ViT trained on more data are far stronger",
         measured_as="accuracy of a linear probe at half depth, on more data minus on less data",
-        threshold=above(0),
+        threshold=Threshold("above", 0),
         why="the paper's 30 points hold for its data; 'stronger' must at least not be chance",
         applies_when="the same ViT trained on a smaller and a larger subset",
         analysis="probes",

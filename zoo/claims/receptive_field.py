@@ -3,32 +3,21 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from zoo.claims import cases
-from zoo.claims.base import RAGHU, Claim, Measurement, Networks, above, measured
+from zoo.claims.base import RAGHU, Claim, Draws, Measurement, Networks, Threshold, measured, of_two
 from zoo.measures.intervals import DIFFERENCE, SHARE
 from zoo.study.replicates import draws_of
 from zoo.study.results import ComparisonResults, Network
 
 
-def reaches_farther(results: ComparisonResults, networks: Networks) -> Measurement | None:
-    """Measure the reach of the ViT's first block minus that of the CNN's."""
-    reach = [of for network in networks if (of := first_reach(results, network)) is not None]
-    if len(reach) < 2:
-        return None
-    vit, cnn = reach
-    detail = f"radius over half of the image's diagonal: ViT {vit[0]:.3f}, CNN {cnn[0]:.3f}"
-    return measured(vit - cnn, detail)
-
-
-def first_reach(results: ComparisonResults, network: Network) -> NDArray[np.float64] | None:
+def first_reach(results: ComparisonResults, network: Network) -> Draws | None:
     """Return the reach (0..1) of a network's first block and its draws, (1 + draws,)."""
     reach = _radii(results, network, "reach", "block")
     return None if reach is None else reach[:, 0]
 
 
-def last_core(results: ComparisonResults, network: Network) -> NDArray[np.float64] | None:
+def last_core(results: ComparisonResults, network: Network) -> Draws | None:
     """Return the radius (0..1) with half of the field of a network's last block, and its draws."""
     core = _radii(results, network, "core", "block")
     return None if core is None else core[:, -1]
@@ -47,9 +36,7 @@ def grows_by_steps(results: ComparisonResults, networks: Networks) -> Measuremen
     return measured(grows.mean(axis=1), detail, grows.shape[1])
 
 
-def _radii(
-    results: ComparisonResults, network: Network, radius: str, *roles: str
-) -> NDArray[np.float64] | None:
+def _radii(results: ComparisonResults, network: Network, radius: str, *roles: str) -> Draws | None:
     """Return layers' radii and their draws, (1 + draws, layers); None with a gap, or empty."""
     data = results.results["receptive-field"].data
     if radius not in data:  # measured before it was kept
@@ -66,12 +53,15 @@ CLAIMS = (
         statement="A ViT's first block sees farther than a CNN's",
         measured_as="radius with 90 % of the receptive field over half of the image's diagonal, "
         "first block, ViT minus CNN",
-        threshold=above(0),
+        threshold=Threshold("above", 0),
         why="'larger' is a sign; 90 %, since half of a ViT's field is its own strong patch",
         applies_when="a ViT and a CNN",
         analysis="receptive-field",
         cases=cases.vit_and_cnn,
-        measure=reaches_farther,
+        measure=of_two(
+            first_reach,
+            "radius over half of the image's diagonal: ViT {first:.3f}, CNN {second:.3f}",
+        ),
         within=DIFFERENCE,
     ),
     Claim(
@@ -81,7 +71,7 @@ CLAIMS = (
         statement="A CNN's receptive field grows step by step",
         measured_as="share of steps (stem to first block, block to block) at which the radius with "
         "90 % of the field grows, of the CNN alone",
-        threshold=above(0.5),
+        threshold=Threshold("above", 0.5),
         why="'step by step' means at most of the steps",
         applies_when="a CNN",
         analysis="receptive-field",

@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
-from numpy.typing import NDArray
 
 from zoo.claims import cases
-from zoo.claims.base import RAGHU, Claim, Measurement, Networks, above, below, measured
+from zoo.claims.base import (
+    RAGHU,
+    Claim,
+    Draws,
+    Measurement,
+    Networks,
+    Threshold,
+    measured,
+    of_two,
+)
 from zoo.study.replicates import draws_of
 from zoo.study.results import RANGES, ComparisonResults, Network
 
 
-def cls_is_carried(results: ComparisonResults, networks: Networks) -> Measurement | None:
-    """Measure CLS's ratio over the patches' in the first half of the blocks."""
-    return _cls_over_patches(results, networks[0], "first half")
+def cls_over_patches(
+    results: ComparisonResults, networks: Networks, *, half: str
+) -> Measurement | None:
+    """Measure CLS's ratio over the patches' in the `first half` or `second half` of the blocks.
 
-
-def roles_turn(results: ComparisonResults, networks: Networks) -> Measurement | None:
-    """Measure CLS's ratio over the patches' in the second half of the blocks."""
-    return _cls_over_patches(results, networks[0], "second half")
-
-
-def _cls_over_patches(results: ComparisonResults, vit: Network, half: str) -> Measurement | None:
-    """Measure it; with an odd number of blocks, the middle one is in neither half."""
+    With an odd number of blocks, the middle one is in neither.
+    """
     data = results.results["residuals"].data
     if "cls_ratio" not in data or "patch_ratio" not in data:
         return None
-    cls, patch = (draws_of(data, f"{t}_ratio", vit.name) for t in ("cls", "patch"))
+    cls, patch = (draws_of(data, f"{t}_ratio", networks[0].name) for t in ("cls", "patch"))
     count = cls.shape[1] // 2
     if not count:
         return None
@@ -38,16 +43,7 @@ def _cls_over_patches(results: ComparisonResults, vit: Network, half: str) -> Me
     return measured(means[0] / means[1], detail)
 
 
-def skips_carry_more(results: ComparisonResults, networks: Networks) -> Measurement | None:
-    """Measure the ViT's mean ratio over the CNN's."""
-    carried = [of for network in networks if (of := skip_over_branch(results, network)) is not None]
-    if len(carried) < 2:
-        return None
-    vit, cnn = carried
-    return measured(vit / cnn, f"skip over branch: ViT {vit[0]:.2f}, CNN {cnn[0]:.2f}")
-
-
-def skip_over_branch(results: ComparisonResults, network: Network) -> NDArray[np.float64] | None:
+def skip_over_branch(results: ComparisonResults, network: Network) -> Draws | None:
     """Return what a network's skips carry over what its branches add, and its draws: (1 + draws,).
 
     It is ‖z‖ / ‖f(z)‖, the mean over branches.
@@ -57,7 +53,7 @@ def skip_over_branch(results: ComparisonResults, network: Network) -> NDArray[np
     return found if np.isfinite(found).all() else None
 
 
-def _mean(ratios: NDArray[np.float64]) -> NDArray[np.float64]:
+def _mean(ratios: Draws) -> Draws:
     """Return the mean (1 + draws,) over blocks and their branches; NaN without any."""
     known = ratios[:, np.isfinite(ratios[0])]
     return known.mean(axis=1) if known.size else np.full(len(ratios), np.nan)
@@ -71,12 +67,12 @@ CLAIMS = (
         statement="In a ViT's first half, skips carry the class token while patches change",
         measured_as="mean ‖z‖ / ‖f(z)‖ of the class token over that of the patches, first half of "
         "the blocks",
-        threshold=above(1),
+        threshold=Threshold("above", 1),
         why="the class token's ratio is the higher one: a sign",
         applies_when="a ViT with a class token",
         analysis="residuals",
         cases=cases.cls_vits,
-        measure=cls_is_carried,
+        measure=partial(cls_over_patches, half="first half"),
         within=RANGES["ratio"],
     ),
     Claim(
@@ -86,12 +82,12 @@ CLAIMS = (
         statement="In a ViT's second half, skips carry the patches while the class token changes",
         measured_as="mean ‖z‖ / ‖f(z)‖ of the class token over that of the patches, second half of "
         "the blocks",
-        threshold=below(1),
+        threshold=Threshold("below", 1),
         why="the class token's ratio is now the lower one: a sign",
         applies_when="a ViT with a class token",
         analysis="residuals",
         cases=cases.cls_vits,
-        measure=roles_turn,
+        measure=partial(cls_over_patches, half="second half"),
         within=RANGES["ratio"],
     ),
     Claim(
@@ -100,12 +96,14 @@ CLAIMS = (
         figure="7",
         statement="A ViT's skips carry far more than a CNN's",
         measured_as="mean ‖z‖ / ‖f(z)‖ of the ViT over that of the CNN",
-        threshold=above(1),
+        threshold=Threshold("above", 1),
         why="how far is read by eye; the sign is the least that it says",
         applies_when="a ViT and a CNN",
         analysis="residuals",
         cases=cases.vit_and_cnn,
-        measure=skips_carry_more,
+        measure=of_two(
+            skip_over_branch, "skip over branch: ViT {first:.2f}, CNN {second:.2f}", np.divide
+        ),
         within=RANGES["ratio"],
     ),
 )

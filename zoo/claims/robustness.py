@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from zoo.claims import cases
-from zoo.claims.base import Claim, Measurement, Networks, above
+from zoo.claims.base import Claim, Measurement, Networks, Threshold
 from zoo.study.results import ComparisonResults
 
 PAPER = "Naseer et al. 2021"
@@ -32,7 +32,7 @@ def _claim(key: str, figure: str, what: str, measured: str, measure: str) -> Cla
         figure=figure,
         statement=f"A ViT keeps more of its accuracy than a CNN {what}",
         measured_as=f"share of accuracy that the ViT keeps minus the CNN's, mean over {measured}",
-        threshold=above(0),
+        threshold=Threshold("above", 0),
         why="'more robust' must not be chance: the paired interval excludes no difference",
         applies_when="a ViT and a CNN that answer better than chance",
         analysis="robustness",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from zoo.claims import cases
-from zoo.claims.base import Claim, Measurement, Networks, above, of_metric
+from zoo.claims.base import Claim, Measurement, Networks, Threshold, of_metric
 from zoo.measures.intervals import DIFFERENCE
 from zoo.study.results import ComparisonResults
 
@@ -11,8 +11,8 @@ from zoo.study.results import ComparisonResults
 def more_data_plugs_in(results: ComparisonResults, networks: Networks) -> Measurement | None:
     """Measure what the network on less data gains from features of the one on more."""
     less, more = networks
-    found = results.results["stitching"].find("gained_same_depth", more.name, less.name)
-    return of_metric(found, f"accuracy of {less.name} on features of {more.name} minus its own")
+    words = f"accuracy of {less.name} on features of {more.name} minus its own"
+    return of_metric("stitching", "gained_same_depth", words)(results, (more, less))
 
 
 CLAIMS = (
@@ -24,7 +24,7 @@ CLAIMS = (
         "and improve it",
         measured_as="accuracy of the network on less data when it goes on from blocks of the one "
         "on more, minus its own, mean over blocks of the same depth",
-        threshold=above(0),
+        threshold=Threshold("above", 0),
         why="'improve' is a sign that must not be chance",
         applies_when="the same network trained on a smaller and a larger subset",
         analysis="stitching",

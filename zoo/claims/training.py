@@ -6,12 +6,10 @@ Each takes the CKA of blocks and what it might be on other images, (1 + draws, b
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from zoo.claims.base import RAGHU, Claim, Measurement, above, measured
+from zoo.claims.base import RAGHU, Claim, Draws, Measurement, Threshold, measured
 from zoo.measures.depth import third_of
 
-Draws = NDArray[np.float64]
 UNCHANGED = 1e-6  # of CKA: rounding
 
 
@@ -59,7 +57,7 @@ CLAIMS = (
         "its higher ones do not yet",
         measured_as="CKA with the ViTs trained on all data, lowest minus highest third of blocks, "
         "mean over seeds",
-        threshold=above(0),
+        threshold=Threshold("above", 0),
         why="the lines fall with depth; the sign is the least that they say",
         applies_when="the pipeline's stage `effect`, with a ViT trained on two or more subsets",
         analysis="data-effect",
@@ -73,7 +71,7 @@ CLAIMS = (
         statement="A ViT's higher layers need more data than a CNN's",
         measured_as="CKA with the networks trained on all data on the least data, lowest minus "
         "highest third of blocks, ViT minus CNN",
-        threshold=above(0),
+        threshold=Threshold("above", 0),
         why="'more' is a sign, not a size; lowest minus highest, since CKA's level differs",
         applies_when="the pipeline's stage `effect`, with a ViT and a CNN trained on the same "
         "subsets",
@@ -87,7 +85,7 @@ CLAIMS = (
         figure="G.1",
         statement="Taken to other images, a network keeps its first layers and changes its last",
         measured_as="CKA of each block before with after, lowest minus highest third of blocks",
-        threshold=above(0),
+        threshold=Threshold("above", 0),
         why="how many blocks are kept depends on their number and the images: a sign",
         applies_when="`zoo transfer` of the whole network",
         analysis="transfer",

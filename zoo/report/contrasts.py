@@ -22,8 +22,8 @@ from zoo.claims.base import (
     SUPPORTED,
     Measurement,
     Networks,
+    Threshold,
     Verdict,
-    above,
     measured,
     of_metric,
 )
@@ -72,8 +72,7 @@ class Contrast:
         """Measure the first network's number minus the second's."""
         a, b = networks
         if self.metric:
-            measure = f"{self.metric}_difference"
-            return of_metric(results.results[self.analysis].find(measure, a.name, b.name), "")
+            return of_metric(self.analysis, f"{self.metric}_difference")(results, networks)
         one, other = self.number(results, a), self.number(results, b)
         if one is None or other is None:
             return None
@@ -100,7 +99,7 @@ def _probed(results: ComparisonResults, network: Network) -> Measurement | None:
 def _of_metric(
     analysis: str, metric: str, results: ComparisonResults, network: Network
 ) -> Measurement | None:
-    return of_metric(results.results[analysis].find(metric, network.name), "")
+    return of_metric(analysis, metric)(results, (network,))
 
 
 ORIGINS = {SUPPORTED: "Learnt", BUILT_IN: "Built in"}
@@ -215,7 +214,7 @@ class _Found:
         if self.before is None or self.each_before is None:
             return "Not measured before training."
         change = self.difference.minus(self.before)
-        verdict, reason = verdict_of(above(0), self.difference, self.before, change, p)
+        verdict, reason = verdict_of(Threshold("above", 0), self.difference, self.before, change, p)
         origin = ORIGINS.get(verdict, "Undecided whether learnt")
         origin += ", weakened by training" if reason == WEAKENED else ""
         return f"{origin}: {self._against(self.each_before)} before training."
@@ -236,7 +235,7 @@ def contrasts(results: ComparisonResults, verdicts: Sequence[Verdict]) -> list[S
         return []
     found = [of for contrast in CONTRASTS if (of := _find(contrast, results))]
     found.sort(key=lambda of: -of.strength)
-    tests = [p_against(of.difference, above(0)) for of in found]
+    tests = [p_against(of.difference, Threshold("above", 0)) for of in found]
     corrected = _corrected(found, tests, verdicts)
     told: dict[tuple[str, str, str], list[str]] = {}
     alone: dict[str, list[str]] = {}  # beyond chance, if it were the only test
