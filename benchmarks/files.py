@@ -94,7 +94,7 @@ def reading(subset: Subset) -> tuple[float, int, int, float]:
     order = torch.randperm(len(subset), generator=torch.Generator().manual_seed(0))
     keys = [*enumerate(order.split(BATCH))]
     processes, began = reading_processes(subset), cpu()
-    batches = in_order(TrainingImages(subset, config, still, seed=0), keys, processes)
+    batches = in_order(TrainingImages(subset, config, still, seed=0, ahead=True), keys, processes)
     next(batches)  # the processes have started
     waited, used, looking, step_seconds = 0.0, [], 0.0, 0.0
     quarter, start = len(keys) // 4, time.perf_counter()

@@ -11,7 +11,7 @@ from tests.training.test_loop import CONFIG, FULL_RECIPE, Killed, Recorder, run,
 from zoo.data.augment import Augmentation
 from zoo.data.subsets import load_subset
 from zoo.errors import UserError
-from zoo.training.batches import TrainingImages, reading_processes
+from zoo.training.batches import TrainingImages, in_order, reading_processes
 from zoo.training.loop import evaluate
 
 
@@ -66,10 +66,12 @@ def test_crops_follow_from_the_seed_and_the_step(folders):
     subset, config = load_subset(folders[1] / "small"), replace(CONFIG, crop_padding=4)
     still = Augmentation(config, classes=10, mean=[0.0] * 3, image_size=16, seed=0)
     drawn = {
-        (seed, step): TrainingImages(subset, config, still, seed)((step, torch.arange(40)))[0]
+        (seed, step): TrainingImages(subset, config, still, seed, ahead=True)(
+            (step, torch.arange(40))
+        )[0]
         for seed, step in ((0, 0), (0, 1), (1, 0))
     }
-    again, labels = TrainingImages(subset, config, still, 0)((0, torch.arange(40)))
+    again, labels = TrainingImages(subset, config, still, 0, ahead=True)((0, torch.arange(40)))
     assert torch.equal(again, drawn[0, 0])
     assert labels.tolist() == subset.labels.tolist()
     assert len({images.numpy().tobytes() for images in drawn.values()}) == 3
@@ -84,8 +86,29 @@ def test_a_file_that_changes_ends_training_with_one_line(make_model, digit_files
     assert "\n" not in str(raised.value)
 
 
-def test_arrays_are_read_in_this_process(digits_folder):
-    assert reading_processes(load_subset(digits_folder / "small")) == 0
+def test_arrays_are_read_in_this_process_unless_a_gpu_would_wait_for_it(digits_folder, monkeypatch):
+    cores(monkeypatch, 3)
+    subset = load_subset(digits_folder / "small")
+    assert reading_processes(subset) == 0
+    assert reading_processes(subset, ahead=True) == 3
+
+
+def test_arrays_made_ahead_are_the_batches_that_files_are(folders):
+    """Crops too: they follow from the seed and the step, whoever makes the batch."""
+    config = replace(CONFIG, **FULL_RECIPE)
+    of = {"classes": 10, "mean": [0.0] * 3, "image_size": 16, "seed": 0}
+    keys = [(step, torch.arange(10 * step, 10 * step + 10)) for step in range(3)]
+    made = [
+        [*in_order(TrainingImages(load_subset(folder / "small"), config, Augmentation(config, **of),
+                                  0, ahead=True), keys, readers)]
+        for folder, readers in ((folders[1], 1), (folders[0], 1), (folders[0], 2))
+    ]  # fmt: skip
+    assert config.augment
+    assert config.crop_padding
+    for others in made[1:]:
+        for (images, labels), (other, classes) in zip(made[0], others, strict=True):
+            assert torch.equal(images, other)
+            assert torch.equal(labels, classes)
 
 
 def test_processes_of_one_machine_share_its_cores(folders, monkeypatch):

@@ -1,8 +1,9 @@
-"""The images of a run's batches: out of arrays when a step asks, or decoded ahead of it.
+"""The images of a run's batches: out of arrays when a step asks, or made ahead of it.
 
 Images that stay in their files are decoded and changed by torch's DataLoader, in processes of its
-own. What is drawn for a batch follows from the seed and the number of its step, so that neither the
-number of those processes nor a run that was stopped changes it.
+own; so are arrays where a GPU would wait for a policy such as RandAugment. What is drawn for such a
+batch follows from the seed and the number of its step, so that neither the number of those
+processes nor a run that was stopped changes it.
 """
 
 from __future__ import annotations
@@ -36,27 +37,31 @@ def take(subset: Subset, which: Any) -> Images:
 
 @dataclass(frozen=True)
 class TrainingImages:
-    """Called with the number of a step and indices, gives their images as that step sees them."""
+    """Called with the number of a step and indices, gives their images as that step sees them.
+
+    Made `ahead`, they are made in a process whose generator nobody else draws from.
+    """
 
     subset: Subset
     config: TrainConfig
     augmentation: Augmentation
     seed: int
+    ahead: bool
 
     def __call__(self, asked: tuple[int, torch.Tensor]) -> Images:
         """Read the images and change them; crops are drawn from torch's global generator."""
         step, indices = asked
         images, labels = take(self.subset, indices.numpy())
-        if self.subset.info.root:  # in a process whose generator nobody else draws from
+        if self.ahead:
             torch.manual_seed(random.Random(f"{self.seed} {step}").getrandbits(63))
         config = self.config
         images = random_crop_flip(images, padding=config.crop_padding, flip=config.flip)
         return self.augmentation.change_pixels(images, step), labels
 
 
-def reading_processes(subset: Subset) -> int:
-    """Return how many processes read a subset: a core each; 0 where it is an array."""
-    if not subset.info.root:
+def reading_processes(subset: Subset, *, ahead: bool = False) -> int:
+    """Return how many processes read a subset: a core each; 0 for an array not made `ahead`."""
+    if not (subset.info.root or ahead):
         return 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     together = int(os.environ.get("LOCAL_WORLD_SIZE", process_count()))

@@ -237,9 +237,13 @@ class _Run:
         each = max(1, math.ceil(self.config.validate_steps / self.steps_per_epoch))
         done = int(progress.epochs[-1]["epoch"]) if progress.epochs else 0
         epochs = math.ceil(self.steps / self.steps_per_epoch)
-        read = TrainingImages(self.subset, self.config, self.augmentation, self.own_seed)
-        keys = self.keys(range(done, epochs))
-        self.images = in_order(read, keys, reading_processes(self.subset))
+        # Beside a CPU's step, processes that change images would only take its cores.
+        ahead = bool(self.config.augment) and self.accelerator.device.type != "cpu"
+        readers = reading_processes(self.subset, ahead=ahead)
+        read = TrainingImages(
+            self.subset, self.config, self.augmentation, self.own_seed, ahead=readers > 0
+        )
+        self.images = in_order(read, self.keys(range(done, epochs)), readers)
         with closing(self.images):
             for first in range(done, epochs, each):
                 yield range(first, min(first + each, epochs))
