@@ -167,6 +167,12 @@ def test_every_map_is_drawn_on_a_scale_that_its_analysis_names(page: Page, saved
     assert drawn <= named
 
 
+def test_a_panel_shows_each_measure_of_the_same_networks_once(page: Page):
+    for data in page.viewer_data().values():
+        shown = [(entry["measure"], entry["label"]) for entry in data.get("maps", data.get("sets"))]
+        assert len(shown) == len(set(shown)), shown
+
+
 def test_figures_whose_numbers_a_panel_shows_are_for_paper(page: Page):
     paper = {a["id"] for a in page.all("figure") if a.get("class") == "for-print"}
     assert "figure-cka-vit-small__resnet18-small" in paper

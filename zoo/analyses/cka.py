@@ -54,7 +54,8 @@ ABOUT = About(
         "other. Hatched cells could not be measured and are named below the figure. A cell's "
         "interval comes from a jackknife over groups of images. The baseline of a best match is "
         "the best match after permuting the images of one network, the same way in all its layers, "
-        "200 times."
+        "200 times. Dominant images are the 5 % of highest leverage: where the map without them "
+        "differs much, CKA rests on a few images."
     ),
     needs="activations",
     source="Raghu et al. 2021, Figs 1, 2, B.1; Zhu et al. 2023",
@@ -104,6 +105,7 @@ ABOUT = About(
 
 SCALE = Scale("CKA", 0, 1)
 DECONFOUNDED = Scale("CKA without what the pixels explain", 0, 1)
+WITHOUT_DOMINANT = Scale("CKA without dominant images", 0, 1)
 EXPLAINED = "is explained by the pixels: no deconfounded CKA"
 DOMINATED = "varies in a few images only: no CKA without them"
 MEANS = {  # of all pairs of two networks' layers
@@ -264,7 +266,7 @@ class _Pairwise(Accumulator):
             if found.freedom:
                 ends = found.similarity_interval()
                 variables[f"{name}_ci"] = interval(dims, *ends, kind=INTERVAL)
-        variables["cka_without_dominant"] = variable(dims, without, scale=SCALE)
+        variables["cka_without_dominant"] = variable(dims, without, scale=WITHOUT_DOMINANT)
         axes = [(networks[s], layer) for s, layer in rows]
         coordinates: dict[str, Any] = {**layer_axis(axes), **layer_axis(axes, "layer_b")}
         if len(study.compared) > 1:
