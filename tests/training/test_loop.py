@@ -1,3 +1,4 @@
+import gc
 import math
 import os
 import signal
@@ -99,6 +100,19 @@ def test_validation_is_in_float32_whatever_the_precision_of_training(
     spec, validation = make_model("vit").spec, load_subset(digits_folder / "validation")
     alone = evaluate(trained.module, spec, validation)
     assert alone == {key: trained.epochs[-1][f"validation/{key}"] for key in alone}
+
+
+def test_no_tensor_is_kept_of_a_step(make_model, digits_folder):
+    """Thousands of them between the large ones of a step made a process grow by MB a step."""
+    alive = []
+
+    def count(done, total, what):
+        alive.append(sum(issubclass(type(o), torch.Tensor) for o in gc.get_objects()))
+
+    config = replace(CONFIG, epochs=6, validate_steps=100)
+    run(make_model, digits_folder, config, on_progress=count)
+    assert len(alive) == 18
+    assert max(alive[2:]) == min(alive[2:])
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])

@@ -253,25 +253,26 @@ class _Run:
     ) -> tuple[Row, list[Row]]:
         began = time.perf_counter()
         first = epochs.start * self.steps_per_epoch
-        losses, correct, counts = [], [], []
+        counts: list[int] = []
+        # In one place each: a small tensor kept of every step lets a CPU's memory fall to pieces.
+        most = len(epochs) * self.steps_per_epoch
+        losses, correct = torch.zeros(2, most, device=self.accelerator.device)
         for step, indices in self.batches(epochs):
-            loss, right = self.step(step, indices)
-            losses.append(loss)
-            correct.append(right)
+            losses[len(counts)], correct[len(counts)] = self.step(step, indices)
             counts.append(len(indices))
             on_progress(step + 1, self.steps, "steps")
-        values, sizes = torch.tensor(summed(torch.stack(losses).tolist())), torch.tensor(counts)
+        values, sizes = torch.tensor(summed(losses[: len(counts)].tolist())), torch.tensor(counts)
         watched = evaluate(self.evaluated(), self.spec, validation)
         if not (torch.isfinite(values).all() and math.isfinite(watched["loss"])):
             raise diverged(f"in epoch {epochs.stop}", self.config)
         row = {
             "epoch": epochs.stop,
-            "step": first + len(losses),
+            "step": first + len(counts),
             "train/loss": float((values * sizes).sum() / sizes.sum()),
-            "train/accuracy": summed([float(torch.stack(correct).sum())])[0] / sum(counts),
+            "train/accuracy": summed([sum(correct.tolist())])[0] / sum(counts),
             "validation/loss": watched["loss"],
             "validation/accuracy": watched["accuracy"],
-            "learning_rate": self.learning_rate(first + len(losses) - 1),
+            "learning_rate": self.learning_rate(first + len(counts) - 1),
             "seconds": time.perf_counter() - began,
         }
         steps = [
