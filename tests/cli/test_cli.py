@@ -245,7 +245,12 @@ def test_the_registry_is_listed_and_shown(zoo, registered):
         ),
         (
             ["compare", "vit-small", "vit-gap-small", "--data", "nothing"],
-            "no subset in nothing",
+            "nothing: expected a folder of pictures or a subset's (such as data/subsets/test), "
+            "got no such folder",
+        ),
+        (
+            ["compare", "vit-small", "vit-gap-small", "--data", "mlflow.db"],
+            "(such as data/subsets/test), got a file",
         ),
         (["compare", "vit-small", "vit-gap-small", "--out", "."], "which zoo did not write"),
         (["compare", "vit-small", "vit-gap-small", "--device", "bogus"], "unknown device 'bogus'"),

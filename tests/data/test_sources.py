@@ -7,6 +7,7 @@ import os
 import pickle
 import shutil
 import struct
+import subprocess
 import sys
 import tarfile
 import urllib.error
@@ -19,7 +20,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from zoo.data.build import build_subsets
-from zoo.data.image_files import find_images, read_image
+from zoo.data.image_files import find_images, read_image, warn_left_out
 from zoo.data.pictures import read_pictures
 from zoo.data.sources import labelled_folder, load_source
 from zoo.errors import UserError
@@ -217,8 +218,40 @@ def test_an_image_of_too_many_pixels_is_named(tmp_path, monkeypatch):
     write_folder(tmp_path, "train", ["a", "b"])
     write_folder(tmp_path, "test", ["a", "b"])
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(UserError, match=r"0\.png: damaged image"):
+    said = r"0\.png: expected an image of at most 200 pixels, got more: make it smaller$"
+    with pytest.raises(UserError, match=said):
         load_source("imagefolder", tmp_path).train.read(0)
+
+
+def test_a_large_image_is_read_without_a_warning(tmp_path):
+    Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(tmp_path / "a.png")
+    code = (
+        "import sys; from pathlib import Path; from PIL import Image\n"
+        "from zoo.data.image_files import read_image\n"
+        "Image.MAX_IMAGE_PIXELS = 500; print(read_image(Path(sys.argv[1])).shape)"
+    )  # on its own: pytest lets all warnings through
+    command = [sys.executable, "-c", code, str(tmp_path / "a.png")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("(20, 30, 3)\n", "")
+
+
+@pytest.mark.parametrize(
+    ("content", "what"), [(b"", "it is empty"), (b"<p>", "its content is no image")]
+)
+def test_what_is_no_image_is_said_without_an_object_in_memory(tmp_path, content, what):
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(UserError) as raised:
+        read_image(tmp_path / "a.png")
+    assert str(raised.value) == f"{tmp_path / 'a.png'}: damaged image ({what}); repair or remove it"
+
+
+def test_suffixes_are_named_only_where_one_is_missing(tmp_path, caplog):
+    link = tmp_path / "moved.png"
+    link.symlink_to("nowhere.png")
+    warn_left_out(tmp_path, [link])
+    assert caplog.messages == [
+        f"{tmp_path}: 1 file left out (moved.png): a link that leads nowhere"
+    ]
 
 
 def test_a_damaged_or_missing_archive_says_what_to_do(tmp_path):

@@ -21,9 +21,11 @@ from zoo.errors import UserError, counted
 IMAGE_SUFFIXES = (
     ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp",
 )  # fmt: skip
+NO_SUFFIX = "no suffix of an image"
 # What Pillow says of a damaged image stands in our own line.
 logging.getLogger("PIL").setLevel(logging.CRITICAL)
 warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")
+warnings.filterwarnings("ignore", "Image size .*decompression bomb")  # it is read all the same
 _one_at_a_time = threading.Lock()
 AT_ONCE = 1024
 logger = logging.getLogger(__name__)
@@ -54,7 +56,7 @@ def other_files(folder: Path) -> list[Path]:
 def why_left_out(path: Path) -> str:
     """Say why a file below a folder is not taken as an image; empty where it is, or is a folder."""
     if path.is_file():
-        return "" if path.suffix.lower() in IMAGE_SUFFIXES else "no suffix of an image"
+        return "" if path.suffix.lower() in IMAGE_SUFFIXES else NO_SUFFIX
     if path.is_dir():
         return ""
     return "a link that leads nowhere" if path.is_symlink() else "not a file"
@@ -63,11 +65,12 @@ def why_left_out(path: Path) -> str:
 def warn_left_out(folder: Path, left_out: Sequence[Path]) -> None:
     """Log how many files of a folder are not taken as images, and why."""
     if left_out:
-        why = ", ".join(dict.fromkeys(map(why_left_out, left_out)))
+        why = list(dict.fromkeys(map(why_left_out, left_out)))
         named = ", ".join(path.name for path in left_out[:3]) + ", …" * (len(left_out) > 3)
+        expected = f"; expected {', '.join(IMAGE_SUFFIXES)}" if NO_SUFFIX in why else ""
         logger.warning(
-            "%s: %s left out (%s): %s; expected %s",
-            *(folder, counted(len(left_out), "file"), named, why, ", ".join(IMAGE_SUFFIXES)),
+            "%s: %s left out (%s): %s%s",
+            *(folder, counted(len(left_out), "file"), named, ", ".join(why), expected),
         )
 
 
@@ -118,7 +121,7 @@ def read_image(path: Readable) -> NDArray[np.uint8]:
 
 def decode_image(content: bytes, path: object) -> NDArray[np.uint8]:
     """Return the pixels of an image file's bytes as `read_image` does; errors name `path`."""
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with _libtiff_silenced(content), Image.open(io.BytesIO(content)) as opened:
@@ -129,8 +132,15 @@ def decode_image(content: bytes, path: object) -> NDArray[np.uint8]:
             if image.mode not in ("I", "F"):
                 return np.asarray(image.convert("RGB"))
             mode = image.mode
+    except Image.DecompressionBombError:
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        message = f"{path}: expected an image of at most {most:,} pixels, got more: make it smaller"
+        raise UserError(message) from None
+    except UnidentifiedImageError:  # its text names an object in memory
+        what = "its content is no image" if content else "it is empty"
+        raise UserError(f"{path}: damaged image ({what}); repair or remove it") from None
     except Exception as error:
-        # Pillow's decoders raise whatever they met: struct, zlib, ValueError, too many pixels.
+        # Pillow's decoders raise whatever they met: struct, zlib, ValueError.
         raise UserError(f"{path}: damaged image ({error}); repair or remove it") from None
     raise UserError(
         f"{path}: expected 8 or 16 bits a channel, got 32 (Pillow's mode {mode}); "

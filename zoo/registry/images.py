@@ -124,7 +124,13 @@ def evaluation_images(
         UserError: there are none, or they are damaged.
     """
     if data is not None:
-        if data.is_dir() and not (data / DESCRIPTION).is_file():
+        if not data.is_dir():
+            came = "a file" if data.exists() else "no such folder"
+            raise UserError(
+                f"{data}: expected a folder of pictures or a subset's (such as data/subsets/test), "
+                f"got {came}"
+            )
+        if not (data / DESCRIPTION).is_file():
             return read_pictures(data, count)
         subset = load_subset(data)
         verify_subset(subset)
