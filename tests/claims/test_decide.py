@@ -52,6 +52,8 @@ def test_each_verdict_needs_what_its_word_says(value, before, change, expected):
         (-0.5, 0.05, OTHER_SIDE),  # the interval of before includes the threshold
         (0.5, 0.5, "there is no sign that training added to it"),
         (0.5, 0.8, "held before training, which weakened it"),
+        (0.5, 0.2, "held before training, which strengthened it"),
+        (0.5, 0.05, "it holds beyond noise, and training moved it this way"),
     ],
 )
 def test_the_reason_says_what_training_did(value, before, said):

@@ -12,7 +12,7 @@ from tests.claims import made
 from tests.claims.made import metrics, network
 from zoo.analyses import ANALYSES
 from zoo.claims import CLAIMS
-from zoo.claims.decide import OTHER_SIDE, UNDONE, WEAKENED
+from zoo.claims.decide import OTHER_SIDE, STRENGTHENED, UNDONE, WEAKENED
 from zoo.report.answers import GAP_STUDY, answer
 from zoo.report.questions import FOR_PRINT, QUESTIONS, WITH_PANEL
 from zoo.study.results import INITIAL, Metric, Result
@@ -134,11 +134,13 @@ def test_what_was_learnt_names_claims_by_what_training_did():
             ("CNNs are two", "built in", "", {"value": 0.0}),  # of another group of networks
             ("A ViT is six", "supported", "", None),
             ("A ViT is seven", "built in", WEAKENED, {"value": 0.0}),
+            ("A ViT is eight", "supported", STRENGTHENED, {"value": 0.0}),
         )
     ]
     assert answer("learnt", made.found([V, C]), claims) == [
-        "Training brought or increased this: a ViT is one.",
+        "Training brought this: a ViT is one.",
         "True for answers that only trained networks give: a ViT is six.",
+        "True before training as well, and strengthened by training: a ViT is eight.",
         "True before training as well: CNNs are two.",
         "True before training as well, but weakened by training: a ViT is seven.",
         "True before training, but no longer: maps are three.",

@@ -163,6 +163,30 @@ def test_of_more_than_two_the_ends_are_named_and_a_lead_that_is_chance():
     )
 
 
+def test_of_pairs_that_chance_tells_apart_none_is_the_most_alike():
+    maps = {("v", "c"): 0.723, ("v", "d"): 0.738, ("c", "d"): 0.731}
+    data = similarity(maps, spread=0.0).data
+    # Without one group of images or another, CKA with d moves: by hand, the difference 0.015 of the
+    # ends has a standard error of sqrt(2 / 3 * 2 * 0.02 ** 2) = 0.023.
+    with_d = (data["network"] == "d") | (data["network_b"] == "d")
+    moves = xr.DataArray([-0.02, 0.0, 0.02], dims="replicate") * with_d
+    without = (data["cka_without"] + moves).transpose(*data["cka_without"].dims)
+    moved = Result(data.assign(cka_without=without.assign_attrs(data["cka_without"].attrs)))
+    assert describe_finding(found([V, C, D], cka=moved), []) == (
+        "No pair is detectably more alike than another (mean CKA 0.72 to 0.74)."
+    )
+    assert describe_finding(found([V, C, D], cka=Result(data)), []) == (
+        "Most alike are v and d (mean CKA 0.74), least alike v and c (0.72)."
+    )
+
+
+def test_where_neither_accuracy_nor_cka_was_measured_it_says_so():
+    attention = metrics(entropy={"v": 0.94})
+    assert describe_finding(found([V, C], attention_maps=attention), []) == (
+        "Neither accuracy nor CKA was measured: the report shows what was."
+    )
+
+
 @pytest.mark.parametrize(
     ("verdicts", "said"),
     [
@@ -219,8 +243,9 @@ def test_the_table_holds_what_the_sentences_rest_on():
 
 def test_of_more_than_two_the_table_has_the_lowest_and_the_highest():
     attention = metrics(entropy={"v": 0.94, "c": 0.9, "d": 0.91})
-    shown = [(row.of, row.value) for row in numbers(found([V, C, D], attention_maps=attention))]
-    assert shown == [("c", "90.0 %"), ("v", "94.0 %")]
+    rows = numbers(found([V, C, D], attention_maps=attention))
+    assert [(row.of, row.value) for row in rows] == [("c", "90.0 %"), ("v", "94.0 %")]
+    assert [row.measure.rsplit(", ")[-1] for row in rows] == ["lowest of 3", "highest of 3"]
 
 
 def test_over_seeds_means_are_said_and_the_better_comes_first_in_the_table():

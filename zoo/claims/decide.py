@@ -22,6 +22,7 @@ from zoo.measures.multiple_testing import holm, p_from_interval, student_p
 LEVEL = 0.05
 OTHER_SIDE = "beyond noise on the other side of the threshold"
 WEAKENED = "it holds, and held before training, which weakened it"
+STRENGTHENED = "it holds, and held before training, which strengthened it"
 UNDONE = "it held before training, which turned it: beyond noise on the other side of the threshold"
 STEP = 1e-9  # below any step of a share or a count
 
@@ -120,7 +121,8 @@ def _brought_by_training(
         return UNDECIDED, "it holds beyond noise; what it was before training is not measured"
     low, high = sorted(threshold.sign * end for end in change[1:])
     if low > 0:
-        return SUPPORTED, "it holds beyond noise, and training moved it this way"
+        moved = "it holds beyond noise, and training moved it this way"
+        return SUPPORTED, STRENGTHENED if _held(threshold, before) else moved
     if _held(threshold, before):
         if high < 0:
             return BUILT_IN, WEAKENED

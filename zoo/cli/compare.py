@@ -237,7 +237,8 @@ def _print_summary(done: Any, store: Any, models: Any) -> None:
     for caution in report["cautions"]:
         print_text(caution)
     if report["contrasts"]:
-        click.echo("\nWhat they do differently, the strongest first:")
+        order = ", the strongest first" if any(of["analysis"] for of in report["contrasts"]) else ""
+        click.echo(f"\nWhat they do differently{order}:")
     for said in report["contrasts"]:
         print_text(f"- {said['text']}")
     click.echo("")

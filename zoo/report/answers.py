@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from zoo.claims.base import BUILT_IN, SUPPORTED
-from zoo.claims.decide import UNDONE, WEAKENED
+from zoo.claims.decide import STRENGTHENED, UNDONE, WEAKENED
 from zoo.measures.depth import third_of
 from zoo.report.filters import format_estimate
 from zoo.report.finding import difference, of_networks
@@ -158,8 +158,11 @@ def _learnt(results: ComparisonResults, claims: Claims) -> Iterable[str]:
     held = [claim for claim in claims if claim["verdict"] == SUPPORTED]
     built = [claim for claim in claims if claim["verdict"] == BUILT_IN]
     told = {
-        "Training brought or increased this": [c for c in held if c["before"]],
+        "Training brought this": [c for c in held if c["before"] and c["reason"] != STRENGTHENED],
         "True for answers that only trained networks give": [c for c in held if not c["before"]],
+        "True before training as well, and strengthened by training": [
+            c for c in held if c["reason"] == STRENGTHENED
+        ],
         "True before training as well": [c for c in built if c["reason"] != WEAKENED],
         "True before training as well, but weakened by training": [
             c for c in built if c["reason"] == WEAKENED

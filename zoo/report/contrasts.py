@@ -29,7 +29,7 @@ from zoo.claims.base import (
 )
 from zoo.claims.cases import groups_by_seed
 from zoo.claims.cka import own_similarity
-from zoo.claims.decide import LEVEL, WEAKENED, p_against, verdict_of
+from zoo.claims.decide import LEVEL, STRENGTHENED, WEAKENED, p_against, verdict_of
 from zoo.claims.probes import at_half_depth
 from zoo.claims.receptive_field import first_reach, last_core
 from zoo.claims.residuals import skip_over_branch
@@ -102,7 +102,12 @@ def _of_metric(
     return of_metric(analysis, metric)(results, (network,))
 
 
-ORIGINS = {SUPPORTED: "Learnt", BUILT_IN: "Built in"}
+ORIGINS = {  # by the verdict, or by its reason
+    SUPPORTED: "Learnt",
+    STRENGTHENED: "Strengthened by training",
+    BUILT_IN: "Built in",
+    WEAKENED: "Built in, weakened by training",
+}
 KEPT = {
     "random_patches": "with patches dropped at random",
     "most_attended": "with the most attended patches dropped",
@@ -215,8 +220,7 @@ class _Found:
             return "Not measured before training."
         change = self.difference.minus(self.before)
         verdict, reason = verdict_of(Threshold("above", 0), self.difference, self.before, change, p)
-        origin = ORIGINS.get(verdict, "Undecided whether learnt")
-        origin += ", weakened by training" if reason == WEAKENED else ""
+        origin = ORIGINS.get(reason) or ORIGINS.get(verdict, "Undecided whether learnt")
         return f"{origin}: {self._against(self.each_before)} before training."
 
     def _against(self, each: tuple[float, float]) -> str:
@@ -240,6 +244,7 @@ def contrasts(results: ComparisonResults, verdicts: Sequence[Verdict]) -> list[S
     told: dict[tuple[str, str, str], list[str]] = {}
     alone: dict[str, list[str]] = {}  # beyond chance, if it were the only test
     open_: dict[str, list[str]] = {}
+    untested: dict[str, list[str]] = {}  # too few images for an interval
     for of, test, p in zip(found, tests, corrected, strict=True):
         if p < LEVEL:
             key = of.contrast.analysis, of.says(), of.origin(p)
@@ -247,7 +252,8 @@ def contrasts(results: ComparisonResults, verdicts: Sequence[Verdict]) -> list[S
         elif test < LEVEL:
             alone.setdefault(of.says(), []).append(of.numbers())
         else:
-            open_.setdefault(of.contrast.topic, []).append(of.contrast.when)
+            topics = open_ if math.isfinite(test) else untested
+            topics.setdefault(of.contrast.topic, []).append(of.contrast.when)
     said = [
         Sentence(f"{says}: {'; '.join(numbers)}. {origin}", analysis)
         for (analysis, says, origin), numbers in told.items()
@@ -255,12 +261,16 @@ def contrasts(results: ComparisonResults, verdicts: Sequence[Verdict]) -> list[S
     if alone:
         listed = ". ".join(f"{says}: {'; '.join(numbers)}" for says, numbers in alone.items())
         said.append(Sentence(f"Beyond chance if taken alone, not after correction: {listed}."))
-    if open_:
+    for words, topics in (
+        ("No difference found beyond chance", open_),
+        ("Not tested, since there is no interval", untested),
+    ):
         listed = "; ".join(
             topic + (f" ({', '.join(whens)})" if any(whens) else "")
-            for topic, whens in open_.items()
+            for topic, whens in topics.items()
         )
-        said.append(Sentence(f"No difference found beyond chance: {listed}."))
+        if listed:
+            said.append(Sentence(f"{words}: {listed}."))
     return said
 
 

@@ -41,6 +41,7 @@ SAID = {
     NOT_SUPPORTED: "not supported",
 }
 CHANCE = 0.05
+UNTOLD = "Neither accuracy nor CKA was measured: the report shows what was."
 
 
 def describe_finding(results: ComparisonResults, verdicts: Sequence[Verdict]) -> str:
@@ -53,7 +54,8 @@ def describe_finding(results: ComparisonResults, verdicts: Sequence[Verdict]) ->
         _accuracy(results), _behind_pixels(results), training(results), _claims(verdicts),
         *_not_deterministic(results),
     )  # fmt: skip
-    return " ".join(sentence for sentence in said if sentence)
+    told = " ".join(sentence for sentence in said if sentence)
+    return told or (UNTOLD if results.results else "")
 
 
 def _not_deterministic(results: ComparisonResults) -> list[str]:
@@ -295,10 +297,13 @@ def _over_pairs(results: ComparisonResults) -> str:
     if len(pairs) < 2:
         return ""
     most, least = (pick(pairs, key=lambda pair: pairs[pair].value) for pick in (max, min))
-    said = (
-        f"Most alike are {most} (mean CKA {pairs[most].value:.2f}), least alike {least} "
-        f"({pairs[least].value:.2f})"
-    )
+    high, low = pairs[most], pairs[least]
+    if _direction(high.minus(low)):
+        said = f"Most alike are {most} (mean CKA {high.value:.2f}), least alike {least} "
+        said += f"({low.value:.2f})"
+    else:
+        said = "No pair is detectably more alike than another "
+        said += f"(mean CKA {low.value:.2f} to {high.value:.2f})"
     if turns:
         counts = " and ".join(f"{turns.count(turn)} {turn} alike" for turn in ("more", "less"))
         said += f"; of {len(turns)} pairs, training made {counts}"

@@ -37,14 +37,14 @@ def numbers(results: ComparisonResults) -> list[Number]:
         if analysis not in results.results:
             continue
         found = of_networks(results, analysis, measure)
-        for network, metric in _ends(found):
+        for network, metric, end in _ends(found):
             seeds = results.seeds(network)
             initial = [start for one in seeds if (start := results.initial(one))]
             before = mean_metric(results, analysis, measure, initial)
             spread = deviation(results, analysis, measure, seeds)
             rows.append(
                 Number(
-                    words,
+                    words + end,
                     network.name,
                     _text(metric.value, share)
                     + ("" if spread is None else f" ± {_text(spread, share)}"),
@@ -64,11 +64,15 @@ def numbers(results: ComparisonResults) -> list[Number]:
     return rows + _pair_rows(results)
 
 
-def _ends(found: list[tuple[Network, Metric]]) -> list[tuple[Network, Metric]]:
-    """Return all of one or two; of more, the lowest and the highest."""
+def _ends(found: list[tuple[Network, Metric]]) -> list[tuple[Network, Metric, str]]:
+    """Return all of one or two; of more, the lowest and the highest, and words that say so."""
     if len(found) <= 2:
-        return found
-    return [pick(found, key=lambda item: item[1].value) for pick in (min, max)]
+        return [(*each, "") for each in found]
+    ends = ((min, "lowest"), (max, "highest"))
+    return [
+        (*pick(found, key=lambda item: item[1].value), f", {word} of {len(found)}")
+        for pick, word in ends
+    ]
 
 
 def _difference_row(results: ComparisonResults, a: str, b: str) -> list[Number]:
