@@ -12,8 +12,9 @@ from zoo.figures.names import short_name
 from zoo.files import read_json
 from zoo.files.folders import FolderKind, replacing_folder
 from zoo.registry.compare import compare_registered
+from zoo.registry.lookup import find_by_digest
 from zoo.registry.references import Resolved
-from zoo.registry.resolve import find_by_digest, resolve
+from zoo.registry.resolve import resolve
 from zoo.registry.store import Store, open_store
 
 

@@ -11,7 +11,8 @@ from zoo.experiments.data_effect_report import as_csv, draw
 from zoo.figures.saving import save_figure
 from zoo.files import read_json, write_json, write_text
 from zoo.registry.images import fetch_images
-from zoo.registry.resolve import find_by_digest, load_resolved
+from zoo.registry.lookup import find_by_digest
+from zoo.registry.resolve import load_resolved
 from zoo.registry.store import open_store
 
 if __name__ == "__main__":

@@ -13,9 +13,10 @@ from zoo.registry.aliases import set_alias
 from zoo.registry.compare import unique_names
 from zoo.registry.experiments import note_experiment
 from zoo.registry.listing import list_versions, newer_versions
+from zoo.registry.lookup import find_by_digest
 from zoo.registry.register import register, register_study
 from zoo.registry.removal import plan_removal
-from zoo.registry.resolve import find_by_digest, resolve
+from zoo.registry.resolve import resolve
 from zoo.registry.seeds import other_seeds
 
 

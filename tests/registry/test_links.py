@@ -2,7 +2,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from zoo.registry.links import ui_links, version_link
+from zoo.registry.links import comparison_link, list_links, side_by_side_link, version_link
 from zoo.registry.references import Resolved
 from zoo.registry.store import open_store
 
@@ -16,27 +16,28 @@ def models() -> list[Resolved]:
 
 
 def test_links_open_the_mode_that_shows_models(store, models):
-    links = ui_links(store, comparison="c3", models=models)
-    for link in vars(links).values():
+    comparison = comparison_link(store, "c3")
+    lists = list_links(store).values()
+    for link in (*lists, comparison, side_by_side_link(store, models)):
         assert link.startswith("http://127.0.0.1:5000/#/")
         assert "workflowType=machine_learning" in link
-    assert "/runs/c3?" in links.comparison
+    assert "/runs/c3?" in comparison
 
 
 def test_training_runs_stand_side_by_side(store, models):
-    link = ui_links(store, models=models).side_by_side
+    link = side_by_side_link(store, models)
     query = parse_qs(urlsplit(link.replace("/#", "")).query)
     assert query["runs"] == ['["a1", "b2"]']
     assert query["experiments"] == [f'["{store.experiment_id("zoo-train")}"]']
 
 
-def test_without_a_comparison_there_is_no_link_to_one(store):
-    links = ui_links(store)
-    assert (links.comparison, links.side_by_side) == ("", "")
+def test_one_training_run_stands_beside_none(store, models):
+    assert side_by_side_link(store, models[:1]) == ""
 
 
 def test_another_address_can_be_given(store, models):
-    assert ui_links(store, base="http://host:80/zoo/").models.startswith("http://host:80/zoo/#/")
+    models_page = list_links(store, base="http://host:80/zoo/")["models"]
+    assert models_page.startswith("http://host:80/zoo/#/")
     assert version_link(store, models[0], "http://host") == (
         "http://host/#/models/vit-small/versions/3?workflowType=machine_learning"
     )

@@ -9,8 +9,9 @@ import torch
 from zoo.errors import UserError
 from zoo.models.files import load_model
 from zoo.registry.artifacts import local_folder
+from zoo.registry.lookup import find_by_digest
 from zoo.registry.register import register
-from zoo.registry.resolve import fetch_model, find_by_digest, load, resolve
+from zoo.registry.resolve import fetch_model, load, resolve
 
 
 @pytest.fixture

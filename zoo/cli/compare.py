@@ -228,7 +228,7 @@ def _asked(report: Mapping[str, Any]) -> tuple[object, ...]:
 
 def _print_summary(done: Any, store: Any, models: Any) -> None:
     from zoo.cli.output import print_table, print_text
-    from zoo.registry.links import ui_links
+    from zoo.registry.links import comparison_link, side_by_side_link
 
     report = done.report
     if done.found:
@@ -247,12 +247,11 @@ def _print_summary(done: Any, store: Any, models: Any) -> None:
     _print_claims(report)
     for name, reason in report["not_applicable"].items():
         click.echo(f"{name} did not apply: {reason}")
-    links = ui_links(store, comparison=done.run.run_id, models=models)
     taken = ", ".join(model.uri.removeprefix("models:/") for model in models)
     click.echo(f"\nmodels   {taken}")
     click.echo(f"report   {done.folder / 'report.html'}")
-    click.echo(f"MLflow   {links.comparison}")
-    click.echo(f"runs     {links.side_by_side}")
+    click.echo(f"MLflow   {comparison_link(store, done.run.run_id)}")
+    click.echo(f"runs     {side_by_side_link(store, models)}")
     if not store.is_server:
         click.echo("         (start the pages with: zoo ui)")
 

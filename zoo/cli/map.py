@@ -44,7 +44,7 @@ def command(
     from zoo.cli.output import is_quiet, print_json, print_table, print_text, warn_of_copy
     from zoo.cli.progress import progress
     from zoo.device import parse_device
-    from zoo.registry.links import ui_links
+    from zoo.registry.links import comparison_link
     from zoo.registry.maps import map_registered
     from zoo.registry.store import open_store
 
@@ -85,4 +85,4 @@ def command(
         droppable_columns=("trained on", "seed"),
     )  # fmt: skip
     click.echo(f"\nmap      {page}")
-    click.echo(f"MLflow   {ui_links(store, comparison=done.run_id).comparison}")
+    click.echo(f"MLflow   {comparison_link(store, done.run_id)}")

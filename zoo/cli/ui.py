@@ -28,27 +28,26 @@ def command(port: int, host: str, no_serve: bool, open_page: bool) -> None:
       zoo ui --port 5050
     """
     from zoo.cli.output import is_verbose
-    from zoo.registry.links import ui_links
+    from zoo.registry.links import list_links
     from zoo.registry.serve import serve_ui
     from zoo.registry.store import open_store, show_uri
 
     store = open_store(create=False)
     if not (store.is_server or no_serve):
         _check_free(host, port)
-    links = ui_links(store, base="" if store.is_server else f"http://{host}:{port}")
+    links = list_links(store, base="" if store.is_server else f"http://{host}:{port}")
     click.echo(f"store         {show_uri(store)}")
-    click.echo(f"models        {links.models}")
-    click.echo(f"training runs {links.runs}")
-    click.echo(f"comparisons   {links.comparisons}")
+    for name, link in links.items():
+        click.echo(f"{name:13} {link}")
     if store.is_server or no_serve:
         if open_page:
-            click.launch(links.models)
+            click.launch(links["models"])
         return
 
     def tell() -> None:
         click.echo("ready; Ctrl-C ends it")
         if open_page:
-            click.launch(links.models)
+            click.launch(links["models"])
 
     click.echo("starting MLflow's server …")
     serve_ui(store, host, port, on_ready=tell, show_output=is_verbose())

@@ -37,8 +37,9 @@ from zoo.registry.comparisons import (
     update_comparison,
 )
 from zoo.registry.images import evaluation_images
+from zoo.registry.lookup import find_by_digest
 from zoo.registry.references import Resolved
-from zoo.registry.resolve import find_by_digest, load_resolved
+from zoo.registry.resolve import load_resolved
 from zoo.registry.seeds import other_seeds
 from zoo.registry.store import Store
 from zoo.study.identity import comparison_digest, looks
@@ -331,28 +332,16 @@ def _keep(
     with tempfile.TemporaryDirectory(prefix="zoo-") as private:
         made = Path(private) / "comparison"
         report = comparison.save(made, on_progress)
-        seconds = time.monotonic() - began
-        run = _log_and_publish(store, made, folder, report, models, force, seconds)
+        try:
+            seconds = time.monotonic() - began
+            run = log_comparison(store, made, report, models, force=force, seconds=seconds)
+        except UserError as error:
+            raise UserError(
+                f"the comparison is complete in {folder}, but could not be logged: {error}; "
+                "the same command, without --force, logs it later without computing it again"
+            ) from None
+        finally:
+            # Logged or not, what was computed is kept.
+            with _writing(store, folder), replacing_folder(folder, FOLDER) as new:
+                shutil.copytree(made, new, dirs_exist_ok=True)
     return Compared(report, folder, run, found=False)
-
-
-def _log_and_publish(
-    store: Store,
-    made: Path,
-    folder: Path,
-    report: dict[str, Any],
-    models: Sequence[Resolved],
-    force: bool,
-    seconds: float,
-) -> ComparisonRun:
-    try:
-        return log_comparison(store, made, report, models, force=force, seconds=seconds)
-    except UserError as error:
-        raise UserError(
-            f"the comparison is complete in {folder}, but could not be logged: {error}; "
-            "the same command, without --force, logs it later without computing it again"
-        ) from None
-    finally:
-        # Logged or not, what was computed is kept.
-        with _writing(store, folder), replacing_folder(folder, FOLDER) as new:
-            shutil.copytree(made, new, dirs_exist_ok=True)

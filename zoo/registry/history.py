@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import itertools
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,9 +22,8 @@ if TYPE_CHECKING:
     from mlflow.entities import Dataset
 
 EPOCHS, STEPS = "epochs.csv", "steps.csv"
-# `step` and `epoch` are positions; a learning rate is logged once, by step.
-_NOT_BY_EPOCH = ("epoch", "step", "learning_rate")
-_NOT_BY_STEP = ("step",)
+# Positions are no metrics, and a learning rate is logged once, by step.
+_NOT_LOGGED = {"epoch": ("epoch", "step", "learning_rate"), "step": ("step",)}
 BATCH = 1000
 
 Row = dict[str, float]
@@ -53,7 +53,7 @@ class History:
     @property
     def points(self) -> list[Point]:
         """Every value as a point."""
-        return epoch_points(self.epochs) + step_points(self.steps)
+        return points(self.epochs, "epoch") + points(self.steps, "step")
 
 
 def read_history(folder: Path) -> History:
@@ -61,23 +61,13 @@ def read_history(folder: Path) -> History:
     return History(_read(folder / EPOCHS, "epoch"), _read(folder / STEPS, "step"))
 
 
-def epoch_points(rows: Iterable[Row]) -> list[Point]:
-    """Return the points of epochs, by epoch."""
+def points(rows: Iterable[Row], position: str) -> list[Point]:
+    """Return the values of rows as points, by their position: `epoch` or `step`."""
     return [
-        Point(key, value, int(row["epoch"]))
+        Point(key, value, int(row[position]))
         for row in rows
         for key, value in row.items()
-        if key not in _NOT_BY_EPOCH
-    ]
-
-
-def step_points(rows: Iterable[Row]) -> list[Point]:
-    """Return the points of steps, by step."""
-    return [
-        Point(key, value, int(row["step"]))
-        for row in rows
-        for key, value in row.items()
-        if key not in _NOT_BY_STEP
+        if key not in _NOT_LOGGED[position]
     ]
 
 
@@ -92,11 +82,7 @@ def extend_digest(digest: str, row: Row) -> str:
 
 def digests(rows: Iterable[Row]) -> list[str]:
     """Return the identity of each beginning of a history, the shortest first."""
-    found, last = [], ""
-    for row in rows:
-        last = extend_digest(last, row)
-        found.append(last)
-    return found
+    return list(itertools.accumulate(rows, extend_digest, initial=""))[1:]
 
 
 def _read(path: Path, position: str) -> tuple[Row, ...]:

@@ -42,8 +42,8 @@ def look_up(store: Store, reference: Reference) -> Resolved:
         return _logged(store, reference, model_id)
 
 
-def look_up_digest(store: Store, name: str, digest: str) -> Resolved:
-    """Find the version with a digest; `UserError` where the name has none."""
+def find_by_digest(store: Store, name: str, digest: str) -> Resolved:
+    """Find the version of a registered model with this digest; `UserError` where none has it."""
     with store.translate_mlflow_errors():
         registered = store.registered_name(name)
         version = find_version(store, registered, digest)

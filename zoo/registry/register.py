@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mlflow.entities import RunTag
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
@@ -34,8 +36,6 @@ from zoo.registry.runs import (
     log_params,
     log_points,
     missing_points,
-    set_tags,
-    time_before,
 )
 from zoo.registry.store import TRAIN, Store
 from zoo.registry.uploads import (
@@ -192,13 +192,14 @@ def _create(store: Store, name: str, model: TrainedModel, extra: dict[str, str])
     seconds = sum(row.get("seconds", 0) for row in model.history.epochs)
     run = find_run(store, model) or client.create_run(
         store.experiment_id(TRAIN),
-        start_time=time_before(seconds),
+        start_time=int((time.time() - seconds) * 1000),
         run_name=variant_key(spec.name, spec.seed),
         tags={PLACE: store.place, **source_tags(store.root, "zoo register"), **tags},
     )
     run_id = run.info.run_id
     card = model_card(spec, model.digest)
-    set_tags(store, run, {**tags, "mlflow.note.content": card})
+    noted = {**tags, "mlflow.note.content": card}
+    client.log_batch(run_id, tags=[RunTag(key, value) for key, value in noted.items()])
     log_params(store, run, _params(spec))
     log_points(store, run_id, missing_points(store, run_id, model.history.points))
     log_data(store, run, spec)

@@ -46,13 +46,6 @@ def resolve(store: Store | None, reference: str) -> Resolved:
     return look_up(store or _open(), parsed)
 
 
-def find_by_digest(store: Store, name: str, digest: str) -> Resolved:
-    """Find the version of a registered model with this digest; `UserError` where none has it."""
-    from zoo.registry.lookup import look_up_digest
-
-    return look_up_digest(store, name, digest)
-
-
 def fetch_model(store: Store | None, resolved: Resolved) -> Path:
     """Return a folder with a model's spec and weights, whose digest has been verified.
 
@@ -64,10 +57,14 @@ def fetch_model(store: Store | None, resolved: Resolved) -> Path:
     if resolved.kind in ("timm", "hf"):
         raise UserError(f"{resolved.reference} has no folder: it is built when it is loaded")
     from zoo.registry.artifacts import local_folder
+    from zoo.registry.flavor import DATA
 
     local = local_folder(resolved.artifacts)
     if local is not None:
-        return _verified_local(local, resolved)
+        for name in (SPEC, WEIGHTS):
+            _fetch(None, resolved, name, "")
+        _check_digest(resolved, model_digest(local / DATA))
+        return local / DATA
     store = store or _open()
     folder = store.cache / "models" / resolved.digest
     if not _is_intact(folder, resolved.digest):
@@ -100,8 +97,7 @@ def load_resolved(store: Store | None, resolved: Resolved, *, name: str = "") ->
     from zoo.models.files import load_model
 
     model = load_model(folder, name=name or resolved.label, uri=resolved.uri)
-    if model.digest != resolved.digest:
-        raise _changed(resolved, model.digest)
+    _check_digest(resolved, model.digest)
     return model
 
 
@@ -111,20 +107,11 @@ def _open() -> Store:
     return open_store(create=False)
 
 
-def _verified_local(artifacts: Path, resolved: Resolved) -> Path:
-    from zoo.registry.flavor import DATA
-
-    for name in (SPEC, WEIGHTS):
-        _fetch(None, resolved, name, "")
-    _check_digest(resolved, artifacts / DATA)
-    return artifacts / DATA
-
-
 def _download(store: Store, resolved: Resolved, folder: Path) -> None:
     with replacing_folder(folder, CACHED) as new, TemporaryDirectory(dir=new) as temporary:
         for name in (SPEC, WEIGHTS):
             _fetch(store, resolved, name, temporary).replace(new / name)
-        _check_digest(resolved, new)
+        _check_digest(resolved, model_digest(new))
 
 
 def _fetch(store: Store | None, resolved: Resolved, name: str, target: str) -> Path:
@@ -143,9 +130,13 @@ def _fetch(store: Store | None, resolved: Resolved, name: str, target: str) -> P
     return path
 
 
-def _check_digest(resolved: Resolved, folder: Path) -> None:
-    if (came := model_digest(folder)) != resolved.digest:
-        raise _changed(resolved, came)
+def _check_digest(resolved: Resolved, came: str) -> None:
+    if came != resolved.digest:
+        raise UserError(
+            f"{resolved.reference} ({resolved.uri}) is damaged or was changed after it was "
+            f"registered: expected sha256 {resolved.digest[:12]}, got {came[:12]}; not loaded: "
+            "restore its files, or register the model again where it was trained"
+        )
 
 
 def _is_intact(folder: Path, digest: str) -> bool:
@@ -153,11 +144,3 @@ def _is_intact(folder: Path, digest: str) -> bool:
         return model_digest(folder) == digest
     except UserError:  # a file is missing, in a cache that somebody cleaned
         return False
-
-
-def _changed(resolved: Resolved, came: str) -> UserError:
-    return UserError(
-        f"{resolved.reference} ({resolved.uri}) is damaged or was changed after it was registered: "
-        f"expected sha256 {resolved.digest[:12]}, got {came[:12]}; not loaded: "
-        "restore its files, or register the model again where it was trained"
-    )

@@ -95,13 +95,6 @@ def log_params(store: Store, run: Run, params: Mapping[str, Any]) -> None:
         store.client.log_batch(run.info.run_id, params=lacking[start : start + PARAMS])
 
 
-def set_tags(store: Store, run: Run, tags: Mapping[str, str]) -> None:
-    """Set the tags that differ, in one request."""
-    changed = [RunTag(key, value) for key, value in tags.items() if run.data.tags.get(key) != value]
-    if changed:
-        store.client.log_batch(run.info.run_id, tags=changed)
-
-
 def flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return nested settings with dotted keys.
 
@@ -117,24 +110,15 @@ def flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return result
 
 
-def time_before(seconds: float) -> int:
-    """Return the time so many seconds ago, in milliseconds as MLflow counts it."""
-    return int((time.time() - seconds) * 1000)
-
-
 def delete_unfinished(store: Store, runs: Iterable[Run]) -> None:
     """Remove what killed processes of this place left; the caller holds the lock of their work."""
     for run in runs:
         if not is_finished(run) and run.data.tags.get(PLACE) == store.place:
-            _delete_models(store, run)
+            # With the models that it has begun to log.
+            mine = f"source_run_id = {quoted(run.info.run_id)}"
+            for model in store.client.search_logged_models([run.info.experiment_id], mine):
+                store.client.delete_logged_model(model.model_id)
             store.client.delete_run(run.info.run_id)
-
-
-def _delete_models(store: Store, run: Run) -> None:
-    """Remove the models that a run has begun to log."""
-    mine = f"source_run_id = {quoted(run.info.run_id)}"
-    for model in store.client.search_logged_models([run.info.experiment_id], mine):
-        store.client.delete_logged_model(model.model_id)
 
 
 def keep_first(store: Store, experiment: str, **tags: str) -> Run:
@@ -172,7 +156,7 @@ def finished_run(
     """
     run = store.client.create_run(
         store.experiment_id(experiment),
-        start_time=time_before(seconds),
+        start_time=int((time.time() - seconds) * 1000),
         run_name=name,
         tags={PLACE: store.place, **tags},
     )

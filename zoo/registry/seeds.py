@@ -11,10 +11,9 @@ from mlflow.entities.model_registry import ModelVersion
 from zoo.errors import UserError
 from zoo.models.spec import SPEC, read_spec
 from zoo.registry.faults import is_unreachable
-from zoo.registry.lookup import DIGEST, EXPERIMENT, all_versions
+from zoo.registry.lookup import DIGEST, EXPERIMENT, find_by_digest, versions_of
 from zoo.registry.references import Resolved, parse
-from zoo.registry.resolve import fetch_model, find_by_digest
-from zoo.registry.runs import quoted
+from zoo.registry.resolve import fetch_model
 from zoo.registry.store import Store
 
 logger = logging.getLogger(__name__)
@@ -44,7 +43,7 @@ def other_seeds(
         if not parse(model.reference).is_name:
             continue
         with store.translate_mlflow_errors():
-            versions = all_versions(store, f"name={quoted(model.name)}")
+            versions = versions_of(store, model.name)
         others = [v for v in versions if _is_other_seed(v, model, compared, own_images)]
         recipe = _recipe(store, model) if others else ()
         seeds: dict[int, Resolved] = {}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.files import find_root
-from zoo.registry.history import Row, epoch_points, extend_digest, step_points
+from zoo.registry.history import Row, extend_digest, points
 from zoo.registry.local_database import store_address
 
 if TYPE_CHECKING:
@@ -57,13 +57,22 @@ class TrackingCallback:
     def on_epoch(self, row: Row, steps: list[Row]) -> None:
         """Log an epoch in one request, without what an interrupted process has logged already."""
         self._state[HISTORY] = extend_digest(self._state.get(HISTORY, ""), row)
-        if self._store is not None:
-            self._attempt(lambda: self._log(row, steps))
+        if store := self._store:
+            from zoo.registry.runs import log_points
+
+            new = [
+                point
+                for point in points([row], "epoch") + points(steps, "step")
+                if point.step not in self._logged.get(point.key, ())
+            ]
+            run_id, history = self._state[RUN_ID], self._state[HISTORY]
+            self._attempt(lambda: log_points(store, run_id, new, history=history))
 
     def on_end(self, ok: bool) -> None:
         """Mark the run as finished or failed."""
-        if self._store is not None:
-            self._attempt(lambda: self._end("FINISHED" if ok else "FAILED"))
+        if store := self._store:
+            run_id, status = self._state[RUN_ID], "FINISHED" if ok else "FAILED"
+            self._attempt(lambda: store.client.set_terminated(run_id, status))
 
     def _start(self) -> None:
         from mlflow.exceptions import MlflowException
@@ -117,21 +126,6 @@ class TrackingCallback:
             if ours and not is_kept and REGISTERED not in run.data.tags:
                 store.client.delete_run(run.info.run_id)
 
-    def _log(self, row: Row, steps: list[Row]) -> None:
-        from zoo.registry.runs import log_points
-
-        points = [
-            point
-            for point in epoch_points([row]) + step_points(steps)
-            if point.step not in self._logged.get(point.key, ())
-        ]
-        if self._store is not None:
-            log_points(self._store, self._state[RUN_ID], points, history=self._state[HISTORY])
-
-    def _end(self, status: str) -> None:
-        if self._store is not None:
-            self._store.client.set_terminated(self._state[RUN_ID], status)
-
     def _attempt(self, act: Callable[[], None]) -> None:
         """Do something on the server; whatever goes wrong there, training continues."""
         from zoo.errors import UserError
@@ -144,9 +138,8 @@ class TrackingCallback:
                 act()
         except Exception as error:
             self._store = None
-            reason = (
-                str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-            )
+            told = isinstance(error, UserError)
+            reason = str(error) if told else f"{type(error).__name__}: {error}"
             logger.warning(
                 "%s is trained without live logging (%s); nothing is lost: `zoo register` logs "
                 "its history afterwards",
