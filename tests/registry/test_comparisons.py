@@ -102,9 +102,9 @@ def test_a_comparison_is_found_again_with_everything_in_it(store, folder, report
     logged = log_comparison(store, folder, report, models)
     found = find_comparison(store, DIGEST)
     assert found == logged
-    assert found.name == f"vit-small,full {DIGEST[:4]}"
     assert fetch_report(store, found) == report
     run = store.client.get_run(found.run_id)
+    assert run.info.run_name == f"vit-small,full {DIGEST[:4]}"
     assert run.info.status == "FINISHED"
     assert run.data.params["layers"] == "blocks"
     assert run.data.params["model.0"] == "models:/vit-small/1"

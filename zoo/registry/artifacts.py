@@ -59,13 +59,7 @@ def fetch_file(store: Store | None, folder: str, name: str, target: str | Path) 
 
 
 def missing_files(store: Store, folder: str, names: Iterable[str]) -> list[str]:
-    """Return which files an artifact folder lacks; nothing is fetched.
-
-    Args:
-        store: serves the artifacts.
-        folder: address of the artifact folder.
-        names: paths inside it, at most one folder deep.
-    """
+    """Return which files an artifact folder lacks, at most one folder deep; nothing is fetched."""
     wanted = list(names)
     there = {
         f"{parent}{Path(entry.path).name}"

@@ -46,14 +46,8 @@ def audit_registered(
 ) -> tuple[dict[str, Any], str]:
     """Audit every measure on registered models, into a folder and MLflow.
 
-    Args:
-        store: keeps the models, and the audit.
-        folder: gets audit.json and the figure.
-        names: of two or more architectures with seeds; by default all that have two or more.
-        count: how many images, of those that travel with the models.
-        settings: of the measures.
-        device: where the networks run.
-        on_progress: is called for every model.
+    Audited are the models of `names`, of two or more architectures with seeds, by default all that
+    have two or more, on `count` images of those that travel with them.
 
     Returns:
         What audit.json holds, and the id of the run.

@@ -26,12 +26,7 @@ LINEAGE = {
 
 
 def model_card(spec: ModelSpec, digest: str) -> str:
-    """Return the card of one version.
-
-    Args:
-        spec: that of the model.
-        digest: its sha256.
-    """
+    """Return the card of one version, of which `digest` is the sha256."""
     tested = f" on {spec.test_count:,} images" if spec.test_count else ""
     rows = [
         ("network", f"{spec.arch} {_settings(spec.kwargs)}"),

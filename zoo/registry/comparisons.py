@@ -9,7 +9,6 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +51,8 @@ class ComparisonRun:
     """A finished comparison in MLflow."""
 
     run_id: str
-    name: str
     digest: str
     artifacts: str
-    created: datetime
     looks: str
 
 
@@ -82,8 +79,7 @@ def log_comparison(
     Args:
         store: where to.
         folder: report.html, report.json, results.nc and figures/; all of it is kept.
-        report: what report.json holds: `digest`, `settings`, `models`, `analyses`, `metrics`,
-            `images`, `claims`, `summary`.
+        report: what report.json holds.
         models: what was compared, in order.
         force: replace the run of the same comparison instead of keeping it.
         seconds: how long it took to compute, where that was just now.
@@ -99,7 +95,9 @@ def log_comparison(
         delete_unfinished(store, known)
         if not force and (found := find_comparison(store, digest)):
             return found
-        name, tags = _run_name(report, models), _tags(store, report, models)
+        # MLflow's table of runs, of about 23 characters, shows all of this name.
+        name = f"{_joined([model.label for model in models])} {digest[:4]}"
+        tags = _tags(store, report, models)
         with finished_run(store, COMPARE, name, tags, seconds=seconds) as run:
             run_id = run.info.run_id
             log_params(store, run, _params(report, models))
@@ -115,11 +113,6 @@ def log_comparison(
             if is_finished(old):
                 store.client.delete_run(old.info.run_id)
         return _as_comparison(keep_first(store, COMPARE, comparison_digest=digest))
-
-
-def _run_name(report: Mapping[str, Any], models: Sequence[Resolved]) -> str:
-    """Name a comparison so that MLflow's table of runs, of about 23 characters, shows all of it."""
-    return f"{_joined([model.label for model in models])} {str(report['digest'])[:4]}"
 
 
 def _title(report: Mapping[str, Any], models: Sequence[Resolved]) -> str:
@@ -202,7 +195,10 @@ def fetch_comparison(store: Store, run: ComparisonRun, folder: Path) -> Path:
             )
         elif not (local / REPORT).is_file():
             raise UserError(f"{REPORT} is missing in {local}: compare again with --force")
-        _check_no_links(local)
+        # Nor is copied what a link in somebody's artifacts leads to.
+        for path in local.rglob("*"):
+            if path.is_symlink():
+                raise UserError(f"{path} is a link to {path.readlink()}: not followed")
         # Not what else the run holds: MLflow's copies of the figures, or files of other people.
         for name in FILES:
             shutil.copyfile(local / name, new / name)
@@ -214,20 +210,11 @@ def fetch_comparison(store: Store, run: ComparisonRun, folder: Path) -> Path:
     return folder
 
 
-def _check_no_links(folder: Path) -> None:
-    """Refuse to copy what a link in somebody's artifacts leads to."""
-    for path in folder.rglob("*"):
-        if path.is_symlink():
-            raise UserError(f"{path} is a link to {path.readlink()}: not followed")
-
-
 def _as_comparison(run: Run) -> ComparisonRun:
     return ComparisonRun(
         run.info.run_id,
-        run.info.run_name or "",
         run.data.tags["zoo.comparison_digest"],
         run.info.artifact_uri,
-        datetime.fromtimestamp(run.info.start_time / 1000, UTC),
         run.data.tags.get(LOOKS, ""),
     )
 

@@ -17,13 +17,9 @@ DIGEST_LENGTH = 36  # characters; MLflow's column holds no more
 
 
 def dataset(source: str, split: str, digest: str, count: int = 0) -> Dataset:
-    """Return a split of a source, such as `digits/test`.
+    """Return a split of a source, such as `digits/test`; `count` is 0 where it is not known.
 
-    Args:
-        source: of the images.
-        split: which of them.
-        digest: sha256 of the images, labels and class names; MLflow keeps its beginning.
-        count: how many images it has, where that is known.
+    Of `digest`, the sha256 of images, labels and class names, MLflow keeps the beginning.
     """
     profile = json.dumps({"num_rows": count}) if count else None
     where = json.dumps({"tags": {"source": source, "split": split, "sha256": digest}})

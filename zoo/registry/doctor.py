@@ -269,12 +269,7 @@ def _damaged_lock(path: Path) -> str:
 
 
 def check_leftovers(root: Path, *, clean: bool = False) -> Iterator[Check]:
-    """Look for what interrupted processes left, and for processes that are at work.
-
-    Args:
-        root: the project's.
-        clean: remove what was left.
-    """
+    """Look for what interrupted processes left, and for processes that are at work."""
     from zoo.registry.leftovers import find_leftovers, held_locks
 
     own, working = root / ".zoo", held_locks(root)

@@ -10,13 +10,7 @@ NOTES = Path(".zoo", "experiments")
 
 
 def note_experiment(root: Path, digest: str, experiment: str) -> None:
-    """Keep the name of the experiment that trained a model; without one, it is the study's own.
-
-    Args:
-        root: the project's.
-        digest: that of the model.
-        experiment: DVC's name for it, or "".
-    """
+    """Keep the name of the experiment that trained a model; without one, it is the study's own."""
     path = root / NOTES / digest
     if experiment:
         write_text(path, experiment)

@@ -104,7 +104,10 @@ def _parse(query: str, tags: set[str]) -> list[list[Comparison]]:
     while position < len(query):
         match = _COMPARISON.match(query, position)
         if match is None:
-            raise _unreadable(query, query[position:])
+            raise UserError(
+                f"filter {query!r}: expected comparisons joined by and/or, without parentheses, "
+                f"such as {EXAMPLE!r}; cannot read {query[position:].strip()!r}"
+            )
         value = next(text for text in match.group("single", "double", "word") if text is not None)
         alternatives[-1].append(_comparison(match["field"], match["sign"], value, tags=tags))
         if str(match["join"]).lower() == "or":
@@ -138,13 +141,11 @@ def _values(row: Any, field: str) -> tuple[Any, ...]:
 
 
 def _sorted(rows: list[Any], field: str, reverse: bool) -> list[Any]:
-    recorded = [row for row in rows if _values(row, field)]
-    firsts: list[Any] = [_values(row, field)[0] for row in recorded]
-    numbers = [_as_number(first) for first in firsts]
-    numeric = field not in TEXTS and None not in numbers
-    keys: list[Any] = numbers if numeric else [str(first) for first in firsts]
-    order = sorted(range(len(recorded)), key=lambda i: keys[i], reverse=numeric != reverse)
-    return [recorded[i] for i in order] + [row for row in rows if not _values(row, field)]
+    recorded = [(_values(row, field)[0], row) for row in rows if _values(row, field)]
+    numeric = field not in TEXTS and all(_as_number(value) is not None for value, _ in recorded)
+    key: Any = _as_number if numeric else str
+    recorded.sort(key=lambda pair: key(pair[0]), reverse=numeric != reverse)
+    return [row for _, row in recorded] + [row for row in rows if not _values(row, field)]
 
 
 def _as_number(value: object) -> float | None:
@@ -155,10 +156,3 @@ def _as_number(value: object) -> float | None:
     except (TypeError, ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
-
-
-def _unreadable(query: str, rest: str) -> UserError:
-    return UserError(
-        f"filter {query!r}: expected comparisons joined by and/or, without parentheses, such as "
-        f"{EXAMPLE!r}; cannot read {rest.strip()!r}"
-    )

@@ -105,14 +105,7 @@ def keep_fingerprint(
     """Return a model's fingerprint: the one that is kept, or else made and kept.
 
     It lies in the project's cache, and that of a registered version is an artifact of it as well.
-    One that is damaged is fetched or made again.
-
-    Args:
-        store: keeps models and fingerprints.
-        model: whose.
-        images: what it is made on.
-        device: where the network runs.
-        force: make it again.
+    One that is damaged is fetched or made again, with `force` any.
 
     Raises:
         UserError: the model is damaged, or MLflow does not answer.

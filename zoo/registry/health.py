@@ -11,11 +11,7 @@ from zoo.registry.local_database import database_path, store_address
 
 
 def check_store(root: Path) -> Iterator[Check]:
-    """Look into the store without making one.
-
-    Args:
-        root: the project's root.
-    """
+    """Look into the store without making one."""
     path = database_path(store_address(root))
     if path is not None and not path.exists():
         yield Check("store", "ok", f"none yet; {path} is made when a model is registered")

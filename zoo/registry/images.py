@@ -89,12 +89,8 @@ def store_images(store: Store, test_folder: Path) -> str:
 def fetch_images(store: Store, digest: str) -> Subset:
     """Return the stored images of a test split, from the local cache where they are there.
 
-    Args:
-        store: where they were stored.
-        digest: that of the whole split (`test_digest` of a model's spec).
-
-    Returns:
-        Memory maps; `info.digest` is that of what is there, another one where it was cut.
+    `digest` is that of the whole split (`test_digest` of a model's spec). What is returned are
+    memory maps; `info.digest` is that of what is there, another one where it was cut.
 
     Raises:
         UserError: no such images, or what came is not what was stored.
@@ -105,11 +101,7 @@ def fetch_images(store: Store, digest: str) -> Subset:
     with store.translate_mlflow_errors(), store.lock(f"images-{digest[:16]}"):
         with contextlib.suppress(UserError):  # another process has fetched them meanwhile
             return _verified(folder)
-        run = _find(store, digest)
-        with replacing_folder(folder, CACHED) as new, tempfile.TemporaryDirectory() as temporary:
-            for name in FILES:
-                shutil.copyfile(_fetch(store, run, name, digest, temporary), new / name)
-            _check(new, run, digest)
+        _download(store, digest, folder)
     return _verified(folder)
 
 
@@ -152,11 +144,8 @@ def labelled_images(
 ) -> tuple[Split, Sequence[str]]:
     """Return images to evaluate models on, and the names of their classes.
 
-    Args:
-        store: keeps the images that travel with models; None opens the project's when needed.
-        models: whose images are taken where `data` names none.
-        data: a folder of classes, or a subset's.
-        count: how many, evenly over the classes; all by default.
+    `data` is a folder of classes, or a subset's; without it those that travel with the models are
+    taken. At most `count` are, evenly over the classes.
 
     Raises:
         UserError: there are no images, or they have no labels.
@@ -202,37 +191,33 @@ def _restore(store: Store, runs: Iterable[Run], subset: Subset) -> None:
             logger.warning("%s: its files were lost; restored", run.info.run_name)
 
 
-def _fetch(store: Store, run: Run, name: str, digest: str, target: str) -> Path:
-    try:
-        return fetch_file(store, f"{run.info.artifact_uri}/{FOLDER}", name, target)
-    except UserError as error:
+def _download(store: Store, digest: str, folder: Path) -> None:
+    runs = filter(is_finished, search_runs(store, DATA, test_digest=digest))
+    if (run := next(runs, None)) is None:
         raise UserError(
-            f"the test images {digest[:12]} cannot be fetched: {error}; run `zoo register` where "
-            "they are, which brings them back"
-        ) from None
-
-
-def _find(store: Store, digest: str) -> Run:
-    for run in search_runs(store, DATA, test_digest=digest):
-        if is_finished(run):
-            return run
-    raise UserError(
-        f"the test images {digest[:12]} are not in the registry: run `zoo register` where the "
-        "model was trained, or give images of your own"
-    )
-
-
-def _check(folder: Path, run: Run, digest: str) -> None:
-    wanted = run.data.tags.get("zoo.images_digest", digest)
-    try:
-        came = _verified(folder).info.digest
-    except UserError as error:
-        came = str(error)
-    if came != wanted:
-        raise UserError(
-            f"the test images {digest[:12]} in the registry were changed: expected digest "
-            f"{wanted[:12]}, got {came}; delete the run {run.info.run_id} and register again"
+            f"the test images {digest[:12]} are not in the registry: run `zoo register` where the "
+            "model was trained, or give images of your own"
         )
+    with replacing_folder(folder, CACHED) as new, tempfile.TemporaryDirectory() as temporary:
+        for name in FILES:
+            try:
+                address = f"{run.info.artifact_uri}/{FOLDER}"
+                shutil.copyfile(fetch_file(store, address, name, temporary), new / name)
+            except UserError as error:
+                raise UserError(
+                    f"the test images {digest[:12]} cannot be fetched: {error}; run `zoo register` "
+                    "where they are, which brings them back"
+                ) from None
+        wanted = run.data.tags.get("zoo.images_digest", digest)
+        try:
+            came = _verified(new).info.digest
+        except UserError as error:
+            came = str(error)
+        if came != wanted:
+            raise UserError(
+                f"the test images {digest[:12]} in the registry were changed: expected digest "
+                f"{wanted[:12]}, got {came}; delete the run {run.info.run_id} and register again"
+            )
 
 
 def _verified(folder: Path) -> Subset:

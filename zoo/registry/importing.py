@@ -22,17 +22,11 @@ def import_registered(
     A factory of the user's own that made it is trusted from then on, in this project and with these
     arguments, since this user has asked for it.
 
-    Args:
-        store: where to.
-        source: see `zoo.models.imported.import_model`.
-        name: of the registered model.
-        given: weights and what else the user says of it.
-
     Returns:
         The version, and what was assumed.
 
     Raises:
-        UserError: see `import_model` and `register`.
+        UserError: see `zoo.models.imported.import_model` and `register`.
     """
     from zoo.models.factories import is_factory, trust
     from zoo.models.files import save_model

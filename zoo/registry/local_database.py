@@ -32,21 +32,12 @@ def missing_artifacts(database: Path, experiments: Iterable[str]) -> Path | None
 
     MLflow keeps absolute addresses: of a project that was moved, they name the old place, where
     it would read nothing and make the old folder anew as soon as it writes.
-
-    Args:
-        database: an SQLite file.
-        experiments: names of those that matter.
     """
     return next((place for place in _outside(database, experiments) if not place.exists()), None)
 
 
 def original(database: Path, experiments: Iterable[str]) -> Path | None:
-    """Return the database of which this one is a copy, and beside which its files still lie.
-
-    Args:
-        database: an SQLite file.
-        experiments: names of those that matter.
-    """
+    """Return the database of which this one is a copy, and beside which its files still lie."""
     others = (place.parent / DATABASE for place in _outside(database, experiments))
     return next((other for other in others if other.is_file()), None)
 

@@ -126,12 +126,7 @@ def nearest_registered(
         store: keeps models and fingerprints.
         model: any reference's; of a registered version, itself is not among the answers.
         most: how many are returned.
-        query: among which versions; all by default.
-        at: one of `zoo.config.POINTS`.
-        data: a folder to take images from, instead of those that travel with the model.
-        count: how many images; 512 by default.
-        device: where networks without a fingerprint run.
-        on_progress: is called for every model.
+        query, at, data, count, device, on_progress: as those of `map_registered`.
 
     Returns:
         The most similar ones first, why others were left out, and the images.

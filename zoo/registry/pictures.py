@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from mlflow.entities import Run
@@ -36,23 +35,19 @@ def draw_learning_curve(history: History, name: str) -> Figure:
     with style.styled():
         figure = style.new_figure(height=2.6)
         for axis, measure in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-            _draw_measure(axis, history, measure)
+            for (part, line), colour in zip(PARTS.items(), style.COLOURS, strict=False):
+                rows = [row for row in history.epochs if f"{part}/{measure}" in row]
+                axis.plot(
+                    [row["epoch"] for row in rows], [row[f"{part}/{measure}"] for row in rows],
+                    line, color=colour, label={"train": "training"}.get(part, part), linewidth=1.3,
+                    marker="o", markersize=style.marker_points(len(rows)),
+                )  # fmt: skip
             axis.set(xlabel="epoch", ylabel=measure)
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.set_ylim(0, 1.02)
         figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=2)
         figure.suptitle(name, fontsize=9)
     return figure
-
-
-def _draw_measure(axis: Axes, history: History, measure: str) -> None:
-    for (part, line), colour in zip(PARTS.items(), style.COLOURS, strict=False):
-        rows = [row for row in history.epochs if f"{part}/{measure}" in row]
-        axis.plot(
-            [row["epoch"] for row in rows], [row[f"{part}/{measure}"] for row in rows], line,
-            color=colour, label={"train": "training"}.get(part, part), linewidth=1.3,
-            marker="o", markersize=style.marker_points(len(rows)),
-        )  # fmt: skip
 
 
 def log_learning_curve(store: Store, run: Run, history: History, name: str) -> None:
@@ -67,14 +62,7 @@ def log_learning_curve(store: Store, run: Run, history: History, name: str) -> N
 
 
 def log_figures(store: Store, run: Run, folder: Path, report: Mapping[str, Any]) -> None:
-    """Show a saved comparison's figures in the image grid: by analysis, one step each.
-
-    Args:
-        store: where to.
-        run: the comparison's.
-        folder: holds `figures/<name>.png`.
-        report: `analyses` with `name` and `figures`, as in report.json.
-    """
+    """Show a saved comparison's figures in the image grid: by analysis, one step each."""
     for entry in report.get("analyses", ()):
         if entry["name"] in SHOWN:
             for step, figure in enumerate(entry.get("figures", ()), 1):

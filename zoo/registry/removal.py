@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from mlflow.entities.model_registry import ModelVersion
 
-from zoo.errors import UserError
+from zoo.errors import UserError, counted
 from zoo.models.spec import SPEC, model_digest
 from zoo.registry.annotations import find_registered
 from zoo.registry.comparisons import TITLE
@@ -36,17 +36,14 @@ class Removal:
         """Say what is removed."""
         if not self.whole:
             return f"{self.name}/{self.versions[0]}"
-        count = len(self.versions)
-        return f"{self.name} with {count} version{'' if count == 1 else 's'}"
+        return f"{self.name} with {counted(len(self.versions), 'version')}"
 
 
 def plan_removal(store: Store, reference: str, *, whole: bool = False) -> Removal:
     """Say what a removal would remove and what would dangle; nothing is changed.
 
-    Args:
-        store: where the model is.
-        reference: `NAME/3` or `NAME@alias`; `NAME` alone with `whole`.
-        whole: remove the model with all of its versions.
+    A reference is `NAME/3` or `NAME@alias`; with `whole`, for a model with all of its versions,
+    `NAME` alone.
 
     Raises:
         UserError: no such version, or a reference that is not as exact as that.

@@ -36,13 +36,9 @@ class TrackingCallback:
         *,
         root: Path | None = None,
     ) -> None:
-        """Say what is trained.
+        """Say what is trained: the run's name, such as `vit-small-0`, and its settings.
 
-        Args:
-            key: the variant with its seed, `vit-small-0`; the run is named so.
-            input_hash: digest of all that decides the weights.
-            params: settings of the run.
-            root: the project's root; found from the working folder by default.
+        `input_hash` is the digest of all that decides the weights.
         """
         self.key, self.input_hash, self.params, self.root = key, input_hash, params or {}, root
         self._store: Store | None = None

@@ -79,10 +79,7 @@ def verify(
     what its tables of epochs and steps hold, its test images are whole. Of the project: every
     variant of params.yaml is there and registered, its name means it, and the receipt names it.
 
-    Args:
-        store: what to check.
-        references: these versions alone, without the project's outputs; all by default.
-        on_progress: is called for every check.
+    Where `references` are given, those versions alone, without the project's outputs.
 
     Raises:
         UserError: no such version, or MLflow does not answer.
