@@ -1,9 +1,11 @@
 """Stage `summary`: accuracy against the size of the subset, and how it grew in training."""
 
+import pandas as pd
+
 from pipelines.paths import MODELS, SUBSETS, SUMMARY, TRAIN_METRICS, stage
 from zoo.experiments import data_scale, learning
 from zoo.figures.saving import save_figure
-from zoo.files import read_json, write_json, write_text
+from zoo.files import csv_text, read_json, write_json, write_text
 
 if __name__ == "__main__":
     with stage() as params:
@@ -16,29 +18,27 @@ if __name__ == "__main__":
             model, subset, seed = variant
             metrics = read_json(TRAIN_METRICS / f"{variant.key}.json")
             trials.append(
-                data_scale.Trial(
-                    model=model,
-                    subset=subset,
-                    seed=seed,
-                    images=sizes[subset],
-                    accuracy=metrics["test"]["accuracy"],
-                    parameters=metrics["parameters"],
-                    images_seen=metrics["images_seen"],
-                    seconds=metrics["seconds"],
-                )
+                {
+                    "model": model,
+                    "subset": subset,
+                    "seed": seed,
+                    "images": sizes[subset],
+                    "accuracy": metrics["test"]["accuracy"],
+                    **{key: metrics[key] for key in ("parameters", "images_seen", "seconds")},
+                }
             )
             epochs = MODELS / variant.key / "epochs.csv"
             curves.append(learning.read_learning(model, subset, epochs))
-        points = data_scale.over_seeds(trials)
+        points = data_scale.over_seeds(pd.DataFrame(trials))
         title = f"{params.data.source}: accuracy on {sizes['test']} test images"
         save_figure(data_scale.draw(points, title=title), SUMMARY, "accuracy")
         title = f"{params.data.source}: accuracy on the validation images while training"
         save_figure(learning.draw(curves, title=title), SUMMARY, "learning")
-        write_text(SUMMARY / "accuracy.csv", data_scale.as_csv(trials))
+        write_text(SUMMARY / "accuracy.csv", csv_text(trials))
         write_text(SUMMARY / "accuracy.md", data_scale.as_markdown(points, sizes["test"]))
         by_model = {
-            model: {p.subset: round(p.accuracy, 4) for p in points if p.model == model}
-            for model in params.study.models
+            model: {p.subset: round(p.accuracy, 4) for p in own.itertuples()}
+            for model, own in points.groupby("model", sort=False)
         }
         gap = {
             subset: round(difference, 4)

@@ -19,7 +19,8 @@ from zoo.data.subsets import load_subset
 from zoo.errors import UserError
 from zoo.experiments.gap import Run, run_study
 from zoo.experiments.gap_representation import MEASURES
-from zoo.experiments.gap_summary import as_csv, as_markdown, draw, summarise
+from zoo.experiments.gap_summary import as_markdown, draw, summarise
+from zoo.files import csv_text
 from zoo.measures.intervals import ratio_of_means
 from zoo.models.files import load_model
 
@@ -77,7 +78,9 @@ def test_the_table_names_what_has_no_interval():
         "| 500 | vit | 1 | 0.300 (no interval) | 0% (no interval) | 500 | 0.001 |"
         in as_markdown(one, GAP)
     )
-    assert as_csv(one).startswith("model,images,seeds,accuracy")
+    assert csv_text([dataclasses.asdict(row) for row in one]).startswith(
+        "model,images,seeds,accuracy"
+    )
     for ahead, words in ((0.0, "(there is no gap)"), (0.001, "(the gap is not clear)")):
         level = [made(m, s, 0.3 + (0.01 * s + ahead) * (m == "cnn"))
                  for m in ("vit", "cnn", "cnn-recipe") for s in (-1, 0, 1)]  # fmt: skip

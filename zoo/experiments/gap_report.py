@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from zoo.data.subsets import load_subset
 from zoo.experiments import gap_representation, gap_summary
 from zoo.experiments.gap import Run, draw_folder, with_test_images
 from zoo.figures.saving import save_figure
-from zoo.files import write_text
+from zoo.files import csv_text, write_text
 
 
 def write_shares(runs: Sequence[Run], gap: GapConfig, to: Path) -> None:
@@ -21,7 +22,7 @@ def write_shares(runs: Sequence[Run], gap: GapConfig, to: Path) -> None:
     rows = gap_summary.summarise(runs, gap)
     if not rows:
         return
-    write_text(to / "gap.csv", gap_summary.as_csv(rows))
+    write_text(to / "gap.csv", csv_text([asdict(row) for row in rows]))
     write_text(to / "gap.md", gap_summary.as_markdown(rows, gap))
     save_figure(gap_summary.draw(rows, gap), to, "gap")
 
@@ -40,7 +41,7 @@ def write_representation(
     rows = gap_representation.summarise_seen(list(seen))
     if not rows:
         return
-    write_text(to / "representation.csv", gap_representation.as_csv(rows))
+    write_text(to / "representation.csv", csv_text([asdict(row) for row in rows]))
     write_text(to / "representation.md", gap_representation.as_markdown(rows, len(images)))
     for count in sorted({row.images for row in rows}):
         figure = gap_representation.draw(

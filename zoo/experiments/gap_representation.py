@@ -23,7 +23,7 @@ from zoo.config import Settings, variant_key
 from zoo.config.mapping import from_mapping
 from zoo.experiments.gap import Run
 from zoo.figures import style
-from zoo.files import code_digest, csv_text, read_json, write_json
+from zoo.files import code_digest, read_json, write_json
 from zoo.measures.intervals import mean_interval
 from zoo.models.files import LoadedModel, load_model
 from zoo.models.untrained import before_training
@@ -190,11 +190,6 @@ def summarise_seen(seen: Sequence[Seen]) -> list[Summary]:
                 value, low, high = mean_interval(np.array(values)).tolist()
                 rows.append(Summary(model, images, measure, len(values), value, low, high))
     return rows
-
-
-def as_csv(rows: Sequence[Summary]) -> str:
-    """Return one line per row, with all its numbers."""
-    return csv_text([dataclasses.asdict(row) for row in rows])
 
 
 def as_markdown(rows: Sequence[Summary], test_images: int) -> str:

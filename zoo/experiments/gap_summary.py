@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import statistics
 from collections.abc import Sequence
@@ -16,7 +15,6 @@ from numpy.typing import NDArray
 from zoo.config import GapConfig
 from zoo.experiments.gap import Run
 from zoo.figures import style
-from zoo.files import csv_text
 from zoo.measures.intervals import SHARE, mean_interval, ratio_of_means
 
 SHOWN = (-1.0, 2.0)  # of the shares: an interval can be as wide as the gap is unsure
@@ -104,11 +102,6 @@ def _share(
         steps=first.steps,
         parameters=first.parameters,
     )
-
-
-def as_csv(rows: Sequence[Share]) -> str:
-    """Return one line per row, with all its numbers."""
-    return csv_text([dataclasses.asdict(row) for row in rows])
 
 
 def as_markdown(rows: Sequence[Share], gap: GapConfig) -> str:

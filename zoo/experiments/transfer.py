@@ -78,11 +78,8 @@ class Transferred:
         """Scalars as `transfer/<name>/<what>`; what could not be measured is left out."""
         rated = dataclasses.asdict(self.accuracies)
         found = {f"accuracy/{k}": v for k, v in rated.items() if v is not None}
-        found |= {f"kept/{what}": v for what, v in thirds(self.kept.cka, self.kept.blocks).items()}
-        found |= {
-            f"untrained/{what}": v
-            for what, v in thirds(self.untrained.cka, self.untrained.blocks).items()
-        }
+        for name, same in (("kept", self.kept), ("untrained", self.untrained)):
+            found |= {f"{name}/{k}": v for k, v in thirds(same.cka, same.blocks).items()}
         return {f"transfer/{self.model.name}/{what}": value for what, value in found.items()}
 
 
@@ -154,6 +151,7 @@ def transfer(
         for what, value in evaluate(after.module, after.spec, part).items()
     }
     after = dataclasses.replace(after, spec=dataclasses.replace(after.spec, metrics=rated))
+    most_common = np.bincount(np.asarray(subset.labels)).argmax()
     probed = [_probe(each, path, subset, test, device) for each in (model, after)]
     family, kept, untrained = _compare(model, after, np.array(test.images), device, on_progress)
     notes = [problem for _, problem in probed] + [*kept.notes, *untrained.notes]
@@ -169,7 +167,7 @@ def transfer(
             probe_before=probed[0][0],
             probe_after=probed[1][0],
             after=rated["test/accuracy"],
-            most_common=_most_common(subset, test),
+            most_common=float((np.asarray(test.labels) == most_common).mean()),
         ),
         epochs=trained.epochs,
         steps=trained.steps,
@@ -263,8 +261,3 @@ def _compare(
     result = found.results["cka"]
     kept, shared = (same_layers(result, name, "after") for name in ("before", "untrained"))
     return found.network("after").family, kept, shared
-
-
-def _most_common(subset: Subset, test: Subset) -> float:
-    most = np.bincount(np.asarray(subset.labels)).argmax()
-    return float((np.asarray(test.labels) == most).mean())
