@@ -31,9 +31,7 @@ class Completed(click.types.StringParamType):
         listed: whether the text is a list with commas, of which the last name is completed.
     """
 
-    def __init__(
-        self, names: Callable[[click.Context, str], Iterable[str]], *, listed: bool = False
-    ) -> None:
+    def __init__(self, names: Names, *, listed: bool = False) -> None:
         self.names, self.listed = names, listed
 
     def shell_complete(

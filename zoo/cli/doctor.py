@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable
 from functools import partial
-from pathlib import Path
 
 import click
 
@@ -38,15 +37,15 @@ def command(clean: bool, as_json: bool) -> None:
     from zoo.registry.health import check_store
 
     root = find_root().resolve()
-    checks = [doctor.check_packages, doctor.check_torchvision, doctor.check_device]
-    checks += [partial(doctor.check_disk, root), partial(check_store, root)]
-    if not is_project(root):
-        checks.append(partial(doctor.check_lost_params, root))
+    there: list[Callable[..., Iterable[doctor.Check]]] = [doctor.check_disk, check_store]
+    if is_project(root):
+        there += [doctor.check_params, doctor.check_data, doctor.check_dvc, check_pipeline]
+        there.append(partial(doctor.check_leftovers, clean=clean))
     else:
-        of_project: tuple[Callable[[Path], Iterable[doctor.Check]], ...]
-        of_project = (doctor.check_params, doctor.check_data, doctor.check_dvc, check_pipeline)
-        checks += [partial(check, root) for check in of_project]
-        checks.append(partial(doctor.check_leftovers, root, clean=clean))
+        there.append(doctor.check_lost_params)
+    checks: list[Callable[[], Iterable[doctor.Check]]]
+    checks = [doctor.check_packages, doctor.check_torchvision, doctor.check_device]
+    checks += [partial(check, root) for check in there]
     found = []
     for check in doctor.examine(checks):
         found.append(check)

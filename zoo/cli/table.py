@@ -47,7 +47,8 @@ def command(query: str, form: str | None, as_json: bool) -> None:
         click.echo(csv_text(found.to_dict(orient="records")), nl=False)
     elif form == "latex":
         latex = wide.rename_axis(columns=None).reset_index()
-        click.echo(_latex(latex.to_latex(index=False, escape=True)), nl=False)
+        text = latex.to_latex(index=False, escape=True)
+        click.echo(text.replace(" ± ", " $\\pm$ "), nl=False)
     elif form == "md":
         names = ["model", *wide.columns]
         lines = [names, ["---", *["---:"] * len(wide.columns)], *wide.reset_index().values.tolist()]
@@ -55,7 +56,3 @@ def command(query: str, form: str | None, as_json: bool) -> None:
             click.echo(f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in line)} |")
     else:
         print_table(["model", *wide.columns], wide.reset_index().values.tolist())
-
-
-def _latex(text: str) -> str:
-    return text.replace(" ± ", " $\\pm$ ")

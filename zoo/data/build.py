@@ -77,7 +77,8 @@ def build_subsets(
     chosen = {name: order[:count] for name, count in counts.items()} | {"validation": held_out}
     parts = {name: (source.train, indices) for name, indices in chosen.items()}
     parts["test"] = (source.test, balanced_order(source.test.labels, seed))
-    if not (source.train.files and array_bytes(parts, image_size) > max_array_gb * 1e9):
+    array_bytes = sum(len(indices) for _, indices in parts.values()) * image_size**2 * 3
+    if not (source.train.files and array_bytes > max_array_gb * 1e9):
         root = ""
     cut = _Cut(source, image_size, seed, root)
     with ExitStack() as stack:
@@ -93,13 +94,9 @@ def build_subsets(
 
 
 def subset_count(name: str, size: int | str, source: Source, pool: NDArray[np.int64]) -> int:
-    """Return how many images a subset gets of those that may be trained on.
+    """Return how many images a subset gets: `size` of them, or `all` of the pool.
 
-    Args:
-        name: of the subset, for the error.
-        size: a number of images, or `all`.
-        source: of the images.
-        pool: indices of the training images that are not held out for validation.
+    The pool are the indices of the training images that are not held out for validation.
 
     Raises:
         UserError: there are too few images, in all or of a class.
@@ -123,11 +120,6 @@ def subset_count(name: str, size: int | str, source: Source, pool: NDArray[np.in
             f"{source.class_names[short[0]]!r} has {present[short[0]]}; ask for fewer, or 'all'"
         )
     return size
-
-
-def array_bytes(parts: Mapping[str, tuple[Split, NDArray[np.int64]]], image_size: int) -> int:
-    """Return how large all subsets are as arrays, in bytes."""
-    return sum(len(indices) for _, indices in parts.values()) * image_size**2 * 3
 
 
 @dataclass(frozen=True)

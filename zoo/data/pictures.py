@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,9 +56,7 @@ class EvaluationImages:
         """Return the first images, with a digest of their own; all where there are no more."""
         if count is None or count >= len(self):
             return self
-        labels = None if self.labels is None else self.labels[:count]
-        digest = _digest(self.images[:count], labels, self.class_names)
-        return replace(self, images=self.images[:count], labels=labels, digest=digest)
+        return self._take(slice(count))
 
     def evenly(self, count: int) -> EvaluationImages:
         """Return at most so many images, evenly over the classes, with a digest of their own.
@@ -67,11 +66,12 @@ class EvaluationImages:
         """
         if self.labels is None:
             return self.first(count)
-        order = balanced_order(np.asarray(self.labels), seed=0)[:count]
-        images, labels = self.images[order], np.asarray(self.labels)[order]
-        return replace(
-            self, images=images, labels=labels, digest=_digest(images, labels, self.class_names)
-        )
+        return self._take(balanced_order(np.asarray(self.labels), seed=0)[:count])
+
+    def _take(self, chosen: Any) -> EvaluationImages:
+        images, labels = self.images[chosen], None if self.labels is None else self.labels[chosen]
+        digest = _digest(images, labels, self.class_names)
+        return replace(self, images=images, labels=labels, digest=digest)
 
     def numbered_as(self, known: Sequence[Sequence[str]]) -> EvaluationImages:
         """Return the images with labels that count the classes of a model.

@@ -49,12 +49,7 @@ class Member:
         return str(self.shard / self.name)
 
 
-@dataclass(frozen=True)
-class Samples:
-    """The images of some shards, and the classes (n,) of those."""
-
-    images: tuple[Member, ...]
-    labels: NDArray[np.int64]
+Samples = tuple[NDArray[np.int64], tuple[Member, ...]]  # classes (n,) of images
 
 
 def read_shards(root: Path) -> tuple[tuple[str, ...], list[Samples]]:
@@ -84,7 +79,7 @@ def read_shards(root: Path) -> tuple[tuple[str, ...], list[Samples]]:
         kind: _joined([sample for p in shards if parts[p] == kind for sample in found[p]])
         for kind in kinds
     }
-    classes = _class_names(root, max(int(s.labels.max()) for s in split.values()) + 1)
+    classes = _class_names(root, max(int(labels.max()) for labels, _ in split.values()) + 1)
     if len(classes) < 2:
         raise UserError(f"{root}: expected images of two or more classes, got those of one")
     return classes, [split[kind] for kind in ("train", "test", "") if kind in split]
@@ -97,7 +92,7 @@ def _part(path: Path) -> str:
 
 def _joined(samples: Sequence[tuple[Member, int]]) -> Samples:
     images, labels = zip(*samples, strict=True)
-    return Samples(images, np.array(labels, np.int64))
+    return np.array(labels, np.int64), images
 
 
 def _samples(shard: Path) -> Iterator[tuple[Member, int]]:

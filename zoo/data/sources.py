@@ -201,7 +201,7 @@ def _webdataset(root: Path, seed: int) -> Source:
     if not root.is_dir():
         raise UserError(f"no folder {root}; expected *.tar files of WebDataset in it")
     class_names, parts = read_shards(root)
-    splits = [_file_split(part.labels, part.images) for part in parts]
+    splits = [_file_split(*part) for part in parts]
     if len(splits) == 1:
         return _split_once("webdataset", class_names, splits[0], seed)
     train, test = splits

@@ -90,8 +90,7 @@ def compare_registered(
             travel with the models.
         others: folders of further images, on which similarity is measured too.
         count: how many images of each folder; all of them by default.
-        only: analyses to run, instead of all.
-        skip: analyses to leave out.
+        only, skip: analyses to run instead of all, and to leave out.
         settings: everything else that decides the numbers.
         siblings: other seeds of the models, each with the index of its model; by default all
             seeds registered for models given by name alone, so the numbers depend on what else
@@ -280,7 +279,10 @@ def _image_sets(
 
 def _find(store: Store, digest: str, folder: Path, models: Sequence[Resolved]) -> Compared | None:
     with _writing(store, folder):
-        report = _read_local(folder, digest)
+        whole = all((folder / name).is_file() for name in FILES)
+        report = read_json(folder / REPORT) if whole else None
+        if report is not None and report.get("digest") != digest:
+            report = None
         run = find_comparison(store, digest)
         if run is None:
             if report is None:
@@ -303,14 +305,6 @@ def _find(store: Store, digest: str, folder: Path, models: Sequence[Resolved]) -
             except UserError as error:
                 logger.warning("the run %s keeps its older page: %s", run.run_id, error)
         return Compared(report, folder, run, found=True)
-
-
-def _read_local(folder: Path, digest: str) -> dict[str, Any] | None:
-    """Return the report of a folder that holds this comparison; None where it does not, whole."""
-    if not all((folder / name).is_file() for name in FILES):
-        return None
-    report = read_json(folder / REPORT)
-    return report if report.get("digest") == digest else None
 
 
 def _writing(store: Store, folder: Path) -> AbstractContextManager[None]:

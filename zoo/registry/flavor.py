@@ -41,15 +41,10 @@ def write_flavor(
     example: NDArray[np.uint8] | None = None,
     **identity: Any,
 ) -> None:
-    """Write a model folder as an MLflow model.
+    """Write a folder of weights and spec as an MLflow model into an empty folder.
 
-    Args:
-        folder: holds weights and spec.
-        target: an empty folder.
-        spec: that of the model.
-        digest: its identity, written into the flavor.
-        example: images (n, height, width, 3) that show what goes in.
-        identity: fields of `mlflow.models.Model` that say where the model is kept.
+    `example` are images (n, height, width, 3) that show what goes in, `identity` the fields of
+    `mlflow.models.Model` that say where the model is kept.
     """
     (target / DATA).mkdir(parents=True)
     for name in (SPEC, WEIGHTS):

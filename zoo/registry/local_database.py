@@ -27,23 +27,12 @@ def database_path(address: str) -> Path | None:
     return Path(os.path.realpath(address.removeprefix("sqlite:///").split("?")[0]))
 
 
-def missing_artifacts(database: Path, experiments: Iterable[str]) -> Path | None:
-    """Return where a moved database has its experiments' files; None where it was not moved.
+def folders_elsewhere(database: Path, experiments: Iterable[str]) -> Iterator[Path]:
+    """Yield where experiments have their files, unless it is beside their database.
 
-    MLflow keeps absolute addresses: of a project that was moved, they name the old place, where
-    it would read nothing and make the old folder anew as soon as it writes.
+    MLflow keeps absolute addresses: of a project that was moved or copied, they name the old place,
+    where it would read nothing and make the old folder anew as soon as it writes.
     """
-    return next((place for place in _outside(database, experiments) if not place.exists()), None)
-
-
-def original(database: Path, experiments: Iterable[str]) -> Path | None:
-    """Return the database of which this one is a copy, and beside which its files still lie."""
-    others = (place.parent / DATABASE for place in _outside(database, experiments))
-    return next((other for other in others if other.is_file()), None)
-
-
-def _outside(database: Path, experiments: Iterable[str]) -> Iterator[Path]:
-    """Yield where experiments have their files, unless it is beside the database."""
     query = "SELECT name, artifact_location FROM experiments"
     try:
         with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:

@@ -241,12 +241,10 @@ def _model_of_run(store: Store, reference: Reference) -> str:
 
 
 def _digest(store: Store, tags: Mapping[str, str], artifacts: str, text: str) -> str:
-    digest = tags.get(DIGEST) or _foreign_digest(store, artifacts, text)
-    return check_digest(digest, f"{text}: tag {DIGEST}")
-
-
-def _foreign_digest(store: Store, artifacts: str, text: str) -> str:
-    """Read the digest of an untagged model from its MLmodel file; refuse other flavors."""
+    """Return the digest of a model, if untagged of its MLmodel file; refuse other flavors."""
+    where = f"{text}: tag {DIGEST}"
+    if digest := tags.get(DIGEST):
+        return check_digest(digest, where)
     with tempfile.TemporaryDirectory() as temporary:
         try:
             flavors = read_flavors(fetch_file(store, artifacts, "MLmodel", temporary))
@@ -258,4 +256,4 @@ def _foreign_digest(store: Store, artifacts: str, text: str) -> str:
             f"{text} is a model of another flavor ({', '.join(kinds) or 'none named'}): zoo loads "
             "only its own, which are registered with `zoo register`"
         )
-    return str(flavors[FLAVOR].get("digest", ""))
+    return check_digest(str(flavors[FLAVOR].get("digest", "")), where)

@@ -93,14 +93,16 @@ def map_registered(
     there, left_out = _usable(store, rows, images, at, device, on_progress)
     members = [member for member, _ in there]
     found = zoo_map(members, _reader([kept for _, kept in there], at), batches_of(len(images)))
+    of = [[dataclasses.asdict(member), kept.path.stem] for member, kept in there]
+    source = f"{images.source} {images.split}".strip()
     about = {
         "zoo_version": __version__,
-        "digest": _digest(there, at),
+        "digest": hashlib.sha256(json.dumps([of, at, code_digest(CODE)]).encode()).hexdigest(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command,
         "at": at,
         "where": where(at),
-        "images": _described(images),
+        "images": {"count": len(images), "source": source, "digest": images.digest},
         "left_out": left_out,
     }
     with replacing_folder(folder, FOLDER) as new:
@@ -178,17 +180,6 @@ def _usable(
 
 def _reader(kept: Sequence[Kept], at: str) -> Read:
     return lambda i: read_vector(kept[i].path, at)
-
-
-def _described(images: EvaluationImages) -> dict[str, Any]:
-    source = f"{images.source} {images.split}".strip()
-    return {"count": len(images), "source": source, "digest": images.digest}
-
-
-def _digest(there: Sequence[tuple[Member, Kept]], at: str) -> str:
-    """Return the identity of a map: its members, their fingerprints, its depth, and the code."""
-    of = [[dataclasses.asdict(member), kept.path.stem] for member, kept in there]
-    return hashlib.sha256(json.dumps([of, at, code_digest(CODE)]).encode()).hexdigest()
 
 
 def _log(store: Store, folder: Path, report: dict[str, Any], images: EvaluationImages) -> str:

@@ -24,10 +24,7 @@ PULLED = FolderKind(SPEC, SPEC_KEYS, files=(WEIGHTS, CARD))
 def pull(model: Resolved, folder: Path, *, store: Store | None = None) -> None:
     """Write a model's weights, its spec and its card into a folder that `zoo.load` takes.
 
-    Args:
-        model: what a reference stands for.
-        folder: absent, empty, or one of a pulled model and nothing else, which is replaced.
-        store: where it was found; the project's by default.
+    The folder is absent, empty, or one of a pulled model and nothing else, which is replaced.
 
     Raises:
         UserError: `folder` holds something else, or the model is damaged or cannot be fetched.

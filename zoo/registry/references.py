@@ -137,11 +137,9 @@ def check_name(name: str) -> str:
 
 
 def check_digest(digest: str, where: str) -> str:
-    """Return a sha256 as 64 hex digits, or raise `UserError`: files are named by it.
+    """Return a sha256 as 64 hex digits, or raise `UserError` that names where another stands.
 
-    Args:
-        digest: what stands in a tag or a file that anyone may have edited.
-        where: how to name the place in the error.
+    Files are named by it, and anyone may have edited the tag or file that it comes from.
     """
     if not re.fullmatch(r"[0-9a-f]{64}", digest):
         raise UserError(f"{where}: expected a sha256 of 64 hex digits, got {digest[:80]!r}")

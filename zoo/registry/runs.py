@@ -147,12 +147,7 @@ def finished_run(
 ) -> Iterator[Run]:
     """Make a run that is marked as finished at the end, and removed on an error.
 
-    Args:
-        store: where to.
-        experiment: its name.
-        name: of the run.
-        tags: beside `zoo.place`.
-        seconds: how long the work took that it records; its duration includes them.
+    Its duration includes the `seconds` that the work took which it records.
     """
     run = store.client.create_run(
         store.experiment_id(experiment),

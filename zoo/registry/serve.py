@@ -65,7 +65,7 @@ def server_command(host: str, port: int) -> list[str]:
 
 def _wait(process: subprocess.Popen[bytes]) -> int:
     """Return the exit status of a process that ends by itself, 0 where it was interrupted."""
-    previous = signal.signal(signal.SIGTERM, _interrupt)
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return process.wait()
     except KeyboardInterrupt:
@@ -96,7 +96,3 @@ def _call_once_up(
             on_ready()
             return
         time.sleep(0.3)
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt

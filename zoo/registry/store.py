@@ -21,7 +21,12 @@ from zoo.errors import UserError
 from zoo.files import find_root
 from zoo.registry.credentials import keep_credentials_home
 from zoo.registry.faults import UNWRITABLE, cannot_be_opened, redact, translate_mlflow_errors
-from zoo.registry.local_database import database_path, missing_artifacts, original, store_address
+from zoo.registry.local_database import (
+    DATABASE,
+    database_path,
+    folders_elsewhere,
+    store_address,
+)
 
 TRAIN, DATA, COMPARE = "zoo-train", "zoo-data", "zoo-compare"
 EXPERIMENTS = (TRAIN, DATA, COMPARE)
@@ -167,15 +172,15 @@ def _check_address(uri: str) -> None:
 def shared_store_warning(store: Store) -> tuple[str, str] | None:
     """Say that a store is a copy which shares its files with the original, and how to fix it."""
     database = database_path(store.uri)
-    first = database and original(database, EXPERIMENTS)
-    if not database or not first:
-        return None
-    return (
-        f"{database} is a copy of {first}: what it registers is written into that one's "
-        f"{first.parent / ARTIFACTS}",
-        f"remove {database}* and run `zoo register`, which makes a registry of its own "
-        "(aliases, tags and comparisons stay in the original)",
-    )
+    for folder in folders_elsewhere(database, EXPERIMENTS) if database else ():
+        if (first := folder.parent / DATABASE).is_file():
+            return (
+                f"{database} is a copy of {first}: what it registers is written into that one's "
+                f"{first.parent / ARTIFACTS}",
+                f"remove {database}* and run `zoo register`, which makes a registry of its own "
+                "(aliases, tags and comparisons stay in the original)",
+            )
+    return None
 
 
 def show_uri(store: Store) -> str:
@@ -208,13 +213,13 @@ def _check_database(path: Path, create: bool) -> None:
 
 
 def _check_not_moved(database: Path) -> None:
-    gone = missing_artifacts(database, EXPERIMENTS)
-    if gone is not None:
-        raise UserError(
-            f"{database} was made in another place: its files lie in {gone}, which does not exist; "
-            f"move the project back, or remove {database.name}* and run `zoo register` (aliases, "
-            "tags and comparisons that are in it alone will be gone)"
-        )
+    for folder in folders_elsewhere(database, EXPERIMENTS):
+        if not folder.exists():
+            raise UserError(
+                f"{database} was made in another place: its files lie in {folder}, which does not "
+                f"exist; move the project back, or remove {database.name}* and run `zoo register` "
+                "(aliases, tags and comparisons that are in it alone will be gone)"
+            )
 
 
 def _create_database(uri: str, root: Path) -> None:

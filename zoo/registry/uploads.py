@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, Run
+from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Run
 from mlflow.entities.model_registry import ModelVersion
 
 from zoo.config import variant_key
@@ -150,13 +150,19 @@ def log_model(store: Store, run: Run, model: TrainedModel) -> tuple[str, str]:
         MLflow's id of it, and the address of its files.
     """
     client, run_id, spec = store.client, run.info.run_id, model.spec
-    logged = _begun_model(store, run, model.digest) or client.create_logged_model(
-        run.info.experiment_id,
-        spec.name.replace(".", "-"),  # MLflow takes no dots
-        run_id,
-        model_tags(spec, model.digest),
-        {"arch": spec.arch, "subset": spec.subset, "seed": str(spec.seed)},
-        spec.arch,
+    mine = f"source_run_id = {quoted(run_id)} and tags.`{DIGEST}` = {quoted(model.digest)}"
+    begun = client.search_logged_models([run.info.experiment_id], mine)
+    logged = (
+        begun[0]
+        if begun
+        else client.create_logged_model(
+            run.info.experiment_id,
+            spec.name.replace(".", "-"),  # MLflow takes no dots
+            run_id,
+            model_tags(spec, model.digest),
+            {"arch": spec.arch, "subset": spec.subset, "seed": str(spec.seed)},
+            spec.arch,
+        )
     )
     model_id = logged.model_id
     outputs = run.outputs.model_outputs if run.outputs else []
@@ -198,14 +204,6 @@ def restore_files(store: Store, model: TrainedModel, version: ModelVersion) -> N
             "delete that version, then register again"
         )
     _upload(store, model, model_id, version.run_id or "")
-
-
-def _begun_model(store: Store, run: Run, digest: str) -> LoggedModel | None:
-    found = store.client.search_logged_models(
-        [run.info.experiment_id],
-        f"source_run_id = {quoted(run.info.run_id)} and tags.`{DIGEST}` = {quoted(digest)}",
-    )
-    return found[0] if found else None
 
 
 def _upload(store: Store, model: TrainedModel, model_id: str, run_id: str) -> None:

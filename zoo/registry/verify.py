@@ -89,7 +89,7 @@ def verify(
         outputs = {}
     else:
         with store.translate_mlflow_errors():
-            ours = [version for version in all_versions(store) if _is_ours(version)]
+            ours = [v for v in all_versions(store) if any(key.startswith("zoo.") for key in v.tags)]
         versions = sorted(ours, key=lambda version: (version.name, int(version.version)))
         outputs = pipeline_models(store.root)
     images: dict[str, list[str]] = {}
@@ -121,10 +121,6 @@ def pipeline_models(root: Path) -> dict[str, Path]:
         return {}
     variants = load_params(root / "params.yaml").variants
     return {variant.key: root / "models" / variant.key for variant in variants}
-
-
-def _is_ours(version: ModelVersion) -> bool:
-    return any(key.startswith("zoo.") for key in version.tags)
 
 
 def _label(version: ModelVersion) -> str:
