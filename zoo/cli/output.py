@@ -9,6 +9,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
@@ -152,23 +153,32 @@ def print_table(
     """
     if not rows:
         return
-    decimals = [max(_decimals(row[i]) for row in rows) for i in range(len(columns))]
-    cells = [
-        [_cell(value, places) for value, places in zip(row, decimals, strict=True)] for row in rows
+    table = [
+        _Column.of(name, values)
+        for name, values in zip(columns, zip(*rows, strict=True), strict=True)
     ]
-    right = [
-        all(isinstance(row[i], int | float) or row[i] is None for row in rows)
-        for i in range(len(columns))
-    ]
-    if sys.stdout.isatty() and _print_fitting(columns, cells, right, droppable_columns):
+    if sys.stdout.isatty() and _print_fitting(table, droppable_columns):
         return
-    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
-    for row in [list(columns), *cells]:
-        padded = [
-            cell.rjust(width) if numeric else cell.ljust(width)
-            for cell, width, numeric in zip(row, widths, right, strict=True)
-        ]
-        print("  ".join(padded).rstrip())
+    padded = []
+    for column in table:
+        texts = [column.name, *column.cells]
+        width = max(map(len, texts))
+        padded.append([t.rjust(width) if column.numeric else t.ljust(width) for t in texts])
+    for line in zip(*padded, strict=True):
+        print("  ".join(line).rstrip())
+
+
+@dataclass(frozen=True)
+class _Column:
+    name: str
+    cells: list[str]
+    numeric: bool
+
+    @classmethod
+    def of(cls, name: str, values: Sequence[object]) -> _Column:
+        decimals = max(map(_decimals, values))
+        numeric = all(isinstance(value, int | float) or value is None for value in values)
+        return cls(name, [_cell(value, decimals) for value in values], numeric)
 
 
 def _decimals(value: object) -> int:
@@ -186,20 +196,14 @@ def _in_one_line(value: object) -> str:
     return printable(str(value)).replace("\n", "\\n").replace("\t", "\\t")
 
 
-def _print_fitting(
-    columns: Sequence[str],
-    cells: Sequence[Sequence[str]],
-    right: Sequence[bool],
-    droppable_columns: Sequence[str],
-) -> bool:
+def _print_fitting(columns: Sequence[_Column], droppable_columns: Sequence[str]) -> bool:
     """Print a table that fits the terminal, if there is one."""
     console = terminal(sys.stdout)
     wide = console.options.update(
-        width=sum(len(cell) + 9 for row in [columns, *cells] for cell in row)
+        width=sum(len(cell) + 9 for column in columns for cell in [column.name, *column.cells])
     )
     for dropped in range(len(droppable_columns) + 1):
-        left = [i for i, name in enumerate(columns) if name not in droppable_columns[:dropped]]
-        table = _table(columns, cells, right, left)
+        table = _table([c for c in columns if c.name not in droppable_columns[:dropped]])
         if table.__rich_measure__(console, wide).minimum <= console.width:
             console.print(table)
             if dropped:
@@ -209,31 +213,26 @@ def _print_fitting(
     return False
 
 
-def _table(
-    columns: Sequence[str],
-    cells: Sequence[Sequence[str]],
-    right: Sequence[bool],
-    shown: Sequence[int],
-) -> Table:
+def _table(columns: Sequence[_Column]) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    for i in shown:
-        header = columns[i].replace(" ", "\n") if right[i] else columns[i]
-        longest = max(len(text) for text in [*header.split("\n"), *(row[i] for row in cells)])
+    for column in columns:
+        header = column.name.replace(" ", "\n") if column.numeric else column.name
+        longest = max(map(len, [*header.split("\n"), *column.cells]))
         # Prose may go on in the next line; names, numbers and digests stay whole.
-        prose = any(" " in row[i] and len(row[i]) > SHORT for row in cells)
+        prose = any(" " in cell and len(cell) > SHORT for cell in column.cells)
         table.add_column(
             header,
-            justify="right" if right[i] else "left",
+            justify="right" if column.numeric else "left",
             vertical="top",
             no_wrap=not prose,
             min_width=None if prose else longest,
             overflow="fold",
         )
-    for row in cells:
+    for row in zip(*(column.cells for column in columns), strict=True):
         # Text, not markup: a name from the registry may hold brackets.
-        table.add_row(*(Text(row[i]) for i in shown))
+        table.add_row(*map(Text, row))
     return table

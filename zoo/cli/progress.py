@@ -103,32 +103,34 @@ def progress(label: str, parts: Sequence[str] = ()) -> Iterator[OnProgress]:
         parts: what it counts, in order, where that is more than one thing.
     """
     pace, over = Pace(time.monotonic(), parts), threading.Event()
-    show = _no_display if is_quiet() else _bar if sys.stderr.isatty() else _lines
-    with show(label, pace, over):
+    with _display(label, pace) as (seconds, draw):
+
+        def keep_alive() -> None:
+            while not over.wait(seconds):
+                draw()
+
+        thread = threading.Thread(target=keep_alive, name="progress", daemon=True)
+        thread.start()
         try:
             yield lambda done, total, what: pace.report(done, total, what, time.monotonic())
         finally:
             over.set()
+            thread.join()
     logger.info("%s: took %s", label, _duration(time.monotonic() - pace.began))
 
 
 @contextmanager
-def _no_display(label: str, pace: Pace, over: threading.Event) -> Iterator[None]:
-    yield
-
-
-@contextmanager
-def _lines(label: str, pace: Pace, over: threading.Event) -> Iterator[None]:
-    def tell() -> None:
-        while not over.wait(PLAIN_SECONDS):
-            print(f"{label}: {pace.text(time.monotonic())}", file=sys.stderr, flush=True)
-
-    with _thread(tell):
-        yield
-
-
-@contextmanager
-def _bar(label: str, pace: Pace, over: threading.Event) -> Iterator[None]:
+def _display(label: str, pace: Pace) -> Iterator[tuple[float | None, Callable[[], None]]]:
+    """Yield after how many seconds the display is drawn again (None: never), and what draws it."""
+    if is_quiet():
+        yield None, lambda: None
+        return
+    if not sys.stderr.isatty():
+        yield (
+            PLAIN_SECONDS,
+            lambda: print(f"{label}: {pace.text(time.monotonic())}", file=sys.stderr, flush=True),
+        )
+        return
     from rich.progress import BarColumn, Progress, TextColumn
 
     columns = (TextColumn("{task.fields[label]}"), BarColumn(), TextColumn("{task.fields[text]}"))
@@ -138,25 +140,13 @@ def _bar(label: str, pace: Pace, over: threading.Event) -> Iterator[None]:
         task = bar.add_task("", total=None, label=printable(label), text="")
 
         def draw() -> None:
-            while not over.wait(REDRAW_SECONDS):
-                running = pace.recent and pace.done < pace.total
-                bar.update(
-                    task,
-                    completed=pace.done,
-                    total=pace.total if running else None,
-                    text=pace.text(time.monotonic()),
-                    refresh=True,
-                )
+            running = pace.recent and pace.done < pace.total
+            bar.update(
+                task,
+                completed=pace.done,
+                total=pace.total if running else None,
+                text=pace.text(time.monotonic()),
+                refresh=True,
+            )
 
-        with _thread(draw):
-            yield
-
-
-@contextmanager
-def _thread(run: Callable[[], None]) -> Iterator[None]:
-    thread = threading.Thread(target=run, name="progress", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        thread.join()
+        yield REDRAW_SECONDS, draw
