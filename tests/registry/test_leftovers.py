@@ -136,7 +136,7 @@ def test_the_begun_model_of_a_run_goes_with_it(store, root, make_folder, monkeyp
     def killed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("zoo.registry.register.log_final", killed)
+    monkeypatch.setattr("zoo.registry.uploads.log_final", killed)
     with pytest.raises(KeyboardInterrupt):
         register(store, make_folder())
     ids = [store.experiment_id(TRAIN)]

@@ -11,6 +11,7 @@ import pytest
 
 from tests.registry.test_register import models_of, steps_of
 from zoo.registry import register as module
+from zoo.registry import uploads
 from zoo.registry.listing import list_versions
 from zoo.registry.lookup import all_versions, find_version
 from zoo.registry.register import register
@@ -19,21 +20,21 @@ from zoo.registry.store import TRAIN
 from zoo.registry.verify import verify
 
 
-def register_killed_at(step, store, folder, monkeypatch):
+def register_killed_at(step_of, step, store, folder, monkeypatch):
     """Register a model in a process that is killed where it would begin a step."""
 
     def die(*_):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, step, die)
+        patch.setattr(step_of, step, die)
         with pytest.raises(KeyboardInterrupt):
             register(store, folder)
 
 
 def test_killed_before_the_end_it_is_finished_without_doubling(store, make_folder, monkeypatch):
     folder = make_folder()
-    register_killed_at("log_final", store, folder, monkeypatch)
+    register_killed_at(uploads, "log_final", store, folder, monkeypatch)
     assert find_version(store, "vit-small", "0" * 64) is None
     assert register(store, folder).created
     runs = search_runs(store, TRAIN)
@@ -48,7 +49,7 @@ def test_killed_before_the_end_it_is_finished_without_doubling(store, make_folde
 def test_what_another_place_has_begun_is_left_to_it(store, make_folder, monkeypatch, tmp_path):
     folder = make_folder()
     other = dataclasses.replace(store, root=tmp_path / "elsewhere")
-    register_killed_at("log_final", other, folder, monkeypatch)
+    register_killed_at(uploads, "log_final", other, folder, monkeypatch)
     [begun] = search_runs(store, TRAIN)
     assert register(store, folder).created
     [version] = all_versions(store)
@@ -64,7 +65,7 @@ def test_what_another_place_has_begun_is_left_to_it(store, make_folder, monkeypa
 def test_what_another_place_has_finished_is_registered(store, make_folder, monkeypatch, tmp_path):
     folder = make_folder()
     other = dataclasses.replace(store, root=tmp_path / "elsewhere")
-    register_killed_at("_ensure_name", other, folder, monkeypatch)
+    register_killed_at(module, "_ensure_name", other, folder, monkeypatch)
     assert register(store, folder).created
     [run] = search_runs(store, TRAIN)
     assert len(models_of(store, run)) == 1
@@ -141,7 +142,7 @@ def test_two_machines_that_register_one_model_at_once_make_one_version(
     # Another root is another place with locks of its own, as another machine is.
     other = dataclasses.replace(store, root=tmp_path / "elsewhere")
     both_looked = threading.Barrier(2, timeout=60)
-    find, find_run = module.find_version, module.find_run
+    find, find_run = module.find_version, uploads.find_run
     looked = threading.local()
 
     def find_at_once(*arguments):
@@ -157,7 +158,7 @@ def test_two_machines_that_register_one_model_at_once_make_one_version(
         return found
 
     monkeypatch.setattr(module, "find_version", find_at_once)
-    monkeypatch.setattr(module, "find_run", find_run_at_once)
+    monkeypatch.setattr(uploads, "find_run", find_run_at_once)
     done, errors = [], []
 
     def work(place):

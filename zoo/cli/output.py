@@ -143,13 +143,9 @@ def print_table(
 ) -> None:
     """Print a table, and nothing where it has no rows.
 
-    Columns of numbers are right-aligned, with as many decimals as the longest of them has.
-
-    Args:
-        columns: their names.
-        rows: a value for each column.
-        droppable_columns: columns that a narrow terminal does without, the first one first. Where
-            the rest is still too wide, the table is printed as if piped: nothing is ever cut.
+    Columns of numbers are right-aligned, with as many decimals as the longest of them has. A narrow
+    terminal does without `droppable_columns`, the first one first. Where the rest is still too
+    wide, the table is printed as if piped: nothing is ever cut.
     """
     if not rows:
         return

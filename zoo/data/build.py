@@ -53,7 +53,6 @@ def build_subsets(
     """Write every subset, and the `validation` and `test` splits that all of them share.
 
     Args:
-        source: the images.
         sizes: subset name -> number of images, or `all`.
         folder: each subset becomes a folder in it.
         image_size: pixels a side; images are resized and centre-cropped to it.

@@ -90,7 +90,6 @@ def check_data(
         data: source, image size, share held out for validation, seed.
         root: where its images lie.
         subsets: name -> number of images, or `all`, which are to fit.
-        on_progress: is told of every image.
 
     Raises:
         UserError: there are no images at all.

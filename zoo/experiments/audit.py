@@ -91,8 +91,6 @@ def audit_measures(
             two or more seeds.
         images: (n, height, width, 3) uint8, which all networks see.
         settings: of the comparison; untrained networks are added whatever they say.
-        device: where the networks run.
-        on_progress: is called as that of a comparison.
 
     Returns:
         One for every measure and question that has pairs of both kinds, by question.

@@ -17,12 +17,9 @@ from zoo.models.preprocess import model_input
 
 
 def with_new_classifier(model: LoadedModel, classes: int, seed: int) -> tuple[nn.Module, str]:
-    """Return a copy of a network with a new classifier, and the classifier's path.
+    """Return a copy of a network with a new classifier of so many classes, and its path.
 
-    Args:
-        model: stays as it is.
-        classes: outputs of the new classifier.
-        seed: of its initial weights.
+    The model stays as it is; `seed` is that of the classifier's initial weights.
 
     Raises:
         UserError: the model has no single classifier with weights, or is not zoo's to build.

@@ -91,7 +91,6 @@ def compare_with_full(
         trained: every subset and seed of one architecture.
         images: (n, height, width, 3) uint8, n >= 4, that none of them was trained on.
         settings: batch size, layers, seed.
-        device: where the networks run.
         on_progress: is called for every batch of images and of every analysis.
 
     Returns:
@@ -223,9 +222,7 @@ def metrics(curves: Sequence[Curve]) -> dict[str, float]:
 def verdicts(curves: Sequence[Curve], n: int) -> list[Verdict]:
     """Return what the smallest subset's curves say of the papers' claims on the effect of data.
 
-    Args:
-        curves: of all architectures, as `compare_with_full` orders them.
-        n: images that they were measured on.
+    The curves are of all architectures, as `compare_with_full` orders them, measured on n images.
     """
     least = {curve.model: curve for curve in reversed(curves) if curve.role == SUBSET}
     untrained = {curve.model: curve for curve in curves if curve.role == NO_TRAINING}

@@ -58,8 +58,6 @@ def evaluate(
         images: of any sizes; each is read when its turn comes.
         class_names: of the images' labels. The model finds them among its own by name.
         settings: batch size, and the seed of bootstraps.
-        device: where the network runs.
-        on_progress: is told of every batch of images.
 
     Raises:
         UserError: the model has no classifier or does not know a class, or a damaged image.

@@ -71,7 +71,6 @@ def probe_model(
         few_shot: images of a class in a few-shot probe, or all where there are fewer.
         layers: which ones, as `zoo.capture.layers.select_layers` takes it.
         settings: batch size and seed.
-        device: where the network runs.
         on_progress: is called for the images of each subset in turn, then for every layer probed;
             and for both again with the untrained network.
 

@@ -132,10 +132,8 @@ def transfer(
         model: its weights are where training starts, but for the classifier; it stays as it is.
         data: folder with the subsets `train`, `validation` and `test`.
         config: how to train. Pixels are normalised as the model always had them.
-        name: of the new model.
         freeze: train the new classifier alone; all other weights and statistics stay.
         seed: of the new classifier, the order of images and dropout.
-        device: where networks run and are trained.
         on_progress: is called for every step, then of the comparison with what it was.
 
     Raises:

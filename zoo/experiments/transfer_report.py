@@ -32,15 +32,9 @@ FOLDER = FolderKind(
 
 
 def save(done: Transferred, folder: Path, *, command: str = "") -> dict[str, Any]:
-    """Write `model/`, `report.json`, `layers.csv` and the figure into a folder.
+    """Write `model/`, `report.json`, `layers.csv` and the figure; return the report.
 
-    Args:
-        done: what `zoo.experiments.transfer.transfer` returned.
-        folder: where to.
-        command: how it was asked for; stands in the report.
-
-    Returns:
-        The report.
+    It says by which `command` it was asked for.
     """
     digest = save_model(folder / MODEL, done.model.module, done.model.spec)
     write_text(folder / MODEL / EPOCHS, csv_text(done.epochs))

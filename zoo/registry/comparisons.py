@@ -20,6 +20,7 @@ from zoo.comparison import FIGURES, FILES, FOLDER, REPORT, figure_files
 from zoo.errors import UserError, counted
 from zoo.files import read_json
 from zoo.files.folders import replacing_folder
+from zoo.registry import runs
 from zoo.registry.artifacts import fetch_file, local_folder, missing_files
 from zoo.registry.card import LONGEST, cell
 from zoo.registry.datasets import compared_data, dataset_input
@@ -27,15 +28,6 @@ from zoo.registry.faults import retry_on_conflict
 from zoo.registry.history import Point
 from zoo.registry.provenance import source_tags
 from zoo.registry.references import Resolved
-from zoo.registry.runs import (
-    delete_unfinished,
-    finished_run,
-    is_finished,
-    keep_first,
-    log_params,
-    log_points,
-    search_runs,
-)
 from zoo.registry.store import COMPARE, Store
 from zoo.study.results import INITIAL
 
@@ -59,8 +51,8 @@ class ComparisonRun:
 def find_comparison(store: Store, digest: str) -> ComparisonRun | None:
     """Return the newest finished comparison with a digest whose files are there."""
     with store.translate_mlflow_errors():
-        for run in search_runs(store, COMPARE, comparison_digest=digest):
-            if is_finished(run) and not missing_files(store, run.info.artifact_uri, FILES):
+        for run in runs.search_runs(store, COMPARE, comparison_digest=digest):
+            if runs.is_finished(run) and not missing_files(store, run.info.artifact_uri, FILES):
                 return _as_comparison(run)
     return None
 
@@ -91,17 +83,17 @@ def log_comparison(
 
     digest = str(report["digest"])
     with store.translate_mlflow_errors(), store.lock(f"compare-{digest[:16]}"):
-        known = search_runs(store, COMPARE, comparison_digest=digest)
-        delete_unfinished(store, known)
+        known = runs.search_runs(store, COMPARE, comparison_digest=digest)
+        runs.delete_unfinished(store, known)
         if not force and (found := find_comparison(store, digest)):
             return found
         # MLflow's table of runs, of about 23 characters, shows all of this name.
         name = f"{_joined([model.label for model in models])} {digest[:4]}"
         tags = _tags(store, report, models)
-        with finished_run(store, COMPARE, name, tags, seconds=seconds) as run:
+        with runs.finished_run(store, COMPARE, name, tags, seconds=seconds) as run:
             run_id = run.info.run_id
-            log_params(store, run, _params(report, models))
-            log_points(store, run_id, _points(report, models))
+            runs.log_params(store, run, _params(report, models))
+            runs.log_points(store, run_id, _points(report, models))
             links = [LoggedModelInput(model.model_id) for model in models if model.model_id]
             data = compared_data(report)
             images = [dataset_input(data, "evaluation")] if data else []
@@ -110,9 +102,9 @@ def log_comparison(
             store.client.log_artifacts(run_id, str(folder))
             log_figures(store, run, folder, report)
         for old in known:
-            if is_finished(old):
+            if runs.is_finished(old):
                 store.client.delete_run(old.info.run_id)
-        return _as_comparison(keep_first(store, COMPARE, comparison_digest=digest))
+        return _as_comparison(runs.keep_first(store, COMPARE, comparison_digest=digest))
 
 
 def _title(report: Mapping[str, Any], models: Sequence[Resolved]) -> str:
@@ -165,7 +157,7 @@ def update_comparison(
     with store.translate_mlflow_errors(), store.lock(f"compare-{run.digest[:16]}"):
         client.log_artifacts(run_id, str(folder))
         log_figures(store, client.get_run(run_id), folder, report)
-        log_points(store, run_id, _points(report, models))
+        runs.log_points(store, run_id, _points(report, models))
         client.set_tag(run_id, NOTE, _note(report, models))
         client.set_tag(run_id, LOOKS, str(report["looks"]))
 

@@ -30,16 +30,10 @@ from zoo.files import write_json
 from zoo.files.folders import FolderKind, replacing_folder
 from zoo.measures.sampling import balanced_order
 from zoo.models.spec import SPEC, read_spec
+from zoo.registry import runs
 from zoo.registry.artifacts import fetch_file, missing_files
 from zoo.registry.provenance import source_tags
 from zoo.registry.references import Resolved, check_digest
-from zoo.registry.runs import (
-    delete_unfinished,
-    finished_run,
-    is_finished,
-    keep_first,
-    search_runs,
-)
 from zoo.registry.store import DATA, Store, open_store
 
 LARGEST = 2048
@@ -63,11 +57,11 @@ def store_images(store: Store, test_folder: Path) -> str:
     subset = load_subset(test_folder)
     digest = subset.info.digest
     with store.translate_mlflow_errors(), store.lock(f"images-{digest[:16]}"):
-        known = search_runs(store, DATA, test_digest=digest)
-        if finished := [run for run in known if is_finished(run)]:
+        known = runs.search_runs(store, DATA, test_digest=digest)
+        if finished := [run for run in known if runs.is_finished(run)]:
             _restore(store, finished, subset)
             return digest
-        delete_unfinished(store, known)
+        runs.delete_unfinished(store, known)
         verify_subset(subset)
         kept = cut(subset, LARGEST)
         tags = {
@@ -80,9 +74,9 @@ def store_images(store: Store, test_folder: Path) -> str:
             **source_tags(store.root, "zoo register"),
         }
         name = f"{kept.info.source} test {digest[:8]}"
-        with finished_run(store, DATA, name, tags) as run:
+        with runs.finished_run(store, DATA, name, tags) as run:
             _upload(store, run, kept)
-        keep_first(store, DATA, test_digest=digest)
+        runs.keep_first(store, DATA, test_digest=digest)
     return digest
 
 
@@ -182,9 +176,9 @@ def _upload(store: Store, run: Run, kept: Subset) -> None:
         store.client.log_artifacts(run.info.run_id, temporary, FOLDER)
 
 
-def _restore(store: Store, runs: Iterable[Run], subset: Subset) -> None:
+def _restore(store: Store, finished: Iterable[Run], subset: Subset) -> None:
     """Upload the images again to finished runs that have lost a file of theirs."""
-    for run in runs:
+    for run in finished:
         if missing_files(store, f"{run.info.artifact_uri}/{FOLDER}", FILES):
             verify_subset(subset)
             _upload(store, run, cut(subset, LARGEST))
@@ -192,8 +186,8 @@ def _restore(store: Store, runs: Iterable[Run], subset: Subset) -> None:
 
 
 def _download(store: Store, digest: str, folder: Path) -> None:
-    runs = filter(is_finished, search_runs(store, DATA, test_digest=digest))
-    if (run := next(runs, None)) is None:
+    finished = filter(runs.is_finished, runs.search_runs(store, DATA, test_digest=digest))
+    if (run := next(finished, None)) is None:
         raise UserError(
             f"the test images {digest[:12]} are not in the registry: run `zoo register` where the "
             "model was trained, or give images of your own"

@@ -128,7 +128,7 @@ def nearest_registered(
         store: keeps models and fingerprints.
         model: any reference's; of a registered version, itself is not among the answers.
         most: how many are returned.
-        query, at, data, count, device, on_progress: as those of `map_registered`.
+        query, at, data, count, device: as those of `map_registered`.
 
     Returns:
         The most similar ones first, why others were left out, and the images.

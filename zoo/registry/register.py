@@ -21,6 +21,7 @@ from zoo.config import Params, variant_key
 from zoo.data.subsets import load_subset
 from zoo.models.spec import SPEC, ModelSpec, model_digest, read_spec
 from zoo.progress import OnProgress, no_progress
+from zoo.registry import runs, uploads
 from zoo.registry.aliases import point_best, point_current
 from zoo.registry.card import model_card, name_card
 from zoo.registry.experiments import note_experiment, noted_experiment
@@ -29,26 +30,7 @@ from zoo.registry.images import store_images
 from zoo.registry.lookup import EXPERIMENT, MODEL_ID, find_version
 from zoo.registry.provenance import source_tags
 from zoo.registry.references import check_name
-from zoo.registry.runs import (
-    FINISHED,
-    PLACE,
-    is_finished,
-    log_params,
-    log_points,
-    missing_points,
-)
 from zoo.registry.store import TRAIN, Store
-from zoo.registry.uploads import (
-    TrainedModel,
-    find_doubles,
-    find_run,
-    has_files,
-    log_data,
-    log_final,
-    log_model,
-    model_tags,
-    restore_files,
-)
 
 logger = logging.getLogger(__name__)
 
@@ -151,7 +133,7 @@ def register(
             test_folder,
         )
         test_folder = None
-    model = TrainedModel(folder, spec, digest, read_history(folder), test_folder)
+    model = uploads.TrainedModel(folder, spec, digest, read_history(folder), test_folder)
     with store.translate_mlflow_errors(), store.lock(f"register-{name}"):
         version = find_version(store, name, digest)
         created = version is None
@@ -164,9 +146,9 @@ def register(
         if version is None:
             version = _create(store, name, model, {EXPERIMENT: experiment} if experiment else {})
         # Of a new version too: its model may have been logged before, and lost its files since.
-        restored = not has_files(store, version)
+        restored = not uploads.has_files(store, version)
         if restored:
-            restore_files(store, model, version)
+            uploads.restore_files(store, model, version)
             logger.warning(
                 "%s version %s: its files were lost; restored from %s",
                 name,
@@ -174,7 +156,7 @@ def register(
                 folder,
             )
         if not created:
-            for run in find_doubles(store, model, version):
+            for run in uploads.find_doubles(store, model, version):
                 store.client.delete_run(run.info.run_id)
         made_by = version.tags.get(EXPERIMENT, "")
         if made_by and keep:
@@ -184,34 +166,36 @@ def register(
     return Registered(name, int(version.version), digest, created, restored, made_by)
 
 
-def _create(store: Store, name: str, model: TrainedModel, extra: dict[str, str]) -> ModelVersion:
+def _create(
+    store: Store, name: str, model: uploads.TrainedModel, extra: dict[str, str]
+) -> ModelVersion:
     from zoo.registry.pictures import log_learning_curve  # matplotlib, which most calls need not
 
-    client, spec, tags = store.client, model.spec, model_tags(model.spec, model.digest)
+    client, spec, tags = store.client, model.spec, uploads.model_tags(model.spec, model.digest)
     seconds = sum(row.get("seconds", 0) for row in model.history.epochs)
-    run = find_run(store, model) or client.create_run(
+    run = uploads.find_run(store, model) or client.create_run(
         store.experiment_id(TRAIN),
         start_time=int((time.time() - seconds) * 1000),
         run_name=variant_key(spec.name, spec.seed),
-        tags={PLACE: store.place, **source_tags(store.root, "zoo register"), **tags},
+        tags={runs.PLACE: store.place, **source_tags(store.root, "zoo register"), **tags},
     )
     run_id = run.info.run_id
     card = model_card(spec, model.digest)
     noted = {**tags, "mlflow.note.content": card}
     client.log_batch(run_id, tags=[RunTag(key, value) for key, value in noted.items()])
-    log_params(store, run, _params(spec))
-    log_points(store, run_id, missing_points(store, run_id, model.history.points))
-    log_data(store, run, spec)
+    runs.log_params(store, run, _params(spec))
+    runs.log_points(store, run_id, runs.missing_points(store, run_id, model.history.points))
+    uploads.log_data(store, run, spec)
     for file in (EPOCHS, STEPS):
         if (model.folder / file).is_file():
             client.log_artifact(run_id, str(model.folder / file))
     log_learning_curve(store, run, model.history, f"{name}, seed {spec.seed}")
-    model_id, artifacts = log_model(store, run, model)
-    log_final(store, run_id, model_id, model)
-    if not is_finished(run):
+    model_id, artifacts = uploads.log_model(store, run, model)
+    uploads.log_final(store, run_id, model_id, model)
+    if not runs.is_finished(run):
         # A run lasts as long as its training; one without a history until now.
         ended = run.info.start_time + int(seconds * 1000) if seconds else None
-        client.set_terminated(run_id, FINISHED, end_time=ended)
+        client.set_terminated(run_id, runs.FINISHED, end_time=ended)
     _ensure_name(store, name, spec)
     version = client.create_model_version(
         name, artifacts, run_id, tags={**tags, **extra, MODEL_ID: model_id}, description=card,

@@ -26,9 +26,8 @@ def serve_ui(
     """Run MLflow's UI until Ctrl-C or SIGTERM.
 
     Args:
-        store: a local store.
-        host: address to listen on; 127.0.0.1 keeps it on this machine.
-        port: TCP port.
+        store: a local one.
+        host, port: where to listen; 127.0.0.1 keeps it on this machine.
         on_ready: called once, when the server answers.
         show_output: pass on what MLflow prints; else its last line is told if it fails.
 
