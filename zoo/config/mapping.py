@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import re
@@ -178,8 +179,10 @@ def _convert(hint: Any, value: Any, where: str) -> Any:  # noqa: PLR0911 - one a
         items = [_convert(arguments[0], v, f"{where}[{i}]") for i, v in enumerate(value)]
         return origin(items)
     elif hint is float and isinstance(value, int | float | str) and not isinstance(value, bool):
-        if (number := _finite(value)) is not None:
-            return number
+        # YAML 1.1 reads 1e-5, which has no point, as text.
+        with contextlib.suppress(ValueError, OverflowError):
+            if math.isfinite(number := float(value)):
+                return number
     elif hint is type(None) and value is None:
         return None
     elif isinstance(hint, type) and isinstance(value, hint) and (hint, type(value)) != (int, bool):
@@ -201,15 +204,6 @@ def _convert_to_one(union: Any, value: Any, where: str) -> Any:
                 within = error
     # Where the value is of one of these kinds, something in it is wrong.
     raise within or UserError(f"{where}: expected {union}, got {_show(value)}")
-
-
-def _finite(value: float | str) -> float | None:
-    # YAML 1.1 reads 1e-5, which has no point, as text.
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
 
 
 def _show(value: object) -> str:

@@ -109,7 +109,11 @@ def check_data(
         for part, split in splits.items()
         for i in range(len(split))
     }
-    seen = dict(zip(names, _look(splits, len(names), on_progress), strict=True))
+    seen: dict[tuple[str, int], _Seen] = {}
+    for part, split in splits.items():  # Pillow decodes several at once
+        for i, image in enumerate(read_ahead(partial(_read, split), range(len(split)))):
+            seen[part, i] = image
+            on_progress(len(seen), len(names), "images")
     sizes = np.array([image.size for image in seen.values() if not image.problem], np.int64)
     usual = np.median(sizes, axis=0).tolist() if len(sizes) else [0, 0]
     for at, image in seen.items():
@@ -150,16 +154,6 @@ def propose_subsets(present: NDArray[np.int64]) -> dict[str, int | str]:
 def _all_below(root: Path) -> Split:
     files = tuple(find_images(root))
     return Split(np.zeros(len(files), np.int64), lambda i: read_image(files[i]), files)
-
-
-def _look(splits: Mapping[str, Split], total: int, on_progress: OnProgress) -> Iterator[_Seen]:
-    """Read all images of all splits, in order; Pillow decodes several at once."""
-    done = 0
-    for split in splits.values():
-        for seen in read_ahead(partial(_read, split), range(len(split))):
-            yield seen
-            done += 1
-            on_progress(done, total, "images")
 
 
 def _read(split: Split, i: int) -> _Seen:

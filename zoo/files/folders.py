@@ -206,7 +206,8 @@ def _judge(folder: Path, kind: FolderKind, top: Path) -> list[Step]:
     foreign = [
         os.path.relpath(entry.path, top)
         for entry in entries
-        if not (entry.name in folders or (_is_file(entry) and _matches(entry.name, names)))
+        if entry.name not in folders
+        and not (entry.is_file(follow_symlinks=False) and _matches(entry.name, names))
     ]
     if foreign:
         raise UserError(f"it contains {', '.join(foreign[:3])}{', …' if len(foreign) > 3 else ''}")
@@ -228,10 +229,6 @@ def _inner_kind(entry: os.DirEntry[str], kind: FolderKind) -> FolderKind | None:
     if not entry.is_dir(follow_symlinks=False) or os.path.ismount(entry.path):
         return None
     return next((k for name, k in kind.folders.items() if fnmatchcase(entry.name, name)), None)
-
-
-def _is_file(entry: os.DirEntry[str]) -> bool:
-    return entry.is_file(follow_symlinks=False)
 
 
 def _matches(name: str, patterns: Iterable[str]) -> bool:

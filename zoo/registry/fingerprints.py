@@ -44,7 +44,6 @@ class Kept:
 
     path: Path
     family: str
-    batches: tuple[int, ...]
     problems: dict[str, str]
     made: bool
 
@@ -140,7 +139,7 @@ def _file(store: Store, key: str) -> Path:
 
 
 def _kept(path: Path, found: Fingerprint, *, made: bool) -> Kept:
-    return Kept(path, found.family, found.batches, dict(found.problems), made)
+    return Kept(path, found.family, dict(found.problems), made)
 
 
 def _cached(store: Store, key: str) -> Kept | None:
