@@ -11,9 +11,9 @@ from torch.nn import functional
 
 from zoo.capture import HookPoint, observe, trace
 from zoo.capture.attention import (
-    AttentionRecorder,
     multihead_weights,
     on_multihead_outputs,
+    record_attention,
 )
 from zoo.models.build import build as build_arch
 
@@ -202,7 +202,7 @@ def test_every_argument_of_the_fused_kernel_is_followed(arguments):
     q = torch.randn(2, 4, 5, 3, generator=NUMBERS)
     k = torch.randn(2, 2 if "enable_gqa" in arguments else 4, 5, 3, generator=NUMBERS)
     kernel, seen = Kernel(**arguments), []
-    with AttentionRecorder(kernel, seen.append):
+    with record_attention(kernel, seen.append):
         output = kernel(q, k)
     assert len(seen) == 1
     torch.testing.assert_close(seen[0], output, atol=1e-6, rtol=0)
@@ -219,7 +219,7 @@ class InPlace(nn.Module):
 
 def test_later_in_place_operations_do_not_reach_the_captured_weights():
     module, seen = InPlace(), []
-    with AttentionRecorder(module, seen.append):
+    with record_attention(module, seen.append):
         module(torch.zeros(1, 2, 4, 4))
     assert torch.equal(seen[0], torch.full((1, 2, 4, 4), 0.25))
 
@@ -240,7 +240,7 @@ def test_a_softmax_over_something_else_than_keys_is_no_attention():
             return x.softmax(dim=1) + x.flatten(1).softmax(dim=-1).view_as(x)
 
     seen: list[torch.Tensor] = []
-    with AttentionRecorder(module := ChannelAttention(), seen.append):
+    with record_attention(module := ChannelAttention(), seen.append):
         module(torch.randn(2, 3, 4, 4))
     assert seen == []
 
@@ -252,7 +252,7 @@ def test_five_dimensional_windows_are_listed_like_images():
 
     seen: list[torch.Tensor] = []
     logits = torch.randn(2, 6, 3, 4, 4)
-    with AttentionRecorder(module := WindowAttention(), seen.append):
+    with record_attention(module := WindowAttention(), seen.append):
         module(logits)
     torch.testing.assert_close(seen[0], logits.softmax(-1).reshape(12, 3, 4, 4))
 
@@ -265,7 +265,7 @@ def test_multihead_weights_agree_with_its_own(batch_first, key_width):
     query, key, value = torch.randn(4, 4, 8), torch.randn(4, 4, key_width), torch.randn(4, 4, 8)
     _, expected = module(query, key, value, need_weights=True, average_attn_weights=False)
     seen: list[torch.Tensor] = []
-    with AttentionRecorder(module, seen.append):
+    with record_attention(module, seen.append):
         module(query, key, value=value, need_weights=False)
     torch.testing.assert_close(seen[0], expected)
     torch.testing.assert_close(multihead_weights(module, query, key), expected)
@@ -275,7 +275,7 @@ def test_masked_multihead_attention_reports_no_weights_rather_than_wrong_ones():
     module, x = nn.MultiheadAttention(8, 2, batch_first=True).eval(), torch.randn(2, 4, 8)
     mask = torch.ones(4, 4, dtype=torch.bool).triu(1)
     seen: list[torch.Tensor] = []
-    with AttentionRecorder(module, seen.append):
+    with record_attention(module, seen.append):
         module(x, x, x, attn_mask=mask)
         module(x, x, x, None, False, mask)
     assert seen == []
@@ -288,7 +288,7 @@ def test_hooks_and_watch_are_gone_after_an_error_inside_the_module():
             raise RuntimeError("broken")
 
     module, seen = BrokenAttention(), []
-    with pytest.raises(RuntimeError, match="broken"), AttentionRecorder(module, seen.append):
+    with pytest.raises(RuntimeError, match="broken"), record_attention(module, seen.append):
         module(torch.randn(1, 2, 3, 3))
     torch.randn(1, 2, 3, 3).softmax(-1)
     assert seen == []

@@ -15,8 +15,8 @@ call (differential attention subtracts them), or a masked `nn.MultiheadAttention
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from types import TracebackType
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -43,66 +43,43 @@ def is_attention(module: nn.Module) -> bool:
     return "attn" in name or "attention" in name or parallel
 
 
-class AttentionRecorder:
-    """A context in which each call of one attention module reports its weights.
+@contextmanager
+def record_attention(module: nn.Module, on_weights: OnWeights) -> Iterator[None]:
+    """Report the weights of each call of one attention module for as long as the context lasts.
 
     Args:
         module: the attention module.
         on_weights: is called with float32 weights (n, heads, queries, keys), summing to 1 over
             keys; windowed attention gives (n * windows, heads, queries, keys).
     """
+    with ExitStack() as stack:
+        watch, running = _WatchAttention(), stack.enter_context(ExitStack())
 
-    def __init__(self, module: nn.Module, on_weights: OnWeights) -> None:
-        self.module = module
-        self.on_weights = on_weights
-        self.handles: list[Any] = []
-        self.watch: _WatchAttention | None = None
+        def start(part: nn.Module, args: Any) -> None:
+            running.enter_context(watch)
 
-    def __enter__(self) -> AttentionRecorder:
-        if isinstance(self.module, nn.MultiheadAttention):
-            hook = self.module.register_forward_hook(self._recompute, with_kwargs=True)
-            self.handles = [hook]
+        def finish(part: nn.Module, args: Any, output: Any) -> None:
+            running.close()
+            seen, watch.seen = watch.seen, []
+            if output is not None and len(seen) == 1:
+                heads = seen[0].shape[-3]
+                if heads == getattr(part, "num_heads", heads):
+                    on_weights(seen[0].flatten(0, -4))
+
+        def recompute(part: nn.MultiheadAttention, args: Any, kwargs: dict, output: Any) -> None:
+            if given := _unmasked(part, args, kwargs):
+                on_weights(multihead_weights(part, given["query"], given["key"]))
+
+        if isinstance(module, nn.MultiheadAttention):
+            hooks = [module.register_forward_hook(recompute, with_kwargs=True)]
         else:
-            self.handles = [
-                self.module.register_forward_pre_hook(self._start),
-                self.module.register_forward_hook(self._finish, always_call=True),
+            hooks = [
+                module.register_forward_pre_hook(start),
+                module.register_forward_hook(finish, always_call=True),
             ]
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        for handle in self.handles:
-            handle.remove()
-        self._stop()
-
-    def _start(self, module: nn.Module, args: Any) -> None:
-        self.watch = _WatchAttention()
-        self.watch.__enter__()
-
-    def _finish(self, module: nn.Module, args: Any, output: Any) -> None:
-        watch = self.watch
-        self._stop()
-        if watch is None or output is None or len(watch.seen) != 1:
-            return
-        (weights,) = watch.seen
-        heads = weights.shape[-3]
-        if heads == getattr(module, "num_heads", heads):
-            self.on_weights(weights.flatten(0, -4))
-
-    def _stop(self) -> None:
-        if self.watch is not None:
-            self.watch.__exit__(None, None, None)
-            self.watch = None
-
-    def _recompute(
-        self, module: nn.MultiheadAttention, args: Any, kwargs: dict[str, Any], output: Any
-    ) -> None:
-        if given := _unmasked(module, args, kwargs):
-            self.on_weights(multihead_weights(module, given["query"], given["key"]))
+        for hook in hooks:
+            stack.callback(hook.remove)
+        yield
 
 
 def on_multihead_outputs(module: nn.MultiheadAttention, on_heads: OnWeights) -> Any:

@@ -7,12 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import torch
 from torch import nn
 
-from zoo.capture.attention import AttentionRecorder, on_multihead_outputs
+from zoo.capture.attention import on_multihead_outputs, record_attention
 from zoo.capture.layers import per_image
 from zoo.errors import UserError
 from zoo.models.preprocess import first_tensor
@@ -66,48 +67,37 @@ def observe(
         given = first_tensor(args)
         images[:] = [] if given is None else [len(given)]
 
-    with ExitStack() as stack:
-        stack.callback(module.register_forward_pre_hook(begin).remove)
-        for (path, kind), by_call in wanted.items():
-            report = _reporter((path, kind), by_call, calls, images, on_value)
-            part = modules[path]
-            if kind == "attention":
-                stack.enter_context(AttentionRecorder(part, report))
-            elif kind == "heads":
-                stack.callback(on_multihead_outputs(part, report).remove)
-            elif kind == "input":
-                hook = part.register_forward_pre_hook(_of_input(report), prepend=True)
-                stack.callback(hook.remove)
-            else:
-                stack.callback(part.register_forward_hook(_of_output(report)).remove)
-        yield
-
-
-def _reporter(
-    key: tuple[str, str],
-    by_call: dict[int, HookPoint],
-    calls: Counter,
-    images: list[int],
-    on_value: OnValue,
-) -> Callable[[torch.Tensor | None], None]:
-    def report(tensor: torch.Tensor | None) -> None:
+    def report(key: tuple[str, str], given: Any) -> None:
+        """Take what a part was given, what it gave, or its weights: the first tensor of these."""
+        tensor = first_tensor(given)
         if tensor is None:
             return
         calls[key] += 1
-        if calls[key] in by_call:
+        if hook_point := wanted[key].get(calls[key]):
             if images and key[1] != "attention":
                 tensor = per_image(tensor, images[0])
-            on_value(by_call[calls[key]], tensor)
+            on_value(hook_point, tensor)
 
-    return report
+    with ExitStack() as stack:
+        stack.callback(module.register_forward_pre_hook(begin).remove)
+        for path, kind in wanted:
+            part, tell = modules[path], partial(report, (path, kind))
+            if kind == "attention":
+                stack.enter_context(record_attention(part, tell))
+                continue
+            if kind == "heads":
+                hook = on_multihead_outputs(part, tell)
+            elif kind == "input":
+                hook = part.register_forward_pre_hook(_last_to(tell), prepend=True)
+            else:
+                hook = part.register_forward_hook(_last_to(tell))
+            stack.callback(hook.remove)
+        yield
 
 
-def _of_output(report: Callable[[torch.Tensor | None], None]) -> Any:
-    return lambda part, args, output: report(first_tensor(output))
-
-
-def _of_input(report: Callable[[torch.Tensor | None], None]) -> Any:
-    return lambda part, args: report(first_tensor(args))
+def _last_to(tell: Callable[[Any], None]) -> Any:
+    """Return a hook that hands on its last argument: what goes into a part, or what comes out."""
+    return lambda *given: tell(given[-1])
 
 
 class OfLast(Generic[Found]):

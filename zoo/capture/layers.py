@@ -8,12 +8,13 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
-from zoo.capture.attention import AttentionRecorder, is_attention
+from zoo.capture.attention import is_attention, record_attention
 from zoo.config import check_layers
 from zoo.errors import UserError
 from zoo.models.modes import eval_mode
@@ -86,15 +87,20 @@ def trace(module: nn.Module, example: torch.Tensor, blocks: tuple[str, ...] | No
     twice: list[Call] = []
     attending: dict[str, tuple[int, int, int, int]] = {}
     before_blocks: list[int] = []
+
+    def begin_block(*_: Any) -> None:
+        before_blocks.append(len(finished))
+
+    def add_attention(path: str, weights: torch.Tensor) -> None:
+        heads, queries, keys = weights.shape[-3:]
+        attending[path] = (weights[..., 0, 0, 0].numel(), heads, queries, keys)
+
     with ExitStack() as stack:
         for path, part in watchable_parts(module):
             if path in blocks:
-                before = part.register_forward_pre_hook(
-                    lambda *_: before_blocks.append(len(finished))
-                )
-                stack.callback(before.remove)
+                stack.callback(part.register_forward_pre_hook(begin_block).remove)
             if is_attention(part):
-                stack.enter_context(AttentionRecorder(part, _adding(path, attending)))
+                stack.enter_context(record_attention(part, partial(add_attention, path)))
         output = _list_calls(module, example[:1], finished)
     _list_calls(module, torch.cat([example[:1]] * 2), twice)
     of_two = dict(twice)
@@ -127,10 +133,17 @@ def watchable_parts(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 def _list_calls(module: nn.Module, example: torch.Tensor, finished: list[Call]) -> torch.Tensor:
     """Run a network, note the calls of its parts that give a tensor, and return its output."""
     calls: Counter[str] = Counter()
+
+    def note(path: str, part: nn.Module, args: Any, output: Any) -> None:
+        tensor = first_tensor(output)
+        if tensor is not None:
+            calls[path] += 1
+            suffix = f"#{calls[path]}" if calls[path] > 1 else ""
+            finished.append((path + suffix, tuple(tensor.shape)))
+
     with ExitStack() as stack, eval_mode(module), torch.inference_mode():
         for path, part in watchable_parts(module):
-            after = part.register_forward_hook(_noting(path, finished, calls))
-            stack.callback(after.remove)
+            stack.callback(part.register_forward_hook(partial(note, path)).remove)
         try:
             return logits_of(module(example))
         except (RuntimeError, ValueError, AssertionError, TypeError) as error:
@@ -230,25 +243,6 @@ def _has_matrix(part: nn.Module) -> bool:
     # The weight of a quantised layer is no parameter but a method.
     quantised = callable(getattr(part, "weight", None))
     return quantised or any(p.ndim >= 2 for p in part.parameters(recurse=False))
-
-
-def _noting(path: str, finished: list, calls: Counter[str]) -> Any:
-    def hook(part: nn.Module, args: Any, output: Any) -> None:
-        tensor = first_tensor(output)
-        if tensor is not None:
-            calls[path] += 1
-            suffix = f"#{calls[path]}" if calls[path] > 1 else ""
-            finished.append((path + suffix, tuple(tensor.shape)))
-
-    return hook
-
-
-def _adding(path: str, attending: dict) -> Any:
-    def note(weights: torch.Tensor) -> None:
-        heads, queries, keys = weights.shape[-3:]
-        attending[path] = (weights[..., 0, 0, 0].numel(), heads, queries, keys)
-
-    return note
 
 
 def _roles(names: list[str], blocks: tuple[str, ...], before_blocks: list[str]) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -37,16 +38,13 @@ def record_blocks(
     """
     found: dict[str, Any] = {}
 
-    def keeping(block: str) -> Any:
-        def keep(part: nn.Module, args: Any, output: Any) -> None:
-            if (copy := _copied(output)) is not None:
-                found[block] = copy
-
-        return keep
+    def keep(block: str, part: nn.Module, args: Any, output: Any) -> None:
+        if (copy := _copied(output)) is not None:
+            found[block] = copy
 
     with ExitStack() as stack, eval_mode(module), torch.inference_mode():
         for block in blocks:
-            hook = module.get_submodule(block).register_forward_hook(keeping(block))
+            hook = module.get_submodule(block).register_forward_hook(partial(keep, block))
             stack.callback(hook.remove)
         # A copy: a network may work in place on its input.
         return found, logits_of(module(pixels.clone()))
@@ -64,7 +62,7 @@ def resumed(module: nn.Module, outputs: Mapping[str, Any]) -> Iterator[None]:
         for block, output in outputs.items():
             part = module.get_submodule(block)
             stack.callback(_restore, part, vars(part).get("forward"))
-            part.forward = _giving(output)
+            part.forward = partial(_give, output)
         yield
 
 
@@ -84,8 +82,8 @@ def _copied(output: Any) -> Any:
     return None
 
 
-def _giving(output: Any) -> Any:
-    return lambda *args, **kwargs: _copied(output)
+def _give(output: Any, /, *args: Any, **kwargs: Any) -> Any:
+    return _copied(output)
 
 
 def _restore(part: nn.Module, forward: Any) -> None:
