@@ -12,8 +12,8 @@ from zoo.config import Settings
 from zoo.errors import UserError
 from zoo.measures.replicates import Replicates
 from zoo.measures.table import MEASURES
-from zoo.study.axes import column, select, variable
-from zoo.study.replicates import replicates
+from zoo.study.axes import column, select
+from zoo.study.replicates import replicated
 
 ONLY = ["cka", "similarity"]
 SETTINGS = Settings(batch_size=30)
@@ -97,7 +97,7 @@ def made(seed, base, noise, groups=32):
     kept = Replicates(whole, without, np.full(groups, (groups - 1) / groups), groups - 1)
     dims = ("layer", "layer_b")
     return xr.Dataset(
-        {"cka": variable(dims, whole), **replicates("cka", dims, kept)},
+        replicated("cka", dims, kept),
         {
             "network": ("layer", column(["a"] * shape[0])),
             "network_b": ("layer_b", column(["b"] * shape[1])),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from zoo.measures.intervals import paired_difference
 from zoo.models.preprocess import model_input
 from zoo.study.accumulator import Accumulator, NotApplicable
 from zoo.study.answers import logits_on, predictions, why_unrated
-from zoo.study.axes import column, interval, layer_axis, select, variable
+from zoo.study.axes import column, estimate, layer_axis, select
 from zoo.study.networks import ComparedNetwork, Study
 from zoo.study.results import SIGNED, Metric, Result
 from zoo.study.spatial_layout import choose_images, example_input
@@ -106,23 +106,16 @@ class _Ablation(Accumulator):
 
     def result(self) -> Result:
         networks = [self.study.compared[s] for s in self.branches]
-        drops = np.concatenate([self._drops(n, self.branches[s]) for s, n in self._networks()], 1)
-        dims = ("part", "layer")
-        variables = {
-            "accuracy_drop": variable(dims, drops[..., 0]),
-            "accuracy_drop_ci": interval(
-                dims, drops[..., 1], drops[..., 2], kind="paired over images"
-            ),
-        }
+        each = [self._drops(self.study.compared[s], own) for s, own in self.branches.items()]
+        drops = np.moveaxis(np.concatenate(each, axis=1), -1, 0)
         rows = [
             (network, block) for network in networks for block in network.trace.of_role("block")
         ]
-        data = xr.Dataset(variables, layer_axis(rows) | {"part": column(PARTS)})
+        data = xr.Dataset(
+            estimate("accuracy_drop", ("part", "layer"), drops, kind="paired over images"),
+            layer_axis(rows) | {"part": column(PARTS)},
+        )
         return Result(data, (), tuple(self.metrics), tuple(self.notes), len(self.images))
-
-    def _networks(self) -> Iterator[tuple[int, ComparedNetwork]]:
-        for s in self.branches:
-            yield s, self.study.compared[s]
 
     def _drops(self, network: ComparedNetwork, branches: Sequence[Branch]) -> NDArray[np.float64]:
         """Return the accuracy lost (part, block, 3) without a block's branches, and its skips.

@@ -14,15 +14,10 @@ from numpy.typing import NDArray
 from zoo.analyses.about import About, Drawing
 from zoo.figures import style
 from zoo.measures.agreement import error_consistency_interval
-from zoo.measures.intervals import (
-    SHARE,
-    mean_interval,
-    paired_difference,
-    wilson_interval,
-)
+from zoo.measures.intervals import SHARE, mean_interval, paired_difference, share_interval
 from zoo.study.accumulator import Accumulator, Batch
 from zoo.study.answers import UNDECIDED, predictions, rated_networks
-from zoo.study.axes import column, interval, variable
+from zoo.study.axes import column, estimate, variable
 from zoo.study.networks import Study
 from zoo.study.results import SIGNED, TRAINED, Metric, Result
 from zoo.study.seeds import accuracy_difference
@@ -99,16 +94,11 @@ class _Accuracy(Accumulator):
         asked = sum(networks[s].compared for s in self.rated)  # they come first
         for name, row in zip(names[:asked], predicted, strict=False):
             notes += name_undecided(name, row)
-        by_class = np.stack([_by_class(row, labels, len(classes)) for row in right])
-        dims = ("network", "class")
+        by_class = np.stack([_by_class(row, labels, len(classes)) for row in right], axis=1)
+        dims, kind = ("network", "class"), "Wilson over images"
         data = xr.Dataset(
-            {
-                "predicted": variable(("network", "image"), predicted),
-                "class_accuracy": variable(dims, by_class[:, 0]),
-                "class_accuracy_ci": interval(
-                    dims, by_class[:, 1], by_class[:, 2], kind="Wilson over images"
-                ),
-            },
+            {"predicted": variable(("network", "image"), predicted)}
+            | estimate("class_accuracy", dims, by_class, kind=kind),
             {
                 "network": column(names),
                 "model": ("network", column([network.model for network in described])),
@@ -118,15 +108,11 @@ class _Accuracy(Accumulator):
             },
         )
         metrics = [
-            *(_accuracy(name, row) for name, row in zip(names, right, strict=True)),
-            *_pairs(names[:asked], right, predicted),
+            Metric.of("accuracy", share_interval(row), name)
+            for name, row in zip(names, right, strict=True)
         ]
+        metrics += _pairs(names[:asked], right, predicted)
         return Result(data, metrics=tuple(metrics), notes=tuple(notes))
-
-
-def _accuracy(name: str, right: NDArray[np.bool_]) -> Metric:
-    hits, n = int(right.sum()), len(right)
-    return Metric("accuracy", hits / n, name, "", *wilson_interval(hits, n))
 
 
 def _pairs(
@@ -135,11 +121,10 @@ def _pairs(
     """Yield what two networks' answers have in common, and how far apart they are."""
     for i, j in combinations(range(len(names)), 2):
         a, b = names[i], names[j]
-        value, low, high = paired_difference(right[i], right[j])
-        yield Metric("difference", value, a, b, low, high, pair="signed")
+        yield Metric.of("difference", paired_difference(right[i], right[j]), a, b, pair="signed")
         yield Metric("same_prediction", float((predicted[i] == predicted[j]).mean()), a, b)
-        kappa, low, high = error_consistency_interval(right[i], right[j]).tolist()
-        yield Metric("error_consistency", kappa, a, b, low, high)
+        kappa = error_consistency_interval(right[i], right[j])
+        yield Metric.of("error_consistency", kappa, a, b)
 
 
 def _by_class(
@@ -148,9 +133,7 @@ def _by_class(
     """Return (3, classes): accuracy and its interval; NaN for a class without images."""
     values = np.full((3, classes), np.nan)
     for label in np.unique(labels):
-        of_class = right[labels == label]
-        hits, n = int(of_class.sum()), len(of_class)
-        values[:, label] = [hits / n, *wilson_interval(hits, n)]
+        values[:, label] = share_interval(right[labels == label])
     return values
 
 

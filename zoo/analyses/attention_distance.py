@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from zoo.analyses.about import About, Drawing
 from zoo.capture.hook_points import HookPoint
 from zoo.figures import style
-from zoo.measures.replicates import GroupedMean, in_rows
+from zoo.measures.replicates import GroupedMean
 from zoo.study.accumulator import Accumulator
-from zoo.study.attention_layers import Attending, attending_models
-from zoo.study.axes import Scale, head_counts, layer_axis, select_heads, variable
+from zoo.study.attention_layers import Attending, attending_models, by_head
+from zoo.study.axes import Scale, select_heads
 from zoo.study.networks import Study
-from zoo.study.replicates import replicates
+from zoo.study.replicates import replicated
 from zoo.study.results import Metric, Result
 
 ABOUT = About(
@@ -155,31 +155,13 @@ def start(study: Study) -> Accumulator:
     return _Distances(study, *attending_models(study, "no attention distance"))
 
 
-class DistanceSum:
-    """The mean distance of a layer's heads over images, gathered batch by batch.
-
-    Images on which a head's distance is not defined are left out.
-    """
-
-    def __init__(self, model: Attending) -> None:
-        self.grid = model.grid
-        self.gathered = GroupedMean()
-
-    def add(self, weights: torch.Tensor) -> None:
-        """Add the weights (n, heads, T, T) of a batch of images."""
-        grid = self.grid
-        each = attention_distance(
-            weights, grid.height, grid.width, grid.patch_sides, grid.num_prefix_tokens
-        )
-        self.gathered.add(each.double().cpu().numpy())
-
-    def merge(self, other: DistanceSum) -> None:
-        """Add what another has gathered from the images after these."""
-        self.gathered.merge(other.gathered)
-
-    def mean(self) -> NDArray[np.float64]:
-        """Return (heads,) in pixels; NaN for a head that is defined on no image."""
-        return self.gathered.result().whole
+def head_distances(weights: torch.Tensor, model: Attending) -> NDArray[np.float64]:
+    """Return how far a model's heads look (n, heads) in pixels, from weights (n, heads, T, T)."""
+    grid = model.grid
+    found = attention_distance(
+        weights, grid.height, grid.width, grid.patch_sides, grid.num_prefix_tokens
+    )
+    return found.double().cpu().numpy()
 
 
 class _Distances(Accumulator):
@@ -189,25 +171,26 @@ class _Distances(Accumulator):
 
     def __init__(self, study: Study, models: dict[int, Attending], notes: list[str]) -> None:
         self.networks, self.models, self.notes = study.networks, models, notes
-        self.sums = {s: {name: DistanceSum(m) for name in m.layers} for s, m in models.items()}
+        self.sums = {s: {name: GroupedMean() for name in m.layers} for s, m in models.items()}
 
     def hook_points(self, index: int) -> list[HookPoint]:
         return [HookPoint(name, "attention") for name in self.sums.get(index, ())]
 
     def observe(self, index: int, hook_point: HookPoint, value: torch.Tensor) -> None:
-        self.sums[index][hook_point.layer].add(value)
+        self.sums[index][hook_point.layer].add(head_distances(value, self.models[index]))
 
     def result(self) -> Result:
-        rows = [(self.networks[s], layer) for s, m in self.models.items() for layer in m.layers]
-        most = max(model.heads for model in self.models.values())
-        totals = [total for sums in self.sums.values() for total in sums.values()]
-        found = in_rows([total.gathered.result() for total in totals], most)
-        distances = found.whole
+        found, coordinates = by_head(
+            self.networks,
+            self.models,
+            [total.result() for sums in self.sums.values() for total in sums.values()],
+        )
+        scale = Scale("mean attention distance")
+        variables = replicated("distance", ("layer", "head"), found, unit="pixels", scale=scale)
+        data = xr.Dataset(variables, coordinates)
         metrics: list[Metric] = []
-        done = 0
         for s, model in self.models.items():
-            own = distances[done : done + len(model.layers), : model.heads]
-            done += len(own)
+            own = select_heads(data["distance"], model.name).values
             uniform = uniform_distance(model.grid.height, model.grid.width, model.grid.patch_sides)
             summed = summary(own, uniform)
             metrics += [Metric(what, value, model.name) for what, value in summed.items()]
@@ -218,23 +201,17 @@ class _Distances(Accumulator):
                     for what, value in summed.items()
                     if not math.isfinite(value)
                 ]
-        scale = Scale("mean attention distance")
-        variables = {"distance": variable(("layer", "head"), distances, unit="pixels", scale=scale)}
-        variables |= replicates("distance", ("layer", "head"), found)
-        heads = [self.models[s].heads for s, layers in self.sums.items() for _ in layers]
-        data = xr.Dataset(variables, layer_axis(rows) | head_counts(heads))
         return Result(data, metrics=tuple(metrics), notes=tuple(self.notes))
 
     def _note_lost(self, s: int, model: Attending) -> None:
         for layer, total in self.sums[s].items():
-            images = total.gathered.images
-            lost = images - total.gathered.count
-            for head in np.flatnonzero(lost):
-                self.notes.append(
-                    f"{model.name}: {layer} head {head + 1} has no distance on "
-                    f"{lost[head]} of {images} images: a patch attends to no patch there, or "
-                    "attention is not finite"
-                )
+            lost = total.images - total.count
+            self.notes += [
+                f"{model.name}: {layer} head {head + 1} has no distance on {lost[head]} of "
+                f"{total.images} images: a patch attends to no patch there, or attention is not "
+                "finite"
+                for head in np.flatnonzero(lost)
+            ]
 
 
 def summary(distances: NDArray[np.float64], uniform: float) -> dict[str, float]:
@@ -271,7 +248,8 @@ def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:
     names = [name for name in compared if name in result.networks]
     # Over even attention's distance, models of any input size and patch share an axis.
     heads = {
-        name: heads_of(result, name) / (result.metric("uniform", name) or math.nan)
+        name: select_heads(result.data["distance"], name).values
+        / (result.metric("uniform", name) or math.nan)
         for name in names
     }
     tallest = max((np.nanmax(ratios, initial=1) for ratios in heads.values()), default=1)
@@ -295,12 +273,6 @@ def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:
             left.set_title(name, loc="left")
         drawn.append(Drawing("attention-distance-{}", figure, (name,)))
     return drawn
-
-
-def heads_of(result: Result, network: str) -> NDArray[np.float64]:
-    """Return a network's distances (layers, heads) in pixels, from its lowest layer up."""
-    values: NDArray[np.float64] = select_heads(result.data["distance"], network).values
-    return values
 
 
 def _layer_looks(layers: int) -> dict[int, dict[str, Any]]:

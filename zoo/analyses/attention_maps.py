@@ -26,12 +26,13 @@ from zoo.analyses.attention_figures import (
 )
 from zoo.analyses.rollout import rollout_step, token_maps
 from zoo.capture.hook_points import HookPoint
-from zoo.measures.replicates import GroupedMean, Replicates, in_rows
+from zoo.measures.intervals import mean_defined
+from zoo.measures.replicates import GroupedMean, Replicates
 from zoo.study.accumulator import Accumulator, Batch
-from zoo.study.attention_layers import Attending, attending_models, name_images
-from zoo.study.axes import Scale, column, head_counts, layer_axis, variable
+from zoo.study.attention_layers import Attending, attending_models, by_head, name_images
+from zoo.study.axes import Scale, column, variable
 from zoo.study.networks import Study
-from zoo.study.replicates import replicates
+from zoo.study.replicates import replicated
 from zoo.study.results import SIGNED, Metric, Part, Result
 from zoo.study.spatial_layout import as_seen
 
@@ -69,6 +70,8 @@ ABOUT = About(
     units=dict.fromkeys(("map_correlation", "map_correlation_permuted_images"), SIGNED),
 )
 
+TITLES = {"rollout": "attention rollout", "heads": "heads of the last layer"}
+ALONG = {"rollout": "layer", "heads": "head"}  # what there is a map of
 # A map whose deviation is below this share of its norm differs by float32 rounding only.
 CONSTANT = 1e-6
 
@@ -121,15 +124,14 @@ def start(study: Study) -> Accumulator:
 class _Maps(Accumulator):
     """Keeps each model's rollout of the current batch, sums of entropy, and the shown maps."""
 
-    gathers = ("entropy", "shown", "heads", "pairs")
+    gathers = ("entropy", "maps", "pairs")
 
     def __init__(self, study: Study, models: dict[int, Attending], notes: list[str]) -> None:
         self.study, self.models, self.notes = study, models, notes
         self.rollout: dict[int, torch.Tensor] = {}
         self.final: dict[int, torch.Tensor] = {}
         self.entropy: dict[tuple[int, int], GroupedMean] = {}
-        self.shown: dict[int, NDArray[np.float32]] = {}
-        self.heads: dict[int, NDArray[np.float32]] = {}
+        self.maps: dict[str, dict[int, NDArray[np.float32]]] = {kind: {} for kind in TITLES}
         # Before training, attention's entropy alone is a baseline: there are no maps to look at.
         self.mapped = {s: m for s, m in models.items() if study.networks[s].compared}
         for s, model in models.items():
@@ -137,8 +139,8 @@ class _Maps(Accumulator):
             self.entropy |= {(s, layer): GroupedMean() for layer in range(layers)}
             if s not in self.mapped:
                 continue
-            self.shown[s] = np.zeros((len(study.shown), layers, *places), np.float32)
-            self.heads[s] = np.zeros((len(study.shown), model.heads, *places), np.float32)
+            for kind, count in (("rollout", layers), ("heads", model.heads)):
+                self.maps[kind][s] = np.zeros((len(study.shown), count, *places), np.float32)
         self.random = np.random.default_rng(study.settings.seed)
         self.pairs: dict[tuple[int, int], list[NDArray[np.float64]]] = {}
         for a, b in combinations(self.mapped, 2):
@@ -166,9 +168,9 @@ class _Maps(Accumulator):
         for i, image in enumerate(self.study.shown):
             row = image - self.start
             if 0 <= row < len(value):
-                self.shown[index][i, layer] = maps[row].cpu().numpy()
+                self.maps["rollout"][index][i, layer] = maps[row].cpu().numpy()
                 if layer == len(model.layers) - 1:
-                    self.heads[index][i] = read(value[row]).cpu().numpy()
+                    self.maps["heads"][index][i] = read(value[row]).cpu().numpy()
 
     def end_batch(self, batch: Batch) -> None:
         for (a, b), kept in self.pairs.items():
@@ -197,7 +199,7 @@ class _Maps(Accumulator):
             names = self.models[a].name, self.models[b].name
             same, permuted = np.concatenate(kept, axis=1)
             for end, values in (("", same), ("_permuted_images", permuted)):
-                metrics.append(Metric(f"map_correlation{end}", _mean_defined(values), *names))
+                metrics.append(Metric(f"map_correlation{end}", mean_defined(values), *names))
             if lost := int(np.isnan(same).sum()):
                 self.notes.append(
                     f"{names[0]} and {names[1]}: on {lost} of {len(same)} images a map is "
@@ -211,26 +213,20 @@ class _Maps(Accumulator):
                     f"{of}: {metric.measure} is not defined: the attention it rests on is not "
                     "finite"
                 )
-        finite = tuple(metric for metric in metrics if math.isfinite(metric.value))
-        return Result(self._data(), tuple(self._parts()), finite, tuple(self.notes))
+        return Result(self._data(), tuple(self._parts()), tuple(metrics), tuple(self.notes))
 
     def _data(self) -> xr.Dataset:
         """Return the entropy of every layer and head."""
-        rows = [(self.study.networks[s], n) for s, m in self.models.items() for n in m.layers]
-        most = max(model.heads for model in self.models.values())
-        relative = in_rows([f for s in self.models for f in self._relative_entropy(s)], most)
+        found = [of for s in self.models for of in self._relative_entropy(s)]
+        relative, coordinates = by_head(self.study.networks, self.models, found)
         even = [math.log(model.tokens) for model in self.models.values() for _ in model.layers]
         entropy = relative.whole * np.array(even)[:, None]
-        dims = ("layer", "head")
+        dims, scale = ("layer", "head"), Scale("entropy / log(tokens)")
         variables = {
-            "normalised_entropy": variable(
-                dims, relative.whole, scale=Scale("entropy / log(tokens)")
-            ),
+            **replicated("normalised_entropy", dims, relative, scale=scale),
             "entropy": variable(dims, entropy, unit="nats", scale=Scale("entropy in nats")),
         }
-        variables |= replicates("normalised_entropy", dims, relative)
-        heads = [model.heads for model in self.models.values() for _ in model.layers]
-        return xr.Dataset(variables, layer_axis(rows) | head_counts(heads))
+        return xr.Dataset(variables, coordinates)
 
     def _relative_entropy(self, s: int) -> Iterator[Replicates]:
         """Yield each layer's entropy (heads,) over that of even attention.
@@ -246,43 +242,35 @@ class _Maps(Accumulator):
 
     def _parts(self) -> Iterator[Part]:
         """Yield each model's pictures and maps; all maps of a kind have one colour range."""
-        titles = {"rollout": "attention rollout", "heads": "heads of the last layer"}
-        kept = {"rollout": self.shown, "heads": self.heads}
         shares = {
-            kind: {s: relative_share(maps[s]).astype(np.float32) for s in self.mapped}
-            for kind, maps in kept.items()
+            kind: {s: relative_share(values).astype(np.float32) for s, values in maps.items()}
+            for kind, maps in self.maps.items()
         }
         scales = {
             kind: Scale(
-                title, *colour_range(np.concatenate([v.ravel() for v in shares[kind].values()])),
+                TITLES[kind], *colour_range(np.concatenate([v.ravel() for v in of.values()])),
                 log=True, outlined=MARKED,
             )
-            for kind, title in titles.items()
+            for kind, of in shares.items()
         }  # fmt: skip
-        images = list(self.study.shown)
+        images = self.study.images[list(self.study.shown)]
         for s, model in self.mapped.items():
-            seen = as_seen(self.study.images[images], self.study.networks[s])
-            along = {"rollout": "layer", "heads": "head"}
-            variables = {
-                kind: variable(
-                    ("image", along[kind], "row", "column"), shares[kind][s],
+            seen = as_seen(images, self.study.networks[s])
+            variables = {"images": variable(("image", "pixel_row", "pixel_column", "colour"), seen)}
+            for kind, along in ALONG.items():
+                variables[kind] = variable(
+                    ("image", along, "row", "column"), shares[kind][s],
                     unit="× an even share", scale=scales[kind],
-                )
-                for kind in titles
-            }  # fmt: skip
-            pictures = {"images": variable(("image", "pixel_row", "pixel_column", "colour"), seen)}
-            names = {"image": column(name_images(self.study))}
-            coordinates = names | {"name": ("layer", column(model.layers))}
-            yield Part(model.name, xr.Dataset(pictures | variables, coordinates))
+                )  # fmt: skip
+            coordinates = {
+                "image": column(name_images(self.study)),
+                "name": ("layer", column(model.layers)),
+            }
+            yield Part(model.name, xr.Dataset(variables, coordinates))
 
 
 def _side(model: Attending) -> str:
     return f"{model.grid.height}×{model.grid.width}"
-
-
-def _mean_defined(values: NDArray[np.float64]) -> float:
-    values = values[np.isfinite(values)]
-    return float(values.mean()) if values.size else math.nan
 
 
 def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:
@@ -290,8 +278,8 @@ def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:
     names = [name for name in compared if name in result.networks]
     drawn = []
     for name in names:
-        for kind, column_name in (("rollout", "layer"), ("heads", "head")):
-            figure = draw_maps(result.part(name), kind, column_name)
+        for kind, along in ALONG.items():
+            figure = draw_maps(result.part(name), kind, along)
             end = "" if kind == "rollout" else "-heads"
             drawn.append(Drawing(f"attention-maps-{{}}{end}", figure, (name,)))
     entropy = draw_entropy(result, compared)

@@ -25,7 +25,7 @@ from zoo.measures.intervals import mean_interval, wilson_interval
 from zoo.measures.ridge import hold_out
 from zoo.study.accumulator import Accumulator, Batch
 from zoo.study.answers import rated_networks, with_seeds
-from zoo.study.axes import column, interval, variable
+from zoo.study.axes import column, estimate, variable
 from zoo.study.networks import ComparedNetwork, Study
 from zoo.study.results import SIGNED, Metric, Result
 
@@ -118,15 +118,13 @@ class _Calibration(Accumulator):
         for (a, of_a), (b, of_b) in combinations(each, 2):
             if a.of == b.of:
                 continue
-            value, low, high = mean_interval(of_a - of_b).tolist()
-            pair = a.name, b.name
-            metrics.append(Metric("likelihood_difference", value, *pair, low, high, pair="signed"))
+            gap, pair = mean_interval(of_a - of_b), (a.name, b.name)
+            metrics.append(Metric.of("likelihood_difference", gap, *pair, pair="signed"))
         dims = ("network", "output", "bin")
         data = xr.Dataset(
             {
                 "confidence": variable(dims, curves[0]),
-                "accuracy": variable(dims, curves[1]),
-                "accuracy_ci": interval(dims, curves[2], curves[3], kind="Wilson over images"),
+                **estimate("accuracy", dims, curves[1:4], kind="Wilson over images"),
                 "images": variable(dims, curves[4]),
             },
             {"network": column(names), "output": column([LOGITS, SCALED])},
@@ -175,14 +173,11 @@ def _metrics(
     seed: int,
 ) -> Iterator[Metric]:
     end = "_scaled" if what == SCALED else ""
-    error = calibration_error_interval(confidence, right, seed=seed).tolist()
-    yield Metric(f"error{end}", error[0], name, "", *error[1:])
-    value, low, high = mean_interval(likelihood).tolist()
-    yield Metric(f"likelihood{end}", value, name, "", low, high)
+    yield Metric.of(f"error{end}", calibration_error_interval(confidence, right, seed=seed), name)
+    yield Metric.of(f"likelihood{end}", mean_interval(likelihood), name)
     if what == LOGITS:
         yield Metric("error_by_chance", calibrated_error(confidence, seed=seed)[0], name)
-        value, low, high = mean_interval(confidence - right).tolist()
-        yield Metric("overconfidence", value, name, "", low, high)
+        yield Metric.of("overconfidence", mean_interval(confidence - right), name)
 
 
 def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:

@@ -36,7 +36,7 @@ from zoo.measures.replicates import INTERVAL, Replicates
 from zoo.study.accumulator import Accumulator, Batch, NotApplicable
 from zoo.study.axes import Scale, column, interval, layer_axis, select, variable
 from zoo.study.networks import Study
-from zoo.study.replicates import replicates
+from zoo.study.replicates import replicated
 from zoo.study.results import INITIAL, SIGNED, Metric, Result
 from zoo.study.spatial_layout import name_copies, name_sorted, pool_activation
 
@@ -261,8 +261,7 @@ class _Pairwise(Accumulator):
             if matched:
                 of = name, rows, matched, len(study.compared)
                 variables |= best_matches.variables(*of, scale)
-            variables[name] = variable(dims, found.whole, scale=scale)
-            variables |= replicates(name, dims, found)
+            variables |= replicated(name, dims, found, scale=scale)
             if found.freedom:
                 ends = found.similarity_interval()
                 variables[f"{name}_ci"] = interval(dims, *ends, kind=INTERVAL)

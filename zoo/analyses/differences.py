@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from zoo.analyses.about import About, Drawing
-from zoo.analyses.differences_figures import draw_confusion, draw_gallery, draw_groups
+from zoo.analyses.differences_figures import draw_confusion, draw_gallery, draw_groups, of_pair
 from zoo.capture.hook_points import HookPoint
 from zoo.measures.agreement import (
     BOTH,
@@ -71,6 +71,7 @@ ROWS = 3  # groups a direction
 THUMBNAIL = 128  # pixels
 MOST_CLASSES = 30  # whose confusion can be read on a page
 KINDS = {"only the first": FIRST, "both": BOTH, "neither": NEITHER}
+GROUP_NUMBERS = ("group_size", "group_near", "group_far", "group_stability")
 Found = tuple[dict[str, Any], NDArray[np.int64], list[Metric]]
 
 
@@ -178,14 +179,14 @@ class _Differences(Accumulator):
             alone = float((who == FIRST).mean())
             metrics.append(Metric("only_first", alone, *names, pair="directed"))
             if a < b:
-                value, low, high = error_consistency_interval(*right).tolist()
-                metrics.append(Metric("error_consistency", value, *names, low, high))
+                kappa = error_consistency_interval(*right)
+                metrics.append(Metric.of("error_consistency", kappa, *names))
         theirs = {s: np.concatenate(parts) == labels for s, parts in self.their_answers.items()}
         for a, b in combinations(theirs, 2):
             one, other = self.others[a], self.others[b]
             if one.state == other.state and one.of != other.of:
-                value, low, high = error_consistency_interval(theirs[a], theirs[b]).tolist()
-                metrics.append(Metric("error_consistency", value, one.name, other.name, low, high))
+                kappa = error_consistency_interval(theirs[a], theirs[b])
+                metrics.append(Metric.of("error_consistency", kappa, one.name, other.name))
         confusion = [confusion_matrix(labels, answers[s], classes) for s in self.rated]
         variables = {
             "answer": variable(("rated", "image"), np.stack(list(answers.values()))),
@@ -228,8 +229,8 @@ class _Differences(Accumulator):
             names = self.names[a], self.names[b]
             metrics.append(Metric("stable_groups", stable, *names, pair="directed"))
         dims = ("pair", "group")
-        names_of = ("group_size", "group_near", "group_far", "group_stability")
-        variables = {name: variable(dims, of) for name, of in zip(names_of, numbers, strict=True)}
+        each = zip(GROUP_NUMBERS, numbers, strict=True)
+        variables = {name: variable(dims, of) for name, of in each}
         return variables | {"group_members": variable((*dims, "place"), members)}, members, metrics
 
 
@@ -267,9 +268,7 @@ def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:
 
 def shown_groups(result: Result, a: str, b: str) -> xr.Dataset:
     """Return a pair's groups that are shown, the most stable first."""
-    of = result.data[["group_size", "group_near", "group_far", "group_stability", "group_members"]]
-    at = (of["network"].values == a) & (of["network_b"].values == b)
-    of = of.isel(pair=int(np.flatnonzero(at)[0]))
+    of = of_pair(result.data[[*GROUP_NUMBERS, "group_members"]], a, b)
     values = zip(of["group_stability"], of["group_near"], of["group_far"], strict=True)
     kept = [i for i, numbers in enumerate(values) if is_shown(*map(float, numbers))]
     return of.isel(group=kept[:ROWS])

@@ -23,7 +23,7 @@ def draw_gallery(result: Result, a: str, b: str) -> Figure:
         ((a, b), "only the first"), ((b, a), "only the first"), ((a, b), "both"),
         ((a, b), "neither"),
     ):  # fmt: skip
-        of = _pair(data, *pair).sel(kind=kind)
+        of = of_pair(data, *pair).sel(kind=kind)
         count = float(of["gallery_images"])
         if np.isnan(count):
             continue
@@ -83,7 +83,8 @@ def draw_confusion(result: Result, compared: Sequence[str]) -> Figure:
     return style.heat_maps(maps, colour_label="share of the class's images", low=0, high=1)
 
 
-def _pair(data: xr.Dataset, a: str, b: str) -> xr.Dataset:
+def of_pair(data: xr.Dataset, a: str, b: str) -> xr.Dataset:
+    """Select what is of an ordered pair of networks."""
     at = (data["network"].values == a) & (data["network_b"].values == b)
     return data.isel(pair=int(np.flatnonzero(at)[0]))
 

@@ -5,7 +5,6 @@ Park & Kim 2022, Figs 2 and 8.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 
@@ -23,7 +22,7 @@ from zoo.measures.frequency import half_diagonal, relative_log_amplitudes
 from zoo.measures.intervals import mean_interval
 from zoo.study.accumulator import Accumulator, Batch, NotApplicable
 from zoo.study.answers import predictions, rated_networks
-from zoo.study.axes import column, interval, layer_axis, variable
+from zoo.study.axes import column, estimate, layer_axis
 from zoo.study.networks import ComparedNetwork, Study
 from zoo.study.results import SIGNED, Metric, Part, Result
 from zoo.study.spatial_layout import Layout, example_input, layout_of, places_of
@@ -139,14 +138,18 @@ class _Frequency(Accumulator):
         curves = [_defined_interval(found[s, HookPoint(name)]) for s, _, name in rows]
         highest = np.array([curve[:, -1] for curve in curves]).T
         data = xr.Dataset(
-            {
-                "highest": variable("layer", highest[0]),
-                "highest_ci": interval("layer", highest[1], highest[2], kind=STUDENT),
-            },
+            estimate("highest", "layer", highest, kind=STUDENT),
             layer_axis([(network, name) for _, network, name in rows]),
         )
         parts = [
-            Part(network.name, _curve(curve, self.layouts[s, HookPoint(name)].height), name)
+            Part(
+                network.name,
+                xr.Dataset(
+                    estimate("amplitude", "frequency", curve, kind=STUDENT),
+                    {"frequency": half_diagonal(self.layouts[s, HookPoint(name)].height)},
+                ),
+                name,
+            )
             for (s, network, name), curve in zip(rows, curves, strict=True)
             if network.compared
         ]
@@ -162,8 +165,7 @@ class _Frequency(Accumulator):
             if network.compared:
                 known = answered.get(s, xr.Dataset())
                 parts.append(Part(network.name, known.merge(changes)))
-        finite = tuple(metric for metric in metrics if math.isfinite(metric.value))
-        return Result(data, tuple(parts), finite, (*self.notes, *self._gaps()))
+        return Result(data, tuple(parts), tuple(metrics), (*self.notes, *self._gaps()))
 
     def _changes(
         self, s: int, network: ComparedNetwork, found: Curves
@@ -180,22 +182,19 @@ class _Frequency(Accumulator):
             # A projected skip may also subsample, which is no work of the branch.
             if branch.skip.kind == "input":
                 plain.setdefault(branch.kind, []).append(step)
-        metrics = []
-        for kind, of_blocks in plain.items():
-            value, low, high = _defined_interval(np.mean(of_blocks, axis=0)).tolist()
-            metrics.append(Metric(f"change_{kind}", value, network.name, "", low, high))
+        metrics = [
+            Metric.of(f"change_{kind}", _defined_interval(np.mean(of, axis=0)), network.name)
+            for kind, of in plain.items()
+        ]
         if not rows:
             return xr.Dataset(), metrics
         blocks = network.trace.of_role("block")
-        values = np.array(list(rows.values())).T
-        variables = {
-            "change": variable("branch", values[0]),
-            "change_ci": interval("branch", values[1], values[2], kind=STUDENT),
-        }
+        changes = np.array(list(rows.values())).T
         coordinates = {
             "kind": ("branch", column([kind for kind, _ in rows])),
             "depth": ("branch", [(blocks.index(b) + 1) / len(blocks) for _, b in rows]),
         }
+        variables = estimate("change", "branch", changes, kind=STUDENT)
         return xr.Dataset(variables, coordinates), metrics
 
     def _gaps(self) -> list[str]:
@@ -233,15 +232,6 @@ def _defined_interval(values: NDArray) -> NDArray[np.float64]:
     if defined.sum() < 2:
         return np.full((3, *values.shape[1:]), np.nan)
     return mean_interval(values[defined])
-
-
-def _curve(ends: NDArray[np.float64], side: int) -> xr.Dataset:
-    """Return a layer's curve and its interval, (3, steps), over frequency."""
-    variables = {
-        "amplitude": variable("frequency", ends[0]),
-        "amplitude_ci": interval("frequency", ends[1], ends[2], kind=STUDENT),
-    }
-    return xr.Dataset(variables, {"frequency": half_diagonal(side)})
 
 
 def _sums(branches: Sequence[Branch]) -> Iterator[tuple[Branch, HookPoint]]:

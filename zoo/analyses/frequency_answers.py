@@ -12,10 +12,10 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from zoo.measures.frequency import band_noise, hybrid_images
-from zoo.measures.intervals import mean_interval, wilson_interval
+from zoo.measures.intervals import mean_interval, share_interval
 from zoo.models.preprocess import model_input
 from zoo.study.answers import logits_on, of_one_seed, predictions
-from zoo.study.axes import column, interval, variable
+from zoo.study.axes import column, estimate, variable
 from zoo.study.networks import ComparedNetwork, Study
 from zoo.study.results import Metric
 from zoo.study.spatial_layout import choose_images
@@ -57,11 +57,9 @@ def answers_on_changed_images(
                 continue
             hits = _answers(study, network, pixels + noise) == labels
             lost[k, j] = right.astype(int) - hits
-            accuracy[(BANDS[j] + BANDS[j + 1]) / 2] = _share(hits)
-        ends = np.array(list(accuracy.values()))
+            accuracy[(BANDS[j] + BANDS[j + 1]) / 2] = share_interval(hits)
         variables = {
-            "noise_accuracy": variable("band", ends[:, 0]),
-            "noise_accuracy_ci": interval("band", ends[:, 1], ends[:, 2], kind=WILSON),
+            **estimate("noise_accuracy", "band", np.array([*accuracy.values()]).T, kind=WILSON),
             "clean_accuracy": variable((), right.mean()),
         }
         data = xr.Dataset(variables, {"band": list(accuracy)}, {"answered_images": len(rows)})
@@ -86,11 +84,8 @@ def _hybrid(
     for j, cut in enumerate(CUTS):
         answers = _answers(study, network, hybrid_images(pixels, pixels[partner], cut))
         for end, of in enumerate((labels, labels[partner])):
-            shares[:, j, end] = _share(answers == of)
-    variables = {
-        "hybrid_share": variable(("cut", "source"), shares[0]),
-        "hybrid_share_ci": interval(("cut", "source"), shares[1], shares[2], kind=WILSON),
-    }
+            shares[:, j, end] = share_interval(answers == of)
+    variables = estimate("hybrid_share", ("cut", "source"), shares, kind=WILSON)
     return xr.Dataset(variables, {"cut": list(CUTS), "source": column(["low", "high"])})
 
 
@@ -118,10 +113,6 @@ def _noises(
             yield noise.to(pixels) / scale
 
 
-def _share(hits: NDArray[np.bool_]) -> tuple[float, float, float]:
-    return float(hits.mean()), *wilson_interval(int(hits.sum()), len(hits))
-
-
 def _lost_metrics(names: Sequence[str], lost: NDArray[np.float64]) -> Iterator[Metric]:
     """Yield the accuracy lost (networks, bands, images) to high and low noise, and compare it."""
     upper = np.array(BANDS[:-1]) >= HIGH
@@ -132,14 +123,11 @@ def _lost_metrics(names: Sequence[str], lost: NDArray[np.float64]) -> Iterator[M
     }
     for measure, values in by_noise.items():
         for k, name in enumerate(names):
-            value, low, high = mean_interval(values[k]).tolist()
-            yield Metric(measure, value, name, "", low, high)
+            yield Metric.of(measure, mean_interval(values[k]), name)
     of_high = by_noise["lost_to_high_noise"]
     for i, j in combinations(range(len(names)), 2):
-        value, low, high = mean_interval(of_high[i] - of_high[j]).tolist()
-        yield Metric(
-            "lost_to_high_noise_difference", value, names[i], names[j], low, high, pair="signed"
-        )
+        gap, pair = mean_interval(of_high[i] - of_high[j]), (names[i], names[j])
+        yield Metric.of("lost_to_high_noise_difference", gap, *pair, pair="signed")
 
 
 def _mean_known(lost: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -265,7 +265,7 @@ class _GradCam(Accumulator):
             if kind == RANDOM:
                 continue
             gain, low, high = mean_interval(areas - area_under(found.curves[RANDOM]).cpu().numpy())
-            metrics.append(Metric(f"area_minus_random_{kind}", gain, name, "", low, high))
+            metrics.append(Metric.of(f"area_minus_random_{kind}", (gain, low, high), name))
             if high >= 0:
                 self.notes.append(
                     f"{name}: {TESTED[kind]}: not told apart from a random order here "

@@ -13,18 +13,18 @@ from numpy.typing import NDArray
 from torch import nn
 
 from zoo.analyses.about import About, Drawing
-from zoo.analyses.attention_distance import DistanceSum
+from zoo.analyses.attention_distance import head_distances
 from zoo.analyses.local_heads_figures import LEAST_RANGE, draw_pair
 from zoo.analyses.localisation import gram_or_nan
 from zoo.capture.hook_points import HookPoint
 from zoo.measures.hsic_replicates import HsicReplicates
 from zoo.measures.linear_cka import PROBLEMS, cka_from_hsic
-from zoo.measures.replicates import INTERVAL, percentile_interval
+from zoo.measures.replicates import INTERVAL, GroupedMean, percentile_interval
 from zoo.study.accumulator import Accumulator, Batch, NotApplicable
 from zoo.study.attention_layers import Attending, attending_models
 from zoo.study.axes import column, interval, variable
 from zoo.study.networks import ComparedNetwork, Study
-from zoo.study.replicates import draws_of, replicates
+from zoo.study.replicates import draws_of, replicated
 from zoo.study.results import SIGNED, Metric, Part, Result
 from zoo.study.spatial_layout import name_copies
 
@@ -197,7 +197,7 @@ class _Heads(Accumulator):
         notes: list[str],
     ) -> None:
         self.study, self.vits, self.cnns, self.notes = study, vits, cnns, notes
-        self.distances = {s: DistanceSum(vit.model) for s, vit in vits.items()}
+        self.distances = {s: GroupedMean() for s in vits}
         self.grams: dict[tuple[int, int], torch.Tensor] = {}
         self.codes: dict[tuple[int, int], torch.Tensor] = {}
         self.problems: dict[tuple[int, int], str] = {}
@@ -216,7 +216,7 @@ class _Heads(Accumulator):
 
     def observe(self, index: int, hook_point: HookPoint, value: torch.Tensor) -> None:
         if hook_point.kind == "attention":
-            self.distances[index].add(value)
+            self.distances[index].add(head_distances(value, self.vits[index].model))
         elif index in self.vits:
             heads = self.vits[index].model.heads
             for head, output in enumerate(value.unflatten(-1, (heads, -1)).unbind(-2)):
@@ -250,7 +250,7 @@ class _Heads(Accumulator):
         parts: list[Part] = []
         for v, vit in self.vits.items():
             name = vit.model.name
-            distances = self.distances[v].mean()
+            distances = self.distances[v].result().whole
             if not np.isfinite(distances).all():
                 if networks[v].compared:
                     self.notes.append(
@@ -275,12 +275,11 @@ class _Heads(Accumulator):
         found = hsic.map(lambda values: cka_from_hsic(subset_hsic(values, subsets))[cells])
         cka, dims = found.whole, ("subset", "layer")
         variables = {
-            "cka": variable(dims, cka),
+            **replicated("cka", dims, found),
             "heads": variable(("subset", "head"), subsets),
             "head_distance": variable("head", distances, unit="pixels"),
             "spearman": variable("layer", [rank_correlation(means, values) for values in cka.T]),
         }
-        variables |= replicates("cka", dims, found)
         if found.freedom:
             variables["cka_ci"] = interval(dims, *found.similarity_interval(), kind=INTERVAL)
         trace = self.study.networks[c].trace

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 
@@ -90,8 +89,8 @@ class _LossGeometry(Accumulator):
             {"eigenvalue": variable(("network", "batch", "rank"), found)},
             {"network": column(names)},
         )
-        metrics = [m for m in self._metrics(names, found) if math.isfinite(m.value)]
-        return Result(data, (), tuple(metrics), tuple(self.notes), self.batches.size)
+        metrics = tuple(self._metrics(names, found))
+        return Result(data, (), metrics, tuple(self.notes), self.batches.size)
 
     def _eigenvalues(
         self, network: ComparedNetwork, rows: NDArray[np.int64]
@@ -115,16 +114,14 @@ class _LossGeometry(Accumulator):
     def _metrics(self, names: Sequence[str], found: NDArray[np.float64]) -> Iterator[Metric]:
         largest = found.max(axis=2)
         for name, most, values in zip(names, largest, found, strict=True):
-            value, low, high = mean_interval(most).tolist()
-            yield Metric("largest", value, name, "", low, high)
+            yield Metric.of("largest", mean_interval(most), name)
             below = np.where(np.isnan(values), np.nan, values < 0).mean(axis=1)
-            value, low, high = mean_interval(below).tolist()
-            yield Metric("negative_share", value, name, "", low, high)
+            yield Metric.of("negative_share", mean_interval(below), name)
         with np.errstate(invalid="ignore", divide="ignore"):
             logs = np.log(np.where(largest > 0, largest, np.nan))
         for i, j in combinations(range(len(names)), 2):
-            value, low, high = mean_interval(logs[i] - logs[j]).tolist()
-            yield Metric("largest_log_ratio", value, names[i], names[j], low, high, pair="signed")
+            ratio, pair = mean_interval(logs[i] - logs[j]), (names[i], names[j])
+            yield Metric.of("largest_log_ratio", ratio, *pair, pair="signed")
 
 
 def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:

@@ -13,11 +13,11 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch.nn.functional import adaptive_avg_pool2d
 
-from zoo.measures.replicates import GroupedMean, Replicates
+from zoo.measures.replicates import NO_REPLICATES, GroupedMean, Replicates
 from zoo.measures.ridge import LayerProbe
 from zoo.study.axes import column, layer_axis, select, variable
 from zoo.study.networks import ComparedNetwork, has_class_token, reads_class_token
-from zoo.study.replicates import replicates
+from zoo.study.replicates import replicated
 from zoo.study.results import Metric
 from zoo.study.spatial_layout import SMALLEST_GRID, compared_layers, last_block, layout_of
 
@@ -181,19 +181,15 @@ def shares_by_layer(
     Returns:
         `single_token_share` (layer,), NaN elsewhere, and what it is without each group of images.
     """
-    dims, networks = ("layer",), data["network"].values.tolist()
+    networks = data["network"].values.tolist()
+    known = next(iter(shares.values()), NO_REPLICATES)
     whole = np.full(len(networks), np.nan)
-    if not shares:
-        return {"single_token_share": variable(dims, whole)}
-    known = next(iter(shares.values()))
     without = np.full((len(known.weight), len(networks)), np.nan)
     for name, share in shares.items():
         last = len(networks) - 1 - networks[::-1].index(name)
         whole[last], without[:, last] = share.whole, share.without
     kept = Replicates(whole, without, known.weight, known.freedom)
-    return {
-        "single_token_share": variable(dims, whole), **replicates("single_token_share", dims, kept)
-    }  # fmt: skip
+    return replicated("single_token_share", "layer", kept)
 
 
 def pixel_baseline(probe: LayerProbe, size: tuple[int, int]) -> tuple[list[Metric], list[str]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -27,7 +28,7 @@ from zoo.models.preprocess import model_input
 from zoo.study.accumulator import Accumulator, NotApplicable
 from zoo.study.axes import column, layer_axis, select, variable
 from zoo.study.networks import ComparedNetwork, Study
-from zoo.study.replicates import replicates
+from zoo.study.replicates import replicated
 from zoo.study.results import Metric, Part, Result
 from zoo.study.spatial_layout import choose_images, layout_of, places_of
 
@@ -253,15 +254,11 @@ class _ReceptiveFields(Accumulator):
         """Return the radii with 50 % and 90 % of each layer's field over half the diagonal."""
         sizes = [n.model.spec.image_size for n in networks for _ in depths(n)]
         half = np.hypot(*np.array([sizes, sizes]) / 2)
-        pixels = in_rows(self.radii, len(SHARES))
-
-        def share(i: int) -> Replicates:
-            return pixels.map(lambda radii: radii[:, i] / half)
-
+        shares = in_rows(self.radii, len(SHARES)).map(lambda radii: radii.T / half)
         variables: dict[str, Any] = {}
-        for name, found in (("core", share(0)), ("reach", share(1))):
-            variables[name] = variable("layer", found.whole, unit="half-diagonals")
-            variables |= replicates(name, "layer", found)
+        for i, name in enumerate(("core", "reach")):
+            of = replace(shares, whole=shares.whole[i], without=shares.without[:, i])
+            variables |= replicated(name, "layer", of, unit="half-diagonals")
         return variables
 
     def _fields(self, network: ComparedNetwork) -> dict[str, NDArray[np.float64]]:

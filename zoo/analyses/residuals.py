@@ -24,7 +24,7 @@ from zoo.measures.replicates import GroupedMean, Replicates, in_rows
 from zoo.study.accumulator import Accumulator, NotApplicable
 from zoo.study.axes import column, layer_axis, variable
 from zoo.study.networks import ComparedNetwork, Study, has_class_token
-from zoo.study.replicates import replicates
+from zoo.study.replicates import replicated
 from zoo.study.results import SIGNED, Metric, Part, Result
 from zoo.study.spatial_layout import example_input, layout_of
 
@@ -208,8 +208,7 @@ class _Residuals(Accumulator):
         for name, found in self._over_tokens(measured, kinds):
             if name != "mean_ratio" and not np.isfinite(found.whole).any():
                 continue  # no network has such tokens
-            variables[name] = variable(("layer", "branch"), found.whole)
-            variables |= replicates(name, ("layer", "branch"), found)
+            variables |= replicated(name, ("layer", "branch"), found)
         data = xr.Dataset(variables, layer_axis(rows) | {"branch": column(kinds)})
         return Result(data, tuple(parts), tuple(self.metrics), tuple(self.notes))
 

@@ -6,7 +6,6 @@ Hendrycks & Dietterich 2019.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -26,7 +25,7 @@ from zoo.models.preprocess import model_input
 from zoo.study.accumulator import Accumulator, Batch, NotApplicable
 from zoo.study.answers import logits_on, predictions, rated_networks, with_seeds
 from zoo.study.attention_layers import attending_models
-from zoo.study.axes import column, interval, variable
+from zoo.study.axes import column, estimate, variable
 from zoo.study.networks import ComparedNetwork, Study
 from zoo.study.results import RANGES, Metric, Result
 from zoo.study.spatial_layout import choose_images
@@ -136,8 +135,7 @@ class _Robustness(Accumulator):
         dims = ("network", "change")
         data = xr.Dataset(
             {
-                "kept": variable(dims, ends[0]),
-                "kept_ci": interval(dims, ends[1], ends[2], kind="Student's t over images"),
+                **estimate("kept", dims, ends, kind="Student's t over images"),
                 "clean_accuracy": variable("network", [r.mean() for r in clean.values()]),
                 "example": variable(
                     ("change", "pixel_row", "pixel_column", "channel"), np.stack(pictures)
@@ -149,9 +147,8 @@ class _Robustness(Accumulator):
                 "amount": ("change", np.array([change.amount for change in changes])),
             },
         )
-        metrics = list(_metrics(list(self.rated.values()), changes, values))
-        finite = tuple(metric for metric in metrics if math.isfinite(metric.value))
-        return Result(data, metrics=finite, notes=tuple(self.notes), images=len(self.rows))
+        metrics = _metrics(list(self.rated.values()), changes, values)
+        return Result(data, metrics=tuple(metrics), notes=tuple(self.notes), images=len(self.rows))
 
     def _orders(self) -> dict[str, torch.Tensor]:
         """Return in which order the patches of each image go, by kind of change."""
@@ -229,14 +226,12 @@ def _metrics(
             continue
         means = values[:, chosen].mean(axis=1)
         for network, of_images in zip(networks, means, strict=True):
-            value, low, high = mean_interval(of_images).tolist()
-            yield Metric(measure, value, network.name, "", low, high)
+            yield Metric.of(measure, mean_interval(of_images), network.name)
         for (a, of_a), (b, of_b) in combinations(zip(networks, means, strict=True), 2):
             if a.of == b.of:
                 continue
-            value, low, high = mean_interval(of_a - of_b).tolist()
-            pair = a.name, b.name
-            yield Metric(f"{measure}_difference", value, *pair, low, high, pair="signed")
+            gap = mean_interval(of_a - of_b)
+            yield Metric.of(f"{measure}_difference", gap, a.name, b.name, pair="signed")
 
 
 def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:

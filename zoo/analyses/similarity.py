@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +26,7 @@ from zoo.measures.layers import (
 from zoo.measures.permutation import best_matches
 from zoo.measures.table import MEASURES, Measure
 from zoo.study.accumulator import Accumulator, Batch, NotApplicable
-from zoo.study.axes import Scale, interval, layer_axis, select, variable
+from zoo.study.axes import Scale, estimate, layer_axis, select
 from zoo.study.networks import Study
 from zoo.study.results import SIGNED, TRAINED, Metric, Result
 from zoo.study.spatial_layout import (
@@ -153,8 +152,7 @@ class _Features(Accumulator):
             s: [i for i, (network, _) in enumerate(rows) if network is networks[s]]
             for s in self.models
         }
-        values = {m: np.full((len(rows), len(rows)), np.nan) for m in MEASURES}
-        ends = {m: np.full((2, len(rows), len(rows)), np.nan) for m in MEASURES}
+        values = {m: np.full((3, len(rows), len(rows)), np.nan) for m in MEASURES}
         metrics: list[Metric] = []
         notes = self._caps()
         named: dict[str, list[str]] = {}
@@ -170,11 +168,8 @@ class _Features(Accumulator):
             found = compare_layers(list(MEASURES.values()), x, y, seed=self.study.settings.seed)
             for measure in MEASURES.values():
                 similar, at = found[measure.name], np.ix_(cells[a], cells[b])
-                for kept, part in (
-                    (values[measure.name], similar.values),
-                    (ends[measure.name][0], similar.interval[0]),
-                    (ends[measure.name][1], similar.interval[1]),
-                ):
+                parts = similar.values, *similar.interval
+                for kept, part in zip(values[measure.name], parts, strict=True):
                     kept[at], kept.T[at] = part, part
                 metrics += _summary(measure.name, similar, *pair)
                 name(measure, a, b, similar.problems)
@@ -188,7 +183,16 @@ class _Features(Accumulator):
         for text, titles in named.items():
             by = "all measures" if len(titles) == len(MEASURES) else ", ".join(titles)
             notes.append(f"{text} ({by})")
-        data = xr.Dataset(_variables(values, ends), layer_axis(rows) | layer_axis(rows, "layer_b"))
+        variables = {
+            name: of
+            for measure in MEASURES.values()
+            for name, of in estimate(
+                measure.name, ("layer", "layer_b"), values[measure.name],
+                kind=INTERVALS[measure.interval_from],
+                scale=Scale(measure.title, measure.low, measure.high),
+            ).items()
+        }  # fmt: skip
+        data = xr.Dataset(variables, layer_axis(rows) | layer_axis(rows, "layer_b"))
         return Result(data, metrics=tuple(metrics), notes=tuple(notes), images=len(self.images))
 
     def _features(self, s: int) -> list[NDArray[np.float32]]:
@@ -224,20 +228,6 @@ class _Features(Accumulator):
                 pairs.append(f"{' with '.join(layers)}: {why}")
         more = f" (and {len(pairs) - 1} more pairs)" if len(pairs) > 1 else ""
         return single + [note + more for note in pairs[:1]]
-
-
-def _variables(
-    values: Mapping[str, NDArray[np.float64]], ends: Mapping[str, NDArray[np.float64]]
-) -> dict[str, Any]:
-    """Return the values of every measure, and their intervals, over all pairs of layers."""
-    dims = ("layer", "layer_b")
-    found: dict[str, Any] = {}
-    for measure in MEASURES.values():
-        scale = Scale(measure.title, measure.low, measure.high)
-        found[measure.name] = variable(dims, values[measure.name], scale=scale)
-        kind = INTERVALS[measure.interval_from]
-        found[f"{measure.name}_ci"] = interval(dims, *ends[measure.name], kind=kind)
-    return found
 
 
 def _summary(measure: str, found: LayerSimilarities, a: str, b: str) -> list[Metric]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
 
@@ -29,7 +28,7 @@ from zoo.measures.stitching import Stitch, fit_stitches, resampling
 from zoo.measures.threads import in_threads
 from zoo.study.accumulator import Accumulator, NotApplicable
 from zoo.study.answers import of_one_seed, rated_networks
-from zoo.study.axes import Scale, interval, layer_axis, select, variable
+from zoo.study.axes import Scale, estimate, layer_axis, select, variable
 from zoo.study.networks import Study
 from zoo.study.results import INITIAL, RANGES, SIGNED, Metric, Result
 from zoo.study.spatial_layout import Layout, choose_images, evenly, layout_of, places_of
@@ -182,15 +181,14 @@ class _Stitching(Accumulator):
         dims = ("layer", "layer_b")
         data = xr.Dataset(
             {
-                "kept": variable(dims, kept[0], scale=SCALE),
-                "kept_ci": interval(dims, kept[1], kept[2], kind="Student's t over images"),
+                **estimate("kept", dims, kept, kind="Student's t over images", scale=SCALE),
                 "explained": variable(dims, explained, scale=Scale("R² of B's features", 0, 1)),
             },
             layer_axis([(networks[s], block) for s, block in sources])
             | layer_axis([(networks[s], block) for s, block in targets], "layer_b"),
         )
-        metrics = tuple(m for m in self._metrics(right, own) if math.isfinite(m.value))
-        return Result(data, metrics=metrics, notes=tuple(self.notes), images=len(self.tested))
+        metrics, notes = tuple(self._metrics(right, own)), tuple(self.notes)
+        return Result(data, metrics=metrics, notes=notes, images=len(self.tested))
 
     def _fit(self, source: Point) -> tuple[dict[Cell, Maps], str]:
         """Return how a source is mapped onto each block, or why it is not."""
@@ -241,9 +239,8 @@ class _Stitching(Accumulator):
             kept = np.mean([ratio_values(hits, own[b]) for hits in cells], axis=0)
             gained = np.mean([hits.astype(int) - own[b] for hits in cells], axis=0)
             for measure, values in (("kept", kept), ("gained", gained)):
-                value, low, high = mean_interval(values).tolist()
-                names = networks[a].name, networks[b].name
-                yield Metric(f"{measure}_same_depth", value, *names, low, high, pair="directed")
+                mean, names = mean_interval(values), (networks[a].name, networks[b].name)
+                yield Metric.of(f"{measure}_same_depth", mean, *names, pair="directed")
 
     def _depth(self, point: Point) -> float:
         blocks = self.study.networks[point[0]].trace.of_role("block")

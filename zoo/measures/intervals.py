@@ -224,6 +224,12 @@ def wilson_interval(right: int, n: int) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
+def share_interval(right: NDArray[np.bool_]) -> Estimate:
+    """Return the share (n,) that is right, and its 95 % interval (`wilson_interval`)."""
+    hits, n = int(right.sum()), len(right)
+    return hits / n, *wilson_interval(hits, n)
+
+
 def paired_difference(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> Estimate:
     """Return the accuracy of `a` minus that of `b` on the same images, with its 95 % interval.
 

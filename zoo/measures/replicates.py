@@ -75,6 +75,9 @@ class Replicates:
         return self.whole + np.concatenate([np.zeros_like(moved[:1]), moved])
 
 
+NO_REPLICATES = Replicates(np.array(math.nan), np.empty(0), np.empty(0), 0)  # of no images
+
+
 def percentile_interval(values: NDArray[np.float64]) -> Estimate:
     """Return a number and its 95 % interval from what it is in every draw.
 
@@ -137,7 +140,7 @@ class GroupedMean:
     def result(self) -> Replicates:
         """Return the mean, NaN where no image has a value, and the same without each group."""
         if self._sums is None:
-            return Replicates(np.array(math.nan), np.empty((0,)), np.empty(0), 0)
+            return NO_REPLICATES
         groups = min(self.groups, self.images)
         sums, counts = self._sums[:groups], self._counts[:groups]
         with np.errstate(invalid="ignore"):

@@ -5,9 +5,13 @@ Shared by the analyses of attention weights.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from zoo.measures.replicates import Replicates, in_rows
 from zoo.study.accumulator import NotApplicable
+from zoo.study.axes import head_counts, layer_axis
 from zoo.study.networks import ComparedNetwork, Grid, Study, reads_class_token
 
 
@@ -88,6 +92,24 @@ def _attending(network: ComparedNetwork) -> Attending | str:
     heads = next(iter(whole.values()))
     layers = tuple(name for name, count in whole.items() if count == heads)
     return Attending(network.name, layers, heads, network.grid, reads_class_token(network))
+
+
+def by_head(
+    networks: Sequence[ComparedNetwork],
+    models: Mapping[int, Attending],
+    found: Sequence[Replicates],
+) -> tuple[Replicates, dict[str, Any]]:
+    """Return numbers of heads (layers, heads) and the coordinates of their two axes.
+
+    Args:
+        networks: of the study.
+        models: those that attend, by index.
+        found: of each model's layers in turn (heads,).
+    """
+    rows = [(s, layer) for s, model in models.items() for layer in model.layers]
+    heads = [models[s].heads for s, _ in rows]
+    axis = layer_axis([(networks[s], layer) for s, layer in rows])
+    return in_rows(found, max(heads)), axis | head_counts(heads)
 
 
 def name_images(study: Study) -> tuple[str, ...]:

@@ -111,6 +111,32 @@ def interval(
     return (*dims, "ci_bound"), ends, attributes
 
 
+def estimate(
+    name: str,
+    dims: str | Sequence[str],
+    values: NDArray[Any] | Sequence[Any],
+    *,
+    kind: str,
+    unit: str = "",
+    scale: Scale | None = None,
+) -> dict[str, tuple[tuple[str, ...], NDArray[Any], dict[str, Any]]]:
+    """Return a variable and its 95 % interval, `<name>_ci`, as `xarray.Dataset` takes them.
+
+    Args:
+        name: of the variable.
+        dims: of its values.
+        values: (3, …): the values, the lower and the upper ends of their intervals.
+        kind: what the intervals are over and how they were found, as in `interval`.
+        unit: of the values and the ends.
+        scale: how the values are drawn.
+    """
+    value, low, high = values
+    return {
+        name: variable(dims, value, unit=unit, scale=scale),
+        f"{name}_ci": interval(dims, low, high, kind=kind, unit=unit),
+    }
+
+
 def layer_axis(
     rows: Sequence[tuple[ComparedNetwork, str]], axis: str = "layer"
 ) -> dict[str, tuple[str, NDArray[Any]]]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.measures.replicates import Replicates
-from zoo.study.axes import select
+from zoo.study.axes import Scale, select, variable
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -17,19 +17,26 @@ if TYPE_CHECKING:
 WITHOUT = "_without"  # ends the name of the variable that holds the replicates of another
 
 
-def replicates(
-    name: str, dims: str | Sequence[str], found: Replicates
-) -> dict[str, tuple[tuple[str, ...], NDArray[np.float32], dict[str, Any]]]:
-    """Return the replicates of a variable as another one, `<name>_without`; none without groups.
+def replicated(
+    name: str,
+    dims: str | Sequence[str],
+    found: Replicates,
+    *,
+    unit: str = "",
+    scale: Scale | None = None,
+) -> dict[str, tuple[tuple[str, ...], NDArray[Any], dict[str, Any]]]:
+    """Return a variable and its replicates as another one, `<name>_without`; none without groups.
 
-    Its first dimension is `replicate`. Its attributes `weight` and `freedom` are those of
+    The first dimension of that is `replicate`. Its attributes `weight` and `freedom` are those of
     `zoo.measures.replicates.Replicates`.
     """
+    whole = {name: variable(dims, found.whole, unit=unit, scale=scale)}
     if found.freedom < 1:
-        return {}
+        return whole
     dims = (dims,) if isinstance(dims, str) else tuple(dims)
     known = {"weight": found.weight, "freedom": found.freedom}
-    return {name + WITHOUT: (("replicate", *dims), found.without.astype(np.float32), known)}
+    without = found.without.astype(np.float32)
+    return whole | {name + WITHOUT: (("replicate", *dims), without, known)}
 
 
 def draws_of(

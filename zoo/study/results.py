@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +78,20 @@ class Metric:
     high: float = math.nan
     unit: str = ""
     pair: str = "symmetric"
+
+    @classmethod
+    def of(
+        cls,
+        measure: str,
+        estimate: Iterable[float],
+        network: str,
+        network_b: str = "",
+        *,
+        pair: str = "symmetric",
+    ) -> Metric:
+        """Return a metric of a network or a pair from its value and the ends of its interval."""
+        value, low, high = map(float, estimate)
+        return cls(measure, value, network, network_b, low, high, pair=pair)
 
     @property
     def range(self) -> Range:
