@@ -22,8 +22,8 @@ from zoo.measures.intervals import half_sample_interval, halves_of
 from zoo.measures.permutation import Directions, permuted_over_directions
 
 VARIANCE = 0.99
-# Of correlations (k,), their directions (k_a, k) in a basis, and that basis' loadings (k_a, d).
-Average = Callable[[NDArray, NDArray, NDArray], float]
+# (…) of correlations (…, k), directions (…, k_a, k) in a basis, and that basis' loadings (k_a, d).
+Average = Callable[[NDArray, NDArray, NDArray], NDArray]
 
 
 @dataclass(frozen=True)
@@ -158,28 +158,18 @@ def canonical_correlations(
     return np.minimum(correlations, 1), directions  # rounding can leave 1 + 1e-16
 
 
-def _plain_mean(correlations: NDArray, directions: NDArray, loadings: NDArray) -> float:
-    return float(correlations.mean())
+def _plain_mean(correlations: NDArray, directions: NDArray, loadings: NDArray) -> NDArray:
+    return np.asarray(correlations.mean(axis=-1))
 
 
-def _weighted_mean(correlations: NDArray, directions: NDArray, loadings: NDArray) -> float:
-    return float(_weighted_means(correlations, directions, loadings))
-
-
-def _weighted_means(correlations: NDArray, directions: NDArray, loadings: NDArray) -> NDArray:
-    """Return the means (…) of correlations (…, k) with directions (…, k_a, k)."""
+def _weighted_mean(correlations: NDArray, directions: NDArray, loadings: NDArray) -> NDArray:
     weights = np.abs(directions.swapaxes(-1, -2) @ loadings).sum(axis=-1)
     return np.asarray((weights * correlations).sum(axis=-1) / weights.sum(axis=-1))
 
 
-def permute_part(a: PrincipalPart, order: NDArray[np.intp]) -> PrincipalPart:
-    """Return the principal part of a side whose images are permuted."""
-    return PrincipalPart(a.basis[order], a.loadings)
-
-
 def compare_by(average: Average) -> Compare:
     """Return the function that averages the canonical correlations of two principal parts."""
-    return lambda a, b: average(*canonical_correlations(a, b), a.loadings)
+    return lambda a, b: float(average(*canonical_correlations(a, b), a.loadings))
 
 
 def nuclear_norms(products: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -210,7 +200,7 @@ def _weighted_directions(a: PrincipalPart) -> Directions:
             directions = products @ directions
             correlations = np.linalg.norm(directions, axis=-2)
             directions /= np.where(correlations > 0, correlations, 1)[..., None, :]
-        return _weighted_means(correlations, directions, loadings[:own])
+        return _weighted_mean(correlations, directions, loadings[:own])
 
     return Directions(a.basis, of_products)
 
@@ -228,12 +218,11 @@ SVCCA = Measure(
     prepare=principal_part,
     compare=compare_by(_plain_mean),
     leave_out=halves_by(_plain_mean),
-    permute=permute_part,
     reduce=_plain_directions,
     permuted=permuted_over_directions,
     source="Raghu et al. 2017",
     interval_from=half_sample_interval,
-    in_full=False,
+    permute=lambda a, order: PrincipalPart(a.basis[order], a.loadings),
 )
 PWCCA = replace(
     SVCCA,

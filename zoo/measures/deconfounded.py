@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from zoo.measures.linear_cka import centred_gram, cka_from_hsic, pairwise_hsic
+from zoo.measures.linear_cka import cka_from_hsic, hsic_of
 
 EXPLAINED = 1e-6  # what is left of a layer's self-HSIC below this share is rounding
 
@@ -34,16 +33,7 @@ def deconfounded_cka(x: NDArray, y: NDArray, given: NDArray) -> float:
     >>> round(deconfounded_cka(x, 3 * x + 1, x[:, :2]), 6)
     1.0
     """
-    sides = {"x": x, "y": y, "given": given}
-    if len({len(values) for values in sides.values()}) > 1:
-        raise ValueError(f"expected the same images, got {[len(v) for v in sides.values()]}")
-    grams = []
-    for name, values in sides.items():
-        gram = centred_gram(torch.as_tensor(np.asarray(values, dtype=np.float64)))
-        if gram.problem:
-            raise ValueError(f"{name} {gram.problem}")
-        grams.append(gram.values)
-    value = cka_from_hsic(without_given(pairwise_hsic(torch.stack(grams), len(x)).numpy(), 2))
+    value = cka_from_hsic(without_given(hsic_of(x=x, y=y, given=given), 2))
     if not np.isfinite(value[0, 1]):
         raise ValueError("a side is explained by what is given")
     return float(value[0, 1])

@@ -36,10 +36,9 @@ class Measure:
     `prepare` does what depends on one side alone, once a layer, and `compare` what depends on
     both. `leave_out` gives the values that `interval_from` makes an interval of: without each
     image, where what hardly changes with one image (a bandwidth) may be held, or in half of them.
-    `permute` takes each image of a prepared side for another, and `permuted` gives all pairs of
-    layers under hundreds of permutations, from what `reduce` keeps of a prepared side. It is the
-    measure itself if `in_full`; else it takes the largest principal directions alone, which is
-    enough to rank what was observed.
+    `permuted` gives all pairs of layers under hundreds of permutations of one side's images, from
+    what `reduce` keeps of a prepared side. Where that is less than the measure itself, enough to
+    rank what was observed, `permute` takes each image of a prepared side for another.
     `least` is the least value there is; `low` and `high` are the range that a figure shows.
     `label` names the value with its convention.
     """
@@ -50,12 +49,11 @@ class Measure:
     prepare: Prepare
     compare: Compare
     leave_out: LeaveOut
-    permute: Permute
     reduce: Callable[[Any], Any]
     permuted: Permuted
     source: str
     interval_from: Callable[[float, NDArray[np.float64]], NDArray[np.float64]] = jackknife_interval
-    in_full: bool = True
+    permute: Permute | None = None
     least: float = 0.0
     low: float = 0.0
     high: float = 1.0
@@ -144,13 +142,6 @@ def pairs(n: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
 def upper(matrix: NDArray) -> NDArray:
     """Return the entries above the diagonal of (n, n), row by row: n(n−1)/2 of them."""
     return matrix[pairs(len(matrix))]
-
-
-def permute_pairs(values: NDArray, order: NDArray[np.intp]) -> NDArray:
-    """Return values of pairs of images, as `upper` lists them, with the images permuted."""
-    first, second = (order[images] for images in pairs(len(order)))
-    low, high = np.minimum(first, second), np.maximum(first, second)
-    return values[low * (2 * len(order) - low - 1) // 2 + high - low - 1]
 
 
 def by_image(values: NDArray[np.float64]) -> NDArray[np.float64]:

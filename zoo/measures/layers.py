@@ -16,7 +16,6 @@ from zoo.measures.permutation import (
     PERMUTATIONS,
     best_matches,
     permutation_p,
-    permuted_similarities,
 )
 from zoo.measures.threads import in_threads
 
@@ -32,7 +31,7 @@ class LayerSimilarities:
     of the 95 % interval. Both are NaN where there is none. `permuted` is the permutation baseline:
     the mean over a's layers of their best match when b's images are permuted, all its layers alike,
     and the match is taken again; the mean of 200 permutations, or one where they are not of the
-    whole measure (`Measure.in_full`). `p` are the p-values of the mean best match of a's layers in
+    whole measure (`Measure.permute`). `p` are the p-values of the mean best match of a's layers in
     b and of b's in a under 200 permutations. `problems` name the layers, or pairs of layers, that
     are degenerate.
     """
@@ -69,65 +68,47 @@ def _compare_alike(
     prepare: Prepare, measures: list[Measure], a: list[NDArray], b: list[NDArray], seed: int
 ) -> dict[str, LayerSimilarities]:
     first = _prepare(prepare, a)
+    usable = {i: own for i, (own, wrong) in enumerate(first) if not wrong}
     found = {measure.name: _empty(first, len(b)) for measure in measures}
     permuted = {measure.name: np.full((len(a), len(b)), np.nan) for measure in measures}
+    reduced: dict[str, dict[int, Any]] = {measure.name: {} for measure in measures}
     random = np.random.default_rng(seed)
     images = np.arange(len(b[0]))
     orders = np.stack([images] + [random.permutation(images) for _ in range(PERMUTATIONS)])
-    reduced: dict[str, dict[int, Any]] = {measure.name: {} for measure in measures}
-    usable = [None if wrong else own for own, wrong in first]
 
     def compare_with(j: int) -> dict[str, list[Problem]]:
         """Fill the column of a layer of b, of which much is prepared; return its problems."""
         ((other, broken),) = _prepare(prepare, [b[j]])
         if broken:
             return {measure.name: [(None, j, broken)] for measure in measures}
-        problems: dict[str, list[Problem]] = {}
+        problems: dict[str, list[Problem]] = {measure.name: [] for measure in measures}
         for measure in measures:
             reduced[measure.name][j] = measure.reduce(other)
-            if not measure.in_full:
-                cells = permuted_similarities(measure, usable, [other], orders[1:2])
-                permuted[measure.name][:, j] = cells[0, :, 0]
-            problems[measure.name] = [
-                problem
-                for i, (own, wrong) in enumerate(first)
-                if not wrong
-                for problem in _fill_cell(found[measure.name], measure, own, other, (i, j))
-            ]
+            turned = measure.permute(other, orders[1]) if measure.permute else None
+            for i, own in usable.items():
+                if measure.permute:
+                    permuted[measure.name][i, j], _ = _attempt(measure.compare, own, turned)
+                problems[measure.name] += _fill_cell(
+                    found[measure.name], measure, own, other, (i, j)
+                )
         return problems
 
     for problems in in_threads(compare_with, range(len(b))):
         for name, those in problems.items():
             found[name].problems += those
     for measure in measures:
-        same, columns = found[measure.name], reduced.pop(measure.name)
-        null = _permute_all(measure, usable, [columns.get(j) for j in range(len(b))], orders)
+        same, columns = found[measure.name], dict(sorted(reduced.pop(measure.name).items()))
+        null = np.full((len(orders), len(a), len(b)), np.nan)
+        if usable and columns:
+            sides = [measure.reduce(own) for own in usable.values()], [*columns.values()]
+            null[:, np.array([*usable])[:, None], [*columns]] = measure.permuted(*sides, orders)
         null = np.where(np.isfinite(same.values), null, np.nan)
         means = [_mean_best_matches(null), _mean_best_matches(null.transpose(0, 2, 1))]
         in_b, in_a = (float(permutation_p(mean[0], mean[1:])) for mean in means)
         same.p = in_b, in_a
-        once = permuted[measure.name][None]
-        same.permuted = mean_defined(means[0][1:] if measure.in_full else _mean_best_matches(once))
+        once = _mean_best_matches(permuted[measure.name][None])
+        same.permuted = mean_defined(once if measure.permute else means[0][1:])
     return found
-
-
-def _permute_all(
-    measure: Measure, a: Sequence[Any], b: Sequence[Any], orders: NDArray[np.intp]
-) -> NDArray[np.float64]:
-    """Return a measure of all pairs of layers under every permutation, NaN where there is none.
-
-    Args:
-        measure: the measure.
-        a: prepared layers; None is one that it is not defined on.
-        b: the other network's layers, reduced.
-        orders: (orders, n) of b's images.
-    """
-    null = np.full((len(orders), len(a), len(b)), np.nan)
-    rows, columns = ([i for i, one in enumerate(side) if one is not None] for side in (a, b))
-    if rows and columns:
-        sides = [measure.reduce(a[i]) for i in rows], [b[j] for j in columns]
-        null[:, np.array(rows)[:, None], columns] = measure.permuted(*sides, orders)
-    return null
 
 
 def _mean_best_matches(similarities: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -67,11 +67,6 @@ def compare_neighbours(a: NDArray[np.int64], b: NDArray[np.int64]) -> float:
     return float(_shared(a[:, :-1], b[:, :-1]).mean())
 
 
-def permute_neighbours(a: NDArray[np.int64], order: NDArray[np.intp]) -> NDArray[np.int64]:
-    """Return the neighbours of a side whose images are permuted, by their new numbers."""
-    return np.argsort(order)[a[order]]
-
-
 def permuted_shares(
     a: Sequence[NDArray[np.int64]], b: Sequence[NDArray[np.int64]], orders: NDArray[np.intp]
 ) -> NDArray[np.float64]:
@@ -80,7 +75,7 @@ def permuted_shares(
     Args:
         a: p layers' neighbours, each (n, k).
         b: those of q layers of the other network, whose images are permuted.
-        orders: (permutations, n), each a permutation of the images, the same for all layers.
+        orders: (permutations, n), the same for all layers.
 
     Returns:
         (permutations, p, q).
@@ -123,7 +118,6 @@ MUTUAL_KNN = Measure(
     prepare=prepare_neighbours,
     compare=compare_neighbours,
     leave_out=leave_out_neighbours,
-    permute=permute_neighbours,
     reduce=lambda near: near[:, :-1],
     permuted=permuted_shares,
     source="Huh et al. 2024",

@@ -10,13 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from zoo.measures.features import DegenerateError, Measure
 from zoo.measures.threads import in_threads
 
 PERMUTATIONS = 200
@@ -116,16 +114,7 @@ def permuted_products(a: torch.Tensor, b: torch.Tensor, orders: NDArray[np.intp]
 def permuted_over_pairs(
     a: Sequence[NDArray[np.float32]], b: Sequence[NDArray[np.float32]], orders: NDArray[np.intp]
 ) -> NDArray[np.float64]:
-    """Return a similarity that is a sum over pairs of images under each permutation of one side.
-
-    Args:
-        a: p layers, each (n(n−1)/2,) values whose products with another layer's sum up to it.
-        b: q layers of the other network, whose images are permuted.
-        orders: (permutations, n), each a permutation of the images, the same for all layers.
-
-    Returns:
-        (permutations, p, q).
-    """
+    """Return `permuted_products` (permutations, p, q) of layers that are (n(n−1)/2,) each."""
     left, right = (torch.from_numpy(np.stack(side)) for side in (a, b))
     return permuted_products(left, right, orders).double().numpy()
 
@@ -144,14 +133,10 @@ class Directions:
 def permuted_over_directions(
     a: Sequence[Directions], b: Sequence[Directions], orders: NDArray[np.intp]
 ) -> NDArray[np.float64]:
-    """Return a similarity of directions under each permutation of one side's images.
+    """Return a similarity of p and q layers under each of some permutations (permutations, n).
 
-    Of two layers, that with fewer directions is taken with its first 25 of them.
-
-    Args:
-        a: p layers.
-        b: q layers of the other network, whose images are permuted.
-        orders: (permutations, n), each a permutation of the images, the same for all layers.
+    The images of `b` are permuted, in all layers alike. Of two layers, that with fewer directions
+    is taken with its first 25 of them.
 
     Returns:
         (permutations, p, q).
@@ -170,33 +155,3 @@ def permuted_over_directions(
 
     parts = np.array_split(orders, math.ceil(len(orders) / AT_ONCE))
     return np.concatenate(in_threads(similarities, parts), axis=2).transpose(2, 1, 0)
-
-
-def permuted_similarities(
-    measure: Measure, a: Sequence[Any], b: Sequence[Any], orders: NDArray[np.intp]
-) -> NDArray[np.float64]:
-    """Return a measure of all pairs of layers under each permutation of one side's images.
-
-    Args:
-        measure: one of `MEASURES`.
-        a: p layers as the measure prepares them; None is a layer that it is not defined on.
-        b: q layers of the other network, whose images are permuted.
-        orders: (permutations, n), each a permutation of the images, the same for all layers.
-
-    Returns:
-        (permutations, p, q); NaN where the measure is not defined.
-    """
-    found = np.full((len(orders), len(a), len(b)), np.nan)
-    for k, order in enumerate(orders):
-        for j, layer in enumerate(b):
-            if layer is None:
-                continue
-            permuted = measure.permute(layer, order)
-            for i, own in enumerate(a):
-                if own is None:
-                    continue
-                try:
-                    found[k, i, j] = measure.compare(own, permuted)
-                except DegenerateError:
-                    continue
-    return found

@@ -106,11 +106,6 @@ def compare_halves(a: Shape, b: Shape) -> NDArray[np.float64]:
     return np.minimum(nuclear_norms(np.stack(products)), 1)
 
 
-def reduce_shape(a: Shape) -> Directions:
-    """Return the principal directions that hold 99 % of a shape, which permutations compare."""
-    return Directions(a.rows, nuclear_norms)
-
-
 PROCRUSTES = Measure(
     name="procrustes",
     title="Procrustes",
@@ -118,10 +113,10 @@ PROCRUSTES = Measure(
     prepare=prepare_shape,
     compare=compare_shapes,
     leave_out=compare_halves,
-    permute=lambda a, order: Shape(a.features[order]),
-    reduce=reduce_shape,
+    # Permutations compare the principal directions that hold 99 % of a shape.
+    reduce=lambda a: Directions(a.rows, nuclear_norms),
     permuted=permuted_over_directions,
     source="Williams et al. 2021",
     interval_from=half_sample_interval,
-    in_full=False,
+    permute=lambda a, order: Shape(a.features[order]),
 )

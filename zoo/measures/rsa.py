@@ -15,7 +15,6 @@ from zoo.measures.features import (
     Measure,
     by_image,
     centred,
-    permute_pairs,
     prepare_both,
     upper,
 )
@@ -94,11 +93,6 @@ def compare_ranks(a: Ranks, b: Ranks) -> float:
     return float(a.values @ b.values)
 
 
-def permute_ranks(a: Ranks, order: NDArray[np.intp]) -> Ranks:
-    """Return the ranks of a side whose images are permuted."""
-    return Ranks(permute_pairs(a.values, order), permute_pairs(a.group, order))
-
-
 def leave_out_ranks(a: Ranks, b: Ranks) -> NDArray[np.float64]:
     """Return the correlation (n,) without each image, to first order.
 
@@ -130,7 +124,6 @@ RSA = Measure(
     prepare=prepare_ranks,
     compare=compare_ranks,
     leave_out=leave_out_ranks,
-    permute=permute_ranks,
     reduce=lambda ranks: ranks.values.astype(np.float32),
     permuted=permuted_over_pairs,
     source="Kriegeskorte et al. 2008",
