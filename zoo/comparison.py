@@ -265,5 +265,5 @@ def _label(analysis: str, measure: str) -> str:
     from zoo.analyses import load_analysis
 
     about = load_analysis(analysis).ABOUT
-    label, unit = about.metrics.get(measure, measure.replace("_", " ")), about.units.get(measure)
+    label, unit = about.metrics.get(measure, measure.replace("_", " ")), about.unit_of(measure)
     return f"{label} ({unit})" if unit and unit != SIGNED else label

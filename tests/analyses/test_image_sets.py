@@ -6,7 +6,7 @@ import scipy.stats
 import xarray as xr
 
 import zoo
-from zoo.analyses.agreement import agreement
+from zoo.analyses.image_sets import agreement
 from zoo.comparison import open_results
 from zoo.config import Settings
 from zoo.errors import UserError

@@ -30,8 +30,8 @@ class About:
     is `outputs`, `activations`, `attention` or `gradients`; `source` names paper and figures.
     `settings` are the fields of `Settings` that decide its numbers or figures. `captions` say
     what each kind of figure shows, where {} stands for its network or pair; `metrics` describes
-    each metric, and `units` gives its unit if it is not a share of 1 (`zoo.study.results.RANGES`:
-    an interval does not exceed the range of its unit).
+    each metric; `unit` is theirs, or that in `units`, and empty for a share of 1 (by
+    `zoo.study.results.RANGES`, an interval does not exceed the range of its unit).
     """
 
     name: str
@@ -43,7 +43,12 @@ class About:
     settings: tuple[str, ...] = ()
     captions: Mapping[str, str] = field(default_factory=dict)
     metrics: Mapping[str, str] = field(default_factory=dict)
+    unit: str = ""
     units: Mapping[str, str] = field(default_factory=dict)
+
+    def unit_of(self, metric: str) -> str:
+        """Return the unit of a metric; empty for a share of 1."""
+        return self.units.get(metric, self.unit)
 
 
 @dataclass(frozen=True)

@@ -56,11 +56,8 @@ ABOUT = About(
         "low_layers_local_heads": "local heads in the two lowest layers",
         "uniform": "distance of even attention",
     },
-    units={
-        **dict.fromkeys(("lowest_layer_mean", "highest_layer_mean", "uniform"), "pixels"),
-        **dict.fromkeys(("low_layers_nearest_head", "low_layers_spread"), "pixels"),
-        **dict.fromkeys(("local_heads", "low_layers_local_heads"), "number"),
-    },
+    unit="pixels",
+    units=dict.fromkeys(("local_heads", "low_layers_local_heads"), "number"),
 )
 
 # A head nearer than this share of even attention's distance is counted as local.

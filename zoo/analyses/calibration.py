@@ -57,9 +57,7 @@ ABOUT = About(
         "temperature": "temperature that fits best",
     },
     units={
-        "likelihood": "nats",
-        "likelihood_scaled": "nats",
-        "likelihood_difference": "nats",
+        **dict.fromkeys(("likelihood", "likelihood_scaled", "likelihood_difference"), "nats"),
         "temperature": "number",
         "overconfidence": SIGNED,
     },
@@ -191,9 +189,9 @@ def _draw(result: Result, names: Sequence[str]) -> Figure:
         across = min(len(names), style.PANELS_A_ROW)
         size = min(2.6, (style.WIDTH - 0.65) / across - 0.15)
         figure, axes = style.line_panels(
-            across, -(-len(names) // across), size=(size, size), above=0.72, gap=(0.15, 1.14)
+            len(names), size=(size, size), above=0.72, gap=(0.15, 1.14)
         )
-        for i, (axis, name) in enumerate(zip(axes, names, strict=False)):
+        for i, (axis, name) in enumerate(zip(axes, names, strict=True)):
             colour = style.COLOURS[i % len(style.COLOURS)]
             looks = {LOGITS: ("o", colour, colour), SCALED: ("s", "0.45", "white")}
             for output, (mark, line, face) in looks.items():
@@ -215,8 +213,6 @@ def _draw(result: Result, names: Sequence[str]) -> Figure:
             axis.set(xlim=(0, 1.02), ylim=(-0.02, 1.02), xlabel="confidence")
             axis.legend(loc="lower left", bbox_to_anchor=(-0.03, 1), handletextpad=0.2)
         axes[0].set_ylabel("accuracy")
-        for axis in axes[len(names) :]:
-            axis.set_axis_off()
     return figure
 
 

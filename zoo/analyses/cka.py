@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from zoo.analyses import best_matches
 from zoo.analyses.about import About, Drawing
-from zoo.analyses.agreement import metrics_of, signed_metrics
 from zoo.analyses.cka_figures import draw_image_sets, draw_models, draw_pair
+from zoo.analyses.image_sets import metrics_of, share_metrics
 from zoo.capture.hook_points import HookPoint
 from zoo.measures.deconfounded import without_given
 from zoo.measures.hsic_replicates import HsicReplicates, hsic_among
@@ -82,24 +82,11 @@ ABOUT = About(
         **metrics_of("cka", "CKA"),
         **metrics_of("cka_deconfounded", "deconfounded CKA"),
     },
+    unit=SIGNED,
     units={
         "batches": "number",
-        **dict.fromkeys(
-            (
-                "mean_all_pairs",
-                "mean_deconfounded",
-                "mean_without_dominant",
-                "mean_best_match",
-                "best_match_permuted",
-                "mean_best_match_deconfounded",
-                "best_match_deconfounded_permuted",
-                "mean_same_layer",
-                "mean_off_diagonal",
-                "first_last_quarter",
-                *signed_metrics(("cka", "cka_deconfounded")),
-            ),
-            SIGNED,
-        ),
+        **dict.fromkeys(("best_match_p", "best_match_deconfounded_p"), ""),
+        **dict.fromkeys(share_metrics(("cka", "cka_deconfounded")), ""),
     },
 )
 

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from zoo.analyses.agreement import OTHER
+from zoo.analyses.image_sets import OTHER
 from zoo.figures import style
 from zoo.figures.labels import layer_labels
 from zoo.measures.linear_cka import LABEL

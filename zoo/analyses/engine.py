@@ -162,7 +162,7 @@ def result_of(accumulator: Accumulator, about: About) -> Result:
     """
     result = accumulator.result()
     finite = [m for m in result.metrics if math.isfinite(m.value)]
-    metrics = [replace(m, unit=about.units.get(m.measure, "")) for m in finite]
+    metrics = [replace(m, unit=about.unit_of(m.measure)) for m in finite]
     ends = [in_range((m.value, m.low, m.high), m.range).tolist() for m in metrics]
     cut = [replace(m, low=of[1], high=of[2]) for m, of in zip(metrics, ends, strict=True)]
     return replace(result, metrics=tuple(cut))

@@ -57,14 +57,8 @@ ABOUT = About(
         "lost_to_low_noise": "accuracy lost to noise of the lower 60 % of frequencies",
         "lost_to_high_noise_difference": "accuracy lost to high noise, first minus second",
     },
-    units={
-        "change_attention": "log",
-        "change_mlp": "log",
-        "change_residual": "log",
-        **dict.fromkeys(
-            ("lost_to_high_noise", "lost_to_low_noise", "lost_to_high_noise_difference"), SIGNED
-        ),
-    },
+    unit=SIGNED,
+    units=dict.fromkeys(("change_attention", "change_mlp", "change_residual"), "log"),
 )
 
 STUDENT = "Student's t over images"

@@ -78,10 +78,9 @@ def draw_curves(result: Result, compared: Sequence[str]) -> Figure:
     with style.styled():
         across = min(len(compared), style.PANELS_A_ROW)
         size = min(2.6, (style.WIDTH - 1.3) / across - 0.15)
-        down = -(-len(compared) // across)
-        figure, axes = style.line_panels(across, down, size=(size, 2.0), right=0.75)
+        figure, axes = style.line_panels(len(compared), size=(size, 2.0), right=0.75)
         colours = ScalarMappable(Normalize(0, 1), style.SEQUENTIAL)
-        for axis, name in zip(axes, compared, strict=False):
+        for axis, name in zip(axes, compared, strict=True):
             of = select(result.data["highest"], name)
             for layer, depth in zip(of["name"].values, of["depth"].values, strict=True):
                 curve = result.part(name, str(layer))["amplitude"]
@@ -90,8 +89,6 @@ def draw_curves(result: Result, compared: Sequence[str]) -> Figure:
             axis.set_title(style.shorten(name, 30), loc="left")
             axis.set_xlabel("frequency (1: the layer's highest)")
             axis.set_xlim(0, 1.03)
-        for axis in axes[len(compared) :]:
-            axis.set_axis_off()
         axes[0].set_ylabel(f"{AMPLITUDE} (frequency − mean)")
         width, _ = figure.get_size_inches()
         style.colour_bar(figure, colours, (width - 0.65, 0.42), 2.0, label=style.DEPTH)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -88,16 +87,13 @@ def draw_curves(result: Result, compared: Sequence[str]) -> Figure:
     Bands are 95 % intervals of the difference from the random map, laid around a map's own line:
     where the random line runs inside, the two are not told apart.
     """
-    across = min(3, len(compared))
-    down = math.ceil(len(compared) / across)
+    across = min(style.PANELS_A_ROW, len(compared))
     with style.styled():
         side = (style.WIDTH - 0.75) / max(2, across) - 0.3
         figure, axes = style.line_panels(
-            across, down, size=(side, 1.9), left=0.65, below=0.65, gap=(0.3, 0.67)
+            len(compared), size=(side, 1.9), left=0.65, below=0.65, gap=(0.3, 0.67)
         )
-        for axis in axes[len(compared) :]:
-            axis.set_axis_off()
-        for i, (axis, name) in enumerate(zip(axes, compared, strict=False)):
+        for i, (axis, name) in enumerate(zip(axes, compared, strict=True)):
             areas = _draw_model(axis, result, name, style.COLOURS[i % len(style.COLOURS)])
             axis.set(xlim=(0, 1), ylim=(0, 1.45), yticks=np.linspace(0, 1, 5))
             axis.set_xlabel("share of pixels removed")

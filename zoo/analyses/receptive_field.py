@@ -313,9 +313,16 @@ def _part(network: ComparedNetwork, maps: Mapping[str, NDArray]) -> Part:
     return Part(network.name, xr.Dataset({"map": fields}, names))
 
 
+def _radius(field: NDArray[np.float64] | None, share: float) -> float:
+    """Return the radius in pixels with a share of a field; NaN where there is none."""
+    if field is None or not np.isfinite(field).all():
+        return math.nan
+    return mass_radius(field, share)
+
+
 def _radii_of(field: NDArray[np.float64], known: bool) -> NDArray[np.float64]:
     """Return the radii (2,) in pixels with 50 % and 90 % of a field; NaN where it is not known."""
-    return np.array([mass_radius(field, of) if known else math.nan for of in SHARES.values()])
+    return np.array([_radius(field if known else None, of) for of in SHARES.values()])
 
 
 def _radii(
@@ -327,11 +334,11 @@ def _radii(
     for key, share in SHARES.items():
         pixels, shares = [], []
         for maps in found.values():
-            layers, height, width = next(iter(maps.values())).shape
-            radius = np.full((layers, len(paths)), np.nan)
-            for path, values in maps.items():
-                for i in np.flatnonzero(np.isfinite(values).all(axis=(1, 2))):
-                    radius[i, paths.index(path)] = mass_radius(values[i], share)
+            layers, height, width = maps[SUM].shape
+            radius = np.array([
+                [_radius(maps[path][i] if path in maps else None, share) for path in paths]
+                for i in range(layers)
+            ])  # fmt: skip
             pixels.append(radius)
             shares.append(radius / math.hypot(height / 2, width / 2))
         variables[key] = variable(dims, np.concatenate(pixels), unit="pixels")

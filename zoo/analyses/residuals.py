@@ -22,7 +22,7 @@ from zoo.capture.hook_points import HookPoint
 from zoo.measures.intervals import mean_defined
 from zoo.measures.replicates import GroupedMean, Replicates, in_rows
 from zoo.study.accumulator import Accumulator, NotApplicable
-from zoo.study.axes import column, layer_axis, variable
+from zoo.study.axes import column, layer_axis, select, variable
 from zoo.study.networks import ComparedNetwork, Study, has_class_token
 from zoo.study.replicates import replicated
 from zoo.study.results import SIGNED, Metric, Part, Result
@@ -65,11 +65,8 @@ ABOUT = About(
             for half in HALVES
         },
     },
-    units={
-        "mean_cosine": SIGNED,
-        **dict.fromkeys(("mean_ratio", *(f"mean_ratio_{kind}" for kind in KINDS)), "ratio"),
-        **{f"{key}_ratio_{half}_half": "ratio" for key in ("cls", "patch") for half in HALVES},
-    },
+    unit="ratio",
+    units={"mean_cosine": SIGNED},
 )
 
 CLS = "CLS"
@@ -188,28 +185,19 @@ class _Residuals(Accumulator):
         ]
         kinds = list(dict.fromkeys(b.kind for s in measured for b in self.branches[s]))
         rows = [(n, block) for n in measured.values() for block in n.trace.of_role("block")]
-        ratios, cosines = np.full((len(rows), len(kinds)), np.nan), np.full(len(rows), np.nan)
-        parts, done = [], 0
-        for s, network in measured.items():
-            tables = self._tables(s, network)
-            end = done + len(network.trace.of_role("block"))
-            for what, values in tables.items():
-                means = [mean_defined(value) for value in values]
-                if what == COSINE:
-                    cosines[done:end] = means
-                else:
-                    ratios[done:end, kinds.index(what)] = means
-            own = {kind: ratios[done:end, kinds.index(kind)] for kind in tables if kind != COSINE}
-            self._summarise(network, own, cosines[done:end], tables)
-            if network.compared and (part := _token_part(network, tables)):
-                parts.append(part)
-            done = end
+        tables = {s: self._tables(s, network) for s, network in measured.items()}
+        cosines = [mean_defined(of) for table in tables.values() for of in table[COSINE]]
         variables: dict[str, Any] = {"mean_cosine": variable("layer", cosines)}
         for name, found in self._over_tokens(measured, kinds):
             if name != "mean_ratio" and not np.isfinite(found.whole).any():
                 continue  # no network has such tokens
             variables |= replicated(name, ("layer", "branch"), found)
         data = xr.Dataset(variables, layer_axis(rows) | {"branch": column(kinds)})
+        parts = []
+        for s, network in measured.items():
+            self._summarise(network, data, tables[s])
+            if network.compared and (part := _token_part(network, tables[s])):
+                parts.append(part)
         return Result(data, tuple(parts), tuple(self.metrics), tuple(self.notes))
 
     def _over_tokens(
@@ -240,13 +228,16 @@ class _Residuals(Accumulator):
     def _summarise(
         self,
         network: ComparedNetwork,
-        ratios: Mapping[str, NDArray[np.float64]],
-        cosines: NDArray[np.float64],
+        data: xr.Dataset,
         tables: Mapping[str, Sequence[NDArray[np.float64]]],
     ) -> None:
         """Sum up one network: means over its blocks, and over the halves of its tokens' blocks."""
-        means = {"mean_ratio": np.stack(list(ratios.values())), "mean_cosine": cosines}
-        means |= {f"mean_ratio_{what}": values for what, values in ratios.items()}
+        ratios = select(data["mean_ratio"], network.name)
+        means = {"mean_ratio": ratios.values.T}
+        means["mean_cosine"] = select(data["mean_cosine"], network.name).values
+        for kind in tables:
+            if kind != COSINE:
+                means[f"mean_ratio_{kind}"] = ratios.sel(branch=kind).values
         self.metrics += [Metric(key, mean_defined(v), network.name) for key, v in means.items()]
         tokens = _token_names(network)
         full = [_per_token(values, tokens) for what, values in tables.items() if what != COSINE]

@@ -12,7 +12,6 @@ from zoo.figures.image_grid import image_grid
 from zoo.study.axes import select
 from zoo.study.results import Result
 
-ACROSS = 3
 AMOUNTS = {
     "random patches": "share of patches dropped",
     "most attended": "share of patches dropped",
@@ -25,11 +24,10 @@ def draw_curves(result: Result, names: Sequence[str]) -> Figure:
     """Draw the share of its accuracy that each network keeps: one panel per kind of change."""
     kinds = list(dict.fromkeys(result.data["kind"].values.tolist()))
     with style.styled():
-        down = -(-len(kinds) // ACROSS)
         figure, axes = style.line_panels(
-            ACROSS, down, size=(1.98, 1.35), above=0.3 + style.LEGEND_ROW * -(-len(names) // 3)
+            len(kinds), size=(1.98, 1.35), above=0.3 + style.LEGEND_ROW * -(-len(names) // 3)
         )
-        for axis, kind in zip(axes, kinds, strict=False):
+        for axis, kind in zip(axes, kinds, strict=True):
             for i, name in enumerate(names):
                 of = result.data.sel(network=name)
                 kept, ends = (select(of[key], kind=kind) for key in ("kept", "kept_ci"))
@@ -48,10 +46,8 @@ def draw_curves(result: Result, names: Sequence[str]) -> Figure:
             axis.set_xticks(amounts)
             axis.axhline(1, color="0.5", linestyle=":", linewidth=1)
             axis.set_ylim(0, None)
-        for row in range(down):
-            axes[row * ACROSS].set_ylabel("accuracy kept")
-        for axis in axes[len(kinds) :]:
-            axis.set_axis_off()
+        for axis in axes[:: style.PANELS_A_ROW]:
+            axis.set_ylabel("accuracy kept")
         figure.legend(*axes[0].get_legend_handles_labels(), loc="upper center", ncols=3)
     return figure
 

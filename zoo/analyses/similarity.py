@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from zoo.analyses.about import About, Drawing
-from zoo.analyses.agreement import metrics_of, signed_metrics
+from zoo.analyses.image_sets import metrics_of, share_metrics
 from zoo.capture.hook_points import HookPoint
 from zoo.figures import style
 from zoo.figures.labels import layer_labels
@@ -83,12 +83,10 @@ ABOUT = About(
         for measure in MEASURES.values()
         for name, text in metrics_of(measure.name, measure.title).items()
     },
-    units={
-        f"{measure}_{what}": SIGNED
-        for measure in MEASURES
-        for what in ("mean_best_match", "permuted_images", "same_layer")
-    }
-    | dict.fromkeys(signed_metrics(MEASURES), SIGNED),
+    unit=SIGNED,
+    units=dict.fromkeys(
+        (*(f"{name}_best_match_p" for name in MEASURES), *share_metrics(MEASURES)), ""
+    ),
 )
 
 MAX_IMAGES = 1024

@@ -8,6 +8,7 @@ from itertools import combinations
 import numpy as np
 import torch
 import xarray as xr
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from zoo.analyses.about import About, Drawing
@@ -19,9 +20,9 @@ from zoo.analyses.stitched_networks import (
     pooled,
     stitched_answers,
 )
-from zoo.analyses.stitching_figures import draw_pair
 from zoo.capture.hook_points import HookPoint
 from zoo.capture.resume import resumable_blocks
+from zoo.figures import style
 from zoo.measures.intervals import mean_interval, ratio_values
 from zoo.measures.ridge import HELD_OUT
 from zoo.measures.stitching import Stitch, fit_stitches, resampling
@@ -256,3 +257,32 @@ def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:
         for a, b in combinations(names, 2)
         if select(kept, a, b).notnull().any() or select(kept, b, a).notnull().any()
     ]
+
+
+def draw_pair(result: Result, a: str, b: str) -> Figure:
+    """Draw how much two networks keep on the other's features, on their own, on untrained ones."""
+    kept = result.data["kept"]
+    panels, across = [], 0
+    for source, target in ((a, b), (b, a)):
+        untrained = dict.fromkeys(select(kept, model=source, state=INITIAL)["network"].values)
+        row = [
+            _panel(result, source, target, f"A: {source}\nB: {target}"),
+            _panel(result, target, target, f"A = B: {target}\n(what can be kept)"),
+            *(_panel(result, name, target, f"A: {source} untrained\nB: {target}")
+              for name in untrained),
+        ]  # fmt: skip
+        row = [panel for panel in row if panel.values.size and np.isfinite(panel.values).any()]
+        across = max(across, len(row))
+        panels += row
+    figure = style.heat_maps(panels, colour_label=SCALE.label, low=0, high=1, across=across)
+    for axis, panel in zip(figure.axes, panels, strict=False):
+        style.write_values(axis, panel.values, points=7)
+    return figure
+
+
+def _panel(result: Result, source: str, target: str, title: str) -> style.HeatMap:
+    cells = select(result.data["kept"], source, target)
+    names = "\n".join(style.shorten(line, 34) for line in title.split("\n"))
+    return style.HeatMap(
+        cells.values, cells["name"].values, cells["name_b"].values, source, target, names
+    )

@@ -104,10 +104,10 @@ def new_figure(width: float = WIDTH, height: float = 3.0) -> Figure:
 
 
 def line_panels(
-    across: int = 1,
-    down: int = 1,
+    count: int = 1,
     *,
     size: tuple[float, float],
+    across: int = PANELS_A_ROW,
     left: float = 0.55,
     right: float = 0.1,
     above: float = 0.25,
@@ -118,9 +118,9 @@ def line_panels(
     """Place panels of one size in a new figure, row by row; quicker than to have them laid out.
 
     Args:
-        across: panels in a row.
-        down: panels in a column.
+        count: of panels.
         size: width and height of a panel in inches.
+        across: panels in a row, at most.
         left: inches for the names and labels at the left.
         right: inches at the right edge.
         above: inches for the titles of the first row, and a legend over them.
@@ -128,11 +128,13 @@ def line_panels(
         gap: inches between panels, from left to right and from top to bottom.
         sharey: whether all panels have one vertical axis, with labels at the left only.
     """
+    across = min(count, across)
+    down = math.ceil(count / across)
     pitch = (size[0] + gap[0], size[1] + gap[1])
     wide, tall = across * pitch[0] - gap[0], down * pitch[1] - gap[1]
     figure = Figure(figsize=(left + wide + right, below + tall + above))
     axes: list[Axes] = []
-    for i in range(across * down):
+    for i in range(count):
         row, column = divmod(i, across)
         corner = (left + column * pitch[0], below + (down - 1 - row) * pitch[1])
         axis = axes_at(figure, corner, size, sharey=axes[0] if sharey and axes else None)
