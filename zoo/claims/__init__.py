@@ -178,7 +178,12 @@ def in_seeds(
     each = [
         _measure(measure, results, group, trained) for group in groups_by_seed(results, networks)
     ]
-    return _mean_of(each, within) or _measure(measure, results, networks, trained)
+    found = [now for now, _ in each if isinstance(now, Measurement)]
+    before = [initial for _, initial in each if initial is not None]
+    if len(found) < len(each):
+        return _measure(measure, results, networks, trained)
+    start = over_seeds(before, within) if len(before) == len(each) else None
+    return over_seeds(found, within), start
 
 
 def _measure(
@@ -187,16 +192,6 @@ def _measure(
     initial = _before_training(results, networks, trained)
     before = measure(results, initial) if initial else None
     return measure(results, networks), before if isinstance(before, Measurement) else None
-
-
-def _mean_of(each: Sequence[Measured], within: Range) -> Measured | None:
-    """Return the means over seeds; None where the number was not measured in all of them."""
-    found = [now for now, _ in each if isinstance(now, Measurement)]
-    before = [initial for _, initial in each if initial is not None]
-    if len(found) < len(each):
-        return None
-    start = over_seeds(before, within) if len(before) == len(each) else None
-    return over_seeds(found, within), start
 
 
 def _before_training(

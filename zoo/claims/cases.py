@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import combinations
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import combinations, permutations, product
 
 from zoo.claims.base import Networks
 from zoo.models.spec import NO_SKIP
@@ -12,59 +12,51 @@ from zoo.study.results import ComparisonResults, Network
 SIMILAR = 2  # parameters of one network over those of another; the paper's differ by 1.2
 
 
-def each(models: Sequence[Network]) -> Iterator[Networks]:
-    """Yield every model."""
-    for model in models:
-        yield (model,)
+def each(models: Sequence[Network]) -> Iterable[Networks]:
+    """Return every model."""
+    return [(model,) for model in models]
 
 
-def cnns(models: Sequence[Network]) -> Iterator[Networks]:
-    """Yield every CNN."""
-    for cnn in _family(models, "cnn"):
-        yield (cnn,)
+def cnns(models: Sequence[Network]) -> Iterable[Networks]:
+    """Return every CNN."""
+    return [(cnn,) for cnn in _family(models, "cnn")]
 
 
-def two_cnns(models: Sequence[Network]) -> Iterator[Networks]:
-    """Yield every two CNNs."""
-    yield from combinations(_family(models, "cnn"), 2)
+def two_cnns(models: Sequence[Network]) -> Iterable[Networks]:
+    """Return every two CNNs."""
+    return combinations(_family(models, "cnn"), 2)
 
 
-def vits(models: Sequence[Network]) -> Iterator[Networks]:
-    """Yield every ViT."""
-    for vit in _family(models, "vit"):
-        yield (vit,)
+def vits(models: Sequence[Network]) -> Iterable[Networks]:
+    """Return every ViT."""
+    return [(vit,) for vit in _family(models, "vit")]
 
 
-def vits_on_most_data(models: Sequence[Network]) -> Iterator[Networks]:
-    """Yield every ViT that was trained on more images than an equal one, and on the most."""
+def vits_on_most_data(models: Sequence[Network]) -> Iterable[Networks]:
+    """Return every ViT that was trained on more images than an equal one, and on the most."""
     pairs = list(_less_and_more(_family(models, "vit")))
     outdone = {less.name for less, _ in pairs}
-    for vit in {more.name: more for _, more in pairs}.values():
-        if vit.name not in outdone:
-            yield (vit,)
+    most = {more.name: more for _, more in pairs if more.name not in outdone}
+    return [(vit,) for vit in most.values()]
 
 
-def cls_vits(models: Sequence[Network]) -> Iterator[Networks]:
-    """Yield every ViT whose classifier reads a class token."""
-    for vit in _family(models, "vit"):
-        if vit.class_token:
-            yield (vit,)
+def cls_vits(models: Sequence[Network]) -> Iterable[Networks]:
+    """Return every ViT whose classifier reads a class token."""
+    return [(vit,) for vit in _family(models, "vit") if vit.class_token]
 
 
-def vit_and_cnn(models: Sequence[Network]) -> Iterator[Networks]:
-    """Yield every ViT with every CNN; only those of the same training images, if there are any.
+def vit_and_cnn(models: Sequence[Network]) -> Iterable[Networks]:
+    """Return every ViT with every CNN; only those of the same training images, if there are any.
 
     What sets apart a ViT on little data from a CNN on much may be the data.
     """
     pairs = [(vit, cnn) for vit in _family(models, "vit") for cnn in _family(models, "cnn")]
-    yield from [pair for pair in pairs if _same_data(*pair)] or pairs
+    return [pair for pair in pairs if _same_data(*pair)] or pairs
 
 
-def cls_vit_and_cnn(models: Sequence[Network]) -> Iterator[Networks]:
-    """Yield every ViT whose classifier reads a class token with every CNN."""
-    for vit, cnn in vit_and_cnn(models):
-        if vit.class_token:
-            yield vit, cnn
+def cls_vit_and_cnn(models: Sequence[Network]) -> Iterable[Networks]:
+    """Return every ViT whose classifier reads a class token with every CNN."""
+    return [(vit, cnn) for vit, cnn in vit_and_cnn(models) if vit.class_token]
 
 
 def similar_vit_and_cnn_on_the_same_data(models: Sequence[Network]) -> Iterator[Networks]:
@@ -75,34 +67,36 @@ def similar_vit_and_cnn_on_the_same_data(models: Sequence[Network]) -> Iterator[
             yield vit, cnn
 
 
-def cls_and_gap_vit(models: Sequence[Network]) -> Iterator[Networks]:
-    """Yield every ViT that reads a class token with every one that reads the tokens' mean.
+def cls_and_gap_vit(models: Sequence[Network]) -> Iterable[Networks]:
+    """Return every ViT that reads a class token with every one that reads the tokens' mean.
 
     Both were trained on the same images.
     """
-    vits = _family(models, "vit")
-    for cls in vits:
-        for gap in vits:
-            if cls.class_token and not gap.class_token and _same_data(cls, gap):
-                yield cls, gap
+    return [
+        (cls, gap)
+        for cls, gap in permutations(_family(models, "vit"), 2)
+        if cls.class_token and not gap.class_token and _same_data(cls, gap)
+    ]
 
 
-def vit_on_less_and_more(models: Sequence[Network]) -> Iterator[Networks]:
-    """Yield every pair of equal ViTs of which the second was trained on more images."""
-    yield from _less_and_more(_family(models, "vit"))
+def vit_on_less_and_more(models: Sequence[Network]) -> Iterable[Networks]:
+    """Return every pair of equal ViTs of which the second was trained on more images."""
+    return _less_and_more(_family(models, "vit"))
 
 
-def on_less_and_more(models: Sequence[Network]) -> Iterator[Networks]:
-    """Yield every pair of equal networks of which the second was trained on more images."""
-    yield from _less_and_more([m for m in models if not NO_SKIP.match(m.arch)])
+def on_less_and_more(models: Sequence[Network]) -> Iterable[Networks]:
+    """Return every pair of equal networks of which the second was trained on more images."""
+    return _less_and_more([m for m in models if not NO_SKIP.match(m.arch)])
 
 
-def both_on_less_and_more(models: Sequence[Network]) -> Iterator[Networks]:
-    """Yield (ViT on less, ViT on more, CNN on less, CNN on more), on the same two subsets."""
-    for vit_less, vit_more in _less_and_more(_family(models, "vit")):
-        for cnn_less, cnn_more in _less_and_more(_family(models, "cnn")):
-            if (_subset(vit_less), _subset(vit_more)) == (_subset(cnn_less), _subset(cnn_more)):
-                yield vit_less, vit_more, cnn_less, cnn_more
+def both_on_less_and_more(models: Sequence[Network]) -> Iterable[Networks]:
+    """Return (ViT on less, ViT on more, CNN on less, CNN on more), on the same two subsets."""
+    vits, cnns = (_less_and_more(_family(models, family)) for family in ("vit", "cnn"))
+    return [
+        (*vit, *cnn)
+        for vit, cnn in product(vits, cnns)
+        if [model.subset_digest for model in vit] == [model.subset_digest for model in cnn]
+    ]
 
 
 def without_skips_and_whole(models: Sequence[Network]) -> Iterator[Networks]:
@@ -114,11 +108,9 @@ def without_skips_and_whole(models: Sequence[Network]) -> Iterator[Networks]:
                 yield without, whole
 
 
-def mixer_vit_and_cnn(models: Sequence[Network]) -> Iterator[Networks]:
-    """Yield every MLP-Mixer with every ViT and every CNN."""
-    for mixer in _family(models, "mlp"):
-        for vit, cnn in vit_and_cnn(models):
-            yield mixer, vit, cnn
+def mixer_vit_and_cnn(models: Sequence[Network]) -> Iterable[Networks]:
+    """Return every MLP-Mixer with every ViT and every CNN."""
+    return [(mixer, *pair) for mixer, pair in product(_family(models, "mlp"), vit_and_cnn(models))]
 
 
 def groups_by_seed(results: ComparisonResults, group: Networks) -> list[Networks]:
@@ -148,20 +140,14 @@ def _family(models: Sequence[Network], family: str) -> list[Network]:
     return [m for m in models if m.family == family and not NO_SKIP.match(m.arch)]
 
 
-def _subset(model: Network) -> str:
-    return model.subset_digest
-
-
 def _same_data(a: Network, b: Network) -> bool:
-    return bool(_subset(a)) and _subset(a) == _subset(b)
+    return bool(a.subset_digest) and a.subset_digest == b.subset_digest
 
 
 def _less_and_more(models: Sequence[Network]) -> Iterator[Networks]:
-    for less in models:
-        for more in models:
-            images = less.images, more.images
-            if _network(less) == _network(more) and 0 < images[0] < images[1]:
-                yield less, more
+    for less, more in permutations(models, 2):
+        if _network(less) == _network(more) and 0 < less.images < more.images:
+            yield less, more
 
 
 def _network(model: Network) -> tuple[object, ...]:

@@ -73,7 +73,6 @@ def _axis_names(figure: Figure) -> Iterator[Axis]:
 
 def _fix_axis_labels(figure: Figure) -> None:
     """Leave the axes' names where a first drawing has put them: finding the place takes long."""
-    for axes in figure.axes:
-        for axis in (axes.xaxis, axes.yaxis):
-            dots = axis.label.get_transform().transform(axis.label.get_position())
-            axis.set_label_coords(*axes.transAxes.inverted().transform(dots))
+    for axis in _axis_names(figure):
+        dots = axis.label.get_transform().transform(axis.label.get_position())
+        axis.set_label_coords(*axis.axes.transAxes.inverted().transform(dots))

@@ -111,13 +111,16 @@ def keep_whole(text: str, names: Iterable[str]) -> Markup:
     # Those that a browser would break, but for the ones that may be too wide for it. The longest
     # first: one name may begin as another does.
     kept = [re.escape(name) for name in names if len(name) <= 32 and not name.isalnum()]
-    any_of = "|".join(sorted(kept, key=len, reverse=True))
-    parts = re.split(rf"(?<![\w-])({any_of})(?![\w-])", text) if kept else [text]
+    words = sorted(kept, key=len, reverse=True)
+    return _mark(text, words, Markup('<span class="whole">{}</span>').format)
+
+
+def _mark(text: str, words: Iterable[str], mark: Callable[[str], Markup]) -> Markup:
+    """Mark whole words, given as patterns, and keep a number with its percent sign in one line."""
+    any_of = "|".join(words)
+    parts = re.split(rf"(?<![\w-])({any_of})(?![\w-])", text) if any_of else [text]
     return Markup("").join(
-        Markup('<span class="whole">{}</span>').format(part)
-        if i % 2
-        else part.replace(" %", "\xa0%")
-        for i, part in enumerate(parts)
+        mark(part) if i % 2 else part.replace(" %", "\xa0%") for i, part in enumerate(parts)
     )
 
 
@@ -141,21 +144,13 @@ def explain(text: str, names: Sequence[str]) -> Markup:
         link = Markup('<a class="term" href="#{}" data-tip="{}">{}</a>')
         return link.format(word_id(word), GLOSSARY[word], part)
 
-    any_of = "|".join(re.escape(word) + ("" if word in names else "s?") for word in kept)
-    parts = re.split(rf"(?<![\w-])({any_of})(?![\w-])", true_minus(text))
-    return Markup("").join(
-        marked(part) if i % 2 else part.replace(" %", "\xa0%") for i, part in enumerate(parts)
-    )
+    words = [re.escape(word) + ("" if word in names else "s?") for word in kept]
+    return _mark(true_minus(text), words, marked)
 
 
 def word_id(word: str) -> str:
     """Return the place of a glossary's word in the page."""
     return f"word-{word.replace(' ', '-')}"
-
-
-def _where(claim: Mapping[str, Any]) -> str:
-    """Say where a paper makes a claim: its name and figure."""
-    return cite(str(claim["paper"]), str(claim["figure"]))
 
 
 FILTERS: dict[str, Callable[..., Any]] = {
@@ -168,7 +163,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "held_in": held_in,
     "date": _date,
     "accuracy": _accuracy,
-    "where": _where,
+    "where": lambda claim: cite(claim["paper"], claim["figure"]),
     "code": mark_code,
     "whole": keep_whole,
 }

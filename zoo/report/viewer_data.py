@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -149,13 +150,8 @@ def _filled(scale: Scale, values: NDArray[Any]) -> dict[str, Any]:
     """Return a scale with the lowest and highest of all maps shown where it names no ends."""
     finite = values[np.isfinite(values)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
-    return {
-        "label": scale.label,
-        "low": low if scale.low is None else float(scale.low),
-        "high": high if scale.high is None else float(scale.high),
-        "log": scale.log,
-        "empty": scale.empty,
-    }
+    ends = low if scale.low is None else scale.low, high if scale.high is None else scale.high
+    return asdict(replace(scale, low=ends[0], high=ends[1]))
 
 
 def pack(values: NDArray[Any], bits: int = 16) -> dict[str, Any]:
@@ -217,14 +213,7 @@ def _set(owner: Part, values: xr.DataArray) -> dict[str, Any]:
         "label": owner.network,
         "images": owner.network,
         "unit": str(values.attrs.get("units", "")),
-        "scale": {
-            "label": scale.label,
-            "low": scale.low,
-            "high": scale.high,
-            "log": scale.log,
-            "empty": scale.empty,
-            "outlined": scale.outlined,
-        },
+        "scale": asdict(scale),
         "along": STEPS.get(along, along),
         "steps": [],
         "captions": _captions(owner.data),
