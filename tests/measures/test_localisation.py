@@ -37,11 +37,11 @@ def sums(*batches):
 def test_without_a_group_it_is_nearly_that_of_the_other_images():
     tokens, patches = drawn(np.random.default_rng(0), 128)
     found = sums((tokens, patches))
-    whole = np.asarray(found.cross)
+    whole = found.whole[:-1]
     for group in range(GROUPS):
         kept = np.arange(128) % GROUPS != group
-        exact = np.asarray(sums((tokens[:, kept], patches[:, kept])).cross)
-        near = np.asarray(found.cross_without)[group]
+        exact = sums((tokens[:, kept], patches[:, kept])).whole[:-1]
+        near = found.without[group, :-1]
         error, moved = np.abs(near - exact).max(), np.abs(exact - whole).max()
         assert error < 0.25 * moved  # of second order in 4 of 128 images
 
@@ -62,7 +62,7 @@ def test_sums_that_two_processes_gather_are_those_of_one():
     first.merge(second)
     first.merge(HsicSums())
     own = np.arange(PLACES)
-    np.testing.assert_allclose(first.cross_without, whole.cross_without, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(first.without, whole.without, rtol=1e-9, atol=1e-12)
     np.testing.assert_array_equal(first.scores(own), whole.scores(own))
 
 

@@ -131,7 +131,7 @@ def test_the_last_block_is_the_last_that_lies_over_the_image():
 @pytest.mark.parametrize(("sides", "expected"), [((8, 4, 2), "b1"), ((3, 2), "b1"), ((8, 8), "b1")])
 def test_maps_are_taken_where_there_are_four_by_four_places(sides, expected):
     blocks = [(f"b{i}", "block", (7, side, side)) for i, side in enumerate(sides)]
-    assert last_mapped_block(subject(*blocks)) == expected
+    assert last_mapped_block(subject(*blocks))[0] == expected
 
 
 def test_too_many_layers_are_cut_to_blocks_and_then_spread_evenly():

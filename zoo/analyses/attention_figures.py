@@ -98,10 +98,8 @@ def draw_entropy(result: Result, compared: Sequence[str]) -> Figure:
         figure, (axis,) = style.line_panels(size=(3.9, 1.9))
         several = False
         for i, name in enumerate(compared):
-            if (
-                name not in result.networks
-            ):  # a model keeps its colour where another has no attention
-                continue
+            if name not in result.networks:
+                continue  # a model keeps its colour where another has no attention
             entropy = select_heads(result.data["normalised_entropy"], name).values
             depth = (np.arange(len(entropy)) + 1) / len(entropy)
             colour = style.COLOURS[i % len(style.COLOURS)]

@@ -13,7 +13,7 @@ from zoo.models.preprocess import logits_of
 from zoo.study.answers import logits_on
 from zoo.study.attention_layers import Attending
 from zoo.study.networks import ComparedNetwork
-from zoo.study.spatial_layout import Layout, last_mapped_block, layout_of, places_of
+from zoo.study.spatial_layout import Layout, last_mapped_block, places_of
 
 GRADIENT_BATCH = 8  # images whose whole graph, or attention, is held at once
 
@@ -52,16 +52,15 @@ def class_maps(
     Raises:
         ValueError: the model has no such block, or its logits do not depend on it.
     """
-    layer = last_mapped_block(network)
-    layout = layout_of(network, layer) if layer else None
-    if layer is None or layout is None:
+    block = last_mapped_block(network)
+    if block is None:
         raise ValueError("no block's output lies over the image")
     parts = zip(pixels.split(GRADIENT_BATCH), classes.split(GRADIENT_BATCH), strict=True)
-    found = [_at_block(network, layer, layout, x, c) for x, c in parts]
+    found = [_at_block(network, *block, x, c) for x, c in parts]
     for kind in ("output", "input"):
         if all(kind in maps for maps in found):
             return torch.cat([maps[kind] for maps in found]), kind
-    raise ValueError(f"its logits do not depend on any place of {layer}")
+    raise ValueError(f"its logits do not depend on any place of {block[0]}")
 
 
 def _at_block(
@@ -79,11 +78,7 @@ def _at_block(
     with (
         eval_mode(module),
         torch.enable_grad(),
-        observe(
-            module,
-            hook_points,
-            lambda hook_point, value: captured.__setitem__(hook_point.kind, value),
-        ),
+        observe(module, hook_points, lambda at, value: captured.update({at.kind: value})),
     ):
         score = logits_of(module(pixels.detach().requires_grad_().clone()))
         score = score.gather(1, classes[:, None]).sum()

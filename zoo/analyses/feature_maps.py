@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import torch
 import xarray as xr
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from zoo.analyses.about import About, Drawing
@@ -52,6 +51,7 @@ MEAN, STRONG = Scale("mean of all channels"), Scale("strongest channels")
 
 STRONGEST = 3
 MOST_STAGES = 5
+FOOT = "each map in its own colours: dark is its lowest value, bright its highest"
 MAX_COLUMNS = 19  # narrower columns than these are not legible on a page
 
 
@@ -193,7 +193,9 @@ def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:
         means = [maps[layer]["mean"].values for layer in layers]
         rows = [[image, *(m[i] for m in means)] for i, image in enumerate(images)]
         titles = layer_labels(layers, [maps[layer].attrs["role"] for layer in layers])
-        figure = _grid(rows, labels, ["input", *titles])
+        figure = image_grid(
+            rows, row_labels=labels, column_labels=["input", *titles], foot=FOOT
+        ).figure
         drawn.append(Drawing("feature-maps-{}", figure, (name,)))
         titles, columns, groups = ["input"], [], [("", 1)]
         for stage in evenly([layer for layer in maps if "strongest" in maps[layer]], MOST_STAGES):
@@ -204,18 +206,8 @@ def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:
             (name_of_stage,) = layer_labels([stage], [maps[stage].attrs["role"]])
             groups.append((name_of_stage, len(channels)))
         rows = [[image, *(c[i] for c in columns)] for i, image in enumerate(images)]
-        figure = _grid(rows, labels, titles, groups)
+        figure = image_grid(
+            rows, row_labels=labels, column_labels=titles, column_groups=groups, foot=FOOT
+        ).figure
         drawn.append(Drawing("feature-maps-{}-strongest", figure, (name,)))
     return drawn
-
-
-def _grid(
-    rows: list[list[NDArray]],
-    labels: Sequence[str],
-    titles: list[str],
-    groups: Sequence[tuple[str, int]] = (),
-) -> Figure:
-    foot = "each map in its own colours: dark is its lowest value, bright its highest"
-    return image_grid(
-        rows, row_labels=labels, column_labels=titles, column_groups=groups, foot=foot
-    ).figure

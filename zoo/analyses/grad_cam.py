@@ -24,13 +24,11 @@ from zoo.study.axes import Scale, column, variable
 from zoo.study.networks import ComparedNetwork, Study
 from zoo.study.results import SIGNED, Metric, Part, Result
 from zoo.study.spatial_layout import (
-    Layout,
     as_seen,
     choose_images,
     evenly,
     last_block,
     last_mapped_block,
-    layout_of,
 )
 
 ABOUT = About(
@@ -105,28 +103,28 @@ def start(study: Study) -> Accumulator:
     Raises:
         NotApplicable: no model has a block whose output lies over the image.
     """
-    layouts: dict[int, Layout] = {}
-    notes = []
+    mapped, notes = [], []
     for s, network in enumerate(study.compared):
         if reason := without_logits(network):
             notes.append(f"{network.name}: no map, since {reason}")
             continue
-        layer = last_mapped_block(network)
-        layout = layout_of(network, layer) if layer else None
-        if layout and layout.height * layout.width > 1:
-            layouts[s] = layout
-            if layer != last_block(network):
-                notes.append(
-                    f"{network.name}: maps are taken at {layer} ({layout.height} × {layout.width} "
-                    "places), since the last block has fewer than 4 × 4"
-                )
-        elif layout:
-            notes.append(f"{network.name}: no map, since its last block has one place only")
-        else:
+        block = last_mapped_block(network)
+        if block is None:
             notes.append(f"{network.name}: no map, since no block's output lies over the image")
-    if not layouts:
+            continue
+        layer, layout = block
+        if layout.height * layout.width == 1:
+            notes.append(f"{network.name}: no map, since its last block has one place only")
+            continue
+        mapped.append(s)
+        if layer != last_block(network):
+            notes.append(
+                f"{network.name}: maps are taken at {layer} ({layout.height} × {layout.width} "
+                "places), since the last block has fewer than 4 × 4"
+            )
+    if not mapped:
         raise NotApplicable("; ".join(notes))
-    return _GradCam(study, layouts, notes)
+    return _GradCam(study, mapped, notes)
 
 
 class _GradCam(Accumulator):
@@ -135,8 +133,8 @@ class _GradCam(Accumulator):
     These are drawn at random whatever is shown: images that tell networks apart are no sample.
     """
 
-    def __init__(self, study: Study, layouts: dict[int, Layout], notes: list[str]) -> None:
-        self.study, self.layouts, self.notes = study, layouts, notes
+    def __init__(self, study: Study, mapped: Sequence[int], notes: list[str]) -> None:
+        self.study, self.mapped, self.notes = study, mapped, notes
         self.shown = study.shown[:MAX_IMAGES]
         self.tested = choose_images(len(study.images), MAX_IMAGES, study.settings.seed)
         self.images = np.array([*self.shown, *self.tested])
@@ -148,7 +146,7 @@ class _GradCam(Accumulator):
     def result(self) -> Result:
         parts: list[Part] = []
         metrics: list[Metric] = []
-        for s in self.layouts:
+        for s in self.mapped:
             network = self.study.networks[s]
             try:
                 found = self._explain(s)

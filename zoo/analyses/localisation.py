@@ -7,7 +7,7 @@ of every input patch, over images.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -217,15 +217,11 @@ class _Localisation(Accumulator):
                         metrics.append(Metric("tokens", len(places), name))
         # Two blocks with one grid see the same patches, and so the same constant ones.
         noted = tuple(dict.fromkeys(notes))
-        return Result(_draws(drawn), tuple(parts), tuple(metrics), noted)
-
-
-def _draws(drawn: Mapping[str, NDArray[np.float64]]) -> xr.Dataset:
-    """Return the last block's score of each network and what it might be on other images."""
-    if not drawn:
-        return xr.Dataset()
-    values = variable(("network", "draw"), np.stack(list(drawn.values())))
-    return xr.Dataset({"score_draws": values}, {"network": column(list(drawn))})
+        data = xr.Dataset()
+        if drawn:
+            draws = variable(("network", "draw"), np.stack(list(drawn.values())))
+            data = xr.Dataset({"score_draws": draws}, {"network": column(list(drawn))})
+        return Result(data, tuple(parts), tuple(metrics), noted)
 
 
 def _maps(

@@ -23,7 +23,6 @@ from zoo.study.spatial_layout import (
     as_seen,
     last_block,
     last_mapped_block,
-    layout_of,
     places_of,
 )
 
@@ -56,12 +55,11 @@ def start(study: Study) -> Accumulator:
     found: dict[int, tuple[str, Layout]] = {}
     notes = []
     for s, network in enumerate(study.compared):
-        layer = last_mapped_block(network)
-        layout = layout_of(network, layer) if layer else None
-        if layer is None or layout is None or layout.height * layout.width == 1:
+        block = last_mapped_block(network)
+        if block is None or block[1].height * block[1].width == 1:
             notes.append(f"{network.name}: no block's output lies over the image in several places")
             continue
-        found[s] = layer, layout
+        found[s] = layer, layout = block
         if layer != last_block(network):
             notes.append(
                 f"{network.name}: patches are those of {layer} ({layout.height} × {layout.width}), "

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -257,8 +256,7 @@ class _ReceptiveFields(Accumulator):
         shares = in_rows(self.radii, len(SHARES)).map(lambda radii: radii.T / half)
         variables: dict[str, Any] = {}
         for i, name in enumerate(("core", "reach")):
-            of = replace(shares, whole=shares.whole[i], without=shares.without[:, i])
-            variables |= replicated(name, "layer", of, unit="half-diagonals")
+            variables |= replicated(name, "layer", shares[i], unit="half-diagonals")
         return variables
 
     def _fields(self, network: ComparedNetwork) -> dict[str, NDArray[np.float64]]:

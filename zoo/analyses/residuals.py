@@ -210,9 +210,9 @@ class _Residuals(Accumulator):
             for block in network.trace.of_role("block"):
                 found = [self.means.get((s, what, block), GroupedMean()) for what in kinds]
                 cells += [gathered.result().map(means) for gathered in found]
-        table = in_rows(cells, 3)
+        tables = in_rows(cells, 3).map(lambda rows: rows.T.reshape(3, -1, len(kinds)))
         for j, name in enumerate(("mean_ratio", "cls_ratio", "patch_ratio")):
-            yield name, table.map(partial(_column, j, len(kinds)))
+            yield name, tables[j]
 
     def _tables(self, s: int, network: ComparedNetwork) -> dict[str, list[NDArray[np.float64]]]:
         """Return, by kind of branch and for the cosine, the means of each block's tokens."""
@@ -279,11 +279,6 @@ class _Residuals(Accumulator):
             for which, blocks in zip(HALVES, (slice(half), slice(-half, None)), strict=True):
                 value = mean_defined(ratio[:, blocks][:, :, chosen])
                 self.metrics.append(Metric(f"{what}_ratio_{which}_half", value, network.name))
-
-
-def _column(j: int, kinds: int, table: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return a column of (blocks · branches, columns) as (blocks, branches)."""
-    return table[:, j].reshape(-1, kinds)
 
 
 def _means_of_tokens(ratios: NDArray[np.float64], network: ComparedNetwork) -> NDArray[np.float64]:

@@ -16,18 +16,18 @@ PATCHES_AT_ONCE = 256
 class HsicSums:
     """HSIC₁ of tokens with patches and of each with itself, summed over batches.
 
-    It is kept without each of `GROUPS` groups of images too, image i in group i mod `GROUPS`, to
-    first order: a group's share of the sum that HSIC₁ is, twice, since every product is of two
-    images. That costs no more than the sum itself.
+    `whole` is (tokens + 1, patches): that of each token with each patch, and in the last row that
+    of each patch with itself. `tokens` (tokens,) is that of each token with itself. `without` is
+    `whole` without each of `GROUPS` groups of images, image i in group i mod `GROUPS`, to first
+    order: a group's share of the sum that HSIC₁ is, twice, since every product is of two images.
+    That costs no more than the sum itself.
     """
 
     def __init__(self) -> None:
         self.images = 0
-        self.cross: NDArray[np.float64] | float = 0.0
-        self.tokens: NDArray[np.float64] | float = 0.0
-        self.patches: NDArray[np.float64] | float = 0.0
-        self.cross_without: NDArray[np.float64] | float = 0.0
-        self.patches_without: NDArray[np.float64] | float = 0.0
+        self.whole: NDArray[np.float64] = np.zeros(())
+        self.tokens: NDArray[np.float64] = np.zeros(())
+        self.without: NDArray[np.float64] = np.zeros(())
 
     def add(self, tokens: torch.Tensor, patches: torch.Tensor, n: int) -> None:
         """Add a batch of n images, by U-centred Gram matrices (tokens, n²) and (patches, n²)."""
@@ -37,35 +37,34 @@ class HsicSums:
         rows, others = (grams.view(-1, n, n).transpose(0, 1) for grams in (tokens, patches))
         parts = []
         for some in others.split(PATCHES_AT_ONCE, dim=1):
-            sums = tokens.new_zeros(GROUPS, len(tokens), some.shape[1])
-            parts.append(sums.index_add_(0, at, rows @ some.mT))  # of each image, by group
-        cross = torch.cat(parts, dim=2).cpu().numpy()
-        squares = tokens.new_zeros(GROUPS, len(patches))
-        own = squares.index_add_(0, at, others.square().sum(dim=2)).cpu().numpy()
-        scale = n * (n - 3)
-        self.cross_without = self.cross_without + _without(cross / scale, share)
-        self.patches_without = self.patches_without + _without(own / scale, share)
-        self.cross = self.cross + cross.sum(axis=0) / scale
-        self.patches = self.patches + own.sum(axis=0) / scale
+            sums = tokens.new_zeros(GROUPS, len(tokens) + 1, some.shape[1])
+            sums[:, :-1].index_add_(0, at, rows @ some.mT)  # of each image, by group
+            sums[:, -1].index_add_(0, at, some.square().sum(dim=2))
+            parts.append(sums)
+        found, scale = torch.cat(parts, dim=2).cpu().numpy(), n * (n - 3)
+        self.without = self.without + _without(found / scale, share)
+        self.whole = self.whole + found.sum(axis=0) / scale
         self.tokens = self.tokens + (tokens.square().sum(dim=1) / scale).cpu().numpy()
         self.images += n
 
     def merge(self, other: HsicSums) -> None:
         """Add what another has gathered from the images after these."""
-        if not other.images:
-            return
-        for name in ("cross", "tokens", "patches"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        for name in ("cross_without", "patches_without"):
+        if other.images:
+            self.whole = self.whole + other.whole
+            self.tokens = self.tokens + other.tokens
             # Its first image is the next one here.
-            theirs = np.roll(getattr(other, name), self.images % GROUPS, axis=0)
-            setattr(self, name, getattr(self, name) + theirs)
-        self.images += other.images
+            self.without = self.without + np.roll(other.without, self.images % GROUPS, axis=0)
+            self.images += other.images
+
+    @property
+    def patches(self) -> NDArray[np.float64]:
+        """HSIC₁ (patches,) of each patch with itself."""
+        return self.whole[-1]
 
     def cka(self) -> NDArray[np.float64]:
         """Return CKA (tokens, patches); NaN where either never varied or was once not finite."""
         own = [np.where(np.greater(x, 0), x, np.nan) for x in (self.tokens, self.patches)]
-        return np.asarray(self.cross / np.sqrt(own[0])[:, None] / np.sqrt(own[1]))
+        return np.asarray(self.whole[:-1] / np.sqrt(own[0])[:, None] / np.sqrt(own[1]))
 
     def scores(self, own: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return `localisation_score` and, after it, what it might be on other images.
@@ -81,12 +80,9 @@ class HsicSums:
         groups = min(GROUPS, self.images)
         weight = np.full(groups, (groups - 1) / groups)
         defined = np.flatnonzero(np.isfinite(cka[np.arange(len(own)), own]))
-        whole, without = np.asarray(self.cross), np.asarray(self.cross_without)[:groups]
-        patches, patches_without = np.asarray(self.patches), np.asarray(self.patches_without)
         hits = []
-        for token in defined:
-            row = np.stack([whole[token], patches])
-            rows = np.stack([without[:, token], patches_without[:groups]], axis=1)
+        for token in defined.tolist():
+            row, rows = self.whole[[token, -1]], self.without[:groups, [token, -1]]
             cross, lengths = np.moveaxis(Replicates(row, rows, weight, groups - 1).draws(), 1, 0)
             known = np.isfinite(cka[token]) & (lengths > 0)
             likeness = cross / np.sqrt(np.where(known, lengths, 1))

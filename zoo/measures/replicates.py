@@ -45,6 +45,10 @@ class Replicates:
         kept = np.stack(without) if without else np.empty((0, *whole.shape))
         return Replicates(whole, kept, self.weight, self.freedom)
 
+    def __getitem__(self, index: int) -> Replicates:
+        """Return one of the results along the first axis."""
+        return Replicates(self.whole[index], self.without[:, index], self.weight, self.freedom)
+
     def similarity_interval(self) -> NDArray[np.float64]:
         """Return the ends (2, …) of the jackknife's interval of similarities, on Fisher's scale."""
         if self.freedom < 1:
@@ -110,9 +114,8 @@ class GroupedMean:
         if self._sums is None:
             self._sums = np.zeros((self.groups, *values.shape[1:]))
             self._counts = np.zeros(self._sums.shape, dtype=np.int64)
-        for first in range(
-            0, len(values), self.groups
-        ):  # of so many in turn, each has its own group
+        # Of so many images in turn, each has a group of its own.
+        for first in range(0, len(values), self.groups):
             part = values[first : first + self.groups]
             group = (self.images + np.arange(len(part))) % self.groups
             defined = np.isfinite(part)

@@ -97,11 +97,16 @@ def last_block(network: ComparedNetwork) -> str | None:
     return spatial[-1] if spatial else None
 
 
-def last_mapped_block(network: ComparedNetwork) -> str | None:
-    """Return the last block with at least 4 × 4 places; where none has so many, the last block."""
+def last_mapped_block(network: ComparedNetwork) -> tuple[str, Layout] | None:
+    """Return the last block with at least 4 × 4 places and how it lies over the image.
+
+    Where none has so many places, the last block; None where none lies over the image.
+    """
     layouts = {n: layout_of(network, n) for n in network.trace.of_role("block")}
     large = [n for n, at in layouts.items() if at and min(at.height, at.width) >= SMALLEST_GRID]
-    return large[-1] if large else last_block(network)
+    name = large[-1] if large else last_block(network)
+    layout = layout_of(network, name) if name else None
+    return (name, layout) if name and layout else None
 
 
 def compared_layers(network: ComparedNetwork, most: int = MAX_LAYERS) -> tuple[str, ...]:
