@@ -168,7 +168,7 @@ def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:
                 fmt="osD^v"[i % 5],
                 markersize=3.5,
                 linewidth=1,
-                color=style.COLOURS[i % len(style.COLOURS)],
+                color=style.colour(i),
                 label=f"{name} ({100 * fmean(rates):.1f} % in all{of})",
             )
         n = result.data.sizes["image"]

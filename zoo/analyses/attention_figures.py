@@ -10,7 +10,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from zoo.analyses.seed_bands import seed_band
+from zoo.analyses.seed_bands import seed_line
 from zoo.figures import style
 from zoo.figures.image_grid import image_grid
 from zoo.figures.seen_through import enlarge, seen_through
@@ -102,13 +102,12 @@ def draw_entropy(result: Result, compared: Sequence[str]) -> Figure:
                 continue  # a model keeps its colour where another has no attention
             entropy = select_heads(result.data["normalised_entropy"], name).values
             depth = (np.arange(len(entropy)) + 1) / len(entropy)
-            colour = style.COLOURS[i % len(style.COLOURS)]
+            colour = style.colour(i)
             size = style.marker_points(len(depth))
-            label, line = name, entropy.mean(axis=1)
-            ends = [entropy.min(axis=1), entropy.max(axis=1)]
-            if band := seed_band(result.data["normalised_entropy"].mean("head"), name, SHARE):
-                label, (line, *ends) = band
-                several = True
+            means = result.data["normalised_entropy"].mean("head")
+            of_heads = entropy.min(axis=1), entropy.max(axis=1)
+            label, line, ends = seed_line(means, name, of_heads, within=SHARE)
+            several = several or label != name
             axis.plot(depth, line, "o-", ms=size, color=colour, label=label)
             axis.fill_between(depth, *ends, color=colour, alpha=0.15, lw=0)
         axis.axhline(1, color="0.5", lw=0.8, ls=":")

@@ -192,7 +192,7 @@ def _draw(result: Result, names: Sequence[str]) -> Figure:
             len(names), size=(size, size), above=0.72, gap=(0.15, 1.14)
         )
         for i, (axis, name) in enumerate(zip(axes, names, strict=True)):
-            colour = style.COLOURS[i % len(style.COLOURS)]
+            colour = style.colour(i)
             looks = {LOGITS: ("o", colour, colour), SCALED: ("s", "0.45", "white")}
             for output, (mark, line, face) in looks.items():
                 of = result.data.sel(network=name, output=output)

@@ -12,7 +12,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from zoo.analyses.seed_bands import seed_band
+from zoo.analyses.seed_bands import seed_line
 from zoo.figures import style
 from zoo.study.axes import select
 from zoo.study.results import Result
@@ -22,11 +22,7 @@ KINDS = ("o-", "s--", "^:", "D-.")
 
 
 def _look(i: int) -> dict[str, Any]:
-    return {"color": _colour(i), "linewidth": 1}
-
-
-def _colour(i: int) -> str:
-    return style.COLOURS[i % len(style.COLOURS)]
+    return {"color": style.colour(i), "linewidth": 1}
 
 
 def draw_depth(result: Result, compared: Sequence[str]) -> Figure:
@@ -39,14 +35,14 @@ def draw_depth(result: Result, compared: Sequence[str]) -> Figure:
             2, size=(2.75, 2.1), gap=(0.75, 0), sharey=False,
             above=0.34 + style.LEGEND_ROW * -(-entries // 3),
         )  # fmt: skip
+        several = False
         for i, (name, part) in enumerate(parts.items()):
-            of = select(result.data["highest"], name)
-            label, line = name, of.values
-            ends = select(result.data["highest_ci"], name).values.T
-            if band := seed_band(result.data["highest"], name):
-                label, (line, *ends) = band
-            left.fill_between(of["depth"], *ends, alpha=0.2, linewidth=0, color=_colour(i))
-            left.plot(of["depth"], line, KINDS[0], markersize=3, label=label, **_look(i))
+            depth = select(result.data["highest"], name)["depth"]
+            of_images = select(result.data["highest_ci"], name).values.T
+            label, line, ends = seed_line(result.data["highest"], name, of_images)
+            several = several or label != name
+            left.fill_between(depth, *ends, alpha=0.2, linewidth=0, color=style.colour(i))
+            left.plot(depth, line, KINDS[0], markersize=3, label=label, **_look(i))
             for kind, look in zip(kinds[name], KINDS, strict=False):
                 change = select(part["change"], kind=kind)
                 bars = select(part["change_ci"], kind=kind).values.T
@@ -55,7 +51,6 @@ def draw_depth(result: Result, compared: Sequence[str]) -> Figure:
                     yerr=np.abs(bars - change.values), elinewidth=0.7, **_look(i),
                 )  # fmt: skip
         right.axhline(0, color="0.5", linestyle=":", linewidth=1)
-        several = any(seed_band(result.data["highest"], name) for name in compared)
         left.set(
             title="highest frequency of the maps" + ", mean of seeds" * several,
             ylabel=f"{AMPLITUDE} (highest − mean)",
@@ -131,5 +126,5 @@ def draw_answers(result: Result, compared: Sequence[str]) -> Figure:
 def _band(axis: Axes, x: Any, values: Any, ends: Any, line: str, i: int, label: str) -> None:
     """Draw shares with their 95 % intervals as a line and a band."""
     low, high = (ends.isel(ci_bound=end).values for end in (0, 1))
-    axis.fill_between(x.values, low, high, alpha=0.15, linewidth=0, color=_colour(i))
+    axis.fill_between(x.values, low, high, alpha=0.15, linewidth=0, color=style.colour(i))
     axis.plot(x.values, values.values, line, markersize=3, label=label, **_look(i))

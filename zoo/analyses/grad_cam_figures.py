@@ -94,7 +94,7 @@ def draw_curves(result: Result, compared: Sequence[str]) -> Figure:
             len(compared), size=(side, 1.9), left=0.65, below=0.65, gap=(0.3, 0.67)
         )
         for i, (axis, name) in enumerate(zip(axes, compared, strict=True)):
-            areas = _draw_model(axis, result, name, style.COLOURS[i % len(style.COLOURS)])
+            areas = _draw_model(axis, result, name, style.colour(i))
             axis.set(xlim=(0, 1), ylim=(0, 1.45), yticks=np.linspace(0, 1, 5))
             axis.set_xlabel("share of pixels removed")
             axis.set_title(style.shorten(name, 30), loc="left")

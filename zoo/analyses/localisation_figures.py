@@ -77,7 +77,7 @@ def draw_scores(result: Result, compared: Sequence[str]) -> Figure:
             for j, which in enumerate((LAST, LAST_BUT_ONE)):
                 score = result.metric(f"score_{which}", name)
                 y = i + (j - 0.5) * 0.36
-                colour = to_rgba(style.COLOURS[i % len(style.COLOURS)], SHADES[which])
+                colour = to_rgba(style.colour(i), SHADES[which])
                 axis.barh(y, math.nan if score is None else score, 0.34, color=colour)
                 block = next(
                     (

@@ -142,7 +142,7 @@ def _draw(result: Result, names: Sequence[str]) -> Figure:
             height = i + np.linspace(-0.3, 0.3, len(values))[:, None]
             axis.plot(
                 values, np.broadcast_to(height, values.shape), "o", markersize=2.5,
-                color=style.COLOURS[i % len(style.COLOURS)],
+                color=style.colour(i),
             )  # fmt: skip
         axis.axvline(0, color="0.5", linewidth=0.8)
         axis.set_xscale("symlog", linthresh=1)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from zoo.analyses.probed_layers import CLS, MEAN
-from zoo.analyses.seed_bands import seed_band, untrained_line
+from zoo.analyses.seed_bands import seed_line, untrained_line
 from zoo.figures import style
 from zoo.measures.intervals import SHARE, wilson_interval
 from zoo.measures.ridge import FEW_SHOT
@@ -40,7 +40,7 @@ def draw_depth(result: Result, compared: Sequence[str], *, few_shot: int = FEW_S
         chance = result.metric("chance") or 0.0
         for axis, kind in zip(axes, KINDS, strict=True):
             for m, name in enumerate(compared):
-                _curves_of(axis, result, kind, name, style.COLOURS[m % len(style.COLOURS)])
+                _curves_of(axis, result, kind, name, style.colour(m))
             _draw_baselines(axis, result, kind)
             axis.axhline(chance, color="0.6", lw=0.7)
             axis.set(xlabel=style.DEPTH, ylim=(0, 1.02))
@@ -66,14 +66,12 @@ def _curves_of(axis: Axes, result: Result, kind: str, name: str, colour: str) ->
     own = select(result.data[kind], name)
     depth, size = own["depth"].values, style.marker_points(own.sizes["layer"])
     for pooling in _poolings(result, name):
-        label, accuracy = name, own.sel(pooling=pooling).values
-        ends = np.transpose([
+        of_pooling = result.data[kind].sel(pooling=pooling)
+        of_images = np.transpose([
             (math.nan, math.nan) if math.isnan(a) else wilson_interval(round(a * test), test)
-            for a in accuracy
+            for a in own.sel(pooling=pooling).values
         ])  # fmt: skip
-        if band := seed_band(result.data[kind].sel(pooling=pooling), name, SHARE):
-            label, (accuracy, *over) = band
-            ends = np.stack(over)
+        label, accuracy, ends = seed_line(of_pooling, name, of_images, within=SHARE)
         line = "s--" if pooling == CLS else "o-"
         label = f"{style.shorten(label, 24)}, {pooling}"
         axis.plot(depth, accuracy, line, color=colour, markersize=size, linewidth=1.2, label=label)

@@ -70,7 +70,7 @@ def draw_radii(result: Result, compared: Sequence[str], even: Mapping[str, float
             for i, name in enumerate(compared):
                 radii = select(result.data[f"{key}_share"].sel(path=SUM), name)
                 points = radii["depth"].values, radii.values
-                colour = style.COLOURS[i % len(style.COLOURS)]
+                colour = style.colour(i)
                 marks = "osD^v"[i % 5] + "-"
                 size = style.marker_points(len(points[0]))
                 axis.plot(*points, marks, color=colour, label=name, markersize=size, linewidth=1)

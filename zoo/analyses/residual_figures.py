@@ -15,7 +15,7 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import LogLocator, NullLocator
 from numpy.typing import NDArray
 
-from zoo.analyses.seed_bands import seed_band
+from zoo.analyses.seed_bands import seed_line
 from zoo.figures import style
 from zoo.study.axes import select
 from zoo.study.results import RANGES, SIGNED, Result
@@ -123,20 +123,17 @@ def draw_depth(result: Result, compared: Sequence[str]) -> Figure:
             ratios = select(result.data["mean_ratio"], name)
             depth = ratios["depth"].values
             look: dict[str, Any] = {
-                "color": style.COLOURS[i % len(style.COLOURS)], "linewidth": 1,
+                "color": style.colour(i), "linewidth": 1,
                 "markersize": style.marker_points(len(depth)),
             }  # fmt: skip
             for kind, line in zip(_kinds(result, name), LINES, strict=False):
-                label, values = name, ratios.sel(branch=kind).values
-                if band := seed_band(
-                    result.data["mean_ratio"].sel(branch=kind), name, RANGES["ratio"]
-                ):
-                    label, (values, *ends) = band
+                of_kind = result.data["mean_ratio"].sel(branch=kind)
+                label, values, ends = seed_line(of_kind, name, within=RANGES["ratio"])
+                if len(ends):
                     left.fill_between(depth, *ends, color=look["color"], alpha=0.15, linewidth=0)
                 left.plot(depth, values, line, label=f"{label}, {kind}", **look)
-            values = select(result.data["mean_cosine"], name).values
-            if band := seed_band(result.data["mean_cosine"], name, RANGES[SIGNED]):
-                _, (values, *ends) = band
+            _, values, ends = seed_line(result.data["mean_cosine"], name, within=RANGES[SIGNED])
+            if len(ends):
                 right.fill_between(depth, *ends, color=look["color"], alpha=0.15, linewidth=0)
             right.plot(depth, values, LINES[0], label=name, **look)
         left.set_yscale("log")

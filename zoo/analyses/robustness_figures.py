@@ -35,7 +35,7 @@ def draw_curves(result: Result, names: Sequence[str]) -> Figure:
                 first = 1.0 if kind == "shuffled tiles" else 0.0
                 amounts = np.array([first, *kept["amount"].values])
                 low, high = np.array([[1, 1], *ends.values.tolist()]).T
-                colour = style.COLOURS[i % len(style.COLOURS)]
+                colour = style.colour(i)
                 axis.fill_between(amounts, low, high, color=colour, alpha=0.15, linewidth=0)
                 axis.plot(
                     amounts, [1, *kept.values], "osD^v"[i % 5] + "-", color=colour, markersize=3,

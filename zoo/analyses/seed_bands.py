@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,21 +16,30 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-def seed_band(
-    values: xr.DataArray, model: str, within: Range = UNBOUNDED
-) -> tuple[str, NDArray[np.float64]] | None:
-    """Return how a legend calls a model of several seeds, and its line; None of one seed.
+def seed_line(
+    values: xr.DataArray,
+    model: str,
+    ends: Sequence[Any] | NDArray[Any] = (),
+    *,
+    within: Range = UNBOUNDED,
+) -> tuple[str, NDArray[np.float64], Sequence[Any]]:
+    """Return how a legend calls a model, its line, and the ends of the band around it.
 
     Args:
         values: along `layer`, of all networks.
         model: the compared network.
+        ends: of the band of one seed.
         within: between what the values lie.
 
     Returns:
-        A text such as `vit-small (3 seeds)`, and (3, layers): mean, lower and upper end.
+        Of several seeds a text such as `vit-small (3 seeds)`, the mean (layers,) and the ends of
+        its interval over seeds; of one its name, its values and `ends`.
     """
     rows = _by_network(select(values, model=model, state=TRAINED))
-    return (f"{model} ({len(rows)} seeds)", mean_interval(rows, within)) if len(rows) > 1 else None
+    if len(rows) == 1:
+        return model, rows[0], list(ends)
+    mean, *ends = mean_interval(rows, within)
+    return f"{model} ({len(rows)} seeds)", mean, ends
 
 
 def untrained_line(values: xr.DataArray, model: str) -> tuple[NDArray, NDArray] | None:

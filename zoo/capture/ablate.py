@@ -32,59 +32,41 @@ def ablated(module: nn.Module, branches: Iterable[Branch], part: str) -> Iterato
     """
     if part not in PARTS:
         raise ValueError(f"expected a part in {PARTS}, got {part!r}")
-    calls: Counter[tuple[str, str]] = Counter()
+    calls: Counter[Any] = Counter()  # of each hook, in one run of the network
     with ExitStack() as stack:
         stack.callback(module.register_forward_pre_hook(lambda *_: calls.clear()).remove)
+
+        def on_call(at: HookPoint, change: Callable[[Any], Any]) -> None:
+            """Let a function change what goes into a layer, or comes out of it, at one call."""
+            path, _, number = at.layer.partition("#")
+
+            def hook(*given: Any) -> Any:
+                calls[hook] += 1
+                return change(given[-1]) if calls[hook] == int(number or 1) else None
+
+            layer, of_input = module.get_submodule(path), at.kind == "input"
+            register = layer.register_forward_pre_hook if of_input else layer.register_forward_hook
+            stack.callback(register(hook).remove)
+
+        def take_away_stream(branch: Branch) -> None:
+            kept: list[torch.Tensor] = []
+            on_call(branch.skip, lambda args: kept.append(args[0]))
+            on_call(branch.output, _of_first(lambda f: f - kept.pop().reshape(f.shape)))
+
         for branch in branches:
-            if part == "branch":
-                changes = [_on_output(module, branch.output, calls, torch.zeros_like)]
-            elif branch.skip.kind == "output":
-                changes = [_on_output(module, branch.skip, calls, torch.zeros_like)]
+            if part == "skip" and branch.skip.kind == "input":
+                take_away_stream(branch)
             else:
-                changes = _take_away_stream(module, branch, calls)
-            for change in changes:
-                stack.callback(change.remove)
+                zeroed = branch.skip if part == "skip" else branch.output
+                on_call(zeroed, _of_first(torch.zeros_like))
         yield
 
 
-def _take_away_stream(module: nn.Module, branch: Branch, calls: Counter) -> list[Any]:
-    kept: list[torch.Tensor] = []
-    path, number = _path_and_call(branch.skip)
-    key = (f"{path} of {branch.output.layer}", "input")
+def _of_first(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Any], Any]:
+    """Return a change of an output's first tensor: what hook points see, and sums were found with.
 
-    def keep(part: nn.Module, args: Any) -> None:
-        calls[key] += 1
-        if calls[key] == number:
-            kept[:] = [args[0]]
-
-    before = module.get_submodule(path).register_forward_pre_hook(keep)
-    return [
-        before,
-        _on_output(module, branch.output, calls, lambda f: f - kept.pop().reshape(f.shape)),
-    ]
-
-
-def _on_output(
-    module: nn.Module,
-    hook_point: HookPoint,
-    calls: Counter,
-    change: Callable[[torch.Tensor], torch.Tensor],
-) -> Any:
-    path, number = _path_and_call(hook_point)
-    key = (hook_point.layer, "output")
-
-    def hook(part: nn.Module, args: Any, output: Any) -> Any:
-        calls[key] += 1
-        if calls[key] != number:
-            return None
-        if isinstance(output, torch.Tensor):
-            return change(output)
-        # A tuple: its first tensor is what hook_points see, and so what the sum was found with.
-        return (change(output[0]), *output[1:])
-
-    return module.get_submodule(path).register_forward_hook(hook)
-
-
-def _path_and_call(hook_point: HookPoint) -> tuple[str, int]:
-    path, _, call = hook_point.layer.partition("#")
-    return path, int(call or 1)
+    The rest of a tuple stays as it is.
+    """
+    return lambda output: (
+        change(output) if isinstance(output, torch.Tensor) else (change(output[0]), *output[1:])
+    )

@@ -266,6 +266,11 @@ def _draw_matrix(
     return image
 
 
+def colour(place: int) -> str:
+    """Return the colour of a model by its place among the compared ones."""
+    return COLOURS[place % len(COLOURS)]
+
+
 def marker_points(count: int) -> float:
     """Return the size of a line's markers; none where so many would hide the line."""
     return 3.0 if count <= MOST_MARKERS else 0.0

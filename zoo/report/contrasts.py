@@ -282,13 +282,11 @@ def _corrected(
         verdict.claim.id: verdict.p_holm for verdict in verdicts if math.isfinite(verdict.p)
     }
     own = [
-        test for of, test in zip(found, tests, strict=True) if of.contrast.claim not in of_claims
-    ]
-    rest = iter(holm([*(verdict.p for verdict in verdicts), *own])[len(verdicts) :].tolist())
-    return [
-        of_claims[of.contrast.claim] if of.contrast.claim in of_claims else next(rest)
-        for of in found
-    ]
+        math.nan if of.contrast.claim in of_claims else test
+        for of, test in zip(found, tests, strict=True)
+    ]  # NaN is no test
+    corrected = holm([*(verdict.p for verdict in verdicts), *own])[len(verdicts) :].tolist()
+    return [of_claims.get(of.contrast.claim, p) for of, p in zip(found, corrected, strict=True)]
 
 
 def _find(contrast: Contrast, results: ComparisonResults) -> _Found | None:
