@@ -8,7 +8,6 @@ from itertools import combinations
 
 import numpy as np
 import xarray as xr
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from zoo.analyses.about import About, Drawing
@@ -181,10 +180,6 @@ def _metrics(
 def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:
     """Draw a reliability diagram of each network, before and after scaling."""
     names = [name for name in compared if name in result.networks]
-    return [Drawing("calibration", _draw(result, names))]
-
-
-def _draw(result: Result, names: Sequence[str]) -> Figure:
     with style.styled():
         across = min(len(names), style.PANELS_A_ROW)
         size = min(2.6, (style.WIDTH - 0.65) / across - 0.15)
@@ -213,7 +208,7 @@ def _draw(result: Result, names: Sequence[str]) -> Figure:
             axis.set(xlim=(0, 1.02), ylim=(-0.02, 1.02), xlabel="confidence")
             axis.legend(loc="lower left", bbox_to_anchor=(-0.03, 1), handletextpad=0.2)
         axes[0].set_ylabel("accuracy")
-    return figure
+    return [Drawing("calibration", figure)]
 
 
 def _label(result: Result, name: str, output: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -64,15 +63,6 @@ ABOUT = About(
 
 PROJECTIONS = ("proj", "out_proj", "to_out")
 FEWEST_SUBSETS = 3  # a rank correlation of two points is always 1 or -1
-
-
-@dataclass(frozen=True)
-class FirstHeads:
-    """A ViT's first attention layer, and where its heads' outputs are seen."""
-
-    model: Attending
-    layer: str
-    outputs: HookPoint
 
 
 def head_subsets(distances: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -152,20 +142,19 @@ def start(study: Study) -> Accumulator:
     if not any(study.networks[s].compared for s in cnns):
         raise NotApplicable("needs a CNN with blocks to compare the ViT with")
     notes = [n for n in notes if not any(n.startswith(f"{study.networks[s].name}:") for s in cnns)]
-    vits: dict[int, FirstHeads] = {}
+    outputs: dict[int, HookPoint] = {}
     for s, model in models.items():
-        first = model.layers[0]
-        outputs = heads_outputs(study.networks[s], first)
-        if outputs:
-            vits[s] = FirstHeads(model, first, outputs)
+        if at := heads_outputs(study.networks[s], model.layers[0]):
+            outputs[s] = at
         elif study.networks[s].compared:
             notes.append(
-                f"{model.name}: skipped, since {first} never calls an output projection as a "
-                "module: its heads' outputs cannot be seen"
+                f"{model.name}: skipped, since {model.layers[0]} never calls an output projection "
+                "as a module: its heads' outputs cannot be seen"
             )
-    if not any(study.networks[s].compared for s in vits):
+    if not any(study.networks[s].compared for s in outputs):
         raise NotApplicable("; ".join(notes))
-    return _Heads(study, vits, cnns, notes + name_copies(study.images))
+    vits = {s: models[s] for s in outputs}
+    return _Heads(study, vits, outputs, cnns, notes + name_copies(study.images))
 
 
 def heads_outputs(network: ComparedNetwork, layer: str) -> HookPoint | None:
@@ -192,18 +181,20 @@ class _Heads(Accumulator):
     def __init__(
         self,
         study: Study,
-        vits: dict[int, FirstHeads],
+        vits: dict[int, Attending],
+        outputs: dict[int, HookPoint],
         cnns: dict[int, tuple[str, ...]],
         notes: list[str],
     ) -> None:
-        self.study, self.vits, self.cnns, self.notes = study, vits, cnns, notes
+        self.study, self.vits, self.outputs, self.cnns = study, vits, outputs, cnns
+        self.notes = notes
         self.distances = {s: GroupedMean() for s in vits}
         self.grams: dict[tuple[int, int], torch.Tensor] = {}
         self.codes: dict[tuple[int, int], torch.Tensor] = {}
         self.problems: dict[tuple[int, int], str] = {}
         batches = math.ceil(len(study.images) / study.settings.batch_size)
         self.hsic = {
-            (v, c): HsicReplicates(batches=batches, layers=vits[v].model.heads + len(cnns[c]))
+            (v, c): HsicReplicates(batches=batches, layers=vits[v].heads + len(cnns[c]))
             for v in vits
             for c in cnns
             if study.networks[v].state == study.networks[c].state
@@ -211,14 +202,14 @@ class _Heads(Accumulator):
 
     def hook_points(self, index: int) -> Iterable[HookPoint]:
         if vit := self.vits.get(index):
-            return [HookPoint(vit.layer, "attention"), vit.outputs]
+            return [HookPoint(vit.layers[0], "attention"), self.outputs[index]]
         return [HookPoint(name) for name in self.cnns.get(index, ())]
 
     def observe(self, index: int, hook_point: HookPoint, value: torch.Tensor) -> None:
         if hook_point.kind == "attention":
-            self.distances[index].add(head_distances(value, self.vits[index].model))
+            self.distances[index].add(head_distances(value, self.vits[index]))
         elif index in self.vits:
-            heads = self.vits[index].model.heads
+            heads = self.vits[index].heads
             for head, output in enumerate(value.unflatten(-1, (heads, -1)).unbind(-2)):
                 self._keep(index, head, output)
         else:
@@ -234,7 +225,7 @@ class _Heads(Accumulator):
             if code:
                 self.problems.setdefault(at, PROBLEMS[code])
         for (v, c), kept in self.hsic.items():
-            rows = [(v, head) for head in range(self.vits[v].model.heads)]
+            rows = [(v, head) for head in range(self.vits[v].heads)]
             rows += [(c, layer) for layer in range(len(self.cnns[c]))]
             grams = torch.stack([self.grams[row] for row in rows])
             kept.add(grams)
@@ -244,20 +235,21 @@ class _Heads(Accumulator):
         for (s, row), problem in self.problems.items():
             if networks[s].compared:
                 layer = self.cnns.get(s, ())
-                what = layer[row] if layer else f"{self.vits[s].layer} head {row + 1}"
+                what = layer[row] if layer else f"{self.vits[s].layers[0]} head {row + 1}"
                 self.notes.append(f"{networks[s].name}: {what} {problem} in a batch")
         metrics: list[Metric] = []
         parts: list[Part] = []
         for v, vit in self.vits.items():
-            name = vit.model.name
+            name = vit.name
             distances = self.distances[v].result().whole
             if not np.isfinite(distances).all():
                 if networks[v].compared:
                     self.notes.append(
-                        f"{name}: skipped, since a head of {vit.layer} has no attention distance"
+                        f"{name}: skipped, since a head of {vit.layers[0]} has no attention "
+                        "distance"
                     )
                 continue
-            metrics.append(Metric("patch", vit.model.grid.patch, name))
+            metrics.append(Metric("patch", vit.grid.patch, name))
             for of, c in self.hsic:
                 if of == v:
                     data = self._compare(v, c, distances)
@@ -294,7 +286,7 @@ class _Heads(Accumulator):
         """Yield how CKA falls with the heads' distance, the mean over a CNN's layers."""
         vit, cnn = (self.study.networks[s] for s in (v, c))
         distance, cka = data["distance"].values, data["cka"].values
-        reach, patch = float(distance[-1] - distance[0]), self.vits[v].model.grid.patch
+        reach, patch = float(distance[-1] - distance[0]), self.vits[v].grid.patch
         yield Metric("distance_range", reach, vit.name, cnn.name)
         told = vit.compared and cnn.compared
         if told and reach < LEAST_RANGE * patch:

@@ -8,7 +8,6 @@ from itertools import combinations
 import numpy as np
 import torch
 import xarray as xr
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch.nn.functional import cross_entropy
 
@@ -127,10 +126,6 @@ class _LossGeometry(Accumulator):
 def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:
     """Draw every network's eigenvalues, a row a network and a line of points a batch."""
     names = [name for name in compared if name in result.networks]
-    return [Drawing("loss-geometry", _draw(result, names))]
-
-
-def _draw(result: Result, names: Sequence[str]) -> Figure:
     labels = [style.shorten(name, 24) for name in names]
     left = 0.25 + max(map(style.text_width, labels))
     with style.styled():
@@ -153,4 +148,4 @@ def _draw(result: Result, names: Sequence[str]) -> Figure:
         axis.set_title(
             f"the {EIGENVALUES} of largest magnitude; a line of points is a batch", loc="left"
         )
-    return figure
+    return [Drawing("loss-geometry", figure)]

@@ -195,9 +195,18 @@ class _Residuals(Accumulator):
         data = xr.Dataset(variables, layer_axis(rows) | {"branch": column(kinds)})
         parts = []
         for s, network in measured.items():
-            self._summarise(network, data, tables[s])
-            if network.compared and (part := _token_part(network, tables[s])):
-                parts.append(part)
+            tokens = _token_names(network)
+            full = {
+                what: table
+                for what, values in tables[s].items()
+                if (table := _per_token(values, tokens)) is not None
+            }
+            kinds = [what for what in tables[s] if what != COSINE]
+            self._summarise(network, data, kinds)
+            if ratios := [full[kind] for kind in kinds if kind in full]:
+                self._rate_halves(network, tokens, np.stack(ratios))
+            if network.compared and network.grid and COSINE in full:
+                parts.append(_token_part(network, tokens, full))
         return Result(data, tuple(parts), tuple(self.metrics), tuple(self.notes))
 
     def _over_tokens(
@@ -225,24 +234,13 @@ class _Residuals(Accumulator):
             tables[what] = [row.result().whole for row in rows.values()]
         return tables
 
-    def _summarise(
-        self,
-        network: ComparedNetwork,
-        data: xr.Dataset,
-        tables: Mapping[str, Sequence[NDArray[np.float64]]],
-    ) -> None:
-        """Sum up one network: means over its blocks, and over the halves of its tokens' blocks."""
+    def _summarise(self, network: ComparedNetwork, data: xr.Dataset, kinds: Sequence[str]) -> None:
+        """Sum up one network: means over its blocks, of all kinds of branches and of each."""
         ratios = select(data["mean_ratio"], network.name)
         means = {"mean_ratio": ratios.values.T}
         means["mean_cosine"] = select(data["mean_cosine"], network.name).values
-        for kind in tables:
-            if kind != COSINE:
-                means[f"mean_ratio_{kind}"] = ratios.sel(branch=kind).values
+        means |= {f"mean_ratio_{kind}": ratios.sel(branch=kind).values for kind in kinds}
         self.metrics += [Metric(key, mean_defined(v), network.name) for key, v in means.items()]
-        tokens = _token_names(network)
-        full = [_per_token(values, tokens) for what, values in tables.items() if what != COSINE]
-        if known := [ratios for ratios in full if ratios is not None]:
-            self._rate_halves(network, tokens, np.stack(known))
 
     def _note_gaps(self, name: str, what: str, rows: dict[str, GroupedMean]) -> None:
         missing = [block for block, row in rows.items() if row.images == 0]
@@ -301,17 +299,9 @@ def _per_token(
 
 
 def _token_part(
-    network: ComparedNetwork, tables: Mapping[str, Sequence[NDArray[np.float64]]]
-) -> Part | None:
-    """Return the ratios and cosines of every token, where a network has tokens."""
-    tokens = _token_names(network)
-    full = {
-        what: table
-        for what, values in tables.items()
-        if (table := _per_token(values, tokens)) is not None
-    }
-    if not network.grid or COSINE not in full:
-        return None
+    network: ComparedNetwork, tokens: Sequence[str], full: Mapping[str, NDArray[np.float64]]
+) -> Part:
+    """Return the ratios and cosines (blocks, tokens) of every token."""
     kinds = [what for what in full if what != COSINE]
     variables = {
         "ratio": variable(("branch", "layer", "token"), np.stack([full[kind] for kind in kinds])),
@@ -322,8 +312,8 @@ def _token_part(
         "name": ("layer", column(network.trace.of_role("block"))),
         "token": column(tokens),
     }
-    data = xr.Dataset(variables, names, {"num_prefix_tokens": network.grid.num_prefix_tokens})
-    return Part(network.name, data)
+    prefix = network.grid.num_prefix_tokens if network.grid else 0
+    return Part(network.name, xr.Dataset(variables, names, {"num_prefix_tokens": prefix}))
 
 
 def _token_names(network: ComparedNetwork) -> tuple[str, ...]:
