@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
+import xarray as xr
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -20,43 +21,31 @@ from zoo.study.results import Result
 def draw_pair(result: Result, a: str, b: str) -> Figure:
     """Draw the layers of two networks with themselves and each other; of one, if it is both."""
     panels = [(a, a)] if a == b else [(a, a), (b, b), (a, b)]
-    cells = [select(result.data["cka"], p, q) for p, q in panels]
-    maps = [
-        style.HeatMap(
-            values=part.values,
-            rows=layer_labels(part["name"].values, part["role"].values),
-            columns=layer_labels(part["name_b"].values, part["role_b"].values),
-            row_title=p,
-            column_title=q,
-        )
-        for (p, q), part in zip(panels, cells, strict=True)
-    ]
+    maps = [_layers(select(result.data["cka"], p, q), p, q) for p, q in panels]
     low, high = Scale.of(result.data["cka"]).ends
     return style.heat_maps(maps, colour_label=LABEL, low=low, high=high)
 
 
 def draw_image_sets(result: Result, a: str, b: str) -> Figure:
     """Draw the layers of two networks with each other, on each set of images."""
-    first = select(result.data["cka"], a, b)
-    sets = {"first images": first} | {
+    sets = {"first images": select(result.data["cka"], a, b)} | {
         str(name): select(result.data["cka" + OTHER].sel(image_set=name), a, b)
         for name in result.data["image_set"].values
     }
-    rows = layer_labels(first["name"].values, first["role"].values)
-    columns = layer_labels(first["name_b"].values, first["role_b"].values)
     maps = [
-        style.HeatMap(
-            values=part.values,
-            rows=rows,
-            columns=columns,
-            row_title="",
-            column_title="",
-            title=f"{style.shorten(name, 24)}: mean {np.nanmean(part.values):.2f}",
-        )
+        _layers(part, title=f"{style.shorten(name, 24)}: mean {np.nanmean(part.values):.2f}")
         for name, part in sets.items()
     ]
     low, high = Scale.of(result.data["cka"]).ends
     return style.heat_maps(maps, colour_label=LABEL, low=low, high=high)
+
+
+def _layers(cka: xr.DataArray, rows: str = "", columns: str = "", title: str = "") -> style.HeatMap:
+    """Return a map over layers, with their names, as a panel."""
+    names, names_b = (
+        layer_labels(cka[f"name{end}"].values, cka[f"role{end}"].values) for end in ("", "_b")
+    )
+    return style.HeatMap(cka.values, names, names_b, rows, columns, title)
 
 
 def draw_models(result: Result, compared: Sequence[str]) -> Figure:

@@ -72,6 +72,7 @@ def draw_scores(result: Result, compared: Sequence[str]) -> Figure:
         names = [style.shorten(name, 30) for name in compared]
         left = 0.12 + max(style.text_width(name, 7) for name in names)
         size = (style.WIDTH - left - 0.15, 0.45 * len(names))
+        blocks = {(part.network, part.data.attrs["which"]): part.layer for part in result.parts}
         figure, (axis,) = style.line_panels(size=size, left=left, right=0.15, above=0.3)
         for i, name in enumerate(compared):
             for j, which in enumerate((LAST, LAST_BUT_ONE)):
@@ -79,16 +80,9 @@ def draw_scores(result: Result, compared: Sequence[str]) -> Figure:
                 y = i + (j - 0.5) * 0.36
                 colour = to_rgba(style.colour(i), SHADES[which])
                 axis.barh(y, math.nan if score is None else score, 0.34, color=colour)
-                block = next(
-                    (
-                        p.layer
-                        for p in result.parts
-                        if (p.network, p.data.attrs["which"]) == (name, which)
-                    ),
-                    "",
-                )
                 axis.text(
-                    0.005, y, style.shorten(block), va="center", fontsize=style.LABEL_POINTS,
+                    0.005, y, style.shorten(blocks.get((name, which), "")),
+                    va="center", fontsize=style.LABEL_POINTS,
                     path_effects=[withStroke(linewidth=1.5, foreground="white")],
                 )  # fmt: skip
             chance = result.metric("chance", name) or math.nan

@@ -9,11 +9,12 @@ import numpy as np
 import torch
 import xarray as xr
 from numpy.typing import NDArray
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
 
 from zoo.analyses.about import About, Drawing
 from zoo.figures import style
-from zoo.measures.hessian import double_backward, largest_eigenvalues
+from zoo.measures.hessian import largest_eigenvalues
 from zoo.measures.intervals import mean_interval
 from zoo.models.modes import eval_mode
 from zoo.models.preprocess import logits_of, model_input
@@ -102,7 +103,8 @@ class _LossGeometry(Accumulator):
         try:
             for p in parameters:
                 p.requires_grad_(True)
-            with eval_mode(module), torch.enable_grad(), double_backward():
+            # Fused attention cannot be differentiated twice.
+            with eval_mode(module), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
                 loss = cross_entropy(logits_of(module(pixels)).float(), labels)
                 seed = self.study.settings.seed
                 return largest_eigenvalues(loss, parameters, EIGENVALUES, seed=seed)

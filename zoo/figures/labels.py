@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 
 from matplotlib.font_manager import FontProperties
@@ -16,7 +16,7 @@ LABEL_PITCH = 0.115  # inches from one such label to the next
 LARGEST_BLOCK = 0.25  # of the names along an axis
 
 
-def layer_labels(names: Sequence[object], roles: Sequence[object]) -> list[str]:
+def layer_labels(names: Iterable[object], roles: Iterable[object]) -> list[str]:
     """Return layers' names as people read them: what ends a stem is called that.
 
     The last module before the first block may be one that does nothing, such as `norm_pre`.

@@ -171,8 +171,8 @@ def heat_maps(
     side = min((WIDTH - bar - PANEL_GAP * (across - 1)) / across - left, LARGEST_PANEL)
     pitch = (left + side + PANEL_GAP, TITLE_HEIGHT + side + below)
     with styled():
-        figure = new_figure(across * pitch[0] - PANEL_GAP + bar, down * pitch[1] + 0.02)
-        figure.set_layout_engine("none")
+        size = across * pitch[0] - PANEL_GAP + bar, down * pitch[1] + 0.02
+        figure = Figure(figsize=size)
         for i, panel in enumerate(panels):
             row, column = divmod(i, across)
             corner = (column * pitch[0] + left, (down - 1 - row) * pitch[1] + below)

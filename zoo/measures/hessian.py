@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 TOLERANCE = 1e-3  # of an eigenvalue
 
@@ -22,8 +20,8 @@ def largest_eigenvalues(
     second backward pass.
 
     Args:
-        loss: a number, with the graph that leads to it (`double_backward` must hold while it is
-            made).
+        loss: a number, with the graph that leads to it, which must be differentiable twice: fused
+            attention is not (`torch.nn.attention.sdpa_kernel`).
         parameters: the tensors that the loss bends along.
         count: how many eigenvalues.
         seed: of the vector to begin with.
@@ -58,8 +56,3 @@ def largest_eigenvalues(
     except ArpackNoConvergence:
         raise ValueError("its eigenvalues do not converge") from None
     return np.asarray(found[np.argsort(-np.abs(found))])
-
-
-def double_backward() -> AbstractContextManager[None]:
-    """Return a context in which attention can be differentiated twice: fused kernels cannot."""
-    return sdpa_kernel(SDPBackend.MATH)
