@@ -13,14 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.analyses import load_analysis
-from zoo.errors import UserError
 from zoo.measures.intervals import DIFFERENCE, Z95, Estimate, in_range, mean_defined
 from zoo.measures.replicates import percentile_interval
-from zoo.measures.sampling import MIN_BATCH
 from zoo.measures.table import MEASURES
 from zoo.progress import OnProgress, no_progress
 from zoo.study.networks import Study
 from zoo.study.one_pass import run_pass
+from zoo.study.prepare import check_images
 from zoo.study.replicates import draws_of
 from zoo.study.results import SIGNED, Metric, Result
 
@@ -55,12 +54,7 @@ def with_image_sets(
     """
     found = dict(results)
     for name, images in others.items():
-        if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
-            raise UserError(
-                f"{name}: expected (n, height, width, 3) uint8, got {images.shape} {images.dtype}"
-            )
-        if len(images) < MIN_BATCH:
-            raise UserError(f"{name}: expected at least {MIN_BATCH} images, got {len(images)}")
+        check_images(name, images)
     measured = [analysis for analysis in MAPS if analysis in results]
     seen: dict[str, list[xr.Dataset]] = {analysis: [] for analysis in measured}
     for images in others.values():

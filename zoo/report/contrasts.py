@@ -54,26 +54,33 @@ class Contrast:
     """A number that both networks may have, and what a higher one says of `{more}` and `{less}`.
 
     `percent` says whether it is a share, and `of` what it is of; `when` sets apart the numbers of a
-    topic. `metric` is the metric of right answers that it is, whose difference was measured image
-    by image; untrained networks have none to speak of. `claim` tests the same of a ViT and a CNN.
+    topic. It is a `number`, or else a `metric` of right answers, whose difference was measured
+    image by image; untrained networks have none to speak of. `claim` tests the same of a ViT and
+    a CNN.
     """
 
     analysis: str
     topic: str
     says: str
     of: str
-    number: Number
+    number: Number | None = None
     percent: bool = True
     when: str = ""
     metric: str = ""
     claim: str = ""
+
+    def measure(self, results: ComparisonResults, network: Network) -> Measurement | None:
+        """Measure a network's number."""
+        if self.number:
+            return self.number(results, network)
+        return of_metric(self.analysis, self.metric)(results, (network,))
 
     def difference(self, results: ComparisonResults, networks: Networks) -> Measurement | None:
         """Measure the first network's number minus the second's."""
         a, b = networks
         if self.metric:
             return of_metric(self.analysis, f"{self.metric}_difference")(results, networks)
-        one, other = self.number(results, a), self.number(results, b)
+        one, other = self.measure(results, a), self.measure(results, b)
         if one is None or other is None:
             return None
         if one.draws is not None and other.draws is not None:
@@ -94,12 +101,6 @@ def _drawn(
 def _probed(results: ComparisonResults, network: Network) -> Measurement | None:
     found = at_half_depth(results, network)
     return found and Measurement(found[0], "", *found[1:])
-
-
-def _of_metric(
-    analysis: str, metric: str, results: ComparisonResults, network: Network
-) -> Measurement | None:
-    return of_metric(analysis, metric)(results, (network,))
 
 
 ORIGINS = {  # by the verdict, or by its reason
@@ -141,7 +142,6 @@ CONTRASTS = (
             "accuracy kept",
             "{more} keeps more of its accuracy than {less}",
             "",
-            partial(_of_metric, "robustness", f"kept_{kind}"),
             when=when,
             metric=f"kept_{kind}",
             claim={"random_patches": "N-dropped", "shuffled_tiles": "N-shuffled"}.get(kind, ""),
@@ -153,7 +153,6 @@ CONTRASTS = (
         "accuracy lost to noise of high frequencies",
         "Noise of high frequencies costs {more} more accuracy than {less}",
         "of images",
-        partial(_of_metric, "frequency", "lost_to_high_noise"),
         metric="lost_to_high_noise",
         claim="P-noise",
     ),
@@ -324,6 +323,6 @@ def _means(
     """Return the number of the first and of the second networks, the mean over groups."""
     sides = []
     for side in zip(*groups, strict=True):
-        numbers = [contrast.number(results, network) for network in side if network]
+        numbers = [contrast.measure(results, network) for network in side if network]
         sides.append(fmean(number.value for number in numbers if number))
     return (sides[0], sides[1]) if sides else None

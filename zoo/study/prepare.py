@@ -45,12 +45,7 @@ def prepare_study(
     names = [model.name for model in models]
     if not names or len(set(names)) != len(names):
         raise UserError(f"expected models with different names, got {', '.join(names) or 'none'}")
-    if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
-        raise UserError(
-            f"images: expected (n, height, width, 3) uint8, got {images.shape} {images.dtype}"
-        )
-    if len(images) < MIN_BATCH:
-        raise UserError(f"expected at least {MIN_BATCH} images, got {len(images)}")
+    check_images("images", images)
     if labels is not None and len(labels) != len(images):
         raise UserError(f"expected {len(images)} labels, got {len(labels)}")
     if labels is not None and labels.min() < 0:
@@ -65,6 +60,16 @@ def prepare_study(
         _check_references(networks)
     study = Study(tuple(networks), images, labels, tuple(class_names), (), settings, device)
     return dataclasses.replace(study, shown=choose_shown(study))
+
+
+def check_images(name: str, images: NDArray[np.uint8]) -> None:
+    """Raise `UserError` where images are no (n, height, width, 3) uint8, n >= 4."""
+    if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
+        raise UserError(
+            f"{name}: expected (n, height, width, 3) uint8, got {images.shape} {images.dtype}"
+        )
+    if len(images) < MIN_BATCH:
+        raise UserError(f"{name}: expected at least {MIN_BATCH} images, got {len(images)}")
 
 
 def look_at(model: LoadedModel, settings: Settings, device: torch.device) -> ComparedNetwork:
