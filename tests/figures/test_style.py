@@ -146,13 +146,15 @@ def test_text_is_measured_as_it_is_drawn(text: str):
     assert style.text_width(text) == pytest.approx(inches, rel=0.12)
 
 
-@pytest.mark.parametrize(("across", "down", "sharey"), [(1, 1, True), (3, 2, True), (2, 1, False)])
+@pytest.mark.parametrize(
+    ("count", "across", "sharey"), [(1, 1, True), (6, 3, True), (5, 3, True), (2, 2, False)]
+)
 def test_line_panels_have_the_size_that_was_asked_for_and_room_for_their_texts(
-    across: int, down: int, sharey: bool
+    count: int, across: int, sharey: bool
 ):
     with style.styled():
         gap = (0.15 if sharey else 0.6, 0.67)
-        figure, axes = style.line_panels(across, down, size=(1.7, 1.5), gap=gap, sharey=sharey)
+        figure, axes = style.line_panels(count, size=(1.7, 1.5), gap=gap, sharey=sharey)
         for axis in axes:
             axis.plot([0, 1], [0, 25.5])
             axis.set(xticks=[0, 1], yticks=[0, 12.5, 25], xlabel="relative depth")
@@ -160,7 +162,8 @@ def test_line_panels_have_the_size_that_was_asked_for_and_room_for_their_texts(
         for axis in axes[:: across if sharey else 1]:
             axis.set_ylabel("distance (pixels)")
     assert_legible(figure)
-    assert len(axes) == across * down
+    assert len(axes) == count
+    assert len({axis.get_position().y0 for axis in axes[:across]}) == 1
     for axis in axes:
         box = axis.get_window_extent()
         assert (box.width, box.height) == pytest.approx((1.7 * figure.dpi, 1.5 * figure.dpi))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 from zoo.claims import cases
 from zoo.claims.base import RAGHU, ZHU, Claim, Measurement, Networks, Threshold, measured
@@ -41,8 +42,9 @@ def gap_narrows(results: ComparisonResults, networks: Networks) -> Measurement |
     return measured(less.draws - more.draws, detail)
 
 
+claim = partial(Claim, analysis="accuracy")
 CLAIMS = (
-    Claim(
+    claim(
         id="Z-accuracy",
         paper=ZHU,
         figure="table of accuracies",
@@ -52,12 +54,11 @@ CLAIMS = (
         why="'better' is a sign; how much is not said",
         applies_when="a ViT and a CNN that were trained on the same images, neither with more than "
         "twice the parameters of the other",
-        analysis="accuracy",
         cases=cases.similar_vit_and_cnn_on_the_same_data,
         measure=accuracy_gap,
         within=DIFFERENCE,
     ),
-    Claim(
+    claim(
         id="Z-gap",
         paper=ZHU,
         figure="table of accuracies",
@@ -66,11 +67,10 @@ CLAIMS = (
         threshold=Threshold("above", 0),
         why="'narrows' must not be chance; by how much is not said",
         applies_when="a ViT and a CNN, each trained on the same smaller and larger subset",
-        analysis="accuracy",
         cases=cases.both_on_less_and_more,
         measure=gap_narrows,
     ),
-    Claim(
+    claim(
         id="R-noskip-cost",
         paper=RAGHU,
         figure="8",
@@ -80,7 +80,6 @@ CLAIMS = (
         why="the paper's 4 % hold for its data; a cost must at least not be chance",
         applies_when="a ViT trained without a block's skips (`-noskip<i>`) and the whole one, on "
         "the same images",
-        analysis="accuracy",
         cases=cases.without_skips_and_whole,
         measure=accuracy_gap,
         within=DIFFERENCE,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from zoo.claims import cases
@@ -119,6 +121,7 @@ def local_heads_are_like_cnn(
     return Measurement(found.value, detail, found.low, found.high)
 
 
+claim = partial(Claim, analysis="attention-distance", paper=RAGHU)
 CLAIMS = (
     Claim(
         id="Z-attention",
@@ -139,9 +142,8 @@ CLAIMS = (
         stay_trained=(1,),
         within=DIFFERENCE,
     ),
-    Claim(
+    claim(
         id="R-local-low",
-        paper=RAGHU,
         figure="3",
         statement="With enough data, a ViT's low layers hold local and global heads together",
         measured_as="of the two lowest layers, how many hold a head nearer than half of even "
@@ -149,13 +151,11 @@ CLAIMS = (
         threshold=Threshold("at least", 1),
         why="'together' means both kinds in one layer; that it is so in each is not said",
         applies_when=A_VIT,
-        analysis="attention-distance",
         cases=cases.vits_on_most_data,
         measure=low_layers_mix,
     ),
-    Claim(
+    claim(
         id="R-local-spread",
-        paper=RAGHU,
         figure="3",
         statement="With enough data, heads differ more in a ViT's low layers than in its high ones",
         measured_as="farthest minus nearest head over even attention's distance, mean of the two "
@@ -163,13 +163,11 @@ CLAIMS = (
         threshold=Threshold("above", 0),
         why="the lines of low layers climb and those of high ones are flat: a sign",
         applies_when=A_VIT,
-        analysis="attention-distance",
         cases=cases.vits_on_most_data,
         measure=low_layers_spread,
     ),
-    Claim(
+    claim(
         id="R-global-high",
-        paper=RAGHU,
         figure="3",
         statement="With enough data, all heads of a ViT's high layers are global",
         measured_as="share of heads of the two highest layers that look at least half as far as "
@@ -177,21 +175,18 @@ CLAIMS = (
         threshold=Threshold("at least", 1),
         why="'all' is the paper's word; half of even attention is where local ends",
         applies_when=A_VIT,
-        analysis="attention-distance",
         cases=cases.vits_on_most_data,
         measure=high_layers_are_global,
         within=SHARE,
     ),
-    Claim(
+    claim(
         id="R-local-data",
-        paper=RAGHU,
         figure="4",
         statement="With little data, a ViT's low layers do not learn to be local",
         measured_as="local heads in the two lowest layers, on less data minus on more data",
         threshold=Threshold("below", 0),
         why="what more data teaches and less does not are local heads: fewer of them, a sign",
         applies_when="the same ViT trained on a smaller and a larger subset",
-        analysis="attention-distance",
         cases=cases.vit_on_less_and_more,
         measure=of_two(
             low_local_heads,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from zoo.claims import cases
@@ -178,8 +180,9 @@ def mixer_is_like_vit(results: ComparisonResults, networks: Networks) -> Measure
     return measured(near - far, f"with the ViT {near[0]:.3f}, with the CNN {far[0]:.3f}")
 
 
+claim = partial(Claim, analysis="cka", paper=RAGHU)
 CLAIMS = (
-    Claim(
+    claim(
         id="Z-far",
         paper=ZHU,
         figure="CKA figures",
@@ -188,67 +191,57 @@ CLAIMS = (
         threshold=Threshold("below", 0),
         why="'farther' is a sign, not a size",
         applies_when="a ViT and a CNN, each trained on the same smaller and larger subset",
-        analysis="cka",
         cases=cases.both_on_less_and_more,
         measure=farther_apart,
         stay_trained=(1, 3),
     ),
-    Claim(
+    claim(
         id="R-uniform",
-        paper=RAGHU,
         figure="1",
         statement="A ViT's layers are more alike across depth than a CNN's",
         measured_as="mean CKA of different layers (stem and blocks) of the ViT minus the CNN's",
         threshold=Threshold("above", 0),
         why="the figure is read by eye; the sign is the least that it says",
         applies_when="a ViT and a CNN",
-        analysis="cka",
         cases=cases.vit_and_cnn,
         measure=of_two(own_similarity, VIT_AND_CNN),
     ),
-    Claim(
+    claim(
         id="R-ends",
-        paper=RAGHU,
         figure="1",
         statement="A ViT's lowest and highest layers are more alike than a CNN's",
         measured_as="mean CKA of the first with the last quarter of layers, ViT minus CNN",
         threshold=Threshold("above", 0),
         why="the figure is read by eye; the sign is the least that it says",
         applies_when="a ViT and a CNN",
-        analysis="cka",
         cases=cases.vit_and_cnn,
         measure=of_two(similarity_of_ends, VIT_AND_CNN),
     ),
-    Claim(
+    claim(
         id="R-lower-half",
-        paper=RAGHU,
         figure="2, B.1",
         statement="The lower half of a CNN is most like the lowest third of a ViT",
         measured_as="share of the CNN's lower half of layers whose best match is in that third",
         threshold=Threshold("above", 0.5),
         why="'the lower half' means most of its layers",
         applies_when="a ViT and a CNN",
-        analysis="cka",
         cases=cases.vit_and_cnn,
         measure=lower_half_matches,
         within=SHARE,
     ),
-    Claim(
+    claim(
         id="R-top",
-        paper=RAGHU,
         figure="2, B.1",
         statement="The top third of a ViT is like nothing in a CNN",
         measured_as="mean best match of the ViT's top third over that of its lowest third",
         threshold=Threshold("below", 0.5),
         why="'like nothing' must at least mean half as alike as the depth that does match",
         applies_when="a ViT and a CNN",
-        analysis="cka",
         cases=cases.vit_and_cnn,
         measure=top_matches_nothing,
     ),
-    Claim(
+    claim(
         id="R-noskip-split",
-        paper=RAGHU,
         figure="8",
         statement="Trained without a middle block's skips, a ViT's layers fall apart in two groups",
         measured_as="mean CKA of the blocks before with those after it, without minus with skips",
@@ -256,34 +249,29 @@ CLAIMS = (
         why="a map that splits at the block is darker across it; how much is not said",
         applies_when="a ViT trained without a block's skips (`-noskip<i>`) and the whole one, on "
         "the same images",
-        analysis="cka",
         cases=cases.without_skips_and_whole,
         measure=map_splits,
     ),
-    Claim(
+    claim(
         id="R-low-agree",
-        paper=RAGHU,
         figure="12",
         statement="A ViT's lower layers are found even with little data, higher ones need more",
         measured_as="mean CKA of equal blocks across data sizes, lower minus higher half of blocks",
         threshold=Threshold("above", 0),
         why="the figure falls with depth; the sign is the least that it says",
         applies_when="the same ViT trained on a smaller and a larger subset",
-        analysis="cka",
         cases=cases.vit_on_less_and_more,
         measure=lower_blocks_agree,
         stay_trained=(1,),
     ),
-    Claim(
+    claim(
         id="R-mixer",
-        paper=RAGHU,
         figure="H.1, H.2",
         statement="An MLP-Mixer is more like a ViT than like a CNN",
         measured_as="mean CKA (stem and blocks) of the Mixer with the ViT minus that with the CNN",
         threshold=Threshold("above", 0),
         why="'more like' is a sign, not a size",
         applies_when="an MLP-Mixer, a ViT and a CNN",
-        analysis="cka",
         cases=cases.mixer_vit_and_cnn,
         measure=mixer_is_like_vit,
     ),

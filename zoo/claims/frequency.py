@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from zoo.claims import cases
 from zoo.claims.base import PARK, Claim, Measurement, Networks, Threshold, of_metric
 from zoo.study.results import ComparisonResults
@@ -23,49 +25,43 @@ def stands_high_noise(results: ComparisonResults, networks: Networks) -> Measure
 CHANGE = "change of Δ log amplitude"
 CHANGE_MEAN = f"{CHANGE} at the highest frequency, mean over "
 
+claim = partial(Claim, analysis="frequency", paper=PARK)
 CLAIMS = (
-    Claim(
+    claim(
         id="P-attention",
-        paper=PARK,
         figure="8",
         statement="A ViT's attention lowers high frequencies",
         measured_as=CHANGE_MEAN + "its attention branches",
         threshold=Threshold("below", 0),
         why="'reduces' is a sign that must not be chance; by how much is read by eye",
         applies_when="a ViT",
-        analysis="frequency",
         cases=cases.vits,
         measure=of_metric("frequency", "change_attention", CHANGE),
     ),
-    Claim(
+    claim(
         id="P-mlp",
-        paper=PARK,
         figure="8",
         statement="A ViT's MLPs raise high frequencies",
         measured_as=CHANGE_MEAN + "its MLP branches",
         threshold=Threshold("above", 0),
         why="'amplify' is a sign that must not be chance; by how much is read by eye",
         applies_when="a ViT",
-        analysis="frequency",
         cases=cases.vits,
         measure=of_metric("frequency", "change_mlp", CHANGE),
     ),
-    Claim(
+    claim(
         id="P-convolution",
-        paper=PARK,
         figure="8",
         statement="A CNN's convolutions raise high frequencies",
         measured_as=CHANGE_MEAN + "its branches whose skip is not projected",
         threshold=Threshold("above", 0),
         why="'amplify' is a sign that must not be chance; subsampling is told apart in the paper",
         applies_when="a CNN with residual blocks",
-        analysis="frequency",
         cases=cases.cnns,
         measure=of_metric("frequency", "change_residual", CHANGE),
     ),
-    Claim(
+    claim(
         id="P-noise",
-        paper=PARK,
         figure="2b",
         statement="A ViT is more robust than a CNN to noise of high frequencies",
         measured_as="accuracy that the CNN loses to noise of the upper 40 % of frequencies, minus "
@@ -73,7 +69,6 @@ CLAIMS = (
         threshold=Threshold("above", 0),
         why="'more robust' must not be chance: the paired interval excludes no difference",
         applies_when="a ViT and a CNN that answer better than chance",
-        analysis="frequency",
         cases=cases.vit_and_cnn,
         measure=stands_high_noise,
         answers=True,

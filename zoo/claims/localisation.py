@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from zoo.claims import cases
@@ -40,37 +42,33 @@ def _above_chance(results: ComparisonResults, network: Network) -> Draws | None:
 
 
 KEEPS_MORE = of_two(_above_chance, "above chance: {a} {first:.3f}, {b} {second:.3f}")
+claim = partial(Claim, analysis="localisation", paper=RAGHU)
 CLAIMS = (
-    Claim(
+    claim(
         id="R-place",
-        paper=RAGHU,
         figure="9",
         statement="Tokens of a ViT with a class token keep their place up to the last block",
         measured_as="share of tokens of the last block that are most like their own patch",
         threshold=Threshold("above", 0.5),
         why="'keep their place' must at least mean most tokens",
         applies_when="a ViT with a class token",
-        analysis="localisation",
         cases=cases.cls_vits,
         measure=tokens_keep_place,
         within=SHARE,
     ),
-    Claim(
+    claim(
         id="R-place-cnn",
-        paper=RAGHU,
         figure="9",
         statement="A CNN's last locations keep their place much less than a ViT's tokens",
         measured_as="share in its own place, from chance (0) to all (1), ViT minus CNN",
         threshold=Threshold("above", 0),
         why="the figure is read by eye: a sign; from chance, since a coarse grid is easier to hit",
         applies_when="a ViT with a class token and a CNN",
-        analysis="localisation",
         cases=cases.cls_vit_and_cnn,
         measure=KEEPS_MORE,
     ),
-    Claim(
+    claim(
         id="R-place-gap",
-        paper=RAGHU,
         figure="10",
         statement="Tokens of a ViT that pools their mean keep their place much less",
         measured_as="share in its own place, from chance (0) to all (1), class token minus mean",
@@ -78,7 +76,6 @@ CLAIMS = (
         why="the figure is read by eye; the sign is the least that it says",
         applies_when="a ViT with a class token and one that pools the mean of its tokens, trained "
         "on the same images",
-        analysis="localisation",
         cases=cases.cls_and_gap_vit,
         measure=KEEPS_MORE,
     ),

@@ -2,41 +2,35 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from zoo.claims import cases
 from zoo.claims.base import PARK, Claim, Threshold, of_metric
 
-LOG_RATIO = of_metric("loss-geometry", "largest_log_ratio", "logarithm of the ratio")
-MEASURED = (
-    "logarithm of the ViT's largest eigenvalue of the Hessian over the CNN's, mean over batches"
+claim = partial(
+    Claim,
+    measured_as="logarithm of the ViT's largest eigenvalue of the Hessian over the CNN's, mean "
+    "over batches",
+    why="a ratio of 1 is no difference; which side it is on must not be chance",
+    applies_when="a ViT and a CNN",
+    analysis="loss-geometry",
+    cases=cases.vit_and_cnn,
+    measure=of_metric("loss-geometry", "largest_log_ratio", "logarithm of the ratio"),
 )
-WHY = "a ratio of 1 is no difference; which side it is on must not be chance"
-
 CLAIMS = (
-    Claim(
+    claim(
         id="P-flat",
         paper=PARK,
         figure="4",
         statement="Attention flattens the loss: a ViT's largest eigenvalue is smaller than a CNN's",
-        measured_as=MEASURED,
         threshold=Threshold("below", 0),
-        why=WHY,
-        applies_when="a ViT and a CNN",
-        analysis="loss-geometry",
-        cases=cases.vit_and_cnn,
-        measure=LOG_RATIO,
     ),
-    Claim(
+    claim(
         id="C-sharp",
         paper="Chen et al. 2022",
         figure="Table 1",
         statement="A ViT converges at a sharper minimum: its largest eigenvalue is larger than "
         "a CNN's",
-        measured_as=MEASURED,
         threshold=Threshold("above", 0),
-        why=WHY,
-        applies_when="a ViT and a CNN",
-        analysis="loss-geometry",
-        cases=cases.vit_and_cnn,
-        measure=LOG_RATIO,
     ),
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from zoo.claims import cases
@@ -51,10 +53,10 @@ def at_half_depth(results: ComparisonResults, network: Network) -> Estimate | No
 KNOW_LESS = of_two(
     share_of_tokens, "share known by single tokens: {a} {first:.3f}, {b} {second:.3f}"
 )
+claim = partial(Claim, analysis="probes", paper=RAGHU)
 CLAIMS = (
-    Claim(
+    claim(
         id="R-token-cnn",
-        paper=RAGHU,
         figure="11",
         statement="Late in a ViT with a class token, single patch tokens know less of the class "
         "than a CNN's locations",
@@ -63,13 +65,11 @@ CLAIMS = (
         threshold=Threshold("below", 0),
         why="'little' is told beside the CNN: a sign; as a share, since one knows more in all",
         applies_when="a ViT with a class token and a CNN",
-        analysis="probes",
         cases=cases.cls_vit_and_cnn,
         measure=KNOW_LESS,
     ),
-    Claim(
+    claim(
         id="R-token-gap",
-        paper=RAGHU,
         figure="11",
         statement="Late in a ViT with a class token, single patch tokens know less of the class "
         "than where their mean is pooled",
@@ -79,20 +79,17 @@ CLAIMS = (
         why="'little' is told beside the other: a sign; as a share, since one knows more in all",
         applies_when="a ViT with a class token and one that pools the mean of its tokens, trained "
         "on the same images",
-        analysis="probes",
         cases=cases.cls_and_gap_vit,
         measure=KNOW_LESS,
     ),
-    Claim(
+    claim(
         id="R-middle-data",
-        paper=RAGHU,
         figure="13",
         statement="The middle layers of a ViT trained on more data are far stronger",
         measured_as="accuracy of a linear probe at half depth, on more data minus on less data",
         threshold=Threshold("above", 0),
         why="the paper's 30 points hold for its data; 'stronger' must at least not be chance",
         applies_when="the same ViT trained on a smaller and a larger subset",
-        analysis="probes",
         cases=cases.vit_on_less_and_more,
         measure=middle_is_stronger,
         stay_trained=(1,),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from zoo.claims import cases
@@ -45,18 +47,16 @@ def _radii(results: ComparisonResults, network: Network, radius: str, *roles: st
     return found if found.size and np.isfinite(found).all() else None
 
 
+claim = partial(Claim, analysis="receptive-field", paper=RAGHU, figure="6")
 CLAIMS = (
-    Claim(
+    claim(
         id="R-reach",
-        paper=RAGHU,
-        figure="6",
         statement="A ViT's first block sees farther than a CNN's",
         measured_as="radius with 90 % of the receptive field over half of the image's diagonal, "
         "first block, ViT minus CNN",
         threshold=Threshold("above", 0),
         why="'larger' is a sign; 90 %, since half of a ViT's field is its own strong patch",
         applies_when="a ViT and a CNN",
-        analysis="receptive-field",
         cases=cases.vit_and_cnn,
         measure=of_two(
             first_reach,
@@ -64,17 +64,14 @@ CLAIMS = (
         ),
         within=DIFFERENCE,
     ),
-    Claim(
+    claim(
         id="R-grow",
-        paper=RAGHU,
-        figure="6",
         statement="A CNN's receptive field grows step by step",
         measured_as="share of steps (stem to first block, block to block) at which the radius with "
         "90 % of the field grows, of the CNN alone",
         threshold=Threshold("above", 0.5),
         why="'step by step' means at most of the steps",
         applies_when="a CNN",
-        analysis="receptive-field",
         cases=cases.cnns,
         measure=grows_by_steps,
         within=SHARE,

@@ -59,51 +59,40 @@ def _mean(ratios: Draws) -> Draws:
     return known.mean(axis=1) if known.size else np.full(len(ratios), np.nan)
 
 
+claim = partial(Claim, analysis="residuals", paper=RAGHU, figure="7", within=RANGES["ratio"])
 CLAIMS = (
-    Claim(
+    claim(
         id="R-skip-cls",
-        paper=RAGHU,
-        figure="7",
         statement="In a ViT's first half, skips carry the class token while patches change",
         measured_as="mean ‖z‖ / ‖f(z)‖ of the class token over that of the patches, first half of "
         "the blocks",
         threshold=Threshold("above", 1),
         why="the class token's ratio is the higher one: a sign",
         applies_when="a ViT with a class token",
-        analysis="residuals",
         cases=cases.cls_vits,
         measure=partial(cls_over_patches, half="first half"),
-        within=RANGES["ratio"],
     ),
-    Claim(
+    claim(
         id="R-skip-turn",
-        paper=RAGHU,
-        figure="7",
         statement="In a ViT's second half, skips carry the patches while the class token changes",
         measured_as="mean ‖z‖ / ‖f(z)‖ of the class token over that of the patches, second half of "
         "the blocks",
         threshold=Threshold("below", 1),
         why="the class token's ratio is now the lower one: a sign",
         applies_when="a ViT with a class token",
-        analysis="residuals",
         cases=cases.cls_vits,
         measure=partial(cls_over_patches, half="second half"),
-        within=RANGES["ratio"],
     ),
-    Claim(
+    claim(
         id="R-skip-cnn",
-        paper=RAGHU,
-        figure="7",
         statement="A ViT's skips carry far more than a CNN's",
         measured_as="mean ‖z‖ / ‖f(z)‖ of the ViT over that of the CNN",
         threshold=Threshold("above", 1),
         why="how far is read by eye; the sign is the least that it says",
         applies_when="a ViT and a CNN",
-        analysis="residuals",
         cases=cases.vit_and_cnn,
         measure=of_two(
             skip_over_branch, "skip over branch: ViT {first:.2f}, CNN {second:.2f}", np.divide
         ),
-        within=RANGES["ratio"],
     ),
 )

@@ -8,8 +8,6 @@ from zoo.claims import cases
 from zoo.claims.base import Claim, Measurement, Networks, Threshold
 from zoo.study.results import ComparisonResults
 
-PAPER = "Naseer et al. 2021"
-
 
 def keeps_more(
     results: ComparisonResults, networks: Networks, *, measure: str
@@ -25,30 +23,30 @@ def keeps_more(
     return Measurement(found.value, detail, found.low, found.high)
 
 
-def _claim(key: str, figure: str, what: str, measured: str, measure: str) -> Claim:
-    return Claim(
-        id=key,
-        paper=PAPER,
-        figure=figure,
-        statement=f"A ViT keeps more of its accuracy than a CNN {what}",
-        measured_as=f"share of accuracy that the ViT keeps minus the CNN's, mean over {measured}",
-        threshold=Threshold("above", 0),
-        why="'more robust' must not be chance: the paired interval excludes no difference",
-        applies_when="a ViT and a CNN that answer better than chance",
-        analysis="robustness",
-        cases=cases.vit_and_cnn,
-        measure=partial(keeps_more, measure=measure),
-        answers=True,
-    )
-
-
+claim = partial(
+    Claim,
+    paper="Naseer et al. 2021",
+    threshold=Threshold("above", 0),
+    why="'more robust' must not be chance: the paired interval excludes no difference",
+    applies_when="a ViT and a CNN that answer better than chance",
+    analysis="robustness",
+    cases=cases.vit_and_cnn,
+    answers=True,
+)
+KEPT = "share of accuracy that the ViT keeps minus the CNN's, mean over"
 CLAIMS = (
-    _claim(
-        "N-dropped", "2", "when patches are dropped at random", "shares of 25, 50 and 75 %",
-        "kept_random_patches",
+    claim(
+        id="N-dropped",
+        figure="2",
+        statement="A ViT keeps more of its accuracy than a CNN when patches are dropped at random",
+        measured_as=f"{KEPT} shares of 25, 50 and 75 %",
+        measure=partial(keeps_more, measure="kept_random_patches"),
     ),
-    _claim(
-        "N-shuffled", "8", "when the image's tiles are shuffled", "2, 4 and 8 tiles a side",
-        "kept_shuffled_tiles",
+    claim(
+        id="N-shuffled",
+        figure="8",
+        statement="A ViT keeps more of its accuracy than a CNN when the image's tiles are shuffled",
+        measured_as=f"{KEPT} 2, 4 and 8 tiles a side",
+        measure=partial(keeps_more, measure="kept_shuffled_tiles"),
     ),
-)  # fmt: skip
+)

@@ -5,6 +5,8 @@ Each takes the CKA of blocks and what it might be on other images, (1 + draws, b
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from zoo.claims.base import RAGHU, Claim, Draws, Measurement, Threshold, measured
@@ -48,10 +50,10 @@ def _describe(low: Draws, high: Draws) -> str:
     return f"lowest third of blocks {low[0]:.3f}, highest third {high[0]:.3f}"
 
 
+claim = partial(Claim, paper=RAGHU, cases=None)
 CLAIMS = (
-    Claim(
+    claim(
         id="R-data-low",
-        paper=RAGHU,
         figure="12",
         statement="On the least data, a ViT's lower layers already agree with those of all data, "
         "its higher ones do not yet",
@@ -61,12 +63,10 @@ CLAIMS = (
         why="the lines fall with depth; the sign is the least that they say",
         applies_when="the pipeline's stage `effect`, with a ViT trained on two or more subsets",
         analysis="data-effect",
-        cases=None,
         measure=low_blocks_agree,
     ),
-    Claim(
+    claim(
         id="R-data-vit",
-        paper=RAGHU,
         figure="12",
         statement="A ViT's higher layers need more data than a CNN's",
         measured_as="CKA with the networks trained on all data on the least data, lowest minus "
@@ -76,12 +76,10 @@ CLAIMS = (
         applies_when="the pipeline's stage `effect`, with a ViT and a CNN trained on the same "
         "subsets",
         analysis="data-effect",
-        cases=None,
         measure=vit_needs_more,
     ),
-    Claim(
+    claim(
         id="R-transfer",
-        paper=RAGHU,
         figure="G.1",
         statement="Taken to other images, a network keeps its first layers and changes its last",
         measured_as="CKA of each block before with after, lowest minus highest third of blocks",
@@ -89,7 +87,6 @@ CLAIMS = (
         why="how many blocks are kept depends on their number and the images: a sign",
         applies_when="`zoo transfer` of the whole network",
         analysis="transfer",
-        cases=None,
         measure=first_blocks_are_kept,
     ),
 )
