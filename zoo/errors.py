@@ -83,8 +83,10 @@ def shown(value: object) -> str:
     return _brief.repr(value)
 
 
-def unknown(kind: str, name: object, valid: Iterable[str]) -> UserError:
-    """Return the error for a name that is not in a table, naming the nearest and all valid ones.
+def unknown(kind: str, name: object, valid: Iterable[str], *, others: int = 0) -> UserError:
+    """Return the error for a name that is not in a table, naming the nearest and the valid ones.
+
+    `others` is how many valid ones are not named.
 
     >>> str(unknown("source", "cifar", ["cifar10", "digits"]))
     "unknown source 'cifar'; did you mean 'cifar10'? valid: cifar10, digits"
@@ -93,6 +95,7 @@ def unknown(kind: str, name: object, valid: Iterable[str]) -> UserError:
     return UserError(
         f"unknown {kind} {shown(name)};{suggestion(name, names)} "
         f"valid: {', '.join(names) or 'none'}"
+        + (f" and {counted(others, 'other')}" if others else "")
     )
 
 

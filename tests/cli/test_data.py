@@ -92,6 +92,12 @@ def test_models_are_compared_on_pictures_without_labels(zoo, save, pictures):
         "--only", "cka,accuracy,probes", "--batch-size", "4", "--images", "6", "--json",
     )  # fmt: skip
     report = json.loads(told)
+    # Folders have no training runs to be put side by side.
+    found = zoo(
+        "compare", "models/vit-small", "models/vit-gap-small", "--data", str(pictures),
+        "--only", "cka,accuracy,probes", "--batch-size", "4", "--images", "6",
+    )  # fmt: skip
+    assert not any(line.startswith("runs") for line in found.splitlines())
     assert report["images"]["count"] == 6
     assert report["images"]["source"] == "pictures"
     assert [entry["name"] for entry in report["analyses"]] == ["cka"]

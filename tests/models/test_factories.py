@@ -11,7 +11,7 @@ from torch import nn
 
 from zoo.errors import UserError
 from zoo.models import factories
-from zoo.models.build import build, check_arch
+from zoo.models.build import build, check_arch, unknown_of_many
 from zoo.models.files import load_model, save_model
 from zoo.models.spec import ModelSpec
 
@@ -231,6 +231,14 @@ def test_what_is_no_factorys_name_is_an_unknown_arch(arch):
     assert not factories.is_factory(arch)
     with pytest.raises(UserError, match="unknown arch"):
         check_arch(arch)
+
+
+def test_of_hundreds_of_names_those_not_shown_are_counted():
+    error = unknown_of_many("model", "renset", [*(f"x{i}" for i in range(1200)), "resnet"])
+    assert str(error) == (
+        "unknown model 'renset'; did you mean 'resnet'? valid: resnet and 1,200 others"
+    )
+    assert str(unknown_of_many("model", "?", list("abcd"))).endswith("valid: a, b, c and 1 other")
 
 
 def test_a_spec_cannot_make_torchvision_load_weights_of_its_own():

@@ -251,7 +251,8 @@ def _print_summary(done: Any, store: Any, models: Any) -> None:
     click.echo(f"\nmodels   {taken}")
     click.echo(f"report   {done.folder / 'report.html'}")
     click.echo(f"MLflow   {comparison_link(store, done.run.run_id)}")
-    click.echo(f"runs     {side_by_side_link(store, models)}")
+    if runs := side_by_side_link(store, models):  # two or more of them have training runs
+        click.echo(f"runs     {runs}")
     if not store.is_server:
         click.echo("         (start the pages with: zoo ui)")
 

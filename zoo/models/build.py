@@ -211,7 +211,7 @@ def _torchvision_factory(name: str) -> Factory:
 
     known = models.list_models(module=models)
     if name not in known:
-        raise unknown("torchvision model", name, nearest(name, known))
+        raise unknown_of_many("torchvision model", name, known)
 
     def factory(classes: int, image_size: int, kwargs: dict[str, Any]) -> nn.Module:
         size: dict[str, Any] = {}
@@ -253,9 +253,10 @@ def remove_head(module: nn.Module) -> nn.Module:
     return module
 
 
-def nearest(name: str, known: Sequence[str]) -> list[str]:
-    """Return the few names most like one that is not known, out of hundreds."""
-    return difflib.get_close_matches(name, known, n=5) or list(known[:3])
+def unknown_of_many(kind: str, name: str, known: Sequence[str]) -> UserError:
+    """Return the error for a name that is not known: it names a few of hundreds, the most like."""
+    named = difflib.get_close_matches(name, known, n=5) or known[:3]
+    return unknown(kind, name, named, others=len(known) - len(named))
 
 
 ARCHITECTURES: dict[str, Factory] = {

@@ -14,7 +14,7 @@ from torch import nn
 
 from zoo.errors import UserError, brief, counted, unknown
 from zoo.files import read_json
-from zoo.models.build import count_parameters, nearest, network_errors
+from zoo.models.build import count_parameters, network_errors, unknown_of_many
 from zoo.models.files import LoadedModel
 from zoo.models.spec import INTERPOLATIONS, ModelSpec
 
@@ -149,7 +149,7 @@ def _check_timm_name(name: str, *, published: bool) -> None:
         if "." not in name:
             known = list(dict.fromkeys(full.split(".")[0] for full in known))
         if name not in known:
-            raise unknown("timm model", name, nearest(name, known))
+            raise unknown_of_many("timm model", name, known)
     elif (config := Path(name.removeprefix(FOLDER), "config.json")).is_file():
         content = read_json(config)
         if not isinstance(content, dict) or "architecture" not in content:
@@ -254,7 +254,7 @@ def torchvision_weights(name: str, tag: str) -> Any:
 
     known = models.list_models(module=models)
     if name not in known:
-        raise unknown("torchvision model", name, nearest(name, known))
+        raise unknown_of_many("torchvision model", name, known)
     published = models.get_model_weights(name)
     if tag and tag not in published.__members__:
         raise unknown(f"weights of torchvision:{name}", tag, published.__members__)
