@@ -158,7 +158,7 @@ def test_a_model_without_a_description_is_named(registered, monkeypatch):
 
     monkeypatch.setattr(lookup, "fetch_file", gone)
     with pytest.raises(UserError, match="forest was not saved by zoo: MLmodel is missing"):
-        lookup._foreign_digest(open_store(registered), "", "forest")
+        lookup._digest(open_store(registered), {}, "", "forest")
 
 
 @pytest.mark.parametrize(
