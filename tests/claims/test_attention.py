@@ -61,6 +61,7 @@ def test_low_layers_hold_local_and_global_heads_together_or_do_not(low, value, v
     assert (side(found), found.value) == (verdict, value)
     counts = " and ".join(str(sum(d < 5 for d in layer)) for layer in low)
     assert found.detail == f"{counts} of 4 heads are local in the 2 lowest layers"
+    assert found.measurement.count
 
 
 @pytest.mark.parametrize(
@@ -108,6 +109,7 @@ def test_low_layers_learn_to_be_local_with_data_or_did_so_before(less, verdict):
     result = Result(result.data, metrics=metrics(uniform={"v": 10.0, "w": 10.0}).metrics)
     found = verdicts(LESS_AND_MORE[:2], attention_distance=result)["R-local-data", ("v", "w")]
     assert (side(found), found.value) == (verdict, less - 4)
+    assert found.measurement.count
 
 
 def heads(reach, difference):

@@ -100,6 +100,22 @@ def test_a_share_of_all_layers_is_told_by_counts(draws, said):
     assert over_seeds(seeds).parts == 0
 
 
+@pytest.mark.parametrize(
+    ("draws", "said", "p"),
+    [
+        ([0.0] * 100, "0 in every draw of the images", 2 / 101),
+        ([0.0] * 97 + [1.0] * 3, "", 8 / 101),
+    ],
+)
+def test_a_count_of_heads_moves_by_steps_as_a_share_does(draws, said, p):
+    # A hundred draws cannot show less than 2 in 101, however alike they are.
+    found = measured(np.array([0.0, *draws]), "", count=True)
+    assert Verdict(CLAIM, ("v",), 50, "undecided", "", found).as_dict()["counted"] == said
+    assert p_against(found, Threshold("at least", 1)) == pytest.approx(p)
+    assert over_seeds([found, found]).count
+    assert not over_seeds([found, measured(np.array([1.0, *draws]), "", count=True)]).count
+
+
 def test_where_the_threshold_itself_counts_it_may_be_the_end_of_the_interval():
     all_heads = Measurement(1.0, "", 1.0, 1.0)
     change = (0.5, 0.4, 0.6)

@@ -61,7 +61,7 @@ def low_layers_mix(results: ComparisonResults, networks: Networks) -> Measuremen
     mixed = (local.any(axis=2) & ~local.all(axis=2)).sum(axis=1)
     counts = " and ".join(str(count) for count in local[0].sum(axis=1))
     detail = f"{counts} of {local.shape[2]} heads are local in the {LOW} lowest layers"
-    return measured(mixed, detail)
+    return measured(mixed, detail, count=True)
 
 
 def low_layers_spread(results: ComparisonResults, networks: Networks) -> Measurement | str | None:
@@ -191,6 +191,7 @@ CLAIMS = (
         measure=of_two(
             low_local_heads,
             "local heads in the two lowest layers: {first:.0f} on less data, {second:.0f} on more",
+            count=True,
         ),
         stay_trained=(1,),
     ),

@@ -62,8 +62,9 @@ class Measurement:
     what it might be on other images, where that is known: differences of numbers that were
     measured on the same images are taken draw by draw. `by_seed` are the numbers of two or more
     seeds, whose mean is the value; `over` says what its interval is over. Of a share of a network's
-    own parts, such as layers or tokens, `parts` is their number: these are all that there are.
-    `images` is how many it is of, where these are fewer than its analysis was shown.
+    own parts, such as layers or tokens, `parts` is their number: these are all that there are. A
+    `count` is of such parts, or the difference of two counts. Both move by steps. `images` is how
+    many it is of, where these are fewer than its analysis was shown.
     """
 
     value: float
@@ -75,6 +76,7 @@ class Measurement:
     over: str = IMAGES
     parts: int = 0
     images: int = 0
+    count: bool = False
 
     @property
     def estimate(self) -> Estimate:
@@ -109,23 +111,23 @@ def over_seeds(found: Sequence[Measurement], within: Range = UNBOUNDED) -> Measu
     draws = [one.draws for one in found if one.draws is not None]
     together = np.mean(draws, axis=0) if len(draws) == len(found) else None
     mean, low, high = mean_interval(np.array(values), within).tolist()
-    over, parts = SEEDS, 0
+    over, parts, count = SEEDS, 0, False
     if np.ptp(values) == 0:
-        over, parts = IMAGES, found[0].parts
+        over, parts, count = IMAGES, found[0].parts, found[0].count
         _, low, high = found[0].estimate if together is None else percentile_interval(together)
     detail = f"seed by seed {', '.join(f'{value:.3f}' for value in values)}; the first: "
     of = detail + found[0].detail
-    return Measurement(mean, of, low, high, together, values, over, parts)
+    return Measurement(mean, of, low, high, together, values, over, parts, count=count)
 
 
 # A number of a group of networks; None where it is undefined, or why a claim does not apply.
 Measure = Callable[[ComparisonResults, Networks], Measurement | str | None]
 
 
-def measured(draws: Draws, detail: str, parts: int = 0) -> Measurement:
+def measured(draws: Draws, detail: str, parts: int = 0, *, count: bool = False) -> Measurement:
     """Return the measurement of a number (1 + draws,): itself, and what it is in every draw."""
     value, low, high = percentile_interval(draws)
-    return Measurement(value, detail, low, high, draws, parts=parts)
+    return Measurement(value, detail, low, high, draws, parts=parts, count=count)
 
 
 def of_metric(
@@ -153,6 +155,8 @@ def of_two(
     number: Callable[[ComparisonResults, Network], Draws | str | None],
     words: str,
     combine: Callable[[Draws, Draws], Draws] = np.subtract,
+    *,
+    count: bool = False,
 ) -> Measure:
     """Return what measures a number of one network minus that of another, draw by draw.
 
@@ -161,6 +165,7 @@ def of_two(
             does not apply.
         words: how the numbers `{first}` and `{second}` of the networks `{a}` and `{b}` are written.
         combine: what else is made of both, such as their ratio.
+        count: both are counts of a network's own parts.
     """
 
     def measure(results: ComparisonResults, networks: Networks) -> Measurement | str | None:
@@ -172,7 +177,7 @@ def of_two(
             each.append(draws)
         (a, b), (first, second) = (network.name for network in networks), each
         detail = words.format(first=first[0], second=second[0], a=a, b=b)
-        return measured(combine(first, second), detail)
+        return measured(combine(first, second), detail, count=count)
 
     return measure
 
@@ -293,12 +298,16 @@ def _interval(found: Measurement) -> dict[str, float | str | None]:
 
 
 def _counted(found: Measurement) -> str:
-    """Write the interval of a share of a network's own parts as counts; empty for other numbers.
+    """Write the interval of a network's own parts as counts; empty for other numbers.
 
     All parts were looked at, so that chance is in the images alone: where it moves no part across,
     an interval of no width would look like a number that is known exactly.
     """
-    if not (found.parts and math.isfinite(found.high - found.low)):
+    if not math.isfinite(found.high - found.low):
+        return ""
+    if found.count and found.low == found.high:
+        return f"{found.low:g} in every draw of the images"
+    if not found.parts:
         return ""
     least, most = (
         rounded(round(end * found.parts, 6))

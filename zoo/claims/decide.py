@@ -57,8 +57,8 @@ def p_against(found: Measurement, threshold: Threshold) -> float:
     bound = threshold.bound - STEP if threshold.side == "at least" else threshold.bound
     if found.over == SEEDS:  # few seeds: the tails are far heavier than the interval tells
         return student_p(found.by_seed, bound)
-    if found.parts and found.draws is not None and len(found.draws) > 1:
-        # A share of few parts moves by steps, which no normal distribution does.
+    if (found.parts or found.count) and found.draws is not None and len(found.draws) > 1:
+        # What is of few parts moves by steps, which no normal distribution does.
         sides = found.draws[1:] > bound, found.draws[1:] < bound
         beyond = sides[0] if found.value > bound else sides[1]
         return min(1.0, 2 * (1 + int((~beyond).sum())) / len(found.draws))
