@@ -90,7 +90,8 @@ def compare_registered(
             travel with the models.
         others: folders of further images, on which similarity is measured too.
         count: how many images of each folder; all of them by default.
-        only, skip: analyses to run instead of all, and to leave out.
+        only: analyses to run instead of all.
+        skip: analyses to leave out.
         settings: everything else that decides the numbers.
         siblings: other seeds of the models, each with the index of its model; by default all
             seeds registered for models given by name alone, so the numbers depend on what else
