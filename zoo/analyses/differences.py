@@ -111,7 +111,6 @@ class _Differences(Accumulator):
         }
         self.their_answers: dict[int, list[NDArray[np.int64]]] = {s: [] for s in self.others}
         self.layers = {s: last_block(network) for s, network in enumerate(study.compared)}
-        self.seen: dict[int, torch.Tensor] = {}
         self.features: dict[int, list[torch.Tensor]] = {s: [] for s in self.layers}
 
     def hook_points(self, index: int) -> Iterable[HookPoint]:
@@ -119,12 +118,11 @@ class _Differences(Accumulator):
         return [HookPoint(layer)] if layer else []
 
     def observe(self, index: int, hook_point: HookPoint, value: torch.Tensor) -> None:
-        self.seen[index] = mean_over_places(value, self.study.compared[index], hook_point.layer)
+        pooled = mean_over_places(value, self.study.compared[index], hook_point.layer)
+        rows = torch.from_numpy(self.rows_of(self.rows, len(value)))
+        self.features[index].append(pooled[rows].float().cpu())
 
     def end_batch(self, batch: Batch) -> None:
-        rows = torch.from_numpy(batch.rows_of(self.rows))
-        for s, value in self.seen.items():
-            self.features[s].append(value[rows].float().cpu())
         for s in self.rated:
             self.logits[s].append(batch.logits[s].float().cpu())
         for s, answers in self.their_answers.items():

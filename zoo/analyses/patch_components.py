@@ -13,7 +13,7 @@ from zoo.analyses.about import About, Drawing
 from zoo.capture.hook_points import HookPoint
 from zoo.figures.image_grid import image_grid
 from zoo.measures.patch_components import component_colours, patch_components
-from zoo.study.accumulator import Accumulator, Batch, NotApplicable
+from zoo.study.accumulator import Accumulator, NotApplicable
 from zoo.study.attention_layers import name_images
 from zoo.study.axes import column, variable
 from zoo.study.networks import Study
@@ -79,22 +79,16 @@ class _PatchComponents(Accumulator):
         self, study: Study, layers: dict[int, tuple[str, Layout]], notes: Sequence[str]
     ) -> None:
         self.study, self.layers, self.notes = study, layers, list(notes)
-        self.seen: dict[int, torch.Tensor] = {}
         self.kept: dict[int, dict[int, NDArray[np.float32]]] = {s: {} for s in layers}
 
     def hook_points(self, index: int) -> Iterable[HookPoint]:
         return [HookPoint(self.layers[index][0])] if index in self.layers else []
 
     def observe(self, index: int, hook_point: HookPoint, value: torch.Tensor) -> None:
-        self.seen[index] = value.clone()  # a later block may work in place on it
-
-    def end_batch(self, batch: Batch) -> None:
-        for s, value in self.seen.items():
-            places = places_of(value, self.layers[s][1])
-            for image in self.study.shown:
-                if batch.start <= image < batch.stop:
-                    self.kept[s][image] = places[image - batch.start].float().cpu().numpy()
-        self.seen.clear()
+        rows = self.rows_of(np.array(self.study.shown), len(value))
+        # A copy: a later block may work in place on it.
+        places = places_of(value, self.layers[index][1])[rows].float().cpu().numpy()
+        self.kept[index] |= dict(zip((rows + self.start).tolist(), places, strict=True))
 
     def result(self) -> Result:
         parts, metrics = [], []

@@ -141,7 +141,7 @@ class _Features(Accumulator):
 
     def observe(self, index: int, hook_point: HookPoint, value: torch.Tensor) -> None:
         model, probed = self.study.networks[index], self.plans[index]
-        inside = self._inside(len(value))
+        inside = self.rows_of(self.images, len(value))
         if len(inside) < len(value):  # else no copy is needed
             value = value[torch.from_numpy(inside).to(value.device)]
         value = value.float()
@@ -153,15 +153,12 @@ class _Features(Accumulator):
             places = [i * layout.width + j for i in probed.rows for j in probed.columns]
             self._keep(index, hook_point.layer, "token", places_of(value, layout)[:, places])
 
-    def _inside(self, count: int) -> NDArray[np.int64]:
-        """Return which of the batch's images are probed."""
-        return self.images[np.isin(self.images - self.start, range(count))] - self.start
-
     def _keep(self, index: int, layer: str, what: str, value: torch.Tensor) -> None:
         self.kept.setdefault((index, layer, what), []).append(value.cpu().numpy().copy())
 
     def end_batch(self, batch: Batch) -> None:
-        self.pixels.append(pixel_features(batch.images[self._inside(len(batch.images))]))
+        rows = self.rows_of(self.images, len(batch.images))
+        self.pixels.append(pixel_features(batch.images[rows]))
 
     def result(self) -> Result:
         train, test = self.split

@@ -138,7 +138,7 @@ class _Features(Accumulator):
         self.pending[index, hook_point.layer] = pooled.clone()
 
     def end_batch(self, batch: Batch) -> None:
-        rows = torch.from_numpy(batch.rows_of(self.images))
+        rows = torch.from_numpy(self.rows_of(self.images, batch.stop - batch.start))
         for key, pooled in self.pending.items():
             self.kept.setdefault(key, []).append(pooled.cpu()[rows].numpy())
         self.pending.clear()

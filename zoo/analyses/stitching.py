@@ -134,7 +134,7 @@ class _Stitching(Accumulator):
 
     def observe(self, index: int, hook_point: HookPoint, value: torch.Tensor) -> None:
         point = index, hook_point.layer
-        inside = self.fitted[np.isin(self.fitted - self.start, range(len(value)))] - self.start
+        inside = self.rows_of(self.fitted, len(value))
         layout = self.sources[point]
         value = value[torch.from_numpy(inside).to(value.device)].float()
         places = places_of(value, layout)

@@ -32,10 +32,6 @@ class Batch:
     labels: NDArray[np.int64] | None
     logits: tuple[torch.Tensor, ...]
 
-    def rows_of(self, images: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the places in the batch of those of some images of the study that are in it."""
-        return images[(images >= self.start) & (images < self.stop)] - self.start
-
 
 class Accumulator:
     """Observes what it asked for, batch by batch, and keeps only what its result needs.
@@ -57,6 +53,10 @@ class Accumulator:
 
     def observe(self, index: int, hook_point: HookPoint, value: torch.Tensor) -> None:
         """Take what it needs of a tensor now: later operations may overwrite it."""
+
+    def rows_of(self, images: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+        """Return the places in a batch of `count` images of those images of the study in it."""
+        return images[(images >= self.start) & (images < self.start + count)] - self.start
 
     def skip_batch(self, start: int, stop: int) -> None:
         """Draw what it would draw at random for a batch that another process sees."""
