@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from zoo.analyses import best_matches
 from zoo.analyses.about import About, Drawing
 from zoo.analyses.cka_figures import draw_image_sets, draw_models, draw_pair
-from zoo.analyses.image_sets import metrics_of, share_metrics
+from zoo.analyses.image_sets import metrics_of
 from zoo.capture.hook_points import HookPoint
 from zoo.measures.deconfounded import without_given
 from zoo.measures.hsic_replicates import HsicReplicates, hsic_among
@@ -86,7 +86,7 @@ ABOUT = About(
     units={
         "batches": "number",
         **dict.fromkeys(("best_match_p", "best_match_deconfounded_p"), ""),
-        **dict.fromkeys(share_metrics(("cka", "cka_deconfounded")), ""),
+        **dict.fromkeys(("cka_set_same_match", "cka_deconfounded_set_same_match"), ""),
     },
 )
 

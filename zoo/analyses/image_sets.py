@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
@@ -193,8 +193,3 @@ def metrics_of(measure: str, title: str) -> dict[str, str]:
         f"{measure}_set_largest_change": f"{title}: largest difference of a cell {least}",
         f"{measure}_set_same_match": f"{title}: share of layers with the same best match {least}",
     }
-
-
-def share_metrics(measures: Iterable[str]) -> list[str]:
-    """Return the names of those of `metrics_of` that lie between 0 and 1, and not −1 and 1."""
-    return [f"{measure}_set_same_match" for measure in measures]

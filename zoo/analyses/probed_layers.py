@@ -25,6 +25,7 @@ MAX_TOKENS = 64
 TOKEN_NUMBERS = 1 << 26  # features kept of single tokens, a model: 256 MB
 PIXEL_SIDE = 32  # larger images are averaged to it: 3,072 numbers an image
 CLS, MEAN = "class token", "mean over places"
+PROBED = ("accuracy", "few_shot", "penalty")
 Key = tuple[str, str, str]  # network, layer, pooling
 
 
@@ -97,10 +98,7 @@ def probe_dataset(
     """
     rows = [(network, layer) for network, probed in plans for layer in probed.layers]
     poolings = [p for p in (CLS, MEAN) if any(p in probed.poolings for _, probed in plans)]
-    values = {
-        kind: np.full((len(rows), len(poolings)), np.nan)
-        for kind in ("accuracy", "few_shot", "penalty")
-    }
+    values = np.full((len(PROBED), len(rows), len(poolings)), np.nan)
     own = {network.name: probed.poolings for network, probed in plans}
     notes = []
     for i, (network, layer) in enumerate(rows):
@@ -113,9 +111,9 @@ def probe_dataset(
                 if network.compared:
                     notes.append(f"{network.name}: {layer}, {pooling}: no probe, since {why}")
                 continue
-            values["accuracy"][i, j], values["few_shot"][i, j] = probe.all.accuracy, probe.few_shot
-            values["penalty"][i, j] = probe.all.penalty
-    variables = {kind: variable(("layer", "pooling"), v) for kind, v in values.items()}
+            values[:, i, j] = probe.all.accuracy, probe.few_shot, probe.all.penalty
+    dims = ("layer", "pooling")
+    variables = {kind: variable(dims, v) for kind, v in zip(PROBED, values, strict=True)}
     return xr.Dataset(variables, layer_axis(rows) | {"pooling": column(poolings)}), notes
 
 

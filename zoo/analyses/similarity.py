@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from zoo.analyses.about import About, Drawing
-from zoo.analyses.image_sets import metrics_of, share_metrics
+from zoo.analyses.image_sets import metrics_of
 from zoo.capture.hook_points import HookPoint
 from zoo.figures import style
 from zoo.figures.labels import layer_labels
@@ -84,9 +84,9 @@ ABOUT = About(
         for name, text in metrics_of(measure.name, measure.title).items()
     },
     unit=SIGNED,
-    units=dict.fromkeys(
-        (*(f"{name}_best_match_p" for name in MEASURES), *share_metrics(MEASURES)), ""
-    ),
+    units={
+        f"{name}_{share}": "" for name in MEASURES for share in ("best_match_p", "set_same_match")
+    },
 )
 
 MAX_IMAGES = 1024
