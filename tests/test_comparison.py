@@ -129,6 +129,23 @@ def test_one_selection_gives_a_block_of_one_network_with_all_of_another(make_mod
     assert np.array_equal(row.values[0], whole.values[whole["name"].values == "blocks.1"][0])
 
 
+def test_a_name_that_is_not_in_the_results_is_told_with_those_that_are(compared):
+    names = [network.name for network in compared.results.compared]
+    cka = compared["cka"]["cka"]
+    for wanted, said in (
+        ({"network": f"{names[0]}s"}, f"unknown network '{names[0]}s'; did you mean '{names[0]}'"),
+        ({"name": "blocks.99"}, "unknown name 'blocks.99'; did you mean 'blocks."),
+        ({"nam": "x"}, "unknown coordinate 'nam'; did you mean 'name' or 'name_b'?"),
+        ({"role": ("leaf", "twig")}, "unknown role ('leaf', 'twig'); valid: block, head, stem"),
+    ):
+        with pytest.raises(UserError) as raised:
+            zoo.select(cka, **wanted)
+        assert str(raised.value).startswith(said)
+    assert zoo.select(cka, role=("stem", "twig")).size
+    with pytest.raises(UserError, match="unknown maps of cka: 'nobody stem'; valid: none"):
+        compared.maps("cka", "nobody", "stem")
+
+
 def test_opened_results_no_longer_need_their_file(compared, tmp_path):
     compared.save(tmp_path / "out")
     opened = open_results(tmp_path / "out")

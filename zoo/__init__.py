@@ -24,7 +24,7 @@ _WHERE = {
     "linear_cka": "zoo.measures.linear_cka",
     "load": "zoo.api",
     "open_results": "zoo.comparison",
-    "select": "zoo.study.axes",
+    "select": "zoo.comparison",
     "wrap": "zoo.api",
 }
 
@@ -32,9 +32,8 @@ __all__ = ["__version__", "compare", "linear_cka", "load", "open_results", "sele
 
 if TYPE_CHECKING:
     from zoo.api import compare, load, wrap
-    from zoo.comparison import open_results
+    from zoo.comparison import open_results, select
     from zoo.measures.linear_cka import linear_cka
-    from zoo.study.axes import select
 
 
 def __getattr__(name: str) -> Any:

@@ -16,6 +16,7 @@ from zoo.files import user_path, write_json, write_text
 from zoo.files.folders import FolderKind, check_replaceable, replacing_folder
 from zoo.progress import OnProgress, no_progress
 from zoo.report.figures import DRAWN, draw, draw_all
+from zoo.study import axes
 from zoo.study.identity import looks, numbers_code
 from zoo.study.results import SIGNED, ComparisonResults
 
@@ -56,8 +57,19 @@ class Comparison:
         return self._result(analysis).data
 
     def maps(self, analysis: str, network: str, layer: str = "", network_b: str = "") -> xr.Dataset:
-        """Return the variables of one network, one of its layers, or a pair, such as its maps."""
-        return self._result(analysis).part(network, layer, network_b)
+        """Return the variables of one network, one of its layers, or a pair, such as its maps.
+
+        Raises:
+            UserError: the analysis has none of these; the message names those that it has.
+        """
+        result = self._result(analysis)
+        try:
+            return result.part(network, layer, network_b)
+        except KeyError:
+            parts = [(part.network, part.layer, part.network_b) for part in result.parts]
+            asked = " ".join(filter(None, (network, layer, network_b)))
+            valid = (" ".join(filter(None, part)) for part in parts)
+            raise unknown(f"maps of {analysis}:", asked, valid) from None
 
     def _result(self, analysis: str) -> Result:
         if analysis not in self.results.results:
@@ -199,6 +211,36 @@ class Comparison:
             "directed": metric.pair == "directed",
             **{end: value for end, value in ends.items() if math.isfinite(value)},
         }
+
+
+def select(values: xr.DataArray, network: str = "", network_b: str = "", **equal: Any) -> Any:
+    """Select one network's part of a variable of results, or a pair's.
+
+    Args:
+        values: with the coordinate `network`, and for pairs `network_b`.
+        network: the network on the first axis over networks; all if empty.
+        network_b: the network on the second one.
+        equal: other coordinates, each with the value or values to select.
+
+    Raises:
+        UserError: the variable has no such coordinate, or none of the values is on it.
+
+    >>> import xarray as xr
+    >>> depth = xr.DataArray([0.5, 1.0, 1.0], dims="layer")
+    >>> depth = depth.assign_coords(network=("layer", ["a", "a", "b"]))
+    >>> select(depth, "a").values.tolist()
+    [0.5, 1.0]
+    """
+    for coordinate, wanted in ({"network": network, "network_b": network_b} | equal).items():
+        if wanted == "":
+            continue
+        if coordinate not in values.coords:
+            raise unknown("coordinate", coordinate, map(str, values.coords))
+        there = set(values.coords[coordinate].values.ravel().tolist())
+        among = [wanted] if isinstance(wanted, str | int | float) else list(wanted)
+        if not there & set(among):
+            raise unknown(coordinate, wanted, map(str, there))
+    return axes.select(values, network, network_b, **equal)
 
 
 def open_results(path: Path | str) -> Comparison:
