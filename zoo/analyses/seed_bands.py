@@ -36,8 +36,8 @@ def seed_line(
         its interval over seeds; of one its name, its values and `ends`.
     """
     rows = _by_network(select(values, model=model, state=TRAINED))
-    if len(rows) == 1:
-        return model, rows[0], list(ends)
+    if len(rows) < 2:  # of a network without layers there is no row
+        return model, rows.ravel(), list(ends)
     mean, *ends = mean_interval(rows, within)
     return f"{model} ({len(rows)} seeds)", mean, ends
 
