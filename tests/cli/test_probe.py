@@ -43,7 +43,7 @@ def test_a_table_of_layers_is_printed_and_saved(zoo, models):
 
 def test_a_narrow_terminal_does_without_the_untrained_network(zoo, models, monkeypatch):
     asked = {}
-    monkeypatch.setattr("zoo.cli.output.print_table", lambda *_, **known: asked.update(known))
+    monkeypatch.setattr("zoo.cli.probe.print_table", lambda *_, **known: asked.update(known))
     zoo("probe", "models/vit-gap-large")
     assert asked["droppable_columns"] == [
         "untrained, mean over places, 2-shot", "untrained, mean over places, all",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from zoo.cli import options
+from zoo.cli.output import print_json
 
 
 @click.command()
@@ -23,7 +24,6 @@ def command(as_json: bool) -> None:
       zoo compare vit-small resnet18-small --only cka
     """
     from zoo.analyses import ANALYSES, ON_REQUEST, load_analysis, measured_costs
-    from zoo.cli.output import print_json
 
     costs = measured_costs()
     abouts = [load_analysis(name).ABOUT for name in ANALYSES]

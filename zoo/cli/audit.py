@@ -7,7 +7,9 @@ from pathlib import Path
 import click
 
 from zoo.cli import options
-from zoo.config import COMPARED_COUNT
+from zoo.cli.output import is_quiet, print_json, print_table, print_text, warn_of_copy
+from zoo.cli.progress import progress
+from zoo.config import COMPARED_COUNT, Settings
 
 IMAGES = 256
 
@@ -53,9 +55,6 @@ def command(
       zoo audit
       zoo audit vit-small resnet18-small --images 359
     """
-    from zoo.cli.output import is_quiet, print_json, print_table, print_text, warn_of_copy
-    from zoo.cli.progress import progress
-    from zoo.config import Settings
     from zoo.device import parse_device
     from zoo.experiments.audit import QUESTIONS
     from zoo.registry.audits import audit_registered

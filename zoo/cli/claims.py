@@ -5,6 +5,8 @@ from __future__ import annotations
 import click
 
 from zoo.cli import options
+from zoo.cli.output import print_json
+from zoo.errors import unknown
 
 
 @click.command()
@@ -23,8 +25,6 @@ def command(ids: tuple[str, ...], as_json: bool) -> None:
     """
     from zoo.claims import CLAIMS
     from zoo.claims.base import cite
-    from zoo.cli.output import print_json
-    from zoo.errors import unknown
 
     by_id = {claim.id: claim for claim in CLAIMS}
     for name in ids:

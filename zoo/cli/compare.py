@@ -11,7 +11,11 @@ from typing import Any
 import click
 
 from zoo.cli import options
+from zoo.cli.output import is_quiet, print_json, print_table, print_text, rounded, warn_of_copy
+from zoo.cli.progress import progress
 from zoo.config import COMPARED_COUNT, POOLS, Settings, parse_show
+from zoo.errors import UserError
+from zoo.files import read_json
 
 SHOWN = 3  # newer versions that are named
 NUMBERS = ("measure", "of", "value", "95 % interval", "before training")
@@ -106,11 +110,8 @@ def command(
       zoo compare vit-small resnet18-small --data data/subsets/test --data ~/pictures
     """
     from zoo.analyses import ON_REQUEST, choose_analyses, measured_costs
-    from zoo.cli.output import is_quiet, print_json, warn_of_copy
-    from zoo.cli.progress import progress
     from zoo.comparison import PARTS
     from zoo.device import parse_device
-    from zoo.errors import UserError
     from zoo.figures.names import file_name
     from zoo.processes import joined
     from zoo.registry.compare import compare_registered, unique_names
@@ -206,9 +207,6 @@ def _tell_newer(store: Any, models: Any) -> None:
 
 def _report_in(folder: Path) -> dict[str, Any] | None:
     """Return the report that a folder holds already; None where there is none to be read."""
-    from zoo.errors import UserError
-    from zoo.files import read_json
-
     try:
         report = read_json(folder / "report.json")
     except (UserError, OSError):
@@ -227,7 +225,6 @@ def _asked(report: Mapping[str, Any]) -> tuple[object, ...]:
 
 
 def _print_summary(done: Any, store: Any, models: Any) -> None:
-    from zoo.cli.output import print_table, print_text
     from zoo.registry.links import comparison_link, side_by_side_link
 
     report = done.report
@@ -260,7 +257,6 @@ def _print_summary(done: Any, store: Any, models: Any) -> None:
 def _print_claims(report: Mapping[str, Any]) -> None:
     """Print the claims that were tested, and why the others were not."""
     from zoo.claims.base import format_p, held_in
-    from zoo.cli.output import print_table
 
     tested = [claim for claim in report["claims"] if claim["value"] is not None]
     # Which models a row is of goes without saying only where each claim is tested once.
@@ -276,8 +272,9 @@ def _print_claims(report: Mapping[str, Any]) -> None:
             ),
             [
                 (
-                    *(claim["id"], claim["verdict"], round(claim["value"], 3), _interval(claim)),
-                    *(_before(claim), format_p(claim["p_holm"])),
+                    *(claim["id"], claim["verdict"], rounded(claim["value"]), _interval(claim)),
+                    rounded(claim["before"]["value"] if claim["before"] else None),
+                    format_p(claim["p_holm"]),
                     *[held_in(claim), claim["over"]] * seeds,
                     *[", ".join(claim["models"])] * many,
                     claim["statement"],
@@ -313,8 +310,3 @@ def _interval(found: Mapping[str, Any]) -> str:
     if found["low"] is None:
         return ""
     return found["counted"] or f"{found['low']:.3f} to {found['high']:.3f}"
-
-
-def _before(claim: Mapping[str, Any]) -> float | None:
-    """Return the same number before training."""
-    return round(claim["before"]["value"], 3) if claim["before"] else None

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zoo.cli import options
-from zoo.cli.output import everywhere
+from zoo.cli.output import everywhere, print_json, print_pairs, print_table
+from zoo.cli.progress import progress
+from zoo.config import DataConfig, load_params
+from zoo.errors import UserError, counted
+from zoo.files import find_root, is_project, user_path
 
 if TYPE_CHECKING:
-    from zoo.config import DataConfig
     from zoo.data.check import DataCheck
 
 NOT_WELL = 3
@@ -55,13 +58,8 @@ def check(folder: Path | None, as_json: bool) -> None:
       zoo data check
       zoo data check ~/pictures/flowers --json | jq -r '.findings[] | select(.kind=="odd") | .what'
     """
-    from zoo.cli.output import print_json, print_pairs, print_table
-    from zoo.cli.progress import progress
-    from zoo.config import load_params
     from zoo.data.check import check_data
     from zoo.data.image_files import IMAGE_SUFFIXES
-    from zoo.errors import UserError, counted
-    from zoo.files import find_root, is_project, user_path
     from zoo.project.new_study import IMAGE_SIZE, shipped_params
 
     root = find_root()

@@ -6,6 +6,8 @@ from typing import TextIO
 
 import click
 
+from zoo.errors import UserError, counted
+
 
 @click.command()
 @click.argument("reference")
@@ -29,7 +31,6 @@ def command(reference: str, text: str | None, file: TextIO | None, clear: bool) 
       zoo describe vit-small/2 --file notes.md
       zoo describe vit-small/2 --clear
     """
-    from zoo.errors import UserError, counted
     from zoo.registry.annotations import describe
     from zoo.registry.store import open_store
 

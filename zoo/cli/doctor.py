@@ -9,6 +9,8 @@ from functools import partial
 import click
 
 from zoo.cli import options
+from zoo.cli.output import is_quiet, print_json
+from zoo.files import find_root, is_project
 
 
 @click.command()
@@ -30,8 +32,6 @@ def command(clean: bool, as_json: bool) -> None:
       zoo doctor --clean
       zoo doctor --json | jq '.[] | select(.status != "ok")'
     """
-    from zoo.cli.output import is_quiet, print_json
-    from zoo.files import find_root, is_project
     from zoo.project.renewal import check_pipeline
     from zoo.registry import doctor
     from zoo.registry.health import check_store

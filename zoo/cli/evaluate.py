@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zoo.cli import options
-from zoo.config import COMPARED_COUNT
+from zoo.cli.output import print_json, print_table, rounded
+from zoo.cli.progress import progress
+from zoo.config import COMPARED_COUNT, Settings
 
 if TYPE_CHECKING:
     from zoo.experiments.evaluation import Evaluation
@@ -65,9 +67,6 @@ def command(
       zoo evaluate vit-small resnet18-small --data photos/
       zoo evaluate timm:resnet18.a1_in1k --data imagenet-val/ --images 5000 --json
     """
-    from zoo.cli.output import print_json
-    from zoo.cli.progress import progress
-    from zoo.config import Settings
     from zoo.device import parse_device
     from zoo.experiments.evaluation import evaluate
     from zoo.registry.compare import unique_names
@@ -121,7 +120,6 @@ def _as_json(found: Evaluation) -> dict[str, Any]:
 def _print(found: Sequence[Evaluation]) -> None:
     from itertools import combinations
 
-    from zoo.cli.output import print_table, rounded
     from zoo.measures.intervals import paired_difference
 
     rows = []

@@ -8,6 +8,9 @@ from typing import Any
 import click
 
 from zoo.cli import options
+from zoo.cli.output import print_json, print_table, warn_of_copy
+from zoo.cli.progress import progress
+from zoo.errors import UserError, counted
 
 
 @click.command()
@@ -47,10 +50,7 @@ def command(
       zoo fingerprint --filter source=cifar10 --data data/subsets/test
       zoo fingerprint --on ray://head-node:10001
     """
-    from zoo.cli.output import print_json, print_table, warn_of_copy
-    from zoo.cli.progress import progress
     from zoo.device import parse_device
-    from zoo.errors import UserError, counted
     from zoo.registry.fingerprints import as_model, chosen_versions, keep_all, named_images
     from zoo.registry.on_ray import check_address, keep_all_on_ray
     from zoo.registry.resolve import resolve

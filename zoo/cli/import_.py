@@ -8,7 +8,9 @@ from typing import Any
 import click
 
 from zoo.cli import options
+from zoo.cli.output import print_json, warn_of_copy
 from zoo.config import CLASSES, SIDE
+from zoo.errors import UserError
 
 
 @click.command("import")
@@ -80,7 +82,6 @@ def command(
     """
     import dataclasses
 
-    from zoo.cli.output import print_json, warn_of_copy
     from zoo.models.imported import ImportOptions
     from zoo.registry.importing import import_registered
     from zoo.registry.references import check_name
@@ -111,7 +112,6 @@ def command(
 
 
 def _class_names(given: str | None) -> list[str] | None:
-    from zoo.errors import UserError
     from zoo.models.pretrained import numbered
 
     if given is None:
@@ -130,7 +130,6 @@ def _class_names(given: str | None) -> list[str] | None:
 
 
 def _channels(option: str, given: str | None) -> list[float] | None:
-    from zoo.errors import UserError
 
     if given is None:
         return None
@@ -145,7 +144,6 @@ def _kwargs(given: tuple[str, ...]) -> dict[str, Any]:
     import yaml
 
     from zoo.config.mapping import parse_yaml
-    from zoo.errors import UserError
 
     pairs = [text.partition("=") for text in given]
     if wrong := [key for key, sign, _ in pairs if not (sign and key.isidentifier())]:

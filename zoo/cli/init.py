@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from zoo.cli import options
+from zoo.errors import UserError
 
 
 @click.command()
@@ -43,7 +44,6 @@ def command(folder: Path, name: str, source: str, root: Path | None, renew: bool
       zoo init flowers --source imagefolder --root ~/pictures/flowers
       zoo init . --renew
     """
-    from zoo.errors import UserError
     from zoo.project.new_study import new_study
     from zoo.project.renewal import renew_study
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import click
 
 from zoo.cli import options
+from zoo.cli.output import print_json, print_table
 from zoo.config import COUNT
+from zoo.errors import counted
 
 COLUMNS = ("arch", "data", "seed", "parameters", "test accuracy")
 
@@ -32,8 +34,6 @@ def command(query: str, sort: str, reverse: bool, limit: int | None, as_json: bo
       zoo list --filter 'alias=current or stage="in review"'
       zoo list --json | jq '.[] | select(.test_accuracy > 0.9) | .name'
     """
-    from zoo.cli.output import print_json, print_table
-    from zoo.errors import counted
     from zoo.registry.filters import choose
     from zoo.registry.listing import list_versions
     from zoo.registry.store import open_store, show_uri

@@ -9,6 +9,8 @@ from pathlib import Path
 import click
 
 from zoo.cli import options
+from zoo.cli.output import is_quiet, print_json, print_table, print_text, warn_of_copy
+from zoo.cli.progress import progress
 
 
 @click.command()
@@ -41,8 +43,6 @@ def command(
       zoo map --filter 'source=cifar10 and alias=current' --at features
       zoo map --data ~/pictures --images 256 --out maps/pictures
     """
-    from zoo.cli.output import is_quiet, print_json, print_table, print_text, warn_of_copy
-    from zoo.cli.progress import progress
     from zoo.device import parse_device
     from zoo.registry.links import comparison_link
     from zoo.registry.maps import map_registered

@@ -7,6 +7,8 @@ from pathlib import Path
 import click
 
 from zoo.cli import options
+from zoo.cli.output import print_json, print_table
+from zoo.cli.progress import progress
 from zoo.config import COUNT
 
 
@@ -45,8 +47,6 @@ def command(
       zoo nearest vit-small
       zoo nearest models/resnet18-small-0 --at features --count 10
     """
-    from zoo.cli.output import print_json, print_table
-    from zoo.cli.progress import progress
     from zoo.device import parse_device
     from zoo.registry.maps import nearest_registered, where
     from zoo.registry.resolve import resolve

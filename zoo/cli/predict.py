@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zoo.cli import options
+from zoo.cli.output import print_json, print_table
+from zoo.cli.progress import progress
 from zoo.config import CLASSES
 from zoo.config.mapping import Range
+from zoo.errors import BAD_INPUT, UserError
 
 if TYPE_CHECKING:
     from zoo.models.files import LoadedModel
@@ -44,11 +47,8 @@ def command(reference: str, images: tuple[Path, ...], top: int, device: str, as_
       zoo predict timm:resnet18.a1_in1k photos/ --top 1
       zoo predict ./vit-small photos/ --json | jq '.[].classes[0].name'
     """
-    from zoo.cli.output import print_json, print_table
-    from zoo.cli.progress import progress
     from zoo.data.image_files import find_images, other_files, warn_left_out
     from zoo.device import parse_device
-    from zoo.errors import BAD_INPUT
     from zoo.registry.resolve import load
 
     files = [file for path in images for file in find_images(path)]
@@ -79,7 +79,6 @@ def _predict(
     model: LoadedModel, files: list[Path], top: int, on_progress: OnProgress
 ) -> tuple[list[dict[str, Any]], list[str]]:
     from zoo.data.image_files import read_image
-    from zoo.errors import UserError
     from zoo.models.predict import BATCH, probabilities
 
     predicted, unread = [], []

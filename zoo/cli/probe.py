@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zoo.cli import options
-from zoo.config import COUNT
+from zoo.cli.output import is_quiet, print_json, print_table, rounded
+from zoo.cli.progress import progress
+from zoo.config import COUNT, Settings
 from zoo.config.mapping import Range
+from zoo.errors import UserError, unknown
+from zoo.files import csv_text, find_root, write_json, write_text
 
 if TYPE_CHECKING:
     from zoo.data.subsets import Subset
@@ -73,7 +77,6 @@ def command(
     from zoo.device import parse_device
     from zoo.experiments.probing_report import FOLDER
     from zoo.figures.names import file_name
-    from zoo.files import find_root
     from zoo.files.folders import check_replaceable
     from zoo.registry.resolve import load
 
@@ -86,9 +89,6 @@ def command(
     folder = out or find_root() / "reports" / f"probe-{file_name(model.name)}"
     check_replaceable(folder, FOLDER)
 
-    from zoo.cli.output import is_quiet, print_json
-    from zoo.cli.progress import progress
-    from zoo.config import Settings
     from zoo.experiments.probing import PIXELS, probe_model
     from zoo.experiments.probing_report import rows
 
@@ -137,7 +137,6 @@ def _few(train: Subset) -> int:
 
 def _check_subset(root: Path, name: str) -> None:
     from zoo.data.build import HELD_OUT
-    from zoo.errors import UserError, unknown
 
     if name in HELD_OUT:
         raise UserError(
@@ -154,7 +153,6 @@ def _check_subset(root: Path, name: str) -> None:
 def _save(result: Any, report: dict[str, Any], folder: Path, few_shot: int) -> None:
     from zoo.experiments.probing_report import FOLDER, draw, rows
     from zoo.figures.saving import save_figure
-    from zoo.files import csv_text, write_json, write_text
     from zoo.files.folders import replacing_folder
 
     with replacing_folder(folder, FOLDER) as new:
@@ -164,7 +162,6 @@ def _save(result: Any, report: dict[str, Any], folder: Path, few_shot: int) -> N
 
 
 def _print_table(report: dict[str, Any], folder: Path) -> None:
-    from zoo.cli.output import print_table, rounded
     from zoo.experiments.probing import PIXELS
     from zoo.experiments.probing_report import UNTRAINED
 

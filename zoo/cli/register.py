@@ -8,6 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 from zoo.cli import options
+from zoo.cli.output import print_json, print_table, warn_of_copy
+from zoo.cli.progress import progress
+from zoo.config import load_params
+from zoo.errors import UserError
+from zoo.files import find_root
 
 if TYPE_CHECKING:
     from zoo.registry.register import Registered
@@ -36,11 +41,6 @@ def command(folders: tuple[Path, ...], test_folder: Path | None, as_json: bool) 
     """
     import dataclasses
 
-    from zoo.cli.output import print_json, print_table, warn_of_copy
-    from zoo.cli.progress import progress
-    from zoo.config import load_params
-    from zoo.errors import UserError
-    from zoo.files import find_root
     from zoo.registry.register import register, register_study
     from zoo.registry.store import open_store
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from zoo.cli import options
+from zoo.cli.progress import progress
 
 
 @click.command()
@@ -21,7 +22,6 @@ def command(folder: Path) -> None:
     Examples:
       zoo report reports/vit-small__resnet18-small
     """
-    from zoo.cli.progress import progress
     from zoo.comparison import PAGE, redraw
     from zoo.report.figures import DRAWN
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import click
 
+from zoo.cli.output import print_table
+from zoo.errors import UserError
+
 
 @click.command()
 @click.argument("reference")
@@ -20,8 +23,6 @@ def command(reference: str, whole: bool, yes: bool) -> None:
       zoo rm vit-small/2
       zoo rm vit-small --all --yes
     """
-    from zoo.cli.output import print_table
-    from zoo.errors import UserError
     from zoo.registry.removal import plan_removal, remove
     from zoo.registry.store import open_store
 

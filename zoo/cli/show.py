@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import click
 
+from zoo.cli.output import print_json, print_pairs
+from zoo.errors import counted
+
 
 @click.command()
 @click.argument("reference")
@@ -19,8 +22,6 @@ def command(reference: str, as_json: bool) -> None:
       zoo show vit-small
       zoo show vit-small@best --json
     """
-    from zoo.cli.output import print_json, print_pairs
-    from zoo.errors import counted
     from zoo.models.spec import SPEC, read_spec
     from zoo.registry.links import version_link
     from zoo.registry.listing import aliases_of, own_tags

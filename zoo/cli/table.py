@@ -5,6 +5,8 @@ from __future__ import annotations
 import click
 
 from zoo.cli import options
+from zoo.cli.output import print_json, print_table
+from zoo.files import csv_text
 
 
 @click.command()
@@ -25,8 +27,6 @@ def command(query: str, form: str | None, as_json: bool) -> None:
       zoo table --latex > accuracy.tex
       zoo table --csv --filter 'source=cifar10'
     """
-    from zoo.cli.output import print_json, print_table
-    from zoo.files import csv_text
     from zoo.registry.filters import choose
     from zoo.registry.listing import list_versions
     from zoo.registry.store import open_store, show_uri

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import click
 
+from zoo.cli.output import print_table
+from zoo.errors import UserError
+
 
 @click.command()
 @click.argument("reference")
@@ -21,8 +24,6 @@ def command(reference: str, values: tuple[str, ...], remove: tuple[str, ...]) ->
       zoo tag vit-small/2 --remove stage
       zoo list --filter 'owner=ada'
     """
-    from zoo.cli.output import print_table
-    from zoo.errors import UserError
     from zoo.registry.references import parse
 
     parse(reference)

@@ -10,7 +10,11 @@ from typing import Any
 import click
 
 from zoo.cli import options
-from zoo.config import BATCH, COUNT, EPOCHS, LEARNING_RATE
+from zoo.cli.output import is_quiet, print_json, print_table, rounded
+from zoo.cli.progress import progress
+from zoo.config import BATCH, COUNT, EPOCHS, LEARNING_RATE, TrainConfig, load_params
+from zoo.errors import UserError
+from zoo.files import find_root, is_project, user_path
 
 
 @click.command()
@@ -72,13 +76,9 @@ def command(
       zoo transfer vit-full --source fashion_mnist --subset 1000
       zoo transfer timm:vit_tiny_patch16_224 --source imagefolder --root photos --freeze
     """
-    from zoo.cli.output import is_quiet, print_json
-    from zoo.cli.progress import progress
-    from zoo.config import TrainConfig
     from zoo.device import parse_device
     from zoo.experiments.transfer import prepare_data, transfer
     from zoo.experiments.transfer_report import FOLDER, save
-    from zoo.files import find_root
     from zoo.files.folders import check_replaceable, replacing_folder
     from zoo.registry.references import check_name
     from zoo.registry.resolve import load
@@ -119,7 +119,6 @@ def command(
 
 def _load_source(name: str, root: Path | None) -> Any:
     from zoo.data.sources import load_source
-    from zoo.errors import UserError
 
     folder = root or _usual_root(name)
     try:
@@ -129,9 +128,6 @@ def _load_source(name: str, root: Path | None) -> Any:
 
 
 def _usual_root(source: str) -> Path:
-    from zoo.config import load_params
-    from zoo.errors import UserError
-    from zoo.files import find_root, is_project, user_path
 
     root = find_root()
     if not is_project(root):
@@ -144,7 +140,6 @@ def _usual_root(source: str) -> Path:
 
 
 def _print_summary(report: dict[str, Any], folder: Path) -> None:
-    from zoo.cli.output import print_table, rounded
 
     accuracy, images = report["accuracy"], report["images"]
     how = "classifier alone" if report["training"]["freeze"] else "fine-tuned"

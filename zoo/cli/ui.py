@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import click
 
+from zoo.cli.output import is_verbose
+from zoo.errors import UserError
+
 
 @click.command()
 @click.option("--port", default=5000, show_default=True, type=click.IntRange(1, 65535))
@@ -27,7 +30,6 @@ def command(port: int, host: str, no_serve: bool, open_page: bool) -> None:
       zoo ui --open
       zoo ui --port 5050
     """
-    from zoo.cli.output import is_verbose
     from zoo.registry.links import list_links
     from zoo.registry.serve import serve_ui
     from zoo.registry.store import open_store, show_uri
@@ -56,8 +58,6 @@ def command(port: int, host: str, no_serve: bool, open_page: bool) -> None:
 def _check_free(host: str, port: int) -> None:
     """Raise `UserError` where MLflow could not listen: the links would lead elsewhere."""
     import socket
-
-    from zoo.errors import UserError
 
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)

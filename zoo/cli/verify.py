@@ -5,6 +5,9 @@ from __future__ import annotations
 import click
 
 from zoo.cli import options
+from zoo.cli.output import print_json, print_table
+from zoo.cli.progress import progress
+from zoo.errors import counted
 
 NOT_WELL = 3
 
@@ -34,9 +37,6 @@ def command(references: tuple[str, ...], as_json: bool) -> None:
       zoo verify
       zoo verify vit-small@best --json
     """
-    from zoo.cli.output import print_json, print_table
-    from zoo.cli.progress import progress
-    from zoo.errors import counted
     from zoo.registry.store import open_store
     from zoo.registry.verify import verify
 
