@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo.errors import UserError
 from zoo.files import find_root
 from zoo.registry.history import Row, extend_digest, points
 from zoo.registry.local_database import store_address
@@ -71,23 +72,19 @@ class TrackingCallback:
             self._attempt(lambda: store.client.set_terminated(run_id, status))
 
     def _start(self) -> None:
-        from mlflow.exceptions import MlflowException
-
         from zoo.registry import runs
         from zoo.registry.provenance import source_tags
         from zoo.registry.store import TRAIN, open_store
 
         store = open_store(self.root)
-        run = None
-        if run_id := self._state.get(RUN_ID):
-            try:
-                run = store.client.get_run(run_id)
-            except MlflowException as error:
-                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                    raise
-        if run and (run.info.lifecycle_stage != "active" or REGISTERED in run.data.tags):
-            run = None
-        self._remove_superseded(store, run)
+        found = runs.search_runs(store, TRAIN, input_hash=self.input_hash)
+        found = [run for run in found if REGISTERED not in run.data.tags]  # those stay as they are
+        run = next((run for run in found if run.info.run_id == self._state.get(RUN_ID)), None)
+        for other in found:
+            # Killed, or of a model that is now made once more: not continued, since what it logged
+            # would stand beside the weights of another training.
+            if other is not run and other.data.tags.get(runs.PLACE) == store.place:
+                store.client.delete_run(other.info.run_id)
         if run is None:
             run = store.client.create_run(
                 store.experiment_id(TRAIN),
@@ -107,25 +104,8 @@ class TrackingCallback:
         self._state[RUN_ID] = run.info.run_id
         self._store = store
 
-    def _remove_superseded(self, store: Store, kept: Any) -> None:
-        """Remove this training's other runs: killed, or of a model that is now made once more.
-
-        Not continued, since what they logged would stand beside the weights of another training.
-        What is registered stays.
-        """
-        from zoo.registry import runs
-        from zoo.registry.store import TRAIN
-
-        for run in runs.search_runs(store, TRAIN, input_hash=self.input_hash):
-            ours = run.data.tags.get(runs.PLACE) == store.place
-            is_kept = kept is not None and run.info.run_id == kept.info.run_id
-            if ours and not is_kept and REGISTERED not in run.data.tags:
-                store.client.delete_run(run.info.run_id)
-
     def _attempt(self, act: Callable[[], None]) -> None:
         """Do something on the server; whatever goes wrong there, training continues."""
-        from zoo.errors import UserError
-
         try:
             from zoo.registry.faults import translate_mlflow_errors
 
