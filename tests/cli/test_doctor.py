@@ -21,9 +21,9 @@ from zoo.registry.doctor import (
     check_dvc,
     check_leftovers,
     check_params,
+    check_store,
     examine,
 )
-from zoo.registry.health import check_store
 
 ROOT = Path(__file__).parent.parent.parent
 

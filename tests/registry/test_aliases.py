@@ -2,7 +2,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import BAD_REQUEST, TEMPORARILY_UNAVAILABLE
 
-from zoo.registry.aliases import point_best, set_alias
+from zoo.registry.annotations import point_best, set_alias
 from zoo.registry.register import register
 
 TWICE = "UNIQUE constraint failed: registered_model_aliases.name, registered_model_aliases.alias"

@@ -9,7 +9,7 @@ from tests.registry.test_removal import PARAMS
 from zoo.config import load_params
 from zoo.errors import UserError
 from zoo.models.spec import model_digest
-from zoo.registry.aliases import set_alias
+from zoo.registry.annotations import set_alias
 from zoo.registry.compare import unique_names
 from zoo.registry.experiments import note_experiment
 from zoo.registry.listing import list_versions, newer_versions

@@ -12,7 +12,7 @@ from zoo.errors import UserError
 from zoo.files import write_json
 from zoo.models.spec import read_spec
 from zoo.registry import verify as verify_module
-from zoo.registry.aliases import set_alias
+from zoo.registry.annotations import set_alias
 from zoo.registry.artifacts import local_folder
 from zoo.registry.register import register, register_study
 from zoo.registry.removal import plan_removal, remove

@@ -34,10 +34,9 @@ def command(clean: bool, as_json: bool) -> None:
     """
     from zoo.project.renewal import check_pipeline
     from zoo.registry import doctor
-    from zoo.registry.health import check_store
 
     root = find_root().resolve()
-    there: list[Callable[..., Iterable[doctor.Check]]] = [doctor.check_disk, check_store]
+    there: list[Callable[..., Iterable[doctor.Check]]] = [doctor.check_disk, doctor.check_store]
     if is_project(root):
         there += [doctor.check_params, doctor.check_data, doctor.check_dvc, check_pipeline]
         there.append(partial(doctor.check_leftovers, clean=clean))

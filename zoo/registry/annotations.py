@@ -1,4 +1,4 @@
-"""What people add to a registered version: aliases, tags, a description; checked, then sent."""
+"""What is added to a registered version: aliases, tags, a description; checked, then sent."""
 
 from __future__ import annotations
 
@@ -8,13 +8,22 @@ from collections.abc import Mapping, Sequence
 from mlflow.entities.model_registry import ModelVersion
 
 from zoo.errors import UserError
-from zoo.registry.aliases import set_alias
+from zoo.registry.faults import retry_on_conflict
 from zoo.registry.filters import FIELDS
-from zoo.registry.listing import RESERVED, own_tags
-from zoo.registry.lookup import aliases_of, get_version
+from zoo.registry.listing import RESERVED, number_of, own_tags
+from zoo.registry.lookup import (
+    CURRENT,
+    DIGEST,
+    EXPERIMENT,
+    aliases_of,
+    get_version,
+    versions_of,
+)
 from zoo.registry.references import check_alias, parse
 from zoo.registry.store import Store
 
+BEST = "best"
+RANKING = "zoo.validation_accuracy"
 KEY = r"[A-Za-z0-9_.-]{1,250}"
 LONGEST = 5000  # characters of a tag's value or a description: MLflow's columns
 
@@ -49,6 +58,39 @@ def promote(store: Store, reference: str, alias: str) -> tuple[ModelVersion, int
         before = aliases_of(store, version.name).get(alias)
         set_alias(store, version.name, alias, str(version.version))
     return version, before
+
+
+def set_alias(store: Store, name: str, alias: str, version: str) -> None:
+    """Put an alias on a version, and take it from the one that had it."""
+    retry_on_conflict(lambda: store.client.set_registered_model_alias(name, alias, version))
+
+
+def point_best(store: Store, name: str) -> None:
+    """Put the alias `best` on the version with the highest validation accuracy; ties: the older.
+
+    Experiments take no part.
+    """
+    # Looked at again after each move: another machine may have added a better version since, and
+    # pointed at it before this one did. Versions are only added, so this ends.
+    while (best := _best(store, name)) not in (None, aliases_of(store, name).get(BEST)):
+        set_alias(store, name, BEST, str(best))
+
+
+def point_current(store: Store, name: str, version: int) -> None:
+    """Let a name mean one of its versions."""
+    if aliases_of(store, name).get(CURRENT) != version:
+        set_alias(store, name, CURRENT, str(version))
+
+
+def _best(store: Store, name: str) -> int | None:
+    ranked = [
+        (accuracy, -int(version.version))
+        for version in versions_of(store, name)
+        if DIGEST in version.tags
+        and EXPERIMENT not in version.tags
+        and (accuracy := number_of(float, version.tags.get(RANKING))) is not None
+    ]
+    return -max(ranked)[1] if ranked else None
 
 
 def tag(

@@ -18,6 +18,7 @@ from typing import Literal
 import yaml
 
 from zoo.errors import UserError, counted
+from zoo.registry.local_database import database_path, store_address
 
 PACKAGE = "vision-zoo"
 SHOWN = ("torch", "torchvision", "timm", "mlflow", "dvc")
@@ -145,19 +146,12 @@ def check_device() -> Iterator[Check]:
     precision = "bf16" if use_bf16("auto") else "float32 (bf16 would be slow here)"
     yield Check("device", "ok", f"{device} ({name}), {threads} of {cores} cores, {precision}")
     if threads > cores:
-        yield Check(
-            "threads",
-            "warning",
-            f"{threads} threads on {cores} cores: slower than {cores}",
-            f"export OMP_NUM_THREADS={cores}",
-        )
+        found = f"{threads} threads on {cores} cores: slower than {cores}"
+        yield Check("threads", "warning", found, f"export OMP_NUM_THREADS={cores}")
     if device == "cpu" and shutil.which("nvidia-smi"):
-        yield Check(
-            "gpu",
-            "warning",
-            f"there is an NVIDIA driver, but torch {torch.__version__} finds no GPU",
-            "see https://pytorch.org/get-started for a torch that fits the driver",
-        )
+        found = f"there is an NVIDIA driver, but torch {torch.__version__} finds no GPU"
+        fix = "see https://pytorch.org/get-started for a torch that fits the driver"
+        yield Check("gpu", "warning", found, fix)
 
 
 def check_disk(root: Path) -> Iterator[Check]:
@@ -166,6 +160,24 @@ def check_disk(root: Path) -> Iterator[Check]:
     status: Status = "wrong" if free < FULL_BYTES else "warning" if free < LITTLE_BYTES else "ok"
     fix = "" if status == "ok" else "free some, e.g. rm -r .zoo/cache (is fetched again), dvc gc -w"
     yield Check("disk", status, f"{free / (1 << 30):.1f} GB free in {root}", fix)
+
+
+def check_store(root: Path) -> Iterator[Check]:
+    """Look into the store without making one."""
+    path = database_path(store_address(root))
+    if path is not None and not path.exists():
+        yield Check("store", "ok", f"none yet; {path} is made when a model is registered")
+        return
+    from zoo.registry.listing import list_versions
+    from zoo.registry.store import open_store, shared_store_warning, show_uri
+
+    store = open_store(root, create=False)
+    rows = list_versions(store)
+    if told := shared_store_warning(store):
+        yield Check("store", "warning", *told)
+    models = counted(len({row.name for row in rows}), "model")
+    found = f"{show_uri(store)}: {counted(len(rows), 'version')} of {models}"
+    yield Check("store", "ok", found)
 
 
 def check_lost_params(root: Path) -> Iterator[Check]:
@@ -221,9 +233,9 @@ def check_dvc(root: Path) -> Iterator[Check]:
     if not (root / ".dvc").is_dir():
         yield Check("dvc", "wrong", f"no {root / '.dvc'}", "dvc init (or: dvc init --no-scm)")
         return
-    damaged = [(_damaged_lock(root / name), fix) for name, fix in LOCK_FIXES.items()]
-    if any(found for found, _ in damaged):
-        yield from (Check("dvc", "wrong", found, fix) for found, fix in damaged if found)
+    locks = [(_damaged_lock(root / name), fix) for name, fix in LOCK_FIXES.items()]
+    if damaged := [Check("dvc", "wrong", found, fix) for found, fix in locks if found]:
+        yield from damaged
         return
     command = [sys.executable, "-m", "dvc", "status", "--json"]
     try:
@@ -248,9 +260,8 @@ def check_dvc(root: Path) -> Iterator[Check]:
         yield Check("dvc", "ok", "every stage is up to date")
         return
     named = ", ".join(stale[:3]) + (", …" if len(stale) > 3 else "")
-    yield Check(
-        "dvc", "warning", f"{counted(len(stale), 'stage')} out of date: {named}", "dvc repro"
-    )
+    found = f"{counted(len(stale), 'stage')} out of date: {named}"
+    yield Check("dvc", "warning", found, "dvc repro")
 
 
 def _damaged_lock(path: Path) -> str:

@@ -118,9 +118,7 @@ def evaluation_images(
             )
         if not (data / DESCRIPTION).is_file():
             return read_pictures(data, count)
-        subset = load_subset(data)
-        verify_subset(subset)
-        return EvaluationImages.of(subset)
+        return EvaluationImages.of(_verified(data))
     for model in models:
         digest = model.tags.get("zoo.test_digest", "")
         if not digest and model.folder is not None:

@@ -22,7 +22,7 @@ from zoo.data.subsets import load_subset
 from zoo.models.spec import SPEC, ModelSpec, model_digest, read_spec
 from zoo.progress import OnProgress, no_progress
 from zoo.registry import runs, uploads
-from zoo.registry.aliases import point_best, point_current
+from zoo.registry.annotations import point_best, point_current
 from zoo.registry.card import model_card, name_card
 from zoo.registry.experiments import note_experiment, noted_experiment
 from zoo.registry.history import EPOCHS, STEPS, read_history
