@@ -73,6 +73,9 @@ class DataCheck:
 class _Seen:
     """An image that was read: height and width in pixels, a digest of them, or what is wrong."""
 
+    part: str
+    name: str
+    label: int
     size: tuple[int, int] = (0, 0)
     digest: bytes = b""
     problem: str = ""
@@ -104,28 +107,22 @@ def check_data(
         # The folders are wrong; the images in them are looked at all the same.
         findings.append(Finding(WRONG, str(root), str(error).removeprefix(f"{root}: ")))
     splits = {"train": source.train, "test": source.test} if source else {"": _all_below(root)}
-    names = {
-        (part, i): str(split.files[i].relative_to(root)) if split.files else f"{part} image {i}"
-        for part, split in splits.items()
-        for i in range(len(split))
-    }
-    seen: dict[tuple[str, int], _Seen] = {}
+    total, seen = sum(map(len, splits.values())), []
     for part, split in splits.items():  # Pillow decodes several at once
-        for i, image in enumerate(read_ahead(partial(_read, split), range(len(split)))):
-            seen[part, i] = image
-            on_progress(len(seen), len(names), "images")
-    sizes = np.array([image.size for image in seen.values() if not image.problem], np.int64)
+        for image in read_ahead(partial(_read, root, part, split), range(len(split))):
+            seen.append(image)
+            on_progress(len(seen), total, "images")
+    sizes = np.array([image.size for image in seen if not image.problem], np.int64)
     usual = np.median(sizes, axis=0).tolist() if len(sizes) else [0, 0]
-    for at, image in seen.items():
+    for image in seen:
         if image.problem:
-            why = image.problem.removeprefix(f"{root / names[at]}: ")
-            findings.append(Finding(DAMAGED, names[at], why))
+            findings.append(Finding(DAMAGED, image.name, image.problem))
         # What most images are is no oddity, but stands among the facts.
         elif (why := _odd(image.size, data.image_size)) and not _odd(usual, data.image_size):
-            findings.append(Finding(ODD, names[at], why))
+            findings.append(Finding(ODD, image.name, why))
     parts = None
     if source:
-        findings += [*_twice(seen, names, splits), *_unused(root, source)]
+        findings += [*_twice(seen), *_unused(root, source)]
         parts = _divide(data, source, subsets, findings)
     order = (WRONG, DAMAGED, LEAK, ODD, UNUSED)
     findings.sort(key=lambda finding: (order.index(finding.kind), finding.what))
@@ -156,14 +153,16 @@ def _all_below(root: Path) -> Split:
     return Split(np.zeros(len(files), np.int64), lambda i: read_image(files[i]), files)
 
 
-def _read(split: Split, i: int) -> _Seen:
+def _read(root: Path, part: str, split: Split, i: int) -> _Seen:
+    name = str(split.files[i].relative_to(root)) if split.files else f"{part} image {i}"
+    known = part, name, int(split.labels[i])
     try:
         pixels = split.read(i)
     except UserError as error:
-        return _Seen(problem=str(error))
+        return _Seen(*known, problem=str(error).removeprefix(f"{root / name}: "))
     digest = hashlib.blake2b(np.ascontiguousarray(pixels).tobytes(), digest_size=16)
     digest.update(repr(pixels.shape).encode())
-    return _Seen(pixels.shape[:2], digest.digest())
+    return _Seen(*known, pixels.shape[:2], digest.digest())
 
 
 def _odd(size: Sequence[float], side: int) -> str:
@@ -178,26 +177,20 @@ def _odd(size: Sequence[float], side: int) -> str:
     return "; ".join(found)
 
 
-def _twice(
-    seen: Mapping[tuple[str, int], _Seen],
-    names: Mapping[tuple[str, int], str],
-    splits: Mapping[str, Split],
-) -> Iterator[Finding]:
+def _twice(seen: Sequence[_Seen]) -> Iterator[Finding]:
     """Find images with the same pixels as one before them."""
-    first: dict[bytes, tuple[str, int]] = {}
-    for at, image in seen.items():
-        if image.problem:
+    first: dict[bytes, _Seen] = {}
+    for image in seen:
+        before = image if image.problem else first.setdefault(image.digest, image)
+        if before is image:
             continue
-        before = first.setdefault(image.digest, at)
-        if before == at:
-            continue
-        if before[0] != at[0]:
-            why = f"the same pixels as {names[before]}: a test on an image that is trained on"
-            yield Finding(LEAK, names[at], why)
-        elif splits[at[0]].labels[at[1]] != splits[before[0]].labels[before[1]]:
-            yield Finding(ODD, names[at], f"the same pixels as {names[before]}, of another class")
+        why = f"the same pixels as {before.name}"
+        if before.part != image.part:
+            yield Finding(LEAK, image.name, f"{why}: a test on an image that is trained on")
+        elif before.label != image.label:
+            yield Finding(ODD, image.name, f"{why}, of another class")
         else:
-            yield Finding(ODD, names[at], f"the same pixels as {names[before]}")
+            yield Finding(ODD, image.name, why)
 
 
 def _unused(root: Path, source: Source) -> Iterator[Finding]:
