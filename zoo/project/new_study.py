@@ -172,24 +172,19 @@ def _set(text: str, key: str, value: object) -> str:
 
 def _begin(folder: Path) -> None:
     """Begin git, unless the folder lies in a repository already, and DVC."""
-    inside = _git(folder, "rev-parse", "--is-inside-work-tree", check=False) == 0
-    if not inside:
-        _git(folder, "init", "--quiet")
-    command = [sys.executable, "-m", "dvc", "init", "--quiet", *["--subdir"] * inside]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise UserError(f"dvc init failed in {folder}: {' '.join(done.stderr.split())}")
+    inside = _run(folder, "git", "rev-parse", "--is-inside-work-tree").returncode == 0
+    begun = {} if inside else {"git init": _run(folder, "git", "init", "--quiet")}
+    options = ["--quiet", *["--subdir"] * inside]
+    begun["dvc init"] = _run(folder, sys.executable, "-m", "dvc", "init", *options)
+    for name, done in begun.items():
+        if done.returncode:
+            raise UserError(f"{name} failed in {folder}: {' '.join(done.stderr.split())}")
     write_text(folder / ".dvc" / "config", DVC_CONFIG)
     write_text(folder / ".dvcignore", "__pycache__/\n")
 
 
-def _git(folder: Path, *arguments: str, check: bool = True) -> int:
+def _run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
     try:
-        done = subprocess.run(
-            ["git", *arguments], cwd=folder, capture_output=True, text=True, check=False
-        )
+        return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     except FileNotFoundError:
         raise UserError("git is not installed: a study is kept in a git repository") from None
-    if check and done.returncode:
-        raise UserError(f"git {arguments[0]} failed in {folder}: {' '.join(done.stderr.split())}")
-    return done.returncode

@@ -146,9 +146,8 @@ def register(
         if version is None:
             version = _create(store, name, model, {EXPERIMENT: experiment} if experiment else {})
         # Of a new version too: its model may have been logged before, and lost its files since.
-        restored = not uploads.has_files(store, version)
+        restored = uploads.restore_lost_files(store, model, version)
         if restored:
-            uploads.restore_files(store, model, version)
             logger.warning(
                 "%s version %s: its files were lost; restored from %s",
                 name,

@@ -189,14 +189,11 @@ def log_final(store: Store, run_id: str, model_id: str, model: TrainedModel) -> 
     log_points(store, run_id, missing_points(store, run_id, points))
 
 
-def has_files(store: Store, version: ModelVersion) -> bool:
-    """Say whether the files that make a version are all there."""
+def restore_lost_files(store: Store, model: TrainedModel, version: ModelVersion) -> bool:
+    """Upload a version's files again where some are lost; say whether some were."""
     address = store.client.get_model_version_download_uri(version.name, version.version)
-    return not missing_files(store, address, NEEDED)
-
-
-def restore_files(store: Store, model: TrainedModel, version: ModelVersion) -> None:
-    """Upload a version's files again to where they were."""
+    if not missing_files(store, address, NEEDED):
+        return False
     model_id = version.tags.get(MODEL_ID)
     if model_id is None:
         raise UserError(
@@ -204,6 +201,7 @@ def restore_files(store: Store, model: TrainedModel, version: ModelVersion) -> N
             "delete that version, then register again"
         )
     _upload(store, model, model_id, version.run_id or "")
+    return True
 
 
 def _upload(store: Store, model: TrainedModel, model_id: str, run_id: str) -> None:
