@@ -23,7 +23,6 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-CHUNK_BYTES = 1 << 20
 # What `tempfile` makes of a name that is to appear, complete, beside it.
 TEMPORARY = re.compile(r"\.(?P<name>.+)\.[a-z0-9_]{8}")
 FORMULA = re.compile(r"[=@\t\r]|[+-].*[(|!]")  # what a spreadsheet runs; `+stem` is a name
@@ -208,8 +207,7 @@ def sha256(*paths: Path) -> str:
     digest = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:
-            while chunk := file.read(CHUNK_BYTES):
-                digest.update(chunk)
+            hashlib.file_digest(file, lambda: digest)
     return digest.hexdigest()
 
 
