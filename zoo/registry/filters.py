@@ -10,7 +10,6 @@ import math
 import operator
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from zoo.errors import UserError, unknown
@@ -38,6 +37,7 @@ ORDER: dict[str, Callable[[Any, Any], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
+Holds = Callable[[Any], bool]  # whether a row of the listing passes a comparison
 EXAMPLE = "arch=vit and accuracy>0.9"
 _WORD = r"""[^\s=!<>'"()]++"""
 _COMPARISON = re.compile(
@@ -46,30 +46,6 @@ _COMPARISON = re.compile(
     r"""(?:(?P<join>and|or)\b\s*(?=\S)|$)""",
     re.IGNORECASE,
 )
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One comparison of a query; `number` is the value as one, None where it is not one."""
-
-    field: str
-    sign: str
-    value: str
-    number: float | None
-
-    def holds(self, row: Any) -> bool:
-        """Say whether a row of the listing passes."""
-        values = _values(row, self.field)
-        if self.sign in ORDER:
-            numbers = [n for v in values if (n := _as_number(v)) is not None]
-            return any(ORDER[self.sign](number, self.number) for number in numbers)
-        same = any(self._equals(value) for value in values)
-        return same if self.sign == "=" else not same
-
-    def _equals(self, value: Any) -> bool:
-        if self.field not in TEXTS and self.number is not None:
-            return _as_number(value) == self.number
-        return str(value) == self.value
 
 
 def choose(
@@ -92,14 +68,14 @@ def choose(
     chosen = [
         row
         for row in rows
-        if not choices or any(all(one.holds(row) for one in together) for together in choices)
+        if not choices or any(all(holds(row) for holds in together) for together in choices)
     ]
     return _sorted(chosen, _known(sort, tags), reverse) if sort else chosen
 
 
-def _parse(query: str, tags: set[str]) -> list[list[Comparison]]:
+def _parse(query: str, tags: set[str]) -> list[list[Holds]]:
     """Return a query's alternatives, each a list of comparisons that must hold together."""
-    alternatives: list[list[Comparison]] = [[]]
+    alternatives: list[list[Holds]] = [[]]
     position = 0
     while position < len(query):
         match = _COMPARISON.match(query, position)
@@ -116,13 +92,26 @@ def _parse(query: str, tags: set[str]) -> list[list[Comparison]]:
     return alternatives
 
 
-def _comparison(field: str, sign: str, value: str, *, tags: set[str]) -> Comparison:
+def _comparison(field: str, sign: str, value: str, *, tags: set[str]) -> Holds:
     field, number = _known(field, tags), _as_number(value)
     if field in TEXTS and sign in ORDER:
         raise UserError(f"filter: {field} is text: expected {field}=… or {field}!=…, got {sign}")
     if number is None and (field in NUMBERS or sign in ORDER):
         raise UserError(f"filter: {field}{sign}…: expected a number, got {value!r}")
-    return Comparison(field, sign, value, number)
+
+    def equals(found: Any) -> bool:
+        if field not in TEXTS and number is not None:
+            return _as_number(found) == number
+        return str(found) == value
+
+    def holds(row: Any) -> bool:
+        values = _values(row, field)
+        if sign in ORDER:
+            numbers = [n for v in values if (n := _as_number(v)) is not None]
+            return any(ORDER[sign](n, number) for n in numbers)
+        return any(map(equals, values)) == (sign == "=")
+
+    return holds
 
 
 def _known(field: str, tags: set[str]) -> str:
