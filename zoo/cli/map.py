@@ -52,7 +52,7 @@ def command(
     warn_of_copy(store)
     folder = out or store.root / "reports" / "map"
     with progress("map") as on_progress:
-        done = map_registered(
+        report, run_id = map_registered(
             store,
             folder,
             query=query,
@@ -63,26 +63,26 @@ def command(
             command=shlex.join(["zoo", *sys.argv[1:]]),
             on_progress=on_progress,
         )
-    for note in done.report["left_out"]:
+    for note in report["left_out"]:
         click.echo(f"Note: left out: {note}", err=True)
     page = folder / "map.html"
     if as_json:
-        print_json(done.report)
+        print_json(report)
         return
     if is_quiet():
         click.echo(page)
         return
-    print_text(done.report["summary"])
+    print_text(report["summary"])
     click.echo("")
     print_table(
         ("model", "trained on", "seed", "nearest", "CKA", "95 % interval"),
         [
             (m["name"], m["data"], m["seed"], near["name"], round(near["cka"], 3),
              f"{near['low']:.3f} to {near['high']:.3f}")
-            for m in done.report["models"]
+            for m in report["models"]
             for near in m["nearest"][:1]
         ],
         droppable_columns=("trained on", "seed"),
     )  # fmt: skip
     click.echo(f"\nmap      {page}")
-    click.echo(f"MLflow   {comparison_link(store, done.run_id)}")
+    click.echo(f"MLflow   {comparison_link(store, run_id)}")

@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -49,15 +48,6 @@ CODE = (
 )
 
 
-@dataclass(frozen=True)
-class Mapped:
-    """A map in its folder, and the id of its MLflow run."""
-
-    report: dict[str, Any]
-    folder: Path
-    run_id: str
-
-
 def map_registered(
     store: Store,
     folder: Path,
@@ -69,7 +59,7 @@ def map_registered(
     device: str = "cpu",
     command: str = "",
     on_progress: OnProgress = no_progress,
-) -> Mapped:
+) -> tuple[dict[str, Any], str]:
     """Place registered models by similarity; those without a fingerprint get one first.
 
     Args:
@@ -82,6 +72,9 @@ def map_registered(
         device: where networks without a fingerprint run.
         command: how it was asked for; stands in the report.
         on_progress: is called for every model.
+
+    Returns:
+        What map.json holds, and the id of the run.
 
     Raises:
         UserError: fewer than two models have a fingerprint, there are no images, or `folder` is
@@ -107,7 +100,7 @@ def map_registered(
     }
     with replacing_folder(folder, FOLDER) as new:
         report = save(found, about, new)
-    return Mapped(report, folder, _log(store, folder, report, images))
+    return report, _log(store, folder, report, images)
 
 
 def nearest_registered(
