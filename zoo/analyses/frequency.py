@@ -38,8 +38,9 @@ ABOUT = About(
     ),
     reading=(
         "A curve that falls steeply is a layer of smooth maps. A branch below 0 in the second "
-        "panel smooths, one above 0 sharpens. Where accuracy under noise falls, the network uses "
-        "that band. Bands and bars are 95 % intervals over images."
+        "panel smooths, one above 0 sharpens. Where accuracy under noise falls, noise of that band "
+        "disturbs the network; whether it needs what images hold there is asked by the hybrid "
+        "images. Bands and bars are 95 % intervals over images."
     ),
     needs="activations",
     source="Park & Kim 2022, Figs 2, 8; hybrid images: Oliva et al. 2006",
