@@ -117,11 +117,12 @@ def nearest_registered(
 ) -> tuple[list[tuple[Member, Neighbour]], list[str], EvaluationImages]:
     """Find the registered models that are most similar to any model.
 
+    Arguments that are not named here are those of `map_registered`.
+
     Args:
         store: keeps models and fingerprints.
         model: any reference's; of a registered version, itself is not among the answers.
         most: how many are returned.
-        query, at, data, count, device: as those of `map_registered`.
 
     Returns:
         The most similar ones first, why others were left out, and the images.

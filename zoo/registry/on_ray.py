@@ -41,7 +41,8 @@ def keep_all_on_ray(
         images: what they are made on; sent to each machine once.
         address: `ray` for the cores of this machine, `ray://HOST:PORT` for a cluster.
         device: where networks run; a GPU for each task where it is `cuda`, else a core.
-        force, on_progress: as those of `keep_all`.
+        force: make them again.
+        on_progress: is told of every model.
 
     Raises:
         UserError: Ray is not installed, or there is no cluster at the address.

@@ -68,7 +68,8 @@ def register_study(
         store: where to.
         params: the study's.
         models: the folder of its trained models, as `vit-small-0`.
-        test_folder, experiment: see `register`.
+        test_folder: see `register`.
+        experiment: see `register`.
         keep: what an experiment registered is the study's own from now on; without it, an
             experiment's version stays one and its name goes on meaning what it meant.
         on_progress: is called for every model.

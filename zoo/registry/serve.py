@@ -27,7 +27,8 @@ def serve_ui(
 
     Args:
         store: a local one.
-        host, port: where to listen; 127.0.0.1 keeps it on this machine.
+        host: address to listen on; 127.0.0.1 keeps it on this machine.
+        port: TCP port.
         on_ready: called once, when the server answers.
         show_output: pass on what MLflow prints; else its last line is told if it fails.
 
