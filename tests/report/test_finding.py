@@ -272,6 +272,25 @@ def test_over_seeds_means_are_said_and_the_better_comes_first_in_the_table():
     assert rows["accuracy"].value == "83.0 % ± 4.2 %"
 
 
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_of_unequal_seeds_the_accuracies_said_are_those_of_the_difference(seeds):
+    """The table keeps the mean of all seeds of each, and says what the difference is of."""
+    more = [replace(V, name=f"v seed {i}", model="v", seed=i, compared=False) for i in range(1, 3)]
+    more += [replace(C, name="c seed 1", model="c", seed=1, compared=False)][: seeds - 1]
+    rates = {"v": 0.5, "c": 0.8, "v seed 1": 0.6, "c seed 1": 0.86, "v seed 2": 0.1}
+    accuracy = rated(accuracy=rates, difference={("c", "v"): [0.3, 0.2, 0.4]})
+    results = found([V, C, *more], accuracy=accuracy)
+    rows = {(row.measure, row.of): row.value for row in numbers(results)}
+    assert rows["accuracy", "v"].startswith("40.0 % ± ")
+    said = describe_finding(results, [])
+    if seeds == 1:
+        assert "80.0 % against 50.0 % (one seed of each; 30.0 points, 95 % interval 20.0" in said
+        assert rows["accuracy, difference (one seed of each)", "c − v"] == "30.0 points"
+    else:
+        assert "83.0 % against 55.0 % (2 seeds of each; 28.0 points, 95 % interval over" in said
+        assert rows["accuracy, difference (2 seeds of each)", "c − v"] == "28.0 points"
+
+
 def test_a_best_layer_that_tells_less_than_the_pixels_is_named_unless_that_is_chance():
     probes = metrics(best_layer_accuracy={"v": 0.81, "c": 0.88}, pixels_accuracy={"": 0.9})
     fitted = probes.data.assign_attrs(fit_images=199)

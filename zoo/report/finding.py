@@ -99,14 +99,18 @@ def _accuracy(results: ComparisonResults) -> str:
         rates = f"{best} classifies {values[best]:.1f} % correctly and {last} {values[last]:.1f} %"
         return f"Of {n}, {rates}{weak}."
     ends = f"95 % interval{over} {100 * gap.low:.1f} to {100 * gap.high:.1f}".replace("-", "−")
-    size = f"{100 * gap.value:.1f} points, {ends}"
+    uneven = unequal_seeds(results, best, last)
+    size = f"{uneven}{'; ' * bool(uneven)}{100 * gap.value:.1f} points, {ends}"
     if not gap.low > 0:
         among = f"between {best} and {last}"
         if len(names) > 2:
             among = f"among {len(names)} models, not even {among}"
         return f"No detectable difference in accuracy {among} on {n} ({size}){weak}."
     if len(names) == 2:
-        rates = f"{values[best]:.1f} % against {values[last]:.1f} %"
+        # Of the seeds that the difference is of, so that it is the difference of the two.
+        sides = zip(*paired_seeds(results, best, last), strict=True)
+        of_both = [mean_metric(results, "accuracy", "accuracy", side) for side in sides]
+        rates = " against ".join(f"{100 * rate.value:.1f} %" for rate in of_both if rate)
         return f"{best} is more accurate than {last} on {n}: {rates} ({size}){weak}."
     second = difference(results, best, names[1])
     alone = "" if second and second.low > 0 else f", not detectably ahead of {names[1]}"
@@ -145,12 +149,24 @@ def _behind_pixels(results: ComparisonResults) -> str:
 def difference(results: ComparisonResults, a: str, b: str) -> Metric | None:
     """Return one network's accuracy minus another's, where it has an interval.
 
-    It is over seeds where both have several, paired in their order.
+    It is over seeds where both have several.
     """
-    seeds = zip(*(results.seeds(results.network(name)) for name in (a, b)), strict=False)
-    pairs = [(one.name, other.name) for one, other in seeds]
+    pairs = [(one.name, other.name) for one, other in paired_seeds(results, a, b)]
     gap = accuracy_difference(results.results["accuracy"], pairs)
     return gap if gap and math.isfinite(gap.low) else None
+
+
+def paired_seeds(results: ComparisonResults, a: str, b: str) -> list[tuple[Network, Network]]:
+    """Return the seeds of two networks, paired in their order, as many as both have."""
+    return [*zip(*(results.seeds(results.network(name)) for name in (a, b)), strict=False)]
+
+
+def unequal_seeds(results: ComparisonResults, a: str, b: str) -> str:
+    """Say of how many seeds the difference of two networks is; nothing where it is of all."""
+    pairs = len(paired_seeds(results, a, b))
+    if all(len(results.seeds(results.network(name))) == pairs for name in (a, b)):
+        return ""
+    return "one seed of each" if pairs == 1 else f"{pairs} seeds of each"
 
 
 def _seeds_said(results: ComparisonResults, names: Sequence[str]) -> str:

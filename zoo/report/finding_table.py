@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from zoo.claims.base import format_p
-from zoo.report.finding import difference, of_networks, similarity
+from zoo.report.finding import difference, of_networks, similarity, unequal_seeds
 from zoo.study.results import ComparisonResults, Metric, Network
 from zoo.study.seeds import deviation, mean_metric, more_accurate
 
@@ -85,7 +85,9 @@ def _difference_row(results: ComparisonResults, a: str, b: str) -> list[Number]:
     points = 100 * gap.value, 100 * gap.low, 100 * gap.high
     value, low, high = (f"{round(end, 1) + 0:.1f}".replace("-", "−") for end in points)
     of = f"{a} − {b}"
-    return [Number("accuracy, difference", of, f"{value} points", f"{low} to {high} points")]
+    uneven = unequal_seeds(results, a, b)
+    words = f"accuracy, difference ({uneven})" if uneven else "accuracy, difference"
+    return [Number(words, of, f"{value} points", f"{low} to {high} points")]
 
 
 def _pair_rows(results: ComparisonResults) -> list[Number]:
