@@ -25,27 +25,22 @@ def rows(result: Result) -> list[dict[str, Any]]:
 
     Raw pixels, where they were probed, are the last row; they have no depth.
     """
-    found = []
-    for layer in range(result.data.sizes["layer"]):
-        one = result.data.isel(layer=layer)
-        initial = str(one["state"].values) == INITIAL
-        for pooling in one["pooling"].values.tolist():
-            if initial and pooling != MEAN:
-                continue
-            values = one.sel(pooling=pooling)
-            found.append(
-                {
-                    "layer": str(one["name"].values),
-                    "depth": round(float(one["depth"].values), 4),
-                    "pooling": UNTRAINED if initial else pooling,
-                    "all": _or_none(float(values["accuracy"])),
-                    "few": _or_none(float(values["few_shot"])),
-                    "penalty": _or_none(float(values["penalty"])),
-                }
-            )
-    # A layer's rows stand together, the untrained network's after its own.
-    order = list(dict.fromkeys(row["layer"] for row in found))
-    found.sort(key=lambda row: order.index(row["layer"]))
+    numbers = result.data[["accuracy", "few_shot", "penalty"]]
+    table = numbers.to_dataframe(dim_order=["layer", "pooling"])
+    found = [
+        {
+            "layer": str(row["name"]),
+            "depth": round(float(row["depth"]), 4),
+            "pooling": UNTRAINED if row["state"] == INITIAL else pooling,
+            "all": _or_none(row["accuracy"]),
+            "few": _or_none(row["few_shot"]),
+            "penalty": _or_none(row["penalty"]),
+        }
+        # A layer's rows stand together, the untrained network's after its own.
+        for name in dict.fromkeys(table["name"])
+        for (_, pooling), row in table[table["name"] == name].iterrows()
+        if row["state"] != INITIAL or pooling == MEAN
+    ]
     pixels = [result.metric(name) for name in ("pixels_accuracy", "pixels_few_shot_accuracy")]
     if None not in pixels:
         accuracy = dict(zip(("all", "few"), pixels, strict=True))
