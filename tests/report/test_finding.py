@@ -139,7 +139,9 @@ def test_of_two_networks_it_is_told_what_is_left_without_the_pixels(before, than
 
 def test_of_networks_whose_start_is_not_known_nothing_is_said_to_be_trained():
     said = describe_finding(found([V, C], cka=similarity({("v", "c"): 0.6})), [])
-    assert said == ("The mean CKA of the layers of v and c is 0.60; before training it is unknown.")
+    assert said == (
+        "The mean CKA of the layers of v and c is 0.60; before training it was not measured."
+    )
 
 
 def test_matches_that_chance_gives_as_well_are_told():

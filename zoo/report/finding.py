@@ -239,7 +239,7 @@ def _what_training_did(results: ComparisonResults) -> str:
     layers = f"the layers of {' and '.join(dict.fromkeys((a.name, b.name)))}"
     mean = f"{now.value:.2f}{_no_better_than_chance(results, a, b)}"
     if before is None:
-        return f"The mean CKA of {layers} is {mean}; before training it is unknown."
+        return f"The mean CKA of {layers} is {mean}; before training it was not measured."
     how = f"(mean CKA {mean}, before training {before.value:.2f})"
     left = _beyond_pixels(results, a, b)
     change = now.minus(before)
