@@ -16,7 +16,7 @@ export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 unexport PYTHONHOME
 unexport PYTHONPATH
 
-.PHONY: setup repro study test bench chaos lint docs lock clean help
+.PHONY: setup repro study test bench chaos lint docs figures lock clean help
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /  make \1 — /'
@@ -62,6 +62,9 @@ lint: $(READY)  ## format check, lint and types
 
 docs: $(READY)  ## build the site in build/site and check its links
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+figures: $(READY)  ## train and compare what the pictures in docs show: make figures ROOT=IMAGES
+	$(BIN)/python docs/figures.py "$(ROOT)"
 
 lock: $(READY)  ## pin every dependency again, after pyproject.toml changed
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --generate-hashes \

@@ -97,21 +97,43 @@ def script(name):
     return module
 
 
-def test_every_picture_is_known_by_where_it_is_drawn(tmp_path, monkeypatch):
+def test_every_picture_is_known_by_where_it_is_drawn():
     figures = script("figures")
-    known = [name for of in figures.FIGURES.values() for name in of]
+    known = [name for of in figures.FIGURES.values() for names in of.values() for name in names]
     lost = ["cifar10-cka", "cifar10-receptive-field-radius"]  # whose weights were not kept
     assert sorted(known + lost) == sorted(path.stem for path in (DOCS / "images").iterdir())
+    assert set(figures.FIGURES) == set(figures.COMMANDS)
+    assert set(figures.FIGURES) <= {path.stem for path in (ROOT / "studies").glob("*.yaml")}
+    for command in itertools.chain(*figures.COMMANDS.values()):
+        found, rest = command_named(command.split()[1:])
+        assert found, command
+        options = {option for parameter in found.params for option in parameter.opts}
+        assert {word for word in rest if word.startswith("--")} <= options, command
+
+
+def test_pictures_are_drawn_where_the_study_is_run_and_what_fails_is_named(tmp_path, monkeypatch):
+    figures = script("figures")
+    ran = []
+
+    def run(command, cwd, **_):
+        ran.append((command, cwd))
+        return subprocess.CompletedProcess(command, returncode=int("map" in command))
+
+    monkeypatch.setattr(figures, "HOME", tmp_path)
     monkeypatch.setattr(figures, "IMAGES", tmp_path)
-    first, second = tmp_path / "first", tmp_path / "second"
-    for project, drawn in ((first, ["cka"]), (second, ["cka", "other"])):
-        (project / "effect").mkdir(parents=True)
-        for name in drawn:
-            (project / "effect" / f"{name}.png").write_text(project.name)
-    missing = figures.copy([first, second])
-    assert (tmp_path / "effect-cka.png").read_text() == "first"
-    assert len(missing) == len(known) - 1
-    assert "map-plane: no reports/map/figures/plane.png" in missing
+    monkeypatch.setattr(figures.subprocess, "run", run)
+    folder = tmp_path / "studies" / "runs" / "gap-long"
+    for made in ("summary", "subsets/ab-0/test", "subsets/ab-1/test"):
+        (folder / made).mkdir(parents=True)
+    (folder / "summary" / "gap.png").write_text("drawn")
+    assert list(figures.draw("gap-long", "/photos")) == [
+        "gap-long: zoo map failed",
+        "map-matrix: no studies/runs/gap-long/reports/map/matrix.png",
+        "map-plane: no studies/runs/gap-long/reports/map/plane.png",
+    ]
+    assert (tmp_path / "gap-long.png").read_text() == "drawn"
+    assert ran[0][0][1:] == ["-m", "pipelines.study", "gap-long", "/photos"]
+    assert ran[-1] == ("zoo map --data subsets/ab-0/test --images 512", folder)
 
 
 @every_page
