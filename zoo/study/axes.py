@@ -202,20 +202,7 @@ def select_heads(values: xr.DataArray, network: str) -> xr.DataArray:
 
 
 def select(values: xr.DataArray, network: str = "", network_b: str = "", **equal: Any) -> Any:
-    """Select one network's part of a variable, or a pair's.
-
-    Args:
-        values: with the coordinate `network`, and for pairs `network_b`.
-        network: the network on the first axis over networks; all if empty.
-        network_b: the network on the second one.
-        equal: other coordinates, each with the value or values to select.
-
-    >>> import xarray as xr
-    >>> depth = xr.DataArray([0.5, 1.0, 1.0], dims="layer")
-    >>> depth = depth.assign_coords(network=("layer", ["a", "a", "b"]))
-    >>> select(depth, "a").values.tolist()
-    [0.5, 1.0]
-    """
+    """Select as `zoo.select` does; of what is not on an axis, nothing."""
     wanted = {"network": network, "network_b": network_b} | equal
     for coordinate, value in wanted.items():
         if isinstance(value, str) and not value:
