@@ -107,7 +107,8 @@ def check_data(
         # The folders are wrong; the images in them are looked at all the same.
         findings.append(Finding(WRONG, str(root), str(error).removeprefix(f"{root}: ")))
     splits = {"train": source.train, "test": source.test} if source else {"": _all_below(root)}
-    total, seen = sum(map(len, splits.values())), []
+    total = sum(map(len, splits.values()))
+    seen: list[_Seen] = []
     for part, split in splits.items():  # Pillow decodes several at once
         for image in read_ahead(partial(_read, root, part, split), range(len(split))):
             seen.append(image)
