@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from tests.measures.test_measures import related
-from zoo.measures.intervals import half_sample_interval, halves_of, jackknife_interval
+from zoo.measures.intervals import (
+    half_sample_interval,
+    halves_of,
+    jackknife_interval,
+    parts_interval,
+    random_parts,
+)
 from zoo.measures.layers import compare_layers
+from zoo.measures.neighbours import mutual_knn
 from zoo.measures.table import MEASURES, DegenerateError
 
 
@@ -51,25 +59,51 @@ def test_the_order_of_the_images_changes_no_interval_where_many_are_equally_far_
     assert MEASURES["rsa"].interval(x[order], y[order]) == pytest.approx(expected, abs=1e-9)
 
 
-@pytest.mark.parametrize("n", [12, 13, 60])
-def test_neighbours_without_an_image_are_those_of_the_other_images(n):
+@pytest.mark.parametrize("n", [15, 31, 120])
+def test_the_shares_of_neighbours_in_parts_are_those_of_the_parts_alone(n):
     x, y = related(0, n=n)
-    for a, b in ((x, y), (y, x)):
-        expected = recomputed("mutual_knn", a, b, np.arange(n))
-        assert left_out("mutual_knn", a, b) == pytest.approx(expected)
+    found = left_out("mutual_knn", x, y)
+    assert found.shape == (64, 2 + 5)
+    for column, (parts, part, k) in enumerate(
+        [(2, part, 5) for part in range(2)] + [(5, part, 2) for part in range(5)]
+    ):
+        expected = [
+            mutual_knn(x[of == part], y[of == part], neighbours=k) for of in random_parts(n, parts)
+        ]
+        assert found[:, column] == pytest.approx(expected)
 
 
-def test_eleven_images_have_ten_neighbours_each_but_no_interval():
-    x, y = related(0, n=11)
-    assert MEASURES["mutual_knn"](x, y) == 1
-    with pytest.raises(DegenerateError, match="more than 11 images to leave one out, got 11"):
+def test_neighbours_of_fourteen_images_have_no_interval():
+    x, y = related(0, n=14)
+    with pytest.raises(DegenerateError, match="needs at least 15 images, got 14"):
         MEASURES["mutual_knn"].interval(x, y)
     found = compare_layers([MEASURES["mutual_knn"]], [x], [y])["mutual_knn"]
-    assert found.values == 1
+    assert found.values == MEASURES["mutual_knn"](x, y)
     assert np.isnan(found.interval).all()
-    assert found.problems == [
-        (0, 0, "no interval: needs more than 11 images to leave one out, got 11")
-    ]
+    assert found.problems == [(0, 0, "no interval: needs at least 15 images, got 14")]
+
+
+@pytest.mark.parametrize(
+    ("single", "pairs", "variance"),
+    [
+        (3e-4, 0, 3e-4),
+        (0, 3e-4, 3e-4),
+        (2e-4, 1e-4, 3e-4),
+        # Fifths that scatter less, or more, than any images do.
+        (5e-4, -1e-4, 3e-4),
+        (-1e-4, 2e-4, 1.5e-4),
+    ],
+)
+def test_halves_and_fifths_tell_what_images_do_one_by_one_from_what_they_do_in_pairs(
+    single, pairs, variance
+):
+    halves, fifths = 2 * single + 4 * pairs, 5 * single + 25 * pairs
+    # In every split exactly these variances; that of 0 to 4 is 2.5.
+    split = np.append(np.sqrt(2 * halves) * np.arange(2), np.sqrt(fifths / 2.5) * np.arange(5))
+    spread = (4 / 9 * halves**2 + fifths**2 / 225 / 4) / 64
+    quantile = stats.t.ppf(0.975, variance**2 / spread)
+    expected = np.tanh(quantile * np.sqrt(variance) * np.array([-1, 1]))
+    assert parts_interval(0, np.tile(split, (64, 1))) == pytest.approx(expected)
 
 
 def test_where_one_image_is_all_that_varies_canonical_correlations_have_no_interval():
@@ -109,7 +143,7 @@ NOISE = {"near": 0.2, "middle": 0.5, "far": 2.0, "classes": 0.5}
 # intervals are over what the values spread.
 COVERAGE = {
     "rbf_cka": (0.95, 1.0), "svcca": (0.93, 1.05), "pwcca": (0.92, 1.0),
-    "procrustes": (0.94, 1.12), "rsa": (0.94, 1.0), "mutual_knn": (0.99, 1.57),
+    "procrustes": (0.94, 1.12), "rsa": (0.94, 1.0), "mutual_knn": (0.97, 1.12),
 }  # fmt: skip
 
 

@@ -16,7 +16,12 @@ from zoo.analyses.image_sets import metrics_of
 from zoo.capture.hook_points import HookPoint
 from zoo.figures import style
 from zoo.figures.labels import layer_labels
-from zoo.measures.intervals import half_sample_interval, jackknife_interval, mean_defined
+from zoo.measures.intervals import (
+    half_sample_interval,
+    jackknife_interval,
+    mean_defined,
+    parts_interval,
+)
 from zoo.measures.layers import (
     LayerSimilarities,
     Problem,
@@ -39,6 +44,7 @@ from zoo.study.spatial_layout import (
 INTERVALS: dict[Callable[..., NDArray], str] = {  # how an interval was found, in words
     jackknife_interval: "jackknife over images",
     half_sample_interval: "balanced halves of the images",
+    parts_interval: "halves and fifths of the images",
 }
 
 ABOUT = About(

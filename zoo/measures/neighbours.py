@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,8 +16,59 @@ from zoo.measures.features import (
     prepare_both,
     squared_distances,
 )
+from zoo.measures.intervals import FIFTHS, HALVES, parts_interval, random_parts
 
 NEIGHBOURS = 10
+
+
+@dataclass(frozen=True)
+class Near:
+    """Each image's nearest other images.
+
+    `order` (n, n − 1) has all of them, nearest first; the first `neighbours` count.
+    """
+
+    order: NDArray[np.integer]
+    neighbours: int
+
+    @property
+    def nearest(self) -> NDArray[np.integer]:
+        """The indices (k, n) of each image's neighbours, nearest first."""
+        return self.order[:, : self.neighbours].T
+
+    @cached_property
+    def in_parts(self) -> dict[int, NDArray[np.integer]]:
+        """The neighbours of each image within its own half and its own fifth of the images.
+
+        (k / parts, splits, n): as large a share of the images of a part as k is of all.
+
+        Raises:
+            DegenerateError: a part has too few images.
+        """
+        n, found = len(self.order), {}
+        for parts in (FIFTHS, HALVES):  # the first one needs more images
+            k = max(1, self.neighbours // parts)
+            if n // parts <= k:
+                raise DegenerateError(f"needs at least {parts * (k + 1)} images, got {n}")
+            near = [_nearest_within(self.order, part, k).T for part in random_parts(n, parts)]
+            found[parts] = np.stack(near, axis=1)
+        return found
+
+
+def _nearest_within(
+    order: NDArray[np.integer], part: NDArray[np.integer], k: int
+) -> NDArray[np.integer]:
+    """Return each image's k nearest (n, k) of its own part (n,), of which it is one of many."""
+    found = np.empty((len(order), k), dtype=order.dtype)
+    rows, reach = np.arange(len(order)), 4 * k * (int(part.max()) + 1)
+    while len(rows):  # few need to look further
+        near = order[rows, :reach]
+        own = part[near] == part[rows, None]
+        own &= own.cumsum(axis=1, dtype=np.int16) <= k
+        enough = own.sum(axis=1) == k
+        found[rows[enough]] = near[enough][own[enough]].reshape(-1, k)
+        rows, reach = rows[~enough], 4 * reach
+    return found
 
 
 def mutual_knn(x: ArrayLike, y: ArrayLike, *, neighbours: int = NEIGHBOURS) -> float:
@@ -48,23 +101,19 @@ def mutual_knn(x: ArrayLike, y: ArrayLike, *, neighbours: int = NEIGHBOURS) -> f
     )
 
 
-def prepare_neighbours(
-    x: NDArray[np.float64], *, neighbours: int = NEIGHBOURS
-) -> NDArray[np.int64]:
-    """Return the indices (n, k + 1) of each image's nearest other images, nearest first.
-
-    The last one is no neighbour yet, but the next in line; of k + 1 images, the image itself.
-    """
+def prepare_neighbours(x: NDArray[np.float64], *, neighbours: int = NEIGHBOURS) -> Near:
+    """Return the other images of each of n > `neighbours` by their features (n, d)."""
     if len(x) <= neighbours:
         raise DegenerateError(f"needs more than {neighbours} images, got {len(x)}")
     squares = squared_distances(centred(x))
     np.fill_diagonal(squares, np.inf)
-    return np.argsort(squares, axis=1, kind="stable")[:, : neighbours + 1]
+    order = np.argsort(squares, axis=1, kind="stable")[:, :-1]
+    return Near(order.astype(np.min_scalar_type(len(x))), neighbours)
 
 
-def compare_neighbours(a: NDArray[np.int64], b: NDArray[np.int64]) -> float:
-    """Return the share of neighbours that two sides (n, k + 1) have in common."""
-    return float(_shared(a[:, :-1], b[:, :-1]).mean())
+def compare_neighbours(a: Near, b: Near) -> float:
+    """Return the share of neighbours that two sides have in common."""
+    return float(_in_common(a.nearest, b.nearest).mean() / a.neighbours)
 
 
 def permuted_shares(
@@ -90,25 +139,19 @@ def permuted_shares(
     return found / (n * k)
 
 
-def leave_out_neighbours(a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the share (n,) without each image: where it was a neighbour, the next one comes."""
-    (n, k), next_a, next_b = a[:, :-1].shape, a[:, -1:], b[:, -1:]
-    a, b = a[:, :-1], b[:, :-1]
-    if n == k + 1:
-        raise DegenerateError(f"needs more than {k + 1} images to leave one out, got {n}")
-    in_b, in_a = _shared(a, b), _shared(b, a)
-    # What an image gains in common by the next one on a's side, on b's, and lost by the old one.
-    gain_a, gain_b = _shared(next_a, b).astype(int), _shared(next_b, a).astype(int)
-    both = gain_a + gain_b + (next_a == next_b) - 1
-    change = np.bincount(a.ravel(), np.where(in_b, both, gain_a).ravel(), minlength=n)
-    change += np.bincount(b.ravel(), np.where(in_a, 0, gain_b).ravel(), minlength=n)
-    return (in_b.sum() - in_b.sum(axis=1) + change) / (k * (n - 1))
+def compare_parts(a: Near, b: Near) -> NDArray[np.float64]:
+    """Return the share in each half and in each fifth of the images, (splits, 2 + 5)."""
+    shares = []
+    for parts in (HALVES, FIFTHS):
+        near, other = a.in_parts[parts], b.in_parts[parts]
+        shared, of = _in_common(near, other), random_parts(len(a.order), parts)
+        shares += [np.mean(shared, axis=1, where=of == part) / len(near) for part in range(parts)]
+    return np.stack(shares, axis=1)
 
 
-def _shared(a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Say for each of a's neighbours (n, j) whether it is one of the same image's in b (n, k)."""
-    owner = np.arange(len(a))[:, None] * len(a)
-    return np.isin(owner + a, owner + b)
+def _in_common(a: NDArray[np.integer], b: NDArray[np.integer]) -> NDArray[np.uint8]:
+    """Return how many of the images (k, …) of one side are among those of the other."""
+    return np.sum(a[:, None] == b, axis=(0, 1), dtype=np.uint8)
 
 
 MUTUAL_KNN = Measure(
@@ -117,9 +160,10 @@ MUTUAL_KNN = Measure(
     label=f"shared of {NEIGHBOURS} nearest",
     prepare=prepare_neighbours,
     compare=compare_neighbours,
-    leave_out=leave_out_neighbours,
-    reduce=lambda near: near[:, :-1],
+    leave_out=compare_parts,
+    reduce=lambda near: near.nearest.T,
     permuted=permuted_shares,
     source="Huh et al. 2024",
+    interval_from=parts_interval,
     high=0.5,  # networks that differ share few neighbours; 0 to 1 would leave it all dark
 )
