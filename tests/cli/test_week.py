@@ -117,7 +117,7 @@ def test_a_week(study, zoo, listed, shown):
     # Friday: the older parameters are wanted back.
     run(study, "git", "checkout", "-q", "HEAD~1", "--", ".")
     run(study, "dvc", "checkout")
-    zoo("register")
+    assert zoo("register").count("was there, now current") == 2
     assert shown() == (1, 2)
     assert bearers(listed(), "current") == ["mixer-small/1", "vit-small/1"]
     assert bearers(listed(), "best") == best

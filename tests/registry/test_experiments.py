@@ -73,10 +73,11 @@ def test_registering_an_experiments_models_again_leaves_it_one_until_it_is_kept(
 
 
 def test_names_mean_again_what_they_meant_when_the_models_are_back(store, study):
-    study(0.5)
-    study(0.4, keep=True)
+    assert [entry.moved for entry in study(0.5)] == [False, False]
+    assert [entry.moved for entry in study(0.4, keep=True)] == [True, False]
     assert meaning(store) == (3, {"current": 3, "best": 1})
-    study(0.5)
+    assert [entry.moved for entry in study(0.5)] == [True, False]
+    assert [entry.moved for entry in study(0.5)] == [False, False]
     assert meaning(store) == (1, {"current": 1, "best": 1})
 
 

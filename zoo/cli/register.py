@@ -79,4 +79,5 @@ def command(folders: tuple[Path, ...], test_folder: Path | None, as_json: bool) 
 
 def _outcome(entry: Registered) -> str:
     done = "registered" if entry.created else "restored" if entry.restored else "was there"
+    done += ", now current" if entry.moved else ""
     return f"{done} (experiment {entry.experiment})" if entry.experiment else done

@@ -76,10 +76,12 @@ def point_best(store: Store, name: str) -> None:
         set_alias(store, name, BEST, str(best))
 
 
-def point_current(store: Store, name: str, version: int) -> None:
-    """Let a name mean one of its versions."""
-    if aliases_of(store, name).get(CURRENT) != version:
+def point_current(store: Store, name: str, version: int) -> bool:
+    """Let a name mean one of its versions; return whether it was given another meaning before."""
+    before = aliases_of(store, name).get(CURRENT)
+    if before != version:
         set_alias(store, name, CURRENT, str(version))
+    return before not in (None, version)
 
 
 def _best(store: Store, name: str) -> int | None:

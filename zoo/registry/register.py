@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,8 @@ logger = logging.getLogger(__name__)
 class Registered:
     """A registered version: `created` just now, or its lost files `restored`, or neither.
 
-    `experiment` is DVC's name for the experiment that made it; empty for the study's own.
+    `experiment` is DVC's name for the experiment that made it; empty for the study's own. With
+    `moved`, its name meant another version before.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Registered:
     created: bool
     restored: bool = False
     experiment: str = ""
+    moved: bool = False
 
 
 def register_study(
@@ -89,7 +91,8 @@ def register_study(
         )
         if not experiment and not entry.experiment and variant.seed == params.study.seeds[0]:
             with store.translate_mlflow_errors():
-                point_current(store, entry.name, entry.version)
+                moved = point_current(store, entry.name, entry.version)
+            entry = replace(entry, moved=moved)
         registered.append(entry)
     on_progress(len(registered), len(registered), "models")
     return registered
