@@ -8,12 +8,14 @@ from scipy.stats import binomtest, t, ttest_1samp
 
 from zoo.measures.intervals import (
     SHARE,
+    AfterSelection,
     half_sample_interval,
     halves_of,
     in_range,
     jackknife_interval,
     mean_interval,
     paired_difference,
+    selection_interval,
     wilson_interval,
 )
 
@@ -44,6 +46,24 @@ def test_half_samples_make_a_students_interval_of_seven_degrees_of_freedom():
     assert np.arctanh(found) == pytest.approx(expected)
     assert half_sample_interval(1.0, np.ones(14)) == pytest.approx([1, 1])
     assert np.isnan(half_sample_interval(0.4, [0.3, np.nan, 0.5, 0.4])).all()
+
+
+def test_the_distances_to_the_ends_after_selection_add_up_in_squares_around_the_mean():
+    halves = np.random.default_rng(0).uniform(0.4, 0.5, size=14)
+    held = np.arctanh(half_sample_interval(0.5, halves)) - np.arctanh(0.5)
+    still = AfterSelection(halves, np.full((2, 3), 0.5))
+    assert selection_interval(0.5, still) == pytest.approx(half_sample_interval(0.5, halves))
+
+    means = np.array([[0.48, 0.41, 0.5], [0.51, 0.5, 0.56]])
+    (a, a_low, a_high), (b, b_low, b_high) = np.arctanh(means)
+    centre = a + b - np.arctanh(0.5)
+    below = np.sqrt(held[0] ** 2 + (a - a_low) ** 2 + (b - b_low) ** 2)
+    above = np.sqrt(held[1] ** 2 + (a_high - a) ** 2 + (b_high - b) ** 2)
+    found = selection_interval(0.5, AfterSelection(halves, means))
+    assert np.arctanh(found) == pytest.approx([centre - below, centre + above])
+    # Where the mean is far from the value, the interval reaches as far as the value.
+    far = AfterSelection(np.full(14, 0.5), np.array([[0.4, 0.35, 0.45]]))
+    assert selection_interval(0.5, far) == pytest.approx([0.35, 0.5])
 
 
 def test_the_interval_of_a_mean_is_that_of_a_t_test():

@@ -21,6 +21,7 @@ from zoo.measures.intervals import (
     jackknife_interval,
     mean_defined,
     parts_interval,
+    selection_interval,
 )
 from zoo.measures.layers import (
     LayerSimilarities,
@@ -45,6 +46,7 @@ INTERVALS: dict[Callable[..., NDArray], str] = {  # how an interval was found, i
     jackknife_interval: "jackknife over images",
     half_sample_interval: "balanced halves of the images",
     parts_interval: "halves and fifths of the images",
+    selection_interval: "balanced halves of the images, and other numbers of directions",
 }
 
 ABOUT = About(

@@ -18,10 +18,11 @@ from zoo.measures.features import (
     centred,
     prepare_both,
 )
-from zoo.measures.intervals import half_sample_interval, halves_of
+from zoo.measures.intervals import Z95, AfterSelection, halves_of, selection_interval
 from zoo.measures.permutation import Directions, permuted_over_directions
 
 VARIANCE = 0.99
+UNLIKELY = 0.01  # less likely numbers of directions are left out: each costs a decomposition
 # (…) of correlations (…, k), directions (…, k_a, k) in a basis, and that basis' loadings (k_a, d).
 Average = Callable[[NDArray, NDArray, NDArray], NDArray]
 
@@ -39,30 +40,33 @@ class PrincipalPart:
 
 @dataclass(frozen=True)
 class Layer(PrincipalPart):
-    """The principal part of all images, and what those of half of them are taken from.
+    """The principal part of all images, and what intervals are taken from.
 
-    `rows` are the images' coordinates (n, m) in the `directions` (m, d) that hold all but a tenth
-    of what the k leave out, since half of the images may need more than k; `variance` is the share
-    of the rows' variance to keep.
+    `wide` are the m directions that hold all but a tenth of what the k may leave out, and `chances`
+    (3, m) say how likely other images keep each number of them (`chances_of_numbers`).
     """
 
-    rows: NDArray[np.float64]
-    directions: NDArray[np.float64]
-    variance: float
+    wide: PrincipalPart
+    chances: NDArray[np.float64]
+
+    def first(self, number: int) -> PrincipalPart:
+        """Return the first principal directions, at most m."""
+        return PrincipalPart(self.wide.basis[:, :number], self.wide.loadings[:number])
 
     @cached_property
     def halves(self) -> tuple[PrincipalPart, ...]:
-        """The principal part of each half of the images, its loadings on all d features.
+        """The first k principal directions of each half of the images.
 
         Raises:
             DegenerateError: all images of a half are the same.
         """
         found = []
-        for half in halves_of(len(self.rows)):
-            basis, scales, turned = np.linalg.svd(centred(self.rows[half]), full_matrices=False)
-            kept = _enough(scales, self.variance)
-            loadings = scales[:kept, None] * turned[:kept] @ self.directions
-            found.append(PrincipalPart(basis[:, :kept], loadings))
+        rows = self.wide.basis * np.linalg.norm(self.wide.loadings, axis=1)
+        for half in halves_of(len(rows)):
+            basis, scales, _ = np.linalg.svd(centred(rows[half]), full_matrices=False)
+            basis = basis[:, : min(self.basis.shape[1], _enough(scales, 1.0))]
+            loadings = basis.T @ self.wide.basis[half] @ self.wide.loadings
+            found.append(PrincipalPart(basis, loadings))
         return tuple(found)
 
 
@@ -131,9 +135,41 @@ def principal_part(x: NDArray[np.float64], *, variance: float = VARIANCE) -> Lay
         raise ValueError(f"variance: expected a share in (0, 1], got {variance}")
     basis, scales, directions = np.linalg.svd(centred(x), full_matrices=False)
     kept, wide = (_enough(scales, share) for share in (variance, 1 - (1 - variance) / 10))
-    rows, held = basis[:, :wide] * scales[:wide], (scales[:wide] ** 2).sum() / (scales**2).sum()
-    loadings = scales[:kept, None] * directions[:kept]
-    return Layer(basis[:, :kept], loadings, rows, directions[:wide], min(variance / held, 1))
+    chances = chances_of_numbers((basis * scales) ** 2, variance, most=wide)
+    loadings = scales[:wide, None] * directions[:wide]
+    return Layer(
+        basis[:, :kept], loadings[:kept], PrincipalPart(basis[:, :wide], loadings), chances
+    )
+
+
+def chances_of_numbers(
+    squares: NDArray[np.float64], variance: float, *, most: int
+) -> NDArray[np.float64]:
+    """Return the chances that other images of the same kind keep each number of directions.
+
+    The share of variance that the first k directions hold is taken for normal, with the standard
+    error that its influence function gives (the directions themselves move it in second order
+    only). The chance of k or fewer is that of a share of at least `variance`.
+
+    Args:
+        squares: (n, m) squared coordinates of the images in their m principal directions.
+        variance: the share to keep.
+        most: the largest number to tell apart; larger ones count as this one.
+
+    Returns:
+        (3, most): the chances of 1 … `most` directions, as estimated, and with all shares at the
+        upper and at the lower end of their 95 % intervals. Each row adds up to 1.
+    """
+    from scipy.special import ndtr
+
+    held, total = np.cumsum(squares[:, :most], axis=1), squares.sum()
+    shares = held.sum(axis=0) / total
+    influence = (held - shares * squares.sum(axis=1, keepdims=True)) / total
+    # Where all images have the same share in the directions, only rounding is left.
+    errors = np.maximum(np.linalg.norm(influence, axis=0), 1e-15)
+    at_most = ndtr((shares - variance + 1e-12) / errors + np.array([[0], [Z95], [-Z95]]))
+    at_most[:, -1] = 1
+    return np.diff(np.maximum.accumulate(at_most, axis=1), axis=1, prepend=0)
 
 
 def _enough(scales: NDArray[np.float64], variance: float) -> int:
@@ -205,10 +241,27 @@ def _weighted_directions(a: PrincipalPart) -> Directions:
     return Directions(a.basis, of_products)
 
 
-def halves_by(average: Average) -> LeaveOut:
-    """Return the function that averages the correlations in each half of the images, (14,)."""
+def leave_out_by(average: Average) -> LeaveOut:
+    """Return the function that averages the correlations in each half and for other numbers."""
     compare = compare_by(average)
-    return lambda a, b: np.array([compare(*half) for half in zip(a.halves, b.halves, strict=True)])
+
+    def leave_out(a: Layer, b: Layer) -> AfterSelection:
+        halves = [compare(*half) for half in zip(a.halves, b.halves, strict=True)]
+        means = [
+            _mean_over(a.chances, lambda number: compare(a.first(number), b)),
+            _mean_over(b.chances, lambda number: compare(a, b.first(number))),
+        ]
+        return AfterSelection(np.array(halves), np.array(means))
+
+    return leave_out
+
+
+def _mean_over(chances: NDArray, of_number: Callable[[int], float]) -> NDArray[np.float64]:
+    """Return the means (3,) over numbers of directions, by their chances (3, m), of a value."""
+    likely = np.flatnonzero(chances.max(axis=0) > UNLIKELY)
+    weights = chances[:, likely]
+    values = [of_number(number) for number in (likely + 1).tolist()]
+    return np.asarray(weights @ values / weights.sum(axis=1))
 
 
 SVCCA = Measure(
@@ -217,11 +270,11 @@ SVCCA = Measure(
     label="mean correlation",
     prepare=principal_part,
     compare=compare_by(_plain_mean),
-    leave_out=halves_by(_plain_mean),
+    leave_out=leave_out_by(_plain_mean),
     reduce=_plain_directions,
     permuted=permuted_over_directions,
     source="Raghu et al. 2017",
-    interval_from=half_sample_interval,
+    interval_from=selection_interval,
     permute=lambda a, order: PrincipalPart(a.basis[order], a.loadings),
 )
 PWCCA = replace(
@@ -230,7 +283,7 @@ PWCCA = replace(
     title="PWCCA",
     label="weighted mean correlation",
     compare=compare_by(_weighted_mean),
-    leave_out=halves_by(_weighted_mean),
+    leave_out=leave_out_by(_weighted_mean),
     reduce=_weighted_directions,
     source="Morcos et al. 2018",
 )

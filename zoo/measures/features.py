@@ -15,7 +15,7 @@ from zoo.measures.intervals import jackknife_interval
 
 Prepare = Callable[[NDArray[np.float64]], Any]
 Compare = Callable[[Any, Any], float]
-LeaveOut = Callable[[Any, Any], NDArray[np.float64]]
+LeaveOut = Callable[[Any, Any], Any]
 Permute = Callable[[Any, NDArray[np.intp]], Any]
 # Of p and q layers and of m orders of the q layers' images: (m, p, q) similarities.
 Permuted = Callable[[Sequence[Any], Sequence[Any], NDArray[np.intp]], NDArray[np.float64]]
@@ -34,8 +34,8 @@ class Measure:
     """One way to say how alike two representations of the same images are; higher is closer.
 
     `prepare` does what depends on one side alone, once a layer, and `compare` what depends on
-    both. `leave_out` gives the values that `interval_from` makes an interval of: without each
-    image, where what hardly changes with one image (a bandwidth) may be held, or in half of them.
+    both. `leave_out` gives what `interval_from` makes an interval of: the values without each
+    image, where what hardly changes with one image (a bandwidth) may be held, or in parts of them.
     `permuted` gives all pairs of layers under hundreds of permutations of one side's images, from
     what `reduce` keeps of a prepared side. Where that is less than the measure itself, enough to
     rank what was observed, `permute` takes each image of a prepared side for another.
@@ -52,7 +52,7 @@ class Measure:
     reduce: Callable[[Any], Any]
     permuted: Permuted
     source: str
-    interval_from: Callable[[float, NDArray[np.float64]], NDArray[np.float64]] = jackknife_interval
+    interval_from: Callable[[float, Any], NDArray[np.float64]] = jackknife_interval
     permute: Permute | None = None
     least: float = 0.0
     low: float = 0.0
