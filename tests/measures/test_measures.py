@@ -169,6 +169,12 @@ def test_of_images_that_coincide_the_first_ones_are_neighbours_in_spite_of_round
         assert found.tolist() == [*(j for j in range(1, n) if j != i), 0]
 
 
+def test_hundreds_of_neighbours_are_counted():
+    x = np.random.default_rng(0).normal(size=(400, 5))
+    assert mutual_knn(x, 3 * x, neighbours=300) == 1
+    assert mutual_knn(x, x[:, :2], neighbours=399) == 1  # all others are, on both sides
+
+
 def test_settings_out_of_range_are_refused():
     x, y = related(0)
     with pytest.raises(ValueError, match=r"variance: expected a share in \(0, 1\], got 1.5"):

@@ -149,9 +149,12 @@ def compare_parts(a: Near, b: Near) -> NDArray[np.float64]:
     return np.stack(shares, axis=1)
 
 
-def _in_common(a: NDArray[np.integer], b: NDArray[np.integer]) -> NDArray[np.uint8]:
-    """Return how many of the images (k, …) of one side are among those of the other."""
-    return np.sum(a[:, None] == b, axis=(0, 1), dtype=np.uint8)
+def _in_common(a: NDArray[np.integer], b: NDArray[np.integer]) -> NDArray[np.int32]:
+    """Return how many of the images (k, …) of one side are among those of the other, (…)."""
+    found = np.zeros(a.shape[1:], dtype=np.int32)
+    for image in a:
+        found += (image == b).any(axis=0)
+    return found
 
 
 MUTUAL_KNN = Measure(
