@@ -18,6 +18,7 @@ import platform
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,18 @@ class Timed(Accumulator):
         self.inner, self.observing, self.ending = inner, 0.0, 0.0
 
     def hook_points(self, index: int) -> Iterable[HookPoint]:
-        return self.inner.hook_points(index)
+        for point in self.inner.hook_points(index):
+            yield replace(point, take=self._timed(point.take)) if point.take else point
+
+    def _timed(self, take: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+        """Count what a hook point takes; what several analyses want is counted in the first."""
+
+        def timed(value: torch.Tensor) -> torch.Tensor:
+            found: list[torch.Tensor] = []
+            self.observing += cpu_seconds(lambda: found.append(take(value)))
+            return found[0]
+
+        return timed
 
     def observe(self, index: int, hook_point: HookPoint, value: torch.Tensor) -> None:
         self.inner.start = self.start

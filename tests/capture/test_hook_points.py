@@ -1,11 +1,12 @@
-"""A function of what is watched is computed once for layers that hand on one tensor."""
+"""What is taken of a tensor is computed once: for layers that hand it on, and for all who ask."""
 
 import gc
 import weakref
 
 import torch
+from torch import nn
 
-from zoo.capture.hook_points import OfLast
+from zoo.capture.hook_points import HookPoint, OfLast, observe
 
 
 def counted():
@@ -46,3 +47,21 @@ def test_the_tensor_is_not_kept_alive():
     del value
     gc.collect()
     assert seen() is None
+
+
+def test_what_is_taken_is_computed_once_for_all_who_want_it():
+    module, taken, seen = nn.Sequential(nn.Linear(3, 2), nn.ReLU(inplace=True)), [], []
+
+    def take(value):
+        taken.append(1)
+        return value.sum(dim=1)
+
+    x = torch.randn(5, 3)
+    points = [HookPoint("0"), *(HookPoint("0", taken="sum", take=take) for _ in range(2))]
+    with torch.no_grad(), observe(module, points, lambda p, v: seen.append((p.key, v.clone()))):
+        expected = module[0](x)
+        seen.clear(), taken.clear()
+        module(x)
+    assert [key for key, _ in seen] == ["0 output ", "0 output sum"]
+    assert torch.equal(seen[1][1], expected.sum(dim=1))
+    assert len(taken) == 1

@@ -149,20 +149,28 @@ class _Pairwise(Accumulator):
         self.random = np.random.default_rng(study.settings.seed)
 
     def hook_points(self, index: int) -> Iterable[HookPoint]:
-        return [HookPoint(name) for name in self.study.networks[index].layers]
+        return [self._gram(index, name) for name in self.study.networks[index].layers]
+
+    def _gram(self, index: int, layer: str) -> HookPoint:
+        """Return a layer's Gram matrix, and after it what is wrong with it."""
+        pool, of = self.study.settings.pool, self.study.networks[index]
+
+        def take(value: torch.Tensor) -> torch.Tensor:
+            pooled = pool_activation(value, pool, of, layer) if pool != "flatten" else value
+            gram = self.study.centred_gram(pooled)
+            return torch.cat((gram.values, gram.code[None]))
+
+        return HookPoint(layer, taken=f"centred Gram matrix ({pool})", take=take)
 
     def observe(self, index: int, hook_point: HookPoint, value: torch.Tensor) -> None:
-        if self.study.settings.pool != "flatten":
-            of = self.study.networks[index]
-            value = pool_activation(value, self.study.settings.pool, of, hook_point.layer)
-        gram = self.study.centred_gram(value)
-        if self.grams is None or self.grams.shape[1] != gram.values.numel():
-            shape = (len(self.rows) + 1, gram.values.numel())
+        values, code = value[:-1], value[-1]
+        if self.grams is None or self.grams.shape[1] != len(values):
+            shape = (len(self.rows) + 1, len(values))
             self.grams = torch.zeros(shape, dtype=torch.float64, device=value.device)
         row = self.position[index, hook_point.layer]
-        self.grams[row] = gram.values
+        self.grams[row] = values
         self.fired.add(row)
-        self.codes.append((row, gram.code))
+        self.codes.append((row, code))
 
     @torch.inference_mode()  # a network may have made its tensors so
     def end_batch(self, batch: Batch) -> None:
@@ -174,7 +182,7 @@ class _Pairwise(Accumulator):
         hsic = self.hsic.add(self.grams)
         self.batches += 1
         rows, codes = zip(*self.codes, strict=True)
-        for row, code in zip(rows, torch.stack(codes).tolist(), strict=True):
+        for row, code in zip(rows, torch.stack(codes).long().tolist(), strict=True):
             if PROBLEMS[code] == IS_CONSTANT:
                 self.constant.add(row)
             elif code:

@@ -31,7 +31,7 @@ from zoo.study.answers import predictions, rated_networks
 from zoo.study.axes import column, variable
 from zoo.study.networks import ComparedNetwork, Study
 from zoo.study.results import SIGNED, Metric, Result
-from zoo.study.spatial_layout import choose_images, last_block, mean_over_places
+from zoo.study.spatial_layout import choose_images, last_block, mean_point
 
 ABOUT = About(
     name="differences",
@@ -115,12 +115,11 @@ class _Differences(Accumulator):
 
     def hook_points(self, index: int) -> Iterable[HookPoint]:
         layer = self.layers.get(index)
-        return [HookPoint(layer)] if layer else []
+        return [mean_point(self.study.compared[index], layer)] if layer else []
 
     def observe(self, index: int, hook_point: HookPoint, value: torch.Tensor) -> None:
-        pooled = mean_over_places(value, self.study.compared[index], hook_point.layer)
         rows = torch.from_numpy(self.rows_of(self.rows, len(value)))
-        self.features[index].append(pooled[rows].float().cpu())
+        self.features[index].append(value[rows].cpu())
 
     def end_batch(self, batch: Batch) -> None:
         for s in self.rated:

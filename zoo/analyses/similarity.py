@@ -38,7 +38,7 @@ from zoo.study.results import SIGNED, TRAINED, Metric, Result
 from zoo.study.spatial_layout import (
     choose_images,
     compared_layers,
-    mean_over_places,
+    mean_point,
     name_copies,
 )
 
@@ -139,11 +139,11 @@ class _Features(Accumulator):
         self.kept: dict[tuple[int, str], list[NDArray[np.float32]]] = {}
 
     def hook_points(self, index: int) -> Iterable[HookPoint]:
-        return [HookPoint(name) for name in self.layers.get(index, ())]
+        network = self.study.networks[index]
+        return [mean_point(network, name) for name in self.layers.get(index, ())]
 
     def observe(self, index: int, hook_point: HookPoint, value: torch.Tensor) -> None:
-        pooled = mean_over_places(value.float(), self.study.networks[index], hook_point.layer)
-        self.pending[index, hook_point.layer] = pooled.clone()
+        self.pending[index, hook_point.layer] = value
 
     def end_batch(self, batch: Batch) -> None:
         rows = torch.from_numpy(self.rows_of(self.images, batch.stop - batch.start))

@@ -6,7 +6,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -28,10 +28,21 @@ class HookPoint:
     """A place to watch: what goes into a layer, what comes out, or its attention weights.
 
     Of an `nn.MultiheadAttention`, also what its heads give, before their projection.
+
+    If only something of the tensor is wanted, `take` gives it: a function of the tensor and the
+    network alone, which `taken` names, so that it is computed once for all who want it, and may be
+    kept. It must give a tensor of its own, which no later operation of the network changes.
     """
 
     layer: str
     kind: str = "output"
+    taken: str = ""
+    take: Callable[[torch.Tensor], torch.Tensor] | None = field(default=None, compare=False)
+
+    @property
+    def key(self) -> str:
+        """What tells it from all other hook points of a network, as text."""
+        return f"{self.layer} {self.kind} {self.taken}"
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -44,20 +55,22 @@ def observe(
 ) -> Iterator[None]:
     """Call `on_value(hook_point, tensor)` whenever a watched layer runs.
 
-    The tensor is the network's own: the callback sees it before any later in-place operation
-    and must take what it needs at once, or copy it. Windows of an image are put together
-    (`per_image`), but for those of attention weights. All hooks are gone when the context ends.
+    The tensor is what the hook point's `take` gives. Without that it is the network's own: the
+    callback sees it before any later in-place operation and must take what it needs at once, or
+    copy it. Windows of an image are put together (`per_image`), but for those of attention weights.
+    All hooks are gone when the context ends.
 
     Raises:
         UserError: a hook point on a module that the network does not have.
     """
     modules = dict(module.named_modules())
-    wanted: dict[tuple[str, str], dict[int, HookPoint]] = {}
+    wanted: dict[tuple[str, str], dict[int, list[HookPoint]]] = {}
     for hook_point in dict.fromkeys(hook_points):
         path, _, call = hook_point.layer.partition("#")
         if path not in modules:
             raise UserError(f"no layer {path!r} in {type(module).__name__}")
-        wanted.setdefault((path, hook_point.kind), {})[int(call or 1)] = hook_point
+        calls_of = wanted.setdefault((path, hook_point.kind), {})
+        calls_of.setdefault(int(call or 1), []).append(hook_point)
     calls: Counter[tuple[str, str]] = Counter()
     images: list[int] = []
 
@@ -73,10 +86,11 @@ def observe(
         if tensor is None:
             return
         calls[key] += 1
-        if hook_point := wanted[key].get(calls[key]):
+        if hook_points := wanted[key].get(calls[key]):
             if images and key[1] != "attention":
                 tensor = per_image(tensor, images[0])
-            on_value(hook_point, tensor)
+            for hook_point in hook_points:
+                on_value(hook_point, hook_point.take(tensor) if hook_point.take else tensor)
 
     with ExitStack() as stack:
         stack.callback(module.register_forward_pre_hook(begin).remove)

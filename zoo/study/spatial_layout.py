@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from zoo.capture.hook_points import HookPoint
 from zoo.measures.sampling import even_batches
 from zoo.models.preprocess import model_input, resize_and_crop
 from zoo.study.networks import ComparedNetwork
@@ -151,6 +152,15 @@ def mean_over_places(value: torch.Tensor, network: ComparedNetwork, layer: str) 
     if value.ndim < 3:
         return value
     return value.mean(dim=1) if value.ndim == 3 else value.flatten(2).mean(dim=2)
+
+
+def mean_point(network: ComparedNetwork, layer: str) -> HookPoint:
+    """Return the hook point of a layer's mean over places, (n, channels) float32."""
+
+    def take(value: torch.Tensor) -> torch.Tensor:
+        return mean_over_places(value.float(), network, layer).clone()
+
+    return HookPoint(layer, taken="mean over places", take=take)
 
 
 def as_seen(images: NDArray[np.uint8], network: ComparedNetwork) -> NDArray[np.uint8]:
