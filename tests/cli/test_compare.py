@@ -1,6 +1,33 @@
-"""How `zoo compare` tells the claims."""
+"""How `zoo compare` tells the claims, and that it runs no network for what it knows."""
+
+import xarray as xr
 
 from zoo.cli.compare import _print_claims as print_claims
+from zoo.comparison import open_results
+from zoo.study import one_pass
+
+
+def test_networks_that_were_compared_do_not_run_again(registered, zoo, monkeypatch):
+    ran, forward = [], one_pass._forward
+
+    def run(s, network, pixels, wanted):
+        ran.append(network.name)
+        return forward(s, network, pixels, wanted)
+
+    def compare(out, *more):
+        ran.clear()
+        asked = ("vit-small", "vit-gap-small", "--images", "23", "--batch-size", "9")
+        zoo("compare", *asked, "--out", f"reports/{out}", *more)
+        return open_results(registered / "reports" / out).tree["cka"].to_dataset()
+
+    monkeypatch.setattr(one_pass, "_forward", run)
+    first = compare("first", "--only", "cka")
+    assert set(ran) == {"vit-small", "vit-gap-small"}  # which have the weights before training
+    second = compare("second", "--only", "cka,accuracy", "--show", "classes")
+    assert ran == []
+    xr.testing.assert_identical(first, second)
+    xr.testing.assert_identical(first, compare("third", "--only", "cka", "--force"))
+    assert ran
 
 
 def claim(id_, models, value=None, *, analysis="cka", untrained=None, seeds=(), counted=""):

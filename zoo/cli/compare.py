@@ -68,7 +68,7 @@ NUMBERS = ("measure", "of", "value", "95 % interval", "before training")
 @click.option(
     "--out", type=options.UserPath(), help="Folder for the report [default: reports/A__B]."
 )
-@click.option("--force", is_flag=True, help="Compute it again even if it was computed before.")
+@click.option("--force", is_flag=True, help="Compute it again, and run all networks for it.")
 @options.as_json
 def command(
     references: tuple[str, ...],
@@ -99,6 +99,10 @@ def command(
     The report is written into a folder and logged to MLflow. Asking for the same comparison
     again finds it instead of computing it. Another comparison of the same models (other --only,
     --images, …) replaces the folder; the first one, asked for again, is fetched from MLflow.
+
+    What accuracy, calibration, cka, differences and similarity take of a network is kept in
+    .zoo/cache/passes: another comparison with these alone, on the same images, does not run it
+    again.
 
     \b
     Examples:

@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from zoo.comparison import Comparison
 
 
+PASSES = "passes"  # the folder of the cache with what passes took of networks
+
 logger = logging.getLogger(__name__)
 
 
@@ -97,7 +99,7 @@ def compare_registered(
             seeds registered for models given by name alone, so the numbers depend on what else
             is registered.
         device: where the networks run; by default a GPU if there is one.
-        force: compute again.
+        force: compute again, without what earlier passes took of the networks.
         command: the command, shown in the report.
         on_progress: called with the progress of each of `zoo.comparison.PARTS`.
 
@@ -121,6 +123,7 @@ def compare_registered(
         choose_analyses(only, skip),
         settings,
         parse_device(device),
+        force,
         command,
     )
     digest = question.digest
@@ -152,6 +155,7 @@ class _Question:
     analyses: Sequence[str]
     settings: Settings
     device: str
+    force: bool
     command: str
 
     @cached_property
@@ -170,9 +174,13 @@ class _Question:
         """Load the models and compare them."""
         from zoo.analyses.engine import analyse
         from zoo.comparison import Comparison
-        from zoo.study.identity import provenance
+        from zoo.study.identity import conditions, provenance
         from zoo.study.prepare import prepare_study
+        from zoo.study.recorded import Recorded
 
+        recorded = Recorded(
+            self.store.cache / PASSES, conditions(self.device), replay=not self.force
+        )
         loaded = [
             load_resolved(self.store, model, name=name)
             for model, name in zip(self.models, self.names, strict=True)
@@ -186,9 +194,11 @@ class _Question:
             [(i, load_resolved(self.store, m, name=self.names[i])) for i, m in self.siblings],
             self.settings,
             self.device,
+            recorded,
         )
         others = {name: of.images for name, of in self.sets.items()}
         results = analyse(study, self.analyses, on_progress, together=True, others=others)
+        recorded.trim()
         known = provenance(
             loaded,
             study,

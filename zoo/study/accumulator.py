@@ -48,7 +48,10 @@ class Accumulator:
     on_progress: OnProgress = staticmethod(no_progress)
 
     def hook_points(self, index: int) -> Iterable[HookPoint]:
-        """Return what it wants to watch of a network, by its index in `Study.networks`."""
+        """Return what it wants to watch of a network, by its index in `Study.networks`.
+
+        What a hook point takes may be shown from an earlier pass of the network.
+        """
         return ()
 
     def observe(self, index: int, hook_point: HookPoint, value: torch.Tensor) -> None:

@@ -64,11 +64,22 @@ def comparison_digest(
         "analyses": list(analyses),
         "settings": dataclasses.asdict(settings),
         "siblings": list(siblings),
+    }
+    whole = identity | conditions(device)
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+
+
+def conditions(device: str) -> dict[str, Any]:
+    """Return what decides numbers beside models, images and settings, as JSON values.
+
+    Args:
+        device: as `parse_device` returned it.
+    """
+    return {
         "hardware": describe_device(device),
         "code": numbers_code(),
         "libraries": {name: version(name) for name in LIBRARIES},
     }
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
 @cache

@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # the claims are listed without torch
     from zoo.capture.layers import Trace
     from zoo.measures.linear_cka import CentredGram
     from zoo.models.files import LoadedModel
+    from zoo.study.recorded import Record, Recorded
 
 MOST_PREFIX = 8  # class, distillation and register tokens, where their number is guessed
 
@@ -96,7 +97,8 @@ class Study:
     """Networks, the images that all of them see, and the settings.
 
     `images` is (n, height, width, 3) uint8; `labels` (n,) or None; `shown` the indices of the
-    images that figures show. The compared networks come first, then their references.
+    images that figures show. The compared networks come first, then their references. `recorded`
+    is where passes keep what they took of networks; nowhere by default.
     """
 
     networks: tuple[ComparedNetwork, ...]
@@ -106,6 +108,7 @@ class Study:
     shown: tuple[int, ...]
     settings: Settings
     device: torch.device
+    recorded: Recorded | None = None
 
     @property
     def compared(self) -> tuple[ComparedNetwork, ...]:
@@ -121,6 +124,14 @@ class Study:
             for s, network in enumerate(self.networks)
             if network.model.spec.seed == seeds[network.of or network.name]
         ]
+
+    def record(self, network: ComparedNetwork, images: NDArray[np.uint8]) -> Record:
+        """Return what passes took of a network on a batch of images, to be added to."""
+        from zoo.study.recorded import Record
+
+        if self.recorded is None or not network.deterministic:
+            return Record()
+        return self.recorded.of(network.model, images)
 
     @cached_property
     def centred_gram(self) -> OfLast[CentredGram]:

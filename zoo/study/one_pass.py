@@ -18,6 +18,7 @@ from zoo.models.preprocess import logits_of, model_input
 from zoo.progress import OnProgress, no_progress
 from zoo.study.accumulator import Accumulator, Batch
 from zoo.study.networks import ComparedNetwork, Study
+from zoo.study.recorded import LOGITS
 
 Wanted = dict[HookPoint, list[Accumulator]]
 MUCH_MEMORY = 1 << 30  # bytes; a layer of ViT-S/16 at 224 px takes 0.1 GB in a batch of 128
@@ -33,6 +34,8 @@ def run_pass(
     part: tuple[int, int] = (0, 1),
 ) -> None:
     """Show every accumulator what it asked for: each network runs once on each image.
+
+    Where the study has a record of all that is asked for of a network, that is shown instead.
 
     Args:
         study: networks and images.
@@ -59,9 +62,7 @@ def run_pass(
             for accumulator in accumulators:
                 accumulator.start = start
             pixels = np.array(study.images[start:stop])  # a copy: torch needs it writable
-            logits = tuple(
-                _forward(s, network, pixels, wanted[s]) for s, network in enumerate(study.networks)
-            )
+            logits = tuple(_show(study, s, pixels, wanted[s]) for s in range(len(study.networks)))
             labels = None if study.labels is None else study.labels[start:stop]
             for accumulator in accumulators:
                 accumulator.end_batch(Batch(start, stop, pixels, labels, logits))
@@ -97,17 +98,41 @@ def _wanted(accumulators: Sequence[Accumulator], s: int) -> Wanted:
     return wanted
 
 
+def _show(study: Study, s: int, pixels: NDArray[np.uint8], wanted: Wanted) -> torch.Tensor:
+    """Show what is wanted of a network on a batch, and return its logits.
+
+    It runs unless all of that is in its record.
+    """
+    record = study.record(study.networks[s], pixels)
+    kept = {point: record.found[point.key] for point in wanted if point.key in record.found}
+    missing = {point: who for point, who in wanted.items() if point not in kept}
+    if missing or LOGITS not in record.found:
+        record.keep(_forward(s, study.networks[s], pixels, missing))
+    for point, value in kept.items():
+        for accumulator in wanted[point]:
+            accumulator.observe(s, point, value.to(study.device))
+    return record.found[LOGITS].to(study.device)
+
+
 def _forward(
     s: int, network: ComparedNetwork, pixels: NDArray[np.uint8], wanted: Wanted
-) -> torch.Tensor:
-    """Run a network on a batch, and pass what is seen in it to those who asked."""
+) -> dict[str, torch.Tensor]:
+    """Run a network on a batch, pass what is seen in it to those who asked.
+
+    Returns:
+        Its logits, and what was taken at hook points, by key.
+    """
     module = network.model.module
+    taken: dict[str, torch.Tensor] = {}
 
     def on_value(hook_point: HookPoint, value: torch.Tensor) -> None:
+        if hook_point.take:
+            taken[hook_point.key] = value
         for accumulator in wanted[hook_point]:
             accumulator.observe(s, hook_point, value)
 
     # Watched for this network's run only: two networks may share modules, or be one network that
     # gets its images in two ways.
     with observe(module, wanted, on_value):
-        return logits_of(module(model_input(pixels, network.model.spec, module)))
+        logits = logits_of(module(model_input(pixels, network.model.spec, module)))
+    return taken | {LOGITS: logits}

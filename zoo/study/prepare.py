@@ -21,6 +21,7 @@ from zoo.models.modes import eval_mode
 from zoo.models.preprocess import logits_of, model_input
 from zoo.models.untrained import before_training
 from zoo.study.networks import ComparedNetwork, Study, family_of, token_grid
+from zoo.study.recorded import Recorded
 from zoo.study.results import INITIAL
 from zoo.study.shown import choose_shown
 
@@ -37,10 +38,11 @@ def prepare_study(
     siblings: Sequence[tuple[int, LoadedModel]],
     settings: Settings,
     device: str | torch.device,
+    recorded: Recorded | None = None,
 ) -> Study:
     """Check what is to be compared, and look at every network that takes part.
 
-    Arguments and errors as in `zoo.analyses.engine.compare_models`.
+    Arguments and errors as in `zoo.analyses.engine.compare_models`; `recorded` as in `Study`.
     """
     names = [model.name for model in models]
     if not names or len(set(names)) != len(names):
@@ -58,7 +60,9 @@ def prepare_study(
         others = list(_other_seeds(compared, siblings, settings, device))
         networks += [*others, *_initial(others, settings, device)]
         _check_references(networks)
-    study = Study(tuple(networks), images, labels, tuple(class_names), (), settings, device)
+    study = Study(
+        tuple(networks), images, labels, tuple(class_names), (), settings, device, recorded
+    )
     return dataclasses.replace(study, shown=choose_shown(study))
 
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from zoo.config import parse_show
 from zoo.errors import UserError, unknown
+from zoo.measures.sampling import even_batches
 from zoo.models.preprocess import model_input
 from zoo.study.accumulator import NotApplicable
 from zoo.study.answers import logits_on, predictions, rated_networks
-from zoo.study.networks import Study
+from zoo.study.networks import ComparedNetwork, Study
+from zoo.study.recorded import LOGITS
 from zoo.study.spatial_layout import choose_images
 
 CANDIDATES = 128  # images that the networks are asked about; the rest are not looked at
@@ -99,11 +102,20 @@ def _ask(study: Study, most: int) -> tuple[NDArray[np.int64], dict[str, _Answers
     labels = np.asarray(study.labels)[rows] if study.labels is not None else rows
     found = {}
     for network in rated_networks(study, "")[0].values():
-        pixels = model_input(study.images[rows], network.model.spec, network.model.module)
-        logits = logits_on(network, pixels, study.settings.batch_size).float()
+        parts = [rows[a:b] for a, b in even_batches(len(rows), study.settings.batch_size)]
+        logits = torch.cat([_logits(study, network, part) for part in parts]).float()
         chance = logits.double().softmax(dim=1).cpu().numpy()[np.arange(len(rows)), labels]
         found[network.name] = _Answers(chance, predictions(logits) == labels)
     return rows, found
+
+
+def _logits(study: Study, network: ComparedNetwork, rows: NDArray[np.int64]) -> torch.Tensor:
+    images = study.images[rows]
+    record = study.record(network, images)
+    if LOGITS not in record.found:
+        pixels = model_input(images, network.model.spec, network.model.module)
+        record.keep({LOGITS: logits_on(network, pixels, len(rows))})
+    return record.found[LOGITS]
 
 
 def _only_one_right(study: Study, name: str) -> tuple[int, ...]:
