@@ -137,7 +137,8 @@ def test_windows_are_put_together_and_a_table_is_no_layer():
     ):
         model(images)
         windows = model.cut(images).transpose(1, 2)
-        assert torch.equal(seen[HookPoint("inner")], model.inner(windows))
+        # Another number of rows at once may be rounded otherwise.
+        torch.testing.assert_close(seen[HookPoint("inner")], model.inner(windows))
 
 
 def test_a_network_without_blocks_is_shown_by_all_its_layers():
