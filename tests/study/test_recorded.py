@@ -18,7 +18,9 @@ from zoo.study.prepare import prepare_study
 from zoo.study.recorded import LOGITS, Recorded
 from zoo.study.tree import to_tree
 
-WATCHING = ["accuracy", "calibration", "cka", "differences", "similarity"]
+WATCHING = [
+    "accuracy", "attention-distance", "calibration", "cka", "differences", "similarity",
+]  # fmt: skip
 CONDITIONS = {"hardware": "here"}
 
 
@@ -109,9 +111,9 @@ def test_what_is_not_recorded_runs_and_is_added(compare, tmp_path, ran):
     ran.clear()
     # What an analysis takes of a tensor in another way is not recorded: the network runs.
     before = {path: path.stat().st_ino for path in tmp_path.iterdir()}
-    own = compare("ab", kept, only=["cka", "attention-distance"])
+    own = compare("ab", kept, only=["cka", "attention-maps"])
     assert ran == ["a", "a untrained"] * 2
-    assert_same(own, compare("ab", only=["cka", "attention-distance"]))
+    assert_same(own, compare("ab", only=["cka", "attention-maps"]))
     assert before == {path: path.stat().st_ino for path in tmp_path.iterdir()}
 
 

@@ -152,13 +152,16 @@ def start(study: Study) -> Accumulator:
     return _Distances(study, *attending_models(study, "no attention distance"))
 
 
-def head_distances(weights: torch.Tensor, model: Attending) -> NDArray[np.float64]:
-    """Return how far a model's heads look (n, heads) in pixels, from weights (n, heads, T, T)."""
+def distance_point(layer: str, model: Attending) -> HookPoint:
+    """Return the hook point of how far a layer's heads look, (n, heads) float64 in pixels."""
     grid = model.grid
-    found = attention_distance(
-        weights, grid.height, grid.width, grid.patch_sides, grid.num_prefix_tokens
-    )
-    return found.double().cpu().numpy()
+
+    def take(weights: torch.Tensor) -> torch.Tensor:
+        return attention_distance(
+            weights, grid.height, grid.width, grid.patch_sides, grid.num_prefix_tokens
+        ).double()
+
+    return HookPoint(layer, "attention", taken="distance", take=take)
 
 
 class _Distances(Accumulator):
@@ -171,10 +174,10 @@ class _Distances(Accumulator):
         self.sums = {s: {name: GroupedMean() for name in m.layers} for s, m in models.items()}
 
     def hook_points(self, index: int) -> list[HookPoint]:
-        return [HookPoint(name, "attention") for name in self.sums.get(index, ())]
+        return [distance_point(name, self.models[index]) for name in self.sums.get(index, ())]
 
     def observe(self, index: int, hook_point: HookPoint, value: torch.Tensor) -> None:
-        self.sums[index][hook_point.layer].add(head_distances(value, self.models[index]))
+        self.sums[index][hook_point.layer].add(value.cpu().numpy())
 
     def result(self) -> Result:
         found, coordinates = by_head(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from zoo.analyses.about import About, Drawing
-from zoo.analyses.attention_distance import head_distances
+from zoo.analyses.attention_distance import distance_point
 from zoo.analyses.local_heads_figures import LEAST_RANGE, draw_pair
 from zoo.analyses.localisation import gram_or_nan
 from zoo.capture.hook_points import HookPoint
@@ -202,12 +202,12 @@ class _Heads(Accumulator):
 
     def hook_points(self, index: int) -> Iterable[HookPoint]:
         if vit := self.vits.get(index):
-            return [HookPoint(vit.layers[0], "attention"), self.outputs[index]]
+            return [distance_point(vit.layers[0], vit), self.outputs[index]]
         return [HookPoint(name) for name in self.cnns.get(index, ())]
 
     def observe(self, index: int, hook_point: HookPoint, value: torch.Tensor) -> None:
         if hook_point.kind == "attention":
-            self.distances[index].add(head_distances(value, self.vits[index]))
+            self.distances[index].add(value.cpu().numpy())
         elif index in self.vits:
             heads = self.vits[index].heads
             for head, output in enumerate(value.unflatten(-1, (heads, -1)).unbind(-2)):

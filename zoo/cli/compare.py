@@ -100,9 +100,9 @@ def command(
     again finds it instead of computing it. Another comparison of the same models (other --only,
     --images, …) replaces the folder; the first one, asked for again, is fetched from MLflow.
 
-    What accuracy, calibration, cka, differences and similarity take of a network is kept in
-    .zoo/cache/passes: another comparison with these alone, on the same images, does not run it
-    again.
+    What accuracy, attention-distance, calibration, cka, differences and similarity take of a
+    network is kept in .zoo/cache/passes: another comparison with these alone, on the same images,
+    does not run it again.
 
     \b
     Examples:
