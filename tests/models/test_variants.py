@@ -89,14 +89,17 @@ def test_it_overfits_a_handful_of_images(name, digit_images):
     images = torch.from_numpy(digit_images[0][:8]).permute(0, 3, 1, 2) / 255
     labels = torch.from_numpy(digit_images[1][:8])
     module = make(name).module
-    optimizer = torch.optim.AdamW(module.parameters(), lr=0.01)
-    for _ in range(120):
+    optimizer = torch.optim.AdamW(module.parameters(), lr=0.003)
+    for _ in range(400):  # how many it needs depends on how a machine rounds
+        logits = module(images)
+        if (logits.argmax(dim=1) == labels).all():
+            break
         optimizer.zero_grad()
-        loss = functional.cross_entropy(module(images), labels)
-        loss.backward()
+        functional.cross_entropy(logits, labels).backward()
         optimizer.step()
+    else:
+        pytest.fail("it did not learn its images by heart")
     assert all(p.grad is not None for p in module.parameters())
-    assert (module(images).argmax(dim=1) == labels).all()
 
 
 @pytest.mark.parametrize("name", CHANGES)
