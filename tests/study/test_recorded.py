@@ -224,9 +224,12 @@ def test_the_least_recently_used_are_removed(models, digit_images, tmp_path, mon
         sizes[path] = path.stat().st_size
     kept.of(models["a"], images[:10])  # read: now in use
     first, second, third = sizes
+    weights = tmp_path / "weights.safetensors"
+    weights.write_bytes(b"a person's")
+    os.utime(weights, (1, 1))
     monkeypatch.setattr(recorded, "LIMIT", sum(sizes.values()) - 1)
     kept.trim()
-    assert set(tmp_path.iterdir()) == {first, third}
+    assert set(tmp_path.iterdir()) == {first, third, weights}
     Recorded(tmp_path / "nothing", CONDITIONS).trim()
     # A pass that needs more room than there is keeps its first batches.
     monkeypatch.setattr(recorded, "LIMIT", sizes[first])

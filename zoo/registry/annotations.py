@@ -77,7 +77,7 @@ def point_best(store: Store, name: str) -> None:
 
 
 def point_current(store: Store, name: str, version: int) -> bool:
-    """Let a name mean one of its versions; return whether it was given another meaning before."""
+    """Let a name mean one of its versions; return whether it meant another one before."""
     before = aliases_of(store, name).get(CURRENT)
     if before != version:
         set_alias(store, name, CURRENT, str(version))

@@ -117,7 +117,7 @@ def _show(study: Study, s: int, pixels: NDArray[np.uint8], wanted: Wanted) -> to
 def _forward(
     s: int, network: ComparedNetwork, pixels: NDArray[np.uint8], wanted: Wanted
 ) -> dict[str, torch.Tensor]:
-    """Run a network on a batch, pass what is seen in it to those who asked.
+    """Run a network on a batch, and pass what is seen in it to those who asked.
 
     Returns:
         Its logits, and what was taken at hook points, by key.

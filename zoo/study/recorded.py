@@ -22,6 +22,7 @@ from zoo.models.files import LoadedModel, digest_in_memory
 from zoo.models.wrapped import weights_digest
 
 LIMIT = 4 << 30  # bytes on disk
+OWN = "[0-9a-f]" * 64 + ".safetensors"  # a person's file in the folder is not removed
 LOGITS = "logits"
 
 logger = logging.getLogger(__name__)
@@ -90,7 +91,7 @@ class Recorded:
         """Remove the files that were not used for longest, beyond `LIMIT`."""
         total = 0
         with suppress(OSError):  # another process removes them too
-            files = [(path.stat(), path) for path in self.folder.glob("*.safetensors")]
+            files = [(path.stat(), path) for path in self.folder.glob(OWN)]
             for stat, path in sorted(files, key=lambda file: file[0].st_mtime, reverse=True):
                 total += stat.st_size
                 if total > LIMIT:
