@@ -1,12 +1,16 @@
 """What is changed in a network for a while is as it was at the end, also after an error."""
 
+from threading import Event, Thread
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.backends import mha
 
 import zoo
-from zoo.models.modes import on_own_devices
+from zoo.capture import HookPoint, observe, trace
+from zoo.models.modes import eval_mode, on_own_devices
 
 
 def device_of(module):
@@ -49,3 +53,72 @@ def test_comparing_leaves_the_callers_networks_as_they_were(fails):
     assert [net.training for net in nets] == [True, False]
     # There and back, though both are the CPU here.
     assert [len(there_and_back) for there_and_back in moves.values()] == [2, 2]
+
+
+class Padded(nn.Module):
+    """A classifier on torch's own transformer, in which the last patch is padding."""
+
+    def __init__(self, norm_first):
+        super().__init__()
+        self.patches = nn.Conv2d(3, 32, 4, 4)
+        layer = nn.TransformerEncoderLayer(32, 2, 64, batch_first=True, norm_first=norm_first)
+        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=not norm_first)
+        self.head = nn.Linear(32, 5)
+
+    def forward(self, x):
+        tokens = self.patches(x).flatten(2).mT
+        padding = torch.arange(tokens.shape[1]).expand(tokens.shape[:2]) == tokens.shape[1] - 1
+        return self.head(self.encoder(tokens, src_key_padding_mask=padding)[:, :-1].mean(dim=1))
+
+
+@pytest.mark.parametrize("norm_first", [True, False])
+def test_a_transformer_gives_the_same_bits_whichever_of_its_layers_are_watched(norm_first):
+    torch.manual_seed(0)
+    network, x, shapes = Padded(norm_first), torch.randn(8, 3, 16, 16), {}
+    layers = [layer.name for layer in trace(network, x)]
+    assert "encoder.layers.0" in layers
+    assert "encoder.layers.1.self_attn" in layers
+
+    def run(*watched):
+        points = [HookPoint(layer) for layer in watched]
+        with observe(network, points, lambda at, value: shapes.update({at.layer: value.shape})):
+            return network(x)
+
+    with torch.no_grad(), eval_mode(network):
+        expected = run()
+        for layer in layers:
+            assert torch.equal(run(layer), expected), layer
+    assert shapes["encoder.layers.0"] == (8, 16, 32)
+    with eval_mode(network):  # as gradients need it
+        assert torch.equal(run(), expected)
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_torchs_fast_path_is_as_it_was_after_the_last_of_several_threads(before):
+    entered, leave, states = Event(), Event(), []
+
+    def fail():
+        with eval_mode(nn.Flatten()), eval_mode(nn.Flatten()):
+            thread.start()
+            entered.wait(60)
+            raise ZeroDivisionError
+
+    def other():
+        with eval_mode(nn.Flatten()):
+            entered.set()
+            leave.wait(60)
+            states.append(mha.get_fastpath_enabled())
+
+    thread = Thread(target=other)
+    mha.set_fastpath_enabled(before)
+    try:
+        with pytest.raises(ZeroDivisionError):
+            fail()
+        states.append(mha.get_fastpath_enabled())
+        leave.set()
+        thread.join(60)
+        assert states == [False, False]
+        assert mha.get_fastpath_enabled() == before
+    finally:
+        leave.set()
+        mha.set_fastpath_enabled(True)
