@@ -158,7 +158,8 @@ def check_disk(root: Path) -> Iterator[Check]:
     """Say how much room is left where the project lies."""
     free = shutil.disk_usage(root).free
     status: Status = "wrong" if free < FULL_BYTES else "warning" if free < LITTLE_BYTES else "ok"
-    fix = "" if status == "ok" else "free some, e.g. rm -r .zoo/cache (is fetched again), dvc gc -w"
+    cache = "rm -r .zoo/cache (what is needed of it is fetched or computed again)"
+    fix = "" if status == "ok" else f"free some, e.g. {cache}, dvc gc -w"
     yield Check("disk", status, f"{free / (1 << 30):.1f} GB free in {root}", fix)
 
 
