@@ -48,6 +48,14 @@ def test_the_script_parses():
     assert done.returncode == 0, done.stderr
 
 
+def test_a_part_that_a_network_lacks_is_not_said_to_be_unmeasurable():
+    script = (HERE / "report.js").read_text()
+    (words,) = re.findall(r'const NO_VALUE = "(.*)";', script)
+    assert "no such part" in words
+    assert "not measurable" in words
+    assert re.findall(r".*\bmeasur(?:ed|able)\b.*", script) == [f'  const NO_VALUE = "{words}";']
+
+
 IN_ANY_LOCALE = r"""
 import locale, sys
 from pathlib import Path

@@ -43,9 +43,12 @@
     });
   }
 
+  // A stem has no attention branch, and a layer may have fewer heads than others of its network.
+  const NO_VALUE = "no value: no such part here, or not measurable";
+
   // As many digits as it takes to tell the numbers of a range apart.
   function written(value, [low, high], unit = "") {
-    if (Number.isNaN(value)) return "could not be measured";
+    if (Number.isNaN(value)) return NO_VALUE;
     if (value === 0) return unit ? `0 ${unit}` : "0";
     const digits = high > low ? Math.ceil(2.5 - Math.log10(high - low)) : 3;
     const text = digits > 8 ? value.toPrecision(3) : value.toFixed(Math.max(digits, 1));
@@ -157,7 +160,7 @@
       this.canvas = element("canvas", { tabIndex: 0, role: "application", "aria-roledescription": "heat map" });
       [this.base, this.output] = [element("canvas"), element("output", { "aria-live": "polite" })];
       [this.controls, this.legend] = ["controls", "legend"].map((className) => element("div", { className }));
-      const hint = "Point at a cell, or move with the arrow keys. Hatched: could not be measured.";
+      const hint = `Point at a cell, or move with the arrow keys. Hatched: ${NO_VALUE}.`;
       const readout = element("div", { className: "readout" }, this.output, this.legend, element("p", { className: "hint" }, hint));
       mount.append(this.controls, element("div", { className: "heat" }, element("div", {}, this.canvas), readout));
       listen(this.canvas, "pointermove pointerdown", (event) => this.point(event));
@@ -432,7 +435,7 @@
       };
       if (isOverImage) this.veil(pen, grow, scale.outlined * (scale.high === null ? high : 1), range);
       else grow(pen);
-      if (values.every(Number.isNaN)) return ["could not be measured"];
+      if (values.every(Number.isNaN)) return [NO_VALUE];
       if (scale.empty && low === 0 && high === 0) return [scale.empty];
       if (!isOverImage) return legend(range, set.unit);
       const ends = [`faded: ${written(range[0], range)}`, `in full: ${written(range[1], range, set.unit)}`];
