@@ -3,17 +3,18 @@
     make study NAME=cifar10-small ROOT=/path/to/images
 
 The folder is a DVC project beside this one: its params.yaml is the study's file, the code is
-linked. A study that was stopped continues with the same command.
+linked. A study that was stopped continues with the same command. One with a section `gap` is shared
+by the processes that run it: beside the first, each takes a training that no other is at.
 """
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 from zoo.config import load_params
 from zoo.errors import UserError, one_line_errors, unknown
+from zoo.files import read_text, write_text
 
 HOME = Path(__file__).parent.parent
 STUDIES = HOME / "studies"
@@ -29,7 +30,7 @@ def prepare(name: str, images: str) -> Path:
         raise UserError(f"ROOT: expected a folder of images, found none at {images}")
     folder = STUDIES / "runs" / name
     (folder / "data").mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(STUDIES / f"{name}.yaml", folder / "params.yaml")
+    write_text(folder / "params.yaml", read_text(STUDIES / f"{name}.yaml"))
     for link in LINKED:
         _link(folder / link, HOME / link)
     if images:
@@ -40,9 +41,10 @@ def prepare(name: str, images: str) -> Path:
 
 
 def _link(link: Path, target: Path) -> None:
-    if link.is_symlink():
+    # One that is right stays: another process of the study may be reading what it leads to.
+    if link.is_symlink() and link.readlink() != target:
         link.unlink()
-    if not link.exists():
+    if not link.is_symlink() and not link.exists():
         link.symlink_to(target)
 
 

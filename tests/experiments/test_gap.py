@@ -1,14 +1,19 @@
 import dataclasses
 import json
 import math
+import os
 import re
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from filelock import FileLock
 from scipy import stats
 
 import zoo
@@ -198,6 +203,21 @@ def test_each_seed_draws_its_own_images_and_a_study_continues(params, tmp_path):
     assert {run.steps for run in run_study(longer, params.gap, digits, tmp_path)} == {4}
 
 
+def test_what_another_process_trains_is_passed_over_and_read_at_the_end(
+    params, tmp_path, monkeypatch
+):
+    digits = load_source("digits", Path())
+    known = list(run_study(params, params.gap, digits, tmp_path))
+    (lock,) = tmp_path.glob("checkpoints/vit-n500-1-*.lock")
+    held = FileLock(lock)
+    monkeypatch.setattr("zoo.experiments.gap.time.sleep", lambda _: held.release())
+    with held:
+        found = list(run_study(params, params.gap, digits, tmp_path))
+    last = known.pop(1)
+    assert (last.model, last.seed) == ("vit", 1)
+    assert found == [*known, last]
+
+
 def test_a_subset_that_is_trained_on_later_is_drawn_then(params, tmp_path):
     params.subsets["n60"] = 60
     digits = load_source("digits", Path())
@@ -232,6 +252,46 @@ def test_a_pupil_learns_from_the_cnn_of_its_seed_and_again_where_that_one_change
         assert lineage == {"teacher": "models/cnn-n500-1", "teacher_sha256": teacher}
         known.append(teacher)
     assert known[0] != known[1]
+
+
+@pytest.mark.slow
+def test_processes_share_a_study_and_one_that_is_killed_leaves_its_training_to_another(
+    params_file, tmp_path
+):
+    content = yaml.safe_load(params_file.read_text())
+    guided = content["models"]["vit"] | {"teacher": "models/cnn-{subset}-{seed}"}
+    content["models"]["vit-guided"] = guided
+    content["study"]["models"] = ["cnn", "vit", "vit-guided"]
+    content["gap"]["tuned"] = {"vit": ["vit-guided"], "cnn": []}
+    content["train"] |= {"steps": 60, "validate_steps": 60, "threads": 1}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
+
+    def begin(name):
+        output = (tmp_path / name).open("w")
+        return subprocess.Popen(
+            [sys.executable, "-m", "pipelines.gap"],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(STUDY.parents[1])},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+
+    victim = begin("victim")
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("checkpoints/*.lock")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    both = [begin("first"), begin("second")]
+    victim.kill()
+    assert [process.wait(timeout=300) for process in both] == [0, 0]
+    told = [
+        {line.split(":")[0]: line for line in (tmp_path / name).read_text().splitlines()}
+        for name in ("first", "second")
+    ]
+    # Each ends with all six; what one has trained, the other reads, its seconds included.
+    assert told[0] == told[1]
+    assert len(told[0]) == 6
+    table = (tmp_path / "summary" / "gap.md").read_text()
+    assert re.findall(r"^\| 40 \| (\S+) \| 2 \|", table, re.MULTILINE) == content["study"]["models"]
 
 
 @pytest.mark.slow

@@ -10,21 +10,28 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import time
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-from zoo.config import GapConfig, Params
+from filelock import FileLock, Timeout
+
+from zoo.config import GapConfig, Params, StudyConfig
 from zoo.config.mapping import from_mapping
 from zoo.data.build import build_subsets
 from zoo.data.sources import Source
 from zoo.files import code_digest, read_json, write_json
 from zoo.measures.sampling import balanced_order
 from zoo.models.spec import model_digest
+from zoo.processes import process_count
 from zoo.training.variants import CODE, Variant, train_variant
 
 TEST_SEED = 0
+LOOK_SECONDS = 5.0  # between two looks at what other processes train
 
 
 @dataclass(frozen=True)
@@ -46,9 +53,23 @@ class Run:
     seconds: float
     asked: str = ""
 
+    @property
+    def variant(self) -> Variant:
+        """Return which one was trained."""
+        return Variant(self.model, self.subset, self.seed)
+
+
+def in_order(study: StudyConfig) -> list[Variant]:
+    """Return a study's variants in the order in which they are trained: subset by subset."""
+    every = product(study.subsets, study.models, study.seeds)
+    return [Variant(model, subset, seed) for subset, model, seed in every]
+
 
 def run_study(params: Params, gap: GapConfig, source: Source, folder: Path) -> Iterator[Run]:
-    """Train every variant that is not yet trained, and yield all of them in order.
+    """Train every variant that is not yet trained, and yield all of them.
+
+    Processes that run a study in one folder share its trainings: each takes the first that no other
+    is at. One process alone yields them in order.
 
     Args:
         params: `study` gives the variants, in the order in which they are trained.
@@ -61,11 +82,23 @@ def run_study(params: Params, gap: GapConfig, source: Source, folder: Path) -> I
         UserError: the source has too few images, or a training diverged.
     """
     source = with_test_images(source, gap)
-    for subset in params.study.subsets:
-        for model in params.study.models:
-            rate = _learning_rate(params, gap, source, folder, model)
-            for seed in params.study.seeds:
-                yield _train(params, source, folder, folder, Variant(model, subset, seed), rate)
+    left = in_order(params.study)
+    while left:
+        for place, variant in enumerate(left):
+            # What it learns from may be in training elsewhere.
+            ancestors = params.models[variant.model].ancestors().values()
+            needed = {Path(variant.fill(name)).name for name in ancestors}
+            if needed.isdisjoint(other.key for other in left[:place]):
+                try:
+                    rate = _learning_rate(params, gap, source, folder, variant.model)
+                    run = _train(params, source, folder, folder, variant, rate)
+                except Timeout:
+                    continue
+                left.remove(variant)
+                yield run
+                break
+        else:
+            time.sleep(LOOK_SECONDS)
 
 
 def with_test_images(source: Source, gap: GapConfig) -> Source:
@@ -108,33 +141,44 @@ def _train(
         role: model_digest(Path(variant.fill(model))) for role, model in entry.ancestors().items()
     }
     asked = _digest(decides | {"train": params.train, "entry": entry, "code": code_digest(CODE)})
-    kept = from_mapping(Run, read_json(record), str(record)) if record.is_file() else None
-    if kept is None or kept.asked != asked:
-        draw = draw_folder(params, len(source.test), folder, variant.seed)
-        if not all((draw / name).is_dir() for name in (variant.subset, "test")):
-            _draw_images(params, source, draw, variant.seed)
-        metrics = train_variant(
-            dataclasses.replace(params, models=params.models | {variant.model: entry}),
-            variant,
-            subsets=draw,
-            folder=to / "models" / variant.key,
-            checkpoints=folder / "checkpoints",
-        )
-        run = Run(
-            model=variant.model,
-            subset=variant.subset,
-            seed=variant.seed,
-            images=read_json(draw / variant.subset / "subset.json")["count"],
-            steps=metrics["steps"],
-            learning_rate=rate,
-            parameters=metrics["parameters"],
-            test=metrics["test"]["accuracy"],
-            validation=metrics["validation"]["accuracy"],
-            seconds=metrics["seconds"],
-            asked=asked,
-        )
-        write_json(record, dataclasses.asdict(run))
-    return from_mapping(Run, read_json(record), str(record))
+    with _alone(folder / "checkpoints" / f"{variant.key}-{asked[:16]}.lock", 0):
+        kept = from_mapping(Run, read_json(record), str(record)) if record.is_file() else None
+        if kept is None or kept.asked != asked:
+            draw = draw_folder(params, len(source.test), folder, variant.seed)
+            with _alone(draw.with_name(f"{draw.name}.lock"), -1):
+                if not all((draw / name).is_dir() for name in (variant.subset, "test")):
+                    _draw_images(params, source, draw, variant.seed)
+            metrics = train_variant(
+                dataclasses.replace(params, models=params.models | {variant.model: entry}),
+                variant,
+                subsets=draw,
+                folder=to / "models" / variant.key,
+                checkpoints=folder / "checkpoints",
+            )
+            run = Run(
+                model=variant.model,
+                subset=variant.subset,
+                seed=variant.seed,
+                images=read_json(draw / variant.subset / "subset.json")["count"],
+                steps=metrics["steps"],
+                learning_rate=rate,
+                parameters=metrics["parameters"],
+                test=metrics["test"]["accuracy"],
+                validation=metrics["validation"]["accuracy"],
+                seconds=metrics["seconds"],
+                asked=asked,
+            )
+            write_json(record, dataclasses.asdict(run))
+        return from_mapping(Run, read_json(record), str(record))
+
+
+def _alone(lock: Path, seconds: float) -> AbstractContextManager[Any]:
+    """Hold a lock, for which to wait at most so long; negative: for ever.
+
+    The processes of one distributed training do the same together, and take none.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(lock, timeout=seconds) if process_count() == 1 else nullcontext()
 
 
 def _digest(decides: Mapping[str, Any]) -> str:
