@@ -3,8 +3,8 @@
     make study NAME=cifar10-small ROOT=/path/to/images
 
 The folder is a DVC project beside this one: its params.yaml is the study's file, the code is
-linked. A study that was stopped continues with the same command. One with a section `gap` is shared
-by the processes that run it: beside the first, each takes a training that no other is at.
+linked. A study that was stopped continues with the same command; the processes that run one with a
+section `gap` share its trainings.
 """
 
 import os
@@ -19,6 +19,7 @@ from zoo.files import read_text, write_text
 HOME = Path(__file__).parent.parent
 STUDIES = HOME / "studies"
 LINKED = ("pipelines", "zoo", "dvc.yaml")
+DVC = str(Path(sys.executable).with_name("dvc"))
 
 
 def prepare(name: str, images: str) -> Path:
@@ -41,14 +42,12 @@ def prepare(name: str, images: str) -> Path:
 
 
 def _link(link: Path, target: Path) -> None:
-    # One that is right stays: another process of the study may be reading what it leads to.
+    # One that is right stays: another process of the study may be reading by it.
     if link.is_symlink() and link.readlink() != target:
         link.unlink()
-    if not link.is_symlink() and not link.exists():
+    if not os.path.lexists(link):
         link.symlink_to(target)
 
-
-DVC = str(Path(sys.executable).with_name("dvc"))
 
 if __name__ == "__main__":
     name, images, *_ = [*sys.argv[1:], "", ""]
