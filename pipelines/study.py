@@ -2,9 +2,8 @@
 
     make study NAME=cifar10-small ROOT=/path/to/images
 
-The folder is a DVC project beside this one: its params.yaml is the study's file, the code is
-linked. A study that was stopped continues with the same command; the processes that run one with a
-section `gap` share its trainings.
+The folder is a DVC project beside this one: its params.yaml is the study, the code is linked. The
+same command continues a study that was stopped, and several processes share one with `gap`.
 """
 
 import os
