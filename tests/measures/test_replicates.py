@@ -181,6 +181,17 @@ def trials():
     ]
 
 
+def test_an_interval_holds_its_own_number_where_the_draws_are_all_lower():
+    # As shares of best matches near 1 are: what noise is added can only lose them.
+    draws = np.random.default_rng(0).uniform(0.75, 0.94, 1000)
+    value, low, high = percentile_interval(np.array([0.95, *draws]))
+    lowest, highest = np.percentile(draws, [2.5, 97.5])
+    assert (value, low, high) == (0.95, lowest, 2 * 0.95 - lowest)
+    assert highest < value  # which the middle of the draws alone would not hold
+    within = np.array([0.9, *draws])
+    assert percentile_interval(within)[1:] == (lowest, highest)
+
+
 def interval_of(cka, scalar):
     return percentile_interval(np.array([scalar(one) for one in cka.draws()]))
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from zoo.analyses.about import About, Drawing
 from zoo.analyses.localisation_figures import LAST, LAST_BUT_ONE, draw_maps, draw_scores
 from zoo.capture.hook_points import HookPoint
+from zoo.measures.intervals import SHARE, in_range
 from zoo.measures.linear_cka import NOT_FINITE, PROBLEMS, CentredGram, centred_gram
 from zoo.measures.localisation import HsicSums, localisation_score
 from zoo.measures.replicates import percentile_interval
@@ -209,7 +210,8 @@ class _Localisation(Accumulator):
                 score, low, high = localisation_score(cka, block.own), math.nan, math.nan
                 if block.which == LAST and math.isfinite(score):
                     drawn[name] = block.sums.scores(block.own)
-                    score, low, high = percentile_interval(drawn[name])
+                    found = percentile_interval(drawn[name])
+                    score, low, high = in_range(found, SHARE).tolist()
                 if math.isfinite(score):
                     metrics.append(Metric(f"score_{block.which}", score, name, "", low, high))
                     if block.which == LAST and varied.any():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from zoo.measures.intervals import (
     UNBOUNDED,
     Estimate,
     Range,
+    in_range,
     independent_difference,
     mean_interval,
 )
@@ -106,7 +107,8 @@ def over_seeds(found: Sequence[Measurement], within: Range = UNBOUNDED) -> Measu
         within: between what the number lies.
     """
     if len(found) == 1:
-        return found[0]
+        _, low, high = in_range(found[0].estimate, within).tolist()
+        return replace(found[0], low=low, high=high)
     values = tuple(one.value for one in found)
     draws = [one.draws for one in found if one.draws is not None]
     together = np.mean(draws, axis=0) if len(draws) == len(found) else None
