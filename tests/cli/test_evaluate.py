@@ -33,6 +33,27 @@ def test_a_subset_and_two_models(here, zoo, digits_folder):
     assert "40 images" in text
 
 
+def test_images_that_a_model_was_trained_on_are_told(here, make_model, zoo, digits_folder, capsys):
+    small = load_subset(digits_folder / "small").info
+    known = {"subset": "small", "subset_digest": small.digest}
+    model = make_model("vit", "trained", **known)
+    save_model(here / "trained", model.module, model.spec)
+    (here / "data").mkdir()
+    (here / "data" / "subsets").symlink_to(digits_folder)
+    (here / "params.yaml").write_text("{}")
+
+    def notes(data, *options):
+        said = zoo("evaluate", "./one", "./trained", "--data", data, "--json", *options)
+        return [[n for n in entry["notes"] if "trained on" in n] for entry in json.loads(said)]
+
+    count = load_subset(digits_folder / "full").info.count
+    told = f"trained was trained on 40 of these {count:,} images: on new ones it may do worse."
+    assert notes("data/subsets/full") == [[], [told]]  # nested: it holds the smaller one
+    told = "trained was trained on 20 of these 20 images: on new ones it may do worse."
+    assert notes("data/subsets/small", "--images", "20") == [[], [told]]
+    assert notes("data/subsets/test") == [[], []]
+
+
 def test_a_folder_of_photos(here, zoo):
     for name in ("3", "7"):
         (here / "photos" / name).mkdir(parents=True)

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.registry.conftest import write_split
 from zoo.comparison import PARTS
 from zoo.config import Settings
 from zoo.errors import UserError
@@ -171,6 +172,27 @@ def test_progress_is_told_of_every_part_to_its_end(store, models, test_split, tm
         assert said[-1][0] == said[-1][1]
         assert len({total for _, total, _ in said}) == 1
     assert told == [said for part in by_part.values() for said in part]
+
+
+def test_images_that_a_model_was_trained_on_are_told(store, make_folder, test_split, tmp_path):
+    small = tmp_path / "data" / "subsets" / "small"
+    small.parent.mkdir(parents=True)
+    digest = write_split(small, 12, 1).digest
+    write_json(small / "subset.json", read_json(small / "subset.json") | {"name": "small"})
+    register(store, make_folder(name="vit-small", subset_digest=digest))
+    register(store, make_folder(1, name="vit-other", subset_digest="0" * 64))
+    models = [resolve(store, name) for name in ("vit-other", "vit-small")]
+
+    def told(data):
+        done = compare.compare_registered(
+            store, models, tmp_path / "out", data=data, count=8, only=["accuracy"]
+        )
+        return [said for said in done.report["cautions"] if "was trained on" in said]
+
+    assert told(small) == [
+        "vit-small was trained on 8 of these 8 images: on new ones it may do worse."
+    ]
+    assert told(test_split) == []
 
 
 def test_an_emptied_registry_gets_its_comparisons_back(store, models, ask, tmp_path, caplog):

@@ -59,3 +59,12 @@ def test_one_seed_is_told_where_no_model_has_another_and_all_are_known():
     assert said.startswith("Seeds: v 2, c 1. Numbers are means over seeds")
     assert "figures show one seed of each (0 of v, 0 of c)" in said
     assert cautions(results([V, replace(C, images=0)])) == []
+
+
+def test_images_that_a_network_was_trained_on_are_named_first():
+    known = results(v=40, c=1560)
+    found = replace(known, provenance=known.provenance | {"trained_on": {"c": 3}})
+    assert cautions(found)[0] == (
+        "c was trained on 3 of these 50 images: on new ones it may do worse."
+    )
+    assert len(cautions(found)) == len(cautions(known)) + 1

@@ -12,6 +12,7 @@ from zoo.cli import options
 from zoo.cli.output import print_json, print_table, rounded
 from zoo.cli.progress import progress
 from zoo.config import COMPARED_COUNT, Settings
+from zoo.files import find_root
 
 if TYPE_CHECKING:
     from zoo.experiments.evaluation import Evaluation
@@ -59,7 +60,8 @@ def command(
 
     Of the accuracy, the 95 % interval stands beside it. The calibration error is the mean gap
     between confidence and accuracy; `by chance` is what a calibrated network would have on these
-    images. The temperature is the one that fits best.
+    images. The temperature is the one that fits best. A note says how many images of --data a
+    model was trained on, where the project has its subset.
 
     \b
     Examples:
@@ -67,6 +69,7 @@ def command(
       zoo evaluate vit-small resnet18-small --data photos/
       zoo evaluate timm:resnet18.a1_in1k --data imagenet-val/ --images 5000 --json
     """
+    from zoo.data.trained_on import find_subset
     from zoo.device import parse_device
     from zoo.experiments.evaluation import evaluate
     from zoo.registry.compare import unique_names
@@ -79,16 +82,21 @@ def command(
     store = open_store(create=False) if registered else None
     models = [resolve(store, reference) for reference in references]
     split, names = labelled_images(store, models, data, images)
+    subsets = (store.root if store else find_root()) / "data" / "subsets"
     found = []
     for model, name in zip(models, unique_names(store, models), strict=True):
         with progress(f"evaluate {name}") as on_progress:
+            loaded = load_resolved(store, model, name=name)
+            # The images that travel with models are those to test on.
+            known = find_subset(subsets, loaded.spec.subset_digest) if data else None
             found.append(
                 evaluate(
-                    load_resolved(store, model, name=name),
+                    loaded,
                     split,
                     names,
                     settings=Settings(batch_size=batch_size or Settings.batch_size),
                     device=parse_device(device),
+                    trained_on=known,
                     on_progress=on_progress,
                 )
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from zoo.config import DataConfig
 from zoo.data.build import subset_count
 from zoo.data.image_files import find_images, read_ahead, read_image, why_left_out
 from zoo.data.sources import Source, Split, open_source
+from zoo.data.trained_on import pixel_digest
 from zoo.errors import UserError, counted
 from zoo.measures.sampling import stratified_split
 from zoo.progress import OnProgress, no_progress
@@ -161,9 +161,7 @@ def _read(root: Path, part: str, split: Split, i: int) -> _Seen:
         pixels = split.read(i)
     except UserError as error:
         return _Seen(*known, problem=str(error).removeprefix(f"{root / name}: "))
-    digest = hashlib.blake2b(np.ascontiguousarray(pixels).tobytes(), digest_size=16)
-    digest.update(repr(pixels.shape).encode())
-    return _Seen(*known, pixels.shape[:2], digest.digest())
+    return _Seen(*known, pixels.shape[:2], pixel_digest(pixels))
 
 
 def _odd(size: Sequence[float], side: int) -> str:

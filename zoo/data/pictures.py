@@ -17,6 +17,7 @@ from zoo.data.image_files import (
     resize,
     warn_left_out,
 )
+from zoo.data.sources import Split
 from zoo.data.subsets import Subset, content_digest
 from zoo.errors import UserError, counted
 from zoo.measures.sampling import balanced_order
@@ -31,7 +32,7 @@ class EvaluationImages:
     """Images (n, side, side, 3) uint8, with labels (n,) where they are known.
 
     `digest` is over pixels, labels and class names; `source` says where they come from, and `split`
-    which part of it they are.
+    which part of it they are. `files` are theirs, if they were read as pictures of any size.
     """
 
     images: NDArray[np.uint8]
@@ -40,6 +41,7 @@ class EvaluationImages:
     digest: str
     source: str
     split: str = ""
+    files: tuple[Path, ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -71,7 +73,16 @@ class EvaluationImages:
     def _take(self, chosen: Any) -> EvaluationImages:
         images, labels = self.images[chosen], None if self.labels is None else self.labels[chosen]
         digest = _digest(images, labels, self.class_names)
-        return replace(self, images=images, labels=labels, digest=digest)
+        files = tuple(np.array(self.files, object)[chosen]) if self.files else ()
+        return replace(self, images=images, labels=labels, digest=digest, files=files)
+
+    @property
+    def originals(self) -> Split:
+        """The images as they were before they became squares of one size."""
+        labels = np.zeros(len(self), np.int64) if self.labels is None else np.asarray(self.labels)
+        if self.files:
+            return Split(labels, lambda i: read_image(self.files[i]), self.files)
+        return Split(labels, lambda i: self.images[i])
 
     def numbered_as(self, known: Sequence[Sequence[str]]) -> EvaluationImages:
         """Return the images with labels that count the classes of a model.
@@ -126,7 +137,12 @@ def read_pictures(folder: Path, count: int | None = None) -> EvaluationImages:
     seen = labels[order] if known else None
     names = names if known else []
     return EvaluationImages(
-        images, seen, names, _digest(images, seen, names), folder.resolve().name
+        images,
+        seen,
+        names,
+        _digest(images, seen, names),
+        folder.resolve().name,
+        files=tuple(files[i] for i in order),
     )
 
 

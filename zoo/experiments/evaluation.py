@@ -14,6 +14,8 @@ from zoo.analyses.engine import result_of
 from zoo.capture.layers import Trace
 from zoo.config import Settings
 from zoo.data.sources import Split
+from zoo.data.subsets import Subset
+from zoo.data.trained_on import count_trained_on, trained_on_note
 from zoo.errors import UserError, shown
 from zoo.models.files import LoadedModel
 from zoo.models.preprocess import preprocess
@@ -48,6 +50,7 @@ def evaluate(
     *,
     settings: Settings | None = None,
     device: str | torch.device = "cpu",
+    trained_on: Subset | None = None,
     on_progress: OnProgress = no_progress,
 ) -> Evaluation:
     """Measure accuracy and calibration of a network, as the analyses of these names do.
@@ -58,6 +61,10 @@ def evaluate(
         images: of any sizes; each is read when its turn comes.
         class_names: of the images' labels. The model finds them among its own by name.
         settings: batch size, and the seed of bootstraps.
+        device: where the network runs.
+        trained_on: the images that it was trained on, where they are at hand: a note says how many
+            of them are among the images.
+        on_progress: is called for every batch.
 
     Raises:
         UserError: the model has no classifier or does not know a class, or a damaged image.
@@ -80,11 +87,14 @@ def evaluate(
         result_of(measure, analysis.ABOUT)
         for analysis, measure in zip(MEASURED, measures, strict=True)
     ]
+    notes = [note for result in results for note in result.notes]
+    if shared := count_trained_on(images, trained_on):
+        notes.append(trained_on_note(model.name, shared, len(labels)))
     return Evaluation(
         model.name,
         tuple(metric for result in results for metric in result.metrics),
         np.concatenate(answers) == labels,
-        tuple(note for result in results for note in result.notes),
+        tuple(notes),
     )
 
 

@@ -20,6 +20,7 @@ from zoo.analyses import choose_analyses
 from zoo.comparison import FILES, FOLDER, REPORT, redraw
 from zoo.config import Settings
 from zoo.data.pictures import EvaluationImages
+from zoo.data.trained_on import count_trained_on, find_subset
 from zoo.device import parse_device
 from zoo.errors import UserError
 from zoo.files import read_json
@@ -46,6 +47,7 @@ from zoo.study.identity import comparison_digest, looks
 
 if TYPE_CHECKING:
     from zoo.comparison import Comparison
+    from zoo.models.files import LoadedModel
 
 
 PASSES = "passes"  # the folder of the cache with what passes took of networks
@@ -213,7 +215,19 @@ class _Question:
             for name, of in self.sets.items()
         ]
         known["audit"] = failed_measures(self.store, self.models)
+        known["trained_on"] = self._trained_on(loaded, images)
         return Comparison(dataclasses.replace(results, provenance=known))
+
+    def _trained_on(
+        self, models: Sequence[LoadedModel], images: EvaluationImages
+    ) -> dict[str, int]:
+        """Return how many of the images each model was trained on, of those that were on any."""
+        if images.split == "test":  # such as those that travel with the models
+            return {}
+        subsets = self.store.root / "data" / "subsets"
+        known = {m.name: find_subset(subsets, m.spec.subset_digest) for m in models}
+        shared = {name: count_trained_on(images.originals, of) for name, of in known.items()}
+        return {name: count for name, count in shared.items() if count}
 
 
 def restore_comparisons(store: Store, root: Path) -> list[str]:

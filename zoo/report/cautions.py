@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from zoo.data.trained_on import trained_on_note
 from zoo.study.results import ComparisonResults
 
 ONE_SEED = (
@@ -16,9 +17,11 @@ ONE_SEED = (
 def cautions(results: ComparisonResults) -> list[str]:
     """Say how training differed, which measures failed an audit, and how many seeds there are.
 
-    The audit is that of `zoo audit`, where one of the same models was there to be found.
+    First, how many of the images a model was trained on. The audit is that of `zoo audit`, where
+    one of the same models was there to be found.
     """
-    said = []
+    shared = results.provenance.get("trained_on", {})
+    said = [trained_on_note(name, count, results.images) for name, count in shared.items()]
     models = results.provenance.get("models", ())
     steps = {model["name"]: model["steps"] for model in models if model.get("steps")}
     if len(set(steps.values())) > 1:
