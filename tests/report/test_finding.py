@@ -12,6 +12,7 @@ from tests.claims.made import metrics, network
 from zoo.report.finding import describe_finding, pixels_explain_most
 from zoo.report.finding_table import Number, numbers
 from zoo.study.results import INITIAL, Result, column
+from zoo.study.spatial_layout import name_sorted
 
 V, C, D = network("v", "vit"), network("c", "cnn"), network("d", "cnn")
 
@@ -62,6 +63,25 @@ def test_the_more_accurate_of_two_comes_first_whatever_was_asked_first(order, pa
         "c is more accurate than v on 200 images: 80.0 % against 50.0 % "
         "(30.0 points, 95 % interval 20.0 to 45.0)."
     )
+
+
+def test_it_names_networks_without_accuracy_and_answers_that_are_not_numbers():
+    predicted = xr.DataArray([[0, -1, -1, 1]], {"network": ["c"]}, ("network", "image"))
+    accuracy = Result(
+        xr.Dataset({"predicted": predicted}), metrics=metrics(accuracy={"c": 0.5}).metrics
+    )
+    said = describe_finding(found([V, C, D], accuracy=accuracy), [])
+    assert "The outputs of c are not numbers on 2 of 4 images, which count as wrong." in said
+    assert "The accuracy of v and d was not measured: the notes on accuracy say why." in said
+    assert "not measured" not in describe_finding(found([C], accuracy=accuracy), [])
+
+
+def test_images_in_the_order_of_their_classes_are_a_warning():
+    notes = tuple(name_sorted(np.arange(100) // 10, 20))
+    sorted_ = replace(similarity({("v", "c"): 0.5}), notes=notes)
+    said = describe_finding(found([V, C], cka=sorted_), [])
+    assert "sorted by class, which biases CKA: shuffle them" in said
+    assert "sorted" not in describe_finding(found([V, C], cka=replace(sorted_, notes=())), [])
 
 
 @pytest.mark.parametrize("ends", [[0.01, -0.02, 0.04], [0.0, -0.03, 0.03], [0.02, 0.0, 0.04]])

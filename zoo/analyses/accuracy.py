@@ -16,10 +16,10 @@ from zoo.figures import style
 from zoo.measures.agreement import error_consistency_interval
 from zoo.measures.intervals import SHARE, mean_interval, paired_difference, share_interval
 from zoo.study.accumulator import Accumulator, Batch
-from zoo.study.answers import UNDECIDED, predictions, rated_networks
+from zoo.study.answers import predictions, rated_networks
 from zoo.study.axes import column, estimate, variable
 from zoo.study.networks import Study
-from zoo.study.results import SIGNED, TRAINED, Metric, Result
+from zoo.study.results import NO_ANSWER, SIGNED, TRAINED, Metric, Result
 from zoo.study.seeds import accuracy_difference
 
 ABOUT = About(
@@ -55,7 +55,7 @@ ABOUT = About(
 
 def name_undecided(name: str, predicted: NDArray[np.int64]) -> list[str]:
     """Return a note where a model's outputs are not numbers; such an image counts as wrong."""
-    lost = int((predicted == UNDECIDED).sum())
+    lost = int((predicted == NO_ANSWER).sum())
     said = f"{name}: on {lost} of {len(predicted)} images its outputs are not numbers; "
     return [said + "they count as wrong"] if lost else []
 

@@ -9,7 +9,7 @@ interval excludes 0.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -31,7 +31,7 @@ from zoo.measures.intervals import (
     wilson_interval,
 )
 from zoo.study.replicates import draws_of
-from zoo.study.results import ComparisonResults, Metric, Network
+from zoo.study.results import NO_ANSWER, SORTED, ComparisonResults, Metric, Network
 from zoo.study.seeds import accuracy_difference, mean_metric
 
 SAID = {
@@ -47,12 +47,14 @@ UNTOLD = "Neither accuracy nor CKA was measured: the report shows what was."
 def describe_finding(results: ComparisonResults, verdicts: Sequence[Verdict]) -> str:
     """Say in a few sentences what was found; what was not measured is not spoken of.
 
-    Networks whose numbers no second run will give are named after that.
+    After that come networks that were not rated, whose outputs are no numbers, or whose numbers no
+    second run will give, and images whose order biases CKA.
     """
     training = _over_pairs if len(results.compared) > 2 else _what_training_did
     said = (
         _accuracy(results), _behind_pixels(results), training(results), _claims(verdicts),
-        *_not_deterministic(results),
+        *_not_numbers(results), *_not_rated(results), *_not_deterministic(results),
+        *_sorted_images(results),
     )  # fmt: skip
     told = " ".join(sentence for sentence in said if sentence)
     return told or (UNTOLD if results.results else "")
@@ -65,6 +67,35 @@ def _not_deterministic(results: ComparisonResults) -> list[str]:
         for network in results.compared
         if not network.deterministic
     ]
+
+
+def _not_numbers(results: ComparisonResults) -> Iterator[str]:
+    """Name the networks whose answers are not numbers: each such image counts as wrong."""
+    accuracy = results.results.get("accuracy")
+    if accuracy is None or "predicted" not in accuracy.data:
+        return
+    predicted = accuracy.data["predicted"]
+    for network, _ in of_networks(results, "accuracy", "accuracy"):
+        if lost := int((predicted.sel(network=network.name) == NO_ANSWER).sum()):
+            yield (
+                f"The outputs of {network.name} are not numbers on {lost:,} of "
+                f"{predicted.sizes['image']:,} images, which count as wrong."
+            )
+
+
+def _not_rated(results: ComparisonResults) -> Iterator[str]:
+    """Name the networks without accuracy where others have one."""
+    rated = {network.name for network, _ in of_networks(results, "accuracy", "accuracy")}
+    if missing := [n.name for n in results.compared if rated and n.name not in rated]:
+        names = " and ".join(filter(None, (", ".join(missing[:-1]), missing[-1])))
+        yield f"The accuracy of {names} was not measured: the notes on accuracy say why."
+
+
+def _sorted_images(results: ComparisonResults) -> Iterator[str]:
+    """Say that the images are sorted by class: estimates of CKA over batches are then biased."""
+    notes = results.results["cka"].notes if "cka" in results.results else ()
+    if any(note.startswith(SORTED) for note in notes):
+        yield "The images are sorted by class, which biases CKA: shuffle them with their labels."
 
 
 def of_networks(

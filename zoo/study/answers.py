@@ -12,9 +12,7 @@ from zoo.models.modes import eval_mode
 from zoo.models.preprocess import logits_of
 from zoo.study.accumulator import NotApplicable
 from zoo.study.networks import ComparedNetwork, Study
-from zoo.study.results import TRAINED
-
-UNDECIDED = -1
+from zoo.study.results import NO_ANSWER, TRAINED
 
 
 def rated_networks(study: Study, missing: str) -> tuple[dict[int, ComparedNetwork], list[str]]:
@@ -66,6 +64,10 @@ def why_unrated(study: Study, network: ComparedNetwork) -> str:
     if not names:
         return "the names of its classes are not known (class_names of zoo.wrap)"
     if names != study.class_names:
+        if sorted(names) == sorted(study.class_names):
+            return (
+                "it names the same classes in another order: put its outputs in that of the images"
+            )
         return "it was trained on other classes than these images show"
     return ""
 
@@ -98,4 +100,4 @@ def predictions(logits: torch.Tensor) -> NDArray[np.int64]:
     [1, -1]
     """
     broken = logits.isnan().any(dim=1)
-    return logits.argmax(dim=1).masked_fill(broken, UNDECIDED).cpu().numpy()
+    return logits.argmax(dim=1).masked_fill(broken, NO_ANSWER).cpu().numpy()
