@@ -228,7 +228,7 @@ SAID = {
         "grad-cam": "one: no map, since its last block has one place only",
     },
     "no blocks": {
-        "frequency": "no layer's output lies over the image in 2 × 2 places or more",
+        "frequency": "no block's output lies over the image in 2 × 2 places or more",
         "attention-maps": "none of its layers has softmax attention",
         "attention-distance": "dense: no attention distance, since none of its layers has softmax",
         "local-heads": "dense: no local heads, since none of its layers has softmax attention",

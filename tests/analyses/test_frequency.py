@@ -5,10 +5,12 @@ import json
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from zoo.analyses.engine import compare_models
 from zoo.analyses.frequency import draw
 from zoo.analyses.frequency_answers import BANDS, IMAGES
+from zoo.api import wrap
 from zoo.claims import judge
 from zoo.config import Settings
 from zoo.models.preprocess import model_input
@@ -115,3 +117,21 @@ def test_without_labels_the_layers_are_measured_all_the_same(make_model, digit_i
     assert "noise_accuracy" not in result.part("vit-0")
     assert result.notes[0] == "no answers under noise: the images have no labels"
     assert len(draw(result, ["vit-0"])) == 2
+
+
+def test_a_network_without_blocks_has_no_curves_and_no_panel(make_model, digit_images):
+    plain = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 2)
+    )
+    models = [
+        make_model("vit"),
+        wrap(plain, name="plain", image_size=16, mean=[0.5] * 3, std=[1] * 3),
+    ]
+    found = compare_models(
+        models, digit_images[0][:8], only=["frequency"], settings=Settings(references=False)
+    )
+    result = found.results["frequency"]
+    assert "plain: no curves of layers, since no blocks were found" in result.notes
+    names = [model.name for model in models]
+    _, curves = draw(result, names)
+    assert [axis.get_title(loc="left") for axis in curves.figure.axes] == [names[0], ""]

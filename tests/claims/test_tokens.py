@@ -41,6 +41,16 @@ def test_a_cnns_field_grows_step_by_step_or_at_once(radius, value, verdict):
     assert (side(found), found.value) == (verdict, value)
 
 
+def test_without_blocks_a_cnns_field_has_no_steps():
+    # Its layers are told, but normalising or a ReLU is no step at which a field could grow.
+    result = by_layer([], reach={"c": [1, 1, 2, 2, 3]})
+    inner = result.data.assign_coords(role=("layer", ["inner"] * 5))
+    found = verdicts([VIT, CNN], receptive_field=dataclasses.replace(result, data=inner))
+    for claim, models in (("R-grow", ("c",)), ("R-reach", ("v", "c"))):
+        assert found[claim, models].verdict == "not applicable"
+    assert found["R-grow", ("c",)].detail == "needs repeated blocks, and none were found in c"
+
+
 def test_a_layer_without_a_field_gives_no_verdict():
     found = verdicts([CNN], receptive_field=by_layer([], reach={"c": [1, np.nan, 3]}))[
         "R-grow", ("c",)

@@ -176,3 +176,9 @@ def test_the_last_blocks_half_of_the_mass_is_a_contrast_of_its_own():
         "What the last block of c depends on most is spread more widely than in v: 40 % against "
         "10 % of the way from the image's centre to a corner, for half of it (difference 30 "
     )
+
+
+def test_a_negative_share_has_a_minus_sign():
+    tiles = kept("shuffled_tiles", [-0.8, -0.9, -0.7], v=0.78, c=-0.02)
+    [text] = said([V, C], robustness=tiles)
+    assert "78 % against −2 %" in text

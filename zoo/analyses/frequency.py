@@ -70,11 +70,11 @@ def start(study: Study) -> Accumulator:
     """Begin; an image of noise is run through each network to find its residual sums.
 
     Raises:
-        NotApplicable: no network has a layer whose output lies over the image.
+        NotApplicable: no network has a block whose output lies over the image.
     """
     accumulator = _Frequency(study)
     if not accumulator.layouts:
-        raise NotApplicable("no layer's output lies over the image in 2 × 2 places or more")
+        raise NotApplicable("no block's output lies over the image in 2 × 2 places or more")
     return accumulator
 
 
@@ -198,7 +198,9 @@ class _Frequency(Accumulator):
         for s, network in enumerate(self.study.compared):
             known = [hook_point for of, hook_point in self.layouts if of == s]
             if not known:
-                notes.append(f"{network.name}: no layer's output lies over the image")
+                blocks = network.trace.of_role("block")
+                why = "no layer's output lies over the image" if blocks else "no blocks were found"
+                notes.append(f"{network.name}: no curves of layers, since {why}")
             gaps = [
                 f"{hook_point.layer} {100 * self.left_out[s, hook_point] / n:.0f} %"
                 for hook_point in known

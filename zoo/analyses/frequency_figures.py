@@ -70,6 +70,7 @@ def _kinds(part: xr.Dataset) -> list[str]:
 
 def draw_curves(result: Result, compared: Sequence[str]) -> Figure:
     """Draw Δ log amplitude over frequency: one panel per network, one line per layer."""
+    compared = [name for name in compared if name in result.data["highest"]["network"].values]
     with style.styled():
         across = min(len(compared), style.PANELS_A_ROW)
         size = min(2.6, (style.WIDTH - 1.3) / across - 0.15)

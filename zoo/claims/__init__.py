@@ -43,7 +43,7 @@ from zoo.claims.base import (
 from zoo.claims.cases import groups_by_seed
 from zoo.claims.decide import decide
 from zoo.measures.intervals import UNBOUNDED, Range, in_range, wilson_interval
-from zoo.study.results import ComparisonResults
+from zoo.study.results import ComparisonResults, Result
 
 _FILES = (
     accuracy,
@@ -134,9 +134,20 @@ def _test(claim: Claim, results: ComparisonResults) -> Iterator[Verdict]:
         found, before = in_seeds(
             claim.measure, results, networks, claim.stay_trained, within=claim.within
         )
-        unknown = f"{claim.analysis} could not measure it for these models (see its notes)"
+        unknown = _why_unmeasured(claim.analysis, result, networks)
         tested = _tested(claim, names, n, found, before, unknown)
         yield replace(tested, alone=chance == "")
+
+
+def _why_unmeasured(analysis: str, result: Result, networks: Networks) -> str:
+    """Say that no blocks are known of a network, or else where the reason is to be found."""
+    known = result.data.coords
+    if "role" in known and known["role"].dims == known["network"].dims:
+        roles = {n.name: known["role"].values[known["network"] == n.name] for n in networks}
+        without = [name for name, of in roles.items() if len(of) and "block" not in of]
+        if without:
+            return f"needs repeated blocks, and none were found in {' or '.join(without)}"
+    return f"{analysis} could not measure it for these models (see its notes)"
 
 
 def at_chance(results: ComparisonResults, networks: Networks) -> str | None:

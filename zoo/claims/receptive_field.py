@@ -26,8 +26,8 @@ def last_core(results: ComparisonResults, network: Network) -> Draws | None:
 
 
 def grows_by_steps(results: ComparisonResults, networks: Networks) -> Measurement | None:
-    """Measure the share of steps from layer to layer at which the field grows."""
-    reach = _radii(results, networks[0], "reach", "stem", "block", "inner")
+    """Measure the share of steps from block to block at which the field grows."""
+    reach = _radii(results, networks[0], "reach", "stem", "block")
     if reach is None or reach.shape[1] < 2:
         return None
     grows = np.diff(reach, axis=1) > 0

@@ -224,7 +224,7 @@ class _Found:
 
     def _against(self, each: tuple[float, float]) -> str:
         if self.contrast.percent:
-            return " against ".join(f"{100 * value:.0f} %" for value in each)
+            return " against ".join(f"{100 * value:.0f} %" for value in each).replace("-", "−")
         # Untrained branches may add next to nothing: of such a ratio no decimals are read.
         return " against ".join(f"{v:,.0f}" if abs(v) >= 1000 else f"{v:.2f}" for v in each)
 
