@@ -83,6 +83,10 @@ def test_labels_below_zero_are_named(digit_images):
             lambda _: zoo.wrap(small_network(0), image_size=8, classnames=[]),
             "unknown argument of zoo.wrap: 'classnames'; did you mean 'class_names'",
         ),
+        (
+            lambda _: zoo.wrap(small_network(0), image_size=8, mean=[124, 116, 104]),
+            r"means of pixels scaled to 0..1, got .*; divide means and standard",
+        ),
         (lambda images: zoo.compare("a", images), "models: expected a list of them, got str"),
         (
             lambda images: compare(images, small_network(0), class_names=["a", "b", "c"]),

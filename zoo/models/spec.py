@@ -62,6 +62,11 @@ class ModelSpec:
                 f"spec of {self.name!r}: expected 3 means and 3 positive standard deviations, "
                 f"got {self.mean} and {self.std}"
             )
+        if not all(0 <= mean <= 1 for mean in self.mean):
+            raise UserError(
+                f"spec of {self.name!r}: expected means of pixels scaled to 0..1, got {self.mean}; "
+                "divide means and standard deviations of 0..255 by 255"
+            )
         if self.interpolation not in INTERPOLATIONS:
             raise UserError(
                 f"spec of {self.name!r}: expected interpolation in {INTERPOLATIONS}, "
