@@ -1,5 +1,7 @@
 """Calibration of networks whose outputs are known, against the measures on all images."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -102,3 +104,21 @@ def test_a_network_that_is_always_right_is_not_scaled(make_model):
     assert result.notes == ("right: not scaled: no temperature is best for these images",)
     assert result.metric("temperature", "right") is None
     assert len(draw(result, ["right"])) == 1
+
+
+def test_probabilities_are_not_taken_for_logits():
+    # A second softmax would leave every confidence near 1 / classes.
+    images = np.random.default_rng(0).integers(0, 256, size=(40, 8, 8, 3), dtype=np.uint8)
+    told = model("told", 1.0)
+    sure = dataclasses.replace(told, name="sure", module=nn.Sequential(told.module, nn.Softmax(1)))
+    found = compare_models(
+        [told, sure], images, np.arange(40) % 5, class_names=CLASSES,
+        only=["calibration", "accuracy"], settings=Settings(references=False),
+    )  # fmt: skip
+    result = found.results["calibration"]
+    assert [result.metric("error", name) is None for name in ("told", "sure")] == [False, True]
+    assert "sure: no calibration: its outputs are probabilities; leave out the softmax" in (
+        result.notes
+    )
+    accuracy = found.results["accuracy"]
+    assert accuracy.metric("accuracy", "sure") == accuracy.metric("accuracy", "told")

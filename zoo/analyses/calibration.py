@@ -63,6 +63,7 @@ ABOUT = About(
 )
 
 LOGITS, SCALED = "logits", "scaled"
+SUMS_TO = 1e-2  # what rounding in half precision leaves of a sum of probabilities
 
 
 def start(study: Study) -> Accumulator:
@@ -99,6 +100,12 @@ class _Calibration(Accumulator):
             logits = np.concatenate(self.logits[s]).astype(np.float64)
             if not np.isfinite(logits).all():
                 self.notes.append(f"{name}: no calibration: its outputs are not all numbers")
+                likelihoods.append(np.full(len(labels), np.nan))
+                continue
+            if (logits >= 0).all() and np.allclose(logits.sum(axis=1), 1, atol=SUMS_TO):
+                self.notes.append(
+                    f"{name}: no calibration: its outputs are probabilities; leave out the softmax"
+                )
                 likelihoods.append(np.full(len(labels), np.nan))
                 continue
             right = logits.argmax(axis=1) == labels
