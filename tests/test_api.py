@@ -188,3 +188,56 @@ def test_progress_begins_with_the_pass_and_not_after_its_first_batch(digit_image
     )  # fmt: skip
     counted = [(done, total) for done, total, what in told if what == "images"]
     assert counted == [(0, 60), (30, 60), (60, 60)]
+
+
+def numbers(result, network):
+    """Every number of one network alone, by analysis and measure."""
+    frame = result.to_frame()
+    own = frame[(frame.network == network) & (frame.network_b == "")]
+    return own.set_index(["analysis", "measure"])["value"].to_dict()
+
+
+def test_networks_before_training_and_of_other_seeds_stand_beside_ones_own(digit_images):
+    first, second, start = map(small_network, range(3))
+    known = {"image_size": 16, "class_names": [str(i) for i in range(10)]}
+    own_start = zoo.wrap(second, untrained=small_network(3), **known)
+    mine = zoo.wrap(first, name="mine", untrained=start, seeds=[own_start], **known)
+    only = ["accuracy", "cka"]
+    result = zoo.compare([mine], *digit_images, only=only)
+    found = {(n.name, n.state, n.seed, n.compared) for n in result.results.networks}
+    assert found == {
+        ("mine", "trained", 0, True),
+        ("mine untrained", "initial", 0, False),
+        ("mine seed 1", "trained", 1, False),
+        ("mine seed 1 untrained", "initial", 1, False),
+    }
+    for name, network in (("mine", first), ("mine untrained", start), ("mine seed 1", second)):
+        alone = zoo.compare([zoo.wrap(network, name=name, **known)], *digit_images, only=only)
+        assert numbers(result, name) == numbers(alone, name)
+        assert ("accuracy", "accuracy") in numbers(result, name)
+        of_layers = [zoo.select(of["cka"]["cka"], name, name).values for of in (result, alone)]
+        np.testing.assert_allclose(*of_layers, atol=1e-12)
+    bare = zoo.compare([zoo.wrap(first, name="mine", **known)], *digit_images, only=only)
+    digests = {r.results.provenance["digest"] for r in (result, bare)}
+    assert len(digests) == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"untrained": nn.Linear(3, 10)}, "untrained of net: expected the same network with other "
+         "weights, got one that differs in "),
+        ({"untrained": "net.pt"}, "untrained of net: expected a network, got str: give a torch.nn"),
+        ({"seeds": [nn.Linear(3, 10)]}, "seeds of net: expected the same network"),
+        ({"seeds": ["vit-small"]}, "seeds of net: expected a network, got str"),
+    ],
+)  # fmt: skip
+def test_another_network_is_not_taken_for_the_same_before_training(given, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        zoo.wrap(small_network(0), name="net", image_size=16, **given)
+
+
+def test_a_network_is_not_its_own_beginning():
+    network = small_network(0)
+    with pytest.raises(UserError, match="expected another network, got net itself"):
+        zoo.wrap(network, name="net", image_size=16, untrained=network)

@@ -24,7 +24,8 @@ from zoo.models.build import network_errors
 from zoo.models.files import LoadedModel, describe_module, digest_in_memory
 from zoo.models.modes import on_own_devices
 from zoo.models.spec import ModelSpec
-from zoo.models.wrapped import Sealed, network_inside
+from zoo.models.untrained import shapes
+from zoo.models.wrapped import Sealed, network_inside, weights_digest
 from zoo.progress import OnProgress, no_progress
 from zoo.study.identity import comparison_digest, provenance
 from zoo.study.prepare import prepare_study
@@ -49,7 +50,15 @@ def load(reference: str) -> LoadedModel:
     return load_reference(reference)
 
 
-def wrap(module: nn.Module, *, name: str = "", image_size: int, **known: Any) -> LoadedModel:
+def wrap(
+    module: nn.Module,
+    *,
+    name: str = "",
+    image_size: int,
+    untrained: nn.Module | None = None,
+    seeds: Sequence[nn.Module | LoadedModel] = (),
+    **known: Any,
+) -> LoadedModel:
     """Make your own network comparable.
 
     Args:
@@ -58,25 +67,61 @@ def wrap(module: nn.Module, *, name: str = "", image_size: int, **known: Any) ->
             output is available.
         name: its name in reports; by default the name of its class.
         image_size: the side of its input, in pixels; other images are resized to it.
+        untrained: the same network before training (a copy, or a new one of its class), so that
+            results say what training brought. Its numbers stand beside those of `module`.
+        seeds: the same network trained from other seeds, so that numbers have an interval over
+            trainings. One that has an `untrained` of its own is wrapped as well.
         known: other fields of `zoo.models.spec.ModelSpec`, such as `mean` and `std` (per
             channel, for pixels scaled to 0..1) and `class_names`.
 
     Raises:
-        UserError: `module` is not a network, or a field is unknown or does not fit.
+        UserError: `module` is not a network, `untrained` or one of `seeds` is not the same network,
+            or a field is unknown or does not fit.
     """
-    if not isinstance(module, nn.Module):
-        raise UserError(
-            f"expected a network to wrap, got {type(module).__name__}: give a torch.nn.Module; "
-            "zoo.load takes names and folders"
-        )
-    module = network_inside(module)
+    module = _network(module, "expected a network to wrap")
     if strange := sorted(known.keys() - FIELDS):
         raise unknown("argument of zoo.wrap:", strange[0], FIELDS)
     kind = type(module.network if isinstance(module, Sealed) else module).__name__
     defaults = vars(describe_module(module, name=kind, image_size=1).spec)
     given = {"image_size": image_size, **known} | ({"name": name} if name else {})
     spec = from_mapping(ModelSpec, defaults | _plain(given), "zoo.wrap")
-    return LoadedModel(spec.name, module, spec)
+    before = None if untrained is None else _same(module, untrained, "untrained", spec.name)
+    others = tuple(_seed(module, other, spec, i) for i, other in enumerate(seeds, 1))
+    return LoadedModel(spec.name, module, spec, untrained=before, seeds=others)
+
+
+def _network(given: object, expected: str) -> nn.Module:
+    """Return the network inside what was given, or say what was expected."""
+    if not isinstance(given, nn.Module):
+        raise UserError(
+            f"{expected}, got {type(given).__name__}: give a torch.nn.Module; "
+            "zoo.load takes names and folders"
+        )
+    return network_inside(given)
+
+
+def _same(module: nn.Module, given: object, argument: str, name: str) -> nn.Module:
+    """Return a network that has to be like another one in all but the values of its weights."""
+    other = _network(given, f"{argument} of {name}: expected a network")
+    if other is module:
+        raise UserError(f"{argument} of {name}: expected another network, got {name} itself")
+    mine, its = shapes(module.state_dict()), shapes(other.state_dict())
+    if differ := sorted(mine.items() ^ its.items()):
+        raise UserError(
+            f"{argument} of {name}: expected the same network with other weights, got one that "
+            f"differs in {differ[0][0]!r}"
+        )
+    return other
+
+
+def _seed(
+    module: nn.Module, given: nn.Module | LoadedModel, spec: ModelSpec, i: int
+) -> LoadedModel:
+    """Return a network of another seed, which counts on from that of the first."""
+    model = given if isinstance(given, LoadedModel) else LoadedModel(spec.name, given, spec)
+    other = _same(module, model.module, "seeds", spec.name)
+    numbered = dataclasses.replace(spec, seed=spec.seed + i)
+    return dataclasses.replace(model, name=spec.name, module=other, spec=numbered, seeds=())
 
 
 def compare(
@@ -132,8 +177,11 @@ def compare(
     others = {f"images {i}": _array(f"images {i}", of, PIXELS) for i, of in enumerate(data, 2)}
     known, names = _labels(labels, asked.class_names, loaded)
     chosen = choose_analyses(asked.only, asked.skip)
-    with on_own_devices(model.module for model in loaded):
-        study = prepare_study(loaded, pixels, known, names, (), settings, device)
+    siblings = [(i, seed) for i, model in enumerate(loaded) for seed in model.seeds]
+    taking_part = [*loaded, *(seed for _, seed in siblings)]
+    before = [model.untrained for model in taking_part if model.untrained is not None]
+    with on_own_devices([*before, *(model.module for model in taking_part)]):
+        study = prepare_study(loaded, pixels, known, names, siblings, settings, device)
         results = analyse(study, chosen, on_progress, others=others)
     seen = _digest(pixels, known, names)
     digests = {name: _digest(of) for name, of in others.items()}
@@ -142,6 +190,10 @@ def compare(
         "+".join([seen, *digests.values()]),
         chosen,
         settings,
+        [
+            *(seed.digest or digest_in_memory(seed) for _, seed in siblings),
+            *(weights_digest(module.state_dict()) for module in before),
+        ],
         device=device,
     )
     origin = provenance(loaded, study, digest=digest, images_digest=seen)
@@ -217,7 +269,8 @@ def _loaded(models: object) -> list[LoadedModel]:
         raise UserError(f"models: expected a list of them, got {type(models).__name__}")
     loaded = [load(model) if isinstance(model, str) else _wrapped(model) for model in models]
     for model in loaded:
-        _check_outputs(model)
+        for taking_part in (model, *model.seeds):
+            _check_outputs(taking_part)
     return loaded
 
 

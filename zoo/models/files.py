@@ -33,13 +33,19 @@ LARGEST_HEADER = 16 << 20  # bytes; 100,000 tensors need less
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A network with what is known of it; calling it on images gives logits (n, classes)."""
+    """A network with what is known of it; calling it on images gives logits (n, classes).
+
+    `untrained` is the same network before training, where its owner gave it, and `seeds` are those
+    trained from other seeds.
+    """
 
     name: str
     module: nn.Module
     spec: ModelSpec
     digest: str = ""
     uri: str = ""
+    untrained: nn.Module | None = None
+    seeds: tuple[LoadedModel, ...] = ()
 
     def __call__(self, images: Any) -> torch.Tensor:
         """Return logits (n, classes) of uint8 images (n, height, width, 3), in eval mode.

@@ -28,11 +28,14 @@ def untrained_network(spec: ModelSpec, seed: int) -> LoadedModel:
 def before_training(model: LoadedModel) -> LoadedModel | None:
     """Return a model as it was before training; None where that is not known.
 
-    It is known of a network that can be built again from its spec: one that this project trained
-    or imported, one of timm's by name, one of its own architectures. It is not known of another
-    wrapped network, and not where building gives the trained weights (a loader of one's own).
+    It is known where it was given, and of a network that can be built again from its spec: one that
+    this project trained or imported, one of timm's by name, one of its own architectures. It is not
+    known of another wrapped network, and not where building gives the trained weights (a loader of
+    one's own).
     """
     spec = model.spec
+    if model.untrained is not None:
+        return LoadedModel(f"{model.name} untrained", model.untrained, spec)
     match = NO_SKIP.match(spec.arch)
     own = bool(spec.class_names) and (match["arch"] if match else spec.arch) in ARCHITECTURES
     if not (own or model.digest):  # a wrapped network's arch is any name
@@ -42,12 +45,13 @@ def before_training(model: LoadedModel) -> LoadedModel | None:
     except UserError:
         return None
     before, after = untrained.module.state_dict(), model.module.state_dict()
-    if _shapes(before) != _shapes(after):
+    if shapes(before) != shapes(after):
         return None  # a network of another kind under the name of one that can be built
     if is_factory(spec.arch) and all(torch.equal(before[name], after[name]) for name in before):
         return None  # a loader, which brings the trained weights
     return LoadedModel(f"{model.name} untrained", untrained.module, spec)
 
 
-def _shapes(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
+def shapes(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
+    """Return the shape of each tensor of a network's state."""
     return {name: tensor.shape for name, tensor in weights.items()}

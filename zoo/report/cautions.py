@@ -43,8 +43,7 @@ def cautions(results: ComparisonResults) -> list[str]:
             f"seeds of an architecture from others, or trained from untrained: {', '.join(told)}."
         )
     seeds = {network.name: len(results.seeds(network)) for network in results.compared}
-    known = all(network.images for network in results.compared)  # how each was trained
-    if known and max(seeds.values(), default=0) == 1:
+    if max(seeds.values(), default=0) == 1:
         said.append(ONE_SEED)
     elif max(seeds.values(), default=0) > 1:
         counts = ", ".join(f"{name} {count}" for name, count in seeds.items())
