@@ -230,6 +230,7 @@ def test_networks_before_training_and_of_other_seeds_stand_beside_ones_own(digit
         ({"untrained": "net.pt"}, "untrained of net: expected a network, got str: give a torch.nn"),
         ({"seeds": [nn.Linear(3, 10)]}, "seeds of net: expected the same network"),
         ({"seeds": ["vit-small"]}, "seeds of net: expected a network, got str"),
+        ({"seeds": nn.Linear(3, 10)}, "seeds of net: expected a list of networks, got Linear"),
     ],
 )  # fmt: skip
 def test_another_network_is_not_taken_for_the_same_before_training(given, message):

@@ -85,6 +85,10 @@ def wrap(
     defaults = vars(describe_module(module, name=kind, image_size=1).spec)
     given = {"image_size": image_size, **known} | ({"name": name} if name else {})
     spec = from_mapping(ModelSpec, defaults | _plain(given), "zoo.wrap")
+    if not isinstance(seeds, list | tuple):
+        raise UserError(
+            f"seeds of {spec.name}: expected a list of networks, got {type(seeds).__name__}"
+        )
     before = None if untrained is None else _same(module, untrained, "untrained", spec.name)
     others = tuple(_seed(module, other, spec, i) for i, other in enumerate(seeds, 1))
     return LoadedModel(spec.name, module, spec, untrained=before, seeds=others)
@@ -106,10 +110,10 @@ def _same(module: nn.Module, given: object, argument: str, name: str) -> nn.Modu
     if other is module:
         raise UserError(f"{argument} of {name}: expected another network, got {name} itself")
     mine, its = shapes(module.state_dict()), shapes(other.state_dict())
-    if differ := sorted(mine.items() ^ its.items()):
+    if differ := sorted({key for key, _ in mine.items() ^ its.items()}):
         raise UserError(
             f"{argument} of {name}: expected the same network with other weights, got one that "
-            f"differs in {differ[0][0]!r}"
+            f"differs in {differ[0]!r}"
         )
     return other
 

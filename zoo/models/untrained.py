@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 
@@ -52,6 +53,6 @@ def before_training(model: LoadedModel) -> LoadedModel | None:
     return LoadedModel(f"{model.name} untrained", untrained.module, spec)
 
 
-def shapes(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
-    """Return the shape of each tensor of a network's state."""
-    return {name: tensor.shape for name, tensor in weights.items()}
+def shapes(state: Mapping[str, Any]) -> dict[str, torch.Size | None]:
+    """Return the shape of each tensor of a network's state; quantised layers keep other things."""
+    return {name: getattr(value, "shape", None) for name, value in state.items()}
