@@ -190,6 +190,29 @@ def test_progress_begins_with_the_pass_and_not_after_its_first_batch(digit_image
     assert counted == [(0, 60), (30, 60), (60, 60)]
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        np.zeros((5, 16, 16), np.uint8),
+        np.zeros((5, 16, 16, 1), np.uint8),
+        np.full((5, 3, 16, 16), 127.6),
+    ],
+    ids=["grey", "one channel", "floats, channels first"],
+)
+def test_images_of_another_form_are_told_how_to_become_the_expected_one(odd):
+    images = odd
+    for _ in range(2):
+        with pytest.raises(UserError) as error:
+            zoo.compare([zoo.wrap(small_network(0), image_size=16)], images)
+        _, code = str(error.value).rsplit(": ", 1)
+        images = eval(code, {"np": np, "images": images})
+        if images.shape == (5, 16, 16, 3) and images.dtype == np.uint8:
+            break
+    assert images.shape == (5, 16, 16, 3)
+    assert images.dtype == np.uint8
+    assert images.max() == np.round(odd.max())
+
+
 def numbers(result, network):
     """Every number of one network alone, by analysis and measure."""
     frame = result.to_frame()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -69,11 +70,21 @@ def prepare_study(
 def check_images(name: str, images: NDArray[np.uint8]) -> None:
     """Raise `UserError` where images are no (n, height, width, 3) uint8, n >= 4."""
     if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
-        raise UserError(
-            f"{name}: expected (n, height, width, 3) uint8, got {images.shape} {images.dtype}"
-        )
+        got = f"got {images.shape} {images.dtype}"
+        raise UserError(f"{name}: expected (n, height, width, 3) uint8, {got}{_remedy(images)}")
     if len(images) < MIN_BATCH:
         raise UserError(f"{name}: expected at least {MIN_BATCH} images, got {len(images)}")
+
+
+def _remedy(images: NDArray[Any]) -> str:
+    """Say how the commonest other forms of images become the expected one."""
+    if images.ndim == 3 or images.shape[3:] == (1,):
+        return "; repeat the grey channel: np.repeat(images.reshape(*images.shape[:3], 1), 3, -1)"
+    if images.ndim == 4 and images.shape[1] == 3:
+        return "; put the channels last: images.transpose(0, 2, 3, 1)"
+    if images.dtype.kind == "f":
+        return "; scale the pixels to 0..255 and round them: images.round().astype(np.uint8)"
+    return ""
 
 
 def look_at(model: LoadedModel, settings: Settings, device: torch.device) -> ComparedNetwork:
