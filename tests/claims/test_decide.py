@@ -100,6 +100,19 @@ def test_a_share_of_all_layers_is_told_by_counts(draws, said):
     assert over_seeds(seeds).parts == 0
 
 
+@pytest.mark.parametrize("value", [0.6, 0.95])
+def test_the_p_value_of_draws_and_their_interval_agree(value):
+    # Of 0.95 the middle of the draws misses the number: the interval reaches to its other side.
+    draws = np.random.default_rng(0).uniform(0.5, 0.9, 1000)
+    found = measured(np.array([value, *draws]), "", parts=20)
+    for bound in np.linspace(0.4, 1.5, 112):
+        p = p_against(found, Threshold("above", bound))
+        if bound < found.low - 0.01 or bound > found.high + 0.01:
+            assert p < 0.05
+        elif found.low + 0.01 < bound < found.high - 0.01:
+            assert p >= 0.05
+
+
 @pytest.mark.parametrize(
     ("draws", "said", "p"),
     [

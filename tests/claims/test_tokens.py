@@ -119,6 +119,17 @@ def test_draws_that_are_all_lower_than_a_score_tell_no_difference():
     assert found.verdict == "undecided"
 
 
+@pytest.mark.parametrize(("claim", "other"), [("R-place-cnn", CNN), ("R-place-gap", GAP)])
+def test_a_difference_that_all_draws_share_is_no_surer_than_there_are_draws(claim, other):
+    draws = np.stack([np.full(1001, 0.75), np.full(1001, 0.5)])
+    data = xr.Dataset({"score_draws": (("network", "draw"), draws)}, {"network": ["v", other.name]})
+    result = dataclasses.replace(places(**{"v": 0.75, other.name: 0.5}), data=data)
+    (found,) = (
+        v for (of, _), v in verdicts([VIT, other], localisation=result).items() if of == claim
+    )
+    assert found.p == pytest.approx(2 / 1001)
+
+
 def test_a_coarse_grid_is_no_merit():
     # More of the CNN's locations are in their place, but that is by chance.
     found = verdicts([VIT, CNN], localisation=places(v=0.25, c=0.3))["R-place-cnn", ("v", "c")]

@@ -64,8 +64,8 @@ class Measurement:
     measured on the same images are taken draw by draw. `by_seed` are the numbers of two or more
     seeds, whose mean is the value; `over` says what its interval is over. Of a share of a network's
     own parts, such as layers or tokens, `parts` is their number: these are all that there are. A
-    `count` is of such parts, or the difference of two counts. Both move by steps. `images` is how
-    many it is of, where these are fewer than its analysis was shown.
+    `count` is of such parts, or the difference of two counts or shares. All move by steps. `images`
+    is how many it is of, where these are fewer than its analysis was shown.
     """
 
     value: float
@@ -167,7 +167,7 @@ def of_two(
             does not apply.
         words: how the numbers `{first}` and `{second}` of the networks `{a}` and `{b}` are written.
         combine: what else is made of both, such as their ratio.
-        count: both are counts of a network's own parts.
+        count: both are counts, or shares, of a network's own parts.
     """
 
     def measure(results: ComparisonResults, networks: Networks) -> Measurement | str | None:

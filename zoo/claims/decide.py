@@ -18,6 +18,7 @@ from zoo.claims.base import (
 )
 from zoo.measures.intervals import Estimate
 from zoo.measures.multiple_testing import holm, p_from_interval, student_p
+from zoo.measures.replicates import percentile_p
 
 LEVEL = 0.05
 OTHER_SIDE = "beyond noise on the other side of the threshold"
@@ -59,9 +60,7 @@ def p_against(found: Measurement, threshold: Threshold) -> float:
         return student_p(found.by_seed, bound)
     if (found.parts or found.count) and found.draws is not None and len(found.draws) > 1:
         # What is of few parts moves by steps, which no normal distribution does.
-        sides = found.draws[1:] > bound, found.draws[1:] < bound
-        beyond = sides[0] if found.value > bound else sides[1]
-        return min(1.0, 2 * (1 + int((~beyond).sum())) / len(found.draws))
+        return percentile_p(found.draws, bound)
     return p_from_interval(found.estimate, bound)
 
 

@@ -41,7 +41,7 @@ def _above_chance(results: ComparisonResults, network: Network) -> Draws | None:
     return (_draws(results, network, score) - chance) / (1 - chance)
 
 
-KEEPS_MORE = of_two(_above_chance, "above chance: {a} {first:.3f}, {b} {second:.3f}")
+KEEPS_MORE = of_two(_above_chance, "above chance: {a} {first:.3f}, {b} {second:.3f}", count=True)
 claim = partial(Claim, analysis="localisation", paper=RAGHU)
 CLAIMS = (
     claim(

@@ -101,11 +101,36 @@ def percentile_interval(values: NDArray[np.float64]) -> Estimate:
     """
     if len(values) < 2 or not np.isfinite(values).all():
         return float(values[0]), math.nan, math.nan
-    value = float(values[0])
-    low, high = np.percentile(values[1:], [2.5, 97.5]).tolist()
-    if not low - ROUNDING <= value <= high + ROUNDING:
-        low, high = min(low, 2 * value - high), max(high, 2 * value - low)
-    return value, low, high
+    ends = np.percentile(_sides(values), [2.5, 97.5], axis=1)
+    return float(values[0]), float(ends[0].min()), float(ends[1].max())
+
+
+def percentile_p(values: NDArray[np.float64], bound: float) -> float:
+    """Return the two-sided p-value of a number against a bound, as `percentile_interval` has it.
+
+    Args:
+        values: (1 + draws,), the number itself first, as there.
+        bound: what the number is tested against.
+
+    Returns:
+        Twice the share of draws that are not on the number's side of the bound, counting the
+        number itself: it is never 0, however alike the draws are. Of draws that miss the number
+        and their mirror image, the larger.
+
+    >>> round(percentile_p(np.array([0.9, *np.linspace(0.5, 0.95, 41)]), 0.55), 3)
+    0.286
+    """
+    sides = _sides(values)
+    beyond = sides > bound if values[0] > bound else sides < bound
+    return min(1.0, 2 * (1 + int((~beyond).sum(axis=1).max())) / len(values))
+
+
+def _sides(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the draws (1, draws) of a number; where they miss it, their mirror image as well."""
+    value, draws = values[0], values[1:]
+    low, high = np.percentile(draws, [2.5, 97.5])
+    missed = not low - ROUNDING <= value <= high + ROUNDING
+    return np.stack([draws, 2 * value - draws] if missed else [draws])
 
 
 class GroupedMean:
