@@ -26,8 +26,7 @@ if __name__ == "__main__":
         source = load_source(data.source, user_path(data.root), seed=data.seed)
         order = in_order(params.study)
         runs: list[Run] = []
-        SUMMARY.mkdir(exist_ok=True)
-        writing = FileLock(SUMMARY / ".lock")
+        writing = FileLock("checkpoints/summary.lock")  # beside those of the trainings
         for run in run_study(params, params.gap, source, Path()):
             print(
                 f"{run.model}-{run.subset}-{run.seed}: test {run.test:.3f}, validation "

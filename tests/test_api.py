@@ -191,15 +191,16 @@ def test_progress_begins_with_the_pass_and_not_after_its_first_batch(digit_image
 
 
 @pytest.mark.parametrize(
-    "odd",
+    ("odd", "brightest"),
     [
-        np.zeros((5, 16, 16), np.uint8),
-        np.zeros((5, 16, 16, 1), np.uint8),
-        np.full((5, 3, 16, 16), 127.6),
+        (np.full((5, 16, 16), 9, np.uint8), 9),
+        (np.full((5, 16, 16, 1), 9, np.uint8), 9),
+        (np.full((5, 3, 16, 16), 127.6), 128),
+        (np.full((5, 16, 16, 3), 0.5), 128),
     ],
-    ids=["grey", "one channel", "floats, channels first"],
+    ids=["grey", "one channel", "floats, channels first", "from 0 to 1"],
 )
-def test_images_of_another_form_are_told_how_to_become_the_expected_one(odd):
+def test_images_of_another_form_are_told_how_to_become_the_expected_one(odd, brightest):
     images = odd
     for _ in range(2):
         with pytest.raises(UserError) as error:
@@ -210,7 +211,19 @@ def test_images_of_another_form_are_told_how_to_become_the_expected_one(odd):
             break
     assert images.shape == (5, 16, 16, 3)
     assert images.dtype == np.uint8
-    assert images.max() == np.round(odd.max())
+    assert images.max() == brightest
+
+
+@pytest.mark.parametrize(
+    ("odd", "message"),
+    [
+        (np.zeros((16, 16, 3), np.uint8), "several images are expected, not one"),
+        (np.full((5, 16, 16, 3), -1.5), "as they were before they were normalised"),
+    ],
+)
+def test_images_that_no_code_can_convert_are_told_what_is_wrong(odd, message):
+    with pytest.raises(UserError, match=message):
+        zoo.compare([zoo.wrap(small_network(0), image_size=16)], odd)
 
 
 def numbers(result, network):
@@ -265,3 +278,17 @@ def test_a_network_is_not_its_own_beginning():
     network = small_network(0)
     with pytest.raises(UserError, match="expected another network, got net itself"):
         zoo.wrap(network, name="net", image_size=16, untrained=network)
+
+
+def test_images_sorted_by_class_are_named_in_the_summary_of_the_saved_result(
+    digit_images, tmp_path
+):
+    images, labels = (np.concatenate([of, of]) for of in digit_images)
+    order = np.argsort(labels)
+    settings = Settings(batch_size=20)
+    models = [zoo.wrap(small_network(seed), name=f"n{seed}", image_size=16) for seed in (0, 1)]
+    for chosen, expected in ((order, True), (np.arange(len(labels)), False)):
+        result = zoo.compare(models, images[chosen], labels[chosen], only="cka", settings=settings)
+        result.save(tmp_path)
+        for found in (result, zoo.open_results(tmp_path)):
+            assert ("sorted by class, which biases CKA" in found.summary()) == expected

@@ -12,7 +12,6 @@ from tests.claims.made import metrics, network
 from zoo.report.finding import describe_finding, pixels_explain_most
 from zoo.report.finding_table import Number, numbers
 from zoo.study.results import INITIAL, Result, column
-from zoo.study.spatial_layout import name_sorted
 
 V, C, D = network("v", "vit"), network("c", "cnn"), network("d", "cnn")
 
@@ -77,11 +76,11 @@ def test_it_names_networks_without_accuracy_and_answers_that_are_not_numbers():
 
 
 def test_images_in_the_order_of_their_classes_are_a_warning():
-    notes = tuple(name_sorted(np.arange(100) // 10, 20))
-    sorted_ = replace(similarity({("v", "c"): 0.5}), notes=notes)
-    said = describe_finding(found([V, C], cka=sorted_), [])
+    cka = similarity({("v", "c"): 0.5})
+    by_class = replace(cka, data=cka.data.assign_attrs(sorted_by_class=1))
+    said = describe_finding(found([V, C], cka=by_class), [])
     assert "sorted by class, which biases CKA: shuffle them" in said
-    assert "sorted" not in describe_finding(found([V, C], cka=replace(sorted_, notes=())), [])
+    assert "sorted" not in describe_finding(found([V, C], cka=cka), [])
 
 
 @pytest.mark.parametrize("ends", [[0.01, -0.02, 0.04], [0.0, -0.03, 0.03], [0.02, 0.0, 0.04]])

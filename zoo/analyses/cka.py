@@ -235,7 +235,8 @@ class _Pairwise(Accumulator):
             if networks[rows[i][0]].compared
         ]
         notes += name_copies(study.images)
-        notes += name_sorted(study.labels, study.settings.batch_size)
+        by_class = name_sorted(study.labels, study.settings.batch_size)
+        notes += by_class
         for values, why in ((learnt.whole, EXPLAINED), (without, DOMINATED)):
             notes += [
                 f"{networks[s].name}: layer {layer} {why}"
@@ -265,7 +266,7 @@ class _Pairwise(Accumulator):
         coordinates: dict[str, Any] = {**layer_axis(axes), **layer_axis(axes, "layer_b")}
         if len(study.compared) > 1:
             coordinates["matched"] = column([network.name for network in study.compared])
-        data = xr.Dataset(variables, coordinates)
+        data = xr.Dataset(variables, coordinates, {"sorted_by_class": int(bool(by_class))})
         metrics += _metrics(study, data)
         return Result(data, metrics=tuple(metrics), notes=tuple(notes))
 

@@ -31,7 +31,7 @@ from zoo.measures.intervals import (
     wilson_interval,
 )
 from zoo.study.replicates import draws_of
-from zoo.study.results import NO_ANSWER, SORTED, ComparisonResults, Metric, Network
+from zoo.study.results import NO_ANSWER, ComparisonResults, Metric, Network
 from zoo.study.seeds import accuracy_difference, mean_metric
 
 SAID = {
@@ -93,8 +93,8 @@ def _not_rated(results: ComparisonResults) -> Iterator[str]:
 
 def _sorted_images(results: ComparisonResults) -> Iterator[str]:
     """Say that the images are sorted by class: estimates of CKA over batches are then biased."""
-    notes = results.results["cka"].notes if "cka" in results.results else ()
-    if any(note.startswith(SORTED) for note in notes):
+    cka = results.results.get("cka")
+    if cka is not None and cka.data.attrs.get("sorted_by_class"):
         yield "The images are sorted by class, which biases CKA: shuffle them with their labels."
 
 

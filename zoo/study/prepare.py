@@ -78,12 +78,17 @@ def check_images(name: str, images: NDArray[np.uint8]) -> None:
 
 def _remedy(images: NDArray[Any]) -> str:
     """Say how the commonest other forms of images become the expected one."""
+    if images.ndim == 3 and images.shape[-1] == 3:
+        return "; several images are expected, not one"
     if images.ndim == 3 or images.shape[3:] == (1,):
         return "; repeat the grey channel: np.repeat(images.reshape(*images.shape[:3], 1), 3, -1)"
     if images.ndim == 4 and images.shape[1] == 3:
         return "; put the channels last: images.transpose(0, 2, 3, 1)"
-    if images.dtype.kind == "f":
-        return "; scale the pixels to 0..255 and round them: images.round().astype(np.uint8)"
+    if images.ndim == 4 and images.dtype.kind == "f" and images.size:
+        if images.min() < 0:
+            return "; give the pixels as they were before they were normalised"
+        scaled = "(images * 255)" if images.max() <= 1 else "images"
+        return f"; give whole numbers from 0 to 255: {scaled}.round().astype(np.uint8)"
     return ""
 
 

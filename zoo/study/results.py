@@ -23,7 +23,6 @@ if TYPE_CHECKING:  # xarray takes a second to import; the claims are listed with
 
 TRAINED, INITIAL = "trained", "initial"
 NO_ANSWER = -1  # the class of an image on which outputs are not numbers
-SORTED = "the images are sorted by class"  # how a note begins
 SIGNED = "signed share"  # the unit of a similarity, a correlation, or a difference of shares
 # Between what a metric lies, by its unit. Those of other units, such as a logarithm, have no ends.
 RANGES: dict[str, Range] = {

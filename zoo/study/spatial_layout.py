@@ -17,7 +17,6 @@ from zoo.capture.hook_points import HookPoint
 from zoo.measures.sampling import even_batches
 from zoo.models.preprocess import model_input, resize_and_crop
 from zoo.study.networks import ComparedNetwork
-from zoo.study.results import SORTED
 
 MAX_LAYERS = 32
 SMALLEST_GRID = 4  # places along a side: of fewer, hardly anything can be said
@@ -188,7 +187,7 @@ def name_sorted(labels: NDArray[np.int64] | None, batch_size: int) -> list[str]:
     if held > SORTED_SHARE * expected:
         return []
     return [
-        f"{SORTED}: a batch holds {held:.1f} of {len(share)} classes, where "
+        f"the images are sorted by class: a batch holds {held:.1f} of {len(share)} classes, where "
         f"{expected:.1f} are expected at random; estimates over batches are biased, shuffle them"
     ]
 
