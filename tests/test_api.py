@@ -258,9 +258,34 @@ def test_networks_before_training_and_of_other_seeds_stand_beside_ones_own(digit
     assert len(digests) == 2
 
 
+def test_what_makes_a_network_makes_one_for_each_seed_and_leaves_the_generator_alone():
+    made = []
+
+    def make():
+        made.append(nn.Linear(3, 10))
+        return made[-1]
+
+    own, other = nn.Linear(3, 10), nn.Linear(3, 10)
+    state = torch.get_rng_state()
+    wrapped = zoo.wrap(own, image_size=16, untrained=make, seeds=[other], seed=4)
+    assert torch.equal(torch.get_rng_state(), state)
+    starts = [wrapped.untrained, wrapped.seeds[0].untrained]
+    assert starts == made
+    assert [wrapped.spec.seed, wrapped.seeds[0].spec.seed] == [4, 5]
+    for seed, start in zip((4, 5), starts, strict=True):
+        torch.manual_seed(seed)
+        assert torch.equal(start.weight, nn.Linear(3, 10).weight)
+    kept = zoo.wrap(own, image_size=16, untrained=nn.Linear(3, 10))
+    again = zoo.wrap(other, image_size=16, untrained=make, seeds=[kept])
+    assert again.seeds[0].untrained is kept.untrained
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
+        ({"untrained": small_network(1), "seeds": [small_network(2)]},
+         "untrained of net: expected one for each seed, or none: give what makes the network"),
+        ({"untrained": lambda: nn.Linear(3)}, "untrained of net cannot be made (TypeError: "),
         ({"untrained": nn.Linear(3, 10)}, "untrained of net: expected the same network with other "
          "weights, got one that differs in "),
         ({"untrained": "net.pt"}, "untrained of net: expected a network, got str: give a torch.nn"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,7 +55,7 @@ def wrap(
     *,
     name: str = "",
     image_size: int,
-    untrained: nn.Module | None = None,
+    untrained: nn.Module | Callable[[], nn.Module] | None = None,
     seeds: Sequence[nn.Module | LoadedModel] = (),
     **known: Any,
 ) -> LoadedModel:
@@ -67,16 +67,17 @@ def wrap(
             output is available.
         name: its name in reports; by default the name of its class.
         image_size: the side of its input, in pixels; other images are resized to it.
-        untrained: the same network before training (a copy, or a new one of its class), so that
-            results say what training brought. Its numbers stand beside those of `module`.
+        untrained: what makes the same network without training, such as its class, so that results
+            say what training brought: it is called once for `module` and once for each of `seeds`,
+            each time after torch was seeded. Or such a network, as a copy from before training.
         seeds: the same network trained from other seeds, so that numbers have an interval over
-            trainings. One that has an `untrained` of its own is wrapped as well.
+            trainings. Where `untrained` is one network, wrap each of them with its own.
         known: other fields of `zoo.models.spec.ModelSpec`, such as `mean` and `std` (per
             channel, for pixels scaled to 0..1) and `class_names`.
 
     Raises:
         UserError: `module` is not a network, `untrained` or one of `seeds` is not the same network,
-            or a field is unknown or does not fit.
+            not all of them have an `untrained`, or a field is unknown or does not fit.
     """
     module = _network(module, "expected a network to wrap")
     if strange := sorted(known.keys() - FIELDS):
@@ -89,9 +90,14 @@ def wrap(
         raise UserError(
             f"seeds of {spec.name}: expected a list of networks, got {type(seeds).__name__}"
         )
-    before = None if untrained is None else _same(module, untrained, "untrained", spec.name)
-    others = tuple(_seed(module, other, spec, i) for i, other in enumerate(seeds, 1))
-    return LoadedModel(spec.name, module, spec, untrained=before, seeds=others)
+    first = _with_start(LoadedModel(spec.name, module, spec), untrained)
+    others = tuple(_seed(first, other, i, untrained) for i, other in enumerate(seeds, 1))
+    if len({other.untrained is None for other in (first, *others)}) > 1:
+        raise UserError(
+            f"untrained of {spec.name}: expected one for each seed, or none: give what makes the "
+            "network, such as its class"
+        )
+    return dataclasses.replace(first, seeds=others)
 
 
 def _network(given: object, expected: str) -> nn.Module:
@@ -118,14 +124,28 @@ def _same(module: nn.Module, given: object, argument: str, name: str) -> nn.Modu
     return other
 
 
+def _with_start(model: LoadedModel, untrained: object) -> LoadedModel:
+    """Return a model with the same network before training, made where `untrained` makes it."""
+    if untrained is None:
+        return model
+    if callable(untrained) and not isinstance(untrained, nn.Module):
+        with network_errors(f"untrained of {model.name} cannot be made"), torch.random.fork_rng():
+            torch.manual_seed(model.spec.seed)
+            untrained = untrained()
+    before = _same(model.module, untrained, "untrained", model.name)
+    return dataclasses.replace(model, untrained=before)
+
+
 def _seed(
-    module: nn.Module, given: nn.Module | LoadedModel, spec: ModelSpec, i: int
+    first: LoadedModel, given: nn.Module | LoadedModel, i: int, untrained: object
 ) -> LoadedModel:
     """Return a network of another seed, which counts on from that of the first."""
-    model = given if isinstance(given, LoadedModel) else LoadedModel(spec.name, given, spec)
-    other = _same(module, model.module, "seeds", spec.name)
-    numbered = dataclasses.replace(spec, seed=spec.seed + i)
-    return dataclasses.replace(model, name=spec.name, module=other, spec=numbered, seeds=())
+    spec = dataclasses.replace(first.spec, seed=first.spec.seed + i)
+    model = given if isinstance(given, LoadedModel) else LoadedModel(first.name, given, spec)
+    other = _same(first.module, model.module, "seeds", first.name)
+    model = dataclasses.replace(model, name=first.name, module=other, spec=spec, seeds=())
+    makes = model.untrained is None and not isinstance(untrained, nn.Module)
+    return _with_start(model, untrained) if makes else model
 
 
 def compare(
