@@ -182,7 +182,7 @@ def test_behaviour_that_a_network_without_layers_lacks_is_named(images):
     assert f"bare: not stitched: {why}" in results.not_applicable.pop("stitching")
     assert results.not_applicable == {}
     notes = {name: " ".join(result.notes) for name, result in results.results.items()}
-    assert "bare: no layer's output lies over the image" in notes["frequency"]
+    assert "bare: no curves of layers, since no blocks were found" in notes["frequency"]
     assert f"bare: {why}" in notes["patch-components"]
     assert f"bare: no groups, since {why}" in notes["differences"]
     assert results.results["robustness"].networks == ("bare", "net")
