@@ -84,9 +84,16 @@ def shorten(name: str, length: int = 22) -> str:
     'blocks.11….proj'
     >>> shorten("encoder.layers.encoder_layer_11.self_attention", 22)
     '…r_layer_11…_attention'
+    >>> shorten("encoder.layers.0", 13)
+    '…layers.0'
     """
     if len(name) <= length:
         return name
+    if re.fullmatch(r"\D*\d+", name):  # the block's number ends it: whole parts are kept
+        ends = (name[dot.end() :] for dot in re.finditer(r"\.", name))
+        whole = next((end for end in ends if len(end) < length), "")
+        if len(whole) >= length // 2:
+            return f"…{whole}"
     numbered = re.match(r"(?:.*?\.|.*?)(\d+)(?=\.)", name)
     start, block = numbered.span(1) if numbered else (0, 0)
     head, tail = length // 2, (length - 1) // 2
