@@ -13,6 +13,7 @@ from zoo.models.imported import ImportOptions
 from zoo.registry.artifacts import local_folder
 from zoo.registry.card import CARD
 from zoo.registry.importing import import_registered
+from zoo.registry.listing import list_versions
 from zoo.registry.pull import pull
 from zoo.registry.register import register
 from zoo.registry.resolve import load, resolve
@@ -60,6 +61,14 @@ def test_an_imported_model_is_a_version_like_any_other(store, given, vit):
     loaded, x = load("vit", store=store), torch.randn(1, 3, 32, 32)
     assert torch.equal(loaded.module(x), vit(x))
     assert loaded.digest == done.digest
+
+
+def test_the_seed_of_an_imported_model_is_not_known(store, given):
+    import_registered(store, "timm:test_vit", "vit", given)
+    (row,) = list_versions(store)
+    assert row.seed is None
+    assert load("vit", store=store).spec.known_seed is None
+    assert not verify(store).findings
 
 
 def test_the_same_import_again_is_the_same_version(store, given):

@@ -47,8 +47,8 @@ def command(reference: str, as_json: bool) -> None:
     trained: dict[str, object] = {}
     if spec.subset_count or not spec.origin:
         trained["trained on"] = f"{data}, {counted(spec.subset_count, 'image')}"
-    if not spec.origin:
-        trained["seed"] = spec.seed
+    if spec.known_seed is not None:
+        trained["seed"] = spec.known_seed
     facts = {
         "model": model.label,
         "aliases": ", ".join(aliases),

@@ -74,6 +74,11 @@ class ModelSpec:
             )
         check_ranges(self, f"spec of {self.name!r}: ")
 
+    @property
+    def known_seed(self) -> int | None:
+        """The seed it was trained with; None where zoo imported it and did not train it."""
+        return None if self.origin and not self.training else self.seed
+
     def as_dict(self) -> dict[str, Any]:
         """Return the spec as plain JSON values."""
         return dataclasses.asdict(self)

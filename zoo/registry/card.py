@@ -40,7 +40,7 @@ def model_card(spec: ModelSpec, digest: str) -> str:
         ("training accuracy", _accuracy(spec, "train", "")),
         ("test accuracy", _accuracy(spec, "test", tested)),
         ("validation accuracy", _accuracy(spec, "validation", "")),
-        ("seed", "not known" if spec.origin else str(spec.seed)),
+        ("seed", "not known" if spec.known_seed is None else str(spec.known_seed)),
         ("trained with", ", ".join(f"{k} {v}" for k, v in spec.environment.items()) or "not known"),
         ("sha256", digest),
     ]

@@ -271,10 +271,10 @@ def unique_names(store: Store | None, models: Sequence[Resolved]) -> list[str]:
 def _with_origin(name: str, model: Resolved) -> str:
     if model.version is not None:
         return f"{name} v{model.version}"
-    seed = model.tags.get("zoo.seed")
+    seed: int | str | None = model.tags.get("zoo.seed")
     if model.folder is not None:
-        seed = str(read_spec(model.folder / SPEC).seed)
-    return f"{name} seed {seed}" if seed else name
+        seed = read_spec(model.folder / SPEC).known_seed
+    return name if seed is None else f"{name} seed {seed}"
 
 
 def identity(model: Resolved) -> str:

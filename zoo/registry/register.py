@@ -218,7 +218,7 @@ def _params(spec: ModelSpec) -> dict[str, Any]:
         "image_size": spec.image_size,
         "subset": spec.subset,
         "subset_count": spec.subset_count,
-        "seed": spec.seed,
+        "seed": "" if spec.known_seed is None else spec.known_seed,
         "environment": spec.environment,
     }
 

@@ -57,7 +57,7 @@ def model_tags(spec: ModelSpec, digest: str) -> dict[str, str]:
         "arch": spec.arch,
         "subset": spec.subset,
         "source": spec.source,
-        "seed": spec.seed,
+        "seed": spec.known_seed,
         "parameters": spec.parameters,
         "test_accuracy": spec.metrics.get("test/accuracy"),
         "validation_accuracy": spec.metrics.get("validation/accuracy"),
@@ -150,6 +150,7 @@ def log_model(store: Store, run: Run, model: TrainedModel) -> tuple[str, str]:
         MLflow's id of it, and the address of its files.
     """
     client, run_id, spec = store.client, run.info.run_id, model.spec
+    tags = model_tags(spec, model.digest)
     mine = f"source_run_id = {quoted(run_id)} and tags.`{DIGEST}` = {quoted(model.digest)}"
     begun = client.search_logged_models([run.info.experiment_id], mine)
     logged = (
@@ -159,8 +160,8 @@ def log_model(store: Store, run: Run, model: TrainedModel) -> tuple[str, str]:
             run.info.experiment_id,
             spec.name.replace(".", "-"),  # MLflow takes no dots
             run_id,
-            model_tags(spec, model.digest),
-            {"arch": spec.arch, "subset": spec.subset, "seed": str(spec.seed)},
+            tags,
+            {"arch": spec.arch, "subset": spec.subset, "seed": tags.get("zoo.seed", "")},
             spec.arch,
         )
     )

@@ -142,7 +142,7 @@ def _model(model: LoadedModel, network: ComparedNetwork) -> dict[str, Any]:
         "source": spec.source,
         "subset": spec.subset,
         "subset_count": spec.subset_count,
-        "seed": spec.seed,
+        "seed": spec.known_seed,
         "training": describe_training(spec),
         "steps": training_steps(spec),
         "metrics": spec.metrics,
