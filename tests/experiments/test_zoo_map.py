@@ -74,6 +74,15 @@ def test_agreement_is_counted_against_any_neighbour(prints, members):
     assert family.what == "family"
 
 
+def test_what_is_not_known_of_two_models_is_not_shared(prints, members):
+    unknown = [
+        dataclasses.replace(m, data="", family="other" if i < 6 else "mlp")
+        for i, m in enumerate(members)
+    ]
+    (family,) = agreements(zoo_map(unknown, prints.__getitem__, [IMAGES]))
+    assert family == Agreement("family", 3, pytest.approx(3 * 2 / 8))
+
+
 def test_the_same_model_twice_has_a_map(prints, members):
     data = zoo_map(members[:2], [prints[0], prints[0]].__getitem__, [IMAGES])
     assert data["cka"].values == pytest.approx(1)

@@ -8,6 +8,7 @@ import xarray as xr
 from safetensors.torch import load_file, save_file
 
 from zoo.errors import UserError
+from zoo.data.subsets import content_digest, load_subset
 from zoo.files import read_json
 from zoo.models.files import load_model, save_model
 from zoo.registry.maps import map_registered, nearest_registered
@@ -95,3 +96,11 @@ def test_the_nearest_of_any_model(store, models, tmp_path, test_split):
     assert len(found) == 4
     with pytest.raises(UserError, match="no other registered model has a fingerprint"):
         nearest_registered(store, resolve(store, "vit-small/1"), query="version=1", data=test_split)
+def test_a_model_without_images_is_seen_on_those_of_the_others(store, make_folder, test_split):
+    own = load_subset(test_split).info.digest
+    register(store, make_folder(0, test_digest=""))
+    register(store, make_folder(1, test_digest=own, test_count=12), test_folder=test_split)
+    found, _, images = nearest_registered(store, resolve(store, "vit-small/1"))
+    assert ([member.name for member, _ in found], len(images)) == (["vit-small/2"], 12)
+
+

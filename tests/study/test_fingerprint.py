@@ -73,11 +73,12 @@ def test_what_a_network_lacks_is_named(digit_images):
     class Broken(nn.Module):
         def __init__(self):
             super().__init__()
-            self.first, self.last = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 10, 14)
+            self.first, self.middle = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 1)
+            self.last = nn.Conv2d(4, 10, 14)
 
         def forward(self, images):
-            given = self.last(self.first(images) * 0 + 1).flatten(1)
-            return given / 0
+            constant = self.middle(self.first(images) * 0 + 1)
+            return self.last(constant).flatten(1) / 0
 
     model = zoo.wrap(Broken(), image_size=16, name="broken")
     found = fingerprint(model, digit_images[0])
@@ -87,6 +88,15 @@ def test_what_a_network_lacks_is_named(digit_images):
         "logits": "is not finite",
     }
     assert not set(found.problems) & set(found.vectors)
+
+
+def test_without_blocks_the_last_depth_is_before_the_classifier(digit_images):
+    layers = [nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 14 * 14, 10)]
+    model = zoo.wrap(nn.Sequential(*layers), image_size=16, name="plain")
+    found = fingerprint(model, digit_images[0])
+    assert [found.layers[at] for at in ("0", "1", "features")] == ["0", "2", "3"]
+    assert found.vectors["1"] @ found.vectors["features"] == pytest.approx(1)
+    assert found.vectors["1"] @ found.vectors["logits"] < 0.999
 
 
 def test_it_is_read_back_as_it_was(found, tmp_path):

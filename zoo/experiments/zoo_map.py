@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # xarray takes a second to import
 NEAREST = 3  # neighbours of each model that are listed
 UNIT = "CKA"
 GROUPINGS = ("model", "family", "data")
+UNKNOWN = {"family": "other", "data": ""}  # what two models may have and yet not share
 
 
 @dataclass(frozen=True)
@@ -150,8 +151,9 @@ def agreements(data: xr.Dataset) -> Iterator[Agreement]:
     first = data["nearest"].values[:, 0]
     for what in GROUPINGS:
         values = data[what].values
-        same = values[:, None] == values
+        same = (values[:, None] == values) & (values != UNKNOWN.get(what))
+        np.fill_diagonal(same, val=True)  # each is the same as itself
         if not len(values) < same.sum() < same.size:
             continue
         chance = (same.sum(axis=1) - 1) / (len(values) - 1)
-        yield Agreement(what, int((values[first] == values).sum()), float(chance.sum()))
+        yield Agreement(what, int(same[np.arange(len(values)), first].sum()), float(chance.sum()))

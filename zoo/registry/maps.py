@@ -132,7 +132,7 @@ def nearest_registered(
     """
     itself = (model.name, model.version)
     rows = [row for row in chosen_versions(store, query) if (row.name, row.version) != itself]
-    images = named_images(store, [model], data, count)
+    images = named_images(store, [model, *map(as_model, rows)], data, count)
     own = keep_fingerprint(store, model, images, device=device)
     if at in own.problems:
         raise UserError(f"{model.label} {where(at)} {own.problems[at]}: choose another --at")

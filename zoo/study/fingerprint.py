@@ -179,15 +179,19 @@ class _Grams(Accumulator):
 def chosen_layers(network: ComparedNetwork) -> dict[str, str]:
     """Return the layer that stands for each point: at a depth the nearest one, the first of two.
 
-    Features are what goes into the last layer; logits are what the network gives.
+    Features are what goes into the last layer; logits are what the network gives. The depth of a
+    network without blocks is that of its layers before the classifier: logits are no last block.
     """
     from zoo.study.axes import layer_axis
+    from zoo.study.networks import block_of
 
-    chosen = {}
-    blocks = [n for n in network.layers if network.trace[n].role in ("stem", "block")]
-    among = blocks if network.trace.of_role("block") else network.layers
+    chosen, heads = {}, network.trace.of_role("head")
+    among = [n for n in network.layers if network.trace[n].role in ("stem", "block")]
+    depths = layer_axis([(network, name) for name in among])["depth"][1]
+    if not network.trace.of_role("block"):
+        among = [n for n in network.layers if block_of(heads, n) < 0]
+        depths = np.arange(1, len(among) + 1) / max(len(among), 1)
     if among:
-        depths = layer_axis([(network, name) for name in among])["depth"][1]
         far = {d: np.abs(depths - float(d)).round(9) for d in DEPTHS}  # a tie is none in floats
         chosen = {d: among[int(distance.argmin())] for d, distance in far.items()}
     names = [layer.name for layer in network.trace]
