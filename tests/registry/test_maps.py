@@ -2,14 +2,15 @@
 
 import shutil
 
+import numpy as np
 import pytest
 import torch
 import xarray as xr
 from safetensors.torch import load_file, save_file
 
-from zoo.errors import UserError
 from zoo.data.subsets import content_digest, load_subset
-from zoo.files import read_json
+from zoo.errors import UserError
+from zoo.files import read_json, write_json
 from zoo.models.files import load_model, save_model
 from zoo.registry.maps import map_registered, nearest_registered
 from zoo.registry.register import register
@@ -71,6 +72,29 @@ def test_what_has_no_fingerprint_is_left_out_by_name(store, draw):
     assert "vit-small/2" in report["left_out"][0]
 
 
+def test_few_images_have_no_interval_and_fewer_no_map(store, models, draw, make_split, tmp_path):
+    report, _ = draw(count=4)
+    near = report["models"][0]["nearest"][0]
+    assert (near["low"], near["high"]) == (None, None)
+    model = resolve(store, "vit-small/1")
+    make_split("four", 4)
+    make_split("three", 3)
+    found, *_ = nearest_registered(store, model, data=tmp_path / "four")
+    assert {(each.low, each.high) for _, each in found} == {(None, None)}
+    with pytest.raises(UserError, match="three: expected at least 4 images, got 3"):
+        nearest_registered(store, model, data=tmp_path / "three")
+
+
+def test_why_too_few_models_have_a_fingerprint_is_told(draw, test_split):
+    np.save(test_split / "images.npy", np.zeros_like(np.load(test_split / "images.npy")))
+    subset = load_subset(test_split)
+    digest = content_digest(subset.images, subset.labels, subset.info.class_names)
+    described = read_json(test_split / "subset.json")
+    write_json(test_split / "subset.json", described | {"digest": digest})
+    with pytest.raises(UserError, match="got 0; vit-small/1 at relative depth 1 is constant; vit"):
+        draw()
+
+
 def test_one_model_alone_and_a_folder_of_others_are_refused(draw, tmp_path):
     with pytest.raises(UserError, match="two or more models with a fingerprint, got 1"):
         draw(query="version=1")
@@ -78,6 +102,14 @@ def test_one_model_alone_and_a_folder_of_others_are_refused(draw, tmp_path):
     (tmp_path / "map" / "mine.txt").write_text("mine")
     with pytest.raises(UserError, match=r"mine\.txt"):
         draw()
+
+
+def test_a_model_without_images_is_seen_on_those_of_the_others(store, make_folder, test_split):
+    own = load_subset(test_split).info.digest
+    register(store, make_folder(0, test_digest=""))
+    register(store, make_folder(1, test_digest=own, test_count=12), test_folder=test_split)
+    found, _, images = nearest_registered(store, resolve(store, "vit-small/1"))
+    assert ([member.name for member, _ in found], len(images)) == (["vit-small/2"], 12)
 
 
 def test_the_nearest_of_any_model(store, models, tmp_path, test_split):
@@ -96,11 +128,3 @@ def test_the_nearest_of_any_model(store, models, tmp_path, test_split):
     assert len(found) == 4
     with pytest.raises(UserError, match="no other registered model has a fingerprint"):
         nearest_registered(store, resolve(store, "vit-small/1"), query="version=1", data=test_split)
-def test_a_model_without_images_is_seen_on_those_of_the_others(store, make_folder, test_split):
-    own = load_subset(test_split).info.digest
-    register(store, make_folder(0, test_digest=""))
-    register(store, make_folder(1, test_digest=own, test_count=12), test_folder=test_split)
-    found, _, images = nearest_registered(store, resolve(store, "vit-small/1"))
-    assert ([member.name for member, _ in found], len(images)) == (["vit-small/2"], 12)
-
-

@@ -9,7 +9,14 @@ from pathlib import Path
 import click
 
 from zoo.cli import options
-from zoo.cli.output import is_quiet, print_json, print_table, print_text, warn_of_copy
+from zoo.cli.output import (
+    interval_text,
+    is_quiet,
+    print_json,
+    print_table,
+    print_text,
+    warn_of_copy,
+)
 from zoo.cli.progress import progress
 
 
@@ -78,7 +85,7 @@ def command(
         ("model", "trained on", "seed", "nearest", "CKA", "95 % interval"),
         [
             (m["name"], m["data"], m["seed"], near["name"], round(near["cka"], 3),
-             f"{near['low']:.3f} to {near['high']:.3f}")
+             interval_text(near["low"], near["high"]))
             for m in report["models"]
             for near in m["nearest"][:1]
         ],

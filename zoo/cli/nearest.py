@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from zoo.cli import options
-from zoo.cli.output import print_json, print_table
+from zoo.cli.output import interval_text, print_json, print_table
 from zoo.cli.progress import progress
 from zoo.config import COUNT
 
@@ -77,7 +77,7 @@ def command(
         ("model", "family", "trained on", "seed", "CKA", "95 % interval"),
         [
             (*[row[key] for key in ("name", "family", "data", "seed")], round(row["cka"], 3),
-             f"{row['low']:.3f} to {row['high']:.3f}")
+             interval_text(row["low"], row["high"]))
             for row in rows
         ],
         droppable_columns=("family", "seed", "trained on"),

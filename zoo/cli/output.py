@@ -116,6 +116,11 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, allow_nan=False).replace("\x7f", "\\u007f"))
 
 
+def interval_text(low: float | None, high: float | None) -> str:
+    """Write an interval for a table; nothing where its ends are not known."""
+    return "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
+
+
 def print_pairs(pairs: Mapping[str, object]) -> None:
     """Print names and values, a line each; nothing is ever cut or framed."""
     width = max(map(len, pairs), default=0)

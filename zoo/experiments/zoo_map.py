@@ -44,12 +44,15 @@ class Member:
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A model by its index, how similar it is, and the 95 % interval of that."""
+    """A model by its index, how similar it is, and the 95 % interval of that.
+
+    The ends are None where there are too few images for an interval.
+    """
 
     index: int
     cka: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
 
 def zoo_map(members: Sequence[Member], read: Read, batches: Sequence[int]) -> xr.Dataset:
@@ -75,14 +78,14 @@ def zoo_map(members: Sequence[Member], read: Read, batches: Sequence[int]) -> xr
 
     count = len(members)
     if count < 2:
-        raise UserError(f"a map needs two or more models with a fingerprint, got {count}")
+        raise too_few(count)
     cka = similarity_matrix(read, count)
     placed = classical_scaling(cka)
     # What is left of the distance of two that are the same is rounding, of either sign.
     merges = linkage(np.maximum(squareform(1 - cka, checks=False), 0), "average")
     near = [nearest(read, i, cka[i], batches, most=min(NEAREST, count - 1)) for i in range(count)]
     pair, ranked = ("network", "network_b"), ("network", "rank")
-    ends = np.array([[(n.low, n.high) for n in row] for row in near])
+    ends = np.array([[(n.low, n.high) for n in row] for row in near], float)
     variables = {
         "cka": variable(pair, cka, unit=UNIT),
         "position": variable(("network", "axis"), placed.points),
@@ -109,6 +112,17 @@ def zoo_map(members: Sequence[Member], read: Read, batches: Sequence[int]) -> xr
     return xr.Dataset(variables, coordinates)
 
 
+def too_few(count: int, left_out: Sequence[str] = ()) -> UserError:
+    """Return the error of a map of fewer than two models, with why others are left out."""
+    what = f"a map needs two or more models with a fingerprint, got {count}"
+    return UserError("; ".join([what, *left_out]))
+
+
+def finite(value: float) -> float | None:
+    """Return a number as JSON holds it: None where it is not known."""
+    return float(value) if math.isfinite(value) else None
+
+
 def nearest(
     read: Read, own: int, cka: NDArray[np.float64], batches: Sequence[int], *, most: int
 ) -> list[Neighbour]:
@@ -124,7 +138,9 @@ def nearest(
     order = [int(i) for i in np.argsort(-cka, kind="stable") if i != own][:most]
     found = similarity_replicates(read(own), [read(i) for i in order], batches)
     low, high = found.similarity_interval()
-    return [Neighbour(i, float(cka[i]), float(low[r]), float(high[r])) for r, i in enumerate(order)]
+    return [
+        Neighbour(i, float(cka[i]), finite(low[r]), finite(high[r])) for r, i in enumerate(order)
+    ]
 
 
 def nearest_to(read: Read, count: int, batches: Sequence[int], *, most: int) -> list[Neighbour]:

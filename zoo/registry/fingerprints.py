@@ -13,6 +13,7 @@ from zoo.data.pictures import EvaluationImages
 from zoo.device import describe_device
 from zoo.errors import UserError
 from zoo.files import write_bytes
+from zoo.measures.sampling import MIN_BATCH
 from zoo.progress import OnProgress, no_progress
 from zoo.registry.artifacts import fetch_file
 from zoo.registry.compare import identity
@@ -66,10 +67,19 @@ def as_model(row: VersionRow) -> Resolved:
 def named_images(
     store: Store, models: Iterable[Resolved], data: Path | None, count: int | None
 ) -> EvaluationImages:
-    """Return the images that fingerprints are made on, evenly over the classes; 512 by default."""
+    """Return the images that fingerprints are made on, evenly over the classes; 512 by default.
+
+    Raises:
+        UserError: there are none, or fewer than unbiased CKA takes.
+    """
     count = count or IMAGES
     known = (_looked_up(store, model) for model in models)
-    return evaluation_images(store, known, data, count).evenly(count)
+    images = evaluation_images(store, known, data, count).evenly(count)
+    if len(images) < MIN_BATCH:
+        raise UserError(
+            f"{data or images.source}: expected at least {MIN_BATCH} images, got {len(images)}"
+        )
+    return images
 
 
 def keep_all(

@@ -14,7 +14,7 @@ from zoo import __version__
 from zoo.config import DEPTHS
 from zoo.data.pictures import EvaluationImages
 from zoo.errors import UserError, counted
-from zoo.experiments.zoo_map import Member, Neighbour, nearest_to, zoo_map
+from zoo.experiments.zoo_map import Member, Neighbour, nearest_to, too_few, zoo_map
 from zoo.files import code_digest
 from zoo.files.folders import check_replaceable, replacing_folder
 from zoo.measures.fingerprints import Read
@@ -84,6 +84,8 @@ def map_registered(
     rows = chosen_versions(store, query)
     images = named_images(store, map(as_model, rows), data, count)
     there, left_out = _usable(store, rows, images, at, device, on_progress)
+    if len(there) < 2:
+        raise too_few(len(there), left_out)
     members = [member for member, _ in there]
     found = zoo_map(members, _reader([kept for _, kept in there], at), batches_of(len(images)))
     of = [[dataclasses.asdict(member), kept.path.stem] for member, kept in there]
@@ -138,7 +140,8 @@ def nearest_registered(
         raise UserError(f"{model.label} {where(at)} {own.problems[at]}: choose another --at")
     there, left_out = _usable(store, rows, images, at, device, on_progress)
     if not there:
-        raise UserError("no other registered model has a fingerprint to compare with")
+        what = "no other registered model has a fingerprint to compare with"
+        raise UserError("; ".join([what, *left_out]))
     read = _reader([own, *(kept for _, kept in there)], at)
     found = nearest_to(read, len(there) + 1, batches_of(len(images)), most=most)
     return [(there[near.index - 1][0], near) for near in found], left_out, images

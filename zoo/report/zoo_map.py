@@ -11,7 +11,7 @@ import numpy as np
 from markupsafe import Markup
 
 from zoo.errors import counted
-from zoo.experiments.zoo_map import GROUPINGS, agreements
+from zoo.experiments.zoo_map import GROUPINGS, agreements, finite
 from zoo.experiments.zoo_map_figures import draw_matrix, draw_plane
 from zoo.figures.saving import saving
 from zoo.files import write_json, write_text
@@ -57,12 +57,11 @@ def save(data: xr.Dataset, known: Mapping[str, Any], folder: Path) -> dict[str, 
 def describe(data: xr.Dataset, known: Mapping[str, Any]) -> dict[str, Any]:
     """Return a map in words and numbers, without the matrix."""
     names = [str(name) for name in data["network"].values]
-    share = float(data["share"])
     cells = data["cka"].values[np.triu_indices(len(names), 1)]
     return {
         **known,
         "summary": _summary(data, known),
-        "share": share if np.isfinite(share) else None,
+        "share": finite(float(data["share"])),
         "mean_cka": float(cells.mean()),
         "agreements": [dataclasses.asdict(found) for found in agreements(data)],
         "models": [
@@ -72,8 +71,8 @@ def describe(data: xr.Dataset, known: Mapping[str, Any]) -> dict[str, Any]:
                 "seed": int(seed) if np.isfinite(seed := data["seed"].values[i]) else None,
                 "position": [float(x) for x in data["position"].values[i]],
                 "nearest": [
-                    {"name": names[other], "cka": float(cka), "low": float(ends[0]),
-                     "high": float(ends[1])}
+                    {"name": names[other], "cka": float(cka), "low": finite(ends[0]),
+                     "high": finite(ends[1])}
                     for other, cka, ends in zip(
                         data["nearest"].values[i], data["nearest_cka"].values[i],
                         data["nearest_cka_ci"].values[i], strict=True,
