@@ -183,3 +183,20 @@ def test_a_model_whose_tokens_do_not_lie_over_the_image_is_refused(parts):
     strip = describe_module(Strip(), name="strip", image_size=16)
     with pytest.raises(UserError, match="nothing to probe: strip: layers not probed, since their"):
         probe_model(strip, *parts)
+
+
+class Linear(nn.Module):
+    """A classifier of pixels, without a layer before it."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(3 * 16 * 16, 10)
+
+    def forward(self, x):
+        return self.head(x.flatten(1))
+
+
+def test_a_classifier_alone_is_refused(parts):
+    linear = describe_module(Linear(), name="linear", image_size=16)
+    with pytest.raises(UserError, match="to probe: linear has no layer before its classifier"):
+        probe_model(linear, *parts)

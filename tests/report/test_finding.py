@@ -184,6 +184,13 @@ def test_of_more_than_two_the_ends_are_named_and_a_lead_that_is_chance():
     )
 
 
+def test_one_pair_known_before_training_is_one_pair():
+    maps = {("v", "c"): 0.4, ("v", "d"): 0.3, ("c", "d"): 0.8}
+    maps |= {("v at the start", "c at the start"): 0.5}
+    said = describe_finding(found([V, C, D, untrained(V), untrained(C)], cka=similarity(maps)), [])
+    assert said.endswith("; of 1 pair, training made 0 more alike and 1 less alike.")
+
+
 def test_of_pairs_that_chance_tells_apart_none_is_the_most_alike():
     maps = {("v", "c"): 0.723, ("v", "d"): 0.738, ("c", "d"): 0.731}
     data = similarity(maps, spread=0.0).data

@@ -91,6 +91,20 @@ def test_every_figure_is_embedded_with_a_text_that_says_what_it_shows(
     assert "What each head of vit-small's last layer attends to." in page.text("figcaption")
 
 
+def test_a_model_named_as_a_word_is_marked_in_what_is_said_of_it_alone(change_report):
+    """Guides are the same for every comparison: `axes` in them is no model."""
+
+    def rename(report):
+        report["summary"] = "axes sees farther."
+        report["models"][0]["name"] = "axes"
+
+    text = render_folder(change_report(rename))
+    assert re.search('<p class="lead"><span class="name whole m0">axes</span> sees', text)
+    guides = re.findall(r'<p class="reading">.*?</p>', text)
+    assert any(" axes " in guide for guide in guides)
+    assert not any('class="name' in guide for guide in guides)
+
+
 def test_a_large_svg_gives_way_to_a_smaller_picture(comparison: Path):
     svg = comparison / "figures/cka-vit-small__resnet18-small.svg"
     svg.write_bytes(svg.read_bytes() + b" " * html.SVG_LIMIT)

@@ -159,7 +159,8 @@ def _class_folders(root: Path) -> tuple[str, ...]:
     names = tuple(sorted(p.name for p in root.iterdir() if p.is_dir() and is_shown(p.name)))
     check_utf8(names, root)
     if len(names) < 2:
-        raise UserError(f"{root}: expected a folder for each of two or more classes, got {names}")
+        came = ", ".join(names) or "none"
+        raise UserError(f"{root}: expected a folder for each of two or more classes, got {came}")
     return names
 
 

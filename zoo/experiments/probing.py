@@ -89,7 +89,8 @@ def probe_model(
     probed, notes = plan(network, 1)
     notes = [note for note in notes if "not probed" in note]
     if not probed.layers:
-        raise UserError(f"nothing to probe: {'; '.join(notes)}")
+        why = "; ".join(notes) or f"{network.name} has no layer before its classifier"
+        raise UserError(f"nothing to probe: {why}")
     parts = []
     for subset in (train, test):
         most = _most_images(network, probed, subset)

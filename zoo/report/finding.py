@@ -25,6 +25,7 @@ from zoo.claims.base import (
     over_seeds,
 )
 from zoo.claims.cases import groups_by_seed
+from zoo.errors import counted
 from zoo.measures.intervals import (
     Estimate,
     independent_difference,
@@ -353,7 +354,7 @@ def _over_pairs(results: ComparisonResults) -> str:
         said += f"(mean CKA {low.value:.2f} to {high.value:.2f})"
     if turns:
         counts = " and ".join(f"{turns.count(turn)} {turn} alike" for turn in ("more", "less"))
-        said += f"; of {len(turns)} pairs, training made {counts}"
+        said += f"; of {counted(len(turns), 'pair')}, training made {counts}"
     return f"{said}."
 
 
