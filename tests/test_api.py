@@ -226,6 +226,18 @@ def test_images_that_no_code_can_convert_are_told_what_is_wrong(odd, message):
         zoo.compare([zoo.wrap(small_network(0), image_size=16)], odd)
 
 
+def test_nothing_to_run_is_no_empty_comparison():
+    images = np.zeros((5, 16, 16, 3), np.uint8)
+    with pytest.raises(UserError, match="no analysis to run: skip leaves out every one"):
+        zoo.compare([zoo.wrap(small_network(0), image_size=16)], images, only="cka", skip="cka")
+
+
+def test_a_network_of_one_channel_is_told_that_images_have_three():
+    grey = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(4 * 14 * 14, 10))
+    with pytest.raises(UserError, match="does not take an image of 16 px and 3 channels"):
+        compare(np.zeros((5, 16, 16, 3), np.uint8), grey)
+
+
 def numbers(result, network):
     """Every number of one network alone, by analysis and measure."""
     frame = result.to_frame()

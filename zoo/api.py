@@ -301,7 +301,7 @@ def _loaded(models: object) -> list[LoadedModel]:
 def _check_outputs(model: LoadedModel) -> None:
     """Raise `UserError` unless a model takes an image and has an output for each named class."""
     names, side = model.spec.class_names, model.spec.image_size
-    with network_errors(f"{model.name} does not take an image of {side} px"):
+    with network_errors(f"{model.name} does not take an image of {side} px and 3 channels"):
         given = model(np.zeros((1, side, side, 3), np.uint8)).shape
     if names and tuple(given) != (1, len(names)):
         got = f"{given[-1]} outputs" if len(given) == 2 else f"an output of {tuple(given[1:])}"

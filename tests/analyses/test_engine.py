@@ -257,7 +257,7 @@ def test_no_model_has_the_name_of_anothers_reference(make_model, digit_images):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"models": []}, "different names, got none"),
+        ({"models": []}, "expected one or more models, got none"),
         ({"models": ["v", "v"]}, "different names, got v, v"),
         ({"images": np.zeros((8, 16, 16), np.uint8)}, "expected \\(n, height, width, 3\\) uint8"),
         ({"images": np.zeros((8, 16, 16, 3), np.float32)}, "got \\(8, 16, 16, 3\\) float32"),

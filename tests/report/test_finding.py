@@ -105,6 +105,8 @@ def test_the_weakest_class_is_named_unless_classes_tie():
     assert said.endswith("; both are weakest on class cat (60 % and 10 % right).")
     tied = rated({"v": [0.1, 0.1, 0.5], "c": [0.9, 0.9, 0.9]}, **gap)
     assert "weakest" not in describe_finding(found([V, C], accuracy=tied), [])
+    one = rated({"v": [0.1, np.nan, np.nan], "c": [0.6, np.nan, np.nan]}, **gap)
+    assert "weakest" not in describe_finding(found([V, C], accuracy=one), [])
 
 
 @pytest.mark.parametrize(

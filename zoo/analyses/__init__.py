@@ -48,6 +48,9 @@ def choose_analyses(only: Sequence[str] = (), skip: Sequence[str] = ()) -> tuple
 
     Those of `ON_REQUEST` run only where `only` names them.
 
+    Raises:
+        UserError: an unknown name, or nothing is left.
+
     >>> choose_analyses(only=["cka", "accuracy"], skip=["accuracy"])
     ('cka',)
     """
@@ -55,7 +58,10 @@ def choose_analyses(only: Sequence[str] = (), skip: Sequence[str] = ()) -> tuple
         if name not in ANALYSES:
             raise unknown("analysis", name, ANALYSES)
     among = only or [name for name in ANALYSES if name not in ON_REQUEST]
-    return tuple(n for n in ANALYSES if n in among and n not in skip)
+    chosen = tuple(n for n in ANALYSES if n in among and n not in skip)
+    if not chosen:
+        raise UserError("no analysis to run: skip leaves out every one")
+    return chosen
 
 
 def measured_costs() -> dict[str, tuple[float, str]]:
@@ -67,8 +73,6 @@ def measured_costs() -> dict[str, tuple[float, str]]:
 def check_analyses(config: CompareConfig) -> None:
     """Raise `UserError` on a choice of analyses in params.yaml that no stage could run."""
     try:
-        chosen = choose_analyses(config.only, config.skip)
+        choose_analyses(config.only, config.skip)
     except UserError as error:
         raise UserError(f"params.yaml: compare: {error}") from None
-    if not chosen:
-        raise UserError("params.yaml: compare: no analysis to run: `skip` lists all of `only`")

@@ -126,8 +126,7 @@ def command(
     if len(references) < 2:
         raise UserError(f"expected two or more models to compare, got {len(references)}")
     chosen, left_out = _names(only), _names(skip)
-    if not choose_analyses(chosen, left_out):
-        raise UserError("no analysis to run: --skip lists all of --only")
+    choose_analyses(chosen, left_out)  # before anything is loaded
     settings = Settings(
         batch_size=batch_size or Settings.batch_size,
         layers=layers,

@@ -79,7 +79,7 @@ def count_outputs(module: nn.Module, image_size: int, what: str) -> int:
     Raises:
         UserError: it does not take such an image, or gives something else.
     """
-    refused = network_errors(f"{what} does not take an image of {image_size} px")
+    refused = network_errors(f"{what} does not take an image of {image_size} px and 3 channels")
     with refused, torch.inference_mode(), eval_mode(module):
         given = module(torch.zeros(1, 3, image_size, image_size))
     if not isinstance(given, torch.Tensor) or given.ndim != 2 or len(given) != 1:

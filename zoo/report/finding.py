@@ -219,6 +219,8 @@ def _weakest(results: ComparisonResults, names: Sequence[str]) -> str:
         if "class_accuracy" not in data or not np.isin(seeds, data["network"].values).all():
             continue
         rates = data["class_accuracy"].sel(network=seeds).mean("network")
+        if rates.notnull().sum() < 2:
+            continue  # of one class there is no weakest
         lowest = rates.min().item()  # of the classes that have images
         at = np.flatnonzero(rates.values == lowest)
         if len(at) == 1:

@@ -46,8 +46,10 @@ def prepare_study(
     Arguments and errors as in `zoo.analyses.engine.compare_models`; `recorded` as in `Study`.
     """
     names = [model.name for model in models]
-    if not names or len(set(names)) != len(names):
-        raise UserError(f"expected models with different names, got {', '.join(names) or 'none'}")
+    if not names:
+        raise UserError("expected one or more models, got none")
+    if len(set(names)) != len(names):
+        raise UserError(f"expected models with different names, got {', '.join(names)}")
     check_images("images", images)
     if labels is not None and len(labels) != len(images):
         raise UserError(f"expected {len(images)} labels, got {len(labels)}")
