@@ -9,21 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mlflow.entities import LoggedModelInput
 
 from zoo.config import Settings
 from zoo.errors import UserError
 from zoo.files import write_json
 from zoo.files.folders import check_replaceable, replacing_folder
 from zoo.progress import OnProgress, no_progress
+from zoo.registry import runs
 from zoo.registry.comparisons import metric_name
 from zoo.registry.history import Point
 from zoo.registry.images import labelled_images
 from zoo.registry.listing import list_versions
-from zoo.registry.provenance import source_tags
 from zoo.registry.references import Resolved
 from zoo.registry.resolve import load_resolved, resolve
-from zoo.registry.runs import finished_run, is_finished, log_params, log_points, search_runs
 from zoo.registry.seeds import other_seeds
 from zoo.registry.store import Store
 
@@ -99,7 +97,6 @@ def log_audit(
         "mlflow.note.content": str(report["summary"]),
         MODELS: " ".join(sorted(model.digest[:SHORT] for model in models)),
         FAILED: json.dumps(report["failed"]),
-        **source_tags(store.root, "zoo audit"),
     }
     name = f"audit of {', '.join(dict.fromkeys(model.name for model in models))}"
     points = [
@@ -108,12 +105,13 @@ def log_audit(
         for key in ("auprc", "chance", "d_prime")
         if row[key] is not None
     ]
-    with store.translate_mlflow_errors(), finished_run(store, AUDIT, name, tags) as run:
-        log_params(store, run, {"images": report["images"], "models": len(models)})
-        log_points(store, run.info.run_id, points)
-        links = [LoggedModelInput(model.model_id) for model in models if model.model_id]
-        if links:
-            store.client.log_inputs(run.info.run_id, [], links)
+    with (
+        store.translate_mlflow_errors(),
+        runs.finished_run(store, AUDIT, name, tags, "zoo audit") as run,
+    ):
+        runs.log_params(store, run, {"images": report["images"], "models": len(models)})
+        runs.log_points(store, run.info.run_id, points)
+        runs.log_inputs(store, run.info.run_id, [], models)
         store.client.log_artifacts(run.info.run_id, str(folder))
         return str(run.info.run_id)
 
@@ -129,8 +127,8 @@ def failed_measures(store: Store, models: Sequence[Resolved]) -> dict[str, list[
         # Looked for by name: asking for its id would make the experiment.
         if store.client.get_experiment_by_name(AUDIT) is None:
             return {}
-        for run in search_runs(store, AUDIT):
-            if is_finished(run) and wanted <= set(run.data.tags.get(MODELS, "").split()):
+        for run in runs.search_runs(store, AUDIT):
+            if runs.is_finished(run) and wanted <= set(run.data.tags.get(MODELS, "").split()):
                 return _read(run.data.tags.get(FAILED, "{}"))
     return {}
 

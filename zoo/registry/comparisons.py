@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-from mlflow.entities import LoggedModelInput, Run
+from mlflow.entities import Run
 
 from zoo.claims.base import format_p
 from zoo.comparison import FIGURES, FILES, FOLDER, REPORT, figure_files
@@ -24,9 +24,7 @@ from zoo.registry import runs
 from zoo.registry.artifacts import fetch_file, local_folder, missing_files
 from zoo.registry.card import LONGEST, cell
 from zoo.registry.datasets import compared_data, dataset_input
-from zoo.registry.faults import retry_on_conflict
 from zoo.registry.history import Point
-from zoo.registry.provenance import source_tags
 from zoo.registry.references import Resolved
 from zoo.registry.store import COMPARE, Store
 from zoo.study.results import INITIAL
@@ -89,16 +87,14 @@ def log_comparison(
             return found
         # MLflow's table of runs, of about 23 characters, shows all of this name.
         name = f"{_joined([model.label for model in models])} {digest[:4]}"
-        tags = _tags(store, report, models)
-        with runs.finished_run(store, COMPARE, name, tags, seconds=seconds) as run:
+        tags = _tags(report, models)
+        with runs.finished_run(store, COMPARE, name, tags, "zoo compare", seconds=seconds) as run:
             run_id = run.info.run_id
             runs.log_params(store, run, _params(report, models))
             runs.log_points(store, run_id, _points(report, models))
-            links = [LoggedModelInput(model.model_id) for model in models if model.model_id]
             data = compared_data(report)
             images = [dataset_input(data, "evaluation")] if data else []
-            if links or images:
-                retry_on_conflict(lambda: store.client.log_inputs(run_id, images, links))
+            runs.log_inputs(store, run_id, images, models)
             store.client.log_artifacts(run_id, str(folder))
             log_figures(store, run, folder, report)
         for old in known:
@@ -211,7 +207,7 @@ def _as_comparison(run: Run) -> ComparisonRun:
     )
 
 
-def _tags(store: Store, report: Mapping[str, Any], models: Sequence[Resolved]) -> dict[str, str]:
+def _tags(report: Mapping[str, Any], models: Sequence[Resolved]) -> dict[str, str]:
     tags = {
         "zoo.comparison_digest": str(report["digest"]),
         TITLE: _title(report, models),
@@ -219,7 +215,6 @@ def _tags(store: Store, report: Mapping[str, Any], models: Sequence[Resolved]) -
         "zoo.images_digest": str(report.get("images", {}).get("digest", "")),
         LOOKS: str(report.get("looks", "")),
         NOTE: _note(report, models),
-        **source_tags(store.root, "zoo compare"),
     }
     for i, model in enumerate(models):
         tags |= {

@@ -32,7 +32,6 @@ from zoo.measures.sampling import balanced_order
 from zoo.models.spec import SPEC, read_spec
 from zoo.registry import runs
 from zoo.registry.artifacts import fetch_file, missing_files
-from zoo.registry.provenance import source_tags
 from zoo.registry.references import Resolved, check_digest
 from zoo.registry.store import DATA, Store, open_store
 
@@ -61,7 +60,6 @@ def store_images(store: Store, test_folder: Path) -> str:
         if finished := [run for run in known if runs.is_finished(run)]:
             _restore(store, finished, subset)
             return digest
-        runs.delete_unfinished(store, known)
         verify_subset(subset)
         kept = cut(subset, LARGEST)
         tags = {
@@ -71,10 +69,9 @@ def store_images(store: Store, test_folder: Path) -> str:
             "zoo.source": kept.info.source,
             "mlflow.note.content": f"{len(kept)} of the {len(subset)} test images of "
             f"{kept.info.source}: what models trained on it are compared on.",
-            **source_tags(store.root, "zoo register"),
         }
         name = f"{kept.info.source} test {digest[:8]}"
-        with runs.finished_run(store, DATA, name, tags) as run:
+        with runs.finished_run(store, DATA, name, tags, "zoo register") as run:
             _upload(store, run, kept)
         runs.keep_first(store, DATA, test_digest=digest)
     return digest

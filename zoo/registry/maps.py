@@ -19,8 +19,8 @@ from zoo.files import code_digest
 from zoo.files.folders import check_replaceable, replacing_folder
 from zoo.measures.fingerprints import Read
 from zoo.progress import OnProgress, no_progress
+from zoo.registry import runs
 from zoo.registry.datasets import dataset, dataset_input
-from zoo.registry.faults import retry_on_conflict
 from zoo.registry.fingerprints import (
     Kept,
     as_model,
@@ -31,9 +31,7 @@ from zoo.registry.fingerprints import (
 )
 from zoo.registry.history import Point
 from zoo.registry.listing import VersionRow
-from zoo.registry.provenance import source_tags
 from zoo.registry.references import Resolved
-from zoo.registry.runs import finished_run, is_finished, keep_first, log_points, search_runs
 from zoo.registry.store import COMPARE, Store
 from zoo.report.zoo_map import FOLDER, save
 from zoo.study.fingerprint import batches_of, read_vector
@@ -183,20 +181,18 @@ def _log(store: Store, folder: Path, report: dict[str, Any], images: EvaluationI
     """Log a map as a run, unless the same one is there; return the run's id."""
     digest = report["digest"]
     with store.translate_mlflow_errors(), store.lock(f"map-{digest[:16]}"):
-        known = search_runs(store, COMPARE, map_digest=digest)
-        if not any(is_finished(run) for run in known):
+        known = runs.search_runs(store, COMPARE, map_digest=digest)
+        if not any(runs.is_finished(run) for run in known):
             name = f"map of {counted(len(report['models']), 'model')} {digest[:4]}"
             tags = {
                 "zoo.map_digest": digest,
                 "mlflow.note.content": f"{report['summary']}\n\nOpen `map.html` below Artifacts.",
-                **source_tags(store.root, report["command"]),
             }
             data = dataset(images.source, images.split or "images", images.digest, len(images))
             values = {"map/share": report["share"], "map/mean_cka": report["mean_cka"]}
             points = [Point(k, v, 0, None, data) for k, v in values.items() if v is not None]
-            with finished_run(store, COMPARE, name, tags) as run:
-                inputs = [dataset_input(data, "evaluation")]
-                retry_on_conflict(lambda: store.client.log_inputs(run.info.run_id, inputs))
-                log_points(store, run.info.run_id, points)
+            with runs.finished_run(store, COMPARE, name, tags, report["command"]) as run:
+                runs.log_inputs(store, run.info.run_id, [dataset_input(data, "evaluation")])
+                runs.log_points(store, run.info.run_id, points)
                 store.client.log_artifacts(run.info.run_id, str(folder))
-        return str(keep_first(store, COMPARE, map_digest=digest).info.run_id)
+        return str(runs.keep_first(store, COMPARE, map_digest=digest).info.run_id)

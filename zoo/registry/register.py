@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,6 @@ from zoo.registry.experiments import note_experiment, noted_experiment
 from zoo.registry.history import EPOCHS, STEPS, read_history
 from zoo.registry.images import store_images
 from zoo.registry.lookup import EXPERIMENT, MODEL_ID, find_version
-from zoo.registry.provenance import source_tags
 from zoo.registry.references import check_name
 from zoo.registry.store import TRAIN, Store
 
@@ -176,11 +174,8 @@ def _create(
 
     client, spec, tags = store.client, model.spec, uploads.model_tags(model.spec, model.digest)
     seconds = sum(row.get("seconds", 0) for row in model.history.epochs)
-    run = uploads.find_run(store, model) or client.create_run(
-        store.experiment_id(TRAIN),
-        start_time=int((time.time() - seconds) * 1000),
-        run_name=variant_key(spec.name, spec.seed),
-        tags={runs.PLACE: store.place, **source_tags(store.root, "zoo register"), **tags},
+    run = uploads.find_run(store, model) or runs.begin_run(
+        store, TRAIN, variant_key(spec.name, spec.seed), tags, "zoo register", seconds=seconds
     )
     run_id = run.info.run_id
     card = model_card(spec, model.digest)

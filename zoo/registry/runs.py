@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.entities import DatasetInput, LoggedModelInput, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
+from zoo.registry.faults import retry_on_conflict
 from zoo.registry.history import BATCH, Point
+from zoo.registry.provenance import source_tags
+from zoo.registry.references import Resolved
 from zoo.registry.store import Store
 
 FINISHED, RUNNING = "FINISHED", "RUNNING"
@@ -95,6 +98,15 @@ def log_params(store: Store, run: Run, params: Mapping[str, Any]) -> None:
         store.client.log_batch(run.info.run_id, params=lacking[start : start + PARAMS])
 
 
+def log_inputs(
+    store: Store, run_id: str, data: Sequence[DatasetInput], models: Iterable[Resolved] = ()
+) -> None:
+    """Log what a run used: data, and those of the models that MLflow has."""
+    links = [LoggedModelInput(model.model_id) for model in models if model.model_id]
+    if data or links:
+        retry_on_conflict(lambda: store.client.log_inputs(run_id, data, links))
+
+
 def flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return nested settings with dotted keys.
 
@@ -136,25 +148,36 @@ def keep_first(store: Store, experiment: str, **tags: str) -> Run:
     return first
 
 
+def begin_run(
+    store: Store,
+    experiment: str,
+    name: str,
+    tags: Mapping[str, str],
+    command: str,
+    *,
+    seconds: float = 0,
+) -> Run:
+    """Make a run of this place by a command; its duration includes `seconds` of work before."""
+    return store.client.create_run(
+        store.experiment_id(experiment),
+        start_time=int((time.time() - seconds) * 1000),
+        run_name=name,
+        tags={PLACE: store.place, **source_tags(store.root, command), **tags},
+    )
+
+
 @contextlib.contextmanager
 def finished_run(
     store: Store,
     experiment: str,
     name: str,
     tags: Mapping[str, str],
+    command: str,
     *,
     seconds: float = 0,
 ) -> Iterator[Run]:
-    """Make a run that is marked as finished at the end, and removed on an error.
-
-    Its duration includes the `seconds` that the work took which it records.
-    """
-    run = store.client.create_run(
-        store.experiment_id(experiment),
-        start_time=int((time.time() - seconds) * 1000),
-        run_name=name,
-        tags={PLACE: store.place, **tags},
-    )
+    """Make a run as `begin_run` does, marked as finished at the end, and removed on an error."""
+    run = begin_run(store, experiment, name, tags, command, seconds=seconds)
     try:
         yield run
         store.client.set_terminated(run.info.run_id, FINISHED)

@@ -73,7 +73,6 @@ class TrackingCallback:
 
     def _start(self) -> None:
         from zoo.registry import runs
-        from zoo.registry.provenance import source_tags
         from zoo.registry.store import TRAIN, open_store
 
         store = open_store(self.root)
@@ -86,16 +85,9 @@ class TrackingCallback:
             if other is not run and other.data.tags.get(runs.PLACE) == store.place:
                 store.client.delete_run(other.info.run_id)
         if run is None:
-            run = store.client.create_run(
-                store.experiment_id(TRAIN),
-                run_name=self.key,
-                tags={
-                    "zoo.name": self.key.rpartition("-")[0],
-                    "zoo.input_hash": self.input_hash,
-                    runs.PLACE: store.place,
-                    **source_tags(store.root, "zoo train"),
-                },
-            )
+            name = self.key.rpartition("-")[0]
+            tags = {"zoo.name": name, "zoo.input_hash": self.input_hash}
+            run = runs.begin_run(store, TRAIN, self.key, tags, "zoo train")
         else:
             store.client.update_run(run.info.run_id, runs.RUNNING)
             for key in run.data.metrics:

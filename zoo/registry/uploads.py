@@ -16,22 +16,13 @@ from zoo.data.subsets import load_subset
 from zoo.errors import UserError
 from zoo.files import write_text
 from zoo.models.spec import SPEC, WEIGHTS, ModelSpec
+from zoo.registry import runs
 from zoo.registry.artifacts import missing_files
 from zoo.registry.card import CARD, model_card
 from zoo.registry.datasets import dataset_input, training_data
-from zoo.registry.faults import retry_on_conflict
 from zoo.registry.flavor import DATA, write_flavor
 from zoo.registry.history import History, Point, digests
 from zoo.registry.lookup import DIGEST, MODEL_ID
-from zoo.registry.runs import (
-    PLACE,
-    flat,
-    is_finished,
-    log_points,
-    missing_points,
-    quoted,
-    search_runs,
-)
 from zoo.registry.store import TRAIN, Store
 
 HISTORY = "zoo.history"
@@ -73,7 +64,7 @@ def model_tags(spec: ModelSpec, digest: str) -> dict[str, str]:
 
 def find_run(store: Store, model: TrainedModel) -> Run | None:
     """Find a run that is this model's: begun by a killed process, or logged while it trained."""
-    begun = _available(store, search_runs(store, TRAIN, sha256=model.digest))
+    begun = _available(store, runs.search_runs(store, TRAIN, sha256=model.digest))
     if begun:
         return begun[0]
     free = _unregistered(store, model.spec)
@@ -88,44 +79,44 @@ def find_doubles(store: Store, model: TrainedModel, version: ModelVersion) -> li
 
     One was begun by a killed `register`; one was logged while the same weights were trained again.
     """
-    found = search_runs(store, TRAIN, sha256=model.digest)
-    doubles = [run for run in found if not is_finished(run)]
+    found = runs.search_runs(store, TRAIN, sha256=model.digest)
+    doubles = [run for run in found if not runs.is_finished(run)]
     if live := _logged_live(_unregistered(store, model.spec), model.history):
         doubles.append(live)
     return [
         run
         for run in doubles
-        if run.info.run_id != version.run_id and run.data.tags.get(PLACE) == store.place
+        if run.info.run_id != version.run_id and run.data.tags.get(runs.PLACE) == store.place
     ]
 
 
 def _unregistered(store: Store, spec: ModelSpec) -> list[Run]:
-    named = _available(store, search_runs(store, TRAIN, name=spec.name))
+    named = _available(store, runs.search_runs(store, TRAIN, name=spec.name))
     return [run for run in named if DIGEST not in run.data.tags]
 
 
-def _logged_live(runs: Sequence[Run], history: History) -> Run | None:
+def _logged_live(found: Sequence[Run], history: History) -> Run | None:
     """Return the run that was logged while a model with this history was trained."""
-    live = {run.data.tags.get(HISTORY, ""): run for run in reversed(runs)}  # the first one wins
+    live = {run.data.tags.get(HISTORY, ""): run for run in reversed(found)}  # the first one wins
     known = reversed(digests(history.epochs))
     return next((live[digest] for digest in known if digest in live), None)
 
 
-def _available(store: Store, runs: Sequence[Run]) -> list[Run]:
+def _available(store: Store, found: Sequence[Run]) -> list[Run]:
     """Return this place's runs, then the finished ones of others.
 
     Another place may still be working on what it has begun: two that complete one run at the same
     time would each add what both found missing.
     """
-    own = [run for run in runs if run.data.tags.get(PLACE) == store.place]
-    return own + [run for run in runs if run not in own and is_finished(run)]
+    own = [run for run in found if run.data.tags.get(runs.PLACE) == store.place]
+    return own + [run for run in found if run not in own and runs.is_finished(run)]
 
 
 def _is_empty_run_of(run: Run, spec: ModelSpec) -> bool:
-    settings = {key: str(value) for key, value in flat(spec.training).items()}
+    settings = {key: str(value) for key, value in runs.flat(spec.training).items()}
     return (
         HISTORY not in run.data.tags
-        and not is_finished(run)
+        and not runs.is_finished(run)
         and run.info.run_name == variant_key(spec.name, spec.seed)
         and all(settings.get(key, value) == value for key, value in run.data.params.items())
     )
@@ -139,8 +130,7 @@ def log_data(store: Store, run: Run, spec: ModelSpec) -> None:
         for part, data in training_data(spec).items()
         if data.digest not in known
     ]
-    if inputs:
-        retry_on_conflict(lambda: store.client.log_inputs(run.info.run_id, datasets=inputs))
+    runs.log_inputs(store, run.info.run_id, inputs)
 
 
 def log_model(store: Store, run: Run, model: TrainedModel) -> tuple[str, str]:
@@ -150,8 +140,8 @@ def log_model(store: Store, run: Run, model: TrainedModel) -> tuple[str, str]:
         MLflow's id of it, and the address of its files.
     """
     client, run_id, spec = store.client, run.info.run_id, model.spec
-    tags = model_tags(spec, model.digest)
-    mine = f"source_run_id = {quoted(run_id)} and tags.`{DIGEST}` = {quoted(model.digest)}"
+    tags, digest = model_tags(spec, model.digest), runs.quoted(model.digest)
+    mine = f"source_run_id = {runs.quoted(run_id)} and tags.`{DIGEST}` = {digest}"
     begun = client.search_logged_models([run.info.experiment_id], mine)
     logged = (
         begun[0]
@@ -187,7 +177,7 @@ def log_final(store: Store, run_id: str, model_id: str, model: TrainedModel) -> 
         Point(f"weights/{key}", value, 0, model_id, data.get(key.partition("/")[0]))
         for key, value in model.spec.metrics.items()
     ]
-    log_points(store, run_id, missing_points(store, run_id, points))
+    runs.log_points(store, run_id, runs.missing_points(store, run_id, points))
 
 
 def restore_lost_files(store: Store, model: TrainedModel, version: ModelVersion) -> bool:
