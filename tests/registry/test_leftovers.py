@@ -14,13 +14,14 @@ from zoo.registry.doctor import check_leftovers
 from zoo.registry.leftovers import find_leftovers
 from zoo.registry.register import register
 from zoo.registry.runs import PLACE, search_runs
-from zoo.registry.store import COMPARE, DATA, EXPERIMENTS, TRAIN
+from zoo.registry.store import AUDIT, COMPARE, DATA, EXPERIMENTS, TRAIN
 
 SPEC = json.dumps(dict.fromkeys(SPEC_KEYS, 1))
 LEFT = {
     "models/.vit-small-0.abcdefgh": ["/model.safetensors", "/.spec.json.12345678"],
     "data/subsets/.test.abcd_fgh": ["/images.npy"],
     "reports/.a__b.abcdefgh": ["/figures/a.png"],
+    "reports/.audit.abcdefgh": ["/audit.png"],
     ".comparisons.abcdefgh": ["/a__b/report.html"],
     ".zoo/cache/models/.0f.zyxwvu98": ["/tmpabc/data/spec.json"],
     ".registered.json.abcdefgh": [""],
@@ -101,6 +102,8 @@ def test_what_a_process_is_at_work_on_is_not_left(root, at_once):
     ("experiment", "tags", "lock"),
     [
         (COMPARE, {"zoo.comparison_digest": "c" * 64}, "locks/compare-" + "c" * 16),
+        (COMPARE, {"zoo.map_digest": "m" * 64}, "locks/map-" + "m" * 16),
+        (AUDIT, {"zoo.audit_models": "0f 1e"}, "locks/audit"),
         (TRAIN, {"zoo.input_hash": "a" * 64}, "checkpoints/" + "a" * 64),
         (TRAIN, {"zoo.sha256": "d" * 64, "zoo.name": "vit"}, "locks/register-vit"),
         (DATA, {"zoo.images_digest": "i", "zoo.test_digest": "7" * 64}, "locks/images-" + "7" * 16),

@@ -23,9 +23,8 @@ from zoo.registry.listing import list_versions
 from zoo.registry.references import Resolved
 from zoo.registry.resolve import load_resolved, resolve
 from zoo.registry.seeds import other_seeds
-from zoo.registry.store import Store
+from zoo.registry.store import AUDIT, Store
 
-AUDIT = "zoo-audit"
 MODELS, FAILED = "zoo.audit_models", "zoo.audit_failed"
 SHORT = 12  # characters of a digest
 
@@ -107,6 +106,7 @@ def log_audit(
     ]
     with (
         store.translate_mlflow_errors(),
+        store.lock("audit"),
         runs.finished_run(store, AUDIT, name, tags, "zoo audit") as run,
     ):
         runs.log_params(store, run, {"images": report["images"], "models": len(models)})

@@ -6,6 +6,7 @@ The same command run again removes most of it. This finds what no command comes 
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import re
 import shutil
@@ -13,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
@@ -27,9 +28,18 @@ if TYPE_CHECKING:
 # Where zoo writes files, and there alone these: elsewhere they may be somebody's own.
 FILES = (".registered.json.*", "metrics/train/.*.json.*", "effect/.*", "summary/.*")
 OWN = (".zoo/cache/*/.*", ".zoo/checkpoints/*/.*")  # all of it is zoo's
-COPIED_BY_DVC = ("effect", "summary", "models/*")
-UPLOADING = ".artifact.uploading.*"  # MLflow's own temporary files
+COPIED_BY_DVC = tuple(f"{place}/{HALF_COPY}" for place in ("effect", "summary", "models/*"))
+UPLOADED = ("mlartifacts/**/.artifact.uploading.*",)  # MLflow's own temporary files
 ASIDE = re.compile(r"\..+\.old\.[a-z0-9_]{8}")
+# By the tag that tells what a run is of: the lock under which it is made.
+LOCKS = {
+    "zoo.input_hash": "checkpoints/{}",
+    "zoo.name": "locks/register-{}",
+    "zoo.test_digest": "locks/images-{:.16}",
+    "zoo.comparison_digest": "locks/compare-{:.16}",
+    "zoo.map_digest": "locks/map-{:.16}",
+    "zoo.audit_models": "locks/audit",
+}
 
 
 @dataclass(frozen=True)
@@ -51,19 +61,18 @@ def held_locks(root: Path) -> list[Path]:
 def find_leftovers(root: Path) -> Iterator[Leftover]:
     """Find what processes of this project that have ended left; nothing is changed."""
     yield from _folders(root)
-    for pattern in FILES:
-        for path in root.glob(pattern):
-            if path.is_file() and is_abandoned(path):
-                yield _file("half-written file", path)
-    for pattern in OWN:
-        for path in root.glob(pattern):
-            if is_abandoned(path):
-                yield _file("half-written copy", path)
-    for place in COPIED_BY_DVC:
-        for path in root.glob(f"{place}/{HALF_COPY}"):
-            if _is_old(path):
-                yield _file("half-made copy", path)
-    yield from _of_the_store(root)
+    making = root / ".zoo" / "locks" / "database.lock"
+    for kind, patterns, is_left in (
+        ("half-written file", FILES, lambda path: path.is_file() and is_abandoned(path)),
+        ("half-written copy", OWN, is_abandoned),
+        ("half-made copy", COPIED_BY_DVC, _is_old),
+        ("half-made database", (f".{DATABASE}.*",), lambda _: _is_free(making)),
+        ("half-copied artifact", UPLOADED, _is_old),
+    ):
+        for path in itertools.chain(*map(root.glob, patterns)):
+            if is_left(path):
+                yield Leftover(kind, str(path), functools.partial(_remove, path))
+    yield from _runs(root)
 
 
 def _folders(root: Path) -> Iterator[Leftover]:
@@ -79,7 +88,7 @@ def _places() -> dict[str, list[FolderKind]]:
     """Return what zoo writes where: a folder that holds anything else is not removed."""
     from zoo import comparison
     from zoo.data.subsets import SUBSET
-    from zoo.experiments import probing_report, transfer_report
+    from zoo.experiments import audit_report, probing_report, transfer_report
     from zoo.report import zoo_map
     from zoo.training.variants import TRAINED
 
@@ -90,6 +99,7 @@ def _places() -> dict[str, list[FolderKind]]:
             comparison.FOLDER,
             transfer_report.FOLDER,
             probing_report.FOLDER,
+            audit_report.FOLDER,
             zoo_map.FOLDER,
         ],
         ".comparisons.*": [FolderKind(folders={"*": comparison.FOLDER})],
@@ -101,10 +111,6 @@ def _is_old(path: Path) -> bool:
     return path.stat().st_ctime < time.time() - HELD_SECONDS
 
 
-def _file(kind: str, path: Path) -> Leftover:
-    return Leftover(kind, str(path), functools.partial(_remove, path))
-
-
 def _remove(path: Path) -> bool:
     if path.is_dir():
         shutil.rmtree(path)
@@ -113,56 +119,30 @@ def _remove(path: Path) -> bool:
     return True
 
 
-def _of_the_store(root: Path) -> Iterator[Leftover]:
+def _runs(root: Path) -> Iterator[Leftover]:
+    """Find this place's runs that nobody works at."""
     database = database_path(store_address(root))
-    if database is not None and database == root / DATABASE:
-        if _is_free(root / ".zoo" / "locks" / "database.lock"):
-            for path in root.glob(f".{DATABASE}.*"):
-                yield _file("half-made database", path)
-        for path in root.glob(f"mlartifacts/**/{UPLOADING}"):
-            if _is_old(path):
-                yield _file("half-copied artifact", path)
     if database is not None and not database.is_file():
         return
-    from zoo.registry.store import open_store
+    from zoo.registry.runs import PLACE, RUNNING, quoted
+    from zoo.registry.store import EXPERIMENTS, open_store
 
     store = open_store(root, create=False)
     with store.translate_mlflow_errors():
-        for run, locks in _running(store):
-            label = f"{run.info.run_name} (run {run.info.run_id})"
-            remove = functools.partial(_remove_run, store, run.info.run_id, locks)
-            yield Leftover("unfinished run", label, remove)
-
-
-def _running(store: Store) -> Iterator[tuple[Any, list[Path]]]:
-    """Yield this place's runs that nobody works at, with the locks of who would."""
-    from zoo.registry.runs import PLACE, RUNNING, quoted
-    from zoo.registry.store import EXPERIMENTS
-
-    known = map(store.client.get_experiment_by_name, EXPERIMENTS)
-    ids = [experiment.experiment_id for experiment in known if experiment]
-    mine = f"tags.`{PLACE}` = {quoted(store.place)} and attributes.status = {quoted(RUNNING)}"
-    for run in store.client.search_runs(ids, mine) if ids else ():
-        locks = _locks(store, run.data.tags)
-        # A training that has a checkpoint goes on in its run.
-        goes_on = any((lock.with_suffix("") / "checkpoint.safetensors").is_file() for lock in locks)
-        if not goes_on and all(map(_is_free, locks)):
-            yield run, locks
-
-
-def _locks(store: Store, tags: dict[str, str]) -> list[Path]:
-    """Return the locks under which a run with these tags is made."""
-    own = store.root / ".zoo"
-    names = []
-    if digest := tags.get("zoo.comparison_digest"):
-        names.append(f"locks/compare-{digest[:16]}")
-    elif inputs := tags.get("zoo.input_hash"):
-        names.append(f"checkpoints/{inputs}")
-    elif "zoo.images_digest" in tags:
-        names.append(f"locks/images-{tags['zoo.test_digest'][:16]}")
-    if name := tags.get("zoo.name"):
-        names.append(f"locks/register-{store.registered_name(name)}")
-    return [own / f"{name}.lock" for name in names]
+        known = map(store.client.get_experiment_by_name, EXPERIMENTS)
+        ids = [experiment.experiment_id for experiment in known if experiment]
+        mine = f"tags.`{PLACE}` = {quoted(store.place)} and attributes.status = {quoted(RUNNING)}"
+        for run in store.client.search_runs(ids, mine) if ids else ():
+            # Of a digest, the registered name is the digest itself.
+            of = {tag: store.registered_name(value) for tag, value in run.data.tags.items()}
+            made_in = [root / ".zoo" / LOCKS[tag].format(of[tag]) for tag in LOCKS if tag in of]
+            # A training that has a checkpoint goes on in its run.
+            goes_on = any((path / "checkpoint.safetensors").is_file() for path in made_in)
+            locks = [path.with_name(f"{path.name}.lock") for path in made_in]
+            if not goes_on and all(map(_is_free, locks)):
+                label = f"{run.info.run_name} (run {run.info.run_id})"
+                remove = functools.partial(_remove_run, store, run.info.run_id, locks)
+                yield Leftover("unfinished run", label, remove)
 
 
 def _remove_run(store: Store, run_id: str, locks: list[Path]) -> bool:

@@ -28,8 +28,7 @@ from zoo.registry.local_database import (
     store_address,
 )
 
-TRAIN, DATA, COMPARE = "zoo-train", "zoo-data", "zoo-compare"
-EXPERIMENTS = (TRAIN, DATA, COMPARE)
+EXPERIMENTS = TRAIN, DATA, COMPARE, AUDIT = "zoo-train", "zoo-data", "zoo-compare", "zoo-audit"
 ARTIFACTS, OWN = "mlartifacts", ".zoo"
 LOCK_SECONDS = 600
 KINDS = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")
