@@ -3,7 +3,6 @@
 import dataclasses
 import socket
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,7 +18,7 @@ from zoo.errors import UserError
 from zoo.experiments.classifiers import with_new_classifier
 from zoo.models.files import load_model, save_model
 from zoo.models.predict import probabilities
-from zoo.registry import comparisons, lookup
+from zoo.registry import lookup
 from zoo.registry.resolve import fetch_model, resolve
 from zoo.registry.store import open_store
 from zoo.training.loop import train
@@ -130,14 +129,6 @@ def test_a_network_that_zoo_would_build_otherwise_gets_no_new_classifier(make_mo
 )
 def test_a_tag_that_cannot_be_is_named(zoo, registered, tag, message):
     assert message in zoo("tag", "vit-small", tag, status=2)
-
-
-def test_a_report_that_holds_no_report_is_named(registered, monkeypatch, tmp_path):
-    (tmp_path / "report.json").write_text("[]")
-    monkeypatch.setattr(comparisons, "fetch_file", lambda *_: tmp_path / "report.json")
-    run = SimpleNamespace(artifacts="", run_id="r1")
-    with pytest.raises(UserError, match="of the run r1 is damaged: compare again with --force"):
-        comparisons.fetch_report(open_store(registered), run)
 
 
 def test_a_model_without_classes_predicts_none(make_model):

@@ -11,8 +11,10 @@ import zoo
 from zoo.comparison import Comparison
 from zoo.data.subsets import load_subset
 from zoo.errors import UserError
+from zoo.files import write_json
 from zoo.models.files import load_model, save_model
 from zoo.registry import compare
+from zoo.registry.artifacts import local_folder
 from zoo.registry.register import register
 from zoo.registry.resolve import resolve
 from zoo.registry.store import open_store
@@ -134,16 +136,17 @@ def test_two_comparisons_at_once_do_not_log_each_others_report(compared, tmp_pat
         done = run(only=only)
         assert done.found
         assert json.loads((tmp_path / "out" / "report.json").read_text()) == done.report
-        assert done.run.digest == done.report["digest"]
+        assert done.run.data.tags["zoo.comparison_digest"] == done.report["digest"]
         reports.append(done.report)
     assert reports[0] != reports[1]
 
 
-def test_a_run_with_anothers_report_is_refused(compared, tmp_path, monkeypatch):
+def test_a_run_with_anothers_report_is_refused(compared, tmp_path):
     run, _ = compared
-    run()
+    done = run()
     shutil.rmtree(tmp_path / "out")
-    monkeypatch.setattr(compare, "fetch_report", lambda *_: {"digest": "another"})
+    artifacts = local_folder(done.run.info.artifact_uri)
+    write_json(artifacts / "report.json", done.report | {"digest": "another"})
     with pytest.raises(UserError, match="report of another comparison"):
         run()
     assert not (tmp_path / "out").exists()

@@ -74,7 +74,7 @@ def test_a_comparison_of_which_a_file_is_gone_is_fetched_again(ask, tmp_path, na
 
 def test_one_that_is_gone_in_the_registry_too_is_computed_again(ask, tmp_path):
     ask, computed = ask
-    kept = local_folder(ask().run.artifacts)
+    kept = local_folder(ask().run.info.artifact_uri)
     for folder in (kept, tmp_path / "out"):
         (folder / "report.html").unlink()
     again = ask()
@@ -113,8 +113,10 @@ def test_one_whose_page_has_changed_is_drawn_again_once_and_in_mlflow_too(ask, m
     monkeypatch.setattr(compare, "redraw", redraw)
     for _ in range(2):
         again = ask()
-        assert (again.found, again.run.run_id, again.report["looks"]) == (True, run.run_id, "new")
-        assert (local_folder(run.artifacts) / "report.html").read_text() == "<p>new</p>"
+        assert (again.found, again.report["looks"]) == (True, "new")
+        assert again.run.info.run_id == run.info.run_id
+        page = local_folder(run.info.artifact_uri) / "report.html"
+        assert page.read_text() == "<p>new</p>"
     shutil.rmtree(again.folder)  # as in the project of somebody else
     assert (ask().folder / "report.html").read_text() == "<p>new</p>"
     assert (len(drawn), len(computed)) == (1, 1)
@@ -202,13 +204,13 @@ def test_an_emptied_registry_gets_its_comparisons_back(store, models, ask, tmp_p
     known = [{"name": model.name, "digest": model.digest} for model in models]
     write_json(tmp_path / "out" / "report.json", report | {"models": known, "analyses": []})
     assert compare.restore_comparisons(store, tmp_path) == []
-    store.client.delete_run(first.run_id)
+    store.client.delete_run(first.info.run_id)
     assert compare.restore_comparisons(store, tmp_path) == ["out"]
     again = find_comparison(store, report["digest"])
-    tags = store.client.get_run(again.run_id).data.tags
+    tags = again.data.tags
     assert [tags[f"zoo.model.{i}.sha256"] for i in (0, 1)] == [model.digest for model in models]
     assert compare.restore_comparisons(store, tmp_path) == []
-    store.client.delete_run(again.run_id)
+    store.client.delete_run(again.info.run_id)
     known[0]["digest"] = "0" * 64
     write_json(tmp_path / "out" / "report.json", report | {"models": known})
     assert compare.restore_comparisons(store, tmp_path) == []

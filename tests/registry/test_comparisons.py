@@ -9,7 +9,6 @@ from zoo.files import write_json, write_text
 from zoo.registry.artifacts import local_folder
 from zoo.registry.comparisons import (
     fetch_comparison,
-    fetch_report,
     find_comparison,
     log_comparison,
     update_comparison,
@@ -101,9 +100,8 @@ def test_a_comparison_is_found_again_with_everything_in_it(store, folder, report
     assert find_comparison(store, DIGEST) is None
     logged = log_comparison(store, folder, report, models)
     found = find_comparison(store, DIGEST)
-    assert found == logged
-    assert fetch_report(store, found) == report
-    run = store.client.get_run(found.run_id)
+    assert found.info.run_id == logged.info.run_id
+    run = store.client.get_run(found.info.run_id)
     assert run.info.run_name == f"vit-small,full {DIGEST[:4]}"
     assert run.info.status == "FINISHED"
     assert run.data.params["layers"] == "blocks"
@@ -130,7 +128,7 @@ def test_a_comparison_is_found_again_with_everything_in_it(store, folder, report
 
 def test_a_comparison_lasts_as_long_as_it_took_to_compute(store, folder, report, models):
     logged = log_comparison(store, folder, report, models, seconds=3600)
-    info = store.client.get_run(logged.run_id).info
+    info = store.client.get_run(logged.info.run_id).info
     assert 3_600_000 <= info.end_time - info.start_time < 3_700_000
 
 
@@ -164,23 +162,23 @@ def test_one_that_was_drawn_again_has_its_page_and_claims_in_mlflow_too(
     store, folder, report, models
 ):
     logged = log_comparison(store, folder, report, models)
-    assert logged.looks == "1"
+    assert logged.data.tags["zoo.looks"] == "1"
     claim = report["claims"][0]
     report |= {"looks": "2", "claims": [claim | {"value": 0.4, "verdict": "not supported"}]}
     write_json(folder / "report.json", report)
     write_text(folder / "report.html", "<p>drawn again</p>")
     update_comparison(store, logged, folder, report, models)
-    found = find_comparison(store, DIGEST)
-    assert (found.run_id, found.looks) == (logged.run_id, "2")
-    assert (local_folder(found.artifacts) / "report.html").read_text() == "<p>drawn again</p>"
-    run = store.client.get_run(found.run_id)
+    run = find_comparison(store, DIGEST)
+    assert (run.info.run_id, run.data.tags["zoo.looks"]) == (logged.info.run_id, "2")
+    page = local_folder(run.info.artifact_uri) / "report.html"
+    assert page.read_text() == "<p>drawn again</p>"
     assert run.data.metrics["claims/R-uniform/a"] == 0.4
     assert "| 0.400 | not supported |" in run.data.tags["mlflow.note.content"]
 
 
 def test_its_description_shows_text_as_text(store, folder, report, models):
     found = log_comparison(store, folder, report, models)
-    note = store.client.get_run(found.run_id).data.tags["mlflow.note.content"]
+    note = store.client.get_run(found.info.run_id).data.tags["mlflow.note.content"]
     assert "They &lt;b&gt;differ&lt;/b&gt; \\| a lot." in note
     assert "| ViTs are uniform | vit-small | 0.200 | supported | <0.001 |" in note
     assert "Mixer" not in note
@@ -218,7 +216,7 @@ def test_metrics_are_named_by_position_whatever_the_networks_are_called(
         ]
         report["metrics"], report["claims"] = rows_of(names), []
         found = log_comparison(store, folder, report, models, force=True)
-        logged[names[0]] = store.client.get_run(found.run_id).data.metrics
+        logged[names[0]] = store.client.get_run(found.info.run_id).data.metrics
     assert logged["a"] == logged["m0"]
     assert logged["a"]["accuracy/accuracy/d"] == 4
     assert logged["a"]["cka/mean_all_pairs/b-k"] == 2 * 10 + 11
@@ -233,8 +231,8 @@ def test_what_two_networks_have_together_has_one_name_and_each_direction_its_own
     store, folder, report, models
 ):
     report["metrics"], report["claims"] = rows_of(["vit-small", "vit-full"]), []
-    logged = store.client.get_run(log_comparison(store, folder, report, models).run_id).data.metrics
-    assert logged == {
+    run = log_comparison(store, folder, report, models)
+    assert run.data.metrics == {
         "cka/batches": 0, "cka/mean_all_pairs": 12,
         "cka/mean_best_match/a-b": 12, "cka/mean_best_match/b-a": 21,
         "accuracy/accuracy/a": 1, "accuracy/accuracy/b": 2, "accuracy/accuracy": 2,
@@ -244,15 +242,15 @@ def test_what_two_networks_have_together_has_one_name_and_each_direction_its_own
 
 def test_logged_again_it_is_the_same_run(store, folder, report, models):
     first = log_comparison(store, folder, report, models)
-    assert log_comparison(store, folder, report, models) == first
+    assert log_comparison(store, folder, report, models).info.run_id == first.info.run_id
     assert len(search_runs(store, COMPARE)) == 1
 
 
 def test_forced_it_takes_the_place_of_the_old_one(store, folder, report, models):
     first = log_comparison(store, folder, report, models)
     second = log_comparison(store, folder, report, models, force=True)
-    assert second.run_id != first.run_id
-    assert find_comparison(store, DIGEST) == second
+    assert second.info.run_id != first.info.run_id
+    assert find_comparison(store, DIGEST).info.run_id == second.info.run_id
     assert len(search_runs(store, COMPARE)) == 1
 
 
@@ -286,22 +284,21 @@ def test_an_error_while_logging_leaves_no_run(store, folder, report, models, mon
 
 def test_one_whose_report_or_results_are_gone_is_not_found(store, folder, report, models):
     found = log_comparison(store, folder, report, models)
-    results = local_folder(found.artifacts) / "results.nc"
+    results = local_folder(found.info.artifact_uri) / "results.nc"
     kept = results.rename(results.with_name("elsewhere"))
     assert find_comparison(store, DIGEST) is None
     kept.rename(results)
-    assert find_comparison(store, DIGEST) == found
-    (local_folder(found.artifacts) / "report.json").unlink()
+    assert find_comparison(store, DIGEST).info.run_id == found.info.run_id
+    (local_folder(found.info.artifact_uri) / "report.json").unlink()
     assert find_comparison(store, DIGEST) is None
-    with pytest.raises(UserError, match=r"report\.json is missing"):
-        fetch_report(store, found)
     with pytest.raises(UserError, match=r"report\.json is missing"):
         fetch_comparison(store, found, folder.parent / "copy")
     assert not (folder.parent / "copy").exists()
 
 
 def test_the_whole_folder_comes_back(store, folder, report, models):
-    copy = fetch_comparison(store, log_comparison(store, folder, report, models), folder / "copy")
+    copy, run = folder.parent / "copy", log_comparison(store, folder, report, models)
+    assert fetch_comparison(store, run, copy) == report
     assert json.loads((copy / "report.json").read_text()) == report
     assert (copy / "results.nc").read_text() == "results"
     assert (copy / "figures" / "cka.svg").read_text() == "<svg/>"
@@ -309,13 +306,14 @@ def test_the_whole_folder_comes_back(store, folder, report, models):
 
 def test_no_figure_comes_back_that_the_report_does_not_name(store, folder, report, models):
     found = log_comparison(store, folder, report, models)
-    figures = local_folder(found.artifacts) / "figures"
+    figures = local_folder(found.info.artifact_uri) / "figures"
     (figures / "foreign.png").write_bytes(b"0")
     (figures / "more").mkdir()
-    copy = fetch_comparison(store, found, folder.parent / "copy")
-    assert {path.name for path in (copy / "figures").iterdir()} == {"cka.png", "cka.svg"}
+    fetch_comparison(store, found, folder.parent / "copy")
+    copied = {path.name for path in (folder.parent / "copy" / "figures").iterdir()}
+    assert copied == {"cka.png", "cka.svg"}
     strange = report | {"analyses": [{"name": "cka", "figures": [{"file": "../report"}]}]}
-    write_json(local_folder(found.artifacts) / "report.json", strange)
+    write_json(local_folder(found.info.artifact_uri) / "report.json", strange)
     with pytest.raises(UserError, match="expected a plain file name"):
         fetch_comparison(store, found, folder.parent / "other")
 
@@ -323,6 +321,6 @@ def test_no_figure_comes_back_that_the_report_does_not_name(store, folder, repor
 def test_models_from_folders_can_be_compared_too(store, folder, report, make_folder):
     local = resolve(None, str(make_folder()))
     found = log_comparison(store, folder, report, [local])
-    tags = store.client.get_run(found.run_id).data.tags
+    tags = store.client.get_run(found.info.run_id).data.tags
     assert "zoo.model.0.version" not in tags
     assert tags["zoo.model.0.sha256"] == local.digest

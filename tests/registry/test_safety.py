@@ -8,9 +8,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from zoo.errors import UserError
-from zoo.files import write_json
+from zoo.files import write_json, write_text
 from zoo.registry.artifacts import fetch_file, local_folder
-from zoo.registry.comparisons import fetch_comparison, fetch_report, log_comparison
+from zoo.registry.comparisons import fetch_comparison, log_comparison
 from zoo.registry.images import fetch_images
 from zoo.registry.references import check_digest
 from zoo.registry.register import register
@@ -91,28 +91,36 @@ def test_a_file_outside_of_its_folder_is_not_opened(tmp_path, name):
 @pytest.fixture
 def compared(store, tmp_path):
     """A logged comparison, and the folder of its artifacts."""
-    report = {"digest": "c" * 64, "settings": {}, "images": {}, "analyses": [], "summary": "s"}
+    report = {"digest": "c" * 64, "settings": {}, "images": {}, "summary": "s"}
+    report["analyses"] = [{"name": "cka", "figures": [{"file": "cka"}]}]
     write_json(tmp_path / "made" / "report.json", report)
+    for name in ("report.html", "results.nc"):
+        write_text(tmp_path / "made" / name, name)
     run = log_comparison(store, tmp_path / "made", report, [])
-    return run, local_folder(run.artifacts)
+    return run, local_folder(run.info.artifact_uri)
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
 def test_links_among_a_comparisons_files_are_not_followed(store, compared, victim, tmp_path, kind):
     run, artifacts = compared
-    target = victim if kind == "folder" else victim / "precious.txt"
-    (artifacts / "figures").symlink_to(target)
-    with pytest.raises(UserError, match=r"figures is a link to .*: not followed"):
+    (victim / "cka.png").write_text("precious")
+    if kind == "folder":
+        (artifacts / "figures").symlink_to(victim)
+    else:
+        (artifacts / "figures").mkdir()
+        (artifacts / "figures" / "cka.png").symlink_to(victim / "cka.png")
+    with pytest.raises(UserError, match=r"cka\.png leads out of its folder .*: not opened"):
         fetch_comparison(store, run, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("content", ["[]", "7", "null", "{"])
-def test_a_report_that_is_none_is_refused(store, compared, content):
+def test_a_report_that_is_none_is_refused(store, compared, tmp_path, content):
     run, artifacts = compared
     (artifacts / "report.json").write_text(content)
     with pytest.raises(UserError, match="is damaged"):
-        fetch_report(store, run)
+        fetch_comparison(store, run, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

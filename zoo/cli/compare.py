@@ -250,7 +250,7 @@ def _print_summary(done: Any, store: Any, models: Any) -> None:
     taken = ", ".join(model.uri.removeprefix("models:/") for model in models)
     click.echo(f"\nmodels   {taken}")
     click.echo(f"report   {done.folder / 'report.html'}")
-    click.echo(f"MLflow   {comparison_link(store, done.run.run_id)}")
+    click.echo(f"MLflow   {comparison_link(store, done.run.info.run_id)}")
     if runs := side_by_side_link(store, models):  # two or more of them have training runs
         click.echo(f"runs     {runs}")
     if not store.is_server:

@@ -16,6 +16,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlflow.entities import Run
+
 from zoo.analyses import choose_analyses
 from zoo.comparison import FILES, FOLDER, REPORT, redraw
 from zoo.config import Settings
@@ -30,9 +32,8 @@ from zoo.processes import process_index, summed
 from zoo.progress import OnProgress, no_progress
 from zoo.registry.audits import failed_measures
 from zoo.registry.comparisons import (
-    ComparisonRun,
+    LOOKS,
     fetch_comparison,
-    fetch_report,
     find_comparison,
     log_comparison,
     update_comparison,
@@ -61,7 +62,7 @@ class Compared:
 
     report: dict[str, Any]
     folder: Path
-    run: ComparisonRun
+    run: Run
     found: bool
 
 
@@ -315,20 +316,14 @@ def _find(store: Store, digest: str, folder: Path, models: Sequence[Resolved]) -
             # Computed before, but the store was away or is new: only the logging is missing.
             run = log_comparison(store, folder, report, models)
         if report is None:
-            report = fetch_report(store, run)
-            if report.get("digest") != digest:
-                raise UserError(
-                    f"the run {run.run_id} holds the report of another comparison; --force "
-                    "computes this one again and replaces it"
-                )
-            fetch_comparison(store, run, folder)
+            report = fetch_comparison(store, run, folder)
         if report.get("looks") != looks():
             report = redraw(folder)
-        if run.looks != looks():
+        if run.data.tags.get(LOOKS) != looks():
             try:
                 update_comparison(store, run, folder, report, models)
             except UserError as error:
-                logger.warning("the run %s keeps its older page: %s", run.run_id, error)
+                logger.warning("the run %s keeps its older page: %s", run.info.run_id, error)
         return Compared(report, folder, run, found=True)
 
 

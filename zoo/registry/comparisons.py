@@ -8,20 +8,18 @@ import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import mlflow
 from mlflow.entities import Run
 
 from zoo.claims.base import format_p
-from zoo.comparison import FIGURES, FILES, FOLDER, REPORT, figure_files
+from zoo.comparison import FIGURES, FILES, FOLDER, PAGE, REPORT, RESULTS, figure_files
 from zoo.errors import UserError, counted
 from zoo.files import read_json
 from zoo.files.folders import replacing_folder
 from zoo.registry import runs
-from zoo.registry.artifacts import fetch_file, local_folder, missing_files
+from zoo.registry.artifacts import fetch_file, missing_files
 from zoo.registry.card import LONGEST, cell
 from zoo.registry.datasets import compared_data, dataset_input
 from zoo.registry.history import Point
@@ -33,25 +31,15 @@ LONGEST_METRIC = 250  # characters; MLflow's own limit
 NAMED = 3  # analyses that stand in a comparison's title
 LONGEST_JOINED = 18  # characters
 TITLE = "zoo.comparison"  # the tag of the title
-NOTE, LOOKS = "mlflow.note.content", "zoo.looks"
+NOTE, DIGEST, LOOKS = "mlflow.note.content", "zoo.comparison_digest", "zoo.looks"
 
 
-@dataclass(frozen=True)
-class ComparisonRun:
-    """A finished comparison in MLflow."""
-
-    run_id: str
-    digest: str
-    artifacts: str
-    looks: str
-
-
-def find_comparison(store: Store, digest: str) -> ComparisonRun | None:
+def find_comparison(store: Store, digest: str) -> Run | None:
     """Return the newest finished comparison with a digest whose files are there."""
     with store.translate_mlflow_errors():
         for run in runs.search_runs(store, COMPARE, comparison_digest=digest):
             if runs.is_finished(run) and not missing_files(store, run.info.artifact_uri, FILES):
-                return _as_comparison(run)
+                return run
     return None
 
 
@@ -63,7 +51,7 @@ def log_comparison(
     *,
     force: bool = False,
     seconds: float = 0,
-) -> ComparisonRun:
+) -> Run:
     """Log a comparison's folder as a run, linked to the versions that it compares.
 
     Args:
@@ -100,7 +88,7 @@ def log_comparison(
         for old in known:
             if runs.is_finished(old):
                 store.client.delete_run(old.info.run_id)
-        return _as_comparison(runs.keep_first(store, COMPARE, comparison_digest=digest))
+        return runs.keep_first(store, COMPARE, comparison_digest=digest)
 
 
 def _title(report: Mapping[str, Any], models: Sequence[Resolved]) -> str:
@@ -135,7 +123,7 @@ def _shared(parts: Sequence[Sequence[str]]) -> list[str]:
 
 def update_comparison(
     store: Store,
-    run: ComparisonRun,
+    run: Run,
     folder: Path,
     report: Mapping[str, Any],
     models: Sequence[Resolved],
@@ -149,8 +137,8 @@ def update_comparison(
     """
     from zoo.registry.pictures import log_figures
 
-    client, run_id = store.client, run.run_id
-    with store.translate_mlflow_errors(), store.lock(f"compare-{run.digest[:16]}"):
+    client, run_id = store.client, run.info.run_id
+    with store.translate_mlflow_errors(), store.lock(f"compare-{report['digest'][:16]}"):
         client.log_artifacts(run_id, str(folder))
         log_figures(store, client.get_run(run_id), folder, report)
         runs.log_points(store, run_id, _points(report, models))
@@ -158,58 +146,48 @@ def update_comparison(
         client.set_tag(run_id, LOOKS, str(report["looks"]))
 
 
-def fetch_report(store: Store, run: ComparisonRun) -> dict[str, Any]:
-    """Return a comparison's report.json; `UserError` where it is gone or damaged."""
-    with store.translate_mlflow_errors(), tempfile.TemporaryDirectory() as temporary:
-        report = read_json(fetch_file(store, run.artifacts, REPORT, temporary))
-    if not isinstance(report, dict):
-        raise UserError(f"{REPORT} of the run {run.run_id} is damaged: compare again with --force")
-    return report
+def fetch_comparison(store: Store, run: Run, folder: Path) -> dict[str, Any]:
+    """Make a folder of everything that a comparison's run keeps, complete or not at all.
 
+    Returns:
+        What its report.json holds.
 
-def fetch_comparison(store: Store, run: ComparisonRun, folder: Path) -> Path:
-    """Make a folder of everything that a comparison's run keeps, complete or not at all."""
-    local = local_folder(run.artifacts)
+    Raises:
+        UserError: a file is gone or damaged, or of another comparison.
+    """
+    run_id = run.info.run_id
     with (
         store.translate_mlflow_errors(),
         replacing_folder(folder, FOLDER) as new,
         tempfile.TemporaryDirectory() as temporary,
     ):
-        if local is None:
-            local = Path(
-                mlflow.artifacts.download_artifacts(
-                    run_id=run.run_id, dst_path=temporary, tracking_uri=store.uri
-                )
+
+        def fetch(name: str) -> None:
+            try:
+                came = fetch_file(store, run.info.artifact_uri, name, temporary)
+            except UserError as error:
+                raise UserError(f"{error}: compare again with --force") from None
+            shutil.copyfile(came, new / name)
+
+        fetch(REPORT)
+        report = read_json(new / REPORT)
+        if not isinstance(report, dict):
+            raise UserError(f"{REPORT} of the run {run_id} is damaged: compare again with --force")
+        if report.get("digest") != run.data.tags[DIGEST]:
+            raise UserError(
+                f"the run {run_id} holds the report of another comparison; --force computes this "
+                "one again and replaces it"
             )
-        elif not (local / REPORT).is_file():
-            raise UserError(f"{REPORT} is missing in {local}: compare again with --force")
-        # Nor is copied what a link in somebody's artifacts leads to.
-        for path in local.rglob("*"):
-            if path.is_symlink():
-                raise UserError(f"{path} is a link to {path.readlink()}: not followed")
-        # Not what else the run holds: MLflow's copies of the figures, or files of other people.
-        for name in FILES:
-            shutil.copyfile(local / name, new / name)
         (new / FIGURES).mkdir()
-        for name in figure_files(read_json(new / REPORT)):
-            if not (local / FIGURES / name).is_file():
-                raise UserError(f"{FIGURES}/{name} is missing in {local}: compare with --force")
-            shutil.copyfile(local / FIGURES / name, new / FIGURES / name)
-    return folder
-
-
-def _as_comparison(run: Run) -> ComparisonRun:
-    return ComparisonRun(
-        run.info.run_id,
-        run.data.tags["zoo.comparison_digest"],
-        run.info.artifact_uri,
-        run.data.tags.get(LOOKS, ""),
-    )
+        # Not what else the run holds: MLflow's copies of the figures, or files of other people.
+        for name in (PAGE, RESULTS, *(f"{FIGURES}/{name}" for name in figure_files(report))):
+            fetch(name)
+    return report
 
 
 def _tags(report: Mapping[str, Any], models: Sequence[Resolved]) -> dict[str, str]:
     tags = {
-        "zoo.comparison_digest": str(report["digest"]),
+        DIGEST: str(report["digest"]),
         TITLE: _title(report, models),
         "zoo.models": ", ".join(model.uri for model in models),
         "zoo.images_digest": str(report.get("images", {}).get("digest", "")),
