@@ -10,7 +10,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from threading import Thread
 from typing import IO
 from urllib.request import urlopen
 
@@ -47,9 +46,7 @@ def serve_ui(
             stderr=output,
             start_new_session=True,
         )
-        health = f"http://{host}:{port}/health"
-        Thread(target=_call_once_up, args=(process, health, on_ready), daemon=True).start()
-        if status := _wait(process):
+        if status := _wait(process, f"http://{host}:{port}/health", on_ready):
             said = "" if show_output else f" ({_last_line(file)})"
             raise UserError(
                 f"MLflow's server ended with status {status}{said}; is port {port} in use? "
@@ -63,10 +60,14 @@ def server_command(host: str, port: int) -> list[str]:
     return [*command, "--host", host, "--port", str(port), "--uvicorn-opts", "--log-level warning"]
 
 
-def _wait(process: subprocess.Popen[bytes]) -> int:
+def _wait(process: subprocess.Popen[bytes], health: str, on_ready: Callable[[], None]) -> int:
     """Return the exit status of a process that ends by itself, 0 where it was interrupted."""
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        while process.poll() is None and not _answers(health):
+            time.sleep(0.3)
+        if process.returncode is None:
+            on_ready()
         return process.wait()
     except KeyboardInterrupt:
         return 0
@@ -82,17 +83,13 @@ def _wait(process: subprocess.Popen[bytes]) -> int:
         process.wait()
 
 
+def _answers(address: str) -> bool:
+    with contextlib.suppress(OSError), urlopen(address, timeout=5):
+        return True
+    return False
+
+
 def _last_line(output: IO[bytes]) -> str:
     output.seek(0)
     lines = output.read().decode(errors="replace").split("\n")
     return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
-
-
-def _call_once_up(
-    process: subprocess.Popen[bytes], health: str, on_ready: Callable[[], None]
-) -> None:
-    while process.poll() is None:
-        with contextlib.suppress(OSError), urlopen(health, timeout=5):
-            on_ready()
-            return
-        time.sleep(0.3)
