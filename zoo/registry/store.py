@@ -81,18 +81,9 @@ class Store:
         """Turn what MLflow raises inside into a `UserError` that names this store."""
         return translate_mlflow_errors(self.uri)
 
-    @contextmanager
-    def lock(self, name: str) -> Iterator[None]:
+    def lock(self, name: str) -> AbstractContextManager[None]:
         """Keep other processes of this project from doing the same thing at once."""
-        path = self.root / OWN / "locks" / f"{name}.lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with FileLock(path, timeout=LOCK_SECONDS):
-                yield
-        except Timeout:
-            raise UserError(
-                f"another process has held {path} for {LOCK_SECONDS} s: wait for it or end it"
-            ) from None
+        return _lock(self.root, name)
 
     def _find_or_create(self, name: str) -> str:
         found = self.client.get_experiment_by_name(name)
@@ -151,6 +142,19 @@ def open_store(root: Path | None = None, *, create: bool = True) -> Store:
         raise UserError(
             f"{redact(uri)} needs the Python package {error.name}: install it, or let "
             "MLFLOW_TRACKING_URI name an MLflow server, which needs none"
+        ) from None
+
+
+@contextmanager
+def _lock(root: Path, name: str) -> Iterator[None]:
+    path = root / OWN / "locks" / f"{name}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(path, timeout=LOCK_SECONDS):
+            yield
+    except Timeout:
+        raise UserError(
+            f"another process has held {path} for {LOCK_SECONDS} s: wait for it or end it"
         ) from None
 
 
@@ -228,9 +232,7 @@ def _create_database(uri: str, root: Path) -> None:
         return
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    lock = root / OWN / "locks" / "database.lock"
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(lock, timeout=LOCK_SECONDS):
+    with _lock(root, "database"):
         if path.exists():
             return
         path.parent.mkdir(parents=True, exist_ok=True)
