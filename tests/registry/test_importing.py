@@ -12,10 +12,9 @@ from zoo.models.factories import check_trusted
 from zoo.models.imported import ImportOptions
 from zoo.registry.artifacts import local_folder
 from zoo.registry.card import CARD
-from zoo.registry.importing import import_registered
 from zoo.registry.listing import list_versions
 from zoo.registry.pull import pull
-from zoo.registry.register import register
+from zoo.registry.register import import_registered, register
 from zoo.registry.resolve import load, resolve
 from zoo.registry.runs import search_runs
 from zoo.registry.store import DATA, TRAIN

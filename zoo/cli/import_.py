@@ -83,8 +83,8 @@ def command(
     import dataclasses
 
     from zoo.models.imported import ImportOptions
-    from zoo.registry.importing import import_registered
     from zoo.registry.references import check_name
+    from zoo.registry.register import import_registered
     from zoo.registry.store import open_store
 
     check_name(name)

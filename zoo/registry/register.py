@@ -1,4 +1,4 @@
-"""Trained models into the registry, once each, despite earlier kills and concurrent processes.
+"""Models into the registry, once each, despite earlier kills and concurrent processes.
 
 A version is made last and in one request, so where one is found everything it needs is there.
 Killed before that, the same command again finds the run and adds what it lacks.
@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import logging
+import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlflow.entities import RunTag
 from mlflow.entities.model_registry import ModelVersion
@@ -29,6 +30,9 @@ from zoo.registry.images import store_images
 from zoo.registry.lookup import EXPERIMENT, MODEL_ID, find_version
 from zoo.registry.references import check_name
 from zoo.registry.store import TRAIN, Store
+
+if TYPE_CHECKING:
+    from zoo.models.imported import ImportOptions
 
 logger = logging.getLogger(__name__)
 
@@ -165,6 +169,34 @@ def register(
             made_by = ""
         point_best(store, name)
     return Registered(name, int(version.version), digest, created, restored, made_by)
+
+
+def import_registered(
+    store: Store, source: str, name: str, given: ImportOptions
+) -> tuple[Registered, tuple[str, ...]]:
+    """Import a model and register it, unless the same one is registered under that name.
+
+    A factory of the user's own that made it is trusted from then on, in this project and with these
+    arguments, since this user has asked for it.
+
+    Returns:
+        The version, and what was assumed.
+
+    Raises:
+        UserError: see `zoo.models.imported.import_model` and `register`.
+    """
+    from zoo.models.factories import is_factory, trust
+    from zoo.models.files import save_model
+    from zoo.models.imported import import_model
+
+    check_name(name)
+    imported = import_model(source, name, given)
+    if is_factory(source):
+        trust(source, imported.spec.kwargs)
+    with tempfile.TemporaryDirectory(prefix="zoo-") as temporary:
+        folder = Path(temporary) / name
+        save_model(folder, imported.module, imported.spec)
+        return register(store, folder), imported.notes
 
 
 def _create(
