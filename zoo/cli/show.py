@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import click
 
+from zoo.cli import options
 from zoo.cli.output import print_json, print_pairs
 from zoo.errors import counted
 
 
 @click.command()
 @click.argument("reference")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@options.as_json
 def command(reference: str, as_json: bool) -> None:
     """Show one model: what it is, how it was trained, and how good it is.
 

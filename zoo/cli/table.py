@@ -10,7 +10,7 @@ from zoo.files import csv_text
 
 
 @click.command()
-@click.option("--filter", "query", default="", help="Only versions that match; see zoo list.")
+@options.query
 @click.option("--latex", "form", flag_value="latex", help="Print LaTeX (booktabs).")
 @click.option("--md", "form", flag_value="md", help="Print Markdown.")
 @click.option("--csv", "form", flag_value="csv", help="Print CSV, a line per model and dataset.")

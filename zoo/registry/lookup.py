@@ -72,13 +72,16 @@ def all_versions(store: Store, query: str = "") -> list[ModelVersion]:
             query, max_results=PAGE, order_by=["name ASC"], page_token=token
         )
     )
+    there = []
     for version in found:
-        if not _is_numbered(version):
+        if _is_number(version.version):
+            there.append(version)
+        else:
             logger.warning(
                 "%s lists version %s of %s, which is not a number: left out",
                 show_uri(store), shown(version.version), shown(version.name),
             )  # fmt: skip
-    return [version for version in found if _is_numbered(version)]
+    return there
 
 
 def versions_of(store: Store, name: str) -> list[ModelVersion]:
@@ -93,16 +96,12 @@ def aliases_of(store: Store, name: str) -> dict[str, int]:
 
 def numbered(aliases: Mapping[str, str | int]) -> dict[str, int]:
     """Return the version's number that each alias stands on, without those that stand on none."""
-    return {
-        alias: int(number)
-        for alias, number in aliases.items()
-        if re.fullmatch(r"\d{1,10}", str(number))
-    }
+    return {alias: int(number) for alias, number in aliases.items() if _is_number(number)}
 
 
-def _is_numbered(version: ModelVersion) -> bool:
-    """Say whether a version has a number, of which addresses and files are made."""
-    return bool(re.fullmatch(r"[0-9]{1,10}", str(version.version)))
+def _is_number(version: object) -> bool:
+    """Say whether a version is a number, of which addresses and files are made."""
+    return bool(re.fullmatch(r"[0-9]{1,10}", str(version)))
 
 
 def all_names(store: Store) -> list[Any]:
@@ -147,7 +146,7 @@ def get_version(store: Store, reference: Reference) -> ModelVersion:
 
 
 def _numbered(store: Store, version: ModelVersion) -> ModelVersion:
-    if not _is_numbered(version):
+    if not _is_number(version.version):
         raise UserError(
             f"{show_uri(store)} answers with a version {shown(version.version)} of "
             f"{shown(version.name)}: expected a number"
