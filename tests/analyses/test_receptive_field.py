@@ -16,6 +16,7 @@ from zoo.analyses.receptive_field_figures import SUM, draw_maps
 from zoo.capture import HookPoint
 from zoo.config import Settings
 from zoo.models.files import describe_module
+from zoo.report.viewer_data import heat_map_data
 from zoo.study.axes import select, variable
 
 SIDE = 16
@@ -237,6 +238,16 @@ def test_figures_and_notes_name_what_was_measured(found):
     np.testing.assert_array_equal(
         lines["cnn"].get_ydata(), of_path(result, "radius50_share", "cnn")
     )
+
+
+def test_the_page_names_its_maps_in_words(found):
+    panel = heat_map_data(found.results["receptive-field"], "", ["v", "cnn"])
+    assert panel
+    assert {entry["measure"] for entry in panel["maps"]} == {
+        f"radius of {share} % of the mass{over}"
+        for share in (50, 90)
+        for over in ("", " / half the diagonal")
+    }
 
 
 def test_maps_show_a_faint_rest_and_say_how_many_layers_are_left_out():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -94,6 +95,53 @@ def test_a_narrow_screen_scrolls_nothing_but_figures_and_tables(page, report_fil
     card = page.locator(".question .card").first
     card.locator("xpath=../button").click()
     assert card.evaluate("e => e.scrollWidth > e.clientWidth && e.tabIndex === 0")
+
+
+# Cells whose text runs out of them, and words of a header that are cut in two.
+CUT = """() => {
+  const seen = [...document.querySelectorAll("td, th")].filter((cell) => cell.offsetParent);
+  const cut = seen.filter((cell) => cell.scrollWidth > cell.clientWidth + 1);
+  for (const cell of seen.filter((cell) => cell.closest("thead"))) {
+    const texts = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
+    for (let text = texts.nextNode(); text; text = texts.nextNode())
+      for (const word of text.data.matchAll(/\\S+/g)) {
+        const range = document.createRange();
+        range.setStart(text, word.index);
+        range.setEnd(text, word.index + word[0].length);
+        if (range.getClientRects().length > 1) cut.push(cell);
+      }
+  }
+  return [seen.length, cut.map((cell) => cell.textContent.trim())];
+}"""
+
+
+@pytest.mark.parametrize("width", [390, 1200])
+def test_text_stays_in_its_cell_and_headers_keep_their_words(page, report_file, width):
+    page.set_viewport_size({"width": width, "height": 900})
+    page.goto(report_file.as_uri())
+    walk(page)
+    cells, cut = page.evaluate(CUT)
+    assert cells > 50
+    assert cut == []
+
+
+SCROLLING = "<div class=scroll><table><tr>" + "<td>digits-medium" * 6 + "</table></div>"
+COUNTED = "<td class=number><span class=interval>(16 of 16 in every draw of the images)</span>"
+VERDICT = "<td><span class='verdict no'>✗ not supported</span>"
+MOVED = f"<table class=moved><thead><tr>{'<th>' * 5}<tbody><tr><th>{COUNTED * 3}{VERDICT}</table>"
+
+
+@pytest.mark.parametrize(("width", "table", "lines"), [(390, SCROLLING, 2), (1200, MOVED, 3)])
+def test_a_cell_as_long_as_can_be_breaks_between_words(page, width, table, lines):
+    sheet = (Path(zoo.__file__).parent / "report" / "report.css").read_text()
+    page.set_viewport_size({"width": width, "height": 900})
+    page.set_content(f"<style>{sheet}</style><nav></nav><main>{table}</main>")
+    assert page.evaluate(CUT)[1] == []
+    broken = page.locator("td").evaluate_all(
+        "all => all.map((e) => { const range = document.createRange();"
+        " range.selectNodeContents(e.firstChild ?? e); return range.getClientRects().length })"
+    )
+    assert 0 < max(broken) <= lines
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -25,7 +25,7 @@ from zoo.measures.replicates import GroupedMean, Replicates, in_rows
 from zoo.models.modes import eval_mode
 from zoo.models.preprocess import model_input
 from zoo.study.accumulator import Accumulator, NotApplicable
-from zoo.study.axes import column, layer_axis, select, variable
+from zoo.study.axes import Scale, column, layer_axis, select, variable
 from zoo.study.networks import ComparedNetwork, Study
 from zoo.study.replicates import replicated
 from zoo.study.results import Metric, Part, Result
@@ -56,7 +56,8 @@ ABOUT = About(
     settings=("seed",),
     captions={
         "receptive-field-{}": "Which pixels the centre of each layer of {} depends on.",
-        "receptive-field-radius": "The radius that holds 50 % and 90 % of that dependence.",
+        "receptive-field-radius": "The radius of the disc that holds 50 % and 90 % of what the "
+        "centre of each layer depends on.",
     },
     metrics={
         f"{key}_{what}": f"radius of {100 * share:.0f} % of the mass, {words}"
@@ -339,8 +340,12 @@ def _radii(
             ])  # fmt: skip
             pixels.append(radius)
             shares.append(radius / math.hypot(height / 2, width / 2))
-        variables[key] = variable(dims, np.concatenate(pixels), unit="pixels")
-        variables[f"{key}_share"] = variable(dims, np.concatenate(shares), unit="half-diagonals")
+        disc = f"radius of {100 * share:.0f} % of the mass"
+        variables[key] = variable(dims, np.concatenate(pixels), unit="pixels", scale=Scale(disc))
+        variables[f"{key}_share"] = variable(
+            dims, np.concatenate(shares), unit="half-diagonals",
+            scale=Scale(f"{disc} / half the diagonal"),
+        )  # fmt: skip
     return variables
 
 

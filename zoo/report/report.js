@@ -64,7 +64,7 @@
     const [low, high, log] = range;
     const bar = element("div", { className: "bar" });
     bar.style.background = ramp;
-    const ends = (log ? [low, Math.sqrt(low * high), high] : [low, high]).map((end) => element("span", {}, written(end, range)));
+    const ends = (log ? [low, Math.sqrt(low * high), high] : [low, high]).map((end) => element("span", {}, Number.isInteger(end) ? String(end).replace("-", "−") : written(end, range)));
     if (unit) ends.at(-1).append(` ${unit}`);
     return [bar, element("div", { className: "ends" }, ...ends)];
   }
