@@ -90,7 +90,7 @@ def test_a_list_is_sorted_filtered_and_cut(zoo, kept, capsys):
 
 
 def test_a_description_is_shown_set_and_read_from_a_file(zoo, kept):
-    assert zoo("describe", "vit-small").startswith("# vit-small\n")
+    assert zoo("describe", "vit-small").startswith("vit-small, seed 0: ")
     (kept / "notes.md").write_text("*Ours*\n\x1b[31m")
     said = zoo("describe", "vit-small", "--file", "notes.md")
     assert said == "vit-small now has a description of 12 characters\n"

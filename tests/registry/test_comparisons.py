@@ -184,6 +184,29 @@ def test_its_description_shows_text_as_text(store, folder, report, models):
     assert "Mixer" not in note
 
 
+def test_its_description_says_which_model_a_metric_is_of_and_links_its_version(
+    store, folder, report, models
+):
+    found = log_comparison(store, folder, report, models)
+    run = store.client.get_run(found.info.run_id)
+    for place, (letter, model) in enumerate(zip("ab", models, strict=True)):
+        link = f"[1](#/models/{model.name}/versions/1?workflowType=machine_learning)"
+        row = f"| {letter} | {model.name} | {link} | {model.digest[:12]} |"
+        assert row in run.data.tags["mlflow.note.content"]
+        accuracy = report["metrics"][1 + place]
+        assert accuracy["network"] == model.name
+        assert run.data.metrics[f"accuracy/accuracy/{letter}"] == accuracy["value"]
+
+
+def test_a_long_description_ends_with_a_whole_row(store, folder, report, models):
+    claim = report["claims"][0]
+    report["claims"] = [claim | {"statement": f"{i} {'x' * 90}"} for i in range(60)]
+    found = log_comparison(store, folder, report, models)
+    note = store.client.get_run(found.info.run_id).data.tags["mlflow.note.content"]
+    assert "Open `report.html`" in note
+    assert note.endswith("| <0.001 |")
+
+
 def rows_of(names):
     """Every kind of metric, of networks with these names: a number of their positions each."""
     rows = [metric("cka", "batches", value=0.0)]

@@ -28,6 +28,8 @@ def test_they_are_stored_and_fetched_once(store, test_split):
     assert store_images(store, test_split) == digest
     runs = search_runs(store, DATA)
     assert [run.info.status for run in runs] == ["FINISHED"]
+    (listed,) = runs[0].inputs.dataset_inputs
+    assert (listed.dataset.name, listed.dataset.digest) == ("digits/test", digest[:36])
     fetch_images(store, digest)
     store.client.delete_run(runs[0].info.run_id)
     assert len(fetch_images(store, digest)) == 12

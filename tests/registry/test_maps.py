@@ -1,6 +1,7 @@
 """Maps of registered models: a folder, one run, and what is left out."""
 
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -38,7 +39,8 @@ def draw(store, models, tmp_path, test_split):
 
 
 def test_a_map_is_a_folder_and_one_run(store, draw, tmp_path):
-    report, run_id = draw(command="zoo map")
+    told = []
+    report, run_id = draw(command="zoo map", on_progress=lambda *_: told.append(time.time()))
     assert report == read_json(tmp_path / "map" / "map.json")
     nearest = {m["name"]: m["nearest"][0] for m in report["models"]}
     assert nearest["vit-small/1"]["name"] == "vit-small/4"
@@ -56,6 +58,11 @@ def test_a_map_is_a_folder_and_one_run(store, draw, tmp_path):
     assert run.data.metrics["map/share"] == pytest.approx(report["share"])
     logged = {file.path for file in store.client.list_artifacts(run.info.run_id)}
     assert logged == {"map.html", "map.json", "map.nc", "figures"}
+    note = run.data.tags["mlflow.note.content"]
+    assert "| vit-small/1 | digits small | vit-small/4 | 1.000 |" in note
+    assert (
+        run.info.start_time < 1000 * max(told) < run.info.end_time
+    )  # it lasts as long as the work
     assert draw()[1] == run.info.run_id
     assert draw(at="logits")[1] != run.info.run_id
 

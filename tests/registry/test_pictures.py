@@ -58,7 +58,7 @@ def test_a_registered_run_has_its_curve_and_its_card(store, make_folder):
     files = [entry.path for entry in store.client.list_artifacts(run.info.run_id, "figures")]
     assert files == ["figures/learning-curve.png"]
     assert images(store, run.info.run_id) == {("learning-curve", "2")}
-    assert run.data.tags["mlflow.note.content"].startswith("# vit-small")
+    assert run.data.tags["mlflow.note.content"].startswith("vit-small, seed 0: ")
 
 
 def test_a_picture_has_the_name_and_the_tag_that_mlflow_gives_and_is_there_once(store, run):

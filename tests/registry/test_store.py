@@ -13,7 +13,15 @@ from zoo.errors import UserError
 from zoo.registry.doctor import check_store
 from zoo.registry.faults import redact
 from zoo.registry.register import register
-from zoo.registry.store import COMPARE, DATA, TRAIN, _check_database, find_root, open_store
+from zoo.registry.store import (
+    COMPARE,
+    DATA,
+    EXPERIMENTS,
+    TRAIN,
+    _check_database,
+    find_root,
+    open_store,
+)
 
 
 def run_python(code: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -62,6 +70,12 @@ def test_artifacts_lie_under_the_root_whatever_the_working_folder(store, monkeyp
         assert Path(urlsplit(experiment.artifact_location).path) == (
             store.root / "mlartifacts" / name
         )
+
+
+def test_mlflows_list_says_what_an_experiment_holds(store):
+    for name, about in EXPERIMENTS.items():
+        made = store.client.get_experiment(store.experiment_id(name))
+        assert made.tags["mlflow.note.content"] == about
 
 
 def test_an_experiment_is_created_once(store, root):

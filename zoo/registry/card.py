@@ -6,6 +6,8 @@ It is the description of a version and the README.md among its files. What comes
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from zoo.models.spec import ModelSpec, describe_training
 
 CARD = "README.md"
@@ -45,8 +47,18 @@ def model_card(spec: ModelSpec, digest: str) -> str:
         ("sha256", digest),
     ]
     table = "\n".join(f"| {name} | {cell(_short(value))} |" for name, value in rows)
-    title = f"# {cell(_short(spec.name))}\n\nAn image classifier of the zoo.\n\n"
-    return f"{title}| | |\n|---|---|\n{table}\n\n{_how_to_load(spec.name)}"[:LONGEST]
+    card = f"{_first_line(spec)}\n\n| | |\n|---|---|\n{table}\n\n{_how_to_load(spec.name)}"
+    return card[:LONGEST]
+
+
+def _first_line(spec: ModelSpec) -> str:
+    """Say what MLflow's lists of versions show of a card: its first line, without markup."""
+    seed = "" if spec.known_seed is None else f", seed {spec.known_seed}"
+    value = spec.metrics.get("test/accuracy")
+    if value is None:
+        return f"{cell(_short(spec.name))}{seed}: accuracy not measured."
+    tested = f"{spec.test_count:,} test images" if spec.test_count else "its test images"
+    return f"{cell(_short(spec.name))}{seed}: right on {100 * value:.1f} % of {tested}."
 
 
 def name_card(spec: ModelSpec, name: str) -> str:
@@ -58,6 +70,16 @@ def name_card(spec: ModelSpec, name: str) -> str:
         "`best` on the one with the highest validation accuracy.\n\n"
         f"{_how_to_load(name)}"
     )[:LONGEST]
+
+
+def fitting(lines: Sequence[str]) -> str:
+    """Join lines of Markdown, as many as MLflow keeps: it refuses longer texts.
+
+    >>> len(fitting(["x" * 3000, "y" * 3000]))
+    3000
+    """
+    text = "\n".join(lines)
+    return text if len(text) <= LONGEST else text[: LONGEST + 1].rpartition("\n")[0]
 
 
 def cell(text: str) -> str:
@@ -101,4 +123,5 @@ def _accuracy(spec: ModelSpec, part: str, suffix: str) -> str:
 def _how_to_load(name: str) -> str:
     # A name that could end the block of code is none that MLflow takes.
     plain = name if all(c.isalnum() or c in "._+-" for c in name) else "NAME"
-    return f'```python\nimport zoo\n\nmodel = zoo.load("{plain}")\n```\n'
+    load = f'model = zoo.load("{plain}")  # its current version; a given one: "{plain}/1"'
+    return f"```python\nimport zoo\n\n{load}\n```\n"

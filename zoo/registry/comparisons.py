@@ -20,9 +20,10 @@ from zoo.files import read_json
 from zoo.files.folders import replacing_folder
 from zoo.registry import runs
 from zoo.registry.artifacts import fetch_file, missing_files
-from zoo.registry.card import LONGEST, cell
+from zoo.registry.card import cell, fitting
 from zoo.registry.datasets import compared_data, dataset_input
 from zoo.registry.history import Point
+from zoo.registry.links import version_page
 from zoo.registry.references import Resolved
 from zoo.registry.store import COMPARE, Store
 from zoo.study.results import INITIAL
@@ -266,7 +267,7 @@ def _points(report: Mapping[str, Any], models: Sequence[Resolved]) -> list[Point
 def _labels(report: Mapping[str, Any]) -> dict[str, str]:
     """Return how metrics' names call each network: `a`, then `a.untrained`, `a.seed1`."""
     names = [model["name"] for model in report.get("models", ())]
-    labels = {name: chr(ord("a") + i) if i < 26 else str(i) for i, name in enumerate(names)}
+    labels = {name: _letter(place) for place, name in enumerate(names)}
     networks = report.get("networks", ())
     first = {network["name"]: network["seed"] for network in networks if network["name"] in labels}
     for network in networks:
@@ -277,6 +278,10 @@ def _labels(report: Mapping[str, Any]) -> dict[str, str]:
             state = ".untrained" * (network["state"] == INITIAL)
             labels[network["name"]] = f"{labels[network['model']]}{seed}{state}"
     return labels
+
+
+def _letter(place: int) -> str:
+    return chr(ord("a") + place) if place < 26 else str(place)
 
 
 def _ending_in(key: str, names: Sequence[str], labels: Mapping[str, str]) -> str:
@@ -308,12 +313,16 @@ def _note(report: Mapping[str, Any], models: Sequence[Resolved]) -> str:
     lines = [
         cell(str(report.get("summary", ""))),
         "",
-        "| model | version | sha256 |",
-        "|---|---|---|",
+        "Open `report.html` among the artifacts.",
+        "",
+        "| in metrics' names | model | version | sha256 |",
+        "|---|---|---|---|",
     ]
-    for model in models:
-        version = "" if model.version is None else str(model.version)
-        lines.append(f"| {cell(model.name)} | {version} | {model.digest[:12]} |")
+    for place, model in enumerate(models):
+        # MLflow's page of a run lists no models of another experiment.
+        page = version_page(model)
+        version = page and f"[{model.version}](#{page})"
+        lines.append(f"| {_letter(place)} | {cell(model.name)} | {version} | {model.digest[:12]} |")
     if claims := _tested(report):
         lines += ["", "| claim | models | value | verdict | p (Holm) |", "|---|---|---:|---|---:|"]
         lines += [
@@ -322,5 +331,4 @@ def _note(report: Mapping[str, Any], models: Sequence[Resolved]) -> str:
             f"| {format_p(claim['p_holm'])} |"
             for claim in claims
         ]
-    lines += ["", "Open `report.html` among the artifacts."]
-    return "\n".join(lines)[:LONGEST]
+    return fitting(lines)

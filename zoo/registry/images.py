@@ -32,6 +32,7 @@ from zoo.measures.sampling import balanced_order
 from zoo.models.spec import SPEC, read_spec
 from zoo.registry import runs
 from zoo.registry.artifacts import fetch_file, missing_files
+from zoo.registry.datasets import dataset, dataset_input
 from zoo.registry.references import Resolved, check_digest
 from zoo.registry.store import DATA, Store, open_store
 
@@ -71,7 +72,9 @@ def store_images(store: Store, test_folder: Path) -> str:
             f"{kept.info.source}: what models trained on it are compared on.",
         }
         name = f"{kept.info.source} test {digest[:8]}"
+        data = dataset(kept.info.source, "test", kept.info.digest, len(kept))
         with runs.finished_run(store, DATA, name, tags, "zoo register") as run:
+            runs.log_inputs(store, run.info.run_id, [dataset_input(data, "evaluation")])
             _upload(store, run, kept)
         runs.keep_first(store, DATA, test_digest=digest)
     return digest

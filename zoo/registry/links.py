@@ -46,9 +46,15 @@ def side_by_side_link(store: Store, models: Sequence[Resolved]) -> str:
 
 def version_link(store: Store, model: Resolved, base: str = "") -> str:
     """Return the page of a registered version; empty for anything else."""
+    page = version_page(model)
+    return page and f"{_root(store, base)}{page}"
+
+
+def version_page(model: Resolved) -> str:
+    """Return what follows the `#` in `version_link`; empty for anything but a version."""
     if model.version is None:
         return ""
-    return f"{_root(store, base)}/models/{quote(model.name)}/versions/{model.version}?{MODE}"
+    return f"/models/{quote(model.name)}/versions/{model.version}?{MODE}"
 
 
 def _root(store: Store, base: str = "") -> str:

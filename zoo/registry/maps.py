@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +21,7 @@ from zoo.files.folders import check_replaceable, replacing_folder
 from zoo.measures.fingerprints import Read
 from zoo.progress import OnProgress, no_progress
 from zoo.registry import runs
+from zoo.registry.card import cell, fitting
 from zoo.registry.datasets import dataset, dataset_input
 from zoo.registry.fingerprints import (
     Kept,
@@ -78,6 +80,7 @@ def map_registered(
         UserError: fewer than two models have a fingerprint, there are no images, or `folder` is
             not zoo's own.
     """
+    began = time.time()
     check_replaceable(folder, FOLDER)
     rows = chosen_versions(store, query)
     images = named_images(store, map(as_model, rows), data, count)
@@ -100,7 +103,7 @@ def map_registered(
     }
     with replacing_folder(folder, FOLDER) as new:
         report = save(found, about, new)
-    return report, _log(store, folder, report, images)
+    return report, _log(store, folder, report, images, time.time() - began)
 
 
 def nearest_registered(
@@ -177,7 +180,9 @@ def _reader(kept: Sequence[Kept], at: str) -> Read:
     return lambda i: read_vector(kept[i].path, at)
 
 
-def _log(store: Store, folder: Path, report: dict[str, Any], images: EvaluationImages) -> str:
+def _log(
+    store: Store, folder: Path, report: dict[str, Any], images: EvaluationImages, seconds: float
+) -> str:
     """Log a map as a run, unless the same one is there; return the run's id."""
     digest = report["digest"]
     with store.translate_mlflow_errors(), store.lock(f"map-{digest[:16]}"):
@@ -186,13 +191,35 @@ def _log(store: Store, folder: Path, report: dict[str, Any], images: EvaluationI
             name = f"map of {counted(len(report['models']), 'model')} {digest[:4]}"
             tags = {
                 "zoo.map_digest": digest,
-                "mlflow.note.content": f"{report['summary']}\n\nOpen `map.html` below Artifacts.",
+                "mlflow.note.content": _note(report),
             }
             data = dataset(images.source, images.split or "images", images.digest, len(images))
             values = {"map/share": report["share"], "map/mean_cka": report["mean_cka"]}
             points = [Point(k, v, 0, None, data) for k, v in values.items() if v is not None]
-            with runs.finished_run(store, COMPARE, name, tags, report["command"]) as run:
+            with runs.finished_run(
+                store, COMPARE, name, tags, report["command"], seconds=seconds
+            ) as run:
                 runs.log_inputs(store, run.info.run_id, [dataset_input(data, "evaluation")])
                 runs.log_points(store, run.info.run_id, points)
                 store.client.log_artifacts(run.info.run_id, str(folder))
         return str(runs.keep_first(store, COMPARE, map_digest=digest).info.run_id)
+
+
+def _note(report: dict[str, Any]) -> str:
+    """Describe a map for its page: what was found, and each model with its nearest."""
+    rows = [
+        f"| {cell(m['name'])} | {cell(m['data'])} | {cell(near['name'])} | {near['cka']:.3f} |"
+        for m in report["models"]
+        for near in m["nearest"][:1]
+    ]
+    return fitting(
+        [
+            cell(report["summary"]),
+            "",
+            "Open `map.html` among the artifacts.",
+            "",
+            "| model | trained on | nearest | CKA |",
+            "|---|---|---|---:|",
+            *rows,
+        ]
+    )

@@ -28,7 +28,13 @@ from zoo.registry.local_database import (
     store_address,
 )
 
-EXPERIMENTS = TRAIN, DATA, COMPARE, AUDIT = "zoo-train", "zoo-data", "zoo-compare", "zoo-audit"
+TRAIN, DATA, COMPARE, AUDIT = "zoo-train", "zoo-data", "zoo-compare", "zoo-audit"
+EXPERIMENTS = {  # with what MLflow's list says of each
+    TRAIN: "One run for each training: curves, settings, data and the registered version.",
+    DATA: "Test images that models are compared on, stored once.",
+    COMPARE: "Comparisons and maps of models: open the page among a run's artifacts.",
+    AUDIT: "Audits of the measures of similarity: which of them tell models apart.",
+}
 ARTIFACTS, OWN = "mlartifacts", ".zoo"
 LOCK_SECONDS = 600
 KINDS = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")
@@ -89,7 +95,8 @@ class Store:
         found = self.client.get_experiment_by_name(name)
         if found is None:
             try:
-                return self.client.create_experiment(name, self._artifact_location(name))
+                tags = {"mlflow.note.content": EXPERIMENTS[name]}
+                return self.client.create_experiment(name, self._artifact_location(name), tags)
             except MlflowException:
                 # Another process was faster.
                 found = self.client.get_experiment_by_name(name)
