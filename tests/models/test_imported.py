@@ -120,7 +120,7 @@ def test_torchvision_weights_from_a_training_programs_file(folder):
     sized = dataclasses.replace(given, image_size=64, mean=[0.5] * 3)
     (note,) = import_model("torchvision:squeezenet1_1", "s", sized).notes
     assert "(64 of 73 px, its std)" in note
-    assert "what does is --std or the name of published weights" in note
+    assert "give it by --std or the name of published weights" in note
     assert (loaded.spec.image_size, loaded.spec.crop_fraction) == (224, 224 / 256)
     assert loaded.spec.mean == [0.485, 0.456, 0.406]
 

@@ -262,7 +262,7 @@ def _as_for_imagenet(given: ImportOptions, published: str) -> str:
     do = f"{', '.join(others)} or {last}" if others else last
     return (
         f"preprocessed as for ImageNet ({', '.join(assumed)}): the weights do not say how; "
-        f"what does is {do}"
+        f"give it by {do}"
     )
 
 
