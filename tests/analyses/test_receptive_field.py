@@ -189,6 +189,15 @@ def found(make_model, digit_images):
     return compare_models(models, digit_images[0], only=["receptive-field"], settings=made)
 
 
+def test_a_network_without_blocks_has_no_first_block(digit_images):
+    plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 14 * 14, 4))
+    model = describe_module(plain, name="plain", image_size=SIDE)
+    made = Settings(references=False)
+    found = compare_models([model], digit_images[0], only=["receptive-field"], settings=made)
+    assert np.isfinite(of_path(found.results["receptive-field"], "radius90", "plain")).all()
+    assert not found.results["receptive-field"].metrics
+
+
 def test_in_a_comparison_the_vits_stem_sees_one_patch_and_the_cnn_widens_its_view(found):
     result = found.results["receptive-field"]
     assert result.networks == ("v", "cnn")

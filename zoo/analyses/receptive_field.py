@@ -350,10 +350,10 @@ def _radii(
 
 
 def _ends(data: xr.Dataset, network: str) -> Iterator[Metric]:
-    """Yield the radius of a network's first and last block, and the one over the other."""
+    """Yield the radius of a network's first and last block, if any, and the one over the other."""
     for key in SHARES:
         radii = select(data[f"{key}_share"].sel(path=SUM), network)
-        blocks = radii.values[radii["depth"].values > 0]
+        blocks = radii.values[radii["block"].values >= 0]
         if not blocks.size:
             continue
         first, last = float(blocks[0]), float(blocks[-1])
