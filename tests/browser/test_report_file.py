@@ -10,7 +10,6 @@ import pytest
 import zoo
 from zoo.analyses.engine import compare_models
 from zoo.comparison import Comparison
-from zoo.report.html import HERE
 
 
 @pytest.fixture
@@ -78,17 +77,6 @@ def test_on_paper_the_figures_stand_in_for_the_viewers(page, report_file, pictur
         assert claim.is_visible()
     paper = page.pdf(path=screenshots / "report.pdf", format="A4", prefer_css_page_size=True)
     assert paper.startswith(b"%PDF")
-
-
-def test_an_interval_in_words_stays_in_its_cell(page):
-    page.set_viewport_size({"width": 1100, "height": 900})
-    sheet = (HERE / "report.css").read_text()
-    cell = "<td class=number><span class=interval>(7 of 8 in every draw of the images)</span></td>"
-    row = f"<th>R-grow</th>{3 * cell}<td>supported</td>"
-    head = "<thead><tr>" + 5 * "<th>Test</th>" + "</tr></thead>"
-    page.set_content(f"<style>{sheet}</style><main><table class=moved>{head}<tr>{row}</tr></table>")
-    wide = page.locator("td").evaluate_all("all => all.filter(e => e.scrollWidth > e.clientWidth)")
-    assert not wide
 
 
 def test_a_narrow_screen_scrolls_nothing_but_figures_and_tables(page, report_file, picture):
