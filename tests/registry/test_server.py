@@ -1,6 +1,7 @@
 """A real MLflow server on loopback, killed in the middle of training, registering and comparing."""
 
 import logging
+import shutil
 
 import pytest
 from click.testing import CliRunner
@@ -112,6 +113,10 @@ def test_a_killed_server_costs_a_line_and_nothing_else(
     finished = search_runs(store, COMPARE)
     assert [run.info.status for run in finished] == ["FINISHED"]
     assert store.client.list_artifacts(finished[0].info.run_id)
+    before = sorted(store.root.glob("reports/**/*"))
+    shutil.rmtree(store.root / "reports")
+    assert "Found: compared on" in zoo(*compare)  # fetched: as on another machine
+    assert sorted(store.root.glob("reports/**/*")) == before
 
 
 def test_everything_works_through_a_server(server, tmp_path, make_folder):
