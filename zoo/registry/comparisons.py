@@ -8,6 +8,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -181,8 +182,9 @@ def fetch_comparison(store: Store, run: Run, folder: Path) -> dict[str, Any]:
             )
         (new / FIGURES).mkdir()
         # Not what else the run holds: MLflow's copies of the figures, or files of other people.
-        for name in (PAGE, RESULTS, *(f"{FIGURES}/{name}" for name in figure_files(report))):
-            fetch(name)
+        figures = [f"{FIGURES}/{name}" for name in figure_files(report)]
+        with ThreadPoolExecutor() as pool:  # of a server that is far away each takes a while
+            list(pool.map(fetch, [PAGE, RESULTS, *figures]))
     return report
 
 
