@@ -47,7 +47,7 @@ def classifier_path(model: LoadedModel) -> str:
     if not paths or not isinstance(found, nn.Module) or not list(found.parameters()):
         raise UserError(
             f"{model.name}: expected a network with one classifier that can be replaced; "
-            f"{model.spec.arch} has none that is known"
+            f"{model.spec.arch} has none that is known (a method get_classifier that returns it)"
         )
     return paths[0]
 
