@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Before torch starts its threads: small tensors are slower on several.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# MLflow keeps files open of every store, and nearly every test has a store of its own.
+_, allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (min(allowed, 65536), allowed))
 
 TINY_VIT = {"patch_size": 4, "embed_dim": 16, "depth": 2, "num_heads": 2}
 TINY_RESNET = {"channels": [8, 16, 24, 32]}

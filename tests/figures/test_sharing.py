@@ -114,3 +114,13 @@ def test_no_process_and_no_open_file_is_left():
     before = held()
     share(squares, 5)
     assert held() == before
+
+
+def test_it_works_in_a_process_with_many_open_files():
+    """`select` takes none beyond the 1,024th."""
+    opened = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    try:
+        assert sorted(share(squares, 5)) == list(range(5))
+    finally:
+        for file in opened:
+            os.close(file)
