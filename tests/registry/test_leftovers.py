@@ -82,6 +82,12 @@ def test_a_folder_with_somebody_elses_file_is_named_and_kept(root, at_once):
     assert everything(root) == {"models/.vit-small-0.abcdefgh/notes.md"}
 
 
+def test_of_a_store_elsewhere_nothing_here_is_left(root, at_once, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/elsewhere.db")
+    write(root, ".mlflow.db.123", "mlartifacts/1/r/artifacts/.artifact.uploading.1f")
+    assert list(find_leftovers(root)) == []
+
+
 def test_a_folder_that_was_moved_aside_is_put_back(root, at_once):
     write(root, "models/.vit-small-0.old.abcdefgh/replaced/spec.json")
     list(check_leftovers(root, clean=True))

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 FILES = (".registered.json.*", "metrics/train/.*.json.*", "effect/.*", "summary/.*")
 OWN = (".zoo/cache/*/.*", ".zoo/checkpoints/*/.*")  # all of it is zoo's
 COPIED_BY_DVC = tuple(f"{place}/{HALF_COPY}" for place in ("effect", "summary", "models/*"))
+MADE = (f".{DATABASE}.*",)
 UPLOADED = ("mlartifacts/**/.artifact.uploading.*",)  # MLflow's own temporary files
 ASIDE = re.compile(r"\..+\.old\.[a-z0-9_]{8}")
 # By the tag that tells what a run is of: the lock under which it is made.
@@ -62,12 +63,15 @@ def find_leftovers(root: Path) -> Iterator[Leftover]:
     """Find what processes of this project that have ended left; nothing is changed."""
     yield from _folders(root)
     making = root / ".zoo" / "locks" / "database.lock"
+    # Where the store is another one, these may be of somebody's server that runs here.
+    own = database_path(store_address(root)) == root / DATABASE
+    made, uploaded = (MADE, UPLOADED) if own else ((), ())
     for kind, patterns, is_left in (
         ("half-written file", FILES, lambda path: path.is_file() and is_abandoned(path)),
         ("half-written copy", OWN, is_abandoned),
         ("half-made copy", COPIED_BY_DVC, _is_old),
-        ("half-made database", (f".{DATABASE}.*",), lambda _: _is_free(making)),
-        ("half-copied artifact", UPLOADED, _is_old),
+        ("half-made database", made, lambda _: _is_free(making)),
+        ("half-copied artifact", uploaded, _is_old),
     ):
         for path in itertools.chain(*map(root.glob, patterns)):
             if is_left(path):
