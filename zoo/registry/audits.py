@@ -104,15 +104,13 @@ def log_audit(
         for key in ("auprc", "chance", "d_prime")
         if row[key] is not None
     ]
-    with (
-        store.translate_mlflow_errors(),
-        store.lock("audit"),
-        runs.finished_run(store, AUDIT, name, tags, "zoo audit") as run,
-    ):
-        runs.log_params(store, run, {"images": report["images"], "models": len(models)})
-        runs.log_points(store, run.info.run_id, points)
-        runs.log_inputs(store, run.info.run_id, [], models)
-        store.client.log_artifacts(run.info.run_id, str(folder))
+    with store.translate_mlflow_errors(), store.lock("audit"):
+        run = runs.begin_run(store, AUDIT, name, tags, "zoo audit")
+        with runs.finishing(store, run):
+            runs.log_params(store, run, {"images": report["images"], "models": len(models)})
+            runs.log_points(store, run.info.run_id, points)
+            runs.log_inputs(store, run.info.run_id, [], models)
+            store.client.log_artifacts(run.info.run_id, str(folder))
         return str(run.info.run_id)
 
 

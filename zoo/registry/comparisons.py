@@ -78,7 +78,8 @@ def log_comparison(
         # MLflow's table of runs, of about 23 characters, shows all of this name.
         name = f"{_joined([model.label for model in models])} {digest[:4]}"
         tags = _tags(report, models)
-        with runs.finished_run(store, COMPARE, name, tags, "zoo compare", seconds=seconds) as run:
+        run = runs.begin_run(store, COMPARE, name, tags, "zoo compare", seconds=seconds)
+        with runs.finishing(store, run):
             run_id = run.info.run_id
             runs.log_params(store, run, _params(report, models))
             runs.log_points(store, run_id, _points(report, models))

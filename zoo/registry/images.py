@@ -73,7 +73,8 @@ def store_images(store: Store, test_folder: Path) -> str:
         }
         name = f"{kept.info.source} test {digest[:8]}"
         data = dataset(kept.info.source, "test", kept.info.digest, len(kept))
-        with runs.finished_run(store, DATA, name, tags, "zoo register") as run:
+        run = runs.begin_run(store, DATA, name, tags, "zoo register")
+        with runs.finishing(store, run):
             runs.log_inputs(store, run.info.run_id, [dataset_input(data, "evaluation")])
             _upload(store, run, kept)
         runs.keep_first(store, DATA, test_digest=digest)

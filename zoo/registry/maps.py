@@ -196,9 +196,8 @@ def _log(
             data = dataset(images.source, images.split or "images", images.digest, len(images))
             values = {"map/share": report["share"], "map/mean_cka": report["mean_cka"]}
             points = [Point(k, v, 0, None, data) for k, v in values.items() if v is not None]
-            with runs.finished_run(
-                store, COMPARE, name, tags, report["command"], seconds=seconds
-            ) as run:
+            run = runs.begin_run(store, COMPARE, name, tags, report["command"], seconds=seconds)
+            with runs.finishing(store, run):
                 runs.log_inputs(store, run.info.run_id, [dataset_input(data, "evaluation")])
                 runs.log_points(store, run.info.run_id, points)
                 store.client.log_artifacts(run.info.run_id, str(folder))

@@ -167,17 +167,8 @@ def begin_run(
 
 
 @contextlib.contextmanager
-def finished_run(
-    store: Store,
-    experiment: str,
-    name: str,
-    tags: Mapping[str, str],
-    command: str,
-    *,
-    seconds: float = 0,
-) -> Iterator[Run]:
-    """Make a run as `begin_run` does, marked as finished at the end, and removed on an error."""
-    run = begin_run(store, experiment, name, tags, command, seconds=seconds)
+def finishing(store: Store, run: Run) -> Iterator[Run]:
+    """Mark a run as finished at the end, and remove it on an error."""
     try:
         yield run
         store.client.set_terminated(run.info.run_id, FINISHED)
