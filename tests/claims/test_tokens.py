@@ -187,6 +187,17 @@ def test_middle_layers_grow_stronger_with_data_or_do_not(more, verdict):
     assert (side(found), found.value) == (verdict, pytest.approx(more - 0.5))
 
 
+@pytest.mark.parametrize(("vit", "verdict"), [(0.7, "supported"), (0.4, "not supported")])
+def test_with_enough_data_a_vits_middle_layers_are_stronger_than_a_cnns_or_are_not(vit, verdict):
+    result = metrics(middle_accuracy={"v": 0.5, "w": vit, "c": 0.9, "d": 0.6})
+    found = verdicts(LESS_AND_MORE, probes=result)
+    of = found["R-middle-cnn", ("w", "d")]  # not those on less data
+    assert (side(of), of.value) == (verdict, pytest.approx(vit - 0.6))
+    assert ("R-middle-cnn", ("v", "c")) not in found
+    fewer = verdicts(LESS_AND_MORE[:3], probes=result)["R-middle-cnn", ()]
+    assert fewer.verdict == "not applicable"
+
+
 def test_class_token_and_mean_are_compared_on_the_same_images_only():
     elsewhere = network("g", "vit", "t", arch="vit-gap", class_token=False)
     found = verdicts([VIT, elsewhere], probes=metrics(), localisation=metrics())

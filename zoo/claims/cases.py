@@ -40,6 +40,12 @@ def vits_on_most_data(models: Sequence[Network]) -> Iterable[Networks]:
     return [(vit,) for vit in most.values()]
 
 
+def vit_and_cnn_on_most_data(models: Sequence[Network]) -> Iterable[Networks]:
+    """Return every such ViT with every CNN that was trained on as many images."""
+    most = list(vits_on_most_data(models))
+    return [(v, c) for v, c in vit_and_cnn(models) if (v,) in most and v.images == c.images]
+
+
 def cls_vits(models: Sequence[Network]) -> Iterable[Networks]:
     """Return every ViT whose classifier reads a class token."""
     return [(vit,) for vit in _family(models, "vit") if vit.class_token]

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 
 from zoo.claims import cases
-from zoo.claims.base import RAGHU, Claim, Draws, Measurement, Networks, Threshold, of_two
+from zoo.claims.base import A_VIT, RAGHU, Claim, Draws, Measurement, Networks, Threshold, of_two
 from zoo.measures.intervals import DIFFERENCE, Estimate, independent_difference, wilson_interval
 from zoo.study.replicates import draws_of
 from zoo.study.results import ComparisonResults, Network
@@ -31,14 +31,21 @@ def share_of_tokens(results: ComparisonResults, network: Network) -> Draws | str
     return last[:, 0] if last.size else None
 
 
-def middle_is_stronger(results: ComparisonResults, networks: Networks) -> Measurement | None:
-    """Measure the accuracy of a probe at half depth on more data minus that on less."""
-    less, more = (at_half_depth(results, network) for network in networks)
-    if less is None or more is None:
+def middle_is_stronger(
+    results: ComparisonResults, networks: Networks, *, of: tuple[str, str]
+) -> Measurement | None:
+    """Measure the accuracy of a probe at half depth in the first network minus the second's."""
+    first, second = (at_half_depth(results, network) for network in networks)
+    if first is None or second is None:
         return None
-    change, low, high = independent_difference(more, less)
-    detail = f"probe at half depth: {less[0]:.3f} on less data, {more[0]:.3f} on more"
+    change, low, high = independent_difference(first, second)
+    detail = f"probe at half depth: {first[0]:.3f} {of[0]}, {second[0]:.3f} {of[1]}"
     return Measurement(change, detail, low, high)
+
+
+def more_data_is_stronger(results: ComparisonResults, networks: Networks) -> Measurement | None:
+    """Measure the accuracy of a probe at half depth on more data minus that on less."""
+    return middle_is_stronger(results, networks[::-1], of=("on more data", "on less"))
 
 
 def at_half_depth(results: ComparisonResults, network: Network) -> Estimate | None:
@@ -91,8 +98,21 @@ CLAIMS = (
         why="the paper's 30 points hold for its data; 'stronger' must at least not be chance",
         applies_when="the same ViT trained on a smaller and a larger subset",
         cases=cases.vit_on_less_and_more,
-        measure=middle_is_stronger,
+        measure=more_data_is_stronger,
         stay_trained=(1,),
+        within=DIFFERENCE,
+    ),
+    claim(
+        id="R-middle-cnn",
+        figure="13",
+        statement="With enough data, a ViT's middle layers are stronger than a CNN's",
+        measured_as="accuracy of a linear probe at half depth, on the mean over places, ViT minus "
+        "CNN",
+        threshold=Threshold("above", 0),
+        why="'stronger' is a sign that must not be chance; the paper says it of its larger ViTs",
+        applies_when=f"{A_VIT}, and a CNN trained on as many images",
+        cases=cases.vit_and_cnn_on_most_data,
+        measure=partial(middle_is_stronger, of=("in the ViT", "in the CNN")),
         within=DIFFERENCE,
     ),
 )

@@ -72,7 +72,8 @@ CLAIMS = (
         measured_as="CKA with the networks trained on all data on the least data, lowest minus "
         "highest third of blocks, ViT minus CNN",
         threshold=Threshold("above", 0),
-        why="'more' is a sign, not a size; lowest minus highest, since CKA's level differs",
+        why="'more' is a sign, not a size; lowest minus highest, since CKA's level differs; the "
+        "paper shows ViTs only",
         applies_when="the pipeline's stage `effect`, with a ViT and a CNN trained on the same "
         "subsets",
         analysis="data-effect",
