@@ -188,7 +188,7 @@ def test_what_the_gap_study_found_is_told_of_a_vit_and_a_cnn_as_its_page_has_it(
     assert said[-1] == GAP_STUDY
     page = Path("docs/gap.md").read_text()
     shares_told = re.findall(r"[−\d]+ % \([^)]*\)", GAP_STUDY)
-    assert len(shares_told) == 5
+    assert len(shares_told) == 7
     assert all(share in page for share in shares_told)
     assert GAP_STUDY not in answer("gap", made.found([V, W], accuracy=shown), [])
 
