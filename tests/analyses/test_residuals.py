@@ -259,6 +259,10 @@ def test_figures_are_drawn_from_the_result(make_model, digit_images):
     assert [t.get_text() for t in prefix.get_yticklabels()] == ["CLS"]
     labels_shown = [t.get_text() for t in drawn["residuals-depth"].legends[0].get_texts()]
     assert labels_shown == ["v, attention", "v, mlp", "k, residual"]
+    lines = drawn["residuals-depth"].axes[0].get_lines()
+    marks = {line.get_label(): line.get_marker() for line in lines}
+    # Without colours, too, the models are told apart.
+    assert marks["v, attention"] == marks["v, mlp"] != marks["k, residual"]
 
 
 @pytest.mark.parametrize(

@@ -165,7 +165,7 @@ def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:
                 positions,
                 accuracy,
                 yerr=np.maximum([accuracy - low, high - accuracy], 0),
-                fmt="osD^v"[i % 5],
+                fmt=style.marker(i),
                 markersize=3.5,
                 linewidth=1,
                 color=style.colour(i),

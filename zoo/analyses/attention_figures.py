@@ -108,7 +108,7 @@ def draw_entropy(result: Result, compared: Sequence[str]) -> Figure:
             of_heads = entropy.min(axis=1), entropy.max(axis=1)
             label, line, ends = seed_line(means, name, of_heads, within=SHARE)
             several = several or label != name
-            axis.plot(depth, line, "o-", ms=size, color=colour, label=label)
+            axis.plot(depth, line, f"{style.marker(i)}-", ms=size, color=colour, label=label)
             axis.fill_between(depth, *ends, color=colour, alpha=0.15, lw=0)
         axis.axhline(1, color="0.5", lw=0.8, ls=":")
         axis.set(

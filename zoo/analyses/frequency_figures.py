@@ -18,7 +18,7 @@ from zoo.study.axes import select
 from zoo.study.results import Result
 
 AMPLITUDE = "Δ log amplitude"
-KINDS = ("o-", "s--", "^:", "D-.")
+KINDS = ("-", "--", ":", "-.")
 
 
 def _look(i: int) -> dict[str, Any]:
@@ -42,12 +42,13 @@ def draw_depth(result: Result, compared: Sequence[str]) -> Figure:
             label, line, ends = seed_line(result.data["highest"], name, of_images)
             several = several or label != name
             left.fill_between(depth, *ends, alpha=0.2, linewidth=0, color=style.colour(i))
-            left.plot(depth, line, KINDS[0], markersize=3, label=label, **_look(i))
+            left.plot(depth, line, style.marker(i) + KINDS[0], ms=3, label=label, **_look(i))
             for kind, look in zip(kinds[name], KINDS, strict=False):
                 change = select(part["change"], kind=kind)
                 bars = select(part["change_ci"], kind=kind).values.T
                 right.errorbar(
-                    change["depth"], change, fmt=look, markersize=3, label=f"{name}, {kind}",
+                    change["depth"], change, fmt=style.marker(i) + look, markersize=3,
+                    label=f"{name}, {kind}",
                     yerr=np.abs(bars - change.values), elinewidth=0.7, **_look(i),
                 )  # fmt: skip
         right.axhline(0, color="0.5", linestyle=":", linewidth=1)
@@ -101,9 +102,9 @@ def draw_answers(result: Result, compared: Sequence[str]) -> Figure:
             above=0.34 + style.LEGEND_ROW * len(rated),
         )  # fmt: skip
         for i, (name, of) in enumerate(rated.items()):
-            _band(left, of["band"], of["noise_accuracy"], of["noise_accuracy_ci"], "o-", i, name)
+            _band(left, of["band"], of["noise_accuracy"], of["noise_accuracy_ci"], "-", i, name)
             left.axhline(float(of["clean_accuracy"]), linestyle=":", **_look(i))
-            for source, line in (("low", "o-"), ("high", "s--")):
+            for source, line in (("low", "-"), ("high", "--")):
                 if "hybrid_share" in of:
                     share, ends = (
                         of[key].sel(source=source) for key in ("hybrid_share", "hybrid_share_ci")
@@ -128,4 +129,5 @@ def _band(axis: Axes, x: Any, values: Any, ends: Any, line: str, i: int, label: 
     """Draw shares with their 95 % intervals as a line and a band."""
     low, high = (ends.isel(ci_bound=end).values for end in (0, 1))
     axis.fill_between(x.values, low, high, alpha=0.15, linewidth=0, color=style.colour(i))
-    axis.plot(x.values, values.values, line, markersize=3, label=label, **_look(i))
+    marks = style.marker(i) + line
+    axis.plot(x.values, values.values, marks, markersize=3, label=label, **_look(i))

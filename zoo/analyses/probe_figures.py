@@ -40,7 +40,7 @@ def draw_depth(result: Result, compared: Sequence[str], *, few_shot: int = FEW_S
         chance = result.metric("chance") or 0.0
         for axis, kind in zip(axes, KINDS, strict=True):
             for m, name in enumerate(compared):
-                _curves_of(axis, result, kind, name, style.colour(m))
+                _curves_of(axis, result, kind, name, m)
             _draw_baselines(axis, result, kind)
             axis.axhline(chance, color="0.6", lw=0.7)
             axis.set(xlabel=style.DEPTH, ylim=(0, 1.02))
@@ -61,7 +61,8 @@ def _poolings(result: Result, network: str) -> list[str]:
     return [str(pooling) for pooling in accuracy["pooling"].values]
 
 
-def _curves_of(axis: Axes, result: Result, kind: str, name: str, colour: str) -> None:
+def _curves_of(axis: Axes, result: Result, kind: str, name: str, place: int) -> None:
+    colour = style.colour(place)
     test = int(result.data.attrs["test_images"])
     own = select(result.data[kind], name)
     depth, size = own["depth"].values, style.marker_points(own.sizes["layer"])
@@ -72,7 +73,7 @@ def _curves_of(axis: Axes, result: Result, kind: str, name: str, colour: str) ->
             for a in own.sel(pooling=pooling).values
         ])  # fmt: skip
         label, accuracy, ends = seed_line(of_pooling, name, of_images, within=SHARE)
-        line = "s--" if pooling == CLS else "o-"
+        line = style.marker(place) + ("--" if pooling == CLS else "-")
         label = f"{style.shorten(label, 24)}, {pooling}"
         axis.plot(depth, accuracy, line, color=colour, markersize=size, linewidth=1.2, label=label)
         axis.fill_between(depth, *ends, color=colour, alpha=0.1, linewidth=0)

@@ -71,7 +71,7 @@ def draw_radii(result: Result, compared: Sequence[str], even: Mapping[str, float
                 radii = select(result.data[f"{key}_share"].sel(path=SUM), name)
                 points = radii["depth"].values, radii.values
                 colour = style.colour(i)
-                marks = "osD^v"[i % 5] + "-"
+                marks = style.marker(i) + "-"
                 size = style.marker_points(len(points[0]))
                 axis.plot(*points, marks, color=colour, label=name, markersize=size, linewidth=1)
             axis.axhline(even[key], color="0.5", linestyle=":", linewidth=1, label="even field")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 COSINE = "cosine"
 RATIO = "‖z‖ / ‖f(z)‖"
 PANEL, STRIP = 1.45, 0.14  # inches: the side of a map, and the height of a prefix token's row
-LINES = ("o-", "s--", "D:", "^-.")  # one a kind of branch
+LINES = ("-", "--", ":", "-.")  # one a kind of branch
 
 
 def draw_tokens(part: xr.Dataset) -> Figure:
@@ -123,7 +123,7 @@ def draw_depth(result: Result, compared: Sequence[str]) -> Figure:
             ratios = select(result.data["mean_ratio"], name)
             depth = ratios["depth"].values
             look: dict[str, Any] = {
-                "color": style.colour(i), "linewidth": 1,
+                "color": style.colour(i), "marker": style.marker(i), "linewidth": 1,
                 "markersize": style.marker_points(len(depth)),
             }  # fmt: skip
             for kind, line in zip(_kinds(result, name), LINES, strict=False):

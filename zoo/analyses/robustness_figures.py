@@ -38,7 +38,7 @@ def draw_curves(result: Result, names: Sequence[str]) -> Figure:
                 colour = style.colour(i)
                 axis.fill_between(amounts, low, high, color=colour, alpha=0.15, linewidth=0)
                 axis.plot(
-                    amounts, [1, *kept.values], "osD^v"[i % 5] + "-", color=colour, markersize=3,
+                    amounts, [1, *kept.values], style.marker(i) + "-", color=colour, markersize=3,
                     linewidth=1, label=f"{name} ({100 * float(of['clean_accuracy']):.0f} % right)",
                 )  # fmt: skip
             axis.set_title(kind, loc="left")

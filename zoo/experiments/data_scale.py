@@ -68,7 +68,7 @@ def draw(points: pd.DataFrame, *, title: str) -> Figure:
             line = line.sort_values("images")  # noqa: PLW2901
             images, accuracy, spread = line["images"], line["accuracy"], line["deviation"]
             colour = style.COLOURS[i % len(style.COLOURS)]
-            axis.plot(images, accuracy, marker="osD^v"[i % 5], color=colour, label=model)
+            axis.plot(images, accuracy, marker=style.marker(i), color=colour, label=model)
             if spread.notna().any():
                 low, high = accuracy - spread.fillna(0), accuracy + spread.fillna(0)
                 axis.fill_between(images, low, high, color=colour, alpha=0.2, linewidth=0)

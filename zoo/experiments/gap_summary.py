@@ -155,7 +155,7 @@ def draw(rows: Sequence[Share], gap: GapConfig) -> Figure:
             own = [row for row in rows if row.images == images]
             closed = [row for row in own if row.model != gap.baseline]
             look: Any = {
-                "fmt": "osD^v"[i % 5],
+                "fmt": style.marker(i),
                 "markersize": 4,
                 "linewidth": 1,
                 "color": style.COLOURS[i % len(style.COLOURS)],

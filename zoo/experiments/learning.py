@@ -46,7 +46,7 @@ def draw(curves: Sequence[Learning], *, title: str) -> Figure:
                     curve.accuracy,
                     label=curve.model,
                     color=style.COLOURS[i % len(style.COLOURS)],
-                    marker="osD^v"[i % 5],
+                    marker=style.marker(i),
                     markersize=style.marker_points(len(curve.steps)),
                     linewidth=1.3,
                 )

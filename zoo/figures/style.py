@@ -32,6 +32,7 @@ from zoo.figures.labels import (
 )
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = "osD^v"
 # Where a figure is of families, or of one network: as a ViT and a CNN beside each other have them.
 FAMILY_COLOURS = dict(zip(("vit", "cnn", "mlp", "windowed", "other"), COLOURS, strict=False))
 SEQUENTIAL = "viridis"
@@ -269,6 +270,11 @@ def _draw_matrix(
 def colour(place: int) -> str:
     """Return the colour of a model by its place among the compared ones."""
     return COLOURS[place % len(COLOURS)]
+
+
+def marker(place: int) -> str:
+    """Return the marker of a model by its place: it is told apart without colours, too."""
+    return MARKERS[place % len(MARKERS)]
 
 
 def marker_points(count: int) -> float:
