@@ -129,6 +129,12 @@ def test_a_count_of_heads_moves_by_steps_as_a_share_does(draws, said, p):
     assert not over_seeds([found, measured(np.array([1.0, *draws]), "", count=True)]).count
 
 
+def test_draws_of_which_one_is_no_number_decide_nothing():
+    found = measured(np.array([1.0, np.nan, *[1.0] * 100]), "", parts=3)
+    assert math.isnan(p_against(found, Threshold("above", 0.5)))
+    assert word(found, number(0.0), number(1.0).estimate) == "undecided"
+
+
 def test_where_the_threshold_itself_counts_it_may_be_the_end_of_the_interval():
     all_heads = Measurement(1.0, "", 1.0, 1.0)
     change = (0.5, 0.4, 0.6)

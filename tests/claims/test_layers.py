@@ -1,13 +1,18 @@
 import numpy as np
 import pytest
 
-from zoo.claims import judge_values
+from zoo.claims import decide, measure_claim
 
 
 def blocks(*cka, spread=0.01):
     """The CKA of blocks and what it might be on other images, each block by itself."""
     cka = np.array(cka, float)
     return np.vstack([cka, np.random.default_rng(0).normal(cka, spread, (1000, len(cka)))])
+
+
+def judged(*values, **known):
+    (verdict,) = decide([measure_claim(*values, n=50, **known)])
+    return verdict
 
 
 @pytest.mark.parametrize(
@@ -23,21 +28,21 @@ def blocks(*cka, spread=0.01):
 )
 def test_low_layers_agree_more_than_high_ones_or_do_not(claim, values, value, verdict):
     alike = [[blocks(0.5, 0.5, 0.5)] * len(values)]
-    found = judge_values(claim, ("m",), [values], untrained=alike, n=50)
+    found = judged(claim, ("m",), [values], untrained=alike)
     assert found.value == pytest.approx(value)
     assert (found.verdict, found.models, found.n) == (verdict, ("m",), 50)
-    before = judge_values(claim, ("m",), [values], untrained=[values], n=50).verdict
+    before = judged(claim, ("m",), [values], untrained=[values]).verdict
     assert before == ("built in" if value > 0 else "not supported")
 
 
 def test_the_interval_is_over_images_of_one_seed_and_over_seeds_of_several():
-    one = judge_values("R-data-low", ("m",), [[blocks(0.9, 0.5, 0.2)]], n=50)
+    one = judged("R-data-low", ("m",), [[blocks(0.9, 0.5, 0.2)]])
     # The lowest block minus the highest, each with a deviation of 0.01.
     half = 1.96 * 0.01 * np.sqrt(2)
     assert one.measurement.estimate == pytest.approx((0.7, 0.7 - half, 0.7 + half), abs=0.003)
     assert (one.measurement.over, one.held) == ("images", None)
     seeds = [[blocks(0.9, 0.5, high)] for high in (0.2, 0.3, 0.4)]
-    several = judge_values("R-data-low", ("m",), seeds, untrained=seeds[::-1], n=50)
+    several = judged("R-data-low", ("m",), seeds, untrained=seeds[::-1])
     half = 4.302653 * 0.1 / np.sqrt(3)  # Student's t with two degrees of freedom
     assert several.measurement.estimate == pytest.approx((0.6, 0.6 - half, 0.6 + half))
     assert (several.measurement.over, several.held) == ("seeds", (3, 3))
@@ -54,5 +59,5 @@ def test_the_interval_is_over_images_of_one_seed_and_over_seeds_of_several():
     ],
 )
 def test_what_cannot_be_told_is_said(claim, values, reason):
-    found = judge_values(claim, ("m",), [values], n=50)
+    found = judged(claim, ("m",), [values])
     assert (found.verdict, found.value, found.detail) == ("not applicable", None, reason)

@@ -8,11 +8,13 @@ from scipy.stats import ttest_1samp
 
 from tests.claims import made
 from zoo.claims import judge
-from zoo.claims.base import Measurement, Threshold, over_seeds
+from zoo.claims.base import Measurement, Threshold, measured, over_seeds
 from zoo.claims.cases import groups_by_seed
 from zoo.claims.decide import p_against
 from zoo.measures.intervals import SHARE
 from zoo.study.results import INITIAL
+from zoo.study.seeds import accuracy_difference
+from zoo.study.seeds import over_seeds as numbers_over_seeds
 
 VALUES = {0: 0.30, 1: 0.36, 2: 0.24}
 
@@ -130,6 +132,31 @@ def test_networks_on_less_and_more_data_are_taken_with_different_seeds():
     assert groups_by_seed(alone, (less, more)) == [(less, more)]
     fewer = made.found([n for n in networks if n.name not in ("v seed 1", "v seed 2")])
     assert [[n.seed for n in g] for g in groups_by_seed(fewer, (less, more))] == [[0, 1]]
+
+
+def test_seeds_that_differ_by_rounding_alone_agree():
+    # 0.7 − 0.4 and 0.6 − 0.3 are one number in all but their last bits.
+    found = over_seeds([Measurement(v, "", v - 0.5, v + 0.5) for v in (0.7 - 0.4, 0.6 - 0.3)])
+    assert (found.over, found.low) == ("images", pytest.approx(-0.2))
+    assert p_against(found, Threshold("above", 0)) > 0.05
+    now, before = (
+        over_seeds([measured(np.array([v, v - 0.5, v + 0.5]), "") for v in values])
+        for values in ((0.8, 0.6), (0.4, 0.2))
+    )
+    _, low, high = now.minus(replace(before, draws=-before.draws))
+    assert low < 0.4 < high
+    metrics = {"accuracy": {"v": 0.7, "v seed 1": 0.6, "c": 0.4, "c seed 1": 0.3},
+               "difference": {("v", "c"): [0.3, 0.2, 0.4]}}  # fmt: skip
+    pairs = [("v", "c"), ("v seed 1", "c seed 1")]
+    gap = accuracy_difference(made.metrics(**metrics), pairs)
+    assert (gap.value, gap.low, gap.high) == (0.3, 0.2, 0.4)
+
+
+def test_what_every_seed_gives_alike_has_the_interval_over_images():
+    numbers = {"v": [0.5, 0.4, 0.6], "v seed 1": [0.5, 0.3, 0.7]}
+    networks = [made.VIT, *seeds_of(made.VIT, 1)]
+    (row,) = numbers_over_seeds(made.found(networks, accuracy=made.metrics(accuracy=numbers)))
+    assert (row.mean, row.low, row.high, row.deviation) == (0.5, 0.4, 0.6, 0)
 
 
 def test_no_interval_leaves_what_a_share_can_be_and_the_p_value_stays():

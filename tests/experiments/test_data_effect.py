@@ -33,6 +33,7 @@ from zoo.experiments.data_effect_report import as_csv, draw
 from zoo.figures import style
 from zoo.measures.depth import thirds
 from zoo.measures.linear_cka import linear_cka
+from zoo.measures.multiple_testing import holm
 from zoo.models.preprocess import preprocess
 from zoo.models.untrained import untrained_network
 from zoo.study.axes import column, interval, variable
@@ -210,6 +211,8 @@ def test_the_least_data_decides_the_claims_and_only_equal_subsets_are_compared(
     assert found["R-data-low", ("vit",)].value == pytest.approx(vit)
     assert found["R-data-vit", ("vit", "resnet18")].value == pytest.approx(vit - cnn)
     assert {v.n for v in found.values()} == {60}
+    tests = list(found.values())
+    assert [v.p_holm for v in tests] == holm([v.p for v in tests]).tolist()
     vit, cnn = (scalars[f"data-effect/{m}/untrained/low_minus_high"] for m in ("vit", "resnet18"))
     assert found["R-data-low", ("vit",)].before.value == pytest.approx(vit)
     assert found["R-data-vit", ("vit", "resnet18")].before.value == pytest.approx(vit - cnn)

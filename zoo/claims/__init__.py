@@ -69,7 +69,16 @@ CLAIMS: tuple[Claim, ...] = tuple(
 # A number, or why there is none, and the same before training.
 Measured = tuple[Measurement | str | None, Measurement | None]
 
-__all__ = ["CLAIMS", "Claim", "Verdict", "at_chance", "in_seeds", "judge", "judge_values"]
+__all__ = [
+    "CLAIMS",
+    "Claim",
+    "Verdict",
+    "at_chance",
+    "decide",
+    "in_seeds",
+    "judge",
+    "measure_claim",
+]
 
 
 def judge(results: ComparisonResults) -> list[Verdict]:
@@ -81,7 +90,7 @@ def judge(results: ComparisonResults) -> list[Verdict]:
     return decide([verdict for claim in CLAIMS for verdict in _test(claim, results)])
 
 
-def judge_values(
+def measure_claim(
     claim_id: str,
     models: tuple[str, ...],
     seeds: Sequence[Sequence[object]],
@@ -89,7 +98,7 @@ def judge_values(
     n: int,
     untrained: Sequence[Sequence[object]] = (),
 ) -> Verdict:
-    """Return the verdict on a claim that is tested outside of comparisons.
+    """Return a claim that is tested outside of comparisons, to be decided with what is beside it.
 
     Args:
         claim_id: such as `R-transfer`.
@@ -99,19 +108,20 @@ def judge_values(
         untrained: the same of untrained networks, where it was measured.
     """
     claim = next(claim for claim in CLAIMS if claim.id == claim_id)
-    found, start = (_in_all(claim, of) for of in (seeds, untrained))
+    found, start = (
+        _mean([claim.measure(*values) for values in of], claim.within) for of in (seeds, untrained)
+    )
     before = start if isinstance(start, Measurement) else None
-    unknown = "its layers could not be compared"
-    return decide([_tested(claim, models, n, found, before, unknown)])[0]
+    return _tested(claim, models, n, found, before, "its layers could not be compared")
 
 
-def _in_all(claim: Claim, seeds: Sequence[Sequence[object]]) -> Measurement | str | None:
-    """Return the mean of a claim's number over seeds; that of the first if one has none."""
-    each = [claim.measure(*values) for values in seeds]
+def _mean(each: Sequence[Measurement | str | None], within: Range) -> Measurement | str | None:
+    """Return the mean of a number over seeds; that of the first where not all have one."""
+    first = next(iter(each), None)
+    if not isinstance(first, Measurement):
+        return first
     found = [one for one in each if isinstance(one, Measurement)]
-    if each and len(found) == len(each):
-        return over_seeds(found, claim.within)
-    return next(iter(each), None)
+    return over_seeds(found if len(found) == len(each) else [first], within)
 
 
 def _test(claim: Claim, results: ComparisonResults) -> Iterator[Verdict]:
@@ -186,15 +196,13 @@ def in_seeds(
         trained: the places in it of those that stay trained.
         within: between what the number lies.
     """
-    each = [
-        _measure(measure, results, group, trained) for group in groups_by_seed(results, networks)
-    ]
-    found = [now for now, _ in each if isinstance(now, Measurement)]
-    before = [initial for _, initial in each if initial is not None]
-    if len(found) < len(each):
-        return _measure(measure, results, networks, trained)
-    start = over_seeds(before, within) if len(before) == len(each) else None
-    return over_seeds(found, within), start
+    groups = groups_by_seed(results, networks)
+    each = [_measure(measure, results, group, trained) for group in groups]
+    if not all(isinstance(now, Measurement) for now, _ in each):
+        each = [_measure(measure, results, networks, trained)]
+    now, before = zip(*each, strict=True)
+    start = None if None in before else _mean(before, within)
+    return _mean(now, within), start if isinstance(start, Measurement) else None
 
 
 def _measure(

@@ -17,6 +17,7 @@ from zoo.measures.intervals import (
     Range,
     in_range,
     independent_difference,
+    is_one_number,
     mean_interval,
 )
 from zoo.measures.replicates import percentile_interval
@@ -88,7 +89,7 @@ class Measurement:
         """Return the difference to another measurement with its interval."""
         if self.by_seed and len(self.by_seed) == len(other.by_seed):
             changes = np.subtract(self.by_seed, other.by_seed)
-            if np.ptp(changes) > 0:
+            if not is_one_number(changes):
                 mean, low, high = mean_interval(changes).tolist()
                 return mean, low, high
         if self.draws is not None and other.draws is not None:
@@ -114,7 +115,7 @@ def over_seeds(found: Sequence[Measurement], within: Range = UNBOUNDED) -> Measu
     together = np.mean(draws, axis=0) if len(draws) == len(found) else None
     mean, low, high = mean_interval(np.array(values), within).tolist()
     over, parts, count = SEEDS, 0, False
-    if np.ptp(values) == 0:
+    if is_one_number(values):
         over, parts, count = IMAGES, found[0].parts, found[0].count
         _, low, high = found[0].estimate if together is None else percentile_interval(together)
     detail = f"seed by seed {', '.join(f'{value:.3f}' for value in values)}; the first: "
@@ -192,7 +193,7 @@ class Claim:
     number for one group from the results of `analysis`, None if it is undefined, or a text
     that says why the statement does not apply to this group. A claim that no comparison can test
     has no `cases`: its `measure` takes numbers from the study's stage or command named by
-    `analysis`, which requests the verdict (`zoo.claims.judge_values`). `stay_trained` are the
+    `analysis`, which tests it (`zoo.claims.measure_claim`). `stay_trained` are the
     positions in a group of the networks that stay trained when the claim is tested before
     training. `within` is the range of the number, which no interval exceeds. A claim about correct
     `answers` is tested only on networks that answer better than chance. Before training there are

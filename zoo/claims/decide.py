@@ -16,7 +16,7 @@ from zoo.claims.base import (
     Threshold,
     Verdict,
 )
-from zoo.measures.intervals import Estimate
+from zoo.measures.intervals import ROUNDING, Estimate
 from zoo.measures.multiple_testing import holm, p_from_interval, student_p
 from zoo.measures.replicates import percentile_p
 
@@ -25,7 +25,6 @@ OTHER_SIDE = "beyond noise on the other side of the threshold"
 WEAKENED = "it holds, and held before training, which weakened it"
 STRENGTHENED = "it holds, and held before training, which strengthened it"
 UNDONE = "it held before training, which turned it: beyond noise on the other side of the threshold"
-STEP = 1e-9  # below any step of a share or a count
 
 
 def decide(verdicts: Sequence[Verdict]) -> list[Verdict]:
@@ -55,10 +54,10 @@ def decide(verdicts: Sequence[Verdict]) -> list[Verdict]:
 def p_against(found: Measurement, threshold: Threshold) -> float:
     """Return the p-value of a number against its threshold; NaN where it has no interval."""
     # Where the bound itself counts, the interval must only not reach below it.
-    bound = threshold.bound - STEP if threshold.side == "at least" else threshold.bound
+    bound = threshold.bound - ROUNDING if threshold.side == "at least" else threshold.bound
     if found.over == SEEDS:  # few seeds: the tails are far heavier than the interval tells
         return student_p(found.by_seed, bound)
-    if (found.parts or found.count) and found.draws is not None and len(found.draws) > 1:
+    if (found.parts or found.count) and found.draws is not None:
         # What is of few parts moves by steps, which no normal distribution does.
         return percentile_p(found.draws, bound)
     return p_from_interval(found.estimate, bound)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from zoo.analyses.engine import compare_models
 from zoo.analyses.same_layer_cka import SameLayers, same_layers
-from zoo.claims import Verdict, judge_values
+from zoo.claims import Verdict, decide, measure_claim
 from zoo.config import Settings
 from zoo.errors import UserError
 from zoo.measures.depth import thirds
@@ -223,6 +223,7 @@ def verdicts(curves: Sequence[Curve], n: int) -> list[Verdict]:
     """Return what the smallest subset's curves say of the papers' claims on the effect of data.
 
     The curves are of all architectures, as `compare_with_full` orders them, measured on n images.
+    They are corrected together.
     """
     least = {curve.model: curve for curve in reversed(curves) if curve.role == SUBSET}
     untrained = {curve.model: curve for curve in curves if curve.role == NO_TRAINING}
@@ -235,8 +236,8 @@ def verdicts(curves: Sequence[Curve], n: int) -> list[Verdict]:
     def values(of: Mapping[str, Curve], models: Sequence[str]) -> list[tuple[NDArray, ...]]:
         return list(zip(*(of[model].block_draws for model in models), strict=False))
 
-    return [
-        judge_values(
+    tests = [
+        measure_claim(
             claim,
             models,
             values(least, models),
@@ -245,3 +246,4 @@ def verdicts(curves: Sequence[Curve], n: int) -> list[Verdict]:
         )
         for claim, models in groups
     ]
+    return decide(tests)

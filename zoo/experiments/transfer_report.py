@@ -11,7 +11,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from zoo.analyses.same_layer_cka import Line, draw_lines
-from zoo.claims import Verdict, judge_values
+from zoo.claims import Verdict, decide, measure_claim
 from zoo.data.subsets import SUBSET
 from zoo.experiments.transfer import Transferred
 from zoo.figures import style
@@ -79,7 +79,7 @@ def verdicts(done: Transferred) -> list[Verdict]:
     """Return what the transfer says of the papers' claims."""
     kept, untrained = ([[same.block_draws]] for same in (done.kept, done.untrained))
     name, n = done.model.name, done.counts["test"]
-    return [judge_values("R-transfer", (name,), kept, untrained=untrained, n=n)]
+    return decide([measure_claim("R-transfer", (name,), kept, untrained=untrained, n=n)])
 
 
 def layer_rows(done: Transferred) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ Range = tuple[float, float]  # between what a quantity lies
 UNBOUNDED = -math.inf, math.inf
 SHARE, DIFFERENCE = (0.0, 1.0), (-1.0, 1.0)  # a share, and a difference of two
 Z95 = 1.959963984540054
+ROUNDING = 1e-9  # below any step of a share or a count
 SPLITS, HALVES, FIFTHS = 64, 2, 5  # how often images are split at random, and into how many parts
 
 
@@ -21,6 +22,15 @@ def mean_defined(values: NDArray[np.float64]) -> float:
     """Return the mean of what is finite; NaN where nothing is."""
     values = values[np.isfinite(values)]
     return float(values.mean()) if values.size else math.nan
+
+
+def is_one_number(values: ArrayLike) -> bool:
+    """Say whether values differ by rounding alone: their spread then says nothing of chance.
+
+    >>> is_one_number([0.7 - 0.4, 0.6 - 0.3]), is_one_number([0.3, 0.31])
+    (True, False)
+    """
+    return bool(np.ptp(values) < ROUNDING)
 
 
 def jackknife_interval(

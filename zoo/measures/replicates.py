@@ -14,11 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.measures.intervals import Estimate, fisher_interval
+from zoo.measures.intervals import ROUNDING, Estimate, fisher_interval
 
 GROUPS = 32  # of all images, where batches are few; two a batch where they are many
 DRAWS = 1000
-ROUNDING = 1e-9  # of a number that every draw repeats
 INTERVAL = "jackknife over groups of images"  # how an interval was found, in words
 
 
@@ -115,11 +114,13 @@ def percentile_p(values: NDArray[np.float64], bound: float) -> float:
     Returns:
         Twice the share of draws that are not on the number's side of the bound, counting the
         number itself: it is never 0, however alike the draws are. Of draws that miss the number
-        and their mirror image, the larger.
+        and their mirror image, the larger. NaN where `percentile_interval` has no ends.
 
     >>> round(percentile_p(np.array([0.9, *np.linspace(0.5, 0.95, 41)]), 0.55), 3)
     0.286
     """
+    if len(values) < 2 or not np.isfinite(values).all():
+        return math.nan
     sides = _sides(values)
     beyond = sides > bound if values[0] > bound else sides < bound
     return min(1.0, 2 * (1 + int((~beyond).sum(axis=1).max())) / len(values))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from zoo.measures.improvement import probability_of_improvement
-from zoo.measures.intervals import mean_interval
+from zoo.measures.intervals import is_one_number, mean_interval
 from zoo.study.results import ComparisonResults, Metric, Network, Result
 
 BETTER = "probability_more_accurate"
@@ -23,7 +23,8 @@ class OverSeeds:
     """A measure of one model, or of a pair, over seeds: mean, spread and 95 % interval.
 
     `deviation` is the sample standard deviation, `values` the number in each seed. Of a pair there
-    is the probability that a seed of the first is more accurate, which has neither.
+    is the probability that a seed of the first is more accurate, which has neither. Where all seeds
+    give the same number, its interval is that over images, as `mean_metric` has it.
     """
 
     analysis: str
@@ -54,7 +55,7 @@ def accuracy_difference(accuracy: Result, pairs: Sequence[tuple[str, str]]) -> M
     gap = accuracy.find("difference", *pairs[0])
     rates = [[accuracy.metric("accuracy", name) for name in pair] for pair in pairs]
     gaps = [one - other for one, other in rates if one is not None and other is not None]
-    if gap is None or not len(gaps) == len(pairs) > 1 or np.ptp(gaps) == 0:
+    if gap is None or not len(gaps) == len(pairs) > 1 or is_one_number(gaps):
         return gap
     mean, low, high = mean_interval(np.array(gaps), gap.range).tolist()
     return dataclasses.replace(gap, value=mean, low=low, high=high)
@@ -71,7 +72,7 @@ def mean_metric(
     result = results.results[analysis]
     first = result.find(measure, networks[0].name) if networks else None
     values = _values(results, analysis, measure, networks)
-    if first is None or np.ptp(values or [0]) == 0:
+    if first is None or not values or is_one_number(values):
         return first
     mean, low, high = mean_interval(np.array(values), first.range).tolist()
     return dataclasses.replace(first, value=mean, low=low, high=high)
@@ -92,11 +93,11 @@ def over_seeds(results: ComparisonResults) -> Iterator[OverSeeds]:
         for analysis, result in results.results.items() if len(seeds) > 1 else ():
             for measure in dict.fromkeys(m.measure for m in result.metrics):
                 values = _values(results, analysis, measure, seeds)
-                if first := result.find(measure, network.name) if values else None:
-                    mean, low, high = mean_interval(np.array(values), first.range).tolist()
-                    spread = float(np.std(values, ddof=1))
-                    of = (network.name,)
-                    yield OverSeeds(analysis, measure, of, mean, low, high, spread, values)
+                mean = mean_metric(results, analysis, measure, seeds)
+                if values and mean:
+                    spread, of = float(np.std(values, ddof=1)), (network.name,)
+                    ends = float(mean.value), mean.low, mean.high
+                    yield OverSeeds(analysis, measure, of, *ends, spread, values)
     for a, b in combinations(results.compared, 2):
         if (found := more_accurate(results, a, b)) is not None:
             yield OverSeeds("accuracy", BETTER, (a.name, b.name), *found)
