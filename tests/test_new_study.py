@@ -60,6 +60,33 @@ def test_a_study_is_complete_under_git_and_dvc_and_has_a_name(tmp_path):
         new_study(folder)
 
 
+def test_what_a_killed_process_left_of_a_study_is_completed(tmp_path, monkeypatch):
+    killed, whole = tmp_path / "killed" / "s", tmp_path / "whole" / "s"
+    with monkeypatch.context() as patch:
+        patch.setattr("zoo.project.new_study._begin", lambda _: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            new_study(killed)
+    (killed / "dvc.yaml").write_text((killed / "dvc.yaml").read_text()[:99])
+    (killed / ".dvc" / "tmp").mkdir(parents=True)
+    with pytest.raises(UserError, match="is not empty"):  # of another study
+        new_study(killed, source="cifar10")
+    new_study(killed)
+    new_study(whole)
+    ours = [path.relative_to(whole) for path in whole.rglob("*") if ".git" not in path.parts]
+    assert {path for path in ours if not (killed / path).exists()} == set()
+    assert (killed / "dvc.yaml").read_text() == (whole / "dvc.yaml").read_text()
+    assert not (killed / ".zoo-init").exists()
+
+
+def test_what_a_person_changed_since_is_not_overwritten(tmp_path):
+    new_study(tmp_path / "s")
+    (tmp_path / "s" / ".zoo-init").touch()
+    (tmp_path / "s" / "params.yaml").write_text("mine")
+    with pytest.raises(UserError, match="is not empty"):
+        new_study(tmp_path / "s")
+    assert (tmp_path / "s" / "params.yaml").read_text() == "mine"
+
+
 def test_a_study_in_a_repository_is_a_part_of_it(tmp_path):
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
     new_study(tmp_path / "inner")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -57,6 +58,6 @@ def command(folder: Path, name: str, source: str, root: Path | None, renew: bool
         raise UserError("--root: expected --source as well, such as --source imagefolder")
     name = new_study(folder, name=name, source=source, root=root)
     click.echo(f"The study {name} is in {folder}. Next:")
-    click.echo(f"  cd {folder}")
+    click.echo(f"  cd {shlex.quote(str(folder))}")
     click.echo('  git add -A && git commit -m "Begin the study"')
     click.echo("  dvc repro")

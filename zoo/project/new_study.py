@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from zoo.config.limits import COMPARED_COUNT
 from zoo.data.check import propose_subsets
 from zoo.data.sources import check_source, load_source
 from zoo.errors import UserError
-from zoo.files import sha256, write_text
+from zoo.files import sha256
 from zoo.measures.sampling import stratified_split
 
 FILES = Path(__file__).parent / "study_files"
@@ -45,6 +45,7 @@ stages:
     outs:
 """
 DVC_CONFIG = "[core]\n    analytics = false\n    check_update = false\n    autostage = false\n"
+BEGUN = ".zoo-init"  # stands in a folder until its study is complete
 IMAGE_SIZE = 32  # pixels a side, the papers'
 STEPS = 300  # of a training on one's own images: too few for a good ViT, enough for a first look
 
@@ -53,7 +54,7 @@ def new_study(folder: Path, *, name: str = "", source: str = "", root: Path | No
     """Make a study: its files, a git repository where it lies in none, and DVC.
 
     Args:
-        folder: absent or empty.
+        folder: absent, empty, or what a killed process left of this study, which is completed.
         name: which keeps its models apart on a shared server; the folder's by default.
         source: of images, one of `SOURCES`; the digits by default.
         root: where the images lie; subset sizes are then chosen to fit them.
@@ -70,19 +71,30 @@ def new_study(folder: Path, *, name: str = "", source: str = "", root: Path | No
             f"expected a study's name of at most 64 of A-Z, a-z, 0-9, _ -, got {name!r}; choose "
             "one by --name"
         )
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    files = {"params.yaml": _params(name, source, root)} | pipeline_files()
+    files["README.md"] = (FILES / "README.md").read_text("utf-8").replace("NAME", name)
+    files[".gitignore"] = (FILES / "gitignore").read_text("utf-8")
+    if folder.exists() and not (folder.is_dir() and _holds_only(folder, files)):
         raise UserError(f"{folder} is not empty: expected a new or an empty folder")
-    params = _params(name, source, root)
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "params.yaml", params)
+    (folder / BEGUN).touch()
+    for file, text in files.items():
+        (folder / file).parent.mkdir(exist_ok=True)
+        (folder / file).write_bytes(text.encode())
     load_params(folder / "params.yaml")
-    for file, text in pipeline_files().items():
-        write_text(folder / file, text)
-    readme = (FILES / "README.md").read_text("utf-8").replace("NAME", name)
-    write_text(folder / "README.md", readme)
-    shutil.copyfile(FILES / "gitignore", folder / ".gitignore")
     _begin(folder)
+    (folder / BEGUN).unlink()
     return name
+
+
+def _holds_only(folder: Path, files: Mapping[str, str]) -> bool:
+    """Say whether a folder is empty, or holds what a killed process had written of these files."""
+    if not (folder / BEGUN).exists():
+        return not any(folder.iterdir())
+    written = [(text, folder / file) for file, text in files.items() if (folder / file).exists()]
+    return all(
+        path.is_file() and text.encode().startswith(path.read_bytes()) for text, path in written
+    )
 
 
 def pipeline_files() -> dict[str, str]:
@@ -174,13 +186,13 @@ def _begin(folder: Path) -> None:
     """Begin git, unless the folder lies in a repository already, and DVC."""
     inside = _run(folder, "git", "rev-parse", "--is-inside-work-tree").returncode == 0
     begun = {} if inside else {"git init": _run(folder, "git", "init", "--quiet")}
-    options = ["--quiet", *["--subdir"] * inside]
+    options = ["--quiet", "--force", *["--subdir"] * inside]  # half of a .dvc is made again
     begun["dvc init"] = _run(folder, sys.executable, "-m", "dvc", "init", *options)
     for name, done in begun.items():
         if done.returncode:
             raise UserError(f"{name} failed in {folder}: {' '.join(done.stderr.split())}")
-    write_text(folder / ".dvc" / "config", DVC_CONFIG)
-    write_text(folder / ".dvcignore", "__pycache__/\n")
+    (folder / ".dvc" / "config").write_text(DVC_CONFIG)
+    (folder / ".dvcignore").write_text("__pycache__/\n")
 
 
 def _run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
