@@ -8,6 +8,7 @@ import pytest
 from zoo.data.subsets import load_subset
 from zoo.errors import UserError
 from zoo.files import csv_text, write_text
+from zoo.models.spec import model_digest
 from zoo.registry.register import register
 from zoo.registry.runs import search_runs
 from zoo.registry.store import TRAIN
@@ -207,6 +208,34 @@ def test_lost_files_come_back(store, make_folder):
     assert (retry_on_conflict.created, retry_on_conflict.restored) == (False, False)
 
 
+@pytest.mark.parametrize("name", ["spec.json", "model.safetensors"])
+@pytest.mark.parametrize("damage", [lambda b: b[:-9], lambda b: b[:-1] + bytes([b[-1] ^ 1])])
+def test_damaged_files_come_back(store, make_folder, name, damage):
+    from zoo.registry.resolve import fetch_model, load, resolve
+
+    folder = make_folder()
+    register(store, folder)
+    file = fetch_model(store, resolve(store, "vit-small")) / name
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(UserError, match="run `zoo register` where it was trained"):
+        load("vit-small", store=store)
+    assert register(store, folder).restored
+    assert load("vit-small", store=store).digest == model_digest(folder)
+    assert not register(store, folder).restored
+
+
+def test_files_that_were_cut_short_elsewhere_come_back(store, make_folder, monkeypatch):
+    from zoo.registry.resolve import fetch_model, resolve
+
+    folder = make_folder()
+    register(store, folder)
+    file = fetch_model(store, resolve(store, "vit-small")) / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-9])
+    monkeypatch.setattr("zoo.registry.uploads.local_folder", lambda _: None)
+    assert register(store, folder).restored
+    assert not register(store, folder).restored
+
+
 def test_a_new_version_of_a_model_that_was_logged_has_its_files(store, make_folder, caplog):
     """The registry was emptied and the files were lost, but the run and its model are there."""
     from zoo.registry.resolve import load
@@ -217,7 +246,7 @@ def test_a_new_version_of_a_model_that_was_logged_has_its_files(store, make_fold
     shutil.rmtree(store.root / "mlartifacts")
     retry_on_conflict = register(store, folder)
     assert (retry_on_conflict.created, retry_on_conflict.restored) == (True, True)
-    assert "vit-small version 1: its files were lost; restored from" in caplog.text
+    assert "vit-small version 1: its files were lost or damaged; restored from" in caplog.text
     assert load("vit-small", store=store).digest == retry_on_conflict.digest
 
 

@@ -170,7 +170,7 @@ def test_a_changed_spec_is_refused(registered):
     resolved = resolve(registered, "vit-small")
     path = files_of(resolved) / "spec.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"class_names": ["x", "y", "z"]}))
-    with pytest.raises(UserError, match=r"is damaged or was changed .*; not loaded: restore"):
+    with pytest.raises(UserError, match=r"is damaged or was changed .*; not loaded: run `zoo reg"):
         load("vit-small", store=registered)
 
 

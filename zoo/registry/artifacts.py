@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -58,16 +58,26 @@ def fetch_file(store: Store | None, folder: str, name: str, target: str | Path) 
     return _inside(Path(target), str(path.relative_to(target)))
 
 
-def missing_files(store: Store, folder: str, names: Iterable[str]) -> list[str]:
-    """Return which files an artifact folder lacks, at most one folder deep; nothing is fetched."""
-    wanted = list(names)
+def missing_files(
+    store: Store, folder: str, names: Iterable[str], sizes: Mapping[str, int] | None = None
+) -> list[str]:
+    """Return which files an artifact folder lacks, at most one folder deep; nothing is fetched.
+
+    One of another size than is known of it is not the file that was wanted.
+    """
+    wanted, sizes = list(names), sizes or {}
     there = {
-        f"{parent}{Path(entry.path).name}"
+        f"{parent}{Path(entry.path).name}": entry.file_size
         for parent in {name[: name.rfind("/") + 1] for name in wanted}
         for entry in _listed(store, f"{folder}/{parent}".rstrip("/"))
         if not entry.is_dir
     }
-    return [name for name in wanted if name not in there]
+    # Some stores tell no size.
+    return [
+        name
+        for name in wanted
+        if name not in there or there[name] not in {None, sizes.get(name, there[name])}
+    ]
 
 
 def _listed(store: Store, folder: str) -> list[FileInfo]:

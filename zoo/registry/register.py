@@ -155,7 +155,7 @@ def register(
         restored = uploads.restore_lost_files(store, model, version)
         if restored:
             logger.warning(
-                "%s version %s: its files were lost; restored from %s",
+                "%s version %s: its files were lost or damaged; restored from %s",
                 name,
                 version.version,
                 folder,

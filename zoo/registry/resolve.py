@@ -135,7 +135,7 @@ def _check_digest(resolved: Resolved, came: str) -> None:
         raise UserError(
             f"{resolved.reference} ({resolved.uri}) is damaged or was changed after it was "
             f"registered: expected sha256 {resolved.digest[:12]}, got {came[:12]}; not loaded: "
-            "restore its files, or register the model again where it was trained"
+            "run `zoo register` where it was trained, or restore its files"
         )
 
 

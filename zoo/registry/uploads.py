@@ -15,9 +15,9 @@ from zoo.config import variant_key
 from zoo.data.subsets import load_subset
 from zoo.errors import UserError
 from zoo.files import write_text
-from zoo.models.spec import SPEC, WEIGHTS, ModelSpec
+from zoo.models.spec import SPEC, WEIGHTS, ModelSpec, model_digest
 from zoo.registry import runs
-from zoo.registry.artifacts import missing_files
+from zoo.registry.artifacts import local_folder, missing_files
 from zoo.registry.card import CARD, model_card
 from zoo.registry.datasets import dataset_input, training_data
 from zoo.registry.flavor import DATA, write_flavor
@@ -181,9 +181,16 @@ def log_final(store: Store, run_id: str, model_id: str, model: TrainedModel) -> 
 
 
 def restore_lost_files(store: Store, model: TrainedModel, version: ModelVersion) -> bool:
-    """Upload a version's files again where some are lost; say whether some were."""
+    """Upload a version's files again where some are lost or damaged; say whether some were.
+
+    Of those on this machine every byte is looked at, of others the size.
+    """
     address = store.client.get_model_version_download_uri(version.name, version.version)
-    if not missing_files(store, address, NEEDED):
+    sizes = {f"{DATA}/{name}": (model.folder / name).stat().st_size for name in (SPEC, WEIGHTS)}
+    here = local_folder(address)
+    if not missing_files(store, address, NEEDED, sizes) and (
+        here is None or model_digest(here / DATA) == model.digest
+    ):
         return False
     model_id = version.tags.get(MODEL_ID)
     if model_id is None:
