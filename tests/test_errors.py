@@ -26,6 +26,11 @@ from zoo.errors import LESS_MEMORY, UserError, one_line_errors, suggestion, unkn
             "Error: Permission denied (f)\n",
         ),
         (
+            NotADirectoryError(errno.ENOTDIR, "Not a directory", "p/.zoo/locks"),
+            2,
+            "Error: a file is where a folder is needed (p/.zoo/locks): move it away\n",
+        ),
+        (
             OSError(errno.ENOSPC, "No space left on device", "from", None, "to"),
             2,
             "Error: disk full (to): free some space and run the same command again\n",

@@ -185,6 +185,8 @@ def _describe(error: OSError) -> str:
     where = f" ({name})" if name else ""
     if error.errno == errno.ENOSPC:
         return f"disk full{where}: free some space and run the same command again"
+    if error.errno in {errno.ENOTDIR, errno.EEXIST}:
+        return f"a file is where a folder is needed{where}: move it away"
     return f"{error.strerror or error}{where}"
 
 

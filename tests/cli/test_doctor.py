@@ -252,6 +252,13 @@ def test_missing_and_damaged_data_are_named(of_project, digits_folder):
         (
             255,
             "",
+            "'dvc.lock' is bad.\n\nexpected str\n",
+            "wrong",
+            "'dvc.lock' is bad. expected str",
+        ),
+        (
+            255,
+            "",
             "ERROR: 'data/subsets' is busy, it is being blocked by:\n  (PID 7): dvc repro\n",
             "ok",
             "another dvc is at work in this project",

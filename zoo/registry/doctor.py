@@ -252,8 +252,9 @@ def check_dvc(root: Path) -> Iterator[Check]:
         return
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
-        found = lines[0].removeprefix("ERROR: ") if lines else done.stderr.strip()[:200]
-        yield Check("dvc", "wrong", found, "dvc status (says more)")
+        said = lines[0].removeprefix("ERROR: ") if lines else done.stderr
+        fix = LOCK_FIXES["dvc.lock"] if "dvc.lock'" in said else "dvc status (says more)"
+        yield Check("dvc", "wrong", " ".join(said.split())[:200], fix)
         return
     state = json.loads(done.stdout or "{}")
     stale = [stage for stage, changes in state.items() if changes != ["always changed"]]
