@@ -113,6 +113,7 @@ IMPORT = zoo(
     "--classes", "10", "--image-size", "16", "--mean", "0.5,0.5,0.5", "--std", "0.5,0.5,0.5",
 )  # fmt: skip
 REMOVE = zoo("rm", "vit-small/1", "--yes")
+TRANSFER = zoo("transfer", "vit-small", "--source", "digits", "--subset", "20", "--epochs", "1")
 REPRO = dvc("repro")
 SCENARIOS = {
     "train": Scenario((SUBSET,), TRAIN[:1], (TRAIN[1], REGISTER)),
@@ -124,6 +125,10 @@ SCENARIOS = {
     "tag": Scenario(REGISTERED, (zoo("tag", "vit-small", "kind=best"),)),
     "pull": Scenario(REGISTERED, (zoo("pull", "vit-small", "pulled"),)),
     "repro": Scenario((), (REPRO,)),
+    "fingerprint": Scenario(REGISTERED, (zoo("fingerprint", "--images", "60"),)),
+    "map": Scenario(REGISTERED, (zoo("map", "--images", "60"),)),
+    "probe": Scenario(REGISTERED, (zoo("probe", "vit-small"),)),
+    "transfer": Scenario(REGISTERED, (TRANSFER,)),
 }
 
 

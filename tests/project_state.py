@@ -78,5 +78,5 @@ def _contents(root: Path) -> list[tuple[str, Any]]:
             found.append((str(name), hashlib.sha256(path.read_bytes()).hexdigest()))
         elif path.name == "report.json":
             report = json.loads(path.read_text())
-            found.append((str(name), str((report["digest"], report["metrics"]))))
+            found.append((str(name), str([report.get(key) for key in ("digest", "metrics")])))
     return sorted(found)

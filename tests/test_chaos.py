@@ -12,7 +12,7 @@ import pytest
 
 from tests.project_state import difference
 
-ROUNDS = 27
+ROUNDS = 26
 ROOT = Path(__file__).parent.parent
 
 
