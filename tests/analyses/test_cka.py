@@ -109,8 +109,8 @@ def test_a_constant_layer_is_named_and_its_cells_are_empty():
     a, b = two("x"), two("yy", weight=0.0, offset=3.0)
     result = compared([a, b], IMAGES)
     assert np.isnan(values(result, "cka", "x", "yy")).all()
-    assert "yy: layer a is constant" in result.notes
-    assert "yy: layer b is constant" in result.notes
+    assert "yy: a is constant" in result.notes
+    assert "yy: b is constant" in result.notes
     assert all(np.isfinite(metric.value) for metric in result.metrics)
 
 
@@ -119,7 +119,7 @@ def test_a_layer_that_is_not_finite_is_named_and_the_others_are_kept():
     with torch.no_grad():
         b.module.b.bias[0] = float("nan")
     result = compared([a, b], IMAGES)
-    assert result.notes == ("yy: layer b is not finite",)
+    assert result.notes == ("yy: b is not finite",)
     assert np.isfinite(values(result, "cka", "x", "yy")[:, 0]).all()
 
 

@@ -138,8 +138,8 @@ CASES = {
 # What is said of it, by case and analysis.
 SAID = {
     "constant layers": {
-        "cka": "vit: layer blocks.0 is constant",
-        "similarity": "cnn: layer layer2.0 is constant (all measures)",
+        "cka": "vit: blocks.0 is constant",
+        "similarity": "cnn: layer2.0 is constant (all measures)",
         "local-heads": "vit: blocks.0.attn head 1 is constant in a batch",
         "receptive-field": "vit: blocks.1 has the same sum over channels whatever the input",
         "localisation": "vit: 16 of 16 tokens of blocks.2 are constant or not finite",
@@ -147,13 +147,13 @@ SAID = {
         "stitching": "vit: nothing is fitted to blocks.0: features are constant",
     },
     "a constant last block": {
-        "cka": "cnn: layer layer4.0 is constant",
+        "cka": "cnn: layer4.0 is constant",
         "receptive-field": "vit: blocks.2 does not depend on the input",
         "grad-cam": "vit: no map: its logits do not depend on any place of blocks.2",
     },
     "a block that gives zero": {
-        "cka": "vit: layer blocks.2 is constant",
-        "similarity": "vit: layer blocks.2 is constant (all measures)",
+        "cka": "vit: blocks.2 is constant",
+        "similarity": "vit: blocks.2 is constant (all measures)",
     },
     "branches that add nothing": {
         "residuals": "cnn: residual: left out tokens or locations, zero or not finite: layer2.0",
@@ -163,8 +163,8 @@ SAID = {
         "patch-components": "vit: no colours: blocks.2: features are not finite",
         "accuracy": "vit: on 16 of 16 images its outputs are not numbers; they count as wrong",
         "ablation": "cnn: on 16 of 16 images its outputs are not numbers; they count as wrong",
-        "cka": "vit: layer blocks.1 is not finite",
-        "similarity": "cnn: layer layer2.0 is not finite (all measures)",
+        "cka": "vit: blocks.1 is not finite",
+        "similarity": "cnn: layer2.0 is not finite (all measures)",
         "attention-maps": "vit: entropy is not defined",
         "attention-distance": "vit: local_heads is not defined",
         "local-heads": "cnn: layer2.0 is not finite in a batch",
@@ -188,7 +188,7 @@ SAID = {
     },
     "four images": {
         "cka": "no intervals: they come from groups of images, and there are fewer than 8",
-        "similarity": "vit: layer blocks.0 needs more than 10 images, got 4",
+        "similarity": "vit: blocks.0 needs more than 10 images, got 4",
         "probes": "it needs two classes with at least 4 images each",
         "stitching": "it needs at least 10 images, and there are 4",
     },

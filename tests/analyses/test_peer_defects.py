@@ -128,7 +128,7 @@ def test_a_zero_initialised_norm_is_named_and_the_sum_after_it_measured():
     torch.manual_seed(0)
     module = timm.create_model("resnet18", num_classes=3)
     result = compared([named(module)], layers=r"layer4\.1(\.bn2)?$")
-    assert result.notes == ("m: layer layer4.1.bn2 is constant",)
+    assert result.notes == ("m: layer4.1.bn2 is constant",)
     found = values(result, "cka", "m", "m")
     assert np.isnan(found[0]).all()
     assert found[1, 1] == pytest.approx(1)

@@ -236,7 +236,7 @@ def test_a_comparison_probes_class_token_mean_and_single_tokens(make_model, digi
     assert result.metric("best_layer_accuracy", "v") == np.nanmax(every)
     assert result.metric("middle_accuracy", "v") == every[1, 1]
     assert np.isnan(every[0, 0])
-    assert "v: norm_pre, class token: no probe, since features are constant" in result.notes
+    assert "v: stem, class token: no probe, since features are constant" in result.notes
     fewest = np.bincount(labels[train]).min()
     noted = any(note.endswith(f"the fewest {fewest}") for note in result.notes)
     assert noted == (fewest < 10)

@@ -90,12 +90,9 @@ def test_degenerate_layers_and_pairs_are_left_out_and_named(pair, digit_images):
     result = run(pair, digit_images[0][:6]).results["similarity"]
     assert np.isnan(cells(result, "rbf_cka", "a", "b")[2]).all()
     assert np.isfinite(cells(result, "rbf_cka", "a", "b")[[0, 1]]).all()
-    assert (
-        "a: layer blocks.1 is constant (RBF-kernel CKA, SVCCA, PWCCA, Procrustes, RSA)"
-        in result.notes
-    )
+    assert "a: blocks.1 is constant (RBF-kernel CKA, SVCCA, PWCCA, Procrustes, RSA)" in result.notes
     few = [note for note in result.notes if "directions need more than" in note]
-    assert few[0].startswith("a: layer ")
+    assert few[0].startswith("a: stem ")
     assert few[0].endswith("(SVCCA, PWCCA)")
     # Six images have no ten neighbours: no number at all, rather than a wrong one.
     assert np.isnan(cells(result, "mutual_knn", "a", "b")).all()
@@ -131,7 +128,7 @@ def test_another_seed_of_a_model_is_its_ceiling(pair, make_model, digit_images):
         seed.module.head.weight.zero_()
     noted = compare_models(pair, images, only=["similarity"], siblings=[(0, seed)])
     seen = noted.results["similarity"].notes
-    assert "a seed 7: layer head is constant (all measures)" in seen
+    assert "a seed 7: head is constant (all measures)" in seen
 
 
 def test_one_model_alone_does_not_apply(pair, digit_images):

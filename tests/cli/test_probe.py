@@ -23,7 +23,7 @@ def test_a_table_of_layers_is_printed_and_saved(zoo, models):
     assert "class token, all" in lines[2]
     # 10-shot would be all: there are 4 a class.
     assert "mean over places, 2-shot" in lines[2]
-    assert [line.split()[0] for line in lines[3:6]] == ["norm_pre", "blocks.0", "blocks.1"]
+    assert [line.split()[0] for line in lines[3:6]] == ["stem", "blocks.0", "blocks.1"]
     folder = models / "reports" / "probe-vit-small"
     assert {p.name for p in folder.iterdir()} == {
         "probe.png",

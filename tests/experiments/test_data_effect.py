@@ -176,7 +176,7 @@ def test_a_layer_that_cannot_be_measured_is_named(network, digit_images):
     curves = compare_with_full([small, full], images)
     bad = curves[0].layers.index("blocks.1")
     assert math.isnan(curves[0].cka[bad])
-    assert curves[0].notes[bad] == "vit small seed 0: layer blocks.1 is not finite"
+    assert curves[0].notes[bad] == "vit small seed 0: blocks.1 is not finite"
     rows = list(csv.DictReader(io.StringIO(as_csv(curves))))
     row = next(r for r in rows if r["subset"] == "small" and r["layer"] == "blocks.1")
     assert row["cka"] == ""

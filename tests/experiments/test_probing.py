@@ -68,10 +68,10 @@ def test_probes_are_ridge_classifiers_fitted_on_the_subset(make_model, parts, ar
 
 def test_a_class_token_before_the_first_block_is_named(make_model, parts):
     result = probe_model(make_model("vit", "vit-tiny"), *parts)
-    assert "vit-tiny: norm_pre, class token: no probe, since features are constant" in result.notes
+    assert "vit-tiny: stem, class token: no probe, since features are constant" in result.notes
     found = rows(result)
-    assert [row["layer"] for row in found[:-1:3]] == list(layers(result, "vit-tiny", "accuracy"))
-    first = {row["pooling"]: row for row in found if row["layer"] == "norm_pre"}
+    assert [row["layer"] for row in found[:-1:3]] == ["stem", "blocks.0", "blocks.1"]
+    first = {row["pooling"]: row for row in found if row["layer"] == "stem"}
     assert list(first) == [CLS, MEAN, UNTRAINED]
     assert first[CLS]["all"] is None
     assert first[MEAN]["all"] > 0.2

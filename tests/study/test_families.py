@@ -112,7 +112,7 @@ def test_all_layers_are_compared_and_those_without_a_value_are_named(name):
     own = np.diagonal(select(result.data["cka"], "m", "m").values)
     for layer, value in zip(layers(result, "m"), own, strict=True):
         if np.isnan(value):
-            assert any(note.startswith(f"m: layer {layer} ") for note in result.notes)
+            assert any(note.startswith(f"m: {layer} ") for note in result.notes)
         else:
             assert value == pytest.approx(1)
     assert np.isfinite(own).mean() > 0.5

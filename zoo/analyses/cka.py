@@ -230,7 +230,7 @@ class _Pairwise(Accumulator):
         learnt = hsic.map(lambda values: cka_from_hsic(without_given(values, -1))[:-1, :-1])
         without = cka_from_hsic(self.common)[:-1, :-1]
         notes = [
-            f"{networks[rows[i][0]].name}: layer {rows[i][1]} {why}"
+            f"{networks[rows[i][0]].name}: {networks[rows[i][0]].label(rows[i][1])} {why}"
             for i, why in sorted(self.problems.items())
             if networks[rows[i][0]].compared
         ]
@@ -239,7 +239,7 @@ class _Pairwise(Accumulator):
         notes += by_class
         for values, why in ((learnt.whole, EXPLAINED), (without, DOMINATED)):
             notes += [
-                f"{networks[s].name}: layer {layer} {why}"
+                f"{networks[s].name}: {networks[s].label(layer)} {why}"
                 for i, (s, layer) in enumerate(rows)
                 if networks[s].compared and np.isfinite(cka.whole[i, i]) > np.isfinite(values[i, i])
             ]

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from zoo.analyses.image_sets import OTHER
 from zoo.figures import style
-from zoo.figures.labels import layer_labels
 from zoo.measures.linear_cka import LABEL
 from zoo.study.axes import Scale, select
+from zoo.study.networks import layer_labels
 from zoo.study.results import Result
 
 

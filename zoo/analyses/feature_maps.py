@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 from zoo.analyses.about import About, Drawing
 from zoo.capture.hook_points import HookPoint
 from zoo.figures.image_grid import image_grid
-from zoo.figures.labels import layer_labels
 from zoo.study.accumulator import Accumulator, NotApplicable
 from zoo.study.attention_layers import name_images
 from zoo.study.axes import Scale, column, variable
-from zoo.study.networks import ComparedNetwork, Study
+from zoo.study.networks import ComparedNetwork, Study, layer_labels
 from zoo.study.results import Metric, Part, Result
 from zoo.study.spatial_layout import as_seen, evenly, layout_of
 
@@ -150,7 +149,7 @@ class _Maps(Accumulator):
                 data = self._maps(s, layer)
                 parts.append(Part(network.name, data, layer))
                 if not np.isfinite(data["mean"].values).all():
-                    notes.append(f"{network.name}: {layer} is not finite")
+                    notes.append(f"{network.name}: {network.label(layer)} is not finite")
             if np.isfinite(share := self.zeros[s] / self.values[s]):
                 metrics.append(Metric("sparsity_last", share, network.name))
             side = network.trace[layers[-1]].shape[1]

@@ -202,7 +202,7 @@ class _Frequency(Accumulator):
                 why = "no layer's output lies over the image" if blocks else "no blocks were found"
                 notes.append(f"{network.name}: no curves of layers, since {why}")
             gaps = [
-                f"{hook_point.layer} {100 * self.left_out[s, hook_point] / n:.0f} %"
+                f"{network.label(hook_point.layer)} {100 * self.left_out[s, hook_point] / n:.0f} %"
                 for hook_point in known
                 if hook_point.kind == "output" and self.left_out.get((s, hook_point), 0) > 0.005 * n
             ]

@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from zoo.figures import style
-from zoo.figures.labels import layer_labels
 from zoo.measures.linear_cka import LABEL
+from zoo.study.networks import layer_labels
 from zoo.study.results import Part
 
 LEAST_RANGE = 0.5  # patches: heads that look less far apart are ordered by chance

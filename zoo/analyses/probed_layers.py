@@ -52,7 +52,7 @@ def plan(network: ComparedNetwork, images: int) -> tuple[Probed, list[str]]:
     if len(fits) < len(names):
         notes.append(
             f"{network.name}: layers not probed, since their outputs do not lie over the "
-            f"image: {', '.join(n for n in names if n not in fits)}"
+            f"image: {', '.join(network.label(n) for n in names if n not in fits)}"
         )
     poolings = (CLS, MEAN) if has_class_token(network) else (MEAN,)
     rows, columns = range(0), range(0)
@@ -109,7 +109,8 @@ def probe_dataset(
             if probe is None or probe.all is None or probe.few_shot is None:
                 why = probe.problem if probe else "it has no tokens"
                 if network.compared:
-                    notes.append(f"{network.name}: {layer}, {pooling}: no probe, since {why}")
+                    of = f"{network.name}: {network.label(layer)}, {pooling}"
+                    notes.append(f"{of}: no probe, since {why}")
                 continue
             values[:, i, j] = probe.all.accuracy, probe.few_shot, probe.all.penalty
     dims = ("layer", "pooling")

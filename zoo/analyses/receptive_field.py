@@ -20,13 +20,12 @@ from zoo.analyses.about import About, Drawing
 from zoo.analyses.receptive_field_figures import SHARES, SUM, draw_maps, draw_radii
 from zoo.capture.branches import find_branches
 from zoo.capture.hook_points import HookPoint, observe
-from zoo.figures.labels import layer_labels
 from zoo.measures.replicates import GroupedMean, Replicates, in_rows
 from zoo.models.modes import eval_mode
 from zoo.models.preprocess import model_input
 from zoo.study.accumulator import Accumulator, NotApplicable
 from zoo.study.axes import Scale, column, layer_axis, select, variable
-from zoo.study.networks import ComparedNetwork, Study
+from zoo.study.networks import ComparedNetwork, Study, layer_labels
 from zoo.study.replicates import replicated
 from zoo.study.results import Metric, Part, Result
 from zoo.study.spatial_layout import choose_images, layout_of, places_of
@@ -295,7 +294,8 @@ class _ReceptiveFields(Accumulator):
             self.radii.append(gathered.result().map(partial(_radii_of, known=hook_point in fields)))
         if network.compared:
             self.notes += [
-                f"{network.name}: {hook_point.layer} {why}" for hook_point, why in problems.items()
+                f"{network.name}: {network.label(hook_point.layer)} {why}"
+                for hook_point, why in problems.items()
             ]
         paths = dict.fromkeys(path for path, _ in hook_points)
         maps = {path: np.full((len(layers), *inputs.shape[2:]), np.nan) for path in paths}

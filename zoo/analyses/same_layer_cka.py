@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from zoo.figures import style
 from zoo.study.axes import select
+from zoo.study.networks import layer_labels
 from zoo.study.replicates import draws_of
 from zoo.study.results import Result
 
@@ -70,9 +71,10 @@ def same_layers(result: Result, a: str, b: str) -> SameLayers:
     if "cka_ci" in result.data:
         bounds = select(result.data["cka_ci"], a, b).values
         ends = np.stack([np.diagonal(bounds[..., end]) for end in (0, 1)])
-    starts = [tuple(f"{name}: layer {layer} " for name in (a, b)) for layer in layers]
-    notes = ["; ".join(n for n in result.notes if n.startswith(start)) for start in starts]
     roles = cka["role"].values
+    layers = tuple(layer_labels(layers, roles))
+    starts = [tuple(f"{name}: {layer} " for name in (a, b)) for layer in layers]
+    notes = ["; ".join(n for n in result.notes if n.startswith(start)) for start in starts]
     blocks = np.flatnonzero(roles == "block" if "block" in roles else roles != "head")
     values = np.diagonal(cka.values).copy()
     draws = np.diagonal(draws_of(result.data, "cka", a, b), axis1=1, axis2=2)
@@ -80,15 +82,12 @@ def same_layers(result: Result, a: str, b: str) -> SameLayers:
     return SameLayers(layers, values, ends[0], ends[1], tuple(notes), of_blocks, draws)
 
 
-def draw_lines(
-    axis: Axes, layers: Sequence[str], blocks: Sequence[int], lines: Sequence[Line], *, most: int
-) -> None:
+def draw_lines(axis: Axes, layers: Sequence[str], lines: Sequence[Line], *, most: int) -> None:
     """Draw values against layers, from the first to the last.
 
     Args:
         axis: where to.
         layers: names along the horizontal axis.
-        blocks: positions of blocks in them; what stands before the first is the stem.
         lines: what to draw, the last on top.
         most: how many names fit along the axis.
     """
@@ -102,9 +101,7 @@ def draw_lines(
         axis.fill_between(
             positions, entry.low, entry.high, color=entry.colour, alpha=0.15, linewidth=0
         )
-    stem = min(blocks, default=0) - 1
-    labels = ["stem" if i == stem else layer for i, layer in enumerate(layers)]
-    ticks, names = style.choose_labels(labels, most)
+    ticks, names = style.choose_labels(layers, most)
     axis.set_xticks(ticks, [style.shorten(name, 18) for name in names], rotation=90)
     axis.tick_params(axis="x", labelsize=style.LABEL_POINTS)
     lowest = min([0.0, *(float(v) for entry in lines for v in entry.cka if np.isfinite(v))])

@@ -15,7 +15,6 @@ from zoo.analyses.about import About, Drawing
 from zoo.analyses.image_sets import metrics_of
 from zoo.capture.hook_points import HookPoint
 from zoo.figures import style
-from zoo.figures.labels import layer_labels
 from zoo.measures.intervals import (
     half_sample_interval,
     jackknife_interval,
@@ -33,7 +32,7 @@ from zoo.measures.permutation import best_matches
 from zoo.measures.table import MEASURES, Measure
 from zoo.study.accumulator import Accumulator, Batch, NotApplicable
 from zoo.study.axes import Scale, estimate, layer_axis, select
-from zoo.study.networks import Study
+from zoo.study.networks import Study, layer_labels
 from zoo.study.results import SIGNED, TRAINED, Metric, Result
 from zoo.study.spatial_layout import (
     choose_images,
@@ -224,7 +223,7 @@ class _Features(Accumulator):
         for i, j, why in problems:
             sides = [(a, i), (b, j)]
             layers = [
-                f"{self.study.networks[s].name}: layer {self.layers[s][k]}"
+                f"{self.study.networks[s].name}: {self.study.networks[s].label(self.layers[s][k])}"
                 for s, k in sides
                 if k is not None
             ]

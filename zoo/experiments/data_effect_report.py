@@ -53,7 +53,7 @@ def draw(curves: Sequence[Curve], *, title: str) -> Figure:
         for i, (axis, model) in enumerate(zip(axes, models, strict=False)):
             own = [curve for curve in curves if curve.model == model]
             colour = style.COLOURS[i % len(style.COLOURS)]
-            draw_lines(axis, own[0].layers, own[0].blocks, _lines(own, colour), most=24)
+            draw_lines(axis, own[0].layers, _lines(own, colour), most=24)
             axis.set_title(model, loc="left")
             # The legend is of all panels.
             for line in _lines(own, "black"):

@@ -12,6 +12,7 @@ from zoo.analyses.probed_layers import MEAN
 from zoo.experiments.probing import PIXELS
 from zoo.files.folders import FolderKind
 from zoo.measures.ridge import FEW_SHOT
+from zoo.study.networks import layer_labels
 from zoo.study.results import INITIAL, Result
 
 FOLDER = FolderKind(
@@ -26,6 +27,8 @@ def rows(result: Result) -> list[dict[str, Any]]:
     Raw pixels, where they were probed, are the last row; they have no depth.
     """
     numbers = result.data[["accuracy", "few_shot", "penalty"]]
+    labels = layer_labels(numbers["name"].values, numbers["role"].values)
+    numbers = numbers.assign_coords(name=("layer", labels))
     table = numbers.to_dataframe(dim_order=["layer", "pooling"])
     found = [
         {

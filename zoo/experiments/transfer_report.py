@@ -117,7 +117,7 @@ def draw(done: Transferred) -> Figure:
     with style.styled():
         figure = style.new_figure(width=4.6, height=3.4)
         axis = figure.subplots()
-        draw_lines(axis, kept.layers, kept.blocks, lines, most=34)
+        draw_lines(axis, kept.layers, lines, most=34)
         axis.set_ylabel(LABEL)
         axis.set_title(
             f"{names}: {how} on {done.counts['train']:,} images\n"

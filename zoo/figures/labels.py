@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cache
 
 from matplotlib.font_manager import FontProperties
@@ -14,19 +14,6 @@ from matplotlib.textpath import text_to_path
 LABEL_POINTS = 6.0  # layer names are many, so they are the smallest text
 LABEL_PITCH = 0.115  # inches from one such label to the next
 LARGEST_BLOCK = 0.25  # of the names along an axis
-
-
-def layer_labels(names: Iterable[object], roles: Iterable[object]) -> list[str]:
-    """Return layers' names as people read them: what ends a stem is called that.
-
-    The last module before the first block may be one that does nothing, such as `norm_pre`.
-
-    >>> layer_labels(["norm_pre", "blocks.0"], ["stem", "block"])
-    ['stem', 'blocks.0']
-    """
-    return [
-        "stem" if role == "stem" else str(name) for name, role in zip(names, roles, strict=True)
-    ]
 
 
 def choose_labels(names: Sequence[str], most: int) -> tuple[list[int], list[str]]:

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from zoo.figures.labels import layer_labels
 from zoo.report.embedding import picture_uri
 from zoo.study.axes import Scale, select, select_heads
+from zoo.study.networks import layer_labels
 from zoo.study.results import Part, Result
 
 if TYPE_CHECKING:

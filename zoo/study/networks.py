@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -68,6 +68,11 @@ class ComparedNetwork:
     compared: bool = True
     of: str = ""
     deterministic: bool = True
+
+    def label(self, layer: str) -> str:
+        """Return the name of one of its layers as people read it, in notes and tables."""
+        role = next((known.role for known in self.trace if known.name == layer), "")
+        return layer_labels([layer], [role])[0]
 
     def describe(self) -> Network:
         """Return the network as results know it."""
@@ -183,6 +188,19 @@ def family_of(layers: Trace) -> str:
     if any(len(layer.shape) == 3 for layer in blocks):
         return "cnn"
     return "mlp" if any(len(layer.shape) == 2 for layer in blocks) else "other"
+
+
+def layer_labels(names: Iterable[object], roles: Iterable[object]) -> list[str]:
+    """Return layers' names as people read them: what ends a stem is called that.
+
+    The last module before the first block may be one that does nothing, such as `norm_pre`.
+
+    >>> layer_labels(["norm_pre", "blocks.0"], ["stem", "block"])
+    ['stem', 'blocks.0']
+    """
+    return [
+        "stem" if role == "stem" else str(name) for name, role in zip(names, roles, strict=True)
+    ]
 
 
 def block_of(blocks: Sequence[str], layer: str) -> int:
