@@ -67,6 +67,17 @@ def test_a_map_is_a_folder_and_one_run(store, draw, tmp_path):
     assert draw(at="logits")[1] != run.info.run_id
 
 
+def test_all_images_of_a_split_are_the_dataset_that_a_comparison_names(store, draw, test_split):
+    """A map sees them in an order of its own."""
+    own = load_subset(test_split).info.digest
+    report, run_id = draw()
+    assert report["images"]["digest"] == own
+    (seen,) = store.client.get_run(run_id).inputs.dataset_inputs
+    assert seen.dataset.digest == own[:36]
+    some, _ = draw(count=8)
+    assert some["images"]["digest"] != own
+
+
 def test_what_has_no_fingerprint_is_left_out_by_name(store, draw):
     weights = resolve(store, "vit-small/2").artifacts.removeprefix("file://")
     file = f"{weights}/data/model.safetensors"

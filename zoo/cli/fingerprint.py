@@ -95,7 +95,9 @@ def command(
             ],
             droppable_columns=("family", "bytes"),
         )  # fmt: skip
-        click.echo(f"{counted(len(seen), 'image')} of {seen.source}, digest {seen.digest[:12]}")
+        click.echo(
+            f"{counted(len(seen), 'image')} of {seen.source}, digest {seen.dataset_digest[:12]}"
+        )
     if failed:
         raise UserError(
             f"{counted(len(failed), 'model')} without a fingerprint: {'; '.join(failed)}"

@@ -33,6 +33,7 @@ class EvaluationImages:
 
     `digest` is over pixels, labels and class names; `source` says where they come from, and `split`
     which part of it they are. `files` are theirs, if they were read as pictures of any size.
+    `as_given` is their digest in the order in which they came, if they were put in another.
     """
 
     images: NDArray[np.uint8]
@@ -42,9 +43,15 @@ class EvaluationImages:
     source: str
     split: str = ""
     files: tuple[Path, ...] = ()
+    as_given: str = ""
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def dataset_digest(self) -> str:
+        """What names the images as a dataset, which is the same in whatever order they are seen."""
+        return self.as_given or self.digest
 
     @classmethod
     def of(cls, subset: Subset) -> EvaluationImages:
@@ -74,7 +81,10 @@ class EvaluationImages:
         images, labels = self.images[chosen], None if self.labels is None else self.labels[chosen]
         digest = _digest(images, labels, self.class_names)
         files = tuple(np.array(self.files, object)[chosen]) if self.files else ()
-        return replace(self, images=images, labels=labels, digest=digest, files=files)
+        as_given = self.dataset_digest if len(images) == len(self) else ""
+        return replace(
+            self, images=images, labels=labels, digest=digest, files=files, as_given=as_given
+        )
 
     @property
     def originals(self) -> Split:

@@ -98,7 +98,7 @@ def map_registered(
         "command": command,
         "at": at,
         "where": where(at),
-        "images": {"count": len(images), "source": source, "digest": images.digest},
+        "images": {"count": len(images), "source": source, "digest": images.dataset_digest},
         "left_out": left_out,
     }
     with replacing_folder(folder, FOLDER) as new:
@@ -193,7 +193,8 @@ def _log(
                 "zoo.map_digest": digest,
                 "mlflow.note.content": _note(report),
             }
-            data = dataset(images.source, images.split or "images", images.digest, len(images))
+            split = images.split or "images"
+            data = dataset(images.source, split, images.dataset_digest, len(images))
             values = {"map/share": report["share"], "map/mean_cka": report["mean_cka"]}
             points = [Point(k, v, 0, None, data) for k, v in values.items() if v is not None]
             run = runs.begin_run(store, COMPARE, name, tags, report["command"], seconds=seconds)
