@@ -24,11 +24,11 @@ from zoo.config.mapping import from_mapping
 from zoo.experiments.gap import Run
 from zoo.figures import style
 from zoo.files import code_digest, read_json, write_json
-from zoo.measures.intervals import mean_interval
+from zoo.measures.intervals import SHARE, UNBOUNDED, Range, mean_interval
 from zoo.models.files import LoadedModel, load_model
 from zoo.models.untrained import before_training
 from zoo.study.axes import select
-from zoo.study.results import ComparisonResults
+from zoo.study.results import RANGES, SIGNED, ComparisonResults
 
 ANALYSES = ("cka", "attention-distance", "receptive-field", "frequency")
 IMAGES = 512  # of the test images; the intervals are over seeds
@@ -42,6 +42,11 @@ MEASURES = {
     "attention_distance": "attention distance\n(1: even attention)",
     "field": "receptive field,\nfirst block",
     "high_frequency": "highest frequency,\nlast block (log)",
+}
+WITHIN: dict[str, Range] = {  # between what they lie; a logarithm has no ends
+    **dict.fromkeys(("cka_with_cnn", "last_cka_with_cnn", "cka_with_much"), RANGES[SIGNED]),
+    "attention_distance": RANGES["ratio"],
+    "field": SHARE,
 }
 
 
@@ -187,7 +192,8 @@ def summarise_seen(seen: Sequence[Seen]) -> list[Summary]:
         for measure in MEASURES:
             values = [getattr(one, measure) for one in of_seeds]
             if None not in values:
-                value, low, high = mean_interval(np.array(values)).tolist()
+                within = WITHIN.get(measure, UNBOUNDED)
+                value, low, high = mean_interval(np.array(values), within).tolist()
                 rows.append(Summary(model, images, measure, len(values), value, low, high))
     return rows
 
@@ -196,8 +202,8 @@ def as_markdown(rows: Sequence[Summary], test_images: int) -> str:
     """Return a table a person can read: a line each number of images and model."""
     heads = [" ".join(words.split()) for words in MEASURES.values()]
     lines = [
-        f"How each network sees {test_images:,} test images: means over seeds, ± half of the 95 % "
-        "interval.",
+        f"How each network sees {test_images:,} test images: means over seeds, with 95 % "
+        "intervals.",
         "",
         f"| images | model | seeds | {' | '.join(heads)} |",
         "|---:|---|---:|" + "---:|" * len(MEASURES),
@@ -215,7 +221,7 @@ def as_markdown(rows: Sequence[Summary], test_images: int) -> str:
 def _cell(row: Summary) -> str:
     if math.isnan(row.low):
         return f"{row.value:.2f}"
-    return f"{row.value:.2f} ± {row.high - row.value:.2f}"
+    return f"{row.value:.2f} ({row.low:.2f} to {row.high:.2f})"
 
 
 def draw(rows: Sequence[Summary], *, images: int, baseline: str, cnn: str, title: str) -> Figure:
@@ -236,9 +242,9 @@ def draw(rows: Sequence[Summary], *, images: int, baseline: str, cnn: str, title
                 if model in own:
                     axis.axvline(own[model].value, color="0.6", linewidth=0.8, linestyle=line)
             for model, row in own.items():
-                half = 0.0 if math.isnan(row.low) else row.high - row.value
+                reach = np.nan_to_num([[row.value - row.low], [row.high - row.value]]).clip(min=0)
                 colour = style.COLOURS[1 if model in ends else 0]
-                axis.errorbar(row.value, models.index(model), xerr=half, fmt="o", markersize=4,
+                axis.errorbar(row.value, models.index(model), xerr=reach, fmt="o", markersize=4,
                               linewidth=1, color=colour)  # fmt: skip
             axis.set_xlabel(words, fontsize=8)
         axis.set_yticks(range(len(models)), models)

@@ -28,6 +28,7 @@ SIGNED = "signed share"  # the unit of a similarity, a correlation, or a differe
 RANGES: dict[str, Range] = {
     "": (0.0, 1.0),
     SIGNED: (-1.0, 1.0),
+    "share of half the diagonal": (0.0, 1.0),
     **dict.fromkeys(("number", "ratio", "pixels", "places", "nats"), (0.0, math.inf)),
 }
 
