@@ -47,7 +47,8 @@ TITLE_HEIGHT = 0.31
 MOST_MARKERS = 40  # along the width of a panel
 LEGEND_ROW = 0.15  # inches
 TICK_ROOM = 0.1  # from a panel's edge to its labels
-DEPTH = "relative depth (0: stem, 1: last block)"
+# A network without blocks ends with its last layer.
+DEPTH = "relative depth (1: last block or layer)"
 
 STYLE: Any = {
     "font.size": 8,
