@@ -274,6 +274,8 @@ def test_figures_show_three_tokens_of_two_blocks(make_model, digit_images):
     bars = [bar.get_facecolor() for bar in axis.patches]
     assert [to_hex(colour) for colour in bars] == [to_hex(style.COLOURS[i]) for i in (0, 0, 1, 1)]
     assert [colour[3] for colour in bars] == [1, 0.45, 1, 0.45]
+    # No name of a layer lies under the line of chance.
+    assert all(text.get_position()[0] > axis.lines[0].get_xdata()[0] for text in axis.texts)
 
 
 @pytest.mark.parametrize("batch_size", [10, 40])

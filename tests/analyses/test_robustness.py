@@ -100,6 +100,10 @@ def test_claims_and_figures(compared):
     assert [axis.get_title(loc="left") for axis in curves.figure.axes][:4] == [
         "random patches", "most attended", "least attended", "shuffled tiles",
     ]  # fmt: skip
+    titles = [axis.get_title(loc="left") for axis in curves.figure.axes][4:]
+    assert titles == [
+        "Gaussian noise", "Gaussian blur", "lower contrast", "pixelation", "JPEG compression",
+    ]  # fmt: skip
     assert len(curves.figure.axes[0].lines) == 3
     assert examples.kind == "robustness-examples"
 

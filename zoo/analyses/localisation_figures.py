@@ -75,17 +75,18 @@ def draw_scores(result: Result, compared: Sequence[str]) -> Figure:
         blocks = {(part.network, part.data.attrs["which"]): part.layer for part in result.parts}
         figure, (axis,) = style.line_panels(size=size, left=left, right=0.15, above=0.3)
         for i, name in enumerate(compared):
+            chance = result.metric("chance", name) or math.nan
+            beside = 0.008 + (0.0 if math.isnan(chance) else chance)  # its line crosses no name
             for j, which in enumerate((LAST, LAST_BUT_ONE)):
                 score = result.metric(f"score_{which}", name)
                 y = i + (j - 0.5) * 0.36
                 colour = to_rgba(style.colour(i), SHADES[which])
                 axis.barh(y, math.nan if score is None else score, 0.34, color=colour)
                 axis.text(
-                    0.005, y, style.shorten(blocks.get((name, which), "")),
+                    beside, y, style.shorten(blocks.get((name, which), "")),
                     va="center", fontsize=style.LABEL_POINTS,
                     path_effects=[withStroke(linewidth=1.5, foreground="white")],
                 )  # fmt: skip
-            chance = result.metric("chance", name) or math.nan
             axis.plot([chance] * 2, [i - 0.4, i + 0.4], color="k", lw=1.2, label="chance")
         axis.set_yticks(range(len(names)), names)
         axis.set_ylim(len(compared) - 0.4, -0.6)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from zoo.analyses.about import About, Drawing
 from zoo.analyses.class_maps import rollout_maps
 from zoo.analyses.robustness_figures import draw_curves, draw_examples
-from zoo.measures.corruptions import CONSTANTS, STRENGTHS, corrupt
+from zoo.measures.corruptions import CONSTANTS, STRENGTHS, WORDS, corrupt
 from zoo.measures.intervals import mean_interval, ratio_values
 from zoo.measures.occlusion import drop_patches, random_order, shuffle_tiles
 from zoo.models.preprocess import model_input
@@ -57,11 +57,11 @@ ABOUT = About(
     },
     metrics={
         **{
-            name: f"accuracy kept under {kind}, mean over amounts"
+            name: f"accuracy kept under {WORDS.get(kind, kind)}, mean over amounts"
             for kind, name in MEASURES.items()
         },
         **{
-            f"{name}_difference": f"accuracy kept under {kind}, first minus second"
+            f"{name}_difference": f"accuracy kept under {WORDS.get(kind, kind)}, first minus second"
             for kind, name in MEASURES.items()
         },
     },

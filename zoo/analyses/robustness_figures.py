@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from zoo.figures import style
 from zoo.figures.image_grid import image_grid
+from zoo.measures.corruptions import WORDS
 from zoo.study.axes import select
 from zoo.study.results import Result
 
@@ -41,7 +42,7 @@ def draw_curves(result: Result, names: Sequence[str]) -> Figure:
                     amounts, [1, *kept.values], style.marker(i) + "-", color=colour, markersize=3,
                     linewidth=1, label=f"{name} ({100 * float(of['clean_accuracy']):.0f} % right)",
                 )  # fmt: skip
-            axis.set_title(kind, loc="left")
+            axis.set_title(WORDS.get(kind, kind), loc="left")
             axis.set_xlabel(AMOUNTS.get(kind, "strength"))
             axis.set_xticks(amounts)
             axis.axhline(1, color="0.5", linestyle=":", linewidth=1)
@@ -60,7 +61,7 @@ def draw_examples(result: Result) -> Figure:
     widest = max(map(len, rows))
     return image_grid(
         [[*row, *[None] * (widest - len(row))] for row in rows],
-        row_labels=kinds,
+        row_labels=[WORDS.get(kind, kind) for kind in kinds],
         column_labels=[""] * widest,
         cell=0.75,
         foot="from little (left) to much (right)",

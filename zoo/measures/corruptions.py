@@ -25,6 +25,13 @@ CONSTANTS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "pixelate": ((0.95, 0.9, 0.85, 0.75, 0.65), (0.6, 0.5, 0.4, 0.3, 0.25)),
     "jpeg": ((80, 65, 58, 50, 40), (25, 18, 15, 10, 7)),
 }
+WORDS = {  # as titles and sentences name them
+    "gaussian noise": "Gaussian noise",
+    "gaussian blur": "Gaussian blur",
+    "contrast": "lower contrast",
+    "pixelate": "pixelation",
+    "jpeg": "JPEG compression",
+}
 
 
 def corrupt(images: Images, corruption: str, strength: int, *, seed: int = 0) -> Images:
