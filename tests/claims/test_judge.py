@@ -1,6 +1,7 @@
 """The table as a whole, and the claims met with what the analyses really find."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -31,7 +32,14 @@ def test_what_could_not_be_measured_is_said():
     result = by_layer(["branch"], cls_ratio=none, patch_ratio=none)
     found = verdicts([VIT], residuals=result)["R-skip-cls", ("v",)]
     assert found.verdict == "not applicable"
-    assert found.detail == "residuals could not measure it for these models (see its notes)"
+    assert found.detail == "residuals could not measure it for these models"
+    notes = ("of all: a", "c: no sum", "v: no sum was found", "v and c: b", "v: 1", "v: 2", "v: 3")
+    noted = replace(result, notes=notes)
+    found = verdicts([VIT], residuals=noted)["R-skip-cls", ("v",)]
+    assert found.detail == (
+        "residuals could not measure it for these models "
+        "(notes: v: no sum was found; v: 1; v: 2; and 1 more)"
+    )
 
 
 def test_ids_are_unique_and_verdicts_are_json():

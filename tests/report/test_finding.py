@@ -67,11 +67,13 @@ def test_the_more_accurate_of_two_comes_first_whatever_was_asked_first(order, pa
 def test_it_names_networks_without_accuracy_and_answers_that_are_not_numbers():
     predicted = xr.DataArray([[0, -1, -1, 1]], {"network": ["c"]}, ("network", "image"))
     accuracy = Result(
-        xr.Dataset({"predicted": predicted}), metrics=metrics(accuracy={"c": 0.5}).metrics
-    )
+        xr.Dataset({"predicted": predicted}), metrics=metrics(accuracy={"c": 0.5}).metrics,
+        notes=("v: not rated, since it was trained on other classes",),
+    )  # fmt: skip
     said = describe_finding(found([V, C, D], accuracy=accuracy), [])
     assert "The outputs of c are not numbers on 2 of 4 images, which count as wrong." in said
-    assert "The accuracy of v and d was not measured: the notes on accuracy say why." in said
+    why = "v: not rated, since it was trained on other classes"
+    assert f"The accuracy of v and d was not measured ({why})." in said
     assert "not measured" not in describe_finding(found([C], accuracy=accuracy), [])
 
 

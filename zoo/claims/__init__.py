@@ -66,6 +66,7 @@ CLAIMS: tuple[Claim, ...] = tuple(
     sorted((claim for file in _FILES for claim in file.CLAIMS), key=lambda c: c.paper != ZHU)
 )
 
+MOST_NOTES = 3  # that one sentence quotes
 # A number, or why there is none, and the same before training.
 Measured = tuple[Measurement | str | None, Measurement | None]
 
@@ -150,14 +151,17 @@ def _test(claim: Claim, results: ComparisonResults) -> Iterator[Verdict]:
 
 
 def _why_unmeasured(analysis: str, result: Result, networks: Networks) -> str:
-    """Say that no blocks are known of a network, or else where the reason is to be found."""
+    """Say that no blocks are known of a network, or else what the analysis notes on them."""
     known = result.data.coords
     if "role" in known and known["role"].dims == known["network"].dims:
         roles = {n.name: known["role"].values[known["network"] == n.name] for n in networks}
         without = [name for name, of in roles.items() if len(of) and "block" not in of]
         if without:
             return f"needs repeated blocks, and none were found in {' or '.join(without)}"
-    return f"{analysis} could not measure it for these models (see its notes)"
+    notes = result.notes_on(n.name for n in networks)
+    more = f"; and {len(notes) - MOST_NOTES} more" if len(notes) > MOST_NOTES else ""
+    said = f" (notes: {'; '.join(notes[:MOST_NOTES])}{more})" if notes else ""
+    return f"{analysis} could not measure it for these models{said}"
 
 
 def at_chance(results: ComparisonResults, networks: Networks) -> str | None:

@@ -89,7 +89,9 @@ def _not_rated(results: ComparisonResults) -> Iterator[str]:
     rated = {network.name for network, _ in of_networks(results, "accuracy", "accuracy")}
     if missing := [n.name for n in results.compared if rated and n.name not in rated]:
         names = " and ".join(filter(None, (", ".join(missing[:-1]), missing[-1])))
-        yield f"The accuracy of {names} was not measured: the notes on accuracy say why."
+        notes = results.results["accuracy"].notes_on(missing)
+        why = f" ({'; '.join(notes)})" if notes else ""
+        yield f"The accuracy of {names} was not measured{why}."
 
 
 def _sorted_images(results: ComparisonResults) -> Iterator[str]:

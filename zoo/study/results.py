@@ -148,6 +148,11 @@ class Result:
                     return turned
         return None
 
+    def notes_on(self, networks: Iterable[str]) -> list[str]:
+        """Return the notes that are of some networks alone: `a: …`, or of a pair `a and b: …`."""
+        names = set(networks)
+        return [n for n in self.notes if set(n.partition(": ")[0].split(" and ")) <= names]
+
     def metric(self, measure: str, network: str = "", network_b: str = "") -> float | None:
         """Return a metric's value, as `find` does."""
         found = self.find(measure, network, network_b)
