@@ -51,6 +51,22 @@ def interrupt(process, until: str) -> None:
     assert lines == ["Error: interrupted; run the same command again to continue"]
 
 
+@pytest.mark.parametrize(
+    ("when", "status", "said"),
+    [
+        ("import zoo.registry as r; r.configure_mlflow = stop; ", 130, True),  # before the command
+        ("import atexit; atexit.register(stop); ", 0, False),  # when all is printed
+    ],
+)
+def test_ctrl_c_before_and_after_the_command_itself(start, when, status, said):
+    stop = "import os, signal; stop = lambda: os.kill(os.getpid(), signal.SIGINT); "
+    process = start("-c", stop + when + "from zoo.cli import main; main()", "claims", "R-reach")
+    printed, error = process.communicate(timeout=60)
+    assert process.returncode == status
+    assert error == "Error: interrupted; run the same command again to continue\n" * said
+    assert printed.startswith("R-reach: ") is not said
+
+
 def test_zoo_compare_ends_cleanly_and_goes_on(registered, start):
     asked = ["compare", "vit-small", "vit-gap-small", "--only", "accuracy", "--batch-size", "8"]
     interrupt(start("-c" + ZOO, *asked), "of 359 images")

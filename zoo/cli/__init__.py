@@ -11,6 +11,7 @@ import keyword
 import logging
 import os
 import re
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -153,6 +154,15 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line."""
+    try:
+        with one_line_errors():  # Ctrl-C may come before the command is reached
+            _run()
+    finally:
+        # All is written and said: Ctrl-C while Python ends would only hide how the command ended.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _run() -> None:
     from zoo.registry import configure_mlflow
 
     # What torch, MLflow and a registry of thousands make lives to the end: at Python's threshold of
