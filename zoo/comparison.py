@@ -33,10 +33,7 @@ FOLDER = FolderKind(
     REPORT,
     ("zoo_version", "digest"),
     files=(PAGE, RESULTS),
-    folders={
-        FIGURES: FolderKind(files=("*.png", "*.svg")),
-        "arrays": FolderKind(files=("*.npz",)),  # of zoo 0.1
-    },
+    folders={FIGURES: FolderKind(files=("*.png", "*.svg"))},
 )
 # What a comparison counts, in order.
 PARTS = ("images", "analyses", DRAWN)
