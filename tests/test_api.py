@@ -12,6 +12,7 @@ from torch import nn
 import zoo
 from zoo.analyses.engine import compare_models
 from zoo.config import Settings
+from zoo.data.subsets import load_subset
 from zoo.errors import UserError
 
 
@@ -329,3 +330,23 @@ def test_images_sorted_by_class_are_named_in_the_summary_of_the_saved_result(
         result.save(tmp_path)
         for found in (result, zoo.open_results(tmp_path)):
             assert ("sorted by class, which biases CKA" in found.summary()) == expected
+
+
+def test_images_that_a_model_was_trained_on_are_told(
+    make_model, digits_folder, tmp_path, monkeypatch
+):
+    small, test = (load_subset(digits_folder / name) for name in ("small", "test"))
+    model = make_model("vit", "trained", subset="small", subset_digest=small.info.digest)
+    other = make_model("vit", "other", seed=1)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "subsets").symlink_to(digits_folder)
+    monkeypatch.chdir(tmp_path)
+
+    def told(images):
+        found = zoo.compare([other, model], images[:20], only="feature-maps")
+        return [said for said in found.report()["cautions"] if "was trained on" in said]
+
+    assert told(np.asarray(small.images)) == [
+        "trained was trained on 20 of these 20 images: on new ones it may do worse."
+    ]
+    assert told(np.asarray(test.images)) == []

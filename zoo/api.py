@@ -17,9 +17,12 @@ from zoo.analyses.engine import analyse
 from zoo.comparison import Comparison
 from zoo.config import Settings
 from zoo.config.mapping import from_mapping
+from zoo.data.sources import Split
 from zoo.data.subsets import content_digest
+from zoo.data.trained_on import SUBSETS, shared_with_training
 from zoo.device import parse_device
 from zoo.errors import UserError, unknown
+from zoo.files import find_root
 from zoo.models.build import network_errors
 from zoo.models.files import LoadedModel, describe_module, digest_in_memory
 from zoo.models.modes import on_own_devices
@@ -225,6 +228,9 @@ def compare(
         {"name": name, "count": len(others[name]), "digest": of, "source": ""}
         for name, of in digests.items()
     ]
+    given = Split(np.zeros(len(pixels), np.int64), lambda i: pixels[i])
+    trained_on = {model.name: model.spec.subset_digest for model in loaded}
+    origin["trained_on"] = shared_with_training(given, trained_on, find_root() / SUBSETS)
     return Comparison(dataclasses.replace(results, provenance=origin))
 
 

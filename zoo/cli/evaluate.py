@@ -69,7 +69,7 @@ def command(
       zoo evaluate vit-small resnet18-small --data photos/
       zoo evaluate timm:resnet18.a1_in1k --data imagenet-val/ --images 5000 --json
     """
-    from zoo.data.trained_on import find_subset
+    from zoo.data.trained_on import SUBSETS, find_subset
     from zoo.device import parse_device
     from zoo.experiments.evaluation import evaluate
     from zoo.registry.compare import unique_names
@@ -82,7 +82,7 @@ def command(
     store = open_store(create=False) if registered else None
     models = [resolve(store, reference) for reference in references]
     split, names = labelled_images(store, models, data, images)
-    subsets = (store.root if store else find_root()) / "data" / "subsets"
+    subsets = (store.root if store else find_root()) / SUBSETS
     found = []
     for model, name in zip(models, unique_names(store, models), strict=True):
         with progress(f"evaluate {name}") as on_progress:

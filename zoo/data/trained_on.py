@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,8 @@ from zoo.data.sources import Split
 from zoo.data.subsets import DESCRIPTION, Subset, load_subset
 from zoo.data.undecoded import ImageFiles
 from zoo.errors import UserError, counted
+
+SUBSETS = Path("data", "subsets")  # of a project
 
 
 def pixel_digest(image: NDArray[np.uint8]) -> bytes:
@@ -51,6 +54,23 @@ def count_trained_on(images: Split, subset: Subset | None) -> int:
         known = {pixel_digest(image) for image in subset.images}
         digest, count = partial(_digest_at, images, subset.info.image_size), len(images)
     return sum(of in known for of in read_ahead(digest, range(count)))
+
+
+def shared_with_training(
+    images: Split, subset_digests: Mapping[str, str], subsets: Path
+) -> dict[str, int]:
+    """Return how many of the images each model was trained on, of those that were on any.
+
+    Args:
+        images: as in `count_trained_on`.
+        subset_digests: by the model's name, that of the subset that it was trained on.
+        subsets: the folder of the project's subsets.
+    """
+    shared = {
+        digest: count_trained_on(images, find_subset(subsets, digest))
+        for digest in set(subset_digests.values())
+    }
+    return {name: shared[of] for name, of in subset_digests.items() if shared[of]}
 
 
 def trained_on_note(name: str, shared: int, count: int) -> str:

@@ -22,7 +22,7 @@ from zoo.analyses import choose_analyses
 from zoo.comparison import FILES, FOLDER, REPORT, redraw
 from zoo.config import Settings
 from zoo.data.pictures import EvaluationImages
-from zoo.data.trained_on import count_trained_on, find_subset
+from zoo.data.trained_on import SUBSETS, shared_with_training
 from zoo.device import parse_device
 from zoo.errors import UserError
 from zoo.files import read_json
@@ -225,10 +225,8 @@ class _Question:
         """Return how many of the images each model was trained on, of those that were on any."""
         if images.split == "test":  # such as those that travel with the models
             return {}
-        subsets = self.store.root / "data" / "subsets"
-        known = {m.name: find_subset(subsets, m.spec.subset_digest) for m in models}
-        shared = {name: count_trained_on(images.originals, of) for name, of in known.items()}
-        return {name: count for name, count in shared.items() if count}
+        known = {model.name: model.spec.subset_digest for model in models}
+        return shared_with_training(images.originals, known, self.store.root / SUBSETS)
 
 
 def restore_comparisons(store: Store, root: Path) -> list[str]:
