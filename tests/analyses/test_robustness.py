@@ -104,8 +104,22 @@ def test_claims_and_figures(compared):
     assert titles == [
         "Gaussian noise", "Gaussian blur", "lower contrast", "pixelation", "JPEG compression",
     ]  # fmt: skip
-    assert len(curves.figure.axes[0].lines) == 3
+    # A curve and what guessing would keep of each, and 1.
+    assert len(curves.figure.axes[0].lines) == 5
     assert examples.kind == "robustness-examples"
+
+
+def test_what_guessing_keeps_stands_beside_what_is_kept(compared):
+    """A network that is right half as often keeps twice as much of it by guessing."""
+    models, labels, found = compared
+    result = found.results["robustness"]
+    commonest = np.bincount(labels).max() / len(labels)
+    levels = {line.get_ydata()[0] for line in draw(result, [models[0].name])[0].figure.axes[0].lines
+              if line.get_linestyle() == "--"}  # fmt: skip
+    guessing = [result.metric("kept_by_guessing", model.name) for model in models]
+    clean = result.data["clean_accuracy"].values
+    assert guessing == pytest.approx(commonest / clean)
+    assert [*levels] == [pytest.approx(guessing[0])]
 
 
 def test_without_a_vit_patches_go_at_random_alone(make_model, digit_images):

@@ -53,6 +53,14 @@ def test_the_network_of_the_higher_number_comes_first_whatever_was_asked_first(o
     ]
 
 
+def test_what_guessing_would_keep_is_said():
+    tiles = kept("shuffled_tiles", [-0.56, -0.65, -0.47], v=0.78, c=0.22)
+    known = metrics(kept_by_guessing={"v": 0.2, "c": 0.1})
+    both = Result(metrics=tiles.metrics + known.metrics)
+    (text,) = said([C, V], robustness=both)
+    assert text.endswith("which answer by chance. Guessing would keep 20 % against 10 %.")
+
+
 def test_what_chance_explains_is_no_difference():
     noise = kept("jpeg", [0.05, -0.02, 0.12], v=0.9, c=0.95)
     assert said([V, C], robustness=noise) == [

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from zoo.measures.frequency import band_noise, hybrid_images
 from zoo.measures.intervals import mean_interval, share_interval
 from zoo.models.preprocess import model_input
-from zoo.study.answers import logits_on, of_one_seed, predictions
+from zoo.study.answers import commonest_share, logits_on, of_one_seed, predictions
 from zoo.study.axes import column, estimate, variable
 from zoo.study.networks import ComparedNetwork, Study
 from zoo.study.results import Metric
@@ -61,6 +61,7 @@ def answers_on_changed_images(
         variables = {
             **estimate("noise_accuracy", "band", np.array([*accuracy.values()]).T, kind=WILSON),
             "clean_accuracy": variable((), right.mean()),
+            "chance": variable((), commonest_share(np.asarray(study.labels))),
         }
         data = xr.Dataset(variables, {"band": list(accuracy)}, {"answered_images": len(rows)})
         if (partner >= 0).all():

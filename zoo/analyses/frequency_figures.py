@@ -98,7 +98,7 @@ def draw_answers(result: Result, compared: Sequence[str]) -> Figure:
     rated = {name: part for name, part in parts.items() if "noise_accuracy" in part}
     with style.styled():
         figure, (left, right) = style.line_panels(
-            2, size=(2.75, 2.1), gap=(0.75, 0), sharey=False,
+            2, size=(2.68, 2.1), gap=(0.75, 0), sharey=False, left=0.69,
             above=0.34 + style.LEGEND_ROW * len(rated),
         )  # fmt: skip
         for i, (name, of) in enumerate(rated.items()):
@@ -111,9 +111,12 @@ def draw_answers(result: Result, compared: Sequence[str]) -> Figure:
                     )
                     said = f"{name}, {source} frequencies' class"
                     _band(right, of["cut"], share, ends, line, i, said)
+        for of in list(rated.values())[:1]:
+            left.axhline(float(of["chance"]), linestyle="--", color="0.5", linewidth=0.7)
         n = max(part.attrs["answered_images"] for part in rated.values())
         left.set(
-            title=f"noise in one band, {n} images", ylabel="accuracy (dotted: without noise)",
+            title=f"noise in one band, {n} images",
+            ylabel="accuracy (dotted: without noise,\ndashed: by guessing)",
             xlabel="frequency of the noise (1: highest)", xlim=(0, 1), ylim=(0, None),
         )  # fmt: skip
         right.set(

@@ -23,7 +23,7 @@ from zoo.measures.intervals import mean_interval, ratio_values
 from zoo.measures.occlusion import drop_patches, random_order, shuffle_tiles
 from zoo.models.preprocess import model_input
 from zoo.study.accumulator import Accumulator, Batch, NotApplicable
-from zoo.study.answers import logits_on, predictions, rated_networks, with_seeds
+from zoo.study.answers import commonest_share, logits_on, predictions, rated_networks, with_seeds
 from zoo.study.attention_layers import attending_models
 from zoo.study.axes import column, estimate, variable
 from zoo.study.networks import ComparedNetwork, Study
@@ -34,6 +34,7 @@ RANDOM, MOST, LEAST = "random patches", "most attended", "least attended"
 TILES = "shuffled tiles"
 KINDS = (RANDOM, MOST, LEAST, TILES, *CONSTANTS)
 MEASURES = {kind: f"kept_{kind.replace(' ', '_')}" for kind in KINDS}
+GUESSING = "kept_by_guessing"
 
 ABOUT = About(
     name="robustness",
@@ -45,14 +46,16 @@ ABOUT = About(
     ),
     reading=(
         "1 is the accuracy on the unchanged images; the lower a curve falls, the more the network "
-        "needed what was removed. Bands are 95 % intervals over images; two networks are compared "
-        "on the same ones."
+        "needed what was removed. The dashed line is what always naming the commonest class would "
+        "keep: the less accurate the network, the higher. Bands are 95 % intervals over images; "
+        "two networks are compared on the same ones."
     ),
     needs="outputs",
     source="Naseer et al. 2021, Figs 2, 3, 8; Hendrycks & Dietterich 2019",
     settings=("batch_size", "seed"),
     captions={
-        "robustness-curves": "Share of its accuracy that each network keeps.",
+        "robustness-curves": "Share of its accuracy that each network keeps, and would by guessing "
+        "(dashed).",
         "robustness-examples": "One image under each change.",
     },
     metrics={
@@ -64,8 +67,10 @@ ABOUT = About(
             f"{name}_difference": f"accuracy kept under {WORDS.get(kind, kind)}, first minus second"
             for kind, name in MEASURES.items()
         },
+        GUESSING: "accuracy that always naming the commonest class would keep",
     },
     units={
+        GUESSING: "ratio",
         **dict.fromkeys(MEASURES.values(), "ratio"),
         **{f"{name}_difference": "difference of two ratios" for name in MEASURES.values()},
     },
@@ -128,15 +133,14 @@ class _Robustness(Accumulator):
                 values[k, j] = ratio_values(predictions(found) == labels, clean[s])
                 if k == 0:
                     pictures.append(_picture(network, pixels[0]))
-        for name, right in zip(names, clean.values(), strict=True):
-            if not right.any():
-                self.notes.append(f"{name}: no accuracy to keep: it is wrong on all images")
+        chance = commonest_share(np.asarray(self.study.labels))
         ends = mean_interval(np.moveaxis(values, -1, 0), RANGES["ratio"])
         dims = ("network", "change")
         data = xr.Dataset(
             {
                 **estimate("kept", dims, ends, kind="Student's t over images"),
                 "clean_accuracy": variable("network", [r.mean() for r in clean.values()]),
+                "chance": variable((), chance),
                 "example": variable(
                     ("change", "pixel_row", "pixel_column", "channel"), np.stack(pictures)
                 ),
@@ -147,7 +151,12 @@ class _Robustness(Accumulator):
                 "amount": ("change", np.array([change.amount for change in changes])),
             },
         )
-        metrics = _metrics(list(self.rated.values()), changes, values)
+        metrics = list(_metrics(list(self.rated.values()), changes, values))
+        for name, right in zip(names, clean.values(), strict=True):
+            if right.any():
+                metrics.append(Metric(GUESSING, chance / float(right.mean()), name))
+            else:
+                self.notes.append(f"{name}: no accuracy to keep: it is wrong on all images")
         return Result(data, metrics=tuple(metrics), notes=tuple(self.notes), images=len(self.rows))
 
     def _orders(self) -> dict[str, torch.Tensor]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from zoo.figures import style
 from zoo.figures.image_grid import image_grid
@@ -26,7 +27,7 @@ def draw_curves(result: Result, names: Sequence[str]) -> Figure:
     kinds = list(dict.fromkeys(result.data["kind"].values.tolist()))
     with style.styled():
         figure, axes = style.line_panels(
-            len(kinds), size=(1.98, 1.35), above=0.3 + style.LEGEND_ROW * -(-len(names) // 3)
+            len(kinds), size=(1.98, 1.35), above=0.3 + style.LEGEND_ROW * (len(names) // 3 + 1)
         )
         for axis, kind in zip(axes, kinds, strict=True):
             for i, name in enumerate(names):
@@ -42,6 +43,9 @@ def draw_curves(result: Result, names: Sequence[str]) -> Figure:
                     amounts, [1, *kept.values], style.marker(i) + "-", color=colour, markersize=3,
                     linewidth=1, label=f"{name} ({100 * float(of['clean_accuracy']):.0f} % right)",
                 )  # fmt: skip
+                if clean := float(of["clean_accuracy"]):
+                    guessing = float(result.data["chance"]) / clean
+                    axis.axhline(guessing, color=colour, linestyle="--", linewidth=0.7)
             axis.set_title(WORDS.get(kind, kind), loc="left")
             axis.set_xlabel(AMOUNTS.get(kind, "strength"))
             axis.set_xticks(amounts)
@@ -49,7 +53,9 @@ def draw_curves(result: Result, names: Sequence[str]) -> Figure:
             axis.set_ylim(0, None)
         for axis in axes[:: style.PANELS_A_ROW]:
             axis.set_ylabel("accuracy kept")
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="upper center", ncols=3)
+        guess = Line2D([], [], color="0.4", linestyle="--", linewidth=0.7, label="by guessing")
+        handles = [*axes[0].get_legend_handles_labels()[0], guess]
+        figure.legend(handles=handles, loc="upper center", ncols=3)
     return figure
 
 

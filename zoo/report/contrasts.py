@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from statistics import fmean
 
@@ -57,7 +57,7 @@ class Contrast:
     `percent` says whether it is a share, and `of` what it is of; `when` sets apart the numbers of a
     topic. It is a `number`, or else a `metric` of right answers, whose difference was measured
     image by image; untrained networks have none to speak of. `claim` tests the same of a ViT and
-    a CNN.
+    a CNN. `guessing` is the metric that says how high the number is of a network that guesses.
     """
 
     analysis: str
@@ -69,6 +69,7 @@ class Contrast:
     when: str = ""
     metric: str = ""
     claim: str = ""
+    guessing: str = ""
 
     def measure(self, results: ComparisonResults, network: Network) -> Measurement | None:
         """Measure a network's number."""
@@ -146,6 +147,7 @@ CONTRASTS = (
             when=when,
             metric=f"kept_{kind}",
             claim={"random_patches": "N-dropped", "shuffled_tiles": "N-shuffled"}.get(kind, ""),
+            guessing="kept_by_guessing",
         )
         for kind, when in KEPT.items()
     ),
@@ -196,6 +198,7 @@ class _Found:
     each_before: tuple[float, float] | None
     right: Mapping[str, str]  # of what accuracy a share was kept or lost, by network
     one_seed: bool  # of networks that have several
+    guessing: tuple[float, float] | None = None
 
     @property
     def strength(self) -> float:
@@ -216,7 +219,8 @@ class _Found:
         """Say whether training made it, or in what it was not measured."""
         if self.contrast.metric:
             one = "Measured in one seed. " if self.one_seed else ""
-            return f"{one}Not tested on untrained networks, which answer by chance."
+            guess = f" Guessing would keep {self._against(self.guessing)}." if self.guessing else ""
+            return f"{one}Not tested on untrained networks, which answer by chance.{guess}"
         if self.before is None or self.each_before is None:
             return "Not measured before training."
         change = self.difference.minus(self.before)
@@ -316,9 +320,18 @@ def _find(contrast: Contrast, results: ComparisonResults) -> _Found | None:
         return _Found(
             contrast, networks, found, each, before, _means(contrast, results, start),
             right={of.name: f" ({100 * rate.value:.1f} % right)" for of, rate in rated},
-            one_seed=len(groups) > len(used),
+            one_seed=len(groups) > len(used), guessing=_guessing(contrast, results, used),
         )  # fmt: skip
     return None
+
+
+def _guessing(
+    contrast: Contrast, results: ComparisonResults, groups: Sequence[Networks]
+) -> tuple[float, float] | None:
+    """Return what two networks that guess have of a contrast; None where it is not known."""
+    if results.results[contrast.analysis].find(contrast.guessing, groups[0][0].name) is None:
+        return None
+    return _means(replace(contrast, metric=contrast.guessing), results, groups)
 
 
 def _means(

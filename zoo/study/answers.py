@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from zoo.models.modes import eval_mode
 from zoo.models.preprocess import logits_of
@@ -41,6 +41,15 @@ def rated_networks(study: Study, missing: str) -> tuple[dict[int, ComparedNetwor
     if not rated:
         raise NotApplicable("; ".join(notes))
     return rated, notes
+
+
+def commonest_share(labels: ArrayLike) -> float:
+    """Return the accuracy of always naming the commonest class.
+
+    >>> commonest_share([3, 7, 7, 9])
+    0.5
+    """
+    return float(np.unique(labels, return_counts=True)[1].max() / np.size(labels))
 
 
 def with_seeds(study: Study, rated: Mapping[int, ComparedNetwork]) -> dict[int, ComparedNetwork]:
