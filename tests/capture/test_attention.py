@@ -301,7 +301,7 @@ def test_the_outer_of_two_nested_attention_modules_is_not_listed():
     class InnerAttention(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             tokens = x.flatten(2).mT.unsqueeze(1)
-            return (tokens @ tokens.mT).softmax(-1)
+            return (tokens @ tokens.mT).softmax(-1) @ tokens
 
     class OuterAttention(nn.Module):
         def __init__(self) -> None:

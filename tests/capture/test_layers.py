@@ -108,6 +108,12 @@ def test_blocks_are_found_in_stages_that_are_no_container_and_a_stem_of_layers_i
     assert find_blocks(mixer) == ("blocks.0", "blocks.1")
 
 
+def test_a_wrapper_around_a_single_part_is_no_container():
+    # Their blocks add what is wrapped; regnet's stages hold one block or many.
+    shvit = timm.create_model("shvit_s1")
+    assert find_blocks(shvit)[:2] == ("stages.0.blocks.0", "stages.0.blocks.1")
+
+
 class Windows(nn.Module):
     """Works on four windows of an image at a time, with a table that is the same for all."""
 

@@ -84,6 +84,19 @@ def test_models_without_one_token_grid_are_named_with_the_reason():
         attending_models(study_of(swin=swin(), resnet=resnet), "no maps")
 
 
+def test_blocks_with_tokens_first_are_not_said_to_have_no_attention():
+    layer = nn.TransformerEncoderLayer(8, 2, 8)
+
+    class TokensFirst(nn.Sequential):
+        def forward(self, x):
+            return self[2](self[1](self[0](x).flatten(2).permute(2, 0, 1))[0])
+
+    encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+    net = TokensFirst(nn.Conv2d(3, 8, 4, 4), encoder, nn.Linear(8, 3))
+    with pytest.raises(NotApplicable, match=r"images on the first axis \(batch_first=True does\)"):
+        attending_models(study_of(net=net), "no maps")
+
+
 def test_a_pooling_layer_that_attends_is_left_out_by_name():
     models, notes = attending_models(
         study_of(pooled=vit(class_token=False, global_pool="map")), "nothing"

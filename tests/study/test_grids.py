@@ -9,7 +9,7 @@ from scipy.spatial.distance import cdist
 from zoo.analyses.attention_distance import patch_distances
 from zoo.capture.layers import trace
 from zoo.models.files import describe_module
-from zoo.study.networks import Grid, token_grid
+from zoo.study.networks import Grid, family_of, token_grid
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ def test_a_grid_that_timm_states_need_not_be_square(patch_size, expected):
     size = {"img_size": 16, "embed_dim": 16, "depth": 2, "num_heads": 2}
     net = timm.create_model("vit_tiny_patch16_224", patch_size=patch_size, **size)
     found = trace(net, torch.zeros(1, 3, 16, 16))
-    grid = token_grid(describe_module(net, name="v", image_size=16), found)
+    grid = token_grid(describe_module(net, name="v", image_size=16), found, family_of(found))
     assert grid == expected
     assert grid.patch_sides == patch_size
 

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import timm
 import torch
 from torch import nn
 
+from tests.analyses.test_engine import study_of
 from zoo.capture.layers import Layer, Trace
 from zoo.models.files import describe_module
 from zoo.study.networks import ComparedNetwork, Grid
@@ -165,3 +167,32 @@ def test_images_sorted_by_class_are_named_and_shuffled_ones_are_not(classes):
     (note,) = name_sorted(np.sort(labels), 60)
     assert note.startswith("the images are sorted by class: a batch holds ")
     assert name_sorted(None, 60) == name_sorted(np.sort(labels)[:40], 20) == []
+
+
+SWIN = {"embed_dim": 24, "depths": (1, 1), "num_heads": (2, 2), "window_size": 4}
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "kinds"),
+    [
+        ("swin_tiny_patch4_window7_224", SWIN, ["channels_last"] * 2),
+        ("pvt_v2_b0", {}, ["tokens"] * 8),
+        # Tokens in the order in which they will be merged, and blocks of an image one by one.
+        ("hiera_tiny_224", {}, [None] * 12),
+        ("nest_tiny", {}, [None] * 12),
+        (
+            "tnt_s_patch16_224",
+            {"embed_dim": 16, "inner_dim": 8, "depth": 2, "num_heads_outer": 2},
+            [None] * 2,
+        ),
+        ("mobilevit_xxs", {}, ["channels_first"] * 5 + [None] * 2),
+    ],
+)
+def test_tokens_in_another_order_do_not_lie_over_the_image(name, sizes, kinds):
+    torch.manual_seed(0)
+    sizes = sizes if name.startswith(("pvt", "mobile")) else {"img_size": 64, **sizes}
+    module = timm.create_model(name, num_classes=3, **sizes).eval()
+    model = describe_module(module, name="m", image_size=64)
+    network = study_of([model], np.zeros((4, 64, 64, 3), np.uint8)).networks[0]
+    layouts = [layout_of(network, block) for block in network.trace.of_role("block")]
+    assert [at.kind if at else None for at in layouts][: len(kinds)] == kinds

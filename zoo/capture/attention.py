@@ -9,7 +9,9 @@ to use and would choose another while watched, so its weights are computed after
 inputs.
 
 A module whose weights cannot be determined reports none: one that takes several softmaxes in one
-call (differential attention subtracts them), or a masked `nn.MultiheadAttention`.
+call (differential attention subtracts them), or a masked `nn.MultiheadAttention`. Which modules
+attend, and whether they use the weights as the softmax gave them, is found in
+`zoo.capture.attending`.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ from torch import nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from zoo.models.preprocess import first_tensor
+
 OnWeights = Callable[[torch.Tensor], None]
 SOFTMAX = (torch.softmax, torch.Tensor.softmax, functional.softmax)
 # The order of the arguments of nn.MultiheadAttention.forward.
@@ -34,13 +38,9 @@ MULTIHEAD_ARGUMENTS = (
 
 
 def is_attention(module: nn.Module) -> bool:
-    """Say whether a module may compute softmax attention itself, not only in a child."""
-    if isinstance(module, nn.MultiheadAttention):
-        return True
+    """Say whether a module is called attention, or says that it has heads."""
     name = type(module).__name__.lower()
-    # A block that runs attention and MLP side by side may compute attention itself.
-    parallel = hasattr(module, "num_heads") and hasattr(module, "in_proj")
-    return "attn" in name or "attention" in name or parallel
+    return "attn" in name or "attention" in name or hasattr(module, "num_heads")
 
 
 @contextmanager
@@ -53,7 +53,7 @@ def record_attention(module: nn.Module, on_weights: OnWeights) -> Iterator[None]
             keys; windowed attention gives (n * windows, heads, queries, keys).
     """
     with ExitStack() as stack:
-        watch, running = _WatchAttention(), stack.enter_context(ExitStack())
+        watch, running = WatchAttention(), stack.enter_context(ExitStack())
 
         def start(part: nn.Module, args: Any) -> None:
             running.enter_context(watch)
@@ -62,12 +62,12 @@ def record_attention(module: nn.Module, on_weights: OnWeights) -> Iterator[None]
             running.close()
             seen, watch.seen = watch.seen, []
             if output is not None and len(seen) == 1:
-                heads = seen[0].shape[-3]
-                if heads == getattr(part, "num_heads", heads):
-                    on_weights(seen[0].flatten(0, -4))
+                weights = by_head(seen[0], part, first_tensor(args))
+                if weights is not None:
+                    on_weights(weights)
 
         def recompute(part: nn.MultiheadAttention, args: Any, kwargs: dict, output: Any) -> None:
-            if given := _unmasked(part, args, kwargs):
+            if given := unmasked(part, args, kwargs):
                 on_weights(multihead_weights(part, given["query"], given["key"]))
 
         if isinstance(module, nn.MultiheadAttention):
@@ -93,7 +93,7 @@ def on_multihead_outputs(module: nn.MultiheadAttention, on_heads: OnWeights) -> 
     """
 
     def report(part: nn.MultiheadAttention, args: Any, kwargs: dict, output: Any) -> None:
-        if given := _unmasked(part, args, kwargs):
+        if given := unmasked(part, args, kwargs):
             weights = multihead_weights(part, given["query"], given["key"])
             value = given["value"] if part.batch_first else given["value"].transpose(0, 1)
             v = _project(part, value, 2).to(weights.dtype)
@@ -102,14 +102,38 @@ def on_multihead_outputs(module: nn.MultiheadAttention, on_heads: OnWeights) -> 
     return module.register_forward_hook(report, with_kwargs=True)
 
 
-def _unmasked(module: nn.MultiheadAttention, args: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+def unmasked(module: nn.MultiheadAttention, args: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
     """Return a call's arguments by name; none where something masks or adds keys."""
     given = dict(zip(MULTIHEAD_ARGUMENTS, args, strict=False)) | kwargs
     masks = (given.get("key_padding_mask"), given.get("attn_mask"), module.bias_k)
     return given if all(m is None for m in masks) and not module.add_zero_attn else {}
 
 
-class _WatchAttention(TorchFunctionMode):
+def by_head(
+    weights: torch.Tensor, module: nn.Module, given: torch.Tensor | None
+) -> torch.Tensor | None:
+    """Return weights as (n, heads, queries, keys); None where the heads' axis is not known.
+
+    Args:
+        weights: (…, queries, keys). Of weights with one axis before these, that axis is taken for
+            images (or windows) and, within each, heads.
+        module: which took the softmax.
+        given: what it was given, (n, …).
+    """
+    heads = getattr(module, "num_heads", None)
+    if weights.ndim == 3:
+        images = 0 if given is None else len(given)
+        count = len(weights) // images if images else 0
+        known = count and len(weights) == count * images and heads in (None, count)
+        return weights.unflatten(0, (-1, count)) if known else None
+    if heads not in (None, weights.shape[-3]):
+        if weights.ndim != 5 or weights.shape[1] != heads:
+            return None
+        weights = weights.transpose(1, 2)  # the blocks of an image come after its heads (NesT)
+    return weights.flatten(0, -4)
+
+
+class WatchAttention(TorchFunctionMode):
     """Keeps the weights of every softmax over keys that is taken while it is entered."""
 
     def __init__(self) -> None:
@@ -121,12 +145,18 @@ class _WatchAttention(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         output = function(*args, **kwargs)
-        if function is functional.scaled_dot_product_attention and output.ndim >= 4:
-            self.seen.append(_weights_of_call(*args, **kwargs))
-        elif function in SOFTMAX and output.ndim >= 4 and _over_keys(args, kwargs, output.ndim):
+        if function is functional.scaled_dot_product_attention and output.ndim >= 3:
+            logits = _logits_of_call(*args, **kwargs)
+            self.see(logits, logits.softmax(dim=-1), fused=True)
+        elif function in SOFTMAX and output.ndim >= 3 and _over_keys(args, kwargs, output.ndim):
             # A copy: the network may go on to change its own weights in place.
-            self.seen.append(output.detach().to(torch.float32, copy=True))
+            weights = output.detach().to(torch.float32, copy=True)
+            self.see(args[0] if args else kwargs["input"], weights, fused=False)
         return output
+
+    def see(self, logits: torch.Tensor, weights: torch.Tensor, *, fused: bool) -> None:
+        """Keep what a softmax gave of logits; a `fused` kernel itself applies it to the values."""
+        self.seen.append(weights)
 
 
 def _over_keys(args: tuple, kwargs: dict, ndim: int) -> bool:
@@ -134,7 +164,7 @@ def _over_keys(args: tuple, kwargs: dict, ndim: int) -> bool:
     return dim in (-1, ndim - 1)
 
 
-def _weights_of_call(
+def _logits_of_call(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
@@ -144,7 +174,7 @@ def _weights_of_call(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> torch.Tensor:
-    """Return softmax(q kᵀ · scale + mask), in float32, of one call of fused attention."""
+    """Return q kᵀ · scale + mask, in float32, of one call of fused attention."""
     query, key = query.detach().float(), key.detach().float()
     if enable_gqa:
         key = key.repeat_interleave(query.shape[-3] // key.shape[-3], dim=-3)
@@ -158,7 +188,7 @@ def _weights_of_call(
             logits = logits.masked_fill(~attn_mask, -math.inf)
         else:
             logits = logits + attn_mask
-    return logits.softmax(dim=-1)
+    return logits
 
 
 def multihead_weights(
@@ -168,7 +198,7 @@ def multihead_weights(
     if not module.batch_first:
         query, key = query.transpose(0, 1), key.transpose(0, 1)
     q, k = _project(module, query, 0), _project(module, key, 1)
-    return _weights_of_call(q, k, k)
+    return _logits_of_call(q, k, k).softmax(dim=-1)
 
 
 def _project(module: nn.MultiheadAttention, tokens: torch.Tensor, which: int) -> torch.Tensor:

@@ -168,7 +168,8 @@ def _same(values: torch.Tensor, other: torch.Tensor) -> bool:
 
 
 def _kind(module: nn.Module, layers: Trace, parts: Sequence[str], sums: int) -> str:
-    if any(a == p or a.startswith(f"{p}.") for a in layers.attention for p in parts):
+    attending = [layer.name for layer in layers if layer.attends]
+    if any(a == p or a.startswith((f"{p}.", f"{p}#")) for a in attending for p in parts):
         return "attention"
     if sums == 1:
         return "residual"

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from zoo.capture.attention import is_attention, record_attention
+from zoo.capture.attending import Attention, find_attention
+from zoo.capture.attention import is_attention
 from zoo.config import check_layers
 from zoo.errors import UserError
 from zoo.models.modes import eval_mode
@@ -29,14 +30,23 @@ class Layer:
     """A module's call: `name` is its path (`#2` is added for its second call, and so on).
 
     `role` is `stem`, `block`, `head` or `inner`; `shape` is its output's for one image.
-    `attention` is the shape (windows, heads, queries, keys) of the softmax attention that is
-    computed in it for one image, or None; attention over all tokens has one window.
+    `attends` is the attention that is computed in it, or None. Its places are not `in_rows` where
+    it works on windows of an image, one after the other.
     """
 
     name: str
     role: str
     shape: tuple[int, ...]
-    attention: tuple[int, int, int, int] | None = None
+    attends: Attention | None = None
+    in_rows: bool = True
+
+    @property
+    def attention(self) -> tuple[int, int, int, int] | None:
+        """Shape (windows, heads, queries, keys) of its attention's weights, if they can be read.
+
+        Attention over all tokens has one window.
+        """
+        return self.attends.shape if self.attends and not self.attends.unread else None
 
 
 @dataclass(frozen=True)
@@ -64,7 +74,7 @@ class Trace:
 
     @property
     def attention(self) -> tuple[str, ...]:
-        """Names of the layers that compute softmax attention, in order."""
+        """Names of the layers whose attention's weights can be read, in order."""
         return tuple(layer.name for layer in self.layers if layer.attention)
 
     def __getitem__(self, name: str) -> Layer:
@@ -85,34 +95,31 @@ def trace(module: nn.Module, example: torch.Tensor, blocks: tuple[str, ...] | No
     blocks = find_blocks(module) if blocks is None else blocks
     finished: list[Call] = []
     twice: list[Call] = []
-    attending: dict[str, tuple[int, int, int, int]] = {}
     before_blocks: list[int] = []
 
     def begin_block(*_: Any) -> None:
         before_blocks.append(len(finished))
 
-    def add_attention(path: str, weights: torch.Tensor) -> None:
-        heads, queries, keys = weights.shape[-3:]
-        attending[path] = (weights[..., 0, 0, 0].numel(), heads, queries, keys)
-
     with ExitStack() as stack:
         for path, part in watchable_parts(module):
             if path in blocks:
                 stack.callback(part.register_forward_pre_hook(begin_block).remove)
-            if is_attention(part):
-                stack.enter_context(record_attention(part, partial(add_attention, path)))
         output = _list_calls(module, example[:1], finished)
     _list_calls(module, torch.cat([example[:1]] * 2), twice)
     of_two = dict(twice)
     shapes = {name: _shape_of_one(shape, of_two.get(name, ())) for name, shape in finished}
     stem = [name for name, _ in finished[: before_blocks[0]]] if before_blocks else []
     roles = _roles([n for n, shape in shapes.items() if shape is not None], blocks, stem)
-    # Where attention modules are nested, the innermost one is the one that attends.
-    inner = {
-        p: a for p, a in attending.items() if not any(q.startswith(f"{p}.") for q in attending)
+    with eval_mode(module), torch.inference_mode():
+        attending = find_attention(watchable_parts(module), module, example[:1])
+    attends = {
+        f"{path}#{call}" if call > 1 else path: attention
+        for path, calls in attending.items()
+        for call, attention in enumerate(calls, 1)
     }
+    lengths = dict(finished)
     layers = tuple(
-        Layer(name, roles[name], shape, inner.get(name))
+        Layer(name, roles[name], shape, attends.get(name), in_rows=lengths[name][0] == 1)
         for name, shape in shapes.items()
         if shape is not None
     )
@@ -212,8 +219,10 @@ def find_blocks(module: nn.Module) -> tuple[str, ...]:
     that holds an attention layer is the only block of a transformer.
     """
     found: list[tuple[str, nn.Module]] = []
+    # A stage of one block is a stage as the others are; a wrapper never holds more than one part.
+    rows = {type(part) for part in module.modules() if _holds_one_class(part, least=2)}
     for path, part in [("", module), *watchable_parts(module)]:
-        if isinstance(part, CONTAINERS) or len({type(child) for child in part.children()}) == 1:
+        if isinstance(part, CONTAINERS) or (type(part) in rows and _holds_one_class(part)):
             for name, child in part.named_children():
                 if not isinstance(child, CONTAINERS) and weighted_layers(child) >= 2:
                     found.append((f"{path}.{name}" if path else name, child))
@@ -224,6 +233,11 @@ def find_blocks(module: nn.Module) -> tuple[str, ...]:
     if not candidates:
         candidates = [path for path, part in found if _is_only_block(module, path, part)]
     return tuple(p for p in candidates if not any(q.startswith(f"{p}.") for q in candidates))
+
+
+def _holds_one_class(module: nn.Module, least: int = 1) -> bool:
+    children = [type(child) for child in module.children()]
+    return len(children) >= least and len(set(children)) == 1
 
 
 def _is_only_block(module: nn.Module, path: str, part: nn.Module) -> bool:

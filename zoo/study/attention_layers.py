@@ -73,18 +73,11 @@ def attending_models(study: Study, missing: str) -> tuple[dict[int, Attending], 
 
 def _attending(network: ComparedNetwork) -> Attending | str:
     """Return a model's attention over its token grid, or why there is none."""
-    shapes = {layer.name: layer.attention for layer in network.trace if layer.attention}
-    if not shapes:
-        return "none of its layers has softmax attention whose weights can be read"
-    if any(windows > 1 for windows, *_ in shapes.values()):
-        return (
-            "it attends within windows that shift and merge from stage to stage: its layers' "
-            "weights do not lie over one grid of tokens and cannot be multiplied"
-        )
-    if network.grid is None:
-        return "it is not known how its tokens lie over the image"
+    if (why := _unsuitable(network)) or network.grid is None:
+        return why or "it is not known how its tokens lie over the image"
     if network.grid.height * network.grid.width == 1:
         return "its only patch is the whole image"
+    shapes = {layer.name: layer.attention for layer in network.trace if layer.attention}
     tokens = network.grid.num_prefix_tokens + network.grid.height * network.grid.width
     whole = {name: s[1] for name, s in shapes.items() if s[0] == 1 and s[2:] == (tokens, tokens)}
     if not whole:
@@ -92,6 +85,33 @@ def _attending(network: ComparedNetwork) -> Attending | str:
     heads = next(iter(whole.values()))
     layers = tuple(name for name, count in whole.items() if count == heads)
     return Attending(network.name, layers, heads, network.grid, reads_class_token(network))
+
+
+def _unsuitable(network: ComparedNetwork) -> str:
+    """Say what keeps a model's attention from one grid of tokens; empty where nothing does."""
+    attending = {layer.name: layer.attends for layer in network.trace if layer.attends}
+    if not attending:
+        if network.trace.not_batch_first:
+            return "its blocks do not put the images on the first axis (batch_first=True does)"
+        return "none of its layers has softmax attention that can be seen"
+    shapes = [found.shape for found in attending.values()]
+    # Between all tokens, not where a class token alone asks.
+    unread = [n for n, a in attending.items() if a.unread and a.shape[2] == a.shape[3]]
+    if unread:
+        return (
+            f"the weights of {len(unread)} of its {len(attending)} attention layers cannot be "
+            f"read: {unread[0]} {attending[unread[0]].unread}"
+        )
+    if any(windows > 1 for windows, *_ in shapes):
+        return (
+            "it attends within windows: its layers' weights do not lie over one grid of tokens and "
+            "cannot be multiplied"
+        )
+    asked = dict.fromkeys(f"{queries} × {keys}" for _, _, queries, keys in shapes)
+    if network.family != "vit" and len(asked) > 1:
+        every = ", ".join(asked)
+        return f"its layers do not attend over one grid of tokens: queries × keys are {every}"
+    return ""
 
 
 def by_head(

@@ -172,16 +172,17 @@ def family_of(layers: Trace) -> str:
     blocks = [layer for layer in layers if layer.role == "block"] or list(layers)
     # A CNN may pool by attention after its blocks.
     attending = [
-        layer.attention
+        layer.attends
         for layer in layers
-        if layer.attention and (not names or block_of(names, layer.name) >= 0)
+        if layer.attends and (not names or block_of(names, layer.name) >= 0)
     ]
     if attending:
-        over_all = all(windows == 1 for windows, *_ in attending)
-        _, _, queries, keys = attending[0]
+        over_all = all(found.of_tokens and found.shape[0] == 1 for found in attending)
+        _, _, queries, keys = attending[0].shape
         # Where tokens are merged on the way (LeViT), there is no one grid that they lie on; where
-        # a class token alone asks (CaiT), there is.
-        over_all &= len({q for _, _, q, k in attending if q == k}) == 1
+        # a class token alone asks (CaiT), or joins late (ConViT), there is.
+        sides = {found.shape[2] for found in attending if found.shape[2] == found.shape[3]}
+        over_all &= bool(sides) and max(sides) - min(sides) <= 1
         # A hybrid that attends in some blocks hands on maps, not tokens.
         tokens = 2 * sum(len(layer.shape) == 2 for layer in blocks) >= len(blocks)
         return "vit" if over_all and queries == keys and tokens else "windowed"
@@ -211,23 +212,24 @@ def block_of(blocks: Sequence[str], layer: str) -> int:
     return -1
 
 
-def token_grid(model: LoadedModel, layers: Trace) -> Grid | None:
+def token_grid(model: LoadedModel, layers: Trace, family: str) -> Grid | None:
     """Find how the tokens of a model's blocks lie over the image; None where they do not.
 
     timm's networks state their grid, or how many tokens come before a square one. Of others, the
     patches are counted where they are cut: in the maps that the stem hands on. Without such maps,
     tokens are taken for a square with few others before it, if its patches fill the image.
     """
-    shapes = [layer.shape for layer in layers if layer.role == "block" and len(layer.shape) == 2]
-    if not shapes:
+    blocks = [layer for layer in layers if layer.role == "block" and len(layer.shape) == 2]
+    shapes = [layer.shape for layer in blocks]
+    if family in ("cnn", "other") or not shapes or not all(layer.in_rows for layer in blocks):
         return None
-    tokens, size = shapes[0][0], model.spec.image_size
+    tokens, size = max(shape[0] for shape in shapes), model.spec.image_size
     known = getattr(model.module, "num_prefix_tokens", None)
     stated = getattr(getattr(model.module, "patch_embed", None), "grid_size", None)
     if stated and tokens - math.prod(stated) in (0, known):
         (height, width), fits = stated, True
     elif known is not None:
-        # A class token that joins late (CaiT) is not among the tokens of the first block.
+        # A class token that attends alone (CaiT) is not among the tokens of the blocks before.
         fitting = [n for n in (int(known), 0) if math.isqrt(max(0, tokens - n)) ** 2 == tokens - n]
         height = width = math.isqrt(tokens - fitting[0]) if fitting else 0
         fits = height > 0
@@ -236,6 +238,8 @@ def token_grid(model: LoadedModel, layers: Trace) -> Grid | None:
     else:
         height = width = math.isqrt(tokens)
         fits = tokens - height * width <= MOST_PREFIX and size % height == 0
+    if family == "windowed":  # where tokens merge on the way, there is no one grid
+        fits = fits and {shape[0] for shape in shapes} <= {height * width, tokens}
     return Grid(tokens - height * width, height, width, size / min(height, width)) if fits else None
 
 

@@ -25,6 +25,7 @@ from zoo.study.networks import ComparedNetwork, Study, family_of, token_grid
 from zoo.study.recorded import Recorded
 from zoo.study.results import INITIAL
 from zoo.study.shown import choose_shown
+from zoo.study.spatial_layout import with_known_order
 
 REPEATED = 1e-3  # of the largest output: what a GPU's order of sums may change
 
@@ -111,16 +112,17 @@ def look_at(model: LoadedModel, settings: Settings, device: torch.device) -> Com
             model.name,
             len(found.not_batch_first),
         )
-    return ComparedNetwork(
+    network = ComparedNetwork(
         name=model.name,
         model=model,
         trace=found,
         layers=select_layers(found, settings.layers),
         family=family,
-        grid=token_grid(model, found) if family in ("vit", "mlp") else None,
+        grid=token_grid(model, found, family),
         of=model.name,
         deterministic=_is_deterministic(module, noise),
     )
+    return with_known_order(network, noise[:1])
 
 
 def _is_deterministic(module: nn.Module, example: torch.Tensor) -> bool:

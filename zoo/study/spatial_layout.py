@@ -5,6 +5,7 @@ Shared by the analyses of features: the same rules for CNNs, ViTs and windowed t
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,8 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from zoo.capture.hook_points import HookPoint
+from zoo.capture.hook_points import HookPoint, observe
 from zoo.measures.sampling import even_batches
+from zoo.models.modes import eval_mode
 from zoo.models.preprocess import model_input, resize_and_crop
 from zoo.study.networks import ComparedNetwork
 
@@ -42,21 +44,27 @@ class Layout:
 def layout_of(network: ComparedNetwork, layer: str) -> Layout | None:
     """Say how a layer's output lies over the image; None where it does not or this is not known.
 
-    Tokens of attention within windows lie over it where a square of them divides the image.
+    Tokens of attention within windows lie over it where a square of them divides the image. What a
+    layer gives for one window after the other does not.
     Inputs are square, so the two equal sides of three are height and width. Three equal sides
     are taken for channels first in a CNN, and where all blocks that are known put them first.
     """
-    shape = network.trace[layer].shape
+    found = network.trace[layer]
+    shape = found.shape
+    if not found.in_rows:
+        return None
     if len(shape) == 2 and network.grid:
         grid = network.grid
-        fits = shape[0] == grid.num_prefix_tokens + grid.height * grid.width
-        return Layout("tokens", grid.height, grid.width, grid.num_prefix_tokens) if fits else None
+        # A class token may join on the way (ConViT).
+        prefix = shape[0] - grid.height * grid.width
+        fits = prefix in (0, grid.num_prefix_tokens)
+        return Layout("tokens", grid.height, grid.width, prefix) if fits else None
     if len(shape) == 2 and network.family == "windowed":
         # Hugging Face's Swin hands tokens from block to block, without any before them.
         side = math.isqrt(shape[0])
         fits = side > 1 and side**2 == shape[0] and network.model.spec.image_size % side == 0
         return Layout("tokens", side, side) if fits else None
-    if len(shape) != 3 or network.grid:
+    if len(shape) != 3 or (network.grid and found.role == "inner"):
         return None
     kind = _kind(shape)
     if kind == "either":
@@ -76,6 +84,59 @@ def _kind(shape: tuple[int, ...]) -> str:
     if shape[1] == shape[2]:
         return "channels_first"
     return "channels_last" if shape[0] == shape[1] else ""
+
+
+def with_known_order(network: ComparedNetwork, image: torch.Tensor) -> ComparedNetwork:
+    """Return a network of attention in windows without the layouts that do not hold.
+
+    It may order tokens window by window, or by how they will be merged (Hiera). Another value of
+    a place in the image has to change the layer most at that place.
+
+    Args:
+        network: what is known of it.
+        image: an input (1, 3, size, size) that is not constant.
+    """
+    layouts = ((layer.name, layout_of(network, layer.name)) for layer in network.trace)
+    doubtful = {name: at for name, at in layouts if at and at.kind != "channels_first"}
+    large = [n for n, at in doubtful.items() if min(at.height, at.width) >= SMALLEST_GRID]
+    first = next((name for name in network.trace.of_role("block") if name in large), None)
+    if network.family != "windowed" or not first:
+        return network
+    if _in_rows(network, first, doubtful[first], image):
+        return network
+    layers = tuple(
+        dataclasses.replace(layer, in_rows=layer.in_rows and layer.name not in doubtful)
+        for layer in network.trace
+    )
+    trace = dataclasses.replace(network.trace, layers=layers)
+    return dataclasses.replace(network, trace=trace, grid=None)
+
+
+def _in_rows(network: ComparedNetwork, layer: str, layout: Layout, image: torch.Tensor) -> bool:
+    """Say whether two places of the image, far from the diagonal, lie in a layer where expected."""
+    module, size = network.model.module, image.shape[-1]
+    seen: list[torch.Tensor] = []
+    places = [(layout.height // 4, 3 * layout.width // 4), (3 * layout.height // 4, 0)]
+    with (
+        torch.inference_mode(),
+        eval_mode(module),
+        observe(module, [HookPoint(layer)], lambda _, value: seen.append(value.clone())),
+    ):
+        module(image.clone())
+        for row, column in places:
+            other = image.clone()
+            rows, columns = (
+                slice(at * size // side, (at + 1) * size // side)
+                for at, side in ((row, layout.height), (column, layout.width))
+            )
+            other[..., rows, columns] *= -1
+            module(other)
+    for (row, column), value in zip(places, seen[1:], strict=True):
+        change = places_of((value - seen[0]).float(), layout).norm(dim=-1)[0]
+        at = divmod(int(change.argmax()), layout.width)
+        if max(abs(at[0] - row), abs(at[1] - column)) > 1:
+            return False
+    return True
 
 
 def places_of(value: torch.Tensor, layout: Layout) -> torch.Tensor:
