@@ -2,7 +2,10 @@
 
 import numpy as np
 import pytest
+import timm
+import torch
 
+import zoo
 from zoo.analyses.engine import compare_models
 from zoo.analyses.robustness import SHARES, draw
 from zoo.claims import judge
@@ -130,3 +133,17 @@ def test_without_a_vit_patches_go_at_random_alone(make_model, digit_images):
     result = found.results["robustness"]
     assert "no patches are dropped by attention, since no model attends" in result.notes
     assert "most attended" not in result.data["kind"].values
+
+
+def test_a_vit_whose_patches_are_not_square_drops_its_own(digit_images):
+    torch.manual_seed(0)
+    module = timm.create_model(
+        "vit_tiny_patch16_224", img_size=16, patch_size=(2, 4), embed_dim=16, depth=1, num_heads=2,
+        num_classes=10,
+    )  # fmt: skip
+    vit = zoo.wrap(module, name="vit", image_size=16, class_names=CLASSES)
+    images = digit_images[0][:8]
+    labels = probabilities(vit, images).argmax(axis=1)
+    result = compare_models([vit], images, labels, class_names=CLASSES, only=["robustness"])
+    kept = select(result.results["robustness"].data["kept"], kind="most attended").squeeze()
+    assert np.isfinite(kept).all()  # eight rows of four patches: no square number of them

@@ -119,7 +119,7 @@ class _Robustness(Accumulator):
     def result(self) -> Result:
         labels = np.asarray(self.study.labels)[self.rows]
         clean = {s: np.concatenate(of)[self.rows] == labels for s, of in self.answers.items()}
-        orders = self._orders()
+        orders, grid = self._orders()
         changes = list(self._changes(orders))
         names = [network.name for network in self.rated.values()]
         values = np.full((len(names), len(changes), len(self.rows)), np.nan)
@@ -128,7 +128,7 @@ class _Robustness(Accumulator):
             self.on_progress(j, len(changes), "changes of the images")
             images = self._corrupted(change)
             for k, (s, network) in enumerate(self.rated.items()):
-                pixels = self._changed(network, images, change, orders)
+                pixels = self._changed(network, images, change, orders.get(change.kind), grid)
                 found = logits_on(network, pixels, self.study.settings.batch_size)
                 values[k, j] = ratio_values(predictions(found) == labels, clean[s])
                 if k == 0:
@@ -159,8 +159,8 @@ class _Robustness(Accumulator):
                 self.notes.append(f"{name}: no accuracy to keep: it is wrong on all images")
         return Result(data, metrics=tuple(metrics), notes=tuple(self.notes), images=len(self.rows))
 
-    def _orders(self) -> dict[str, torch.Tensor]:
-        """Return in which order the patches of each image go, by kind of change."""
+    def _orders(self) -> tuple[dict[str, torch.Tensor], tuple[int, int]]:
+        """Return in which order the patches of each image go, by kind of change, and their grid."""
         seed, images = self.study.settings.seed, self.study.images[self.rows]
         try:
             attending, _ = attending_models(self.study, "")
@@ -170,17 +170,18 @@ class _Robustness(Accumulator):
         if not found:
             self.notes.append("no patches are dropped by attention, since no model attends")
             side = GRID if min(images.shape[1:3]) >= SMALL else SMALL_GRID
-            return {RANDOM: random_order(len(images), side * side, seed=seed)}
+            return {RANDOM: random_order(len(images), side * side, seed=seed)}, (side, side)
         network = self.study.networks[found[0]]
         spec, module = network.model.spec, network.model.module
         attention = rollout_maps(network, attending[found[0]], model_input(images, spec, module))
         self.notes.append(f"patches and their order by attention are those of {network.name}")
         flat = attention[:, -1].flatten(1).cpu()
-        return {
+        orders = {
             RANDOM: random_order(len(images), flat.shape[1], seed=seed),
             MOST: flat.argsort(dim=1, descending=True, stable=True),
             LEAST: flat.argsort(dim=1, stable=True),
         }
+        return orders, (attention.shape[-2], attention.shape[-1])
 
     def _changes(self, orders: Mapping[str, torch.Tensor]) -> Iterator[_Change]:
         for kind in orders:
@@ -204,16 +205,17 @@ class _Robustness(Accumulator):
         network: ComparedNetwork,
         images: NDArray[np.uint8],
         change: _Change,
-        orders: Mapping[str, torch.Tensor],
+        order: torch.Tensor | None,
+        grid: tuple[int, int],
     ) -> torch.Tensor:
         """Return images as a network takes them, with patches dropped or tiles shuffled."""
         spec, module, seed = network.model.spec, network.model.module, self.study.settings.seed
         pixels = model_input(images, spec, module)
         if change.kind == TILES:
             return shuffle_tiles(pixels, int(change.amount), seed=seed)
-        if change.kind in orders:
+        if order is not None:
             black = -torch.tensor(spec.mean) / torch.tensor(spec.std)
-            return drop_patches(pixels, orders[change.kind], change.amount, fill=black)
+            return drop_patches(pixels, order, change.amount, grid=grid, fill=black)
         return pixels
 
 

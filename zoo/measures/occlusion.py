@@ -12,30 +12,31 @@ def random_order(count: int, places: int, *, seed: int) -> torch.Tensor:
 
 
 def drop_patches(
-    pixels: torch.Tensor, order: torch.Tensor, share: float, *, fill: torch.Tensor
+    pixels: torch.Tensor,
+    order: torch.Tensor,
+    share: float,
+    *,
+    grid: tuple[int, int],
+    fill: torch.Tensor,
 ) -> torch.Tensor:
     """Return images without the first patches of an order.
 
     Args:
         pixels: (n, channels, height, width).
-        order: (n, g · g) the patches of a g × g grid, row by row, in the order in which they go.
+        order: (n, places) the patches of the grid, row by row, in the order in which they go.
         share: of the patches that go, 0 to 1; a whole number of them, rounded.
+        grid: how many rows and columns of patches there are.
         fill: (channels,) what stands in their place, such as a model's black.
-
-    Raises:
-        ValueError: an order that is of no square grid.
 
     Source: Naseer et al. 2021, Sec. 3.1 (PatchDrop), whose dropped patches are black.
     """
     n, places = order.shape
-    side = round(places**0.5)
-    if side * side != places:
-        raise ValueError(f"expected the patches of a square grid, got {places}")
     gone = torch.zeros(n, places, dtype=torch.bool)
     gone.scatter_(1, order[:, : round(share * places)].cpu(), True)
     # Where sides do not divide, patches differ by a pixel.
-    rows, columns = (torch.arange(s) * side // s for s in pixels.shape[2:])
-    mask = gone.view(n, side, side)[:, rows][:, :, columns].to(pixels.device)
+    sides = zip(grid, pixels.shape[2:], strict=True)
+    rows, columns = (torch.arange(s) * count // s for count, s in sides)
+    mask = gone.view(n, *grid)[:, rows][:, :, columns].to(pixels.device)
     return torch.where(mask[:, None], fill.to(pixels).view(1, -1, 1, 1), pixels)
 
 
