@@ -52,6 +52,19 @@ def test_scale_changes_nothing_and_smoothing_lowers_high_frequencies():
     assert (blurred[:, -1] < curve[:, -1] - 2).all()
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_maps_in_half_precision_have_the_curves_of_their_values(dtype):
+    generator = torch.Generator().manual_seed(0)
+    coarse = 400 * torch.randn(4, 8, 3, 3, generator=generator) + 300
+    maps = torch.nn.functional.interpolate(coarse, size=(32, 32), mode="bicubic")
+    places = tokens(maps).to(dtype)
+    curves, left_out = relative_log_amplitudes(places, 32)
+    expected, none = relative_log_amplitudes(places.float(), 32)
+    assert torch.equal(curves, expected)
+    assert torch.equal(left_out, none)
+    assert left_out.max() == 0
+
+
 def test_constant_channels_are_left_out_and_counted():
     maps = torch.rand(2, 4, 6, 6, generator=torch.Generator().manual_seed(0))
     maps[0, 1], maps[0, 2], maps[1] = 0, 0.3, 7

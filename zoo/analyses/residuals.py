@@ -113,7 +113,7 @@ def _rows(values: torch.Tensor) -> NDArray[np.float64]:
 
 
 def _at_least_float32(value: torch.Tensor) -> torch.Tensor:
-    return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
+    return value.to(torch.promote_types(value.dtype, torch.float32))
 
 
 def _ratio(above: NDArray[np.float64], below: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -46,6 +46,8 @@ def relative_log_amplitudes(places: torch.Tensor, side: int) -> tuple[torch.Tens
     """
     if places.shape[1] != side * side:
         raise ValueError(f"expected {side * side} places, got {places.shape[1]}")
+    # In half precision, sums over places would round more than the highest frequencies hold.
+    places = places.to(torch.promote_types(places.dtype, torch.float32))
     # F(k, k) sees a place (row, column) by row + column alone, so that one transform of the sums
     # over anti-diagonals gives the half-diagonal of the transform in two dimensions.
     row, column = torch.arange(side).repeat_interleave(side), torch.arange(side).repeat(side)
@@ -75,7 +77,7 @@ def band_pass(images: torch.Tensor, low: float, high: float) -> torch.Tensor:
     """
     radius = radii(*images.shape[-2:]).to(images.device)
     # Half precision has no Fourier transform.
-    exact = images if images.dtype == torch.float64 else images.float()
+    exact = images.to(torch.promote_types(images.dtype, torch.float32))
     spectrum = torch.fft.fft2(exact) * ((low <= radius) & (radius < high))
     return torch.fft.ifft2(spectrum).real.to(images.dtype)
 

@@ -96,9 +96,7 @@ def centred_gram(x: torch.Tensor) -> CentredGram:
         raise UserError(f"unbiased CKA needs at least 4 images in a batch, got {n}")
     # Products do not depend on the order of features: that of memory needs no copy (channels last).
     x = x.detach().permute(0, *sorted(range(1, x.ndim), key=x.stride, reverse=True)).flatten(1)
-    if not x.is_floating_point() or x.dtype in (torch.float16, torch.bfloat16):
-        x = x.float()
-    gram, shift = _gram(x)
+    gram, shift = _gram(x.to(torch.promote_types(x.dtype, torch.float32)))
     spread = gram.diagonal().sum()
     constant = spread <= CONSTANT**2 * (spread + n * shift)  # about ‖x‖²; False of NaN
     code = torch.where(torch.isfinite(spread), constant.long(), PROBLEMS.index(NOT_FINITE))
