@@ -21,7 +21,6 @@ def test_the_radius_of_a_single_pixel_is_zero():
     weights = np.zeros((9, 12))
     weights[2, 7] = 5
     assert mass_radius(weights, 0.5) == mass_radius(weights, 1.0) == 0
-    assert mass_radius(weights, 0.5, centre=(2, 4)) == 3
 
 
 @pytest.mark.parametrize("share", [0.25, 0.5, 0.75])

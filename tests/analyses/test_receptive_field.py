@@ -11,7 +11,7 @@ from tests.figures.test_style import assert_legible
 from tests.labelled import figures, layers
 from zoo.analyses import receptive_field
 from zoo.analyses.engine import compare_models
-from zoo.analyses.receptive_field import gradient_map, receptive_fields
+from zoo.analyses.receptive_field import receptive_fields
 from zoo.analyses.receptive_field_figures import SUM, draw_maps
 from zoo.capture import HookPoint
 from zoo.config import Settings
@@ -95,8 +95,7 @@ def test_a_strided_stack_matches_repeated_convolution_in_numpy():
     np.testing.assert_allclose(found[HookPoint("1")], expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("absolute", ["before", "after"])
-def test_the_field_of_a_network_that_is_not_linear_matches_finite_differences(absolute):
+def test_the_field_of_a_network_that_is_not_linear_matches_finite_differences():
     torch.manual_seed(0)
     module = Net(blocks=2, channels=3).double().eval()
     module.blocks[0].act = module.blocks[1].act = nn.Tanh()
@@ -114,22 +113,19 @@ def test_the_field_of_a_network_that_is_not_linear_matches_finite_differences(ab
         slopes[:, c, row, column] = slope.numpy()
     expected = np.zeros((6, 6))
     for c, row, column in np.ndindex(3, 6, 6):
-        values = slopes[:, c, row, column]
-        mean = np.mean(np.abs(values)) if absolute == "before" else abs(np.mean(values))
-        expected[row, column] += mean / 3
+        expected[row, column] += np.mean(np.abs(slopes[:, c, row, column])) / 3
     hook_point = HookPoint("blocks.1")
-    found, _ = receptive_fields(module, x, {hook_point: at(3, 3)}, absolute=absolute, batch_size=1)
+    found, _ = receptive_fields(module, x, {hook_point: at(3, 3)}, batch_size=1)
     np.testing.assert_allclose(found[hook_point], expected, rtol=1e-5, atol=1e-9)
 
 
 def test_how_the_images_are_split_into_passes_changes_nothing():
     module, place = Net(), {HookPoint("blocks.2"): at(8, 8)}
-    for absolute in ("before", "after"):
-        whole, _ = receptive_fields(module, images(5), place, absolute=absolute)
-        parts, _ = receptive_fields(module, images(5), place, absolute=absolute, batch_size=2)
-        np.testing.assert_allclose(
-            whole[HookPoint("blocks.2")], parts[HookPoint("blocks.2")], rtol=1e-4
-        )
+    whole, _ = receptive_fields(module, images(5), place)
+    parts, _ = receptive_fields(module, images(5), place, batch_size=2)
+    np.testing.assert_allclose(
+        whole[HookPoint("blocks.2")], parts[HookPoint("blocks.2")], rtol=1e-4
+    )
 
 
 def test_an_activation_in_place_is_not_part_of_the_layer_before_it():
@@ -158,16 +154,6 @@ def test_a_feature_that_sums_to_a_constant_is_named():
     )
     assert list(found) == [HookPoint("0")]
     assert "same sum over channels" in problems[HookPoint("1")]
-
-
-def test_opposite_signs_cancel_only_where_images_are_averaged_first():
-    gradients = np.ones((2, 3, 4, 4))
-    gradients[1, :, :, :2] = -1
-    np.testing.assert_array_equal(gradient_map(gradients), np.ones((4, 4)))
-    assert gradient_map(gradients, absolute="after")[:, :2].max() == 0
-    assert gradient_map(gradients, absolute="after")[:, 2:].min() == 1
-    with pytest.raises(ValueError, match="before"):
-        gradient_map(gradients, absolute="never")
 
 
 def of_path(result, what, network, path=SUM):

@@ -68,7 +68,6 @@ ABOUT = About(
 
 IMAGES = 32
 GROUPS = 8  # of images, for intervals: as many maps are kept of each layer
-ORDERS = ("before", "after")
 # A pass keeps the activations of all layers for its gradients: few large images at a time.
 PIXELS_A_PASS = 8 * 224 * 224
 # A gradient this much smaller than the feature is the rounding of a constant one.
@@ -77,41 +76,15 @@ ROUNDING = 1e-7
 Place = Callable[[torch.Tensor], torch.Tensor]
 
 
-def gradient_map(gradients: NDArray, *, absolute: str = "before") -> NDArray[np.float64]:
-    """Return the effective receptive field from gradients with respect to the input.
-
-    Args:
-        gradients: (n, channels, height, width), one of each image.
-        absolute: `before` takes the absolute value of every image's gradient and then averages
-            over images; `after` averages first. The default is `before`: after averaging,
-            influences whose sign differs between images cancel, so that the map would depend
-            on n and miss pixels that matter in every image.
-
-    Returns:
-        (height, width), not negative; the mean over images and input channels.
-
-    >>> gradient_map(np.array([[[[1.0]]], [[[-3.0]]]]))
-    array([[2.]])
-    >>> gradient_map(np.array([[[[1.0]]], [[[-3.0]]]]), absolute="after")
-    array([[1.]])
-    """
-    if absolute not in ORDERS:
-        raise ValueError(f"absolute: expected one of {ORDERS}, got {absolute!r}")
-    values = np.asarray(gradients, dtype=np.float64)
-    values = np.abs(values) if absolute == "before" else values
-    return np.abs(values.mean(axis=0)).mean(axis=0)
-
-
-def mass_radius(
-    weights: NDArray, share: float, *, centre: tuple[float, float] | None = None
-) -> float:
+def mass_radius(weights: NDArray, share: float) -> float:
     """Return the radius in pixels of the disc that holds a share of a field's mass.
+
+    The disc lies around the field's centre of mass, since the image place of a location deep in a
+    CNN is known only up to the strides before it.
 
     Args:
         weights: (height, width), not negative, not all zero.
         share: of the mass, in (0, 1].
-        centre: (y, x) of the disc; by default the field's centre of mass, since the image place
-            of a location deep in a CNN is known only up to the strides before it.
 
     >>> mass_radius(np.ones((1, 5)), 0.6)
     1.0
@@ -121,9 +94,7 @@ def mass_radius(
     if not 0 < share <= 1 or not math.isfinite(total) or total <= 0 or mass.min() < 0:
         raise ValueError(f"expected a share in (0, 1] of a positive mass, got {share} of {total}")
     y, x = np.indices(mass.shape)
-    if centre is None:
-        centre = (float((mass * y).sum() / total), float((mass * x).sum() / total))
-    distance = np.hypot(y - centre[0], x - centre[1]).ravel()
+    distance = np.hypot(y - (mass * y).sum() / total, x - (mass * x).sum() / total).ravel()
     order = np.argsort(distance, kind="stable")
     inside = np.cumsum(mass.ravel()[order])
     # Rounding of the running sum must not ask for one pixel more than the share.
@@ -136,18 +107,20 @@ def receptive_fields(
     inputs: torch.Tensor,
     places: Mapping[HookPoint, Place],
     *,
-    absolute: str = "before",
     batch_size: int = IMAGES,
     each: Callable[[HookPoint, NDArray[np.float64]], None] = lambda hook_point, maps: None,
 ) -> tuple[dict[HookPoint, NDArray[np.float64]], dict[HookPoint, str]]:
     """Return the effective receptive fields of layers of a network.
+
+    The mean over images and input channels of the gradient's absolute value. Averaged over images
+    first, influences whose sign differs between images would cancel, so that the field would
+    depend on n and miss pixels that matter in every image.
 
     Args:
         module: the network; it runs in eval mode, and its weights' gradients stay as they are.
         inputs: (n, channels, height, width) float, as the network takes them.
         places: for each hook point, what takes one location's feature (n, channels) out of its
             tensor.
-        absolute: the order of averaging, as in `gradient_map`.
         batch_size: images in a pass, which runs forward once and backward once a hook point.
         each: is told of the map (n, height, width) of each image of a pass.
 
@@ -176,14 +149,12 @@ def receptive_fields(
                 (gradient,) = torch.autograd.grad(
                     target, leaf, retain_graph=True, materialize_grads=True
                 )
-                gradient = gradient.abs() if absolute == "before" else gradient
-                each(hook_point, gradient.abs().mean(dim=1).double().cpu().numpy())
+                gradient = gradient.abs()
+                each(hook_point, gradient.mean(dim=1).double().cpu().numpy())
                 total = gradient.sum(dim=0, dtype=torch.float64).cpu().numpy()
                 sums[hook_point] = sums.get(hook_point, 0.0) + total
             targets.clear()
-    fields = {
-        at: gradient_map(total[None] / len(inputs), absolute=absolute) for at, total in sums.items()
-    }
+    fields = {at: (total / len(inputs)).mean(axis=0) for at, total in sums.items()}
     problems = {at: "does not depend on the input" for at in places if at not in fields}
     for hook_point, values in fields.items():
         if not np.isfinite(values).all():
@@ -193,7 +164,7 @@ def receptive_fields(
     return {at: field for at, field in fields.items() if at not in problems}, problems
 
 
-def start(study: Study, *, absolute: str = "before") -> Accumulator:
+def start(study: Study) -> Accumulator:
     """Begin; all the work is done in `result`, since gradients need passes of their own.
 
     Raises:
@@ -201,7 +172,7 @@ def start(study: Study, *, absolute: str = "before") -> Accumulator:
     """
     if not any(depths(network) for network in study.compared):
         raise NotApplicable("no model has layers whose outputs lie over the image")
-    return _ReceptiveFields(study, absolute)
+    return _ReceptiveFields(study)
 
 
 def depths(network: ComparedNetwork) -> dict[str, float]:
@@ -227,8 +198,8 @@ def centre_of(network: ComparedNetwork, layer: str) -> Place | None:
 
 
 class _ReceptiveFields(Accumulator):
-    def __init__(self, study: Study, absolute: str) -> None:
-        self.study, self.absolute = study, absolute
+    def __init__(self, study: Study) -> None:
+        self.study = study
         self.radii: list[Replicates] = []  # of every layer's output, without its branches
         self.notes: list[str] = []
 
@@ -288,7 +259,7 @@ class _ReceptiveFields(Accumulator):
         }
         batch = min(IMAGES, max(1, PIXELS_A_PASS // inputs[0, 0].numel()))
         fields, problems = receptive_fields(
-            model.module, inputs, places, absolute=self.absolute, batch_size=batch, each=on_map
+            model.module, inputs, places, batch_size=batch, each=on_map
         )
         for hook_point, gathered in groups.items():
             self.radii.append(gathered.result().map(partial(_radii_of, known=hook_point in fields)))
