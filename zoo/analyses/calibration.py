@@ -98,14 +98,8 @@ class _Calibration(Accumulator):
         likelihoods = []
         for k, (s, name) in enumerate(zip(self.rated, names, strict=True)):
             logits = np.concatenate(self.logits[s]).astype(np.float64)
-            if not np.isfinite(logits).all():
-                self.notes.append(f"{name}: no calibration: its outputs are not all numbers")
-                likelihoods.append(np.full(len(labels), np.nan))
-                continue
-            if (logits >= 0).all() and np.allclose(logits.sum(axis=1), 1, atol=SUMS_TO):
-                self.notes.append(
-                    f"{name}: no calibration: its outputs are probabilities; leave out the softmax"
-                )
+            if why := _why_none(logits):
+                self.notes.append(f"{name}: no calibration: its outputs are {why}")
                 likelihoods.append(np.full(len(labels), np.nan))
                 continue
             right = logits.argmax(axis=1) == labels
@@ -157,6 +151,14 @@ class _Calibration(Accumulator):
         return scaled, math.sqrt(math.prod(temperatures))
 
 
+def _why_none(logits: NDArray[np.float64]) -> str:
+    """Say why a network's outputs have no calibration; empty where they have one."""
+    if not np.isfinite(logits).all():
+        return "not all numbers"
+    probabilities = (logits >= 0).all() and np.allclose(logits.sum(axis=1), 1, atol=SUMS_TO)
+    return "probabilities; leave out the softmax" if probabilities else ""
+
+
 def _own(logs: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
     return logs[np.arange(len(labels)), labels]
 
@@ -180,7 +182,7 @@ def _metrics(
     yield Metric.of(f"error{end}", calibration_error_interval(confidence, right, seed=seed), name)
     yield Metric.of(f"likelihood{end}", mean_interval(likelihood), name)
     if what == LOGITS:
-        yield Metric("error_by_chance", calibrated_error(confidence, seed=seed)[0], name)
+        yield Metric("error_by_chance", calibrated_error(confidence, seed=seed), name)
         yield Metric.of("overconfidence", mean_interval(confidence - right), name)
 
 

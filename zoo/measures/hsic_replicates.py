@@ -29,8 +29,8 @@ class HsicReplicates:
         # At least four images must be left without any group.
         groups = min(self._groups, n) if n >= 8 else 0
         self._each[batch] = hsic = pairwise_hsic(grams, n).cpu().numpy()
-        if groups:
-            self._without[batch, :groups] = hsic_without(grams, hsic, groups)
+        for group in range(groups):  # image i belongs to group i mod `groups`
+            self._without[batch, group] = hsic_among(grams, hsic, np.arange(n) % groups != group)
         self._divided.append(groups)
         return hsic
 
@@ -56,23 +56,6 @@ class HsicReplicates:
         freedom = sum(max(groups - 1, 0) for groups in self._divided)
         freedom += max(self._divided.count(0) - 1, 0)
         return Replicates(whole, np.concatenate(without), np.array(weight), freedom)
-
-
-def hsic_without(
-    grams: torch.Tensor, whole: NDArray[np.float64], groups: int
-) -> NDArray[np.float64]:
-    """Return HSIC of all pairs of layers without each group of a batch's images.
-
-    Args:
-        grams: (layers, n²) U-centred Gram matrices.
-        whole: (layers, layers) their HSIC.
-        groups: how many; image i belongs to group i mod `groups`.
-
-    Returns:
-        (groups, layers, layers).
-    """
-    group = np.arange(round(grams.shape[1] ** 0.5)) % groups
-    return np.stack([hsic_among(grams, whole, group != g) for g in range(groups)])
 
 
 def hsic_among(

@@ -33,9 +33,7 @@ def is_one_number(values: ArrayLike) -> bool:
     return bool(np.ptp(values) < ROUNDING)
 
 
-def jackknife_interval(
-    value: ArrayLike, left_out: ArrayLike, *, level: float = 0.95
-) -> NDArray[np.float64]:
+def jackknife_interval(value: ArrayLike, left_out: ArrayLike) -> NDArray[np.float64]:
     """Return the jackknife's interval of similarities, on Fisher's scale.
 
     The values without each part of the images have a standard error, which the derivative of
@@ -48,7 +46,6 @@ def jackknife_interval(
         value: (…) similarities within −1 and 1.
         left_out: (parts, …) the same without each part of the images, parts >= 2. A part is a
             batch, a group of images, or one image.
-        level: coverage of the interval.
 
     Returns:
         (2, …): lower and upper ends, within −1 and 1; NaN where any of the values is.
@@ -61,7 +58,7 @@ def jackknife_interval(
     without = np.asarray(left_out)
     parts = len(without)
     error = np.sqrt((parts - 1) / parts * ((without - without.mean(axis=0)) ** 2).sum(axis=0))
-    return fisher_interval(value, error, parts - 1, level=level)
+    return fisher_interval(value, error, parts - 1)
 
 
 def halves_of(n: int) -> NDArray[np.bool_]:
@@ -79,9 +76,7 @@ def halves_of(n: int) -> NDArray[np.bool_]:
     return np.stack([first, ~first], axis=1).reshape(-1, n)
 
 
-def half_sample_interval(
-    value: ArrayLike, halves: ArrayLike, *, level: float = 0.95
-) -> NDArray[np.float64]:
+def half_sample_interval(value: ArrayLike, halves: ArrayLike) -> NDArray[np.float64]:
     """Return the interval of similarities from what they are in halves of the images.
 
     The two halves of a split have no image in common, so their squared difference estimates the
@@ -93,7 +88,6 @@ def half_sample_interval(
     Args:
         value: (…) similarities within −1 and 1.
         halves: (2 splits, …) the same in half of the images, as `halves_of` gives them.
-        level: coverage of the interval.
 
     Returns:
         (2, …): lower and upper ends, within −1 and 1.
@@ -105,7 +99,7 @@ def half_sample_interval(
     differences = halves[::2] - halves[1::2]
     error = np.sqrt((differences**2).mean(axis=0)) / 2
     around = halves.mean(axis=0)
-    return fisher_interval(value, error, len(differences), around=around, level=level)
+    return fisher_interval(value, error, len(differences), around=around)
 
 
 class AfterSelection(NamedTuple):
@@ -155,9 +149,7 @@ def random_parts(n: int, parts: int) -> NDArray[np.uint8]:
     return np.stack([random.permutation(n) % parts for _ in range(SPLITS)]).astype(np.uint8)
 
 
-def parts_interval(
-    value: ArrayLike, shares: ArrayLike, *, level: float = 0.95
-) -> NDArray[np.float64]:
+def parts_interval(value: ArrayLike, shares: ArrayLike) -> NDArray[np.float64]:
     """Return the interval of a similarity from what it is in halves and in fifths of the images.
 
     Parts of one split have no image in common, so that they scatter as the value does over as many
@@ -170,7 +162,6 @@ def parts_interval(
     Args:
         value: the similarity of all images, within −1 and 1.
         shares: (splits, 2 + 5) the same in the two halves and in the five fifths of every split.
-        level: coverage of the interval.
 
     Returns:
         (2,): lower and upper ends, within −1 and 1.
@@ -185,7 +176,7 @@ def parts_interval(
         return np.array([value, value])
     variance = np.clip(2 / 3 * halves - fifths / 15, halves / 4, halves / 2)
     spread = (4 / 9 * halves**2 / (HALVES - 1) + fifths**2 / 225 / (FIFTHS - 1)) / len(shares)
-    return fisher_interval(value, np.sqrt(variance), variance**2 / spread, level=level)
+    return fisher_interval(value, np.sqrt(variance), variance**2 / spread)
 
 
 def fisher_interval(
@@ -194,7 +185,6 @@ def fisher_interval(
     freedom: float,
     *,
     around: ArrayLike | None = None,
-    level: float = 0.95,
 ) -> NDArray[np.float64]:
     """Return the ends (2, …) of the interval of similarities (…) with standard errors (…).
 
@@ -205,7 +195,7 @@ def fisher_interval(
     centre, found = (
         np.clip(one, -1 + 1e-15, 1 - 1e-15) for one in (value, value if around is None else around)
     )
-    half = student_quantile(freedom, (1 + level) / 2) * np.asarray(error) / (1 - found**2)
+    half = student_quantile(freedom, 0.975) * np.asarray(error) / (1 - found**2)
     return np.tanh(np.stack([np.arctanh(centre) - half, np.arctanh(centre) + half]))
 
 
