@@ -151,7 +151,7 @@ def test_the_rollout_is_that_of_attention_maps(make_model, digit_images):
     images = digit_images[0][:12]
     model = make_model("vit", "v")
     subject = prepared([model], images).networks[0]
-    attending = analysis.attending_models(prepared([model], images), "none")[0][0]
+    attending = analysis.attending_networks(prepared([model], images))[0]
     pixels = preprocess(images, model.spec)
     weights = []
     hook_points = [HookPoint(name, "attention") for name in attending.layers]

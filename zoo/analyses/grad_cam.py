@@ -19,7 +19,7 @@ from zoo.measures.intervals import mean_interval
 from zoo.models.preprocess import model_input
 from zoo.study.accumulator import Accumulator, NotApplicable
 from zoo.study.answers import without_logits
-from zoo.study.attention_layers import attending_models, name_images
+from zoo.study.attention_layers import attending_networks, name_images
 from zoo.study.axes import Scale, column, variable
 from zoo.study.networks import ComparedNetwork, Study
 from zoo.study.results import SIGNED, Metric, Part, Result
@@ -138,10 +138,7 @@ class _GradCam(Accumulator):
         self.shown = study.shown[:MAX_IMAGES]
         self.tested = choose_images(len(study.images), MAX_IMAGES, study.settings.seed)
         self.images = np.array([*self.shown, *self.tested])
-        try:
-            self.attending, _ = attending_models(study, "no rollout")
-        except NotApplicable:
-            self.attending = {}
+        self.attending = attending_networks(study)
 
     def result(self) -> Result:
         parts: list[Part] = []

@@ -22,9 +22,9 @@ from zoo.measures.corruptions import CONSTANTS, STRENGTHS, WORDS, corrupt
 from zoo.measures.intervals import mean_interval, ratio_values
 from zoo.measures.occlusion import drop_patches, random_order, shuffle_tiles
 from zoo.models.preprocess import model_input
-from zoo.study.accumulator import Accumulator, Batch, NotApplicable
+from zoo.study.accumulator import Accumulator, Batch
 from zoo.study.answers import commonest_share, logits_on, predictions, rated_networks, with_seeds
-from zoo.study.attention_layers import attending_models
+from zoo.study.attention_layers import attending_networks
 from zoo.study.axes import column, estimate, variable
 from zoo.study.networks import ComparedNetwork, Study
 from zoo.study.results import RANGES, Metric, Result
@@ -162,10 +162,7 @@ class _Robustness(Accumulator):
     def _orders(self) -> tuple[dict[str, torch.Tensor], tuple[int, int]]:
         """Return in which order the patches of each image go, by kind of change, and their grid."""
         seed, images = self.study.settings.seed, self.study.images[self.rows]
-        try:
-            attending, _ = attending_models(self.study, "")
-        except NotApplicable:
-            attending = {}
+        attending = attending_networks(self.study)
         found = [s for s in attending if self.study.networks[s].compared]
         if not found:
             self.notes.append("no patches are dropped by attention, since no model attends")

@@ -71,6 +71,12 @@ def attending_models(study: Study, missing: str) -> tuple[dict[int, Attending], 
     return found, notes
 
 
+def attending_networks(study: Study) -> dict[int, Attending]:
+    """Return the networks whose attention can be followed over the image, by index; maybe none."""
+    each = {s: _attending(network) for s, network in enumerate(study.networks)}
+    return {s: model for s, model in each.items() if isinstance(model, Attending)}
+
+
 def _attending(network: ComparedNetwork) -> Attending | str:
     """Return a model's attention over its token grid, or why there is none."""
     if (why := _unsuitable(network)) or network.grid is None:
