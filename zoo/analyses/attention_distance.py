@@ -21,7 +21,7 @@ from zoo.capture.hook_points import HookPoint
 from zoo.figures import style
 from zoo.measures.replicates import GroupedMean
 from zoo.study.accumulator import Accumulator
-from zoo.study.attention_layers import Attending, attending_models, by_head
+from zoo.study.attention_layers import LOCAL, Attending, attending_models, by_head
 from zoo.study.axes import Scale, select_heads
 from zoo.study.networks import Study
 from zoo.study.replicates import replicated
@@ -60,8 +60,6 @@ ABOUT = About(
     units=dict.fromkeys(("local_heads", "low_layers_local_heads"), "number"),
 )
 
-# A head nearer than this share of even attention's distance is counted as local.
-LOCAL = 0.5
 # Greys and marks, since the palette's colours stand for models.
 LOOKS: dict[str, tuple[dict[str, Any], ...]] = {
     "low": tuple({"color": c, "marker": "o", "linestyle": "-"} for c in ("k", "0.5")),

@@ -2,40 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 
 from zoo.claims import cases
 from zoo.claims.base import RAGHU, ZHU, Claim, Measurement, Networks, Threshold, measured
 from zoo.measures.intervals import DIFFERENCE, paired_difference
 from zoo.measures.replicates import GroupedMean
-from zoo.study.results import ComparisonResults, Network
+from zoo.study.results import ComparisonResults
 
 
-def _gap(results: ComparisonResults, worse: Network, better: Network) -> Measurement | None:
-    """Measure one network's accuracy minus another's, on the same images."""
+def accuracy_gap(results: ComparisonResults, networks: Networks) -> Measurement | None:
+    """Measure the second network's accuracy minus the first's, on the same images."""
     result = results.results["accuracy"]
-    if not {worse.name, better.name} <= set(result.networks):
+    worse, better = (network.name for network in networks)
+    if not {worse, better} <= set(result.networks):
         return None
-    predicted = [result.data["predicted"].sel(network=n.name) for n in (better, worse)]
+    predicted = [result.data["predicted"].sel(network=name) for name in (better, worse)]
     first, second = (row.values == row["label"].values for row in predicted)
     each = GroupedMean()
     each.add(first.astype(float) - second)
     gap, low, high = paired_difference(first, second)
-    return Measurement(gap, "", low, high, each.result().draws())
-
-
-def accuracy_gap(results: ComparisonResults, networks: Networks) -> Measurement | None:
-    """Measure the better network's accuracy minus that of the worse: CNN and ViT, or whole."""
-    gap = _gap(results, *networks)
-    worse, better = networks
-    return gap and replace(gap, detail=f"{better.name} minus {worse.name} {gap.value:+.3f}")
+    detail = f"{better} minus {worse} {gap:+.3f}"
+    return Measurement(gap, detail, low, high, each.result().draws())
 
 
 def gap_narrows(results: ComparisonResults, networks: Networks) -> Measurement | None:
     """Measure how much smaller the accuracy gap is on more data."""
     vit_less, vit_more, cnn_less, cnn_more = networks
-    less, more = _gap(results, vit_less, cnn_less), _gap(results, vit_more, cnn_more)
+    less = accuracy_gap(results, (vit_less, cnn_less))
+    more = accuracy_gap(results, (vit_more, cnn_more))
     if less is None or more is None or less.draws is None or more.draws is None:
         return None
     detail = f"gap {less.value:+.3f} on less data, {more.value:+.3f} on more"

@@ -20,6 +20,7 @@ from zoo.claims.base import (
     of_two,
 )
 from zoo.measures.intervals import DIFFERENCE, SHARE
+from zoo.study.attention_layers import LOCAL
 from zoo.study.replicates import draws_of
 from zoo.study.results import ComparisonResults, Network
 
@@ -52,8 +53,6 @@ def _shares(results: ComparisonResults, network: Network) -> Draws | str | None:
 
 def low_layers_mix(results: ComparisonResults, networks: Networks) -> Measurement | str | None:
     """Measure how many of the lowest layers hold a local head and one that is not."""
-    from zoo.analyses.attention_distance import LOCAL
-
     shares = _shares(results, networks[0])
     if shares is None or isinstance(shares, str):
         return shares
@@ -79,8 +78,6 @@ def high_layers_are_global(
     results: ComparisonResults, networks: Networks
 ) -> Measurement | str | None:
     """Measure the share of heads in the highest layers that are not local."""
-    from zoo.analyses.attention_distance import LOCAL
-
     shares = _shares(results, networks[0])
     if shares is None or isinstance(shares, str):
         return shares
@@ -92,8 +89,6 @@ def high_layers_are_global(
 
 def low_local_heads(results: ComparisonResults, network: Network) -> Draws | str | None:
     """Return the number of local heads in the lowest layers and its draws, (1 + draws,)."""
-    from zoo.analyses.attention_distance import LOCAL
-
     shares = _shares(results, network)
     if shares is None or isinstance(shares, str):
         return shares

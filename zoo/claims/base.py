@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from zoo.files import finite
 from zoo.measures.intervals import (
     UNBOUNDED,
     Estimate,
@@ -281,8 +282,8 @@ class Verdict:
             "n": self.n,
             "over": self.measurement.over if self.measurement else None,
             "seeds": list(self.held or ()),
-            "p": _finite(self.p),
-            "p_holm": _finite(self.p_holm),
+            "p": finite(self.p),
+            "p_holm": finite(self.p_holm),
             "verdict": self.verdict,
             "reason": self.reason,
             "detail": self.detail,
@@ -293,7 +294,7 @@ class Verdict:
 
 
 def _ends(estimate: Estimate) -> dict[str, float | None]:
-    return {"low": _finite(estimate[1]), "high": _finite(estimate[2])}
+    return {"low": finite(estimate[1]), "high": finite(estimate[2])}
 
 
 def _interval(found: Measurement) -> dict[str, float | str | None]:
@@ -319,10 +320,6 @@ def _counted(found: Measurement) -> str:
     if least == most:
         return f"{most} of {found.parts} in every draw of the images"
     return f"{least} to {most} of {found.parts}"
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def format_p(p: float | None) -> str:

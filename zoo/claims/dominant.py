@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from zoo.claims import in_seeds
 from zoo.claims.base import UNDECIDED, Measurement, Verdict
+from zoo.errors import listed
 from zoo.study.replicates import WITHOUT
 from zoo.study.results import ComparisonResults
 
@@ -42,8 +43,7 @@ def rest_on_few_images(results: ComparisonResults, verdicts: Sequence[Verdict]) 
             moved.append(f"{claim.id} ({number})")
     if not moved:
         return []
-    listed = " and ".join(filter(None, [", ".join(moved[:-1]), moved[-1]]))
     return [
-        f"Without the 5 % of images of highest leverage, {listed} would be on the other side of "
-        "the threshold: a few images decide."
+        f"Without the 5 % of images of highest leverage, {listed(moved)} would be on the other "
+        "side of the threshold: a few images decide."
     ]

@@ -23,8 +23,7 @@ def share_of_tokens(results: ComparisonResults, network: Network) -> Draws | str
     whole, chance = probes.metric(read, network.name), probes.metric("chance")
     if whole is None or chance is None:
         return None
-    tested = probes.images or results.images
-    if wilson_interval(round(whole * tested), tested)[0] <= chance:
+    if rated(results, whole)[1] <= chance:
         return f"{network.name}: a probe of all that its classifier reads is no better than chance"
     shares = draws_of(probes.data, "single_token_share", network.name)
     last = shares[:, np.isfinite(shares[0])]
@@ -50,10 +49,13 @@ def more_data_is_stronger(results: ComparisonResults, networks: Networks) -> Mea
 
 def at_half_depth(results: ComparisonResults, network: Network) -> Estimate | None:
     """Return a probe's accuracy at half depth with its interval over the tested images."""
-    probes = results.results["probes"]
-    if (accuracy := probes.metric("middle_accuracy", network.name)) is None:
-        return None
-    tested = probes.images or results.images
+    accuracy = results.results["probes"].metric("middle_accuracy", network.name)
+    return None if accuracy is None else rated(results, accuracy)
+
+
+def rated(results: ComparisonResults, accuracy: float) -> Estimate:
+    """Return a probe's accuracy with its interval over the tested images."""
+    tested = results.results["probes"].images or results.images
     return (accuracy, *wilson_interval(round(accuracy * tested), tested))
 
 

@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from zoo.analyses.engine import compare_models
 from zoo.config import Settings
 from zoo.errors import UserError
+from zoo.files import finite
 from zoo.measures.permutation import best_matches
 from zoo.measures.table import MEASURES
 from zoo.models.files import LoadedModel
@@ -245,7 +246,7 @@ def as_rows(found: Sequence[Audited]) -> list[Mapping[str, object]]:
             "title": one.title,
             "auprc": one.auprc,
             "chance": one.chance,
-            "d_prime": one.d_prime if math.isfinite(one.d_prime) else None,
+            "d_prime": finite(one.d_prime),
             "alike": len(one.alike),
             "apart": len(one.apart),
             "failed": one.failed,

@@ -8,10 +8,8 @@ choice looks. Learning rates are chosen by validation, with the same budget for 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import product
@@ -24,7 +22,7 @@ from zoo.config import GapConfig, Params, StudyConfig
 from zoo.config.mapping import from_mapping
 from zoo.data.build import build_subsets
 from zoo.data.sources import Source
-from zoo.files import code_digest, read_json, write_json
+from zoo.files import code_digest, json_digest, read_json, write_json
 from zoo.measures.sampling import balanced_order
 from zoo.models.spec import model_digest
 from zoo.processes import process_count
@@ -109,7 +107,7 @@ def with_test_images(source: Source, gap: GapConfig) -> Source:
 
 def draw_folder(params: Params, test_images: int, folder: Path, seed: int) -> Path:
     """Return where the images that a seed draws lie, and beside them the test images."""
-    return folder / "subsets" / f"{_digest(_images(params, test_images))[:12]}-{seed}"
+    return folder / "subsets" / f"{json_digest(_images(params, test_images))[:12]}-{seed}"
 
 
 def _images(params: Params, test_images: int) -> dict[str, Any]:
@@ -140,36 +138,39 @@ def _train(
     decides = _images(params, len(source.test)) | {
         role: model_digest(Path(variant.fill(model))) for role, model in entry.ancestors().items()
     }
-    asked = _digest(decides | {"train": params.train, "entry": entry, "code": code_digest(CODE)})
+    asked = json_digest(
+        decides | {"train": params.train, "entry": entry, "code": code_digest(CODE)}
+    )
     with _alone(folder / "checkpoints" / f"{variant.key}-{asked[:16]}.lock", 0):
         kept = from_mapping(Run, read_json(record), str(record)) if record.is_file() else None
-        if kept is None or kept.asked != asked:
-            draw = draw_folder(params, len(source.test), folder, variant.seed)
-            with _alone(draw.with_name(f"{draw.name}.lock"), -1):
-                if not all((draw / name).is_dir() for name in (variant.subset, "test")):
-                    _draw_images(params, source, draw, variant.seed)
-            metrics = train_variant(
-                dataclasses.replace(params, models=params.models | {variant.model: entry}),
-                variant,
-                subsets=draw,
-                folder=to / "models" / variant.key,
-                checkpoints=folder / "checkpoints",
-            )
-            run = Run(
-                model=variant.model,
-                subset=variant.subset,
-                seed=variant.seed,
-                images=read_json(draw / variant.subset / "subset.json")["count"],
-                steps=metrics["steps"],
-                learning_rate=rate,
-                parameters=metrics["parameters"],
-                test=metrics["test"]["accuracy"],
-                validation=metrics["validation"]["accuracy"],
-                seconds=metrics["seconds"],
-                asked=asked,
-            )
-            write_json(record, dataclasses.asdict(run))
-        return from_mapping(Run, read_json(record), str(record))
+        if kept and kept.asked == asked:
+            return kept
+        draw = draw_folder(params, len(source.test), folder, variant.seed)
+        with _alone(draw.with_name(f"{draw.name}.lock"), -1):
+            if not all((draw / name).is_dir() for name in (variant.subset, "test")):
+                _draw_images(params, source, draw, variant.seed)
+        metrics = train_variant(
+            dataclasses.replace(params, models=params.models | {variant.model: entry}),
+            variant,
+            subsets=draw,
+            folder=to / "models" / variant.key,
+            checkpoints=folder / "checkpoints",
+        )
+        run = Run(
+            model=variant.model,
+            subset=variant.subset,
+            seed=variant.seed,
+            images=read_json(draw / variant.subset / "subset.json")["count"],
+            steps=metrics["steps"],
+            learning_rate=rate,
+            parameters=metrics["parameters"],
+            test=metrics["test"]["accuracy"],
+            validation=metrics["validation"]["accuracy"],
+            seconds=metrics["seconds"],
+            asked=asked,
+        )
+        write_json(record, dataclasses.asdict(run))
+        return run
 
 
 def _alone(lock: Path, seconds: float) -> AbstractContextManager[Any]:
@@ -179,11 +180,6 @@ def _alone(lock: Path, seconds: float) -> AbstractContextManager[Any]:
     """
     lock.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(lock, timeout=seconds) if process_count() == 1 else nullcontext()
-
-
-def _digest(decides: Mapping[str, Any]) -> str:
-    text = json.dumps(decides, sort_keys=True, default=dataclasses.asdict)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _draw_images(params: Params, source: Source, folder: Path, seed: int) -> None:

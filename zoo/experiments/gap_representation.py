@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from zoo.config import Settings, variant_key
 from zoo.config.mapping import from_mapping
 from zoo.experiments.gap import Run
 from zoo.figures import style
-from zoo.files import code_digest, read_json, write_json
+from zoo.files import code_digest, json_digest, read_json, write_json
 from zoo.measures.intervals import SHARE, UNBOUNDED, Range, mean_interval
 from zoo.models.files import LoadedModel, load_model
 from zoo.models.untrained import before_training
@@ -127,10 +126,9 @@ def _folder(folder: Path, run: Run) -> Path:
 
 def _asked(models: Sequence[LoadedModel], cnn: str, images: NDArray[np.uint8]) -> str:
     """Return the digest of all that decides a record."""
-    decides = [ANALYSES, BATCH, cnn, code_digest(CODE), [(m.name, m.digest) for m in models]]
-    digest = hashlib.sha256(json.dumps(decides).encode())
-    digest.update(np.ascontiguousarray(images).tobytes())
-    return digest.hexdigest()
+    seen = hashlib.sha256(images.tobytes()).hexdigest()
+    networks = [(model.name, model.digest) for model in models]
+    return json_digest([ANALYSES, BATCH, cnn, code_digest(CODE), networks, seen])
 
 
 def _seen(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -10,6 +9,7 @@ from matplotlib.figure import Figure
 from zoo.analyses.probe_figures import draw_depth
 from zoo.analyses.probed_layers import MEAN
 from zoo.experiments.probing import PIXELS
+from zoo.files import finite
 from zoo.files.folders import FolderKind
 from zoo.measures.ridge import FEW_SHOT
 from zoo.study.networks import layer_labels
@@ -35,9 +35,9 @@ def rows(result: Result) -> list[dict[str, Any]]:
             "layer": str(row["name"]),
             "depth": round(float(row["depth"]), 4),
             "pooling": UNTRAINED if row["state"] == INITIAL else pooling,
-            "all": _or_none(row["accuracy"]),
-            "few": _or_none(row["few_shot"]),
-            "penalty": _or_none(row["penalty"]),
+            "all": finite(row["accuracy"]),
+            "few": finite(row["few_shot"]),
+            "penalty": finite(row["penalty"]),
         }
         # A layer's rows stand together, the untrained network's after its own.
         for name in dict.fromkeys(table["name"])
@@ -55,7 +55,3 @@ def draw(result: Result, *, few_shot: int = FEW_SHOT) -> Figure:
     """Draw accuracy against depth: fitted on all images of the subset, and on a few a class."""
     names = tuple(dict.fromkeys(map(str, result.data["accuracy"]["model"].values)))
     return draw_depth(result, names, few_shot=few_shot)
-
-
-def _or_none(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from zoo.data.subsets import SUBSET
 from zoo.experiments.transfer import Transferred
 from zoo.figures import style
 from zoo.figures.saving import save_figure
-from zoo.files import csv_text, write_json, write_text
+from zoo.files import csv_text, finite, write_json, write_text
 from zoo.files.folders import FolderKind
 from zoo.measures.linear_cka import LABEL
 from zoo.models.files import save_model
@@ -95,7 +94,7 @@ def layer_rows(done: Transferred) -> list[dict[str, Any]]:
     }
     return [
         {"layer": layer, "block": i in done.kept.blocks}
-        | {what: float(v[i]) if math.isfinite(v[i]) else None for what, v in columns.items()}
+        | {what: finite(v[i]) for what, v in columns.items()}
         for i, layer in enumerate(done.kept.layers)
     ]
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.errors import UserError
+from zoo.files import finite
 from zoo.measures.fingerprints import (
     Read,
     classical_scaling,
@@ -116,11 +117,6 @@ def too_few(count: int, left_out: Sequence[str] = ()) -> UserError:
     """Return the error of a map of fewer than two models, with why others are left out."""
     what = f"a map needs two or more models with a fingerprint, got {count}"
     return UserError("; ".join([what, *left_out]))
-
-
-def finite(value: float) -> float | None:
-    """Return a number as JSON holds it: None where it is not known."""
-    return float(value) if math.isfinite(value) else None
 
 
 def nearest(

@@ -109,7 +109,6 @@ def line_panels(
     count: int = 1,
     *,
     size: tuple[float, float],
-    across: int = PANELS_A_ROW,
     left: float = 0.55,
     right: float = 0.1,
     above: float = 0.25,
@@ -122,7 +121,6 @@ def line_panels(
     Args:
         count: of panels.
         size: width and height of a panel in inches.
-        across: panels in a row, at most.
         left: inches for the names and labels at the left.
         right: inches at the right edge.
         above: inches for the titles of the first row, and a legend over them.
@@ -130,7 +128,7 @@ def line_panels(
         gap: inches between panels, from left to right and from top to bottom.
         sharey: whether all panels have one vertical axis, with labels at the left only.
     """
-    across = min(count, across)
+    across = min(count, PANELS_A_ROW)
     down = math.ceil(count / across)
     pitch = (size[0] + gap[0], size[1] + gap[1])
     wide, tall = across * pitch[0] - gap[0], down * pitch[1] - gap[1]

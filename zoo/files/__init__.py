@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import hashlib
 import io
 import json
@@ -112,6 +113,17 @@ def read_json(path: Path, *, fix: str = FIX) -> Any:
         raise
     except (ValueError, RecursionError) as error:  # not JSON, not UTF-8; too deep, too many digits
         raise UserError(f"{path} is damaged: expected JSON, got {error}; {fix}") from None
+
+
+def finite(value: float) -> float | None:
+    """Return a number as JSON holds it: None for NaN and infinity."""
+    return float(value) if math.isfinite(value) else None
+
+
+def json_digest(value: Any) -> str:
+    """Return the hex digest of JSON values, in whatever order their keys are."""
+    text = json.dumps(value, sort_keys=True, default=dataclasses.asdict)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _refuse(constant: str) -> Any:

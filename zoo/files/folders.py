@@ -9,7 +9,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -25,8 +25,6 @@ LEFT_BY_OTHERS = (".DS_Store", "Thumbs.db", HALF_COPY)
 ATTEMPTS = 1000
 
 logger = logging.getLogger(__name__)
-
-Step = tuple[Callable[[str], None], str]
 
 
 @dataclass(frozen=True)
@@ -113,7 +111,12 @@ def check_replaceable(path: Path, kind: FolderKind) -> None:
     kind of folder, down to the last file, since all of it would be gone.
     """
     path = resolve_dots(path)
-    _check_writable(path)
+    above = path.absolute().parent
+    lowest = next(folder for folder in (above, *above.parents) if os.path.lexists(folder))
+    if not (os.path.isdir(lowest) and os.access(lowest, os.W_OK | os.X_OK)):
+        raise UserError(
+            f"{path} cannot be written: {lowest} is not a folder you may write to; name another"
+        )
     if os.path.lexists(path):
         _check_own(path, kind, path)
 
@@ -121,9 +124,9 @@ def check_replaceable(path: Path, kind: FolderKind) -> None:
 def remove_folder(folder: Path, kind: FolderKind) -> None:
     """Remove a folder that zoo wrote; what zoo did not write is kept, and logged."""
     try:
-        for remove, path in _removal(folder, kind):
+        for path in _removal(folder, kind):
             with suppress(FileNotFoundError):  # another process removes it as well
-                remove(path)
+                os.rmdir(path) if os.path.isdir(path) else os.unlink(path)
     except FileNotFoundError:
         pass
     except (UserError, OSError) as error:
@@ -140,12 +143,19 @@ def clear(left: Path, *kinds: FolderKind) -> bool:
         name, is_aside, _ = left.name.rpartition(".old.")
         if is_aside:
             old = left / ASIDE
-            own = next((kind for kind in kinds if _is_own(old, kind)), FolderKind())
-            _put_back(old, left.with_name(name.removeprefix(".")), own)
+            _put_back(old, left.with_name(name.removeprefix(".")), _kind_of(old, kinds))
         else:
-            begun = next((kind for kind in map(_begun, kinds) if _is_own(left, kind)), FolderKind())
-            remove_folder(left, begun)
+            remove_folder(left, _kind_of(left, map(_begun, kinds)))
     return not os.path.lexists(left)
+
+
+def _kind_of(folder: Path, kinds: Iterable[FolderKind]) -> FolderKind:
+    """Return the first kind that a folder is of, or else one of which only empty folders are."""
+    for kind in kinds:
+        with suppress(UserError, OSError):
+            _removal(folder, kind)
+            return kind
+    return FolderKind()
 
 
 def _begun(kind: FolderKind) -> FolderKind:
@@ -153,24 +163,6 @@ def _begun(kind: FolderKind) -> FolderKind:
     names = [name for name in (kind.mark, *kind.files) if name]
     begun = {name: _begun(inner) for name, inner in kind.folders.items()}
     return FolderKind(files=(*names, *(f".{name}.*" for name in names)), folders=begun)
-
-
-def _is_own(folder: Path, kind: FolderKind) -> bool:
-    try:
-        _removal(folder, kind)
-    except (UserError, OSError):
-        return False
-    return True
-
-
-def _check_writable(folder: Path) -> None:
-    """Raise `UserError` where a folder cannot be made, before the work for it is done."""
-    above = folder.absolute().parent
-    lowest = next(path for path in (above, *above.parents) if os.path.lexists(path))
-    if not (os.path.isdir(lowest) and os.access(lowest, os.W_OK | os.X_OK)):
-        raise UserError(
-            f"{folder} cannot be written: {lowest} is not a folder you may write to; name another"
-        )
 
 
 def _check_own(folder: Path, kind: FolderKind, called: Path) -> None:
@@ -182,8 +174,15 @@ def _check_own(folder: Path, kind: FolderKind, called: Path) -> None:
         ) from None
 
 
-def _removal(folder: Path, kind: FolderKind) -> list[Step]:
-    """Return what removes a folder of zoo's, step by step; `UserError` says why it is not zoo's."""
+def _removal(folder: Path, kind: FolderKind) -> list[str]:
+    """Return what a folder of zoo's holds and itself, in the order in which to remove it.
+
+    A file that appears after the folder was judged is not among it, and keeps its folder. The mark
+    goes last, so that what a killed process left of a folder is still known as zoo's.
+
+    Raises:
+        UserError: it is not zoo's; the message says why.
+    """
     if folder.is_symlink():
         raise UserError(f"it is a link to {folder.readlink()}")
     if os.path.lexists(folder) and not os.path.isdir(folder):
@@ -193,14 +192,9 @@ def _removal(folder: Path, kind: FolderKind) -> list[Step]:
     return _judge(folder, kind, folder)
 
 
-def _judge(folder: Path, kind: FolderKind, top: Path) -> list[Step]:
-    """Return the steps that remove a folder, all of whose contents are known.
-
-    A file that appears after it was judged is in no step, and keeps its folder. The mark goes last,
-    so that what a killed process left of a folder is still known as zoo's.
-    """
-    with os.scandir(folder) as found:
-        entries = sorted(found, key=lambda entry: (entry.name == kind.mark, entry.name))
+def _judge(folder: Path, kind: FolderKind, top: Path) -> list[str]:
+    with os.scandir(folder) as held:
+        entries = sorted(held, key=lambda entry: (entry.name == kind.mark, entry.name))
     names = (kind.mark, *kind.files, *LEFT_BY_OTHERS)
     folders = {entry.name: inner for entry in entries if (inner := _inner_kind(entry, kind))}
     foreign = [
@@ -216,13 +210,11 @@ def _judge(folder: Path, kind: FolderKind, top: Path) -> list[Step]:
     if not (empty or _is_marked(folder, kind)):
         mark = os.path.relpath(folder / kind.mark, top)
         raise UserError(f"{mark} is missing, damaged or written by another program")
-    steps: list[Step] = []
+    found: list[str] = []
     for entry in entries:
-        if entry.name in folders:
-            steps += _judge(Path(entry.path), folders[entry.name], top)
-        else:
-            steps.append((os.unlink, entry.path))
-    return [*steps, (os.rmdir, str(folder))]
+        inner = folders.get(entry.name)
+        found += _judge(Path(entry.path), inner, top) if inner else [entry.path]
+    return [*found, str(folder)]
 
 
 def _inner_kind(entry: os.DirEntry[str], kind: FolderKind) -> FolderKind | None:

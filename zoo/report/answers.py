@@ -18,7 +18,7 @@ from zoo.report.filters import format_estimate
 from zoo.report.finding import difference, of_networks
 from zoo.study.axes import select
 from zoo.study.results import ComparisonResults, Metric, Network, Result
-from zoo.study.seeds import mean_metric
+from zoo.study.seeds import mean_metric, untrained_metric
 
 Claims = Sequence[Mapping[str, Any]]
 # As docs/gap.md has it.
@@ -104,12 +104,10 @@ def _beside_untrained(
     found = results.results.get(analysis)
     said = []
     for network in results.compared if found else ():
-        seeds = results.seeds(network)
-        value = mean_metric(results, analysis, measure, seeds)
+        value = mean_metric(results, analysis, measure, results.seeds(network))
         if value is None:
             continue
-        initial = [start for one in seeds if (start := results.initial(one))]
-        before = mean_metric(results, analysis, measure, initial)
+        before = untrained_metric(results, analysis, measure, network)
         untrained = f" (untrained {form.format(times * before.value)})" if before else ""
         said.append(f"{network.name} {form.format(times * value.value)}{untrained}")
     return ", ".join(said)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from zoo.data.trained_on import trained_on_note
+from zoo.errors import listed
 from zoo.study.results import ComparisonResults
 
 ONE_SEED = (
@@ -28,12 +29,11 @@ def cautions(results: ComparisonResults) -> list[str]:
         (first, count), *others = steps.items()
         trained = [f"{first} was trained for {count:,} steps"]
         trained += [f"{name} for {count:,}" for name, count in others]
-        listed = f"{', '.join(trained[:-1])} and {trained[-1]}"
-        said.append(f"{listed}: differences may come from that.")
+        said.append(f"{listed(trained)}: differences may come from that.")
     if recipes := _recipes(models):
-        listed = "; ".join(f"{name}: {', '.join(parts)}" for name, parts in recipes.items())
+        ways = "; ".join(f"{name}: {', '.join(parts)}" for name, parts in recipes.items())
         said.append(
-            f"They were trained in different ways ({listed}): differences may come from that, "
+            f"They were trained in different ways ({ways}): differences may come from that, "
             "and not from their architecture."
         )
     if failed := results.provenance.get("audit"):

@@ -14,23 +14,20 @@ from itertools import combinations
 
 import numpy as np
 
+from zoo.claims import in_seeds
 from zoo.claims.base import (
     BUILT_IN,
     NOT_SUPPORTED,
     SUPPORTED,
     UNDECIDED,
     Measurement,
+    Networks,
     Verdict,
     measured,
-    over_seeds,
 )
-from zoo.claims.cases import groups_by_seed
-from zoo.errors import counted
-from zoo.measures.intervals import (
-    Estimate,
-    independent_difference,
-    wilson_interval,
-)
+from zoo.claims.probes import rated
+from zoo.errors import counted, listed
+from zoo.measures.intervals import Estimate, independent_difference
 from zoo.study.replicates import draws_of
 from zoo.study.results import NO_ANSWER, ComparisonResults, Metric, Network
 from zoo.study.seeds import accuracy_difference, mean_metric
@@ -88,10 +85,9 @@ def _not_rated(results: ComparisonResults) -> Iterator[str]:
     """Name the networks without accuracy where others have one."""
     rated = {network.name for network, _ in of_networks(results, "accuracy", "accuracy")}
     if missing := [n.name for n in results.compared if rated and n.name not in rated]:
-        names = " and ".join(filter(None, (", ".join(missing[:-1]), missing[-1])))
         notes = results.results["accuracy"].notes_on(missing)
         why = f" ({'; '.join(notes)})" if notes else ""
-        yield f"The accuracy of {names} was not measured{why}."
+        yield f"The accuracy of {listed(missing)} was not measured{why}."
 
 
 def _sorted_images(results: ComparisonResults) -> Iterator[str]:
@@ -160,23 +156,17 @@ def _behind_pixels(results: ComparisonResults) -> str:
     pixels = probes.metric("pixels_accuracy") if probes else None
     if probes is None or pixels is None:
         return ""
-    n = probes.images or results.images
-
-    def estimate(value: float) -> Estimate:
-        return value, *wilson_interval(round(value * n), n)
-
     behind = [
         f"{network.name} ({100 * best.value:.1f} %)"
         for network, best in of_networks(results, "probes", "best_layer_accuracy")
-        if independent_difference(estimate(pixels), estimate(best.value))[1] > 0
+        if independent_difference(rated(results, pixels), rated(results, best.value))[1] > 0
     ]
     if not behind:
         return ""
-    listed = " or of ".join(behind)
     return (
         f"A linear classifier fitted to the raw pixels of {probes.data.attrs['fit_images']:,} "
         f"images is right on {100 * pixels:.1f} % of the others, more than one that reads the best "
-        f"layer of {listed}."
+        f"layer of {' or of '.join(behind)}."
     )
 
 
@@ -250,20 +240,16 @@ def similarity(
         return None
     data = results.results["cka"].data
 
-    def mean(one: Network, other: Network) -> Measurement | None:
+    def mean(_: ComparisonResults, networks: Networks) -> Measurement | None:
+        one, other = networks[0], networks[-1]
         draws = draws_of(data, name, one.name, other.name)
         # Of one network with itself, the diagonal is 1 whatever was learnt.
         own = np.eye(draws.shape[1], draws.shape[2], dtype=bool) & (one.name == other.name)
         cells = np.isfinite(draws).all(axis=0) & ~own
         return measured(draws[:, cells].mean(axis=1), "") if cells.any() else None
 
-    seeds = [(n, n) for n in results.seeds(a)] if a == b else groups_by_seed(results, (a, b))
-    initial = [(results.initial(one), results.initial(other)) for one, other in seeds]
-    now = [found for pair in seeds if (found := mean(*pair))]
-    before = [found for one, other in initial if one and other and (found := mean(one, other))]
-    if len(now) < len(seeds):
-        return None
-    return over_seeds(now), over_seeds(before) if len(before) == len(seeds) else None
+    now, before = in_seeds(mean, results, (a,) if a == b else (a, b))
+    return (now, before) if isinstance(now, Measurement) else None
 
 
 def _what_training_did(results: ComparisonResults) -> str:
@@ -295,16 +281,19 @@ def _beyond_pixels(results: ComparisonResults, a: Network, b: Network) -> str:
         return ""
     now, before = left
     chance = _no_better_than_chance(results, a, b, "best_match_deconfounded_p")
-    said = f" Without what the pixels explain, {_rounded(now.value)} is left{chance}"
+    said = f" Without what the pixels explain, {rounded(now.value)} is left{chance}"
     if before is None:
         return f"{said}."
     turn = _direction(now.minus(before))
     than = f"{turn} than" if turn else "not detectably different from"
-    return f"{said}, {than} the {_rounded(before.value)} before training."
+    return f"{said}, {than} the {rounded(before.value)} before training."
 
 
-def _rounded(value: float) -> str:
-    return f"{round(value, 2) + 0:.2f}".replace("-", "−")  # + 0: no "−0.00"
+def rounded(value: float, *, share: bool = False) -> str:
+    """Write a number with two decimals, or a share with one decimal in per cent."""
+    # + 0: no "−0.00"
+    text = f"{round(100 * value, 1) + 0:.1f} %" if share else f"{round(value, 2) + 0:.2f}"
+    return text.replace("-", "−")
 
 
 def pixels_explain_most(results: ComparisonResults) -> bool:
@@ -366,7 +355,6 @@ def _claims(verdicts: Sequence[Verdict]) -> str:
     tested = [verdict.verdict for verdict in verdicts if verdict.measurement]
     if not tested:
         return ""
-    tests = "1 test" if len(tested) == 1 else f"{len(tested)} tests"
+    tests = counted(len(tested), "test")
     counts = [f"{tested.count(word)} {said}" for word, said in SAID.items() if word in tested]
-    told = ", ".join(counts[:-1]) + " and " + counts[-1] if len(counts) > 1 else counts[0]
-    return f"{tests} of the papers' claims: {told}."
+    return f"{tests} of the papers' claims: {listed(counts)}."

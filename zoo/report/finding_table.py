@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 
 from zoo.claims.base import format_p
-from zoo.report.finding import difference, of_networks, similarity, unequal_seeds
+from zoo.report.finding import difference, of_networks, rounded, similarity, unequal_seeds
 from zoo.study.results import ComparisonResults, Metric, Network
-from zoo.study.seeds import deviation, mean_metric, more_accurate
+from zoo.study.seeds import deviation, more_accurate, untrained_metric
 
 # Of every network: analysis, measure, its name in the table, and whether it is a share.
 OF_EACH = (
@@ -38,18 +38,16 @@ def numbers(results: ComparisonResults) -> list[Number]:
             continue
         found = of_networks(results, analysis, measure)
         for network, metric, end in _ends(found):
-            seeds = results.seeds(network)
-            initial = [start for one in seeds if (start := results.initial(one))]
-            before = mean_metric(results, analysis, measure, initial)
-            spread = deviation(results, analysis, measure, seeds)
+            before = untrained_metric(results, analysis, measure, network)
+            spread = deviation(results, analysis, measure, results.seeds(network))
             rows.append(
                 Number(
                     words + end,
                     network.name,
-                    _text(metric.value, share)
-                    + ("" if spread is None else f" ± {_text(spread, share)}"),
+                    rounded(metric.value, share=share)
+                    + ("" if spread is None else f" ± {rounded(spread, share=share)}"),
                     _interval(metric.low, metric.high, share),
-                    _text(before.value, share) if before else "",
+                    rounded(before.value, share=share) if before else "",
                 )
             )
         if measure == "accuracy" and len(found) == 2:
@@ -59,7 +57,7 @@ def numbers(results: ComparisonResults) -> list[Number]:
                 value, *ends = better
                 what = "probability that a seed of the first is more accurate"
                 rows.append(
-                    Number(what, f"{a.name}, {b.name}", _text(value), _interval(ends[0], ends[1]))
+                    Number(what, f"{a.name}, {b.name}", rounded(value), _interval(ends[0], ends[1]))
                 )
     return rows + _pair_rows(results)
 
@@ -103,9 +101,9 @@ def _pair_rows(results: ComparisonResults) -> list[Number]:
         if (pair := similarity(results, a, b, name)) is None:
             continue
         now, before = pair
-        start = _text(before.value) if before else ""
+        start = rounded(before.value) if before else ""
         of = f"{a.name} × {b.name}"
-        rows.append(Number(words, of, _text(now.value), _interval(now.low, now.high), start))
+        rows.append(Number(words, of, rounded(now.value), _interval(now.low, now.high), start))
     cka = results.results["cka"]
     for one, other in ((a.name, b.name), (b.name, a.name)):
         best, chance, p = (
@@ -114,18 +112,14 @@ def _pair_rows(results: ComparisonResults) -> list[Number]:
         )
         if best is not None and chance is not None:
             seed = "one seed; " if len(results.seeds(a)) > 1 else ""
-            words = f"CKA of best matches ({seed}images permuted: {_text(chance)}, p {format_p(p)})"
-            rows.append(Number(words, f"{one} in {other}", _text(best)))
+            words = (
+                f"CKA of best matches ({seed}images permuted: {rounded(chance)}, p {format_p(p)})"
+            )
+            rows.append(Number(words, f"{one} in {other}", rounded(best)))
     return rows
-
-
-def _text(value: float, share: bool = False) -> str:
-    # + 0: no "−0.00"
-    text = f"{round(100 * value, 1) + 0:.1f} %" if share else f"{round(value, 2) + 0:.2f}"
-    return text.replace("-", "−")
 
 
 def _interval(low: float, high: float, share: bool = False) -> str:
     if not (math.isfinite(low) and math.isfinite(high)):
         return ""
-    return f"{_text(low, share)} to {_text(high, share)}"
+    return f"{rounded(low, share=share)} to {rounded(high, share=share)}"

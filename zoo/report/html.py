@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -229,14 +228,13 @@ def embed_figure(folder: Path, name: str) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise UserError(f"no file {error.filename}; run the comparison again") from None
     try:
-        size = struct.unpack(">II", raster[16:24])  # a png's width and height
+        picture = Image.open(io.BytesIO(raster))
         source = data_uri(vector, "image/svg+xml")
         if len(vector) > SVG_LIMIT:
-            picture = picture_uri(Image.open(io.BytesIO(raster)).convert("RGB"), LARGE_FIGURE)
-            source = min(source, picture, key=len)
-    except (struct.error, OSError):
+            source = min(source, picture_uri(picture.convert("RGB"), LARGE_FIGURE), key=len)
+    except OSError:
         raise UserError(f"{folder / name}.png is damaged; run the comparison again") from None
-    width, height = (side / DPI for side in size)
+    width, height = (side / DPI for side in picture.size)
     return {
         "src": source,
         "width": round(width * SCREEN_DPI),

@@ -11,10 +11,10 @@ import numpy as np
 from markupsafe import Markup
 
 from zoo.errors import counted
-from zoo.experiments.zoo_map import GROUPINGS, agreements, finite
+from zoo.experiments.zoo_map import GROUPINGS, agreements
 from zoo.experiments.zoo_map_figures import draw_matrix, draw_plane
 from zoo.figures.saving import saving
-from zoo.files import write_json, write_text
+from zoo.files import finite, write_json, write_text
 from zoo.files.folders import FolderKind
 from zoo.report.html import HERE, embed_figure, environment
 

@@ -14,6 +14,9 @@ from zoo.study.accumulator import NotApplicable
 from zoo.study.axes import head_counts, layer_axis
 from zoo.study.networks import ComparedNetwork, Grid, Study, reads_class_token
 
+# A head nearer than this share of even attention's distance is counted as local.
+LOCAL = 0.5
+
 
 @dataclass(frozen=True)
 class Attending:

@@ -8,8 +8,6 @@ results are drawn again.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
@@ -18,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.config import Settings
 from zoo.device import describe_device
-from zoo.files import code_digest
+from zoo.files import code_digest, json_digest
 from zoo.models.spec import describe_training, training_steps
 
 if TYPE_CHECKING:
@@ -65,8 +63,7 @@ def comparison_digest(
         "settings": dataclasses.asdict(settings),
         "siblings": list(siblings),
     }
-    whole = identity | conditions(device)
-    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+    return json_digest(identity | conditions(device))
 
 
 def conditions(device: str) -> dict[str, Any]:

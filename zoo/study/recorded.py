@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 from collections.abc import Callable, Mapping
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from zoo.files import write_bytes
+from zoo.files import json_digest, write_bytes
 from zoo.models.files import LoadedModel, digest_in_memory
 from zoo.models.wrapped import weights_digest
 
@@ -71,8 +70,7 @@ class Recorded:
             self.models[model.name] = digest_in_memory(model)
         pixels = hashlib.sha256(images.tobytes()).hexdigest()
         of = {"model": self.models[model.name], "images": [*images.shape, pixels]}
-        key = json.dumps({**of, **self.conditions}, sort_keys=True).encode()
-        path = self.folder / f"{hashlib.sha256(key).hexdigest()}.safetensors"
+        path = self.folder / f"{json_digest({**of, **self.conditions})}.safetensors"
         return Record(_read(path) if self.replay else {}, lambda found: self._write(path, found))
 
     def _write(self, path: Path, found: Tensors) -> None:

@@ -78,6 +78,14 @@ def mean_metric(
     return dataclasses.replace(first, value=mean, low=low, high=high)
 
 
+def untrained_metric(
+    results: ComparisonResults, analysis: str, measure: str, network: Network
+) -> Metric | None:
+    """Return a metric of a compared network's seeds before training, as `mean_metric` does."""
+    initial = [start for one in results.seeds(network) if (start := results.initial(one))]
+    return mean_metric(results, analysis, measure, initial)
+
+
 def deviation(
     results: ComparisonResults, analysis: str, measure: str, seeds: Sequence[Network]
 ) -> float | None:
