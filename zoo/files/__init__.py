@@ -31,7 +31,7 @@ HELD_SECONDS = 5  # between its making and its being held there are less
 FIX = "fetch it again, or run again what wrote it"
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes | memoryview) -> None:
     """Replace `path` by `content` atomically (temporary file, fsync, rename)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with naming(path):

@@ -14,7 +14,7 @@ from zoo.errors import counted
 from zoo.experiments.zoo_map import GROUPINGS, agreements
 from zoo.experiments.zoo_map_figures import draw_matrix, draw_plane
 from zoo.figures.saving import saving
-from zoo.files import finite, write_json, write_text
+from zoo.files import finite, write_bytes, write_json, write_text
 from zoo.files.folders import FolderKind
 from zoo.report.html import HERE, embed_figure, environment
 
@@ -43,7 +43,7 @@ def save(data: xr.Dataset, known: Mapping[str, Any], folder: Path) -> dict[str, 
     with saving(folder / FIGURES) as keep:
         keep(draw_matrix(data), MATRIX)
         keep(draw_plane(data), PLANE)
-    data.to_netcdf(folder / NUMBERS, engine="h5netcdf")
+    write_bytes(folder / NUMBERS, data.to_netcdf(engine="h5netcdf"))  # HDF5 ends on a full disk
     write_json(folder / REPORT, report)
     page = environment().get_template("zoo_map.html.j2").render(
         report=report,

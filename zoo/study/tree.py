@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from zoo.errors import UserError
+from zoo.files import write_bytes
 from zoo.study.results import ComparisonResults, Metric, Network, Part, Result, column
 
 FORMAT = 1  # of the saved tree; one that is read otherwise gets the next number
@@ -56,7 +57,8 @@ def write_tree(tree: xr.DataTree, path: Path) -> None:
             for name, held in node.to_dataset(inherit=False).variables.items()
             if held.size and held.ndim and held.dtype.kind in "biuf"  # HDF5 has none for text
         }
-    tree.to_netcdf(path, engine="h5netcdf", encoding=checked)
+    # In memory first: where the disk gets full, HDF5 ends the process.
+    write_bytes(path, tree.to_netcdf(engine="h5netcdf", encoding=checked))
 
 
 def from_tree(tree: xr.DataTree) -> ComparisonResults:
