@@ -279,6 +279,8 @@ def _own(result, network, compared):
         if "network_b" in variable.coords:
             for other in set(compared) - {network}:
                 yield values(result, key, network, other), {network, other}
+        elif "network" not in variable.coords:  # of the images, such as chance
+            yield variable.values, set(compared)
         elif "path" in variable.dims:  # not every block has every kind of branch
             yield select(variable.sel(path="sum"), network).values, {network}
         else:
