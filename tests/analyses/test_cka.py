@@ -68,6 +68,25 @@ def test_the_engines_cka_is_the_minibatch_formula_for_all_pairs_of_layers():
     assert np.diagonal(values(result, "cka", "x", "x")) == pytest.approx([1, 1])
 
 
+class OnDarkImages(Two):
+    def forward(self, x):
+        hidden = self.a(x.flatten(1))
+        if x.mean() <= 0:  # so it is when the network is looked at, too
+            self.c(hidden)
+        return self.b(hidden)
+
+
+def test_a_layer_that_did_not_run_on_every_batch_has_no_cka():
+    torch.manual_seed(0)
+    network = OnDarkImages(1.0, c=nn.Linear(20, 5))
+    some = describe_module(network, name="some", image_size=8, mean=[0.5] * 3, std=[0.25] * 3)
+    images = np.concatenate([IMAGES[:16] // 4, 255 - IMAGES[16:32] // 4])
+    result = compared([some, two("x")], images)
+    cka = values(result, "cka", "some", "x")
+    assert np.isfinite(cka).all(axis=1).tolist() == [True, False, True]  # a, c, b
+    assert "some: c did not run on every batch" in result.notes
+
+
 class InInferenceMode(nn.Sequential):
     @torch.inference_mode()
     def forward(self, x):

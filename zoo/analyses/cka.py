@@ -187,6 +187,8 @@ class _Pairwise(Accumulator):
                 self.constant.add(row)
             elif code:
                 self.problems.setdefault(row, PROBLEMS[code])
+        for row in set(range(len(self.rows))) - set(rows):
+            self.problems.setdefault(row, "did not run on every batch")
         self.codes = []
         compared = torch.tensor([self.study.networks[s].compared for s, _ in self.rows] + [False])
         common = np.isin(np.arange(n), without_dominant(leverage(self.grams[compared])))
