@@ -163,19 +163,6 @@ def test_what_a_network_keeps_of_answers_by_chance_is_no_difference():
         assert len(said([V, C], robustness=tiles, accuracy=Result(data))) == told
 
 
-def test_what_a_network_keeps_stands_beside_the_accuracy_that_it_is_a_share_of():
-    tiles = kept("shuffled_tiles", [-0.56, -0.65, -0.47], v=0.78, c=0.22)
-    data = xr.Dataset(
-        {"predicted": (("network", "image"), np.tile(np.arange(24) % 2, (2, 1)))},
-        {"network": ["v", "c"], "label": ("image", np.arange(24) % 2)},
-    )
-    rates = metrics(accuracy={"v": 0.571, "c": 0.88}).metrics
-    (text,) = said([V, C], robustness=tiles, accuracy=Result(data, metrics=rates))
-    assert text.startswith(
-        "v (57.1 % right) keeps more of its accuracy than c (88.0 % right): with tiles shuffled"
-    )
-
-
 def test_nothing_is_said_of_one_network_of_three_or_of_what_was_not_measured():
     tiles = kept("shuffled_tiles", [-0.5, -0.6, -0.4], v=0.8, c=0.3)
     assert said([V], robustness=tiles) == said([V, C, network("d", "cnn")], robustness=tiles) == []

@@ -9,7 +9,7 @@ Its strength is the difference over the sum of the two numbers.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from statistics import fmean
@@ -36,7 +36,6 @@ from zoo.claims.residuals import skip_over_branch
 from zoo.measures.intervals import DIFFERENCE, UNBOUNDED
 from zoo.measures.multiple_testing import holm
 from zoo.report.filters import format_estimate
-from zoo.report.finding import of_networks
 from zoo.study.results import ComparisonResults, Network
 
 Number = Callable[[ComparisonResults, Network], Measurement | None]
@@ -196,7 +195,6 @@ class _Found:
     each: tuple[float, float]
     before: Measurement | None
     each_before: tuple[float, float] | None
-    right: Mapping[str, str]  # of what accuracy a share was kept or lost, by network
     one_seed: bool  # of networks that have several
     guessing: tuple[float, float] | None = None
 
@@ -205,7 +203,7 @@ class _Found:
         return self.difference.value / (sum(map(abs, self.each)) or 1)
 
     def says(self) -> str:
-        more, less = (network.name + self.right.get(network.name, "") for network in self.networks)
+        more, less = (network.name for network in self.networks)
         return self.contrast.says.format(more=more, less=less)
 
     def numbers(self) -> str:
@@ -316,10 +314,8 @@ def _find(contrast: Contrast, results: ComparisonResults) -> _Found | None:
         each = _means(contrast, results, used)
         if each is None:
             return None
-        rated = of_networks(results, "accuracy", "accuracy") if contrast.metric else ()
         return _Found(
             contrast, networks, found, each, before, _means(contrast, results, start),
-            right={of.name: f" ({100 * rate.value:.1f} % right)" for of, rate in rated},
             one_seed=len(groups) > len(used), guessing=_guessing(contrast, results, used),
         )  # fmt: skip
     return None
