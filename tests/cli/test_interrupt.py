@@ -67,6 +67,11 @@ def test_ctrl_c_before_and_after_the_command_itself(start, when, status, said):
     assert printed.startswith("R-reach: ") is not said
 
 
+def test_a_program_that_calls_main_can_still_be_interrupted(zoo):
+    zoo("claims", "R-reach")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_zoo_compare_ends_cleanly_and_goes_on(registered, start):
     asked = ["compare", "vit-small", "vit-gap-small", "--only", "accuracy", "--batch-size", "8"]
     interrupt(start("-c" + ZOO, *asked), "of 359 images")

@@ -5,6 +5,7 @@ Heavy imports stand inside the commands, so that help is instant.
 
 from __future__ import annotations
 
+import atexit
 import gc
 import importlib
 import keyword
@@ -159,7 +160,8 @@ def main() -> None:
             _run()
     finally:
         # All is written and said: Ctrl-C while Python ends would only hide how the command ended.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # Not before Python ends: a program that calls main() goes on after it.
+        atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
 
 
 def _run() -> None:
