@@ -144,7 +144,7 @@ CLAIMS = (
         measured_as="of the two lowest layers, how many hold a head nearer than half of even "
         "attention's distance (local) and one that is not",
         threshold=Threshold("at least", 1),
-        why="'together' means both kinds in one layer; that it is so in each is not said",
+        why="'together' means both kinds in one layer; the paper does not say in each",
         applies_when=A_VIT,
         cases=cases.vits_on_most_data,
         measure=low_layers_mix,
@@ -156,7 +156,7 @@ CLAIMS = (
         measured_as="farthest minus nearest head over even attention's distance, mean of the two "
         "lowest minus mean of the two highest layers",
         threshold=Threshold("above", 0),
-        why="the lines of low layers climb and those of high ones are flat: a sign",
+        why="in the figure, lines of low layers climb and those of high ones are flat",
         applies_when=A_VIT,
         cases=cases.vits_on_most_data,
         measure=low_layers_spread,
@@ -168,7 +168,7 @@ CLAIMS = (
         measured_as="share of heads of the two highest layers that look at least half as far as "
         "even attention",
         threshold=Threshold("at least", 1),
-        why="'all' is the paper's word; half of even attention is where local ends",
+        why="'all' is the paper's word; a head counts as local below half of even attention",
         applies_when=A_VIT,
         cases=cases.vits_on_most_data,
         measure=high_layers_are_global,
@@ -180,7 +180,7 @@ CLAIMS = (
         statement="With little data, a ViT's low layers do not learn to be local",
         measured_as="local heads in the two lowest layers, on less data minus on more data",
         threshold=Threshold("below", 0),
-        why="what more data teaches and less does not are local heads: fewer of them, a sign",
+        why="more data teaches local heads, so with less there must be fewer",
         applies_when="the same ViT trained on a smaller and a larger subset",
         cases=cases.vit_on_less_and_more,
         measure=of_two(
@@ -198,7 +198,7 @@ CLAIMS = (
         measured_as="CKA of the most local half of the first layer's heads minus that of the most "
         "global half, mean over the CNN's early layers",
         threshold=Threshold("above", 0),
-        why="'more' is a sign; halves that look less than half a patch apart are not told apart",
+        why="'more' gives a direction, no size; halves must look at least half a patch apart",
         applies_when="a ViT and a CNN",
         analysis="local-heads",
         cases=cases.vit_and_cnn,

@@ -30,7 +30,7 @@ IMAGES, SEEDS = "images", "seeds"  # what an interval is over
 
 Networks = tuple[Network, ...]
 Draws = NDArray[np.float64]  # (1 + draws, …) as measured first, then what it might be elsewhere
-A_VIT = "the same ViT trained on a smaller and a larger subset, of which it asks the larger"
+A_VIT = "the same ViT trained on a smaller and a larger subset, tested on the one trained on more"
 ZHU, RAGHU = "Zhu et al. 2023", "Raghu et al. 2021"
 PARK = "Park & Kim 2022"
 

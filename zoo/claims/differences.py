@@ -14,7 +14,7 @@ CLAIMS = (
         statement="CNNs err on the same images, irrespective of architecture",
         measured_as="error consistency (κ) of two CNNs: 0 for independent errors, 1 for the same",
         threshold=Threshold("above", 0),
-        why="'consistent with one another' is at least more than chance, which is κ = 0",
+        why="'consistent with one another' means more than chance, which is κ = 0",
         applies_when="two CNNs",
         analysis="differences",
         cases=cases.two_cnns,

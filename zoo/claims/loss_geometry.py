@@ -11,7 +11,7 @@ claim = partial(
     Claim,
     measured_as="logarithm of the ViT's largest eigenvalue of the Hessian over the CNN's, mean "
     "over batches",
-    why="a ratio of 1 is no difference; which side it is on must not be chance",
+    why="a ratio of 1 is no difference",
     applies_when="a ViT and a CNN",
     analysis="loss-geometry",
     cases=cases.vit_and_cnn,

@@ -72,7 +72,7 @@ CLAIMS = (
         measured_as="a single token's probe accuracy above chance over that of what the classifier "
         "reads, last block, ViT minus CNN",
         threshold=Threshold("below", 0),
-        why="'little' is told beside the CNN: a sign; as a share, since one knows more in all",
+        why="'little' is relative to the CNN; a share, since one network may know more overall",
         applies_when="a ViT with a class token and a CNN",
         cases=cases.cls_vit_and_cnn,
         measure=KNOW_LESS,
@@ -85,7 +85,7 @@ CLAIMS = (
         measured_as="a single token's probe accuracy above chance over that of what the classifier "
         "reads, last block, class token minus mean",
         threshold=Threshold("below", 0),
-        why="'little' is told beside the other: a sign; as a share, since one knows more in all",
+        why="'little' is relative to the other; a share, since one network may know more overall",
         applies_when="a ViT with a class token and one that pools the mean of its tokens, trained "
         "on the same images",
         cases=cases.cls_and_gap_vit,
@@ -97,7 +97,7 @@ CLAIMS = (
         statement="The middle layers of a ViT trained on more data are far stronger",
         measured_as="accuracy of a linear probe at half depth, on more data minus on less data",
         threshold=Threshold("above", 0),
-        why="the paper's 30 points hold for its data; 'stronger' must at least not be chance",
+        why="the paper's 30 points hold for its data; here any gain beyond chance counts",
         applies_when="the same ViT trained on a smaller and a larger subset",
         cases=cases.vit_on_less_and_more,
         measure=more_data_is_stronger,
@@ -111,7 +111,7 @@ CLAIMS = (
         measured_as="accuracy of a linear probe at half depth, on the mean over places, ViT minus "
         "CNN",
         threshold=Threshold("above", 0),
-        why="'stronger' is a sign that must not be chance; the paper says it of its larger ViTs",
+        why="'stronger' gives a direction, no size; the paper says it of its larger ViTs",
         applies_when=f"{A_VIT}, and a CNN trained on as many images",
         cases=cases.vit_and_cnn_on_most_data,
         measure=partial(middle_is_stronger, of=("in the ViT", "in the CNN")),

@@ -55,7 +55,7 @@ CLAIMS = (
         measured_as="radius with 90 % of the receptive field over half of the image's diagonal, "
         "first block, ViT minus CNN",
         threshold=Threshold("above", 0),
-        why="'larger' is a sign; 90 %, since half of a ViT's field is its own strong patch",
+        why="'larger' gives a direction; 90 %, since half of a ViT's field is its own strong patch",
         applies_when="a ViT and a CNN",
         cases=cases.vit_and_cnn,
         measure=of_two(
@@ -70,7 +70,7 @@ CLAIMS = (
         measured_as="share of steps (stem to first block, block to block) at which the radius with "
         "90 % of the field grows, of the CNN alone",
         threshold=Threshold("above", 0.5),
-        why="'step by step' means at most of the steps",
+        why="'step by step' means most of the steps",
         applies_when="a CNN",
         cases=cases.cnns,
         measure=grows_by_steps,

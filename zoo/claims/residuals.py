@@ -67,7 +67,7 @@ CLAIMS = (
         measured_as="mean ‖z‖ / ‖f(z)‖ of the class token over that of the patches, first half of "
         "the blocks",
         threshold=Threshold("above", 1),
-        why="the class token's ratio is the higher one: a sign",
+        why="the class token's ratio is the higher one",
         applies_when="a ViT with a class token",
         cases=cases.cls_vits,
         measure=partial(cls_over_patches, half="first half"),
@@ -78,7 +78,7 @@ CLAIMS = (
         measured_as="mean ‖z‖ / ‖f(z)‖ of the class token over that of the patches, second half of "
         "the blocks",
         threshold=Threshold("below", 1),
-        why="the class token's ratio is now the lower one: a sign",
+        why="the class token's ratio is now the lower one",
         applies_when="a ViT with a class token",
         cases=cases.cls_vits,
         measure=partial(cls_over_patches, half="second half"),
@@ -88,7 +88,7 @@ CLAIMS = (
         statement="A ViT's skips carry far more than a CNN's",
         measured_as="mean ‖z‖ / ‖f(z)‖ of the ViT over that of the CNN",
         threshold=Threshold("above", 1),
-        why="how far is read by eye; the sign is the least that it says",
+        why="the size is read by eye, so only the direction is tested",
         applies_when="a ViT and a CNN",
         cases=cases.vit_and_cnn,
         measure=of_two(

@@ -27,7 +27,7 @@ claim = partial(
     Claim,
     paper="Naseer et al. 2021",
     threshold=Threshold("above", 0),
-    why="'more robust' must not be chance: the paired interval excludes no difference",
+    why="'more robust' means beyond chance: the paired interval excludes 0",
     applies_when="a ViT and a CNN that answer better than chance",
     analysis="robustness",
     cases=cases.vit_and_cnn,

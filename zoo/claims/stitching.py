@@ -25,7 +25,7 @@ CLAIMS = (
         measured_as="accuracy of the network on less data when it goes on from blocks of the one "
         "on more, minus its own, mean over blocks of the same depth",
         threshold=Threshold("above", 0),
-        why="'improve' is a sign that must not be chance",
+        why="'improve' gives a direction, no size",
         applies_when="the same network trained on a smaller and a larger subset",
         analysis="stitching",
         cases=cases.on_less_and_more,

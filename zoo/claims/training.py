@@ -60,7 +60,7 @@ CLAIMS = (
         measured_as="CKA with the ViTs trained on all data, lowest minus highest third of blocks, "
         "mean over seeds",
         threshold=Threshold("above", 0),
-        why="the lines fall with depth; the sign is the least that they say",
+        why="the lines fall with depth; only that direction is tested",
         applies_when="the pipeline's stage `effect`, with a ViT trained on two or more subsets",
         analysis="data-effect",
         measure=low_blocks_agree,
@@ -72,8 +72,8 @@ CLAIMS = (
         measured_as="CKA with the networks trained on all data on the least data, lowest minus "
         "highest third of blocks, ViT minus CNN",
         threshold=Threshold("above", 0),
-        why="'more' is a sign, not a size; lowest minus highest, since CKA's level differs; the "
-        "paper shows ViTs only",
+        why="'more' gives a direction, no size; lowest minus highest, since CKA's level differs; "
+        "the paper shows ViTs only",
         applies_when="the pipeline's stage `effect`, with a ViT and a CNN trained on the same "
         "subsets",
         analysis="data-effect",
@@ -85,7 +85,7 @@ CLAIMS = (
         statement="Taken to other images, a network keeps its first layers and changes its last",
         measured_as="CKA of each block before with after, lowest minus highest third of blocks",
         threshold=Threshold("above", 0),
-        why="how many blocks are kept depends on their number and the images: a sign",
+        why="how many blocks are kept depends on their number and the images",
         applies_when="`zoo transfer` of the whole network",
         analysis="transfer",
         measure=first_blocks_are_kept,
