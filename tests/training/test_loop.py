@@ -2,18 +2,14 @@ import gc
 import math
 import os
 import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 from timm.layers import DropPath
 
+from tests.chaos_steps import end
 from zoo.config import TrainConfig
 from zoo.data.subsets import load_subset
 from zoo.errors import UserError
@@ -44,9 +40,8 @@ FULL_RECIPE = {
 class Recorder:
     """A listener that keeps what it was told."""
 
-    def __init__(self, stop_after=None):
+    def __init__(self):
         self.rows, self.steps, self.state = [], [], None
-        self.stop_after = stop_after
 
     def on_start(self, state):
         self.state = state
@@ -55,10 +50,6 @@ class Recorder:
     def on_epoch(self, row, steps):
         self.rows.append(row)
         self.steps += steps
-
-
-class Killed(BaseException):
-    """Stands for the process being ended between two epochs."""
 
 
 def run(make_model, digits_folder, config=CONFIG, seed=0, drop_path=0.0, **options):
@@ -130,22 +121,23 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(
 
 
 @pytest.mark.parametrize("changes", [{}, {"optimizer": "sgd"}, FULL_RECIPE])
-def test_a_run_that_was_stopped_ends_with_the_same_weights(
+def test_a_run_that_was_killed_ends_with_the_same_weights(
     make_model, digits_folder, tmp_path, changes
 ):
     config = replace(CONFIG, **changes)
     whole = run(make_model, digits_folder, config, drop_path=0.2)
 
-    class Stop(Recorder):
+    class Kill(Recorder):
         def on_epoch(self, row, steps):
             super().on_epoch(row, steps)
             if len(self.rows) == 3:
-                raise Killed
+                os.kill(os.getpid(), signal.SIGKILL)
 
-    stopped = Stop()
     options = {"checkpoints": tmp_path, "checkpoint_seconds": 0.0, "drop_path": 0.2}
-    with pytest.raises(Killed):
-        run(make_model, digits_folder, config, callbacks=[stopped], **options)
+    child = os.fork()
+    if not child:
+        end(lambda: run(make_model, digits_folder, config, callbacks=[Kill()], **options))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
     resumed = Recorder()
     again = run(make_model, digits_folder, config, callbacks=[resumed], **options)
     # The third epoch was not saved: it is done again, with its number.
@@ -240,44 +232,6 @@ def test_evaluation_is_the_definition_and_restores_the_mode(make_model, digits_f
     loss = -logits.log_softmax(1)[range(len(labels)), labels].mean()
     assert rated["loss"] == pytest.approx(loss.item(), rel=1e-5)
     assert rated["accuracy"] == (logits.argmax(1) == labels).double().mean().item()
-
-
-# A checkpoint after every epoch, so that the kill lands between two of them.
-PROGRAM = """
-import functools, sys
-from pathlib import Path
-import zoo.training.variants
-from zoo.config import load_params
-zoo.training.variants.train = functools.partial(zoo.training.variants.train, checkpoint_seconds=0.0)
-root, subsets, folder = map(Path, sys.argv[1:])
-zoo.training.variants.train_variant(
-    load_params(root / "params.yaml"), zoo.config.Variant("vit", "small", 0),
-    subsets=subsets, folder=root / folder, checkpoints=root / "checkpoints",
-)
-"""
-
-
-@pytest.mark.slow
-def test_a_killed_process_resumes_to_the_same_weights(digits_folder, tmp_path):
-    import yaml
-
-    params = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())
-    params["models"]["vit"]["kwargs"] = {"patch_size": 4, "embed_dim": 64, "depth": 2}
-    params["train"] |= {"epochs": 60, "threads": 1, "batch_size": 20}
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
-    command = [sys.executable, "-c", PROGRAM, str(tmp_path), str(digits_folder)]
-    process = subprocess.Popen([*command, "killed"])
-    deadline = time.monotonic() + 120
-    while not list((tmp_path / "checkpoints").rglob(CHECKPOINT)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert not (tmp_path / "killed").exists()
-    assert list((tmp_path / "checkpoints").rglob(CHECKPOINT))
-    subprocess.run([*command, "killed"], check=True)
-    subprocess.run([*command, "whole"], check=True)
-    first, second = (load_file(tmp_path / n / "model.safetensors") for n in ("killed", "whole"))
-    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_what_a_network_raises_in_training_alone_is_one_line(make_model, digits_folder):
