@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -42,10 +41,6 @@ class Project:
     root: Path
     links: dict[str, str]
     version_links: tuple[str, ...]
-
-    @property
-    def report(self) -> Path:
-        return self.root / "reports" / "__".join(MODELS) / "report.html"
 
 
 @pytest.fixture(scope="session")
@@ -144,7 +139,7 @@ def server(project: Project, environment: dict[str, str], base: str) -> Iterator
             yield base
         finally:
             process.terminate()
-            process.wait(60)
+            assert process.wait(60) == 0
 
 
 def wait_for(base: str, process: subprocess.Popen[bytes]) -> None:
@@ -196,9 +191,3 @@ def picture(page, screenshots: Path) -> Callable[..., None]:
         page.screenshot(path=screenshots / f"{name}.png", **options)
 
     return keep
-
-
-@pytest.fixture
-def report_file(project: Project, tmp_path: Path) -> Path:
-    """The report alone, without the figures and results beside it."""
-    return Path(shutil.copy(project.report, tmp_path / "alone.html"))

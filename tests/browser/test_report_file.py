@@ -8,8 +8,25 @@ from pathlib import Path
 import pytest
 
 import zoo
+from tests.browser.conftest import ANALYSES, MODELS
 from zoo.analyses.engine import compare_models
 from zoo.comparison import Comparison
+from zoo.config import Settings
+
+
+@pytest.fixture(scope="module")
+def report_file(chromium, make_model, digit_images, tmp_path_factory) -> Path:
+    """The report alone, without the figures and results beside it."""
+    images, labels = digit_images
+    models = [make_model(name.removesuffix("-small"), name) for name in MODELS]
+    for block in models[0].module.blocks:
+        block.attn.qkv.weight.data *= 20  # attention that is far from even
+    settings = Settings(batch_size=20, references=False)
+    only = ANALYSES.split(",")
+    compared = zoo.compare(models, images[:40], labels[:40], only=only, settings=settings)
+    folder = tmp_path_factory.mktemp("compared")
+    compared.save(folder / "whole")
+    return (folder / "whole" / "report.html").rename(folder / "alone.html")
 
 
 @pytest.fixture
