@@ -21,7 +21,7 @@ IMAGES = 256
     type=options.within(COMPARED_COUNT),
     default=IMAGES,
     show_default=True,
-    help="How many images, of those that travel with the models.",
+    help="How many of the images stored with the models.",
 )
 @options.batch_size
 @options.seed

@@ -30,16 +30,16 @@ NUMBERS = ("measure", "of", "value", "95 % interval", "before training")
 @click.option(
     "--images",
     type=options.within(COMPARED_COUNT),
-    help="How many images [default: all that travel with the models, at most 2,048; "
+    help="How many images [default: all that are stored with the models, at most 2,048; "
     "--data data/subsets/test takes the whole split].",
 )
 @click.option(
     "--data",
     type=options.UserPath(),
     multiple=True,
-    help="Take the images from this folder: a subset's, or any pictures, with labels where each "
-    "lies in a folder for its class. Given twice, similarity of layers is measured on the second "
-    "images too, and the report says how far the maps agree.",
+    help="Use the images in this folder: a subset, or any pictures. They have labels if each lies "
+    "in a folder named after its class. Given twice, the similarity of layers is measured on the "
+    "second images too, and the report says how far the maps agree.",
 )
 @options.batch_size
 @options.layers
@@ -56,7 +56,8 @@ NUMBERS = ("measure", "of", "value", "95 % interval", "before training")
     show_default=True,
     callback=lambda _context, _option, given: (parse_show(given), given)[1],
     help="Which images figures show: apart (those on which the models differ most), classes (the "
-    "first of each), class:NAME, only:MODEL (those only it gets right), or indices: 3,17.",
+    "first of each), class:NAME, only:MODEL (those that only it classifies correctly), or "
+    "indices: 3,17.",
 )
 @click.option(
     "--one-seed",
@@ -68,7 +69,7 @@ NUMBERS = ("measure", "of", "value", "95 % interval", "before training")
 @click.option(
     "--out", type=options.UserPath(), help="Folder for the report [default: reports/A__B]."
 )
-@click.option("--force", is_flag=True, help="Compute it again, and run all networks for it.")
+@click.option("--force", is_flag=True, help="Compute it again, running all networks.")
 @options.as_json
 def command(
     references: tuple[str, ...],
@@ -100,9 +101,9 @@ def command(
     again finds it instead of computing it. Another comparison of the same models (other --only,
     --images, …) replaces the folder; the first one, asked for again, is fetched from MLflow.
 
-    What accuracy, attention-distance, calibration, cka, differences and similarity take of a
-    network is kept in .zoo/cache/passes: another comparison with these alone, on the same images,
-    does not run it again.
+    What accuracy, attention-distance, calibration, cka, differences and similarity need from a
+    network is kept in .zoo/cache/passes: another comparison with only these analyses, on the same
+    images, does not run it again.
 
     \b
     Examples:

@@ -36,19 +36,19 @@ def command() -> None:
 @click.argument("folder", required=False, type=options.UserPath(exists=True, file_okay=False))
 @options.as_json
 def check(folder: Path | None, as_json: bool) -> None:
-    """Read every image, and list all that is damaged, odd or does not fit.
+    """Read every image, and list those that are damaged, odd or do not fit.
 
     FOLDER holds train/<class>/<image> and test/<class>/<image>, or <class>/<image>, of which
-    a fifth of every class is kept for testing. Without it, the images of params.yaml are read, and
-    whether its subsets fit them. Counts, sizes and subsets that would fit are printed. Nothing is
-    changed.
+    a fifth of every class is kept for testing. Without it, the images of params.yaml are read and
+    its subsets are checked against them. Counts, sizes and subsets that would fit are printed.
+    Nothing is changed.
 
     \b
     wrong     folders, classes or sizes of subsets that cannot be used
     damaged   images that cannot be read
     leak      test images whose pixels are those of a training image
-    odd       images that are there twice, smaller than needed, or longer than 2:1
-    unused    files that are no images, or images of no class
+    odd       duplicates, and images smaller than needed or longer than 2:1
+    unused    files that are not images, or images without a class
 
     \b
     Exit status: 0 all is well, 3 something is wrong, damaged or a leak.

@@ -19,9 +19,9 @@ from zoo.files import find_root, is_project
 def command(clean: bool, as_json: bool) -> None:
     """Check the installation and the project: one line each, and how to fix what is wrong.
 
-    Looks at packages, device, disk, store, settings, data, DVC's state, and what interrupted
-    processes left behind, which alone --clean removes; else nothing is changed. Outside a project
-    only the installation is checked.
+    Checks packages, device, disk, store, settings, data, DVC's state, and what interrupted
+    processes left behind. --clean removes only these leftovers; nothing else is ever changed.
+    Outside a project, only the installation is checked.
 
     \b
     Exit status: 0 nothing is wrong (there may be warnings), 2 something is.

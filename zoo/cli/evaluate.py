@@ -32,8 +32,8 @@ COLUMNS = {
 @click.option(
     "--data",
     type=options.UserPath(),
-    help="A folder of classes with images in them, or a subset's [default: the images that "
-    "travel with the models].",
+    help="A folder of classes with images in them, or a subset's [default: the images stored "
+    "with the models].",
 )
 @click.option(
     "--images",
@@ -58,10 +58,10 @@ def command(
     or a folder. A folder of images is <class>/<image>, or test/<class>/<image>; its classes are
     found among the model's own by name, so it may show fewer than the model knows.
 
-    Of the accuracy, the 95 % interval stands beside it. The calibration error is the mean gap
-    between confidence and accuracy; `by chance` is what a calibrated network would have on these
-    images. The temperature is the one that fits best. A note says how many images of --data a
-    model was trained on, where the project has its subset.
+    Accuracy has a 95 % interval. The calibration error is the mean gap between confidence and
+    accuracy; `by chance` is what a calibrated network would have on these images. The temperature
+    is the best-fitting one. A note says how many images of --data a model was trained on, if the
+    project has its subset.
 
     \b
     Examples:

@@ -20,7 +20,7 @@ from zoo.errors import UserError, counted
 @options.fingerprint_images
 @options.device
 @click.option("--on", "address", default="", help="ray (this machine's cores) or ray://HOST:PORT.")
-@click.option("--force", is_flag=True, help="Make them again even if they are there.")
+@click.option("--force", is_flag=True, help="Make them again even if they exist.")
 @options.as_json
 def command(
     references: tuple[str, ...],
@@ -39,9 +39,9 @@ def command(
     or a folder [default: every registered version that --filter lets through].
 
     A fingerprint holds the Gram matrices of a model's layers at five depths, of its features and
-    of its logits, on one set of images. What is there already is not made again, so that several
-    processes or machines can each be given some of the models. With --on, Ray gives them to its
-    workers, one task a model.
+    of its logits, on one set of images. Existing fingerprints are not made again, so the models can
+    be divided among several processes or machines. With --on, Ray gives one task per model to its
+    workers.
 
     \b
     Examples:

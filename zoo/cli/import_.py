@@ -22,16 +22,16 @@ from zoo.errors import UserError
     help="A file of weights instead of the published ones, whatever its suffix: safetensors, or "
     "a state_dict or checkpoint that torch.save made.",
 )
-@click.option("--key", default="", help="Where in that file the weights are, such as model_ema.")
-@click.option("--prefix", default="", help="What comes before their names, such as backbone.")
+@click.option("--key", default="", help="Where the weights are in that file, such as model_ema.")
+@click.option("--prefix", default="", help="Prefix of their names, such as backbone.")
 @click.option(
     "--no-head",
     "--ignore-head",
     is_flag=True,
-    help="No classifier: the file has none, or its own is left out.",
+    help="No classifier: the file has none, or it is to be left out.",
 )
 @click.option(
-    "--image-size", type=options.within(SIDE), help="Pixels a side [default: as the source says]."
+    "--image-size", type=options.within(SIDE), help="Pixels per side [default: the source's]."
 )
 @click.option("--classes", help="How many, or a file with one name per line; 0: no classifier.")
 @click.option("--mean", help="Per channel, for pixels from 0 to 1, such as 0.485,0.456,0.406.")

@@ -23,7 +23,7 @@ from zoo.errors import UserError
 @click.option(
     "--root",
     type=options.UserPath(exists=True, file_okay=False),
-    help="Where the images lie; subsets then get sizes that fit them.",
+    help="Folder of the images; the subsets' sizes are chosen to fit them.",
 )
 @click.option(
     "--renew",

@@ -58,8 +58,8 @@ at = click.option(
 fingerprint_data = click.option(
     "--data",
     type=UserPath(),
-    help="Take the images from this folder: a subset's, or any pictures [default: those that "
-    "travel with the models].",
+    help="Use the images in this folder: a subset, or any pictures [default: those stored "
+    "with the models].",
 )
 fingerprint_images = click.option(
     "--images",

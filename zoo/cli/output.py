@@ -95,7 +95,7 @@ def _note(context: click.Context, option: click.Parameter, given: bool) -> None:
 def everywhere() -> list[click.Option]:
     """Return the options that zoo and each of its commands take: `--quiet` and `--verbose`."""
     quiet = "No progress; compare, map, probe and transfer print only the path of their result."
-    verbose = "Say on stderr what is done and how long it takes, with tracebacks of errors."
+    verbose = "Log each step and its time to stderr, with tracebacks of errors."
     return [
         click.Option(flags, is_flag=True, expose_value=False, callback=_note, help=text)
         for flags, text in ((["-q", "--quiet"], quiet), (["-v", "--verbose"], verbose))

@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     "--test",
     "test_folder",
     type=options.UserPath(),
-    help="The test split that travels with the models [default: data/subsets/test].",
+    help="The test split to store with the models [default: data/subsets/test].",
 )
 @options.as_json
 def command(folders: tuple[Path, ...], test_folder: Path | None, as_json: bool) -> None:
     """Register trained models; those already registered are left as they are.
 
     FOLDERS hold model.safetensors and spec.json; the default is all variants of params.yaml,
-    whose names then mean what lies in models/. Run it after a server was unreachable, after
-    `dvc checkout`, or to fill a new registry: nothing is trained.
+    whose names then mean the models in models/. Run it after a server was unreachable, after
+    `dvc checkout`, or to fill a new registry. Nothing is trained.
 
     \b
     Examples:

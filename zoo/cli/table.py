@@ -18,8 +18,8 @@ from zoo.files import csv_text
 def command(query: str, form: str | None, as_json: bool) -> None:
     """Print test accuracy by model and dataset, the mean over seeds ± standard deviation.
 
-    Of each model and seed the latest version counts; experiments do not. Numbers are percent, in
-    CSV and JSON shares with the deviation and the number of seeds beside them.
+    The latest version of each model and seed counts; experiments do not. Numbers are per cent. CSV
+    and JSON hold shares instead, with the deviation and the number of seeds.
 
     \b
     Examples:

@@ -14,7 +14,7 @@ from zoo.errors import UserError
     "--host",
     default="127.0.0.1",
     show_default=True,
-    help="Better left alone: the pages have no password.",
+    help="Keep the default: the pages have no password.",
 )
 @click.option("--no-serve", is_flag=True, help="Only print the links.")
 @click.option("--open", "open_page", is_flag=True, help="Open the list of models in your browser.")
