@@ -33,6 +33,6 @@ def test_what_cannot_be_done_is_told_in_a_line(kept, zoo):
     told = zoo("map", "--filter", "arch=mixer", status=2)
     assert "no model passes the filter 'arch=mixer'" in told
     told = zoo("map", "--at", "2", status=2)
-    assert "expected one of 0, 0.25, 0.5, 0.75, 1, features, logits, got '2'" in told
+    assert "'2' is not one of '0', '0.25', '0.5', '0.75', '1', 'features', 'logits'" in told
     told = zoo("nearest", "vit-smal", status=2)
     assert "did you mean" in told

@@ -11,7 +11,6 @@ import importlib
 import keyword
 import logging
 import os
-import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -23,16 +22,13 @@ import click
 from zoo import __version__
 from zoo.cli.completion import complete_by_name
 from zoo.cli.output import PrintableStream, everywhere
-from zoo.errors import UserError, one_line_errors, suggestion, unknown
+from zoo.errors import UserError, one_line_errors, unknown
 
 COMMANDS = (
     "list", "table", "show", "compare", "report", "audit", "map", "nearest", "fingerprint",
     "probe", "transfer", "register", "import", "pull", "predict", "evaluate", "ui", "analyses",
     "claims", "promote", "tag", "describe", "rm", "verify", "init", "data", "doctor", "completion",
 )  # fmt: skip
-
-
-NOT_FIT = re.compile(r"(?P<value>.+?) is not (?:a valid|in the range|one of) ")
 
 
 class LazyGroup(click.Group):
@@ -98,32 +94,7 @@ def _usage_in_one_line(group: click.Context | None = None) -> Iterator[None]:
         # Click names no command where an option lacks its argument.
         asked = [group.invoked_subcommand] if group and group.invoked_subcommand else []
         path = error.ctx.command_path if error.ctx else " ".join(["zoo", *asked])
-        raise UserError(f"{_told(error)} (see: {path} --help)") from None
-
-
-def _told(error: click.UsageError) -> str:
-    """Reword click's phrases for a value of another type as zoo does: expected, got."""
-    if isinstance(error, click.NoSuchOption) and error.possibilities:
-        hint = suggestion(error.option_name, error.possibilities)
-        return f"No such option {error.option_name!r};{hint}"
-    if isinstance(error, click.BadParameter) and error.param:
-        got = NOT_FIT.match(error.message)
-        if got and (expected := _expected(error.param.type)):
-            hint = error.param.get_error_hint(error.ctx or click.Context(cli))
-            return f"{hint}: expected {expected}, got {got['value']}"
-    return error.format_message()
-
-
-def _expected(kind: click.ParamType) -> str:
-    if isinstance(kind, click.Choice):
-        # Once zoo.cli.map is imported, `map` is that module.
-        return f"one of {', '.join(str(choice) for choice in kind.choices)}"
-    if not isinstance(kind, click.IntRange | click.FloatRange):
-        return ""
-    number = "a whole number" if isinstance(kind, click.IntRange) else "a number"
-    if kind.min_open:
-        return f"{number} above {kind.min}, at most {kind.max}"
-    return f"{number} from {kind.min} to {kind.max}"
+        raise UserError(f"{error.format_message()} (see: {path} --help)") from None
 
 
 @click.group(
