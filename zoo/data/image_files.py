@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import io
 import logging
-import os
-import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -26,7 +23,6 @@ NO_SUFFIX = "no suffix of an image"
 logging.getLogger("PIL").setLevel(logging.CRITICAL)
 warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")
 warnings.filterwarnings("ignore", "Image size .*decompression bomb")  # it is read all the same
-_one_at_a_time = threading.Lock()
 AT_ONCE = 1024
 logger = logging.getLogger(__name__)
 Item = TypeVar("Item")
@@ -124,7 +120,7 @@ def decode_image(content: bytes, path: object) -> NDArray[np.uint8]:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with _libtiff_silenced(content), Image.open(io.BytesIO(content)) as opened:
+        with Image.open(io.BytesIO(content)) as opened:
             image = _upright(opened)
             if image.mode.startswith("I;16"):
                 # Pillow would clip the 16 bits at 255: nearly all of them white.
@@ -146,25 +142,6 @@ def decode_image(content: bytes, path: object) -> NDArray[np.uint8]:
         f"{path}: expected 8 or 16 bits a channel, got 32 (Pillow's mode {mode}); "
         "convert it to 8 bits"
     )
-
-
-@contextmanager
-def _libtiff_silenced(content: bytes) -> Iterator[None]:
-    """Keep off the terminal what libtiff, in C, prints to the process's own stderr."""
-    if content[:2] not in {b"II", b"MM"}:
-        yield
-        return
-    with _one_at_a_time, open(os.devnull, "w", encoding="utf-8") as nowhere:
-        kept = None
-        with suppress(OSError):  # it is closed: nothing is printed
-            kept = os.dup(2)
-            os.dup2(nowhere.fileno(), 2)
-        try:
-            yield
-        finally:
-            if kept is not None:
-                os.dup2(kept, 2)
-                os.close(kept)
 
 
 def resize(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
