@@ -90,15 +90,9 @@ def edit_spec(**changes):
     ("damage", "message"),
     [
         (damage_weights, r"model\.safetensors is damaged: .*; fetch or train it again"),
-        (
-            huge_header,
-            r"model\.safetensors is damaged: its header claims 4,611,686,018,427,387,904",
-        ),
-        (long_header, r"model\.safetensors is damaged: its header claims 17,825,794 bytes"),
-        (
-            header_beyond_the_file,
-            r"model\.safetensors is damaged: its header claims 1,048,576 bytes",
-        ),
+        (huge_header, r"model\.safetensors is damaged: .*header"),
+        (long_header, r"model\.safetensors does not fit spec\.json"),
+        (header_beyond_the_file, r"model\.safetensors is damaged: .*header"),
         (extra_key, "'extra': expected nothing, got"),
         (wrong_shape, r"'head.bias': expected 10 float32, got 3 float32 \(1 differ\); take both"),
         (edit_spec(arch="os.system"), "unknown arch 'os.system'"),
@@ -159,7 +153,7 @@ def deep(depth):
             {"kwargs": deep(10**300)},
             r"vit: kwargs.depth: expected -100000 to 100000, got 1000.*\.\.\..*000",
         ),
-        ({"kwargs": deep(50_000)}, "asks for a network of more than"),
+        ({"kwargs": deep(50_000)}, "vit: expected a network of at most 20,000 parts"),
         ({"kwargs": deep(2) | {"embed_dim": 100_000}}, "does not fit spec"),
         (
             {"kwargs": {"a": {"b": [[-1e9]]}}},

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
-from torch.nn.modules.module import register_module_module_registration_hook
 
 from zoo.errors import UserError
 from zoo.files import write_bytes, write_json
@@ -28,7 +26,6 @@ from zoo.models.wrapped import weights_digest
 LARGEST_IMAGE = 4096  # pixels a side
 LONGEST_NAME = 200  # characters
 FIX = "fetch or train it again (dvc pull, dvc repro, zoo pull)"
-LARGEST_HEADER = 16 << 20  # bytes; 100,000 tensors need less
 
 
 @dataclass(frozen=True)
@@ -77,7 +74,6 @@ def load_model(folder: Path, *, name: str = "", uri: str = "") -> LoadedModel:
     digest = model_digest(folder)
     spec = read_spec(folder / SPEC)
     _check_modest(spec, folder)
-    _check_header(folder / WEIGHTS)
     try:
         # Copied, since tensors inside the file are not aligned: kernels would round otherwise.
         weights = {name: t.clone() for name, t in load_file(folder / WEIGHTS).items()}
@@ -134,7 +130,7 @@ def digest_in_memory(model: LoadedModel) -> str:
 
 def _build_with(weights: dict[str, torch.Tensor], spec: ModelSpec, folder: Path) -> nn.Module:
     # On the meta device no time goes into initial weights that are thrown away at once.
-    with torch.device("meta"), _no_larger_than(weights, folder):
+    with torch.device("meta"):
         module = build_spec(spec)
     _check_fit(module, weights, folder)
     module.load_state_dict(weights, strict=True, assign=True)
@@ -159,31 +155,6 @@ def _check_modest(spec: ModelSpec, folder: Path) -> None:
 
 def _too_much(folder: Path, asked: str, most: str) -> UserError:
     return UserError(f"{folder / SPEC} asks for {asked}; expected {most} at most: not built")
-
-
-def _check_header(path: Path) -> None:
-    with path.open("rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-    if size > min(LARGEST_HEADER, path.stat().st_size):
-        raise UserError(f"{path} is damaged: its header claims {size:,} bytes; {FIX}")
-
-
-@contextmanager
-def _no_larger_than(weights: Mapping[str, torch.Tensor], folder: Path) -> Iterator[None]:
-    """Stop building a network as soon as it has far more parts than the file has weights."""
-    allowed, parts = 20 * len(weights) + 1000, 0
-
-    def count(*_: Any) -> None:
-        nonlocal parts
-        parts += 1
-        if parts > allowed:
-            raise _too_much(folder, f"a network of more than {allowed} parts", f"{len(weights)}")
-
-    handle = register_module_module_registration_hook(count)
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 def _check_fit(module: nn.Module, weights: dict[str, torch.Tensor], folder: Path) -> None:
