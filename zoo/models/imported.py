@@ -217,7 +217,11 @@ def _from_torchvision(
     if read is not None and not tag:
         origin = {"source": f"torchvision:{model}"}
         size, resized, like, interpolation = IMAGENET_SIZE, IMAGENET_RESIZED, IMAGENET, "bilinear"
-        notes.append(_as_for_imagenet(given, f"torchvision:{model}.{published.name}"))
+        notes.append(
+            f"the weights do not say how images are preprocessed: taken as for ImageNet ({size} of "
+            f"{resized} px, its mean and std) where --image-size, --mean and --std do not say it, "
+            f"nor the name of published weights (torchvision:{model}.{published.name})"
+        )
     else:
         size, resized = transforms.crop_size[0], transforms.resize_size[0]
         like = {"mean": list(transforms.mean), "std": list(transforms.std)}
@@ -247,23 +251,6 @@ def _from_torchvision(
         notes += told + resampled(weights, fitted)
     known |= {"arch": arch, "kwargs": kwargs, "origin": origin | _origin(given, read)}
     return _described(name, module, known, notes)
-
-
-def _as_for_imagenet(given: ImportOptions, published: str) -> str:
-    """Say what is assumed of the preprocessing, and by which options it is given."""
-    size = given.image_size or IMAGENET_SIZE
-    known = given.fields()
-    assumed = [
-        f"{size} of {round(size * IMAGENET_RESIZED / IMAGENET_SIZE)} px",
-        *(f"its {what}" for what in ("mean", "std") if what not in known),
-    ]
-    options = [f"--{o.replace('_', '-')}" for o in ("image_size", "mean", "std") if o not in known]
-    *others, last = [*options, f"the name of published weights ({published})"]
-    do = f"{', '.join(others)} or {last}" if others else last
-    return (
-        f"preprocessed as for ImageNet ({', '.join(assumed)}): the weights do not say how; "
-        f"give it by {do}"
-    )
 
 
 def _described(
