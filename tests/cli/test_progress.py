@@ -4,83 +4,71 @@ import threading
 import time
 
 import pytest
+import rich.progress
 
 from zoo.cli import progress as module
-from zoo.cli.progress import Pace, progress
+from zoo.cli.progress import describe, progress
 
 
-def test_the_time_left_is_that_at_the_pace_since_the_first_report():
-    pace = Pace(began=0.0)
-    assert pace.text(12.0) == "starting, 12 s so far"
-    # Loading took 20 s; it does not make the images look slow.
-    pace.report(10, 110, "images", 20.0)
-    assert pace.left(21.0) is None
-    assert pace.text(21.0) == "10 of 110 images, 21 s so far"
-    pace.report(30, 110, "images", 24.0)  # 0.2 s each
-    assert pace.left(24.0) == pytest.approx(80 * 0.2)
-    assert pace.left(26.0) == pytest.approx(80 * 0.2 - 2)
-    assert pace.text(24.0) == "30 of 110 images, about 16 s left"
+@pytest.fixture
+def said(monkeypatch):
+    """What is told after reports, each (seconds, done, total, what is counted)."""
+
+    def told(reports, at, parts=()):
+        monkeypatch.setattr(module, "PLAIN_SECONDS", 1e9)
+        clock, made = [0.0], []
+        monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+        monkeypatch.setattr("rich.progress.Task", keep(made, rich.progress.Task))
+        with progress("compare", parts) as report:
+            for clock[0], *reported in reports:
+                report(*reported)
+            clock[0] = at
+            return describe(made[0], parts)
+
+    return told
 
 
-def test_what_was_fast_or_slow_more_than_a_minute_ago_does_not_count():
-    pace = Pace(began=0.0)
-    for second in range(101):
-        pace.report(10 * second, 2000, "images", float(second))
-    assert pace.left(100.0) == pytest.approx(100)
-    for second in range(101, 161):  # ten times slower
-        pace.report(1000 + second - 100, 2000, "images", float(second))
-    assert pace.left(160.0) == pytest.approx(940)
-    pace.report(1070, 2000, "images", 360.0)  # a batch that takes longer than the minute
-    assert pace.left(360.0) == pytest.approx(930 * 200 / 10)
+def keep(made, kind):
+    def make(*args, **known):
+        made.append(kind(*args, **known))
+        return made[-1]
+
+    return make
 
 
-def test_a_run_that_continues_is_not_credited_with_what_was_done_before():
-    pace = Pace(began=0.0)
-    pace.report(900, 1000, "images", 5.0)
-    pace.report(910, 1000, "images", 15.0)
-    assert pace.left(15.0) == pytest.approx(90)
+TWO = [(1.0, 1, 3, "images"), (2.0, 2, 3, "images")]
+PARTS = ("images", "analyses")
 
 
-def test_no_time_is_promised_for_what_follows_the_last_report():
-    pace = Pace(began=0.0)
-    pace.report(1, 2, "images", 1.0)
-    pace.report(2, 2, "images", 2.0)
-    assert pace.left(3.0) is None
-    assert pace.text(75.0) == "all 2 images done, finishing, 1 min 15 s so far"
+@pytest.mark.parametrize(
+    ("reports", "at", "text"),
+    [
+        ([], 12, "starting, 12 s so far"),
+        # Loading took 20 s; it does not make the images look slow.
+        ([(20, 10, 110, "images")], 21, "10 of 110 images, 21 s so far"),
+        ([(20, 10, 110, "images"), (24, 30, 110, "images")], 25, "30 of 110 images, about 15 s l"),
+        # What was done before a run continues is no pace of its own.
+        ([(5, 900, 1000, "n"), (15, 910, 1000, "n")], 15, "910 of 1,000 n, about 1 min 30 s left"),
+        # No time is promised for what takes longer than its pace, or follows the last report.
+        (TWO, 2.4, "2 of 3 images, about 1 s left"),
+        (TWO, 60, "2 of 3 images, 1 min 0 s so far"),
+        ([*TWO, (3, 3, 3, "images")], 75, "all 3 images done, finishing, 1 min 15 s so far"),
+        # Less done than before is another part, with a pace of its own.
+        ([*TWO, (3, 1, 9, "images"), (13, 2, 9, "images")], 13, "2 of 9 images, about 1 min 10 s"),
+    ],
+)
+def test_what_is_said_of_the_time(said, reports, at, text):
+    assert said(reports, at).startswith(text)
 
 
-def test_a_second_part_has_a_pace_of_its_own():
-    pace = Pace(began=0.0)
-    for done in (10, 20, 30):
-        pace.report(done, 30, "images", float(done))
-    pace.report(5, 15, "images", 31.0)
-    pace.report(10, 15, "images", 41.0)
-    assert pace.left(41.0) == pytest.approx(10)
-
-
-def test_parts_are_numbered_and_each_has_its_own_time():
-    pace = Pace(began=0.0, parts=("images", "analyses", "figures"))
-    assert pace.text(2.0) == "starting, 2 s so far"
-    pace.report(10, 30, "images", 10.0)
-    pace.report(20, 30, "images", 20.0)
-    assert pace.text(20.0) == "1/3: 20 of 30 images, about 10 s left"
-    pace.report(30, 30, "images", 30.0)
-    assert pace.text(31.0) == "1/3: all 30 images done, 31 s so far"
-    pace.report(0, 40, "analyses", 32.0)  # more than there were images: still a part of its own
-    assert pace.text(33.0) == "2/3: 0 of 40 analyses, 33 s so far"
-    pace.report(20, 40, "analyses", 34.0)
-    assert pace.text(34.0) == "2/3: 20 of 40 analyses, about 2 s left"
-    pace.report(5, 5, "figures", 40.0)
-    assert pace.text(42.0) == "3/3: all 5 figures done, finishing, 42 s so far"
-
-
-def test_what_takes_longer_than_its_pace_promises_nothing():
-    pace = Pace(began=0.0)
-    pace.report(1, 3, "images", 1.0)
-    pace.report(2, 3, "images", 2.0)
-    assert pace.text(2.4) == "2 of 3 images, about 1 s left"
-    assert pace.left(60.0) is None
-    assert pace.text(60.0) == "2 of 3 images, 1 min 0 s so far"
+def test_parts_are_numbered_and_each_has_its_own_time(said):
+    assert said(TWO, 2, PARTS) == "1/2: 2 of 3 images, about 1 s left"
+    reports = [*TWO, (3, 3, 3, "images")]
+    assert said(reports, 4, PARTS) == "1/2: all 3 images done, 4 s so far"
+    reports += [(5, 10, 40, "analyses"), (6, 20, 40, "analyses")]
+    assert said(reports, 6, PARTS) == "2/2: 20 of 40 analyses, about 2 s left"
+    reports += [(9, 40, 40, "analyses")]
+    assert said(reports, 9, PARTS) == "2/2: all 40 analyses done, finishing, 9 s so far"
 
 
 def test_without_a_terminal_there_is_a_line_every_so_often(monkeypatch, capsys):
