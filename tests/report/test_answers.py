@@ -177,9 +177,7 @@ def test_a_gap_stands_beside_the_accuracy_in_training_where_that_is_known():
         {"name": "v", "metrics": {"train/accuracy": 0.95}}, {"name": "c", "metrics": {}},
     ]  # fmt: skip
     found = replace(made.found([V, C], accuracy=gaps), provenance={"models": models})
-    assert "On the images that each was trained on, accuracy is: v 95.0 %." in answer(
-        "gap", found, []
-    )
+    assert "Accuracy on their own training images: v 95.0 %." in answer("gap", found, [])
 
 
 def test_what_the_gap_study_found_is_told_of_a_vit_and_a_cnn_as_its_page_has_it():

@@ -38,7 +38,7 @@ ABOUT = About(
     ),
     reading=(
         "On the diagonal, confidence is accuracy; below it, the network is overconfident. Bars are "
-        "95 % intervals for that many images. A calibrated network has an error above 0, too: “by "
+        "95 % intervals for that many images. Even a calibrated network has an error above 0: “by "
         "chance” is its error on these images."
     ),
     needs="outputs",

@@ -37,10 +37,10 @@ ABOUT = About(
         "with the high ones of another."
     ),
     reading=(
-        "A curve that falls steeply is a layer of smooth maps. A branch below 0 in the second "
-        "panel smooths, one above 0 sharpens. Where accuracy under noise falls, noise of that band "
-        "disturbs the network; whether it needs what images hold there is asked by the hybrid "
-        "images. Bands and bars are 95 % intervals over images."
+        "A layer whose curve falls steeply has smooth maps. A branch below 0 in the second panel "
+        "smooths, one above 0 sharpens. Where accuracy under noise falls, noise of that band "
+        "disturbs the network; the hybrid images show whether it needs what images hold there. "
+        "Bands and bars are 95 % intervals over images."
     ),
     needs="activations",
     source="Park & Kim 2022, Figs 2, 8; hybrid images: Oliva et al. 2006",

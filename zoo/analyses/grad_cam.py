@@ -43,7 +43,7 @@ ABOUT = About(
         "The visible parts speak for the class; faded ones do not. If a map explains the answer, "
         "removing its highest pixels lowers the probability at once: the lower the curve, the "
         "better. The band is the 95 % interval of a map's difference from the random one, paired "
-        "over images: where the random curve runs inside it, these images do not separate the two."
+        "over images: where the random curve runs inside it, these images show no difference."
     ),
     needs="gradients",
     source="Selvaraju et al. 2017; deletion: Petsiuk et al. 2018; rollout: Zhu et al. 2023",

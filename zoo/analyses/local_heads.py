@@ -37,7 +37,7 @@ ABOUT = About(
         "heads' outputs before their projection."
     ),
     reading=(
-        "A line is a CNN layer; farther to the right, the heads compared with it look farther. "
+        "There is one line per CNN layer; heads farther to the right look farther. "
         "Falling lines mean that local heads resemble the CNN more. Bands are 95 % intervals over "
         "images. Neighbouring points share heads, and a narrow range of distances says little."
     ),

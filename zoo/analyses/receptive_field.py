@@ -43,11 +43,11 @@ ABOUT = About(
         "radius of the disc that holds 50 % and 90 % of that dependence."
     ),
     reading=(
-        "A small bright spot is a layer that looks at a neighbourhood, an even field one that "
-        "looks at the whole image; each map is scaled by its own maximum, on a logarithmic scale, "
+        "A layer with a small bright spot looks at a neighbourhood, one with an even field "
+        "at the whole image; each map is scaled by its own maximum, on a logarithmic scale, "
         "so that a faint background shows. Spread over many pixels, it can hold half of the mass: "
         "the 50 % radius then describes the bright spot, the 90 % radius the background. In the "
-        "radius figure, a line that climbs is a network that widens its view step by step; the "
+        "radius figure, a network whose line climbs widens its view step by step; the "
         "dotted line is a field spread evenly over the image."
     ),
     needs="gradients",

@@ -45,8 +45,8 @@ ABOUT = About(
         "and the cosine between what enters and what leaves a block, for every token."
     ),
     reading=(
-        "A ratio far above 1 is a token that the skip carries on almost unchanged; below 1, the "
-        "branch replaces it. A cosine near 1 is a block that passes on its input; the map's "
+        "A ratio far above 1 means that the skip carries a token on almost unchanged; below 1, the "
+        "branch replaces it. A cosine near 1 means that a block passes on its input; the map's "
         "colours begin below nearly all tokens, as the bar shows."
     ),
     needs="activations",

@@ -35,6 +35,13 @@ TILES = "shuffled tiles"
 KINDS = (RANDOM, MOST, LEAST, TILES, *CONSTANTS)
 MEASURES = {kind: f"kept_{kind.replace(' ', '_')}" for kind in KINDS}
 GUESSING = "kept_by_guessing"
+CHANGED = {
+    TILES: TILES,
+    **WORDS,
+    RANDOM: "random patches dropped",
+    MOST: "most attended patches dropped",
+    LEAST: "least attended patches dropped",
+}
 
 ABOUT = About(
     name="robustness",
@@ -60,11 +67,11 @@ ABOUT = About(
     },
     metrics={
         **{
-            name: f"accuracy kept under {WORDS.get(kind, kind)}, mean over amounts"
+            name: f"accuracy kept ({CHANGED[kind]}), mean over amounts"
             for kind, name in MEASURES.items()
         },
         **{
-            f"{name}_difference": f"accuracy kept under {WORDS.get(kind, kind)}, first minus second"
+            f"{name}_difference": f"accuracy kept ({CHANGED[kind]}), first minus second"
             for kind, name in MEASURES.items()
         },
         GUESSING: "accuracy that always naming the commonest class would keep",

@@ -60,9 +60,9 @@ ABOUT = About(
         "them show does not depend on the choice of a measure. Where they disagree, what one of "
         "them shows may be a property of that measure. Their values cannot be compared with one "
         "another. Each has its own baseline, printed above its panel and subtracted in it: the "
-        "value of the best matches when the images of one model are shuffled. Colours fit each "
-        "panel; 0 is its baseline. Hatched cells could not be measured and are named below the "
-        "figure."
+        "value of the best matches when the images of one model are shuffled. Each panel "
+        "has its own colours; 0 is its baseline. Hatched cells could not be measured and are named "
+        "below the figure."
     ),
     needs="activations",
     source="Kornblith et al. 2019; Raghu et al. 2017; Morcos et al. 2018; Williams et al. 2021; "

@@ -216,7 +216,7 @@ def _gap(results: ComparisonResults, claims: Claims) -> Iterable[str]:
     ]
     if trained:
         one = " in one seed" if any(len(results.seeds(n)) > 1 for n in results.compared) else ""
-        yield f"On the images that each was trained on, accuracy is{one}: {', '.join(trained)}."
+        yield f"Accuracy on their own training images{one}: {', '.join(trained)}."
     yield "Only training can show what would close it; a comparison does not train."
     if {"vit", "cnn"} <= {network.family for network in rated.values()}:
         yield GAP_STUDY
