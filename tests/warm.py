@@ -1,8 +1,8 @@
 """Commands of zoo, DVC and the pipeline, without the seconds that imports take.
 
-`run` hands them to a process that has imported torch and MLflow and does each one in a fork; the
-stages of `dvc repro` are forks of it in turn. tests/test_studies.py and tests/test_wheel.py start
-the real interpreters.
+`run` hands them to a process that has imported torch and MLflow and does each one in a fork, or in
+several that find each other as those of torchrun do; the stages of `dvc repro` are forks in turn.
+tests/test_studies.py, tests/test_wheel.py and tests/training/test_parallel.py start real ones.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -34,14 +35,19 @@ def _inherited() -> dict[str, str]:
 
 
 def run(
-    folder: Path, *command: str, check: bool = True, **environment: str
+    folder: Path, *command: str, check: bool = True, processes: int = 1, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run a command in a folder: `zoo ...`, `dvc ...`, `python -m pipelines.STAGE ...`, or any."""
     environment = _inherited() | {"PYTHONPATH": str(folder)} | environment
+    if processes > 1:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = str(free.getsockname()[1])
+        environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     if command[0] in STEPS:
         with tempfile.TemporaryDirectory() as said:
             paths = [Path(said, name) for name in ("out", "error")]
-            asked = {"folder": folder, "command": command, "environment": environment}
+            asked = {"folder": folder, "command": command, "environment": environment,
+                     "processes": processes}  # fmt: skip
             server = _server()
             print(json.dumps(asked | {"said": paths}, default=str), file=server.stdin, flush=True)
             code = int(server.stdout.readline())
@@ -61,13 +67,18 @@ def _python(_m: str, module: str, *arguments: str) -> Step:
 STEPS = {"zoo": zoo, "dvc": dvc, "python": _python}
 
 
-def _do(folder: str, command: list[str], environment: dict[str, str], said: list[str]) -> None:
+def _do(
+    rank: int, processes: int, folder: str, command: list[str], environment: dict[str, str],
+    said: list[str],
+) -> None:  # fmt: skip
     for stream, target in (("stdin", os.devnull), ("stdout", said[0]), ("stderr", said[1])):
-        file = open(target, "r" if stream == "stdin" else "w")  # noqa: SIM115
+        file = open(target, "r" if stream == "stdin" else "a")  # noqa: SIM115
         os.dup2(file.fileno(), ("stdin", "stdout", "stderr").index(stream))
         setattr(sys, stream, file)
     os.environ.clear()
     os.environ.update(environment)
+    if processes > 1:
+        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(processes))
     os.chdir(folder)
     name, *arguments = command
     STEPS[name](*arguments)()
@@ -76,7 +87,11 @@ def _do(folder: str, command: list[str], environment: dict[str, str], said: list
 if __name__ == "__main__":
     warm()
     for line in sys.stdin:
-        child = os.fork()
-        if not child:
-            end(lambda line=line: _do(**json.loads(line)))
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        asked, children = json.loads(line), []
+        for rank in range(asked["processes"]):
+            child = os.fork()
+            if not child:
+                end(lambda rank=rank, asked=asked: _do(rank, **asked))
+            children.append(child)
+        codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+        print(next(filter(None, codes), 0), flush=True)

@@ -3,9 +3,9 @@
 import pytest
 import xarray as xr
 
+from tests.warm import run
 from zoo.comparison import open_results
 
-TOGETHER = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "zoo")
 ASKED = (
     "compare", "vit-small", "vit-gap-small", "--images", "64", "--batch-size", "12", "--quiet",
     "--only", "accuracy,cka,attention-maps,receptive-field,grad-cam,probes,calibration",
@@ -13,14 +13,12 @@ ASKED = (
 
 
 @pytest.mark.slow
-def test_two_processes_find_what_one_finds(registered, zoo, start):
+def test_two_processes_find_what_one_finds(registered, zoo):
     zoo(*ASKED, "--out", "reports/alone")
     alone = open_results(registered / "reports" / "alone").tree
     for more in ((), ("--force",)):  # found, and computed
-        job = start(*TOGETHER, *ASKED, *more, "--out", "reports/both", OMP_NUM_THREADS="1")
-        out, error = job.communicate(timeout=300)
-        assert job.returncode == 0, error
-        assert out.splitlines() == ["reports/both/report.html"]
+        done = run(registered, "zoo", *ASKED, *more, "--out", "reports/both", processes=2)
+        assert done.stdout.splitlines() == ["reports/both/report.html"]
     together = open_results(registered / "reports" / "both").tree
     assert list(together.children) == list(alone.children)
     for node in alone.descendants:  # the root holds the command and the date
@@ -29,11 +27,10 @@ def test_two_processes_find_what_one_finds(registered, zoo, start):
 
 
 @pytest.mark.slow
-def test_an_unknown_model_is_told(registered, start):
-    job = start(*TOGETHER, "compare", "vit-small", "nobody", OMP_NUM_THREADS="1")
-    _, error = job.communicate(timeout=300)
-    assert job.returncode != 0
-    told = {line for line in error.splitlines() if line.startswith("Error:")}
+def test_an_unknown_model_is_told(registered):
+    done = run(registered, "zoo", "compare", "vit-small", "nobody", processes=2, check=False)
+    assert done.returncode == 2
+    told = {line for line in done.stderr.splitlines() if line.startswith("Error:")}
     assert len(told) == 1
     assert "nobody" in told.pop()
     assert not (registered / "reports").exists()
