@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
+import psutil
 import pytest
 import yaml
 from safetensors import safe_open
@@ -124,6 +125,8 @@ def test_zoo_ui_says_when_it_is_ready_and_ends_cleanly(registered, start):
     assert len(printed) == 5, "four links, and that the server starts"
     with urlopen(f"http://127.0.0.1:{port}/health", timeout=60) as answer:
         assert answer.status == 200
+    parts = psutil.Process(process.pid).children(recursive=True)
+    assert len(parts) == 2, "MLflow's command and its server"
     process.send_signal(signal.SIGINT)  # tests/browser/ ends it with SIGTERM
     assert process.communicate(timeout=60) == ("", "")
     assert process.returncode == 0

@@ -44,6 +44,7 @@ STEPS = (
 
 START_SECONDS = 120
 MLFLOW_SERVER = (
+    "export MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false; "  # eight processes more
     f"exec {sys.executable} -m mlflow server --host 127.0.0.1 --port PORT --workers 1 "
     "--backend-store-uri sqlite:///mlflow.db --artifacts-destination served"
 )

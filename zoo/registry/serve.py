@@ -34,8 +34,10 @@ def serve_ui(
     Raises:
         UserError: the server ended by itself.
     """
+    # MLflow's own jobs, such as judging traces, are eight processes more, and zoo has none.
+    jobs = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     # Not on the command line, which all may read: the address may hold a password.
-    environment = {**os.environ, "MLFLOW_BACKEND_STORE_URI": store.uri}
+    environment = {**jobs, **os.environ, "MLFLOW_BACKEND_STORE_URI": store.uri}
     with tempfile.TemporaryFile() as file:
         output = None if show_output else file
         # A group of its own: Ctrl-C reaches MLflow's workers through us, once, and none is left.
