@@ -19,6 +19,7 @@ import torch
 import yaml
 
 from tests.conftest import TINY_RESNET, TINY_VIT
+from tests.warm import run
 from zoo.config import TrainConfig
 from zoo.data.subsets import load_subset
 from zoo.errors import UserError
@@ -147,7 +148,7 @@ def study(digits_folder, tmp_path):
     shutil.copytree(digits_folder, tmp_path / "data" / "subsets")
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["models"]["vit"]["kwargs"] = TINY_VIT
-    params["train"] |= {"epochs": 300, "threads": 1, "precision": "float32"}
+    params["train"] |= {"epochs": 100, "threads": 1, "precision": "float32"}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     return tmp_path
 
@@ -184,14 +185,5 @@ def test_a_process_that_dies_ends_the_job_which_then_continues(study):
     )
     assert told.count("Traceback") == told.count("ChildFailedError:") == 1
     assert not (study / "models").exists()
-    done = subprocess.run(
-        command,
-        check=False,
-        cwd=study,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
+    done = run(study, "python", "-m", "pipelines.train", "vit", "small", "0", processes=2)
     assert re.fullmatch(r"vit-small-0: test accuracy 0\.\d{3}\n", done.stdout)
