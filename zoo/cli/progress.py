@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zoo.cli.output import is_quiet, terminal
 from zoo.errors import printable
@@ -79,14 +79,14 @@ def progress(label: str, parts: Sequence[str] = ()) -> Iterator[OnProgress]:
         speed_estimate_period=RECENT_SECONDS, get_time=time.monotonic,
     )  # fmt: skip
     began = time.monotonic()
-    known = {"began": began, "seen": began, "what": "", "text": ""}
+    known: dict[str, Any] = {"began": began, "seen": began, "what": "", "text": ""}
     bar.add_task(printable(label), total=None, **known)
     (task,) = bar.tasks
 
     def report(done: int, total: int, what: str) -> None:
         """Take a report; another thing counted, or fewer done than before, is the next part."""
         if what != task.fields["what"] or done < task.completed:
-            bar.reset(task.id, total=total, **known | {"what": what})
+            bar.reset(task.id, total=total, **task.fields | {"what": what})
         bar.update(task.id, completed=done, total=total, seen=time.monotonic())
 
     def keep_alive() -> None:
