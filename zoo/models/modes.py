@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import chain
-from threading import Lock
 from typing import Any
 
 import torch
@@ -28,7 +27,7 @@ def eval_mode(module: nn.Module) -> Iterator[None]:
         for part in modes:
             part.training = False
     try:
-        with _uncompiled(), _fast_path.off():
+        with _uncompiled(), _without_fast_path():
             yield
     finally:
         for part, training in modes.items():
@@ -43,34 +42,19 @@ def _uncompiled() -> AbstractContextManager[Any]:
     return stance
 
 
-class _FastPath:
-    """Torch's fast path of `nn.MultiheadAttention`, `nn.TransformerEncoder` and its layers.
+@contextmanager
+def _without_fast_path() -> Iterator[None]:
+    """Switch off torch's fast path of `nn.MultiheadAttention` and `nn.TransformerEncoder`.
 
     Torch takes it in layers without hooks alone. It rounds otherwise, and on the way gives nested
-    tensors, which have no shape. It is one switch for all threads: the last one in this context
-    puts it back.
+    tensors, which have no shape.
     """
-
-    def __init__(self) -> None:
-        self.lock, self.users, self.before = Lock(), 0, True
-
-    @contextmanager
-    def off(self) -> Iterator[None]:
-        with self.lock:
-            if not self.users:
-                self.before = mha.get_fastpath_enabled()
-                mha.set_fastpath_enabled(False)
-            self.users += 1
-        try:
-            yield
-        finally:
-            with self.lock:
-                self.users -= 1
-                if not self.users:
-                    mha.set_fastpath_enabled(self.before)
-
-
-_fast_path = _FastPath()
+    before = mha.get_fastpath_enabled()
+    mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        mha.set_fastpath_enabled(before)
 
 
 @contextmanager
