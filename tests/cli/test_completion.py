@@ -31,8 +31,6 @@ def completed(line: str) -> list[str]:
         ("zoo show vit-small/", ["vit-small/1"]),
         ("zoo probe vit-small@", ["vit-small@best"]),
         ("zoo show s", []),
-        ("zoo rm vit-g", ["vit-gap-small@best", "vit-gap-small/1"]),
-        ("zoo rm --all vit-g", ["vit-gap-small"]),
     ],
 )
 def test_models_are_completed_from_the_store(registered, line, offered):
@@ -42,17 +40,13 @@ def test_models_are_completed_from_the_store(registered, line, offered):
     assert (found == ["dir,s"]) == (not offered)
 
 
-def test_commands_options_analyses_and_sources_are_completed(project):
+def test_commands_options_analyses_and_sources_are_completed():
     assert [i.removeprefix("plain,") for i in completed("zoo ")] == list(COMMANDS)
     assert completed("zoo compare a b --imag") == ["plain,--images"]
     assert completed("zoo compare --only cka,attention-m") == ["plain,cka,attention-maps"]
     assert len(completed("zoo compare --skip ")) == len(ANALYSES)
     assert completed("zoo compare --only cka,accuracy,ck") == []
     assert completed("zoo compare a b --pool t") == ["plain,tokens"]
-    for name in ("small", "test", "validation"):
-        (project / "data" / "subsets" / name).mkdir(parents=True)
-        (project / "data" / "subsets" / name / "subset.json").touch()
-    assert completed("zoo probe a --train ") == ["plain,small"]
     assert completed("zoo transfer a --source cifar") == ["plain,cifar10", "plain,cifar100"]
 
 

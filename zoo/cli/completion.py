@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 import click
 from click.shell_completion import BashComplete, CompletionItem, FishComplete, ZshComplete
 
-Names = Callable[[click.Context, str], Iterable[str]]
+Names = Callable[[str], Iterable[str]]
 
 
 class _Zsh(ZshComplete):
@@ -26,7 +26,7 @@ class Completed(click.types.StringParamType):
     """A text that the shell completes from names that are looked up when it asks.
 
     Args:
-        names: gives the names for the command so far and the word. Whatever it raises,
+        names: gives the names for the word so far. Whatever it raises,
             completion stays silent: a shell that waits for a word must not print an error.
         listed: whether the text is a list with commas, of which the last name is completed.
     """
@@ -41,7 +41,7 @@ class Completed(click.types.StringParamType):
         before, comma, word = incomplete.rpartition(",") if self.listed else ("", "", incomplete)
         given = before.split(",")
         try:
-            offered = [name for name in self.names(ctx, word) if name not in given]
+            offered = [name for name in self.names(word) if name not in given]
             names = [name for name in offered if name.startswith(word)]
         except Exception:
             names = []
@@ -50,35 +50,23 @@ class Completed(click.types.StringParamType):
         return [CompletionItem(f"{before}{comma}{name}") for name in names]
 
 
-def _models(ctx: click.Context, word: str) -> Iterable[str]:
+def _models(word: str) -> Iterable[str]:
     from zoo.registry.local_database import local_references
 
-    if ctx.info_name == "rm":  # takes a whole model with --all alone
-        whole = bool(ctx.params.get("whole"))
-        return (name for name in local_references() if whole != ("/" in name or "@" in name))
     # A version is offered once its slash is typed: there may be very many.
     return (name for name in local_references() if "/" in word or "/" not in name)
 
 
-def _analyses(_: click.Context, word: str) -> Iterable[str]:
+def _analyses(_: str) -> Iterable[str]:
     from zoo.analyses import ANALYSES
 
     return ANALYSES
 
 
-def _sources(_: click.Context, word: str) -> Iterable[str]:
+def _sources(_: str) -> Iterable[str]:
     from zoo.data.sources import SOURCES
 
     return SOURCES
-
-
-def _subsets(ctx: click.Context, word: str) -> Iterable[str]:
-    from zoo.files import find_root
-
-    root = ctx.params.get("data_root") or find_root() / "data" / "subsets"
-    held_out = ("test", "validation")  # probes are never fitted on them
-    found = sorted(path.parent.name for path in root.glob("*/subset.json"))
-    return (name for name in found if name not in held_out)
 
 
 # What an argument or an option of this name takes, in whatever command it stands.
@@ -88,7 +76,6 @@ _BY_NAME = {
     "--only": Completed(_analyses, listed=True),
     "--skip": Completed(_analyses, listed=True),
     "--source": Completed(_sources),
-    "--train": Completed(_subsets),
 }
 
 
