@@ -193,16 +193,6 @@ def test_params_that_a_later_stage_would_refuse_are_named(of_project, section, k
     assert check.fix
 
 
-def test_a_project_that_lost_its_params_is_wrong(zoo, of_project, healthy, capsys):
-    (of_project / "params.yaml").unlink()
-    zoo("doctor", status=2)
-    (lost,) = doctor.check_lost_params(of_project)
-    assert lost.found.endswith("has zoo's dvc.yaml but no params.yaml")
-    assert lost.fix == "git checkout params.yaml"
-    (of_project / "dvc.yaml").write_text("stages: {}")
-    assert list(doctor.check_lost_params(of_project)) == []
-
-
 def test_missing_and_damaged_data_are_named(of_project, digits_folder):
     (of_project / "data" / "subsets").unlink()
     (none,) = check_data(of_project)

@@ -40,8 +40,6 @@ def command(clean: bool, as_json: bool) -> None:
     if is_project(root):
         there += [doctor.check_params, doctor.check_data, doctor.check_dvc, check_pipeline]
         there.append(partial(doctor.check_leftovers, clean=clean))
-    else:
-        there.append(doctor.check_lost_params)
     checks: list[Callable[[], Iterable[doctor.Check]]]
     checks = [doctor.check_packages, doctor.check_torchvision, doctor.check_device]
     checks += [partial(check, root) for check in there]
@@ -55,5 +53,6 @@ def command(clean: bool, as_json: bool) -> None:
     if as_json:
         print_json([dataclasses.asdict(check) for check in found])
     elif not is_project(root):
-        click.echo(f"{'':8} {'project':12} none in {root}: only the installation was examined")
+        lacking = f"none in {root} (no params.yaml and dvc.yaml)"
+        click.echo(f"{'':8} {'project':12} {lacking}: only the installation was examined")
     click.get_current_context().exit(2 if any(c.status == "wrong" for c in found) else 0)

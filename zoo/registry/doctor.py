@@ -166,14 +166,6 @@ def check_store(root: Path) -> Iterator[Check]:
     yield Check("store", "ok", found)
 
 
-def check_lost_params(root: Path) -> Iterator[Check]:
-    """Distinguish a project whose params.yaml is gone from a folder that is not a project."""
-    stages = root / "dvc.yaml"
-    if stages.is_file() and "pipelines." in stages.read_text(encoding="utf-8", errors="replace"):
-        found = f"{root} has zoo's dvc.yaml but no params.yaml"
-        yield Check("project", "wrong", found, "git checkout params.yaml")
-
-
 def check_params(root: Path) -> Iterator[Check]:
     """Read params.yaml as every stage does, and look for what it names."""
     from zoo.analyses import check_analyses
