@@ -74,7 +74,7 @@ def test_each_model_is_made_once_by_a_task_and_is_what_this_process_would_make(
     ours = list(keep_all(store, models, images, device="cpu"))
     assert not any(kept.made for kept in ours)
     assert [kept.path.read_bytes() for kept in ours] == theirs
-    (failed,) = keep_all_on_ray(store, models[:1], images, device="gpu", force=True, **options)
+    (failed,) = keep_all_on_ray(store, models[:1], images, device="gpu", **options)
     assert "unknown device 'gpu'" in failed
 
 

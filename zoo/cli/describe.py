@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TextIO
-
 import click
 
 from zoo.errors import UserError, counted
@@ -12,13 +10,8 @@ from zoo.errors import UserError, counted
 @click.command()
 @click.argument("reference")
 @click.argument("text", required=False)
-@click.option(
-    "--file",
-    type=click.File(encoding="utf-8"),
-    help="Read the text from a file, or - for standard input.",
-)
 @click.option("--clear", is_flag=True, help="Remove the description.")
-def command(reference: str, text: str | None, file: TextIO | None, clear: bool) -> None:
+def command(reference: str, text: str | None, clear: bool) -> None:
     """Show a version's description, or set it (Markdown).
 
     REFERENCE is NAME (its current version), NAME/3 or NAME@alias. At first the description is
@@ -28,19 +21,12 @@ def command(reference: str, text: str | None, file: TextIO | None, clear: bool) 
     Examples:
       zoo describe vit-small
       zoo describe vit-small/2 "Trained for the *March* report."
-      zoo describe vit-small/2 --file notes.md
+      zoo describe vit-small/2 "$(cat notes.md)"
       zoo describe vit-small/2 --clear
     """
     from zoo.registry.annotations import describe
     from zoo.registry.store import open_store
 
-    if file is not None:
-        if text is not None:
-            raise UserError("expected a text or --file, got both")
-        try:
-            text = file.read()
-        except UnicodeDecodeError as error:
-            raise UserError(f"{file.name}: expected UTF-8 text, got {error}") from None
     if clear and text is not None:
         raise UserError("--clear leaves no description: expected no text beside it")
     if text is not None and not text.strip():

@@ -20,7 +20,6 @@ from zoo.errors import UserError, counted
 @options.fingerprint_images
 @options.device
 @click.option("--on", "address", default="", help="ray (this machine's cores) or ray://HOST:PORT.")
-@click.option("--force", is_flag=True, help="Make them again even if they exist.")
 @options.as_json
 def command(
     references: tuple[str, ...],
@@ -29,7 +28,6 @@ def command(
     images: int | None,
     device: str,
     address: str,
-    force: bool,
     as_json: bool,
 ) -> None:
     """Make the fingerprints of models: what a map needs of their layers, kept with each version.
@@ -67,11 +65,14 @@ def command(
     rows: list[dict[str, Any]] = []
     failed = []
     with progress("fingerprint") as on_progress:
-        common: dict[str, Any] = {"force": force, "on_progress": on_progress}
         if where:
-            every = keep_all_on_ray(store, models, seen, address=where, device=device, **common)
+            every = keep_all_on_ray(
+                store, models, seen, address=where, device=device, on_progress=on_progress
+            )
         else:
-            every = keep_all(store, models, seen, device=parse_device(device), **common)
+            every = keep_all(
+                store, models, seen, device=parse_device(device), on_progress=on_progress
+            )
         for model, kept in zip(models, every, strict=True):
             if isinstance(kept, str):
                 failed.append(kept)

@@ -17,10 +17,9 @@ COLUMNS = ("arch", "data", "seed", "parameters", "test accuracy")
 @click.option(
     "--sort", default="", help="Sort by a field, numbers from the highest [default: by model]."
 )
-@click.option("--reverse", is_flag=True, help="Reverse the order.")
 @click.option("--limit", type=options.within(COUNT), help="Print at most this many.")
 @options.as_json
-def command(query: str, sort: str, reverse: bool, limit: int | None, as_json: bool) -> None:
+def command(query: str, sort: str, limit: int | None, as_json: bool) -> None:
     """List the registered models: every version, its aliases, data, seed and accuracy.
 
     A filter is one or more comparisons (= != < <= > >=) joined by and/or; `and` binds tighter.
@@ -40,7 +39,7 @@ def command(query: str, sort: str, reverse: bool, limit: int | None, as_json: bo
 
     store = open_store(create=False)
     rows = list_versions(store)
-    chosen = choose(rows, query=query, sort=sort, reverse=reverse)
+    chosen = choose(rows, query=query, sort=sort)
     shown = chosen[:limit]
     if as_json:
         print_json([{**vars(row), "created": row.created.isoformat()} for row in shown])

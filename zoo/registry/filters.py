@@ -48,9 +48,7 @@ _COMPARISON = re.compile(
 )
 
 
-def choose(
-    rows: Sequence[Any], *, query: str = "", sort: str = "", reverse: bool = False
-) -> list[Any]:
+def choose(rows: Sequence[Any], *, query: str = "", sort: str = "") -> list[Any]:
     """Return the rows of a listing that a query lets through, sorted.
 
     Args:
@@ -58,7 +56,6 @@ def choose(
         query: comparisons (`=`, `!=`, `<`, `<=`, `>`, `>=`) joined by `and` and `or`; none: all.
         sort: a field or a tag: numbers from the highest, text from A on, what is not recorded
             last; as they came by default.
-        reverse: the other way round, with what is not recorded still last.
 
     Raises:
         UserError: a query that cannot be read, or a field that is neither known nor a tag.
@@ -70,7 +67,7 @@ def choose(
         for row in rows
         if not choices or any(all(holds(row) for holds in together) for together in choices)
     ]
-    return _sorted(chosen, _known(sort, tags), reverse) if sort else chosen
+    return _sorted(chosen, _known(sort, tags)) if sort else chosen
 
 
 def _parse(query: str, tags: set[str]) -> list[list[Holds]]:
@@ -129,11 +126,11 @@ def _values(row: Any, field: str) -> tuple[Any, ...]:
     return () if value in (None, "") else (value,)
 
 
-def _sorted(rows: list[Any], field: str, reverse: bool) -> list[Any]:
+def _sorted(rows: list[Any], field: str) -> list[Any]:
     recorded = [(_values(row, field)[0], row) for row in rows if _values(row, field)]
     numeric = field not in TEXTS and all(_as_number(value) is not None for value, _ in recorded)
     key: Any = _as_number if numeric else str
-    recorded.sort(key=lambda pair: key(pair[0]), reverse=numeric != reverse)
+    recorded.sort(key=lambda pair: key(pair[0]), reverse=numeric)
     return [row for _, row in recorded] + [row for row in rows if not _values(row, field)]
 
 

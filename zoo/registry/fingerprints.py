@@ -88,14 +88,13 @@ def keep_all(
     images: EvaluationImages,
     *,
     device: str,
-    force: bool = False,
     on_progress: OnProgress = no_progress,
 ) -> Iterator[Kept | str]:
     """Yield the fingerprint of each model, or why it has none; arguments as `keep_fingerprint`."""
     for done, model in enumerate(models):
         on_progress(done, len(models), "models")
         try:
-            yield keep_fingerprint(store, model, images, device=device, force=force)
+            yield keep_fingerprint(store, model, images, device=device)
         except UserError as error:
             if error.__context__ and is_unreachable(error.__context__):
                 raise  # for every other model one would wait as long
@@ -109,22 +108,21 @@ def keep_fingerprint(
     images: EvaluationImages,
     *,
     device: str,
-    force: bool = False,
 ) -> Kept:
     """Return a model's fingerprint: the one that is kept, or else made and kept.
 
     It lies in the project's cache, and that of a registered version is an artifact of it as well.
-    One that is damaged is fetched or made again, with `force` any.
+    One that is damaged is fetched or made again.
 
     Raises:
         UserError: the model is damaged, or MLflow does not answer.
     """
     key = fingerprint_key(identity(model), images.digest)
-    if not force and (known := _cached(store, key)):  # of which MLflow is not asked
+    if known := _cached(store, key):  # of which MLflow is not asked
         return known
     with store.translate_mlflow_errors(), store.lock(f"fingerprint-{key[:16]}"):
         model = _looked_up(store, model)
-        if not force and (known := _cached(store, key) or _fetched(store, model, key)):
+        if known := _cached(store, key) or _fetched(store, model, key):
             return known
         loaded = load_resolved(store, model)
         found = fingerprint(loaded, images.images, device=device)

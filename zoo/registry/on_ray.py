@@ -27,7 +27,6 @@ def keep_all_on_ray(
     *,
     address: str,
     device: str,
-    force: bool = False,
     on_progress: OnProgress = no_progress,
 ) -> Iterator[Kept | str]:
     """Yield the fingerprint of each model, or why it has none, as `keep_all` does.
@@ -41,7 +40,6 @@ def keep_all_on_ray(
         images: what they are made on; sent to each machine once.
         address: `ray` for the cores of this machine, `ray://HOST:PORT` for a cluster.
         device: where networks run; a GPU for each task where it is `cuda`, else a core.
-        force: make them again.
         on_progress: is told of every model.
 
     Raises:
@@ -51,7 +49,7 @@ def keep_all_on_ray(
     try:
         seen = ray.put(replace(images, images=images.images[:]))
         task = ray.remote(num_cpus=1, num_gpus=int(device.startswith("cuda")))(_keep)
-        given = (seen, str(store.root), store.uri, device, force)
+        given = (seen, str(store.root), store.uri, device)
         asked = [task.remote(model, *given) for model in models]
         for done, (model, reference) in enumerate(zip(models, asked, strict=True)):
             on_progress(done, len(models), "models")
@@ -96,7 +94,7 @@ def _connected(address: str) -> Any:
 
 
 def _keep(
-    model: Resolved, images: EvaluationImages, root: str, uri: str, device: str, force: bool
+    model: Resolved, images: EvaluationImages, root: str, uri: str, device: str
 ) -> Kept | str:
     """Make one fingerprint in a process of Ray's, on this or on another machine."""
     os.environ["MLFLOW_TRACKING_URI"] = uri
@@ -104,7 +102,7 @@ def _keep(
         # Another machine need not have the project's folder: its cache is not needed.
         try:
             store = open_store(Path(root) if Path(root).is_dir() else Path(own), create=False)
-            (found,) = keep_all(store, [model], images, device=parse_device(device), force=force)
+            (found,) = keep_all(store, [model], images, device=parse_device(device))
         except UserError as error:
             return f"{model.label}: {error}"
     return found
