@@ -106,7 +106,7 @@ def growth(quick: bool) -> Iterator[Row]:
     cases = {
         "layers": [(2, depth, 256) for depth in ((2, 4) if quick else (5, 50, 200))],
         "images": [(2, 5, count) for count in ((32, 64) if quick else (512, 4096, 16384))],
-        "models": [(count, 5, 512) for count in ((2, 3) if quick else (2, 8, 32))],
+        "models": [(count, 5, 64 if quick else 512) for count in ((2, 3) if quick else (2, 8, 32))],
     }
     for position, (what, of) in zip((1, 2, 0), cases.items(), strict=True):
         seconds = [cka_seconds(*case) for case in of]

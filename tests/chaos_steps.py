@@ -51,14 +51,19 @@ def zoo(*arguments: str) -> Step:
     return run
 
 
-def stage(name: str, *arguments: str) -> Step:
-    """Return a step: a stage of the pipeline."""
+def python(_m: str, module: str, *arguments: str) -> Step:
+    """Return a step: `python -m MODULE ...`."""
 
     def run() -> None:
-        sys.argv = [name, *arguments]
-        runpy.run_module(f"pipelines.{name}", run_name="__main__", alter_sys=True)
+        sys.argv = [module, *arguments]
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
 
     return run
+
+
+def stage(name: str, *arguments: str) -> Step:
+    """Return a step: a stage of the pipeline."""
+    return python("-m", f"pipelines.{name}", *arguments)
 
 
 def dvc(*arguments: str) -> Step:
@@ -77,7 +82,7 @@ def dvc(*arguments: str) -> Step:
 def _fork_stage(_executable: str, command: str, *, cwd: str, env: dict[str, str], **_: Any) -> None:
     from dvc.stage.exceptions import StageCmdFailedError
 
-    _python, _m, module, *arguments = shlex.split(command)
+    _python, *arguments = shlex.split(command)
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.stdout.flush()
     child = os.fork()
@@ -85,7 +90,7 @@ def _fork_stage(_executable: str, command: str, *, cwd: str, env: dict[str, str]
         signal.signal(signal.SIGINT, signal.default_int_handler)
         os.chdir(cwd)
         os.environ.update(env)
-        end(stage(module.removeprefix("pipelines."), *arguments))
+        end(python(*arguments))
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     signal.signal(signal.SIGINT, handler)
     if code:

@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.chaos_steps import Step, dvc, end, stage, warm, zoo
+from tests.chaos_steps import dvc, end, python, warm, zoo
 
 ROOT = Path(__file__).parent.parent
 
@@ -37,7 +37,7 @@ def _inherited() -> dict[str, str]:
 def run(
     folder: Path, *command: str, check: bool = True, processes: int = 1, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command in a folder: `zoo ...`, `dvc ...`, `python -m pipelines.STAGE ...`, or any."""
+    """Run a command in a folder: `zoo ...`, `dvc ...`, `python -m MODULE ...`, or any."""
     environment = _inherited() | {"PYTHONPATH": str(folder)} | environment
     if processes > 1:
         with socket.create_server(("127.0.0.1", 0)) as free:
@@ -60,17 +60,14 @@ def run(
     return done
 
 
-def _python(_m: str, module: str, *arguments: str) -> Step:
-    return stage(module.removeprefix("pipelines."), *arguments)
+STEPS = {"zoo": zoo, "dvc": dvc, "python": python}
 
 
-STEPS = {"zoo": zoo, "dvc": dvc, "python": _python}
-
-
-def _do(
+def do(
     rank: int, processes: int, folder: str, command: list[str], environment: dict[str, str],
     said: list[str],
 ) -> None:  # fmt: skip
+    """Do a command in this process, a fork, as the one of its rank."""
     for stream, target in (("stdin", os.devnull), ("stdout", said[0]), ("stderr", said[1])):
         file = open(target, "r" if stream == "stdin" else "a")  # noqa: SIM115
         os.dup2(file.fileno(), ("stdin", "stdout", "stderr").index(stream))
@@ -91,7 +88,7 @@ if __name__ == "__main__":
         for rank in range(asked["processes"]):
             child = os.fork()
             if not child:
-                end(lambda rank=rank, asked=asked: _do(rank, **asked))
+                end(lambda rank=rank, asked=asked: do(rank, **asked))
             children.append(child)
         codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
         print(next(filter(None, codes), 0), flush=True)

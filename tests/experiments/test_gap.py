@@ -4,8 +4,7 @@ import math
 import os
 import re
 import shutil
-import subprocess
-import sys
+import signal
 import time
 from pathlib import Path
 
@@ -17,7 +16,8 @@ from filelock import FileLock
 from scipy import stats
 
 import zoo
-from tests.warm import run
+from tests.chaos_steps import end
+from tests.warm import do, run
 from zoo.config import Settings, load_params
 from zoo.data.sources import load_source
 from zoo.data.subsets import load_subset
@@ -44,9 +44,9 @@ def test_a_ratios_interval_is_what_a_t_test_does_not_reject():
     above = 0.5 * below + rng.normal(0, 0.02, 5)
     ratio, low, high = ratio_of_means(above, below)
     assert ratio == pytest.approx(above.mean() / below.mean())
-    for end, inside in ((low, 1e-4), (high, -1e-4)):
-        assert stats.ttest_1samp(above - end * below, 0).pvalue == pytest.approx(0.05)
-        assert stats.ttest_1samp(above - (end + inside) * below, 0).pvalue > 0.05
+    for edge, inside in ((low, 1e-4), (high, -1e-4)):
+        assert stats.ttest_1samp(above - edge * below, 0).pvalue == pytest.approx(0.05)
+        assert stats.ttest_1samp(above - (edge + inside) * below, 0).pvalue > 0.05
 
 
 def test_a_ratio_to_what_may_be_zero_has_no_ends_and_one_pair_no_interval():
@@ -282,22 +282,23 @@ def test_processes_share_a_study_and_one_that_is_killed_leaves_its_training_to_a
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
 
     def begin(name):
-        output = (tmp_path / name).open("w")
-        return subprocess.Popen(
-            [sys.executable, "-m", "pipelines.gap"],
-            cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": str(STUDY.parents[1])},
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
+        child = os.fork()
+        if not child:
+            said = [str(tmp_path / name)] * 2
+            end(
+                lambda: do(
+                    0, 1, str(tmp_path), ["python", "-m", "pipelines.gap"], dict(os.environ), said
+                )
+            )
+        return child
 
     victim = begin("victim")
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("checkpoints/*.lock")) and time.monotonic() < deadline:
         time.sleep(0.05)
     both = [begin("first"), begin("second")]
-    victim.kill()
-    assert [process.wait(timeout=300) for process in both] == [0, 0]
+    os.kill(victim, signal.SIGKILL)
+    assert [os.waitpid(child, 0)[1] for child in (victim, *both)] == [signal.SIGKILL, 0, 0]
     told = [
         {line.split(":")[0]: line for line in (tmp_path / name).read_text().splitlines()}
         for name in ("first", "second")

@@ -228,7 +228,9 @@ def assert_complete(store, name):
 def test_a_client_that_is_killed_leaves_nothing_that_is_not_named(
     server, ada, tmp_path, make_folder
 ):
-    for at in range(1, 1000, 4):
+    for at in range(
+        1, 1000, 8
+    ):  # tests/registry/test_faults.py: at every request, without a server
         name = f"killed-{at}"
         folder, root = make_folder(name=name), tmp_path / str(at)
         root.mkdir()
@@ -261,7 +263,7 @@ def test_a_database_that_restarts_in_between_costs_nothing(
     server, postgres, ada, tmp_path, make_folder
 ):
     store = open_store(tmp_path)
-    for at in range(2, 1000, 6):
+    for at in range(2, 1000, 12):
         folder = make_folder(name=f"restarted-{at}")
         disturbing = disturbed(store, at, functools.partial(restart_database, postgres))
         with contextlib.suppress(UserError):
