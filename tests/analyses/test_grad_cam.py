@@ -276,7 +276,7 @@ def test_a_map_not_told_apart_from_random_is_noted(make_model, digit_images):
     curves = result.part("v")["deletion"]
     areas = [np.trapezoid(curves.sel(order=k), dx=0.1, axis=1) for k in ("predicted", "random")]
     assert gain.value == pytest.approx((areas[0] - areas[1]).mean(), abs=1e-6)
-    said = [note for note in result.notes if note.startswith("v: Grad-CAM: not told apart")]
+    said = [note for note in result.notes if note.startswith("v: Grad-CAM: cannot be")]
     assert len(said) == (gain.high >= 0)
     for values, words in (((-0.1, -0.2, 0.05), "not told apart from random"),
                           ((-0.1, -0.15, -0.05), "lower than random by 0.05 to 0.15")):  # fmt: skip

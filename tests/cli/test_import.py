@@ -211,7 +211,7 @@ def test_predictions_are_those_of_the_model_one_by_one(photos, zoo, caplog):
     (photos / "notes.txt").write_text("")
     said = json.loads(zoo("predict", "vit-small", str(photos), "--top", "3", "--json"))
     assert len(said) == 70
-    assert "1 file left out (notes.txt): no suffix of an image" in caplog.text
+    assert "1 file left out (notes.txt): not an image suffix" in caplog.text
     model = library.load("vit-small")
     for each in (said[0], said[33], said[-1]):
         logits = model(read_image(Path(each["image"]))[None]).double().softmax(1)[0]

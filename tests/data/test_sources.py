@@ -336,7 +336,7 @@ def test_what_is_left_out_of_a_folder_is_counted_and_named_wherever_it_is_read(t
     assert ": 6 files left out (notes.txt, photo, pipe.png, …): " in told[0]
     for text in told[1:]:
         assert ": 3 files left out (moved.png, notes.txt, photo): a link that leads" in text
-    assert "): no suffix of an image, not a file, a link that leads nowhere; expected" in told[0]
+    assert "): not an image suffix, not a file, a link that leads nowhere; expected" in told[0]
 
 
 def test_damaged_images_are_named_all_at_once_and_older_subsets_stay(tmp_path):

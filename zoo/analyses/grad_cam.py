@@ -263,7 +263,7 @@ class _GradCam(Accumulator):
             metrics.append(Metric.of(f"area_minus_random_{kind}", (gain, low, high), name))
             if high >= 0:
                 self.notes.append(
-                    f"{name}: {TESTED[kind]}: not told apart from a random order here "
+                    f"{name}: {TESTED[kind]}: cannot be distinguished from a random order "
                     f"({gain:+.3f} in area, {low:+.3f} to {high:+.3f}, {len(areas)} images)"
                 )
         return metrics

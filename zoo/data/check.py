@@ -172,7 +172,7 @@ def _odd(size: Sequence[float], side: int) -> str:
         found.append(f"{width}×{height} pixels are enlarged to {side}")
     if longer >= LONG * shorter:
         share = shorter / max(longer, 1)
-        found.append(f"of {width}×{height} pixels the centre square holds {share:.0%}")
+        found.append(f"the centre square holds {share:.0%} of {width}×{height} pixels")
     return "; ".join(found)
 
 
@@ -185,7 +185,7 @@ def _twice(seen: Sequence[_Seen]) -> Iterator[Finding]:
             continue
         why = f"the same pixels as {before.name}"
         if before.part != image.part:
-            yield Finding(LEAK, image.name, f"{why}: a test on an image that is trained on")
+            yield Finding(LEAK, image.name, f"{why}: a test image that is also trained on")
         elif before.label != image.label:
             yield Finding(ODD, image.name, f"{why}, of another class")
         else:

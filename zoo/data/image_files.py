@@ -18,7 +18,7 @@ from zoo.errors import UserError, counted
 IMAGE_SUFFIXES = (
     ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp",
 )  # fmt: skip
-NO_SUFFIX = "no suffix of an image"
+NO_SUFFIX = "not an image suffix"
 # What Pillow says of a damaged image stands in our own line.
 logging.getLogger("PIL").setLevel(logging.CRITICAL)
 warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")
