@@ -78,6 +78,13 @@ class ByModule(Mixing):
         return self.normalise(q @ k.mT)
 
 
+class Normed(Mixing):
+    """Normalises over all tokens at once, so that each of them changes all logits (SHViT)."""
+
+    def forward(self, x):
+        return super().forward(functional.layer_norm(x, x.shape[1:]))
+
+
 class Talking(Mixing):
     """Mixes the weights of its heads after the softmax (CaiT)."""
 
@@ -100,8 +107,6 @@ class ChannelAttention(Mixing):
 
 
 class LinearAttention(Mixing):
-    num_heads = HEADS
-
     def forward(self, x):
         q, k, v = self.split(x)
         out = q.relu() @ (k.relu().mT @ v)
@@ -142,7 +147,7 @@ def study(module, side=SIDE):
     return study_of([model], images)
 
 
-@pytest.mark.parametrize("mixing", [Mixing, Folded, OneHead, ByModule])
+@pytest.mark.parametrize("mixing", [Mixing, Folded, OneHead, ByModule, Normed])
 def test_the_weights_are_those_that_the_network_used_whatever_its_parts_are_called(mixing):
     module = Transformer(mixing)
     network = study(module).networks[0]

@@ -1,9 +1,10 @@
 """Which modules of a network attend, and whether their weights can be read.
 
 This is not guessed from names. A softmax over keys belongs to the innermost running module with
-weights of its own. It is attention of tokens to tokens where another value of one token changes
-logits in that token's column and not all others; where channels attend to channels, it changes
-all. The weights can be read where the values are multiplied with what the softmax gave.
+weights of its own. It is attention of tokens to tokens where two tokens that change places change
+the logits in their columns and not in all; where channels attend to channels, they change none,
+or all. The weights can be read where the values are multiplied with what the softmax gave.
+Without a softmax, a module attends that multiplies what it computed with what it computed.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class _Call:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     softmaxes: int
-    attending: int
+    products: int
 
 
 @dataclass(eq=False)
@@ -81,17 +82,25 @@ class _Softmax:
 
 
 class _Watch(WatchAttention):
-    """Keeps every softmax over keys, and whether values are multiplied with what it gave."""
+    """Keeps every softmax over keys, and whether values are multiplied with what it gave.
+
+    It counts the products of tensors that are all made while it watches, in inference mode: of
+    activations with each other, not with weights.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.found: list[_Softmax] = []
+        self.products = 0
 
     def __torch_function__(
         self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
-        if function in PRODUCTS and self.found and not self.found[-1].used:
-            self.found[-1].used = _among(args, self.found[-1].weights)
+        if function in PRODUCTS:
+            factors = [given for given in args if isinstance(given, torch.Tensor)]
+            self.products += len(factors) > 1 and all(t.is_inference() for t in factors[-2:])
+            if self.found and not self.found[-1].used:
+                self.found[-1].used = _among(factors, self.found[-1].weights)
         return super().__torch_function__(function, types, args, kwargs)
 
     def see(self, logits: torch.Tensor, weights: torch.Tensor, *, fused: bool) -> None:
@@ -110,25 +119,25 @@ def find_attention(
         example: an input (1, 3, height, width): its shape is taken, and noise is shown.
     """
     watch, running = _Watch(), list[_Call]()
-    found: dict[str, list[Attention]] = {}
+    found: list[tuple[str, Attention]] = []
 
     def begin(path: str, part: nn.Module, args: Any, kwargs: Any) -> None:
         # Copies: the module may work in place on them.
         given = tuple(a.clone() if isinstance(a, torch.Tensor) else a for a in args)
-        running.append(_Call(path, part, given, kwargs, len(watch.found), len(found)))
+        running.append(_Call(path, part, given, kwargs, len(watch.found), watch.products))
 
     def end(part: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         call = running.pop()
         own = watch.found[call.softmaxes :]
-        heads = getattr(part, "num_heads", None)
         if isinstance(part, nn.MultiheadAttention):
-            found.setdefault(call.path, []).append(_multihead(part, args, kwargs))
-        elif not own and len(found) == call.attending and isinstance(heads, int):
-            found.setdefault(call.path, []).append(Attention((1, heads, 0, 0), NO_SOFTMAX))
+            found.append((call.path, _multihead(part, args, kwargs)))
         elif is_attention(part) or next(part.parameters(), None) is not None:
             for softmax in own:
                 if len(own) == 1 or not softmax.calls:
                     softmax.calls.append(call)
+            if not own and watch.products > call.products:
+                found.append((call.path, Attention((1, 1, 0, 0), NO_SOFTMAX)))
+                watch.products = call.products  # parts around it do not attend
 
     noise = torch.rand(example.shape, generator=torch.Generator().manual_seed(0)).to(example)
     with ExitStack() as stack:
@@ -142,10 +151,10 @@ def find_attention(
     for softmax in watch.found:
         if softmax.calls:
             taken.setdefault(softmax.calls[0], []).append(softmax)
-    for own in taken.values():
-        for path, attention in _attention(own):
-            found.setdefault(path, []).append(attention)
-    return found
+    calls: dict[str, list[Attention]] = {}
+    for path, attention in [*found, *filter(None, map(_attention, taken.values()))]:
+        calls.setdefault(path, []).append(attention)
+    return calls
 
 
 def _multihead(part: nn.MultiheadAttention, args: Any, kwargs: dict[str, Any]) -> Attention:
@@ -158,32 +167,28 @@ def _multihead(part: nn.MultiheadAttention, args: Any, kwargs: dict[str, Any]) -
     return Attention((windows, part.num_heads, queries, keys), unread)
 
 
-def _attention(own: list[_Softmax]) -> Iterable[tuple[str, Attention]]:
-    """Yield what a call attends to, of the softmaxes that it took, under the attending part."""
+def _attention(own: list[_Softmax]) -> tuple[str, Attention] | None:
+    """Return what a call attends to, of the softmaxes that it took, with the attending part."""
     last = own[-1]
     inner = last.calls[0]
+    named = is_attention(inner.part)
     queries, keys = last.weights.shape[-2:]
+    given, unread = inner if named else None, "" if last.used else CHANGED_AFTER
     if len(own) > 1:
-        if queries == keys or is_attention(inner.part):
-            yield inner.path, Attention(_shape(inner, last), SEVERAL)
-        return
-    unread = "" if last.used else CHANGED_AFTER
-    if queries != keys or queries == 1:  # a class token asks, or keys are pooled
-        given = inner if is_attention(inner.part) else None
-    elif last.used and _in_another_order(inner, last):
-        given, unread = inner, HEADS_APART
-    else:
-        # A part without weights may be given queries and keys; the tokens go to one around it.
-        own_weights = is_attention(inner.part) and next(inner.part.parameters(), None) is not None
-        calls = last.calls[: 1 if own_weights else MOST_OUTER]
-        given = next((c for c in calls if _of_tokens(c, last)), None)
+        given, unread = inner if queries == keys else given, SEVERAL
+    elif queries == keys > 1:  # else a class token asks, or keys are pooled
+        if last.used and _in_another_order(inner, last):
+            given, unread = inner, HEADS_APART
+        else:
+            # A part without weights may be given queries and keys; the tokens go to one around it.
+            weighted = named and next(inner.part.parameters(), None) is not None
+            calls = last.calls[: 1 if weighted else MOST_OUTER]
+            given = next((c for c in calls if _of_tokens(c, last)), None)
     if given is None:
-        if is_attention(inner.part):
-            yield inner.path, Attention(_shape(inner, last), NOT_TOKENS)
-    else:
-        if _by_head(last.weights, given) is None:
-            unread = HEADS_APART
-        yield given.path, Attention(_shape(given, last), unread)
+        return (inner.path, Attention(_shape(inner, last), NOT_TOKENS)) if named else None
+    if _by_head(last.weights, given) is None:
+        unread = unread or HEADS_APART
+    return given.path, Attention(_shape(given, last), unread)
 
 
 def _by_head(values: torch.Tensor, call: _Call) -> torch.Tensor | None:
@@ -213,9 +218,10 @@ def _among(operands: Any, weights: torch.Tensor) -> bool:
 def _of_tokens(call: _Call, softmax: _Softmax) -> bool:
     """Say whether a module's softmax is one of tokens over tokens.
 
-    It runs again on what it was given, and beside it on the same with another value of one token.
-    A part that is not called attention must change the token's row of logits as well, so that a
-    softmax over something else is not taken for it.
+    It runs again on noise, and beside it on the same with two tokens in each other's place: what is
+    computed over all tokens, such as a norm, stays as it is. A part that is not called attention
+    must change the tokens' rows of logits as well, so that a softmax over something else is not
+    taken for it.
     """
     named = is_attention(call.part)
     logits, again = _by_head(softmax.logits, call), _logits_beside(call)
@@ -227,8 +233,10 @@ def _of_tokens(call: _Call, softmax: _Softmax) -> bool:
     changed = ((after - before).abs() > scale).any(1)  # of any head: (windows, queries, keys)
     touched = changed.flatten(1).any(1)
     whole = (changed | masked)[touched]
-    if not len(whole) or before.isnan().any():
-        return named  # its queries and keys are zero, or nothing in it is a number
+    if before.isnan().any():
+        return named  # nothing in it is a number
+    if not len(whole):  # channels attend, or all queries and keys are the same
+        return named and float(before[before.isfinite()].std(correction=0)) <= scale
     if float(whole.float().mean()) > MOST_CHANGED:
         return named and whole.shape[-1] <= FEW_TOKENS
     if named:  # a module may fill its windows up with tokens of zeros
@@ -245,8 +253,10 @@ def _in_another_order(call: _Call, softmax: _Softmax) -> bool:
 
     The logits of the first of three are then not those of it alone.
     """
+    if softmax.logits.ndim != 3:
+        return False
     logits, again = _by_head(softmax.logits, call), _logits_beside(call)
-    if softmax.logits.ndim != 3 or logits is None or again is None:
+    if logits is None or again is None:
         return False
     same = again[: len(logits)]
     return same.shape != logits.shape or not torch.allclose(
@@ -255,7 +265,7 @@ def _in_another_order(call: _Call, softmax: _Softmax) -> bool:
 
 
 def _logits_beside(call: _Call) -> torch.Tensor | None:
-    """Return a module's logits for what it was given, for noise, and for one token of it changed.
+    """Return a module's logits for what it was given, for noise, and for two tokens exchanged.
 
     None where it is given no maps or tokens, or does not run on three of them at once.
     """
@@ -265,14 +275,12 @@ def _logits_beside(call: _Call) -> torch.Tensor | None:
     random = torch.Generator().manual_seed(0)
     noise = given + torch.randn(given.shape, generator=random).to(given)  # no token is zero
     other = noise.clone()
-    middle = [side // 2 for side in given.shape]
-    if given.ndim == 3:
-        token = other[0, middle[1]]
-    elif _channels_first(call.part, given):
-        token = other[0, :, middle[2], middle[3]]
-    else:
-        token = other[0, middle[1], middle[2]]
-    token += torch.randn(token.shape, generator=random).to(token) * max(1.0, float(noise.std()))
+    row = other[0]
+    if given.ndim == 4:
+        row = row.movedim(0, -1) if _channels_first(call.part, given) else row
+        row = row[len(row) // 2]
+    two = row[max(0, len(row) // 2 - 1) :][:2]
+    two.copy_(two.flip(0))
     rest = tuple(
         torch.cat([a] * 3) if isinstance(a, torch.Tensor) and len(a) == len(given) else a
         for a in call.args[1:]
