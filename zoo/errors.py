@@ -119,7 +119,8 @@ def brief(error: Exception) -> str:
     lines = filter(None, (" ".join(line.split()) for line in str(error).splitlines()))
     # Torch has a line of the keys that a file lacks, and one of those that it has instead.
     text = " ".join(x if len(x) <= LONGEST_PART else f"{x[:LONGEST_PART]}…" for x in lines)
-    return f"{type(error).__name__}: {text[:LONGEST]}{'…' if len(text) > LONGEST else ''}"
+    kind, end = type(error).__name__, "…" if len(text) > LONGEST else ""
+    return f"{kind}: {text[:LONGEST]}{end}" if text else kind  # timm asserts without a word
 
 
 def counted(count: int, noun: str, plural: str = "") -> str:

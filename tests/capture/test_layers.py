@@ -191,6 +191,15 @@ def test_modes_are_restored_module_by_module():
     assert model.layer1[0].bn1.training
 
 
+def test_an_input_that_is_refused_without_a_word_is_told_with_the_kind_of_error():
+    class Halo(nn.Module):
+        def forward(self, x):
+            raise AssertionError
+
+    with pytest.raises(UserError, match=r"an input of \(1, 3, 32, 32\) \(AssertionError\)$"):
+        trace(Halo(), IMAGE)
+
+
 def test_an_input_that_does_not_fit_is_named():
     model = build("vit", classes=2, image_size=16, embed_dim=16, depth=1, num_heads=2)
     with pytest.raises(UserError, match=r"cannot run on an input of \(1, 3, 32, 32\)"):

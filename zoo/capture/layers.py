@@ -18,6 +18,7 @@ from zoo.capture.attending import Attention, find_attention
 from zoo.capture.attention import is_attention
 from zoo.config import check_layers
 from zoo.errors import UserError
+from zoo.models.build import network_errors
 from zoo.models.modes import eval_mode
 from zoo.models.preprocess import first_tensor, logits_of
 
@@ -148,15 +149,12 @@ def _list_calls(module: nn.Module, example: torch.Tensor, finished: list[Call]) 
             suffix = f"#{calls[path]}" if calls[path] > 1 else ""
             finished.append((path + suffix, tuple(tensor.shape)))
 
+    refused = f"{type(module).__name__} cannot run on an input of {tuple(example.shape)}"
     with ExitStack() as stack, eval_mode(module), torch.inference_mode():
         for path, part in watchable_parts(module):
             stack.callback(part.register_forward_hook(partial(note, path)).remove)
-        try:
+        with network_errors(refused):
             return logits_of(module(example))
-        except (RuntimeError, ValueError, AssertionError, TypeError) as error:
-            raise UserError(
-                f"{type(module).__name__} cannot run on an input of {tuple(example.shape)}: {error}"
-            ) from None
 
 
 def _shape_of_one(one: tuple[int, ...], two: tuple[int, ...]) -> tuple[int, ...] | None:
