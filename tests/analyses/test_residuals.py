@@ -265,6 +265,22 @@ def test_figures_are_drawn_from_the_result(make_model, digit_images):
     assert marks["v, attention"] == marks["v, mlp"] != marks["k, residual"]
 
 
+def test_a_network_whose_branches_are_all_zero_is_in_the_legend(digit_images):
+    nets = [described(ScaledNet(0.5, 0.5), "k"), described(ScaledNet(0.0, 0.0), "zero")]
+    drawn = figures(residuals.draw(compare(nets, digit_images[0]), ["k", "zero"]))
+    labels = [t.get_text() for t in drawn["residuals-depth"].legends[0].get_texts()]
+    assert labels == ["k, residual", "zero"]
+
+
+def test_the_axes_of_branches_that_add_next_to_nothing_have_marks(digit_images):
+    net = described(ScaledNet(1e-8, 1e-8), "layer scale")
+    drawn = figures(residuals.draw(compare([net], digit_images[0]), ["layer scale"]))
+    ratios, cosines = drawn["residuals-depth"].axes
+    low, high = ratios.get_ylim()
+    assert sum(low <= tick <= high for tick in ratios.get_yticks()) >= 3
+    assert cosines.get_ylim() == (0.9, 1.01)
+
+
 @pytest.mark.parametrize(
     ("usual", "odd", "lowest", "extend"),
     [(0.97, 0.1, 0.9, "min"), (0.97, 0.95, 0.9, "neither"), (-0.45, 0.3, -0.5, "neither")],

@@ -27,6 +27,8 @@ COSINE = "cosine"
 RATIO = "‖z‖ / ‖f(z)‖"
 PANEL, STRIP = 1.45, 0.14  # inches: the side of a map, and the height of a prefix token's row
 LINES = ("-", "--", ":", "-.")  # one a kind of branch
+MOST_MARKED = 1e4  # between the ends of a logarithmic axis that is marked by 2 and 5 as well
+HIGHEST = 0.9  # at which an axis of cosines begins
 
 
 def draw_tokens(part: xr.Dataset) -> Figure:
@@ -39,7 +41,8 @@ def draw_tokens(part: xr.Dataset) -> Figure:
     shared = np.concatenate([tables[key].ravel() for key in ratios])
     positive = shared[shared > 0]
     # A token that is zero has the ratio 0: a log scale shows it as its lowest value.
-    norm = LogNorm(positive.min(), positive.max(), clip=True)
+    ends = (positive.min(), positive.max()) if positive.size else (1, 10)  # all branches are zero
+    norm = LogNorm(ends[0], ends[1], clip=True)
     cosines = Normalize(_lowest_cosine(tables[COSINE]), 1, clip=False)
     strip = STRIP * prefix
     below = 0.15 + style.widest_label(blocks, PANEL)
@@ -86,7 +89,7 @@ def _lowest_cosine(cosines: NDArray) -> float:
     """
     known = cosines[np.isfinite(cosines)]
     lowest = float(np.quantile(known, 0.05)) if known.size else -1.0
-    return max(-1.0, min(0.9, math.floor(lowest * 10) / 10))
+    return max(-1.0, min(HIGHEST, math.floor(lowest * 10) / 10))
 
 
 def _draw_table(axis: Axes, table: NDArray, norm: Normalize) -> AxesImage:
@@ -99,8 +102,9 @@ def _draw_table(axis: Axes, table: NDArray, norm: Normalize) -> AxesImage:
 
 
 def plain_log(axis: Axis) -> None:
-    """Mark a logarithmic axis by 1, 2 and 5 times the powers of ten, in plain numbers."""
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    """Mark a logarithmic axis by powers of ten, over few of them by 2 and 5 times these as well."""
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < MOST_MARKED * low else (1,)))
     axis.set_major_formatter("{x:g}")
     axis.set_minor_locator(NullLocator())
 
@@ -114,7 +118,7 @@ def _kinds(result: Result, name: str) -> list[str]:
 def draw_depth(result: Result, compared: Sequence[str]) -> Figure:
     """Draw mean ratios and cosines of all models against relative depth."""
     with style.styled():
-        kinds = sum(len(_kinds(result, name)) for name in compared)
+        kinds = sum(max(1, len(_kinds(result, name))) for name in compared)
         figure, (left, right) = style.line_panels(
             2, size=(2.75, 2.0), gap=(0.75, 0), above=0.34 + style.LEGEND_ROW * -(-kinds // 3),
             sharey=False,
@@ -135,14 +139,19 @@ def draw_depth(result: Result, compared: Sequence[str]) -> Figure:
             _, values, ends = seed_line(result.data["mean_cosine"], name, within=RANGES[SIGNED])
             if len(ends):
                 right.fill_between(depth, *ends, color=look["color"], alpha=0.15, linewidth=0)
-            right.plot(depth, values, LINES[0], label=name, **look)
+            # Where all branches are zero, as before training, only the right panel has its line.
+            label = "" if _kinds(result, name) else name
+            right.plot(depth, values, LINES[0], label=label, **look)
         left.set_yscale("log")
-        plain_log(left.yaxis)
         left.axhline(1, color="0.5", linestyle=":", linewidth=1)
+        plain_log(left.yaxis)
+        if right.get_ylim()[0] > HIGHEST:  # else rounding looks like a change with depth
+            right.set_ylim(HIGHEST, 1.01)
         left.set(ylabel=f"{RATIO}, mean over tokens", title="skip against branch")
         right.set(ylabel="cosine, mean over tokens", title="block input against output")
         for axis in (left, right):
             axis.set_xlabel(style.DEPTH)
             axis.set_xlim(0, 1.03)
-        figure.legend(*left.get_legend_handles_labels(), loc="upper center", ncols=3)
+        handles = [line for axis in (left, right) for line in axis.get_legend_handles_labels()[0]]
+        figure.legend(handles=handles, loc="upper center", ncols=3)
     return figure
