@@ -176,6 +176,7 @@ def test_matches_that_chance_gives_as_well_are_told():
 
 def test_of_more_than_two_the_ends_are_named_and_a_lead_that_is_chance():
     gaps = {("c", "d"): [0.02, -0.01, 0.05], ("c", "v"): [0.3, 0.2, 0.4]}
+    gaps |= {("d", "v"): [0.28, 0.2, 0.4]}
     accuracy = metrics(accuracy={"v": 0.5, "c": 0.8, "d": 0.78}, difference=gaps)
     start = [untrained(n) for n in (V, C, D)]
     maps = {("v", "c"): 0.4, ("v", "d"): 0.3, ("c", "d"): 0.8}
@@ -209,6 +210,43 @@ def test_of_pairs_that_chance_tells_apart_none_is_the_most_alike():
     )
     assert describe_finding(found([V, C, D], cka=Result(data)), []) == (
         "Most alike are v and d (mean CKA 0.74), least alike v and c (0.72)."
+    )
+
+
+def test_an_extreme_that_others_may_share_is_not_named_alone():
+    values = {"c": 0.8, "d": 0.79, "e": 0.78, "v": 0.5}
+    gaps = {("c", "d"): [0.01, 0.005, 0.02], ("c", "e"): [0.02, -0.01, 0.05],
+            ("c", "v"): [0.3, 0.2, 0.4], ("d", "v"): [0.29, 0.2, 0.4],
+            ("e", "v"): [0.28, 0.2, 0.4]}  # fmt: skip
+    models = [V, C, D, replace(D, name="e", model="e")]
+
+    def said(gaps):
+        return describe_finding(
+            found(models, accuracy=metrics(accuracy=values, difference=gaps)), []
+        )
+
+    # The second is told apart, the third is not.
+    assert "(80.0 %, not detectably ahead of e) and v the least (50.0 %)." in said(gaps)
+    gaps |= {("c", "d"): [0.01, -0.01, 0.02], ("e", "v"): [0.28, -0.1, 0.4]}
+    assert (
+        "(80.0 %, not detectably ahead of d and 1 more) and v the least (50.0 %, not detectably "
+        "behind e)."
+    ) in said(gaps)
+
+
+def test_of_alike_pairs_the_runners_up_are_named_where_chance_tells_them_not_apart():
+    maps = {("v", "c"): 0.4, ("v", "d"): 0.738, ("c", "d"): 0.731}
+    data = similarity(maps, spread=0.0).data
+    # As in the test above, but for one pair alone.
+    pair = ((data["network"] == "d") & (data["network_b"] == "c")) | (
+        (data["network"] == "c") & (data["network_b"] == "d")
+    )
+    moves = xr.DataArray([-0.02, 0.0, 0.02], dims="replicate") * pair
+    without = (data["cka_without"] + moves).transpose(*data["cka_without"].dims)
+    moved = Result(data.assign(cka_without=without.assign_attrs(data["cka_without"].attrs)))
+    assert describe_finding(found([V, C, D], cka=moved), []) == (
+        "Most alike are v and d (mean CKA 0.74, not detectably more than c and d), least alike v "
+        "and c (0.40)."
     )
 
 

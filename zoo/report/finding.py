@@ -142,12 +142,26 @@ def _accuracy(results: ComparisonResults) -> str:
         of_both = [mean_metric(results, "accuracy", "accuracy", side) for side in sides]
         rates = " against ".join(f"{100 * rate.value:.1f} %" for rate in of_both if rate)
         return f"{best} is more accurate than {last} on {n}: {rates} ({size}){weak}."
-    second = difference(results, best, names[1])
-    alone = "" if second and second.low > 0 else f", not detectably ahead of {names[1]}"
+
+    def level(pairs: Sequence[tuple[str, str]], other: int, words: str) -> str:
+        gaps = {pair[other]: difference(results, *pair) for pair in pairs}
+        return _not_apart([name for name, gap in gaps.items() if not (gap and gap.low > 0)], words)
+
+    # The one selected as best needs no correction: Gutmann & Maymin 1987.
+    ahead = level([(best, name) for name in names[1:]], 1, "ahead of")
+    behind = level([(name, last) for name in names[-2::-1]], 0, "behind")
     return (
         f"Of {len(names)} models, {best} is the most accurate on {n} ({values[best]:.1f} %"
-        f"{alone}) and {last} the least ({values[last]:.1f} %){weak}."
+        f"{ahead}) and {last} the least ({values[last]:.1f} %{behind}){weak}."
     )
+
+
+def _not_apart(level: Sequence[str], words: str) -> str:
+    """Say of an extreme what it is not told apart from; nothing where it is from all."""
+    if not level:
+        return ""
+    more = f" and {len(level) - 1} more" if len(level) > 1 else ""
+    return f", not detectably {words} {level[0]}{more}"
 
 
 def _behind_pixels(results: ComparisonResults) -> str:
@@ -340,8 +354,11 @@ def _over_pairs(results: ComparisonResults) -> str:
     most, least = (pick(pairs, key=lambda pair: pairs[pair].value) for pick in (max, min))
     high, low = pairs[most], pairs[least]
     if _direction(high.minus(low)):
-        said = f"Most alike are {most} (mean CKA {high.value:.2f}), least alike {least} "
-        said += f"({low.value:.2f})"
+        order = sorted(pairs, key=lambda pair: -pairs[pair].value)
+        alike = [pair for pair in order[1:] if not _direction(high.minus(pairs[pair]))]
+        unlike = [pair for pair in order[-2::-1] if not _direction(low.minus(pairs[pair]))]
+        said = f"Most alike are {most} (mean CKA {high.value:.2f}{_not_apart(alike, 'more than')})"
+        said += f", least alike {least} ({low.value:.2f}{_not_apart(unlike, 'less than')})"
     else:
         said = "No pair is detectably more alike than another "
         said += f"(mean CKA {low.value:.2f} to {high.value:.2f})"
