@@ -183,6 +183,19 @@ def test_intervals_over_seeds_end_where_their_quantity_does():
     assert "0.37 (0.00 to 1.00)" in representation_table(list(rows.values()), 50)
 
 
+def test_seeds_that_tie_have_no_interval():
+    accuracies = {"vit": (0.3, 0.3, 0.3), "cnn": (0.1 + 0.4, 0.5, 0.2 + 0.3), "vit-cct": (0.4,) * 3}
+    runs = [made(m, seed, test) for m, of in accuracies.items() for seed, test in enumerate(of)]
+    table = as_markdown(summarise(runs, GAP), GAP)
+    assert "| vit-cct | 3 | 0.400 (no interval) | 50% (no interval) |" in table
+    assert "| cnn | 3 | 0.500 (no interval) | 100% (no interval) |" in table
+    seen = [Seen("vit", 40, s, 0.9, 0.9, 0.9, 0.1 * 3, f, 0.0) for s, f in enumerate((0.2, 0.3))]
+    rows = {row.measure: row for row in summarise_seen(seen)}
+    assert math.isnan(rows["attention_distance"].low)
+    assert rows["field"].low == 0
+    draw(summarise(runs, GAP), GAP)
+
+
 def test_each_seed_draws_its_own_images_and_a_study_continues(params, tmp_path):
     digits = load_source("digits", Path())
     runs = list(run_study(params, params.gap, digits, tmp_path))

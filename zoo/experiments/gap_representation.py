@@ -23,7 +23,7 @@ from zoo.config.mapping import from_mapping
 from zoo.experiments.gap import Run
 from zoo.figures import style
 from zoo.files import code_digest, json_digest, read_json, write_json
-from zoo.measures.intervals import SHARE, UNBOUNDED, Range, mean_interval
+from zoo.measures.intervals import SHARE, UNBOUNDED, Range, seed_interval
 from zoo.models.files import LoadedModel, load_model
 from zoo.models.untrained import before_training
 from zoo.study.axes import select
@@ -191,7 +191,7 @@ def summarise_seen(seen: Sequence[Seen]) -> list[Summary]:
             values = [getattr(one, measure) for one in of_seeds]
             if None not in values:
                 within = WITHIN.get(measure, UNBOUNDED)
-                value, low, high = mean_interval(np.array(values), within).tolist()
+                value, low, high = seed_interval(np.array(values), within).tolist()
                 rows.append(Summary(model, images, measure, len(values), value, low, high))
     return rows
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from zoo.config import GapConfig
 from zoo.experiments.gap import Run
 from zoo.figures import style
-from zoo.measures.intervals import SHARE, mean_interval, ratio_of_means
+from zoo.measures.intervals import SHARE, ratio_of_means, seed_interval
 
 SHOWN = (-1.0, 2.0)  # of the shares: an interval can be as wide as the gap is unsure
 
@@ -83,7 +83,7 @@ def _share(
         np.array([models[name][seed].test for seed in seeds])
         for name in (model, baseline, reference)
     )
-    accuracy, low, high = mean_interval(own, SHARE).tolist()
+    accuracy, low, high = seed_interval(own, SHARE).tolist()
     share, share_low, share_high = ratio_of_means(own - base, best - base)
     first = models[model][seeds[0]]
     return Share(

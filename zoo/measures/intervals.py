@@ -236,6 +236,17 @@ def mean_interval(values: NDArray, within: Range = UNBOUNDED) -> NDArray[np.floa
     return in_range([mean, mean - half, mean + half], within)
 
 
+def seed_interval(values: NDArray, within: Range = UNBOUNDED) -> NDArray[np.float64]:
+    """Return `mean_interval` of values over seeds, (3, …); without ends where all seeds tie.
+
+    >>> seed_interval(np.array([0.7, 0.7, 0.7]))[1:].tolist()
+    [nan, nan]
+    """
+    mean, *ends = mean_interval(values, within)
+    tied = np.ptp(values, axis=0) < ROUNDING
+    return np.stack([mean, *(np.where(tied, math.nan, end) for end in ends)])
+
+
 def ratio_of_means(above: NDArray[np.float64], below: NDArray[np.float64]) -> Estimate:
     """Return the mean of `above` over the mean of `below`, pair by pair, with its 95 % interval.
 
@@ -245,7 +256,8 @@ def ratio_of_means(above: NDArray[np.float64], below: NDArray[np.float64]) -> Es
 
     Returns:
         Ratio, lower end, upper end. Where the mean of `below` may be 0, any ratio is
-        possible and the ends are infinite; a single pair has no interval (NaN).
+        possible and the ends are infinite; a single pair has no interval (NaN), nor have pairs
+        that all give one ratio, as that of a model to itself.
 
     Source: Fieller 1954, "Some problems in interval estimation".
 
@@ -264,6 +276,8 @@ def ratio_of_means(above: NDArray[np.float64], below: NDArray[np.float64]) -> Es
     a, b, c = bottom**2 - t2 * bottom_var, top * bottom - t2 * both, top**2 - t2 * top_var
     if a <= 0:
         return ratio, -math.inf, math.inf
+    if is_one_number(above - ratio * below):
+        return ratio, math.nan, math.nan
     half = math.sqrt(max(0.0, b * b - a * c))
     return ratio, float((b - half) / a), float((b + half) / a)
 
