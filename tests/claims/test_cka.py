@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -27,6 +29,32 @@ def test_where_a_cnns_lower_half_finds_its_match():
     found = verdicts([VIT, CNN], cka=cka({("v", "c"): high}))
     assert side(found["R-lower-half", ("v", "c")]) == "not supported"
     assert side(found["R-top", ("v", "c")]) == "not supported"
+
+
+def of_groups(spread, lead):
+    """The ViT's first layer leads its fifth by so much; without a group each layer's CKA moves."""
+    low = np.full((7, 7), 0.1)
+    low[0, :6], low[4, :6] = 0.6 + lead, 0.6
+    result = cka({("v", "c"): low})
+    moves = np.random.default_rng(0).normal(size=(32, *result.data["cka"].shape))
+    moves *= spread * np.sqrt(32 / 31) / np.sqrt((moves**2).sum(axis=0))
+    dims = ("replicate", "layer", "layer_b")
+    known = {"weight": np.full(32, 31 / 32), "freedom": 31}
+    without = {"cka_without": (dims, result.data["cka"].values + moves, known)}
+    return dataclasses.replace(result, data=result.data.assign(without))
+
+
+def test_best_matches_by_a_hair_may_all_be_elsewhere():
+    sure, close, behind = (
+        verdicts([VIT, CNN], cka=of_groups(0.02, lead))["R-lower-half", ("v", "c")]
+        for lead in (0.2, 0.02, -0.2)
+    )
+    assert sure.measurement.estimate == (1, 1, 1)
+    assert sure.p == pytest.approx(2 / 1001, abs=0.003)
+    assert close.measurement.estimate == (1, 0, 1)
+    assert close.verdict == "undecided"
+    assert behind.measurement.estimate == (0, 0, 0)
+    assert behind.verdict == "not supported"
 
 
 def test_cells_that_could_not_be_measured_give_no_verdict():

@@ -6,7 +6,7 @@ import torch
 
 from zoo.measures.linear_cka import centred_gram
 from zoo.measures.localisation import HsicSums, localisation_score
-from zoo.measures.replicates import GROUPS
+from zoo.measures.replicates import GROUPS, percentile_interval
 
 WIDTH = 3
 PLACES = 6
@@ -50,7 +50,7 @@ def test_the_first_is_the_score_and_batches_share_groups():
     batches = [drawn(np.random.default_rng(s), n) for s, n in enumerate((40, 24))]
     found = sums(*batches)
     own = np.arange(PLACES)
-    draws = found.scores(own)
+    draws = found.scores(own, "m")
     assert draws[0] == localisation_score(found.cka(), own)
     assert len(draws) == 1001
     assert set(np.round(draws * PLACES, 9)) <= set(range(PLACES + 1))
@@ -63,33 +63,59 @@ def test_sums_that_two_processes_gather_are_those_of_one():
     first.merge(HsicSums())
     own = np.arange(PLACES)
     np.testing.assert_allclose(first.without, whole.without, rtol=1e-9, atol=1e-12)
-    np.testing.assert_array_equal(first.scores(own), whole.scores(own))
+    np.testing.assert_array_equal(first.scores(own, "m"), whole.scores(own, "m"))
 
 
 def test_a_constant_token_and_a_constant_patch_are_left_out():
     tokens, patches = drawn(np.random.default_rng(1), 64)
     tokens[0], patches[1] = 1.0, 2.0
     found, own = sums((tokens, patches)), np.arange(PLACES)
-    assert found.scores(own)[0] == localisation_score(found.cka(), own)
+    assert found.scores(own, "m")[0] == localisation_score(found.cka(), own)
     tokens[:] = 1.0
-    assert np.isnan(sums((tokens, patches)).scores(own)).all()
+    assert np.isnan(sums((tokens, patches)).scores(own, "m")).all()
 
 
-def test_95_percent_intervals_of_a_share_with_close_calls_hold_the_truth():
-    own = np.arange(PLACES)
-    truth = sums(*(drawn(np.random.default_rng((9, b)), 500) for b in range(8))).scores(own)[0]
-    assert truth == 0.5  # of the first three places the next patch is the better match
-    held, widths = [], []
-    for trial in range(150):
-        draws = sums(drawn(np.random.default_rng((trial, 7)), 96)).scores(own)
-        low, high = np.percentile(draws[1:], [2.5, 97.5])
+def test_the_similarity_of_a_token_without_a_group_is_nearly_that_of_the_other_images():
+    tokens, patches = drawn(np.random.default_rng(3), 128)
+    found = sums((tokens, patches))
+    near = found._similarity(2, np.arange(PLACES))
+    assert near.whole.argmax() == found.cka()[2].argmax()
+    for group in range(GROUPS):
+        kept = np.arange(128) % GROUPS != group
+        whole = sums((tokens[:, kept], patches[:, kept])).whole
+        exact = whole[2] / np.sqrt(whole[-1])
+        error = np.abs(near.without[group] - exact).max()
+        assert error < 0.3 * np.abs(exact - near.whole).max()
+
+
+@pytest.mark.parametrize(("lead", "truth"), [(0.0, 1.0), (0.04, 0.5)])
+def test_95_percent_intervals_hold_the_truth_where_all_calls_are_close(lead, truth):
+    own, held, means = np.arange(PLACES), [], []
+    for trial in range(60):
+        random = np.random.default_rng((trial, 7))
+        patches = random.normal(size=(PLACES, 60, WIDTH))
+        own_share = np.where(own % 2, 0.52, 0.52 - lead)[:, None, None]
+        tokens = own_share * patches + (1 - own_share) * np.roll(patches, -1, axis=0)
+        found = sums((tokens + 0.5 * random.normal(size=patches.shape), patches))
+        score, low, high = percentile_interval(found.scores(own, "m"))
         held.append(low <= truth <= high)
-        widths.append(high - low)
-    assert np.mean(held) >= 0.93
-    assert 0 < np.mean(widths) < 0.6
+        means.append(score)
+        assert low <= score <= high
+    assert np.mean(means) < 0.75  # where the truth is 1, draws around the score do not reach it
+    assert np.mean(held) >= 0.95
+
+
+def test_a_token_far_ahead_of_its_rivals_is_counted_at_every_level():
+    random = np.random.default_rng(5)
+    patches = random.normal(size=(PLACES, 96, WIDTH))
+    tokens = patches + 0.1 * random.normal(size=patches.shape)
+    tokens[0] = tokens[1]
+    score, *draws = sums((tokens, patches)).scores(np.arange(PLACES), "m")
+    assert score == (PLACES - 1) / PLACES
+    assert np.mean(np.array(draws) == score) > 0.99
 
 
 @pytest.mark.parametrize("n", [4, 20])
 def test_fewer_images_than_groups_are_a_group_each(n):
-    draws = sums(drawn(np.random.default_rng(2), n)).scores(np.arange(PLACES))
+    draws = sums(drawn(np.random.default_rng(2), n)).scores(np.arange(PLACES), "m")
     assert np.isfinite(draws).all()

@@ -209,7 +209,8 @@ class _Localisation(Accumulator):
                     notes += _gaps(name, f"tokens of {block.block}", own, kept)
                 score, low, high = localisation_score(cka, block.own), math.nan, math.nan
                 if block.which == LAST and math.isfinite(score):
-                    drawn[name] = block.sums.scores(block.own)
+                    of = f"{network.of or name} {network.state}"
+                    drawn[name] = block.sums.scores(block.own, of)
                     found = percentile_interval(drawn[name])
                     score, low, high = in_range(found, SHARE).tolist()
                 if math.isfinite(score):

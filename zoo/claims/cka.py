@@ -18,14 +18,16 @@ from zoo.claims.base import (
     measured,
     of_two,
 )
+from zoo.measures.best_share import best_within, share_draws
 from zoo.measures.depth import third_of
 from zoo.measures.intervals import SHARE
 from zoo.models.spec import NO_SKIP
 from zoo.study.axes import select
-from zoo.study.replicates import draws_of
+from zoo.study.replicates import draws_of, replicates_of
 from zoo.study.results import ComparisonResults, Network
 
 CHANCE = 0.05  # p of best matches that permuted images give as well
+BODY = {"role": ("stem", "block"), "role_b": ("stem", "block")}
 VIT_AND_CNN = "ViT {first:.3f}, CNN {second:.3f}"
 
 
@@ -75,17 +77,22 @@ def lower_half_matches(results: ComparisonResults, networks: Networks) -> Measur
     vit, cnn = networks
     if why := _unmatched(results, cnn, vit):
         return why
-    cka = _across(results, vit, cnn)
-    if cka is None:
+    cka = replicates_of(results.results["cka"].data, "cka", vit.name, cnn.name, **BODY)
+    if not cka.whole.size or not np.isfinite(cka.whole).all():
         return None
-    _, rows, columns = cka.shape
+    rows, columns = cka.whole.shape
     lower, third = max(1, columns // 2), third_of(rows)
-    share = (cka[:, :, :lower].argmax(axis=1) < third).mean(axis=1)
+    share = float((cka.whole[:, :lower].argmax(axis=0) < third).mean())
     detail = (
-        f"{100 * share[0]:.0f} % of the CNN's lower {lower} layers are most like one of the "
+        f"{100 * share:.0f} % of the CNN's lower {lower} layers are most like one of the "
         f"ViT's lowest {third} of {rows}"
     )
-    return measured(share, detail, lower)
+    layers, inside = cka.map(np.transpose), np.arange(rows) < third
+    if not cka.freedom:
+        return measured(np.array([share]), detail, lower)
+    tests = [best_within(layers[layer], inside) for layer in range(lower)]
+    of = f"{vit.model} {cnn.model} {vit.state}"
+    return measured(share_draws(share, tests, of), detail, lower)
 
 
 def top_matches_nothing(results: ComparisonResults, networks: Networks) -> Measurement | str | None:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from zoo.measures.best_share import best_within, share_draws
 from zoo.measures.replicates import GROUPS, Replicates
 
 PATCHES_AT_ONCE = 256
@@ -66,28 +67,38 @@ class HsicSums:
         own = [np.where(np.greater(x, 0), x, np.nan) for x in (self.tokens, self.patches)]
         return np.asarray(self.whole[:-1] / np.sqrt(own[0])[:, None] / np.sqrt(own[1]))
 
-    def scores(self, own: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return `localisation_score` and, after it, what it might be on other images.
+    def scores(self, own: NDArray[np.int64], of: str) -> NDArray[np.float64]:
+        """Return `localisation_score` and, after it, what it may be on other images.
 
         Args:
             own: (tokens,) each token's own patch.
+            of: whose score it is, as for `share_draws`.
 
         Returns:
-            (1 + draws,) as by `Replicates.draws`. Which patch is most like a token does not depend
-            on how the token is scaled.
+            (1 + draws,), or NaN alone where the CKA of no token with its own patch is defined.
         """
         cka = self.cka()
+        score = localisation_score(cka, own)
+        if math.isnan(score):
+            return np.array([score])
+        tests = []
+        for token, patch in enumerate(own.tolist()):
+            known = np.flatnonzero(np.isfinite(cka[token]))
+            if patch in known:
+                tests.append(best_within(self._similarity(token, known), known == patch))
+        return share_draws(score, tests, of)
+
+    def _similarity(self, token: int, patches: NDArray[np.int64]) -> Replicates:
+        """Return the similarity (patches,) of a token with some patches, in a unit of its own."""
         groups = min(GROUPS, self.images)
-        weight = np.full(groups, (groups - 1) / groups)
-        defined = np.flatnonzero(np.isfinite(cka[np.arange(len(own)), own]))
-        hits = []
-        for token in defined.tolist():
-            row, rows = self.whole[[token, -1]], self.without[:groups, [token, -1]]
-            cross, lengths = np.moveaxis(Replicates(row, rows, weight, groups - 1).draws(), 1, 0)
-            known = np.isfinite(cka[token]) & (lengths > 0)
-            likeness = cross / np.sqrt(np.where(known, lengths, 1))
-            hits.append(np.where(known, likeness, -np.inf).argmax(axis=1) == own[token])
-        return np.mean(hits, axis=0) if hits else np.array([math.nan])
+        cross, lengths = self.whole[[token, -1]][:, patches]
+        without = self.without[:groups, [token, -1]][:, :, patches]
+        whole = cross / np.sqrt(lengths)
+        # To first order: without a group, a patch's own HSIC may be negative.
+        moved = (without[:, 0] - cross) / np.sqrt(lengths) - whole / 2 * (
+            without[:, 1] / lengths - 1
+        )
+        return Replicates(whole, whole + moved, np.full(groups, (groups - 1) / groups), groups - 1)
 
 
 def _without(parts: NDArray[np.float64], share: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -63,8 +63,8 @@ class Replicates:
 
         Returns:
             (1 + draws, …): the result moved at random, with the covariance of the jackknife. What
-            is computed of every draw has an interval by `percentile_interval`: a share of
-            layers, which moves by steps, as well as a mean. The draws of all results of the same
+            is computed of every draw has an interval by `percentile_interval`, but for shares of
+            best matches (`zoo.measures.best_share`). The draws of all results of the same
             images belong together, so that differences of them are paired. The result alone,
             where there are no groups.
 
@@ -90,7 +90,7 @@ def percentile_interval(values: NDArray[np.float64]) -> Estimate:
 
     Returns:
         The number and the ends, NaN where there are no draws or one is not finite. Draws are
-        noisier than the number, so that a share of best matches near 1 is lower in nearly all.
+        noisier than the number, so that a share near 1 is lower in nearly all.
         Where their middle 95 % miss the number, the interval also holds its mirror image in the
         number (the basic interval: Davison & Hinkley 1997, sec. 5.2); it may exceed a range.
 

@@ -39,19 +39,28 @@ def replicated(
     return whole | {name + WITHOUT: (("replicate", *dims), without, known)}
 
 
+def replicates_of(
+    data: xr.Dataset, name: str, network: str = "", network_b: str = "", **equal: Any
+) -> Replicates:
+    """Return a variable, selected as by `select`, whole and without each group of images.
+
+    Where its replicates were not kept, there are no groups.
+    """
+    whole = select(data[name], network, network_b, **equal).values.astype(np.float64)
+    if name + WITHOUT not in data:
+        return Replicates(whole, np.empty((0, *whole.shape)), np.empty(0), 0)
+    kept = data[name + WITHOUT]
+    without = select(kept, network, network_b, **equal).values.astype(np.float64)
+    weight = np.atleast_1d(kept.attrs["weight"])
+    return Replicates(whole, without, weight, int(kept.attrs["freedom"]))
+
+
 def draws_of(
     data: xr.Dataset, name: str, network: str = "", network_b: str = "", **equal: Any
 ) -> NDArray[np.float64]:
     """Return a variable, selected as by `select`, and what it might be on other images.
 
     Returns:
-        (1 + draws, …) as by `zoo.measures.replicates.Replicates.draws`; the variable alone where
-        its replicates were not kept.
+        (1 + draws, …) as by `Replicates.draws`; the variable alone where there are no groups.
     """
-    whole = select(data[name], network, network_b, **equal).values.astype(np.float64)
-    if name + WITHOUT not in data:
-        return whole[None]
-    kept = data[name + WITHOUT]
-    without = select(kept, network, network_b, **equal).values.astype(np.float64)
-    weight = np.atleast_1d(kept.attrs["weight"])
-    return Replicates(whole, without, weight, int(kept.attrs["freedom"])).draws()
+    return replicates_of(data, name, network, network_b, **equal).draws()
