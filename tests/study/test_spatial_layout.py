@@ -100,7 +100,10 @@ def test_pooling_chooses_what_of_a_layer_is_compared():
     assert torch.equal(pool_activation(patches, "gap", vit, "patches"), patches.mean(dim=1))
 
 
-@pytest.mark.parametrize(("shape", "dims"), [((4, 6, 6), (2, 3)), ((6, 6, 4), (1, 2))])
+@pytest.mark.parametrize(
+    ("shape", "dims"),
+    [((4, 6, 6), (2, 3)), ((6, 6, 4), (1, 2)), ((5, 6, 4), (1, 2))],  # the last: windows (NesT)
+)
 def test_the_mean_over_places_leaves_the_channels_wherever_they_stand(shape, dims):
     model, maps = subject(("x", "block", shape), family="windowed"), torch.randn(2, *shape)
     expected = maps.mean(dim=dims)

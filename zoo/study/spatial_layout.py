@@ -206,13 +206,15 @@ def mean_over_places(value: torch.Tensor, network: ComparedNetwork, layer: str) 
     """Return a layer's output averaged over places, (n, channels); prefix tokens are left out.
 
     Where it is not known how an output lies over the image, three dimensions are taken for
-    (n, tokens, channels) and more for (n, channels, …).
+    (n, tokens, channels); more for (n, channels, …) in a CNN, else for (n, windows, …, channels).
     """
     if layout := layout_of(network, layer):
         return places_of(value, layout).mean(dim=1)
     if value.ndim < 3:
         return value
-    return value.mean(dim=1) if value.ndim == 3 else value.flatten(2).mean(dim=2)
+    if network.family == "cnn" and value.ndim > 3:
+        return value.flatten(2).mean(dim=2)
+    return value.flatten(1, -2).mean(dim=1)
 
 
 def mean_point(network: ComparedNetwork, layer: str) -> HookPoint:
