@@ -150,12 +150,8 @@ class Comparison:
         check_replaceable(folder, FOLDER)
         report = self.report()
         with replacing_folder(folder, FOLDER) as new:
-            figures = draw_all(
-                self.results,
-                new / FIGURES,
-                on_progress,
-                beside=lambda: write_tree(self.tree, new / RESULTS),
-            )
+            write_tree(self.tree, new / RESULTS)
+            figures = draw_all(self.results, new / FIGURES, on_progress)
             for entry in report["analyses"]:
                 entry["figures"] = figures[entry["name"]]
             write_json(new / REPORT, report)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import re
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -16,8 +19,12 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from zoo.errors import printable
-from zoo.figures.glyphs import noting_missing_glyphs, warn_of_missing_glyphs
 from zoo.figures.style import DPI, styled
+
+MOST_GLYPHS = 8  # that a warning names
+LACKING = re.compile(r"Glyph (\d+) .*missing from font", re.DOTALL)
+
+logger = logging.getLogger(__name__)
 
 
 def save_figure(figure: Figure, folder: Path, name: str) -> tuple[Path, Path]:
@@ -34,7 +41,7 @@ def saving(folder: Path) -> Iterator[Callable[[Figure, str], tuple[Path, Path]]]
     """
     folder.mkdir(parents=True, exist_ok=True)
     waiting: list[Future[None]] = []
-    with ThreadPoolExecutor(1) as beside, noting_missing_glyphs() as missing:
+    with ThreadPoolExecutor(1) as beside, _missing_glyphs_in_one_line():
 
         def save(figure: Figure, name: str) -> tuple[Path, Path]:
             png, svg = folder / f"{name}.png", folder / f"{name}.svg"
@@ -62,7 +69,25 @@ def saving(folder: Path) -> Iterator[Callable[[Figure, str], tuple[Path, Path]]]
         yield save
         for file in waiting:
             file.result()
-    warn_of_missing_glyphs(missing)
+
+
+@contextmanager
+def _missing_glyphs_in_one_line() -> Iterator[None]:
+    """Warn once of all that the font lacks, such as Chinese; matplotlib does at each place."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.filterwarnings("always", message="Glyph", category=UserWarning)
+        yield
+    glyphs: dict[str, None] = {}
+    for warned in caught:
+        if match := LACKING.match(str(warned.message)):
+            glyphs[repr(chr(int(match[1])))[1:-1]] = None
+        else:
+            warnings.warn_explicit(warned.message, warned.category, warned.filename, warned.lineno)
+    if glyphs:
+        logger.warning(
+            "the figures' font lacks the glyphs %s, so they show boxes; report.html has them",
+            ", ".join([*glyphs][:MOST_GLYPHS]) + ", …" * (len(glyphs) > MOST_GLYPHS),
+        )
 
 
 def _axis_names(figure: Figure) -> Iterator[Axis]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from zoo.study.results import ComparisonResults
 
 Entry = dict[str, Any]
-Drawn = tuple[list[Entry], list[str]]  # and the glyphs that the font lacks
 DRAWN = "analyses drawn"  # what is counted
 
 
@@ -31,11 +30,7 @@ def draw(results: ComparisonResults, analysis: str) -> dict[str, Drawing]:
 
 
 def draw_all(
-    results: ComparisonResults,
-    folder: Path,
-    on_progress: OnProgress = no_progress,
-    *,
-    beside: Callable[[], None] = lambda: None,
+    results: ComparisonResults, folder: Path, on_progress: OnProgress = no_progress
 ) -> dict[str, list[Entry]]:
     """Draw and save the figures of all analyses; return what the report says of them.
 
@@ -43,42 +38,22 @@ def draw_all(
         results: of a comparison.
         folder: receives the files.
         on_progress: is called for every analysis drawn.
-        beside: other work, done at the same time where there is a second core.
     """
-    from zoo.figures.glyphs import noting_missing_glyphs, warn_of_missing_glyphs
     from zoo.figures.saving import saving
-    from zoo.figures.sharing import share
 
-    analyses = list(results.results)
-    count = len(analyses)
-
-    def on_task(task: int) -> None:
-        on_progress(max(0, task - 1), count, DRAWN)
-
-    def work(taken: Iterator[int]) -> dict[int, Drawn]:
-        """Do task 0, what is beside and may take longest, and analysis by analysis from 1."""
-        done: dict[int, Drawn] = {}
-        with saving(folder) as save:
-            for task in taken:
-                with noting_missing_glyphs() as missing:
-                    entries: list[Entry] = []
-                    if task:
-                        entries = _draw_one(results, analyses[task - 1], save)
-                    else:
-                        beside()
-                done[task] = entries, [*missing]
-        return done
-
+    drawn: dict[str, list[Entry]] = {}
     # Drawing makes the garbage collector run often; to look through torch and the models again and
     # again took a fifth of a report's time.
     gc.freeze()
     try:
-        done = share(work, 1 + count, on_task)
+        with saving(folder) as save:
+            for analysis in results.results:
+                on_progress(len(drawn), len(results.results), DRAWN)
+                drawn[analysis] = _draw_one(results, analysis, save)
     finally:
         gc.unfreeze()
-    on_progress(count, count, DRAWN)
-    warn_of_missing_glyphs(glyph for _, missing in done.values() for glyph in missing)
-    return {name: done[task][0] for task, name in enumerate(analyses, start=1)}
+    on_progress(len(drawn), len(drawn), DRAWN)
+    return drawn
 
 
 def _draw_one(
