@@ -9,8 +9,8 @@ def values(result, what, network="", network_b="", layer=""):
     """Values of a variable: of a network or pair along its axes, or of that network's part."""
     if what in result.data.data_vars:
         found = select(result.data[what], network, network_b)
-        for dim in found.dims:  # heads, poolings and paths that other networks have
-            if dim in ("head", "pooling", "path", "branch"):
+        for dim in found.dims:  # heads and poolings that other networks have
+            if dim in ("head", "pooling", "branch"):
                 found = found.dropna(dim, how="all")
         return found.values
     return result.part(network, layer, network_b)[what].values

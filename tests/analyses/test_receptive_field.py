@@ -11,12 +11,11 @@ from tests.figures.test_style import assert_legible
 from tests.labelled import figures, layers
 from zoo.analyses import receptive_field
 from zoo.analyses.engine import compare_models
-from zoo.analyses.receptive_field import receptive_fields
+from zoo.analyses.receptive_field import mass_radius, receptive_fields
 from zoo.analyses.receptive_field_figures import SUM, draw_maps
 from zoo.capture import HookPoint
 from zoo.config import Settings
 from zoo.models.files import describe_module
-from zoo.report.viewer_data import heat_map_data
 from zoo.study.axes import select, variable
 
 SIDE = 16
@@ -156,11 +155,9 @@ def test_a_feature_that_sums_to_a_constant_is_named():
     assert "same sum over channels" in problems[HookPoint("1")]
 
 
-def of_path(result, what, network, path=SUM):
-    """A network's maps or radii after the residual sum, or on a kind of branch."""
-    if what == "map":
-        return result.part(network)["map"].sel(path=path).values
-    return select(result.data[what].sel(path=path), network).values
+def maps_of(result, network, path=SUM):
+    """A network's maps after the residual sum, or on a kind of branch."""
+    return result.part(network)["map"].sel(path=path).values
 
 
 @pytest.fixture
@@ -180,25 +177,24 @@ def test_a_network_without_blocks_has_no_first_block(digit_images):
     model = describe_module(plain, name="plain", image_size=SIDE)
     made = Settings(references=False)
     found = compare_models([model], digit_images[0], only=["receptive-field"], settings=made)
-    assert np.isfinite(of_path(found.results["receptive-field"], "radius90", "plain")).all()
+    assert np.isfinite(found.results["receptive-field"].data["reach"]).all()
     assert not found.results["receptive-field"].metrics
 
 
 def test_in_a_comparison_the_vits_stem_sees_one_patch_and_the_cnn_widens_its_view(found):
     result = found.results["receptive-field"]
     assert result.networks == ("v", "cnn")
-    stem = of_path(result, "map", "v")[0]
+    stem = maps_of(result, "v")[0]
     rows, columns = np.nonzero(stem)
     # The centre token of a 4 × 4 grid is (2, 2), with the pixels 8 to 11.
     assert {rows.min(), rows.max(), columns.min(), columns.max()} == {8, 11}
-    radii = of_path(result, "radius90", "cnn")
-    assert (np.diff(radii) > 0).all()
+    share = select(result.data["reach"], "cnn").values
+    assert (np.diff(share) > 0).all()
     np.testing.assert_allclose(select(result.data["depth"], "cnn"), [0, 1 / 3, 2 / 3, 1])
-    share = radii / math.hypot(SIDE, SIDE) * 2
-    np.testing.assert_allclose(of_path(result, "radius90_share", "cnn"), share)
+    radii = [mass_radius(field, 0.9) for field in maps_of(result, "cnn")]
+    np.testing.assert_allclose(share, np.array(radii) / math.hypot(SIDE, SIDE) * 2)
     assert result.metric("radius90_first_block", "cnn") == share[1]
     assert result.metric("radius90_last_block", "cnn") == share[-1]
-    assert result.metric("radius90_first_to_last", "cnn") == share[1] / share[-1]
 
 
 def test_a_branch_is_mapped_without_the_skip_around_it(found):
@@ -207,15 +203,15 @@ def test_a_branch_is_mapped_without_the_skip_around_it(found):
     assert result.part("v")["path"].values.tolist() == [SUM, "attention", "mlp"]
     assert result.part("cnn")["path"].values.tolist() == [SUM, "residual"]
     for network, kinds in (("v", ("attention", "mlp")), ("cnn", ("residual",))):
-        for kind in ("attention", "mlp", "residual"):
-            measured = np.isfinite(of_path(result, "radius50", network, kind))
-            assert measured[1:].all() if kind in kinds else not measured[1:].any()
+        for kind in kinds:
+            measured = np.isfinite(maps_of(result, network, kind)).all(axis=(1, 2))
+            assert measured[1:].all()
             assert not measured[0]  # the stem has no branch
     # Two 3×3 convolutions after the stem's see 7 × 7 pixels, with or without the skip.
-    first = of_path(result, "map", "cnn", "residual")[1]
+    first = maps_of(result, "cnn", "residual")[1]
     assert first.shape == (SIDE, SIDE)
     assert {np.nonzero(first)[0].min(), np.nonzero(first)[0].max()} == {5, 11}
-    summed = of_path(result, "map", "cnn")[1]
+    summed = maps_of(result, "cnn")[1]
     assert summed[8, 8] / summed.sum() > first[8, 8] / first.sum()
 
 
@@ -230,19 +226,7 @@ def test_figures_and_notes_name_what_was_measured(found):
     }
     axis = drawn["receptive-field-radius"].axes[0]
     lines = {line.get_label(): line for line in axis.get_lines()}
-    np.testing.assert_array_equal(
-        lines["cnn"].get_ydata(), of_path(result, "radius50_share", "cnn")
-    )
-
-
-def test_the_page_names_its_maps_in_words(found):
-    panel = heat_map_data(found.results["receptive-field"], "", ["v", "cnn"])
-    assert panel
-    assert {entry["measure"] for entry in panel["maps"]} == {
-        f"radius of {share} % of the mass{over}"
-        for share in (50, 90)
-        for over in ("", " / half the diagonal")
-    }
+    np.testing.assert_array_equal(lines["cnn"].get_ydata(), select(result.data["core"], "cnn"))
 
 
 def test_maps_show_a_faint_rest_and_say_how_many_layers_are_left_out():

@@ -36,10 +36,12 @@ def layers(names: Mapping[str, Sequence[str]], axis: str = "layer") -> dict:
 
 
 def over_layers(names: Mapping[str, Sequence[str]], **variables) -> Result:
-    """A result of variables over the layers of several networks."""
+    """A result of variables over the layers of several networks, or over their heads."""
     paired = any("layer_b" in dims for dims, *_ in variables.values())
     axes = layers(names) | (layers(names, "layer_b") if paired else {})
-    return Result(xr.Dataset(variables, axes))
+    data = xr.Dataset(variables, axes)
+    heads = head_counts([data.sizes.get("head", 0)] * data.sizes["layer"])
+    return Result(data.assign_coords(heads))
 
 
 def heat(result: Result, *networks: str) -> list[dict]:
@@ -97,7 +99,7 @@ def test_maps_of_one_kind_are_drawn_on_the_range_that_the_analysis_names():
     names = {"a": ["x", "y"], "b": ["x", "y"], "a untrained": ["x", "y"]}
     dims = ("layer", "head")
     far = np.array([[2.0, 3.0], [4.0, 5.0], [1.0, 3.0], [4.0, np.nan], [9.0, 9.0], [0.5, 9.0]])
-    share = np.array([[0.4, 0.6], [0.4, 0.6], *[[np.nan] * 2] * 4])
+    share = np.array([[0.4, 0.6]] * 6)
     named = over_layers(
         names,
         share=variable(dims, share, scale=Scale("share of a head", 0.25, 4, log=True)),
@@ -106,8 +108,8 @@ def test_maps_of_one_kind_are_drawn_on_the_range_that_the_analysis_names():
     maps = heat(named, "a", "b")
     # The highest value of all maps of its kind where none is named; what is not shown aside.
     ends = [(m["measure"], m["scale"]["low"], m["scale"]["high"]) for m in maps]
-    assert ends == [("share of a head", 0.25, 4), ("far", 0, 5), ("far", 0, 5)]
-    assert [m["scale"]["log"] for m in maps] == [True, False, False]
+    assert ends == 2 * [("share of a head", 0.25, 4)] + 2 * [("far", 0, 5)]
+    assert [m["scale"]["log"] for m in maps] == [True, True, False, False]
     plain = over_layers(names, share=variable(dims, share), distance=variable(dims, far))
     ranges = {m["measure"]: (m["scale"]["low"], m["scale"]["high"]) for m in heat(plain, "a", "b")}
     assert ranges == {"distance": (1, 5), "share": (0.4, 0.6)}
@@ -179,9 +181,8 @@ def test_intervals_of_several_measures_are_kept_apart():
     ("shape", "dims", "shown"),
     [
         ((3, 2), ("layer", "head"), True),
-        ((3, 9), ("layer", "token"), True),
+        ((3, 9), ("layer", "token"), False),
         ((3, 2), ("layer", "pooling"), False),
-        ((3, 999), ("layer", "image"), False),
         ((9, 3), ("image", "layer"), False),
         ((3, 9, 2), ("layer", "head", "end"), False),
         ((1, 9), ("layer", "head"), False),
@@ -191,8 +192,6 @@ def test_only_matrices_over_layers_become_heat_maps(shape, dims, shown: bool):
     names = {"a": LAYERS["a"][: shape[dims.index("layer")]]}
     values = variable(dims, np.zeros(shape))
     assert bool(heat(over_layers(names, distance=values))) == shown
-    part = Part("a", xr.Dataset({"distance": values}, {"name": ("layer", column(names["a"]))}))
-    assert bool(heat(Result(parts=(part,)))) == shown
 
 
 def test_positions_without_names_are_counted():
@@ -209,15 +208,6 @@ def test_heads_that_a_network_does_not_have_are_no_columns_of_its_map():
     maps = heat(result, "a", "b")
     assert [len(m["columns"]["names"]) for m in maps] == [2, 4]
     assert np.isnan(unpack(maps[0]["value"], (3, 2))[:, 1]).all()
-
-
-def test_maps_of_one_kind_that_lie_in_parts_share_a_range():
-    parts = [
-        Part(name, xr.Dataset({"ratio": (("layer", "token"), np.full((3, 5), high))}))
-        for name, high in (("a", 1.0), ("b", 7.0))
-    ]
-    maps = heat(Result(parts=tuple(parts)), "a", "b")
-    assert [(m["scale"]["low"], m["scale"]["high"]) for m in maps] == [(1, 7), (1, 7)]
 
 
 def test_layers_are_counted_beside_heads_and_called_by_name_beside_layers():

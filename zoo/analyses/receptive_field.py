@@ -24,17 +24,12 @@ from zoo.measures.replicates import GroupedMean, Replicates, in_rows
 from zoo.models.modes import eval_mode
 from zoo.models.preprocess import model_input
 from zoo.study.accumulator import Accumulator, NotApplicable
-from zoo.study.axes import Scale, column, layer_axis, select, variable
+from zoo.study.axes import column, layer_axis, select, variable
 from zoo.study.networks import ComparedNetwork, Study, layer_labels
 from zoo.study.replicates import replicated
 from zoo.study.results import Metric, Part, Result
 from zoo.study.spatial_layout import choose_images, layout_of, places_of
 
-ENDS = {  # of a network: what its radii are, and their unit
-    "first_block": ("first block", "share of half the diagonal"),
-    "last_block": ("last block", "share of half the diagonal"),
-    "first_to_last": ("first over last block", "ratio"),
-}
 ABOUT = About(
     name="receptive-field",
     title="Effective receptive field",
@@ -59,11 +54,11 @@ ABOUT = About(
         "centre of each layer depends on.",
     },
     metrics={
-        f"{key}_{what}": f"radius of {100 * share:.0f} % of the mass, {words}"
-        for key, share in SHARES.items()
-        for what, (words, _) in ENDS.items()
+        f"radius{percent}_{what}": f"radius of {percent} % of the mass, {what.replace('_', ' ')}"
+        for percent in (50, 90)
+        for what in ("first_block", "last_block")
     },
-    units={f"{key}_{what}": unit for key in SHARES for what, (_, unit) in ENDS.items()},
+    unit="share of half the diagonal",
 )
 
 IMAGES = 32
@@ -211,22 +206,20 @@ class _ReceptiveFields(Accumulator):
                 found[network.name] = self._fields(network)
             elif network.compared:
                 self.notes.append(f"{network.name}: no layer's output lies over the image")
-        paths = list(dict.fromkeys(path for fields in found.values() for path in fields))
         rows = [(network, layer) for network in networks for layer in depths(network)]
-        variables = _radii(found, paths) | self._reach(networks)
-        data = xr.Dataset(variables, layer_axis(rows) | {"path": column(paths)})
+        data = xr.Dataset(self._radii(networks), layer_axis(rows))
         metrics = [m for network in networks for m in _ends(data, network.name)]
         parts = [_part(n, found[n.name]) for n in networks if n.compared]
         used = min(IMAGES, len(self.study.images))
         return Result(data, tuple(parts), tuple(metrics), tuple(self.notes), used)
 
-    def _reach(self, networks: Sequence[ComparedNetwork]) -> dict[str, Any]:
+    def _radii(self, networks: Sequence[ComparedNetwork]) -> dict[str, Any]:
         """Return the radii with 50 % and 90 % of each layer's field over half the diagonal."""
         sizes = [n.model.spec.image_size for n in networks for _ in depths(n)]
         half = np.hypot(*np.array([sizes, sizes]) / 2)
         shares = in_rows(self.radii, len(SHARES)).map(lambda radii: radii.T / half)
         variables: dict[str, Any] = {}
-        for i, name in enumerate(("core", "reach")):
+        for i, name in enumerate(SHARES):
             variables |= replicated(name, "layer", shares[i], unit="half-diagonals")
         return variables
 
@@ -283,55 +276,22 @@ def _part(network: ComparedNetwork, maps: Mapping[str, NDArray]) -> Part:
     return Part(network.name, xr.Dataset({"map": fields}, names))
 
 
-def _radius(field: NDArray[np.float64] | None, share: float) -> float:
-    """Return the radius in pixels with a share of a field; NaN where there is none."""
-    if field is None or not np.isfinite(field).all():
-        return math.nan
-    return mass_radius(field, share)
-
-
 def _radii_of(field: NDArray[np.float64], known: bool) -> NDArray[np.float64]:
     """Return the radii (2,) in pixels with 50 % and 90 % of a field; NaN where it is not known."""
-    return np.array([_radius(field if known else None, of) for of in SHARES.values()])
-
-
-def _radii(
-    found: Mapping[str, Mapping[str, NDArray]], paths: Sequence[str]
-) -> dict[str, tuple[tuple[str, ...], NDArray, dict[str, Any]]]:
-    """Return the radii of all networks' maps, in pixels and over half of the image's diagonal."""
-    variables = {}
-    dims = ("layer", "path")
-    for key, share in SHARES.items():
-        pixels, shares = [], []
-        for maps in found.values():
-            layers, height, width = maps[SUM].shape
-            radius = np.array([
-                [_radius(maps[path][i] if path in maps else None, share) for path in paths]
-                for i in range(layers)
-            ])  # fmt: skip
-            pixels.append(radius)
-            shares.append(radius / math.hypot(height / 2, width / 2))
-        disc = f"radius of {100 * share:.0f} % of the mass"
-        variables[key] = variable(dims, np.concatenate(pixels), unit="pixels", scale=Scale(disc))
-        variables[f"{key}_share"] = variable(
-            dims, np.concatenate(shares), unit="half-diagonals",
-            scale=Scale(f"{disc} / half the diagonal"),
-        )  # fmt: skip
-    return variables
+    if not known or not np.isfinite(field).all():
+        return np.full(2, math.nan)
+    return np.array([mass_radius(field, share) for share in SHARES.values()])
 
 
 def _ends(data: xr.Dataset, network: str) -> Iterator[Metric]:
-    """Yield the radius of a network's first and last block, if any, and the one over the other."""
-    for key in SHARES:
-        radii = select(data[f"{key}_share"].sel(path=SUM), network)
+    """Yield the radius of a network's first and last block, if it has any."""
+    for key, share in SHARES.items():
+        radii = select(data[key], network)
         blocks = radii.values[radii["block"].values >= 0]
-        if not blocks.size:
-            continue
-        first, last = float(blocks[0]), float(blocks[-1])
-        yield Metric(f"{key}_first_block", first, network)
-        yield Metric(f"{key}_last_block", last, network)
-        # 1: as wide at once as at the end; near 0: it grows on the way.
-        yield Metric(f"{key}_first_to_last", first / last if last > 0 else math.nan, network)
+        if blocks.size:
+            name = f"radius{100 * share:.0f}"
+            yield Metric(f"{name}_first_block", float(blocks[0]), network)
+            yield Metric(f"{name}_last_block", float(blocks[-1]), network)
 
 
 def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:
@@ -341,7 +301,7 @@ def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:
         key: mass_radius(np.ones((128, 128)), share) / math.hypot(64, 64)
         for key, share in SHARES.items()
     }
-    radii = {n: select(result.data["radius90_share"], n) for n in names}
+    radii = {n: select(result.data["reach"], n) for n in names}
     labels = {n: layer_labels(r["name"].values, r["role"].values) for n, r in radii.items()}
     maps = [
         Drawing("receptive-field-{}", draw_maps(result.part(n), labels[n]), (n,)) for n in names

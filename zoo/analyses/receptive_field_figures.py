@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 SUM = "sum"  # the path of what leaves a block, after its residual sum
-SHARES = {"radius50": 0.5, "radius90": 0.9}
+SHARES = {"core": 0.5, "reach": 0.9}  # of the mass, by the variable that holds its radius
 COLUMNS = 6
 FLOOR = 1e-3  # of a map's maximum: what is fainter is drawn alike
 
@@ -68,7 +68,7 @@ def draw_radii(result: Result, compared: Sequence[str], even: Mapping[str, float
         )
         for axis, (key, share) in zip(axes, SHARES.items(), strict=True):
             for i, name in enumerate(compared):
-                radii = select(result.data[f"{key}_share"].sel(path=SUM), name)
+                radii = select(result.data[key], name)
                 points = radii["depth"].values, radii.values
                 colour = style.colour(i)
                 marks = style.marker(i) + "-"

@@ -20,7 +20,6 @@ from zoo.study.results import Part, Result
 if TYPE_CHECKING:
     import xarray as xr
 
-MOST_COLUMNS = 256  # of a heat map whose columns are not layers
 STEPS = {
     "layer": "Depth, from input to output",
     "head": "Head",
@@ -34,20 +33,20 @@ PICTURES = "images"  # the variable of a part that holds the pictures its maps l
 def heat_map_data(
     result: Result, title: str, compared: Sequence[str], first: str = ""
 ) -> dict[str, Any] | None:
-    """Pack matrices over layers, with their intervals where these are known; None without any.
+    """Pack maps of layers by layers or heads, with known intervals; None without any.
 
     The panel opens on the variable `first`, where there is one of that name.
     """
-    maps = [*_layer_maps(result, compared, first), *_part_maps(result, compared)]
+    maps = list(_layer_maps(result, compared, first))
     return {"kind": "heat", "title": title, "maps": maps} if maps else None
 
 
 def _layer_maps(result: Result, compared: Sequence[str], first: str) -> Iterator[dict[str, Any]]:
-    """Yield a map of each network, or of each pair of them, of every matrix over layers."""
+    """Yield a map of each network, or of each pair of them, of every variable that is one."""
     alone = [(name, name) for name in compared]
     for name in sorted(result.data.data_vars, key=lambda name: name != first):
         values = result.data[name]
-        if not is_heat_map(values):
+        if values.dims not in (("layer", "layer_b"), ("layer", "head")):
             continue
         if values.dims[1] == "layer_b":
             # A network with itself where that was measured, then each pair.
@@ -57,7 +56,7 @@ def _layer_maps(result: Result, compared: Sequence[str], first: str) -> Iterator
                 cell for cell in cells if np.isfinite(cell[2].values).any() or cell[0] != cell[1]
             ]
         else:
-            cells = [(a, a, _own_columns(values, a)) for a in compared]
+            cells = [(a, a, select_heads(values, a)) for a in compared]
         ends = result.data.get(f"{name}_ci")
         shown = np.concatenate([part.values.ravel() for *_, part in cells])
         for a, b, part in cells:
@@ -69,44 +68,11 @@ def _layer_maps(result: Result, compared: Sequence[str], first: str) -> Iterator
             yield _heat_map(part, shown, (a, b), label, bounds)
 
 
-def _own_columns(values: xr.DataArray, network: str) -> xr.DataArray:
-    if "heads" in values.coords:
-        return select_heads(values, network)
-    # Of named columns, such as kinds of branches, a network may lack some.
-    own: xr.DataArray = select(values, network).dropna(values.dims[1], how="all")
-    return own
-
-
 def _ends(ends: xr.DataArray, part: xr.DataArray, a: str, b: str) -> list[NDArray[np.float64]]:
     bounds = select(ends, a, b)
     if bounds.shape[:-1] != part.shape or not np.isfinite(bounds.values).any():
         return []
     return [bounds.isel(ci_bound=end).values for end in (0, 1)]
-
-
-def _part_maps(result: Result, compared: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Yield the matrices over layers that are of one network alone."""
-    maps = [
-        (part.network, name, values)
-        for part in result.parts
-        if part.network in compared and not part.layer
-        for name, values in part.data.data_vars.items()
-        if is_heat_map(values) and min(values.shape) > 1
-    ]
-    for network, kind, values in maps:
-        shown = np.concatenate([other.values.ravel() for _, name, other in maps if name == kind])
-        yield _heat_map(values, shown, (network, network), network, [])
-
-
-def is_heat_map(values: xr.DataArray) -> bool:
-    """Say whether a variable is a matrix over layers (and layers, heads, tokens, …)."""
-    dims = values.dims
-    return (
-        len(dims) == 2
-        and dims[0] == "layer"
-        and values.dtype.kind == "f"
-        and (dims[1] in ("layer_b", "head") or 4 <= values.shape[1] <= MOST_COLUMNS)
-    )
 
 
 def _heat_map(
