@@ -26,6 +26,7 @@ BANDS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 CUTS = (0.1, 0.2, 0.3, 0.5)
 WILSON = "Wilson over images"
 HIGH = 0.6  # from here on, noise is called high
+SMALLEST = 4  # pixels along a side: of fewer, a band holds no frequency
 
 
 def answers_on_changed_images(
@@ -45,25 +46,26 @@ def answers_on_changed_images(
     labels = np.asarray(study.labels)[rows]
     partner = _partners(labels, study.settings.seed)
     found, notes = {}, of_one_seed(study, "noise and hybrid images")
+    small = {s for s, network in rated.items() if network.model.spec.image_size < SMALLEST}
+    notes += [f"{rated[s].name}: no answers under noise: its input is too small" for s in small]
+    rated = {s: network for s, network in rated.items() if s not in small}
     lost = np.full((len(rated), len(BANDS) - 1, len(rows)), np.nan)
     for k, (s, network) in enumerate(rated.items()):
         right = clean[s][rows] == labels
         pixels = model_input(study.images[rows], network.model.spec, network.model.module)
-        accuracy: dict[float, tuple[float, float, float]] = {}
+        accuracy = np.empty((3, len(BANDS) - 1))
         noises = _noises(pixels, network.model.spec.std, study.settings.seed)
         for j, noise in enumerate(noises):
-            if noise is None:
-                notes.append(f"{network.name}: no frequency of its input lies in band {j + 1}")
-                continue
             hits = _answers(study, network, pixels + noise) == labels
             lost[k, j] = right.astype(int) - hits
-            accuracy[(BANDS[j] + BANDS[j + 1]) / 2] = share_interval(hits)
+            accuracy[:, j] = share_interval(hits)
         variables = {
-            **estimate("noise_accuracy", "band", np.array([*accuracy.values()]).T, kind=WILSON),
+            **estimate("noise_accuracy", "band", accuracy, kind=WILSON),
             "clean_accuracy": variable((), right.mean()),
             "chance": variable((), commonest_share(np.asarray(study.labels))),
         }
-        data = xr.Dataset(variables, {"band": list(accuracy)}, {"answered_images": len(rows)})
+        middles = [(low + high) / 2 for low, high in pairwise(BANDS)]
+        data = xr.Dataset(variables, {"band": middles}, {"answered_images": len(rows)})
         if (partner >= 0).all():
             data = data.assign(_hybrid(study, network, pixels, labels, partner))
         found[s] = data
@@ -94,33 +96,24 @@ def _answers(study: Study, network: ComparedNetwork, pixels: torch.Tensor) -> ND
     return predictions(logits_on(network, pixels, study.settings.batch_size))
 
 
-def _noises(
-    pixels: torch.Tensor, deviation: Sequence[float], seed: int
-) -> Iterator[torch.Tensor | None]:
-    """Yield the noise of each band for a model's input; None where it has no such frequency.
+def _noises(pixels: torch.Tensor, deviation: Sequence[float], seed: int) -> Iterator[torch.Tensor]:
+    """Yield the noise of each band for a model's input.
 
     It is not cut at black and white, which would spread it over all frequencies.
     """
     scale = torch.tensor(deviation).to(pixels).view(1, -1, 1, 1)
     for low, high in pairwise(BANDS):
-        try:
-            noise = band_noise(
-                tuple(pixels.shape), low, math.inf if high == BANDS[-1] else high,
-                deviation=DEVIATION, seed=seed,
-            )  # fmt: skip
-        except ValueError:
-            yield None
-        else:
-            yield noise.to(pixels) / scale
+        high = math.inf if high == BANDS[-1] else high  # noqa: PLW2901
+        noise = band_noise(tuple(pixels.shape), low, high, deviation=DEVIATION, seed=seed)
+        yield noise.to(pixels) / scale
 
 
 def _lost_metrics(names: Sequence[str], lost: NDArray[np.float64]) -> Iterator[Metric]:
     """Yield the accuracy lost (networks, bands, images) to high and low noise, and compare it."""
     upper = np.array(BANDS[:-1]) >= HIGH
-    # A band that no frequency of a network's input lies in says nothing.
     by_noise = {
-        "lost_to_high_noise": _mean_known(lost[:, upper]),
-        "lost_to_low_noise": _mean_known(lost[:, ~upper]),
+        "lost_to_high_noise": lost[:, upper].mean(axis=1),
+        "lost_to_low_noise": lost[:, ~upper].mean(axis=1),
     }
     for measure, values in by_noise.items():
         for k, name in enumerate(names):
@@ -129,13 +122,6 @@ def _lost_metrics(names: Sequence[str], lost: NDArray[np.float64]) -> Iterator[M
     for i, j in combinations(range(len(names)), 2):
         gap, pair = mean_interval(of_high[i] - of_high[j]), (names[i], names[j])
         yield Metric.of("lost_to_high_noise_difference", gap, *pair, pair="signed")
-
-
-def _mean_known(lost: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the mean (networks, images) over the bands that a network's input has."""
-    known = np.isfinite(lost)
-    total, count = np.where(known, lost, 0).sum(axis=1), known.sum(axis=1)
-    return np.asarray(np.where(count > 0, total, np.nan) / np.maximum(count, 1))
 
 
 def _partners(labels: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
