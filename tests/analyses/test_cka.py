@@ -6,13 +6,13 @@ import torch
 from torch import nn
 
 from tests.labelled import ends, values
+from tests.measures.test_deconfounded import deconfounded_cka
 from tests.measures.test_linear_cka import reference_cka
 from zoo.analyses import cka
 from zoo.analyses.engine import compare_models
 from zoo.config import Settings
 from zoo.errors import UserError
 from zoo.measures import linear_cka
-from zoo.measures.deconfounded import deconfounded_cka
 from zoo.models.files import describe_module
 from zoo.models.preprocess import preprocess
 

@@ -9,7 +9,7 @@ from zoo.analyses.differences import SHOWN, _thumbnails, draw, is_shown, shown_g
 from zoo.analyses.differences_figures import _answers
 from zoo.analyses.engine import compare_models
 from zoo.config import Settings
-from zoo.measures.agreement import error_consistency
+from zoo.measures.agreement import error_consistency_interval
 from zoo.measures.difference_groups import STABLE, difference_groups, neighbour_ranks
 from zoo.models.predict import probabilities
 
@@ -54,7 +54,7 @@ def test_the_gallery_holds_those_farthest_apart_of_each_kind(compared, digit_ima
         for i in shown:
             assert np.array_equal(result.data["pictures"].sel(picture=i), images[i])
     assert result.metric("error_consistency", "vit-0", "resnet18-1") == pytest.approx(
-        error_consistency(*right)
+        error_consistency_interval(*right)[0]
     )
     assert result.metric("only_first", "vit-0", "resnet18-1") == (right[0] & ~right[1]).mean()
     assert (result.data["confusion"].sum("answered") == np.bincount(labels)).all()

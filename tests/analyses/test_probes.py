@@ -115,12 +115,6 @@ def test_what_cannot_be_probed_is_named(change, words):
         ridge_probe(x, y, x, y)
 
 
-def test_penalties_must_be_positive():
-    x, y = clusters(0)
-    with pytest.raises(ValueError, match="penalties: expected numbers above 0"):
-        ridge_probe(x, y, x, y, penalties=[0.0, 1.0])
-
-
 @given(
     counts=st.lists(st.integers(1, 9), min_size=1, max_size=5),
     share=st.floats(0.05, 0.95),

@@ -19,7 +19,6 @@ from zoo.measures.agreement import (
     BOTH,
     FIRST,
     NEITHER,
-    confusion_matrix,
     error_consistency_interval,
     who_is_right,
 )
@@ -150,10 +149,12 @@ class _Differences(Accumulator):
 
     def _answers(self, pairs: Sequence[tuple[int, int]]) -> Found:
         """Return answers, confusion, and for each pair the images that one or both get right."""
+        from sklearn.metrics import confusion_matrix
+
         gallery = np.full((len(pairs), len(KINDS), SHOWN), -1)
         if not self.rated:
             return {}, gallery, []
-        labels, classes = np.asarray(self.study.labels), len(self.study.class_names)
+        labels, classes = np.asarray(self.study.labels), range(len(self.study.class_names))
         logits = {s: torch.cat(parts) for s, parts in self.logits.items()}
         answers = {s: predictions(values) for s, values in logits.items()}
         chance = {
@@ -184,7 +185,8 @@ class _Differences(Accumulator):
             if one.state == other.state and one.of != other.of:
                 kappa = error_consistency_interval(theirs[a], theirs[b])
                 metrics.append(Metric.of("error_consistency", kappa, one.name, other.name))
-        confusion = [confusion_matrix(labels, answers[s], classes) for s in self.rated]
+        # What is no class, of outputs that are no numbers, is counted nowhere.
+        confusion = [confusion_matrix(labels, of, labels=classes) for of in answers.values()]
         variables = {
             "answer": variable(("rated", "image"), np.stack(list(answers.values()))),
             "confusion": variable(("rated", "class", "answered"), np.stack(confusion)),

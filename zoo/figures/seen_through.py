@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.ndimage import binary_erosion
 
 from zoo.figures.image_grid import enlarge_map
 
@@ -55,8 +56,4 @@ def enlarge(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def _rim(inside: NDArray[np.bool_], width: int) -> NDArray[np.bool_]:
     """Return the outermost pixels of a region, so many of them; the picture's edge is one too."""
-    core = np.pad(inside, 1)
-    for _ in range(width):
-        shifted = [np.roll(core, step, axis) for axis in (0, 1) for step in (1, -1)]
-        core = np.logical_and.reduce([core, *shifted])
-    return np.asarray(inside & ~core[1:-1, 1:-1])
+    return np.asarray(inside & ~binary_erosion(inside, iterations=width))

@@ -12,19 +12,12 @@ from zoo.measures.intervals import jackknife_interval
 BOTH, FIRST, SECOND, NEITHER = range(4)
 
 
-def error_consistency(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
-    """Return Cohen's kappa of being right or wrong together (Geirhos et al. 2020, Eq. 3).
-
-    0: as often as two independent models of these accuracies; 1: always; NaN where chance
-    alone makes them agree on every image.
-    """
-    return float(_kappa(np.bincount(who_is_right(a, b), minlength=4)))
-
-
 def error_consistency_interval(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Return error consistency and its 95 % interval (3,), by the jackknife over images.
 
-    NaN ends where leaving out one image leaves no chance of disagreement.
+    It is Cohen's kappa of being right or wrong together (Geirhos et al. 2020, Eq. 3): 0 as often
+    as two independent models of these accuracies, 1 always, NaN where chance alone makes them agree
+    on every image. NaN ends where leaving out one image leaves no chance of disagreement.
     """
     kinds = np.bincount(who_is_right(a, b), minlength=4)
     # Images of one kind leave the same value behind.
@@ -43,21 +36,6 @@ def who_is_right(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> NDArray[np.int64
     if len(a) != len(b) or not len(a):
         raise ValueError(f"expected the same images, got {len(a)} and {len(b)}")
     return 2 * (~a).astype(np.int64) + ~b
-
-
-def confusion_matrix(
-    labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: int
-) -> NDArray[np.int64]:
-    """Return how many images of each class (rows) are given each class (columns).
-
-    A prediction below 0, of outputs that are no numbers, is counted nowhere.
-
-    >>> confusion_matrix(np.array([0, 0, 1]), np.array([0, 1, 1]), 2).tolist()
-    [[1, 1], [0, 1]]
-    """
-    known = predicted >= 0
-    cells = labels[known] * classes + predicted[known]
-    return np.bincount(cells, minlength=classes * classes).reshape(classes, classes)
 
 
 def _kappa(kinds: NDArray[np.int64]) -> float:

@@ -19,13 +19,6 @@ def log_probabilities(logits: NDArray, temperature: float = 1.0) -> NDArray[np.f
     return scaled - np.log(np.exp(scaled).sum(axis=1, keepdims=True))
 
 
-def negative_log_likelihood(
-    logits: NDArray, labels: NDArray[np.int64], temperature: float = 1.0
-) -> NDArray[np.float64]:
-    """Return −log of the probability (n,) given to each image's own class, in nats."""
-    return -log_probabilities(logits, temperature)[np.arange(len(labels)), labels]
-
-
 def fit_temperature(logits: NDArray, labels: NDArray[np.int64]) -> float:
     """Return the temperature that makes the labels most likely.
 
@@ -42,12 +35,13 @@ def fit_temperature(logits: NDArray, labels: NDArray[np.int64]) -> float:
     from scipy.optimize import minimize_scalar
 
     logits = np.asarray(logits, dtype=np.float64)
-    own = logits[np.arange(len(labels)), labels]
+    rows = np.arange(len(labels)), labels
+    own = logits[rows]
     if (own == logits.max(axis=1)).all() or own.mean() <= logits.mean():
         raise ValueError("no temperature is best for these images")
     middle = math.log(logits.std(axis=1).mean())
     found = minimize_scalar(
-        lambda t: negative_log_likelihood(logits, labels, math.exp(t)).mean(),
+        lambda t: -log_probabilities(logits, math.exp(t))[rows].mean(),
         bounds=(middle - math.log(REACH), middle + math.log(REACH)),
         method="bounded",
         options={"xatol": 1e-6},

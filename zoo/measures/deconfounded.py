@@ -1,42 +1,18 @@
-"""Deconfounded CKA: how alike are two layers beyond what the images themselves make alike?"""
+"""Deconfounded CKA: how alike are two layers beyond what the images themselves make alike?
+
+CKA of the U-centred Gram matrices K − αG, where α is the least-squares coefficient of K on that of
+what is given, G. In −1..1; higher is closer; 0 for layers that are alike only as far as both are
+like what is given: the images' pixels.
+
+Source: after Cui et al. 2022 (arXiv 2202.00095), with the unbiased in place of the biased HSIC₁.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.measures.linear_cka import cka_from_hsic, hsic_of
-
 EXPLAINED = 1e-6  # what is left of a layer's self-HSIC below this share is rounding
-
-
-def deconfounded_cka(x: NDArray, y: NDArray, given: NDArray) -> float:
-    """Return the unbiased linear CKA of two representations without what a third explains.
-
-    Args:
-        x: (n, p) activations of n >= 4 images; more dimensions are flattened.
-        y: (n, q) activations of the same images.
-        given: (n, r) what is taken away: the images' pixels.
-
-    Returns:
-        CKA of the U-centred Gram matrices K − αG, where α is the least-squares coefficient of K
-        on the given one, G. In −1..1; higher is closer; 0 for layers that are alike only as far
-        as both are like `given`.
-
-    Raises:
-        ValueError: n differs or is under 4, or a side is constant, not finite, or explained.
-
-    Source: after Cui et al. 2022 (arXiv 2202.00095), with the unbiased HSIC₁ in place of the
-    biased one.
-
-    >>> x = np.random.default_rng(0).normal(size=(20, 5))
-    >>> round(deconfounded_cka(x, 3 * x + 1, x[:, :2]), 6)
-    1.0
-    """
-    value = cka_from_hsic(without_given(hsic_of(x=x, y=y, given=given), 2))
-    if not np.isfinite(value[0, 1]):
-        raise ValueError("a side is explained by what is given")
-    return float(value[0, 1])
 
 
 def permuted_without_given(

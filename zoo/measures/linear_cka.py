@@ -42,25 +42,15 @@ def linear_cka(x: NDArray, y: NDArray) -> float:
     >>> round(linear_cka(x, 3 * x + 1), 6)
     1.0
     """
-    return float(cka_from_hsic(hsic_of(x=x, y=y))[0, 1])
-
-
-def hsic_of(**sides: NDArray) -> NDArray[np.float64]:
-    """Return HSIC₁ (sides, sides) of representations (n, …) of the same images, given by name.
-
-    Raises:
-        ValueError: n differs or is under 4, or a representation is constant or not finite.
-    """
-    counts = [len(values) for values in sides.values()]
-    if len(set(counts)) > 1:
-        raise ValueError(f"expected the same images, got {' and '.join(map(str, counts))}")
+    if len(x) != len(y):
+        raise ValueError(f"expected the same images, got {len(x)} and {len(y)}")
     grams = []
-    for name, values in sides.items():
+    for name, values in (("x", x), ("y", y)):
         gram = centred_gram(torch.as_tensor(np.asarray(values, dtype=np.float64)))
         if gram.problem:
             raise ValueError(f"{name} {gram.problem}")
         grams.append(gram.values)
-    return pairwise_hsic(torch.stack(grams), counts[0]).numpy()
+    return float(cka_from_hsic(pairwise_hsic(torch.stack(grams), len(x)).numpy())[0, 1])
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -38,27 +37,6 @@ def procrustes_similarity(x: ArrayLike, y: ArrayLike) -> float:
     1.0
     """
     return compare_shapes(*prepare_both(prepare_shape, x, y))
-
-
-def procrustes_distance(x: ArrayLike, y: ArrayLike) -> float:
-    """Return min over rotations Q of ‖X/‖X‖ − YQ/‖Y‖‖_F = √(2 − 2·similarity), in 0..√2.
-
-    Lower is closer. Arguments and errors are those of `procrustes_similarity`.
-
-    Source: Williams et al. 2021.
-    """
-    return math.sqrt(max(0.0, 2 - 2 * procrustes_similarity(x, y)))
-
-
-def shape_distance(x: ArrayLike, y: ArrayLike) -> float:
-    """Return the angular shape metric, arccos of the Procrustes similarity, in 0..π/2 radians.
-
-    Lower is closer, and it obeys the triangle inequality. Arguments and errors are those of
-    `procrustes_similarity`.
-
-    Source: Williams et al. 2021.
-    """
-    return math.acos(procrustes_similarity(x, y))
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ penalty chosen on a held-out part of the training images.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -104,13 +104,12 @@ def ridge_probe(
     test_x: NDArray,
     test_y: NDArray,
     *,
-    penalties: Sequence[float] = PENALTIES,
     seed: int = 0,
 ) -> Probe:
     """Fit a linear classifier by ridge least squares and test it.
 
-    Targets are +1 for an image's class and −1 for the others; the highest output wins. Each
-    penalty is fitted on part of the training images and judged on the rest; the best one (of
+    Targets are +1 for an image's class and −1 for the others; the highest output wins. Each of
+    `PENALTIES` is fitted on part of the training images and judged on the rest; the best one (of
     equals, the largest) is fitted again on all of them.
 
     Args:
@@ -118,17 +117,13 @@ def ridge_probe(
         train_y: (n,) class labels, at least two classes with two images.
         test_x: (m, d) features.
         test_y: (m,) class labels.
-        penalties: candidates > 0, in units of the mean eigenvalue of XᵀX.
         seed: of the choice of the images that judge the penalties.
 
     Raises:
-        ValueError: too few classes or images, penalties that are not positive, or features
-            that are constant or not finite.
+        ValueError: too few classes or images, or features that are constant or not finite.
 
     Source: Raghu et al. 2021, Figs 11, 13, D.4.
     """
-    if not penalties or min(penalties) <= 0:
-        raise ValueError(f"penalties: expected numbers above 0, got {list(penalties)}")
     train_y, test_y = np.asarray(train_y), np.asarray(test_y)
     fit, judge = hold_out(train_y, HELD_OUT, seed=seed)
     classes = np.unique(train_y)
@@ -140,7 +135,7 @@ def ridge_probe(
         penalty: float(
             _right(path.predict(train_x[judge], penalty * unit), classes, train_y[judge]).mean()
         )
-        for penalty in sorted(penalties)
+        for penalty in PENALTIES
     }
     best = max(scores, key=lambda penalty: (scores[penalty], penalty))
     path, unit = solve_ridge(train_x, targets), mean_eigenvalue(train_x)

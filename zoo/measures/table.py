@@ -10,12 +10,7 @@ from zoo.measures.features import DegenerateError, Measure
 from zoo.measures.kernel import RBF_CKA, rbf_cka
 from zoo.measures.linear_cka import linear_cka
 from zoo.measures.neighbours import MUTUAL_KNN, mutual_knn
-from zoo.measures.procrustes import (
-    PROCRUSTES,
-    procrustes_distance,
-    procrustes_similarity,
-    shape_distance,
-)
+from zoo.measures.procrustes import PROCRUSTES, procrustes_similarity
 from zoo.measures.rsa import RSA, rsa
 
 MEASURES: dict[str, Measure] = {
@@ -28,11 +23,9 @@ __all__ = [
     "Measure",
     "linear_cka",
     "mutual_knn",
-    "procrustes_distance",
     "procrustes_similarity",
     "pwcca",
     "rbf_cka",
     "rsa",
-    "shape_distance",
     "svcca",
 ]
