@@ -300,5 +300,7 @@ def _label(analysis: str, measure: str) -> str:
     from zoo.analyses import load_analysis
 
     about = load_analysis(analysis).ABOUT
-    label, unit = about.metrics.get(measure, measure.replace("_", " ")), about.unit_of(measure)
+    if measure not in about.metrics:  # of an earlier version
+        return measure.replace("_", " ")
+    label, unit = about.metrics[measure], about.unit_of(measure)
     return f"{label} ({unit})" if unit and unit != SIGNED else label

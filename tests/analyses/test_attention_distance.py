@@ -161,10 +161,7 @@ def test_the_summary_says_what_low_and_high_layers_do():
     assert summary(distances, uniform=8.0) == {
         "lowest_layer_mean": 5.0,
         "highest_layer_mean": 7.0,
-        "low_layers_nearest_head": 1.0,
-        "low_layers_spread": 5.0,
-        "local_heads": 2.0,  # 1 and 2; 4 is half of 8 and not nearer
-        "low_layers_local_heads": 2.0,
+        "local_heads": 2,  # 1 and 2; 4 is half of 8 and not nearer
         "uniform": 8.0,
     }
 
@@ -219,7 +216,7 @@ def test_heads_without_a_distance_are_named_and_leave_no_metric():
     assert any(
         "blocks.1.attn head 2 has no distance on 11 of 11 images" in note for note in result.notes
     )
-    assert result.metric("low_layers_spread", "vit") is None
+    assert result.metric("local_heads", "vit") is None
     assert result.metric("highest_layer_mean", "vit") > 0
     assert np.isnan(values(result, "distance", "vit")).sum() == 1
     assert module.draw(result, ["vit"])

@@ -136,7 +136,6 @@ def test_a_models_maps_and_entropy_are_those_of_its_own_weights(kind):
     relative = expected / math.log(prefix + 16)
     np.testing.assert_allclose(values(result, "normalised_entropy", kind), relative, atol=1e-5)
     assert result.metric("entropy", kind) == pytest.approx(relative.mean())
-    assert result.metric("entropy_last", kind) == pytest.approx(relative[-1].mean())
     assert any("reads no class token" in note for note in result.notes) is not class_token
 
 
@@ -163,7 +162,7 @@ def test_a_model_agrees_with_itself_and_not_with_other_images():
 
 def test_different_grids_are_not_correlated_but_noted():
     result, _ = run(make("cls"), make("gap", patch_size=8))
-    assert {metric.measure for metric in result.metrics} == {"entropy", "entropy_last"}
+    assert {metric.measure for metric in result.metrics} == {"entropy"}
     assert any("grids differ (4×4, 2×2)" in note for note in result.notes)
 
 
@@ -174,7 +173,7 @@ def test_even_attention_gives_no_correlation_and_says_so():
         block.attn.qkv.bias.data.zero_()
     result, _ = run(blind, make("gap"))
     assert result.metric("entropy", "blind") == pytest.approx(1, abs=1e-6)
-    assert {metric.measure for metric in result.metrics} == {"entropy", "entropy_last"}
+    assert {metric.measure for metric in result.metrics} == {"entropy"}
     assert any("on 11 of 11 images a map is constant" in note for note in result.notes)
     assert any("blind and gap: map_correlation is not defined" in n for n in result.notes)
 

@@ -17,7 +17,6 @@ from zoo.config import Settings
 from zoo.errors import UserError
 from zoo.models.build import build
 from zoo.models.files import describe_module
-from zoo.study.axes import select
 
 SIDE, CLASSES = 16, ("zero", "one", "two")
 VIT = {"patch_size": 4, "embed_dim": 16, "depth": 3, "num_heads": 2}
@@ -281,8 +280,6 @@ def _own(result, network, compared):
                 yield values(result, key, network, other), {network, other}
         elif "network" not in variable.coords:  # of the images, such as chance
             yield variable.values, set(compared)
-        elif "path" in variable.dims:  # not every block has every kind of branch
-            yield select(variable.sel(path="sum"), network).values, {network}
         else:
             yield values(result, key, network), {network}
     for part in result.parts:

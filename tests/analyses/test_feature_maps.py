@@ -123,15 +123,6 @@ def test_the_strongest_channels_of_each_stage_are_kept_strongest_first(model, di
         assert np.allclose(kept, value[:, order], atol=1e-5)
 
 
-def test_sparsity_counts_the_zeros_of_all_images(model, digit_images):
-    result = run([model], digit_images).results["feature-maps"]
-    last = expected_outputs(model, digit_images[0])["blocks.3"]
-    share = result.metric("sparsity_last", "net")
-    assert 0 < share < 1
-    assert share == pytest.approx((last == 0).mean(), abs=1e-4)
-    assert result.metric("resolution_last", "net") == 8
-
-
 def test_figures_are_drawn_from_the_result_alone(model, digit_images):
     result = run([model], digit_images).results["feature-maps"]
     drawn = feature_maps.draw(result, ["net"])
@@ -168,7 +159,6 @@ def test_values_that_are_not_finite_are_named(digit_images):
     found = run([describe_module(net, name="net", image_size=16)], digit_images)
     notes = found.results["feature-maps"].notes
     assert "net: blocks.2 is not finite" in notes
-    assert found.results["feature-maps"].metric("sparsity_last", "net") is None
     assert not any("blocks.1" in note for note in notes)
 
 

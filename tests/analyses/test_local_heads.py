@@ -12,13 +12,12 @@ import torch
 import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import spearmanr
 
 from tests.labelled import ends, figures, values
 from zoo.analyses import local_heads
 from zoo.analyses.attention_distance import attention_distance
 from zoo.analyses.engine import compare_models
-from zoo.analyses.local_heads import early_layers, head_subsets, rank_correlation, subset_hsic
+from zoo.analyses.local_heads import early_layers, head_subsets, subset_hsic
 from zoo.analyses.local_heads_figures import LEAST_RANGE
 from zoo.capture import HookPoint, observe
 from zoo.config import Settings
@@ -106,16 +105,6 @@ def test_hsic_of_a_subset_is_that_of_its_concatenated_outputs():
     np.testing.assert_allclose(stacked, np.stack([found] * 3))
 
 
-def test_rank_correlation_agrees_with_the_closed_formula_and_is_nan_where_undefined():
-    x, y = np.array([1.0, 2, 3, 4, 5]), np.array([0.9, 0.7, 0.8, 0.1, 0.2])
-    squares = ((np.array([1, 2, 3, 4, 5]) - np.array([5, 3, 4, 1, 2])) ** 2).sum()
-    assert rank_correlation(x, y) == pytest.approx(1 - 6 * squares / (5 * 24))
-    assert rank_correlation(x, -x) == pytest.approx(-1)
-    assert math.isnan(rank_correlation(x[:2], y[:2]))
-    assert math.isnan(rank_correlation(x, np.ones(5)))
-    assert math.isnan(rank_correlation(x, np.array([1, 2, 3, 4, math.nan])))
-
-
 # --- the analysis -----------------------------------------------------------------------------
 
 
@@ -149,9 +138,6 @@ def test_cka_is_that_of_the_chosen_heads_outputs_with_early_cnn_layers():
     np.testing.assert_allclose(values(result, "cka", "vit", "cnn"), expected, atol=1e-5)
     means = [distances[order[i : i + 3]].mean() for i in range(4)]
     np.testing.assert_allclose(values(result, "distance", "vit", "cnn"), means, atol=1e-4)
-    ranks = [spearmanr(means, column).statistic for column in expected.T]
-    np.testing.assert_allclose(values(result, "spearman", "vit", "cnn"), ranks)
-    assert result.metric("spearman", "vit", "cnn") == pytest.approx(np.mean(ranks))
     change = (expected[0] - expected[-1]).mean()
     assert result.metric("local_minus_global", "vit", "cnn") == pytest.approx(change, abs=1e-5)
     spread = result.metric("distance_range", "vit", "cnn")
@@ -238,13 +224,6 @@ def test_the_heads_of_torchs_own_attention_are_seen():
     assert result.networks == ("tv", "cnn")
     assert result.part("tv", network_b="cnn")["cka"].shape[0] == 3
     assert result.metric("distance_range", "tv", "cnn") > 0
-
-
-def test_two_heads_are_too_few_to_rank():
-    result, _ = run(make_vit(num_heads=2), make_cnn())
-    assert result.metric("spearman", "vit", "cnn") is None
-    assert result.metric("local_minus_global", "vit", "cnn") is not None
-    assert any("no spearman" in note and "there are 2" in note for note in result.notes)
 
 
 def test_a_constant_cnn_layer_is_named_and_leaves_no_metric(monkeypatch):

@@ -68,7 +68,7 @@ def test_means_spread_and_intervals_over_seeds_are_students(found):
     results, _ = found
     rows = {(row.analysis, row.measure, row.of): row for row in over_seeds(results)}
     names = [n.name for n in results.seeds(results.compared[0])]
-    row = rows["cka", "first_last_quarter", ("v",)]
+    row = rows["cka", "mean_off_diagonal", ("v",)]
     values = [results.results[row.analysis].metric(row.measure, name) for name in names]
     assert row.values == pytest.approx(values)
     ends = stats.t.interval(0.95, 2, np.mean(values), stats.sem(values))

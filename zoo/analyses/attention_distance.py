@@ -50,14 +50,11 @@ ABOUT = About(
     metrics={
         "lowest_layer_mean": "mean distance, lowest layer",
         "highest_layer_mean": "mean distance, highest layer",
-        "low_layers_nearest_head": "nearest head of the two lowest layers",
-        "low_layers_spread": "farthest minus nearest head, two lowest layers",
         "local_heads": "local heads",
-        "low_layers_local_heads": "local heads in the two lowest layers",
         "uniform": "distance of even attention",
     },
     unit="pixels",
-    units=dict.fromkeys(("local_heads", "low_layers_local_heads"), "number"),
+    units={"local_heads": "number"},
 )
 
 # Greys and marks, since the palette's colours stand for models.
@@ -220,23 +217,15 @@ def summary(distances: NDArray[np.float64], uniform: float) -> dict[str, float]:
         uniform: the distance of even attention, in pixels.
 
     Returns:
-        means of the lowest and of the highest layer; in the two lowest layers, the nearest head
-        and the spread (largest minus smallest head of a layer, mean of both layers); the number
-        of local heads, nearer than `LOCAL` times `uniform`, in all layers and in those two.
+        means of the lowest and of the highest layer, and the number of local heads, nearer than
+        `LOCAL` times `uniform`.
     """
-    low = distances[:2]
-
-    def count_local(heads: NDArray[np.float64]) -> float:
-        # A head without a distance is neither local nor global: the count is then not known.
-        return math.nan if np.isnan(heads).any() else int((heads < LOCAL * uniform).sum())
-
+    local = int((distances < LOCAL * uniform).sum())
     return {
         "lowest_layer_mean": float(distances[0].mean()),
         "highest_layer_mean": float(distances[-1].mean()),
-        "low_layers_nearest_head": float(low.min()),
-        "low_layers_spread": float((low.max(axis=1) - low.min(axis=1)).mean()),
-        "local_heads": count_local(distances),
-        "low_layers_local_heads": count_local(low),
+        # A head without a distance is neither local nor global: the count is then not known.
+        "local_heads": math.nan if np.isnan(distances).any() else local,
         "uniform": uniform,
     }
 

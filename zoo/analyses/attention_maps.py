@@ -63,7 +63,6 @@ ABOUT = About(
     },
     metrics={
         "entropy": "entropy of attention (1: even), mean over layers and heads",
-        "entropy_last": "entropy of attention (1: even), last layer",
         "map_correlation": "correlation of the final maps, mean over images",
         "map_correlation_permuted_images": "correlation of the final maps of different images",
     },
@@ -189,7 +188,6 @@ class _Maps(Accumulator):
         for s, model in self.models.items():
             layers = [found.whole.mean() for found in self._relative_entropy(s)]
             metrics.append(Metric("entropy", float(np.mean(layers)), model.name))
-            metrics.append(Metric("entropy_last", float(layers[-1]), model.name))
             if s in self.mapped and not model.class_token:
                 self.notes.append(
                     f"{model.name}: its classifier reads no class token, so its maps are the "

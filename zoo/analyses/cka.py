@@ -78,7 +78,6 @@ ABOUT = About(
         "best_match_deconfounded_p": "share of permutations with a mean best match as high (p)",
         "mean_same_layer": "mean CKA of each layer with the same layer",
         "mean_off_diagonal": "mean CKA of different layers, stem and blocks",
-        "first_last_quarter": "mean CKA of the first with the last quarter of layers",
         **metrics_of("cka", "CKA"),
         **metrics_of("cka_deconfounded", "deconfounded CKA"),
     },
@@ -279,7 +278,6 @@ def _metrics(study: Study, data: xr.Dataset) -> Iterator[Metric]:
     for network in study.networks:
         name = network.name
         yield Metric("mean_off_diagonal", mean_off_diagonal(cka, name), name)
-        yield Metric("first_last_quarter", first_with_last_quarter(cka, name), name)
     compared = [network.name for network in study.compared]
     for i, a in enumerate(compared):
         for b in compared[i + 1 :]:
@@ -299,23 +297,11 @@ def _metrics(study: Study, data: xr.Dataset) -> Iterator[Metric]:
             yield Metric("mean_same_layer", mean_defined(same), reference.of, reference.name)
 
 
-def inner_layers(cka: xr.DataArray, network: str) -> xr.DataArray:
-    """Return CKA of a network's stem and blocks with each other: without head and insides."""
-    roles = {"role": ("stem", "block"), "role_b": ("stem", "block")}
-    return select(cka, network, network, **roles)
-
-
 def mean_off_diagonal(cka: xr.DataArray, network: str) -> float:
-    """Return the mean CKA of different layers of a network, stem and blocks."""
-    inner = inner_layers(cka, network).values
+    """Return the mean CKA of different layers of a network: stem and blocks, without the head."""
+    roles = {"role": ("stem", "block"), "role_b": ("stem", "block")}
+    inner = select(cka, network, network, **roles).values
     return mean_defined(inner[~np.eye(len(inner), dtype=bool)])
-
-
-def first_with_last_quarter(cka: xr.DataArray, network: str) -> float:
-    """Return the mean CKA of the first with the last quarter of a network's stem and blocks."""
-    inner = inner_layers(cka, network).values
-    quarter = max(1, len(inner) // 4)
-    return mean_defined(inner[:quarter, -quarter:])
 
 
 def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:

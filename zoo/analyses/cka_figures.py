@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import product
 
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from zoo.analyses.image_sets import OTHER
 from zoo.figures import style
@@ -51,10 +49,14 @@ def _layers(cka: xr.DataArray, rows: str = "", columns: str = "", title: str = "
 def draw_models(result: Result, compared: Sequence[str]) -> Figure:
     """Draw models by models: the mean over all pairs of layers, and over each layer's best match.
 
-    On the diagonal, a model's stem and blocks are compared, none of them with itself; elsewhere
-    all layers, heads too.
+    On the first diagonal stands the mean of pairs of different layers, without heads.
     """
-    mean, best = summary_matrices(result, compared)
+    mean, best = (
+        np.array([[result.metric(measure, a, b) for b in compared] for a in compared], float)
+        for measure in ("mean_all_pairs", "mean_best_match")
+    )  # what was not measured is None, and so NaN
+    within = [result.metric("mean_off_diagonal", name) for name in compared]
+    np.fill_diagonal(mean, np.array(within, float))
     titles = {
         "mean of all pairs of layers, heads included\n(diagonal: pairs of stem and blocks)": mean,
         "mean of the row's layers, each with\nthe column's layer that it is most like": best,
@@ -67,35 +69,3 @@ def draw_models(result: Result, compared: Sequence[str]) -> Figure:
     for axis, values in zip(figure.axes, titles.values(), strict=False):
         style.write_values(axis, values, points=points)
     return figure
-
-
-def summary_matrices(
-    result: Result, compared: Sequence[str]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return (models, models) mean CKA of all pairs of layers, and of each row's best matches.
-
-    On the diagonal, these are pairs of different layers among stem and blocks, as in the metric
-    `mean_off_diagonal`; of a network without blocks, among all layers.
-    """
-    mean, best = np.full((2, len(compared), len(compared)), np.nan)
-    for (i, a), (j, b) in product(enumerate(compared), repeat=2):
-        cells = select(result.data["cka"], a, b)
-        if i == j:
-            inner = np.isin(cells["role"].values, ("stem", "block"))
-            values = cells.values.copy()
-            np.fill_diagonal(values, np.nan)
-            mean[i, j], best[i, j] = _summary(
-                values[np.ix_(inner, inner)] if inner.any() else values
-            )
-        else:
-            mean[i, j], best[i, j] = _summary(cells.values)
-    return mean, best
-
-
-def _summary(cka: NDArray[np.float64]) -> tuple[float, float]:
-    """Return the mean of what was measured, and the mean of the highest values of its rows."""
-    known = np.isfinite(cka)
-    if not known.any():
-        return np.nan, np.nan
-    rows = cka[known.any(axis=1)]
-    return float(cka[known].mean()), float(np.nanmax(rows, axis=1).mean())

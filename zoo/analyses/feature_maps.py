@@ -16,7 +16,7 @@ from zoo.study.accumulator import Accumulator, NotApplicable
 from zoo.study.attention_layers import name_images
 from zoo.study.axes import Scale, column, variable
 from zoo.study.networks import ComparedNetwork, Study, layer_labels
-from zoo.study.results import Metric, Part, Result
+from zoo.study.results import Part, Result
 from zoo.study.spatial_layout import as_seen, evenly, layout_of
 
 ABOUT = About(
@@ -39,11 +39,6 @@ ABOUT = About(
         "feature-maps-{}": "The mean of all channels of {}, block by block.",
         "feature-maps-{}-strongest": "The strongest channels of {} at the end of each stage.",
     },
-    metrics={
-        "sparsity_last": "share of zeros in the last block's output",
-        "resolution_last": "side of the last block's output",
-    },
-    units={"resolution_last": "places"},
 )
 
 MEAN, STRONG = Scale("mean of all channels"), Scale("strongest channels")
@@ -99,9 +94,9 @@ def stage_ends(shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
 
 
 class _Maps(Accumulator):
-    """Keeps maps of the shown images alone, and two counts a model."""
+    """Keeps maps of the shown images alone."""
 
-    gathers = ("means", "channels", "zeros", "values")
+    gathers = ("means", "channels")
 
     def __init__(self, study: Study, layers: dict[int, tuple[str, ...]]) -> None:
         self.study = study
@@ -112,8 +107,6 @@ class _Maps(Accumulator):
         }
         self.means: dict[tuple[int, str], dict[int, NDArray]] = {}
         self.channels: dict[tuple[int, str], dict[int, NDArray]] = {}
-        self.zeros: dict[int, float] = dict.fromkeys(layers, 0.0)
-        self.values: dict[int, int] = dict.fromkeys(layers, 0)
 
     def hook_points(self, index: int) -> Iterable[HookPoint]:
         return [HookPoint(name) for name in self.layers.get(index, ())]
@@ -128,15 +121,10 @@ class _Maps(Accumulator):
             if hook_point.layer in self.ends[index]:
                 full = shown.float().cpu().numpy()
                 self.channels.setdefault(key, {}).update(zip(rows, full, strict=True))
-        if hook_point.layer == self.layers[index][-1]:
-            # A value that is not a number is neither zero nor not: the share is then not known.
-            self.zeros[index] += float((value == 0).sum()) if value.isfinite().all() else np.nan
-            self.values[index] += value.numel()
 
     def result(self) -> Result:
         study = self.study
         parts: list[Part] = []
-        metrics: list[Metric] = []
         notes = [
             f"{network.name}: no feature maps, since it is no convolutional network"
             for s, network in enumerate(study.compared)
@@ -150,11 +138,7 @@ class _Maps(Accumulator):
                 parts.append(Part(network.name, data, layer))
                 if not np.isfinite(data["mean"].values).all():
                     notes.append(f"{network.name}: {network.label(layer)} is not finite")
-            if np.isfinite(share := self.zeros[s] / self.values[s]):
-                metrics.append(Metric("sparsity_last", share, network.name))
-            side = network.trace[layers[-1]].shape[1]
-            metrics.append(Metric("resolution_last", side, network.name))
-        return Result(parts=tuple(parts), metrics=tuple(metrics), notes=tuple(notes))
+        return Result(parts=tuple(parts), notes=tuple(notes))
 
     def _pictures(self, s: int) -> Part:
         """Return the shown images as a network saw them, which may be a part of the image."""

@@ -101,24 +101,17 @@ class Agreement:
     """How far two maps of the same layers on different images agree.
 
     `correlation` is Pearson's over pairs of layers and `moved` the mean on the other set minus on
-    the first, each with its 95 % interval over the images of both (NaN without one); `largest` is
-    the largest absolute difference of a cell, `same_match` the share of layers whose best match
-    is the same layer.
+    the first, each with its 95 % interval over the images of both (NaN without one); `same_match`
+    is the share of layers whose best match is the same layer.
     """
 
     correlation: Estimate
     moved: Estimate
-    largest: float
     same_match: float
 
     def metrics(self, measure: str, a: str, b: str) -> Iterator[Metric]:
         """Yield it as metrics of a pair."""
-        of = {
-            "agreement": self.correlation,
-            "change": self.moved,
-            "largest_change": (self.largest, math.nan, math.nan),
-        }
-        for what, (value, low, high) in of.items():
+        for what, (value, low, high) in (("agreement", self.correlation), ("change", self.moved)):
             yield Metric(f"{measure}_set_{what}", value, a, b, low, high, SIGNED)
         yield Metric(f"{measure}_set_same_match", self.same_match, a, b)
 
@@ -131,7 +124,7 @@ class Agreement:
         correlation = f"{self.correlation[0]:.2f}".replace("-", "−")
         return (
             f"{a} and {b} on {images}: the mean {what} {moves} ({change}, {' to '.join(ends)}); "
-            f"the maps' correlation is {correlation}, the largest difference {self.largest:.2f}; "
+            f"the maps' correlation is {correlation}; "
             f"{100 * self.same_match:.0f} % of layers keep their best match"
         )
 
@@ -142,14 +135,12 @@ def agreement(first: xr.Dataset, second: xr.Dataset, measure: str, a: str, b: st
     # The draws of both begin with the same random numbers, and their images are not the same.
     other = np.concatenate([other[:1], other[:0:-1]])
     known = np.isfinite(one[0]) & np.isfinite(other[0])
-    difference = other[0] - one[0]
     draws = min(len(one), len(other))  # a set of few images has none
     pairs = [(x[known], y[known]) for x, y in zip(one[:draws], other[:draws], strict=True)]
     moved = percentile_interval(np.array([mean_defined(y) - mean_defined(x) for x, y in pairs]))
     return Agreement(
         correlation=_correlation([_pearson(x, y) for x, y in pairs]),
         moved=moved,
-        largest=float(np.abs(difference[known]).max(initial=0)) if known.any() else np.nan,
         same_match=_same_match(one[0], other[0]),
     )
 
@@ -190,6 +181,5 @@ def metrics_of(measure: str, title: str) -> dict[str, str]:
     return {
         f"{measure}_set_agreement": f"{title}: correlation with the map {least}",
         f"{measure}_set_change": f"{title}: mean {least} minus on the first",
-        f"{measure}_set_largest_change": f"{title}: largest difference of a cell {least}",
         f"{measure}_set_same_match": f"{title}: share of layers with the same best match {least}",
     }

@@ -24,7 +24,7 @@ from zoo.study.attention_layers import Attending, attending_models
 from zoo.study.axes import column, interval, variable
 from zoo.study.networks import ComparedNetwork, Study
 from zoo.study.replicates import draws_of, replicated
-from zoo.study.results import SIGNED, Metric, Part, Result
+from zoo.study.results import Metric, Part, Result
 from zoo.study.spatial_layout import name_copies
 
 ABOUT = About(
@@ -49,20 +49,17 @@ ABOUT = About(
     },
     metrics={
         "patch": "side of a patch",
-        "spearman": "rank correlation of distance and CKA, mean over layers",
         "local_minus_global": "CKA of the most local minus the most global heads",
         "distance_range": "distance of the most global minus the most local heads",
     },
     units={
         "patch": "pixels",
         "distance_range": "pixels",
-        "spearman": SIGNED,
         "local_minus_global": "difference of two similarities",
     },
 )
 
 PROJECTIONS = ("proj", "out_proj", "to_out")
-FEWEST_SUBSETS = 3  # a rank correlation of two points is always 1 or -1
 
 
 def head_subsets(distances: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -109,16 +106,6 @@ def subset_hsic(hsic: NDArray[np.float64], subsets: NDArray[np.float64]) -> NDAr
     lost = np.isnan(np.diagonal(hsic, axis1=-2, axis2=-1)).astype(float) @ combine.T > 0
     found = combine @ np.nan_to_num(hsic) @ combine.T
     return np.where(lost[..., :, None] | lost[..., None, :], np.nan, found)
-
-
-def rank_correlation(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
-    """Return Spearman's correlation; NaN for fewer than 3 points, NaN values or constant ones."""
-    from scipy.stats import spearmanr  # half a second
-
-    known = np.isfinite(x).all() and np.isfinite(y).all()
-    if len(x) < FEWEST_SUBSETS or not known or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return math.nan
-    return float(spearmanr(x, y).statistic)
 
 
 def early_layers(network: ComparedNetwork) -> tuple[str, ...]:
@@ -265,12 +252,11 @@ class _Heads(Accumulator):
         cells = (slice(None, len(subsets)), slice(len(subsets), None))
         hsic = self.hsic[v, c].result()
         found = hsic.map(lambda values: cka_from_hsic(subset_hsic(values, subsets))[cells])
-        cka, dims = found.whole, ("subset", "layer")
+        dims = ("subset", "layer")
         variables = {
             **replicated("cka", dims, found),
             "heads": variable(("subset", "head"), subsets),
             "head_distance": variable("head", distances, unit="pixels"),
-            "spearman": variable("layer", [rank_correlation(means, values) for values in cka.T]),
         }
         if found.freedom:
             variables["cka_ci"] = interval(dims, *found.similarity_interval(), kind=INTERVAL)
@@ -283,9 +269,9 @@ class _Heads(Accumulator):
         return xr.Dataset(variables, names)
 
     def _summarise(self, v: int, c: int, data: xr.Dataset) -> Iterator[Metric]:
-        """Yield how CKA falls with the heads' distance, the mean over a CNN's layers."""
+        """Yield how much CKA falls with the heads' distance, the mean over a CNN's layers."""
         vit, cnn = (self.study.networks[s] for s in (v, c))
-        distance, cka = data["distance"].values, data["cka"].values
+        distance = data["distance"].values
         reach, patch = float(distance[-1] - distance[0]), self.vits[v].grid.patch
         yield Metric("distance_range", reach, vit.name, cnn.name)
         told = vit.compared and cnn.compared
@@ -295,20 +281,10 @@ class _Heads(Accumulator):
                 f"{reach:.2f} pixels apart, under half a patch of {patch:g}; their order is due to "
                 "chance"
             )
-        found = {"spearman": data["spearman"].values, "local_minus_global": cka[0] - cka[-1]}
         draws = draws_of(data, "cka")
         difference = percentile_interval((draws[:, 0] - draws[:, -1]).mean(axis=1))
-        ends = {"local_minus_global": difference[1:]}
-        for what, values in found.items():
-            if np.isfinite(values).all():
-                mean = float(values.mean())
-                yield Metric(what, mean, vit.name, cnn.name, *ends.get(what, ()))
-            elif told:
-                self.notes.append(
-                    f"{vit.name} and {cnn.name}: no {what}: it needs {FEWEST_SUBSETS} subsets of "
-                    f"heads (there are {len(distance)}) with different distances and a CKA with "
-                    "every layer"
-                )
+        if math.isfinite(difference[0]):
+            yield Metric.of("local_minus_global", difference, vit.name, cnn.name)
         if told and "cka_ci" not in data:
             self.notes.append(
                 f"{vit.name} and {cnn.name}: no intervals: they come from groups of images, "

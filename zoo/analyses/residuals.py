@@ -28,14 +28,6 @@ from zoo.study.replicates import replicated
 from zoo.study.results import SIGNED, Metric, Part, Result
 from zoo.study.spatial_layout import example_input, layout_of
 
-KINDS = {  # of branches, as `zoo.capture.branches` names them
-    "attention": "attention branch",
-    "mlp": "MLP branch",
-    "mlp_tokens": "branch of the MLP over tokens",
-    "mlp_channels": "branch of the MLP over channels",
-    "residual": "the block's only branch",
-}
-HALVES = ("first", "second")
 ABOUT = About(
     name="residuals",
     title="Residual connections",
@@ -57,13 +49,7 @@ ABOUT = About(
     },
     metrics={
         "mean_ratio": "size of skip over branch, mean over blocks",
-        **{f"mean_ratio_{k}": f"size of skip over {v}, mean over blocks" for k, v in KINDS.items()},
         "mean_cosine": "cosine of a block's input and output, mean over blocks",
-        **{
-            f"{key}_ratio_{half}_half": f"skip over branch, {tokens}, {half} half of blocks"
-            for key, tokens in (("cls", "class token"), ("patch", "patches"))
-            for half in HALVES
-        },
     },
     unit="ratio",
     units={"mean_cosine": SIGNED},
@@ -143,7 +129,6 @@ class _Residuals(Accumulator):
 
     def __init__(self, study: Study, branches: dict[int, tuple[Branch, ...]]) -> None:
         self.study, self.branches = study, branches
-        self.metrics: list[Metric] = []
         self.notes: list[str] = []
         self.means: dict[tuple[int, str, str], GroupedMean] = {}
         self.pairs: dict[tuple[int, HookPoint], list[tuple[str, str, HookPoint, HookPoint]]] = {}
@@ -193,21 +178,20 @@ class _Residuals(Accumulator):
                 continue  # no network has such tokens
             variables |= replicated(name, ("layer", "branch"), found)
         data = xr.Dataset(variables, layer_axis(rows) | {"branch": column(kinds)})
-        parts = []
+        parts, metrics = [], []
         for s, network in measured.items():
+            for measure in ("mean_ratio", "mean_cosine"):
+                mean = mean_defined(select(data[measure], network.name).values.T)
+                metrics.append(Metric(measure, mean, network.name))
             tokens = _token_names(network)
             full = {
                 what: table
                 for what, values in tables[s].items()
                 if (table := _per_token(values, tokens)) is not None
             }
-            kinds = [what for what in tables[s] if what != COSINE]
-            self._summarise(network, data, kinds)
-            if ratios := [full[kind] for kind in kinds if kind in full]:
-                self._rate_halves(network, tokens, np.stack(ratios))
             if network.compared and network.grid and COSINE in full:
                 parts.append(_token_part(network, tokens, full))
-        return Result(data, tuple(parts), tuple(self.metrics), tuple(self.notes))
+        return Result(data, tuple(parts), tuple(metrics), tuple(self.notes))
 
     def _over_tokens(
         self, measured: Mapping[int, ComparedNetwork], kinds: Sequence[str]
@@ -234,14 +218,6 @@ class _Residuals(Accumulator):
             tables[what] = [row.result().whole for row in rows.values()]
         return tables
 
-    def _summarise(self, network: ComparedNetwork, data: xr.Dataset, kinds: Sequence[str]) -> None:
-        """Sum up one network: means over its blocks, of all kinds of branches and of each."""
-        ratios = select(data["mean_ratio"], network.name)
-        means = {"mean_ratio": ratios.values.T}
-        means["mean_cosine"] = select(data["mean_cosine"], network.name).values
-        means |= {f"mean_ratio_{kind}": ratios.sel(branch=kind).values for kind in kinds}
-        self.metrics += [Metric(key, mean_defined(v), network.name) for key, v in means.items()]
-
     def _note_gaps(self, name: str, what: str, rows: dict[str, GroupedMean]) -> None:
         missing = [block for block, row in rows.items() if row.images == 0]
         if missing and what != COSINE:
@@ -256,27 +232,6 @@ class _Residuals(Accumulator):
             self.notes.append(
                 f"{name}: {what}: left out tokens or locations, zero or not finite: {shares}"
             )
-
-    def _rate_halves(
-        self, network: ComparedNetwork, tokens: Sequence[str], ratio: NDArray[np.float64]
-    ) -> None:
-        """Compare CLS with patches in the first and in the second half of the blocks.
-
-        `ratio` is (kinds of branches, blocks, tokens).
-        """
-        half = ratio.shape[1] // 2
-        prefix = network.grid.num_prefix_tokens if network.grid else 0
-        patches = list(range(prefix, len(tokens)))
-        groups = {"patch": patches} | ({"cls": [0]} if tokens[0] == CLS else {})
-        if half == 0:
-            if network.compared:
-                self.notes.append(f"{network.name}: one block has no halves to compare")
-            return
-        # With an odd number of blocks, the middle one is in neither half.
-        for what, chosen in groups.items():
-            for which, blocks in zip(HALVES, (slice(half), slice(-half, None)), strict=True):
-                value = mean_defined(ratio[:, blocks][:, :, chosen])
-                self.metrics.append(Metric(f"{what}_ratio_{which}_half", value, network.name))
 
 
 def _means_of_tokens(ratios: NDArray[np.float64], network: ComparedNetwork) -> NDArray[np.float64]:

@@ -29,7 +29,7 @@ from zoo.measures.stitching import Stitch, fit_stitches, resampling
 from zoo.measures.threads import in_threads
 from zoo.study.accumulator import Accumulator, NotApplicable
 from zoo.study.answers import of_one_seed, rated_networks
-from zoo.study.axes import Scale, estimate, layer_axis, select, variable
+from zoo.study.axes import Scale, estimate, layer_axis, select
 from zoo.study.networks import Study
 from zoo.study.results import INITIAL, RANGES, SIGNED, Metric, Result
 from zoo.study.spatial_layout import Layout, choose_images, evenly, layout_of, places_of
@@ -167,13 +167,10 @@ class _Stitching(Accumulator):
             raise NotApplicable("; ".join(self.notes))
         targets = list(self.targets)
         kept = np.full((3, len(sources), len(targets)), np.nan)
-        explained = np.full(kept.shape[1:], np.nan)
-        for (source, target), of in maps.items():
-            at = sources.index(source), targets.index(target)
-            kept[:, *at] = mean_interval(
+        for source, target in maps:
+            kept[:, sources.index(source), targets.index(target)] = mean_interval(
                 ratio_values(right[source, target], own[target[0]]), RANGES["ratio"]
             )
-            explained[at] = of.places.explained
         for s in own:
             if not own[s].any():
                 name = self.study.networks[s].name
@@ -181,10 +178,7 @@ class _Stitching(Accumulator):
         networks = self.study.networks
         dims = ("layer", "layer_b")
         data = xr.Dataset(
-            {
-                **estimate("kept", dims, kept, kind="Student's t over images", scale=SCALE),
-                "explained": variable(dims, explained, scale=Scale("R² of B's features", 0, 1)),
-            },
+            estimate("kept", dims, kept, kind="Student's t over images", scale=SCALE),
             layer_axis([(networks[s], block) for s, block in sources])
             | layer_axis([(networks[s], block) for s, block in targets], "layer_b"),
         )

@@ -15,15 +15,11 @@ from zoo.measures.ridge import PENALTIES, RidgePath, mean_eigenvalue, solve_ridg
 
 @dataclass(frozen=True)
 class Stitch:
-    """An affine map from features of A (…, p) to features of B (…, q).
-
-    `explained` is R² on the rows that were held out.
-    """
+    """An affine map from features of A (…, p) to features of B (…, q)."""
 
     weights: NDArray[np.float64]
     offset: NDArray[np.float64]
     penalty: float
-    explained: float
 
     def __call__(self, x: NDArray) -> NDArray[np.float64]:
         """Return the features of B that are predicted from features of A."""
@@ -102,10 +98,8 @@ def _choose(
         d = 1 / (path.eigenvalues + penalty * unit)
         errors[penalty] = float(d @ quadratic @ d - 2 * d @ linear) + constant
     best = min(errors, key=lambda penalty: (errors[penalty], -penalty))
-    spread = float(((wanted - wanted.mean(axis=0)) ** 2).sum())
     weights = path.basis @ (solved / (path.eigenvalues + best * unit)[:, None])
-    explained = 1 - errors[best] / spread if spread else float("nan")
-    return Stitch(weights, offset - path.mean @ weights, best * unit, explained)
+    return Stitch(weights, offset - path.mean @ weights, best * unit)
 
 
 def resampling(grid: tuple[int, int], onto: tuple[int, int]) -> torch.Tensor:

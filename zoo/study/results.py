@@ -29,7 +29,7 @@ RANGES: dict[str, Range] = {
     "": (0.0, 1.0),
     SIGNED: (-1.0, 1.0),
     "share of half the diagonal": (0.0, 1.0),
-    **dict.fromkeys(("number", "ratio", "pixels", "places", "nats"), (0.0, math.inf)),
+    **dict.fromkeys(("number", "ratio", "pixels", "nats"), (0.0, math.inf)),
 }
 
 
