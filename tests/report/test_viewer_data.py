@@ -185,7 +185,6 @@ def test_intervals_of_several_measures_are_kept_apart():
         ((3, 2), ("layer", "pooling"), False),
         ((9, 3), ("image", "layer"), False),
         ((3, 9, 2), ("layer", "head", "end"), False),
-        ((1, 9), ("layer", "head"), False),
     ],
 )
 def test_only_matrices_over_layers_become_heat_maps(shape, dims, shown: bool):

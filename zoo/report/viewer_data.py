@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
@@ -37,42 +37,30 @@ def heat_map_data(
 
     The panel opens on the variable `first`, where there is one of that name.
     """
-    maps = list(_layer_maps(result, compared, first))
+    maps = []
+    for name in sorted(result.data.data_vars, key=lambda name: name != first):
+        values = result.data[name]
+        if values.dims == ("layer", "layer_b"):
+            pairs = [*((a, a) for a in compared), *combinations(compared, 2)]
+            cells = [(pair, select(values, *pair)) for pair in pairs]
+            # A network with itself only where that was measured.
+            cells = [of for of in cells if len({*of[0]}) == 2 or np.isfinite(of[1].values).any()]
+        elif values.dims == ("layer", "head"):
+            cells = [((a, a), select_heads(values, a)) for a in compared]
+        else:
+            continue
+        shown = np.concatenate([part.values.ravel() for _, part in cells])
+        for pair, part in cells:
+            if part.size:
+                bounds = _ends(result.data, f"{name}_ci", pair)
+                maps.append(_heat_map(part, shown, pair, " × ".join(dict.fromkeys(pair)), bounds))
     return {"kind": "heat", "title": title, "maps": maps} if maps else None
 
 
-def _layer_maps(result: Result, compared: Sequence[str], first: str) -> Iterator[dict[str, Any]]:
-    """Yield a map of each network, or of each pair of them, of every variable that is one."""
-    alone = [(name, name) for name in compared]
-    for name in sorted(result.data.data_vars, key=lambda name: name != first):
-        values = result.data[name]
-        if values.dims not in (("layer", "layer_b"), ("layer", "head")):
-            continue
-        if values.dims[1] == "layer_b":
-            # A network with itself where that was measured, then each pair.
-            groups = [*alone, *combinations(compared, 2)]
-            cells = [(a, b, select(values, a, b)) for a, b in groups]
-            cells = [
-                cell for cell in cells if np.isfinite(cell[2].values).any() or cell[0] != cell[1]
-            ]
-        else:
-            cells = [(a, a, select_heads(values, a)) for a in compared]
-        ends = result.data.get(f"{name}_ci")
-        shown = np.concatenate([part.values.ravel() for *_, part in cells])
-        for a, b, part in cells:
-            if min(part.shape) == 0 or (min(part.shape) == 1 and values.dims[1] != "layer_b"):
-                continue
-            pair = (a, b) if values.dims[1] == "layer_b" else (a, "")
-            bounds = [] if ends is None else _ends(ends, part, *pair)
-            label = a if a == b else f"{a} × {b}"
-            yield _heat_map(part, shown, (a, b), label, bounds)
-
-
-def _ends(ends: xr.DataArray, part: xr.DataArray, a: str, b: str) -> list[NDArray[np.float64]]:
-    bounds = select(ends, a, b)
-    if bounds.shape[:-1] != part.shape or not np.isfinite(bounds.values).any():
-        return []
-    return [bounds.isel(ci_bound=end).values for end in (0, 1)]
+def _ends(data: xr.Dataset, name: str, pair: tuple[str, str]) -> list[NDArray[np.float64]]:
+    """Return the lower and upper ends of a pair's intervals; nothing where there are none."""
+    bounds = select(data[name], *pair).values if name in data else np.array(np.nan)
+    return [*np.moveaxis(bounds, -1, 0)] if np.isfinite(bounds).any() else []
 
 
 def _heat_map(
