@@ -19,24 +19,25 @@ from zoo.study.prepare import prepare_study
 DIGITS = [str(i) for i in range(10)]
 ATTENDING = {"img_size": 16, "patch_size": 4, "embed_dim": 16, "depth": 2, "num_heads": 2}
 WINDOWS = {"img_size": 32, "embed_dim": 16, "depths": (2, 2), "num_heads": (2, 4)}
+FOUR, NARROW = (1, 1, 1, 1), (16, 32, 32, 64)
 # Settings, side of the images, family, and how many blocks `--layers blocks` finds.
 FAMILIES = {
     "regnetx_002": ({}, 32, "cnn", 13),
-    "convnext_atto": ({}, 32, "cnn", 12),
+    "convnext_atto": ({"depths": FOUR, "dims": NARROW}, 32, "cnn", 4),
     "efficientnet_b0": ({}, 32, "cnn", 15),
     "mobilenetv3_small_050": ({}, 32, "cnn", 10),
-    "densenet121": ({}, 32, "cnn", 58),
+    "densenet121": ({"block_config": (2, 2, 2, 2), "growth_rate": 8}, 32, "cnn", 8),
     "poolformer_s12": ({}, 32, "cnn", 12),
     "edgenext_xx_small": ({}, 32, "windowed", 12),
     "mobilevit_xxs": ({}, 32, "windowed", 16),
-    "maxvit_pico_rw_256": ({"img_size": 64}, 64, "windowed", 11),
+    "maxvit_pico_rw_256": ({"img_size": 64, "depths": FOUR}, 64, "windowed", 4),
     "pvt_v2_b0": ({}, 32, "windowed", 8),
-    "xcit_nano_12_p16_224": ({"img_size": 32}, 32, "windowed", 14),
+    "xcit_nano_12_p16_224": ({"img_size": 32, "depth": 3}, 32, "windowed", 5),
     "swin_tiny_patch4_window7_224": (WINDOWS | {"window_size": 4}, 32, "windowed", 4),
     "deit_tiny_distilled_patch16_224": (ATTENDING, 16, "vit", 2),
     "eva02_tiny_patch14_224": (ATTENDING, 16, "vit", 2),
     "cait_xxs24_224": (ATTENDING, 16, "vit", 4),
-    "levit_128s": ({"img_size": 64}, 64, "windowed", 9),
+    "levit_128s": ({"img_size": 64, "depth": (1, 1, 1)}, 64, "windowed", 3),
     "mixer_s32_224": ({"img_size": 64}, 64, "mlp", 8),
 }
 
