@@ -50,7 +50,7 @@ def test_best_matches_by_a_hair_may_all_be_elsewhere():
         for lead in (0.2, 0.02, -0.2)
     )
     assert sure.measurement.estimate == (1, 1, 1)
-    assert sure.p == pytest.approx(2 / 1001, abs=0.003)
+    assert sure.p == pytest.approx(2 / 1001)
     assert close.measurement.estimate == (1, 0, 1)
     assert close.verdict == "undecided"
     assert behind.measurement.estimate == (0, 0, 0)

@@ -59,7 +59,8 @@ def share_draws(share: float, tests: Sequence[tuple[float, float]], of: str) -> 
     >>> np.percentile(drawn[1:], [2.5, 97.5]).tolist()
     [0.75, 1.0]
     """
-    levels = np.arange(DRAWS // 2) / DRAWS
+    # At a level of 0 nothing is sure, which would be a draw against everything.
+    levels = np.maximum(np.arange(DRAWS // 2), 0.5) / DRAWS
     low, out = (
         np.searchsorted(how_many_false(p), levels, "right") for p in zip(*tests, strict=True)
     )
