@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.conftest import cut_files
-from tests.training.test_loop import CONFIG, FULL_RECIPE, Killed, Recorder, run, untimed, weights
+from tests.training.test_loop import CONFIG, FULL_RECIPE, Recorder, run, untimed, weights
 from zoo.data.augment import Augmentation
 from zoo.data.subsets import load_subset
 from zoo.errors import UserError
@@ -52,10 +52,10 @@ def test_the_number_of_processes_that_read_and_a_stop_change_no_bit(
         def on_epoch(self, row, steps):
             super().on_epoch(row, steps)
             if len(self.rows) == 2:
-                raise Killed
+                raise KeyboardInterrupt
 
     options = {"checkpoints": tmp_path / "checkpoints", "checkpoint_seconds": 0.0}
-    with pytest.raises(Killed):
+    with pytest.raises(KeyboardInterrupt):
         run(make_model, files, config, callbacks=[Stop()], **options)
     again = run(make_model, files, config, **options)
     assert torch.equal(weights(again), weights(whole))
