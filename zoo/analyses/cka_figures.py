@@ -59,7 +59,7 @@ def draw_models(result: Result, compared: Sequence[str]) -> Figure:
     np.fill_diagonal(mean, np.array(within, float))
     titles = {
         "mean of all pairs of layers, heads included\n(diagonal: pairs of stem and blocks)": mean,
-        "mean of the row's layers, each with\nthe column's layer that it is most like": best,
+        "mean of the row's layers, each with\nthe layer of the other that is most like it": best,
     }
     names = list(compared)
     maps = [style.HeatMap(values, names, names, "", "", title) for title, values in titles.items()]
