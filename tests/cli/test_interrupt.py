@@ -1,11 +1,13 @@
 """Ctrl-C: status 130, one line, and the same command run again finishes the job."""
 
 import csv
+import gc
 import itertools
 import json
 import shutil
 import signal
 import socket
+import sys
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -68,8 +70,10 @@ def test_ctrl_c_before_and_after_the_command_itself(start, when, status, said):
     assert printed.startswith("R-reach: ") is not said
 
 
-def test_a_program_that_calls_main_can_still_be_interrupted(zoo):
+def test_a_program_that_calls_main_goes_on_as_it_was_and_can_be_interrupted(zoo):
+    before = gc.get_threshold(), sys.stdin, sys.stdout, sys.stderr
     zoo("claims", "R-reach")
+    assert (gc.get_threshold(), sys.stdin, sys.stdout, sys.stderr) == before
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 

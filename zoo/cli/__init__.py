@@ -125,11 +125,14 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line; a program that calls it goes on as it was."""
+    threshold, streams = gc.get_threshold(), (sys.stdin, sys.stdout, sys.stderr)
     try:
         with one_line_errors():  # Ctrl-C may come before the command is reached
             _run()
     finally:
+        gc.set_threshold(*threshold)
+        sys.stdin, sys.stdout, sys.stderr = streams
         # All is written and said: Ctrl-C while Python ends would only hide how the command ended.
         # Not before Python ends: a program that calls main() goes on after it.
         atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
