@@ -82,6 +82,31 @@ def test_all_heads_of_high_layers_are_global_or_one_is_not(high, value, verdict)
     assert (side(found), found.value) == (verdict, value)
 
 
+def of_groups(distance, error):
+    """Distances of networks v and w, (layers, heads), with a standard error over groups."""
+    table = {name: np.asarray(distance, float) for name in "vw"}
+    result = by_layer(["head"], distance=table)
+    moves = np.random.default_rng(0).normal(size=(32, *result.data["distance"].shape))
+    moves *= error * np.sqrt(32 / 31) / np.sqrt((moves**2).sum(axis=0))
+    known = {"weight": np.full(32, 31 / 32), "freedom": 31}
+    without = (("replicate", "layer", "head"), result.data["distance"].values + moves, known)
+    data = result.data.assign(distance_without=without)
+    return Result(data, metrics=metrics(uniform={"v": 10.0, "w": 10.0}).metrics)
+
+
+@pytest.mark.parametrize(
+    ("error", "share", "mixed", "fewer"),
+    [(0.001, (0.5, 0.5), (2, 2), (0, 0)), (1, (0, 1), (0, 2), (-8, 8))],
+)
+def test_heads_by_the_bound_may_all_be_local_or_none(error, share, mixed, fewer):
+    near = of_groups(np.tile([4.9, 5.1], (4, 2)), error)
+    found = verdicts(LESS_AND_MORE[:2], attention_distance=near)
+    ends = {key: found[key].measurement.estimate[1:] for key in found if found[key].measurement}
+    assert ends["R-global-high", ("w",)] == share
+    assert ends["R-local-low", ("w",)] == mixed
+    assert ends["R-local-data", ("v", "w")] == fewer
+
+
 def test_three_layers_are_too_few_to_tell_low_from_high():
     found = verdicts([FEWER, VIT], attention_distance=distances(MIXED, WIDE, WIDE))
     for claim in ("R-local-low", "R-local-spread", "R-global-high"):

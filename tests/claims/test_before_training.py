@@ -81,9 +81,15 @@ def test_two_untrained_networks_support_nothing(networks, digit_images):
         tested = [found for found in study(models, *digit_images).values() if found.measurement]
         assert len(tested) >= 5
         assert "supported" not in {found.verdict for found in tested}
-    changes = [found.change for found in study(untrained, *digit_images).values() if found.change]
-    assert changes
-    assert all(change == pytest.approx((0, 0, 0), abs=1e-6) for change in changes)
+    changed = [found for found in study(untrained, *digit_images).values() if found.change]
+    assert changed
+    for found in changed:
+        moved, low, high = found.change
+        if found.measurement.by_steps:  # a head by the bound may be on either side in each network
+            assert moved == 0
+            assert low <= 0 <= high
+        else:
+            assert (moved, low, high) == pytest.approx((0, 0, 0), abs=1e-6)
 
 
 def test_what_was_before_does_not_depend_on_the_order_of_the_models(networks, digit_images):

@@ -107,18 +107,6 @@ def test_a_cnns_locations_keep_their_place_less_or_do_not(cnn, verdict):
     assert (side(found), found.value) == (verdict, pytest.approx(expected))
 
 
-def test_draws_that_are_all_lower_than_a_score_tell_no_difference():
-    # Of 64 locations 61 are in their place; in the draws, which are noisier, never as many.
-    scores = np.random.default_rng(0).integers(48, 61, 1000) / 64
-    draws = np.stack([np.ones(1001), [61 / 64, *scores]])
-    data = xr.Dataset({"score_draws": (("network", "draw"), draws)}, {"network": ["v", "c"]})
-    result = dataclasses.replace(places(v=1.0, c=61 / 64), data=data)
-    found = verdicts([VIT, CNN], localisation=result)["R-place-cnn", ("v", "c")]
-    low, high = found.measurement.estimate[1:]
-    assert low < 0 < found.value < high
-    assert found.verdict == "undecided"
-
-
 @pytest.mark.parametrize(("claim", "other"), [("R-place-cnn", CNN), ("R-place-gap", GAP)])
 def test_a_difference_that_all_draws_share_is_no_surer_than_there_are_draws(claim, other):
     draws = np.stack([np.full(1001, 0.75), np.full(1001, 0.5)])

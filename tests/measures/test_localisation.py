@@ -50,7 +50,7 @@ def test_the_first_is_the_score_and_batches_share_groups():
     batches = [drawn(np.random.default_rng(s), n) for s, n in enumerate((40, 24))]
     found = sums(*batches)
     own = np.arange(PLACES)
-    draws = found.scores(own, "m")
+    draws = found.scores(own)
     assert draws[0] == localisation_score(found.cka(), own)
     assert len(draws) == 1001
     assert set(np.round(draws * PLACES, 9)) <= set(range(PLACES + 1))
@@ -63,16 +63,16 @@ def test_sums_that_two_processes_gather_are_those_of_one():
     first.merge(HsicSums())
     own = np.arange(PLACES)
     np.testing.assert_allclose(first.without, whole.without, rtol=1e-9, atol=1e-12)
-    np.testing.assert_array_equal(first.scores(own, "m"), whole.scores(own, "m"))
+    np.testing.assert_array_equal(first.scores(own), whole.scores(own))
 
 
 def test_a_constant_token_and_a_constant_patch_are_left_out():
     tokens, patches = drawn(np.random.default_rng(1), 64)
     tokens[0], patches[1] = 1.0, 2.0
     found, own = sums((tokens, patches)), np.arange(PLACES)
-    assert found.scores(own, "m")[0] == localisation_score(found.cka(), own)
+    assert found.scores(own)[0] == localisation_score(found.cka(), own)
     tokens[:] = 1.0
-    assert np.isnan(sums((tokens, patches)).scores(own, "m")).all()
+    assert np.isnan(sums((tokens, patches)).scores(own)).all()
 
 
 def test_the_similarity_of_a_token_without_a_group_is_nearly_that_of_the_other_images():
@@ -97,7 +97,7 @@ def test_95_percent_intervals_hold_the_truth_where_all_calls_are_close(lead, tru
         own_share = np.where(own % 2, 0.52, 0.52 - lead)[:, None, None]
         tokens = own_share * patches + (1 - own_share) * np.roll(patches, -1, axis=0)
         found = sums((tokens + 0.5 * random.normal(size=patches.shape), patches))
-        score, low, high = percentile_interval(found.scores(own, "m"))
+        score, low, high = percentile_interval(found.scores(own))
         held.append(low <= truth <= high)
         means.append(score)
         assert low <= score <= high
@@ -110,12 +110,12 @@ def test_a_token_far_ahead_of_its_rivals_is_counted_at_every_level():
     patches = random.normal(size=(PLACES, 96, WIDTH))
     tokens = patches + 0.1 * random.normal(size=patches.shape)
     tokens[0] = tokens[1]
-    score, *draws = sums((tokens, patches)).scores(np.arange(PLACES), "m")
+    score, *draws = sums((tokens, patches)).scores(np.arange(PLACES))
     assert score == (PLACES - 1) / PLACES
     assert np.mean(np.array(draws) == score) > 0.99
 
 
 @pytest.mark.parametrize("n", [4, 20])
 def test_fewer_images_than_groups_are_a_group_each(n):
-    draws = sums(drawn(np.random.default_rng(2), n)).scores(np.arange(PLACES), "m")
+    draws = sums(drawn(np.random.default_rng(2), n)).scores(np.arange(PLACES))
     assert np.isfinite(draws).all()

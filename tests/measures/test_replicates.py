@@ -182,7 +182,7 @@ def trials():
 
 
 def test_an_interval_holds_its_own_number_where_the_draws_are_all_lower():
-    # As shares of best matches near 1 are: what noise is added can only lose them.
+    # As of the negative range of many values: what noise is added makes it wider.
     draws = np.random.default_rng(0).uniform(0.75, 0.94, 1000)
     value, low, high = percentile_interval(np.array([0.95, *draws]))
     lowest, highest = np.percentile(draws, [2.5, 97.5])

@@ -209,8 +209,7 @@ class _Localisation(Accumulator):
                     notes += _gaps(name, f"tokens of {block.block}", own, kept)
                 score, low, high = localisation_score(cka, block.own), math.nan, math.nan
                 if block.which == LAST and math.isfinite(score):
-                    of = f"{network.of or name} {network.state}"
-                    drawn[name] = block.sums.scores(block.own, of)
+                    drawn[name] = block.sums.scores(block.own)
                     found = percentile_interval(drawn[name])
                     score, low, high = in_range(found, SHARE).tolist()
                 if math.isfinite(score):

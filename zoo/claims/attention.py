@@ -19,9 +19,11 @@ from zoo.claims.base import (
     measured,
     of_two,
 )
+from zoo.measures.counts import above, count_draws, difference_draws, on_both_sides
 from zoo.measures.intervals import DIFFERENCE, SHARE
+from zoo.measures.replicates import Replicates
 from zoo.study.attention_layers import LOCAL
-from zoo.study.replicates import draws_of
+from zoo.study.replicates import replicates_of
 from zoo.study.results import ComparisonResults, Network
 
 LOW = HIGH = 2  # the paper shows the two lowest and the two highest layers
@@ -30,25 +32,28 @@ LOW = HIGH = 2  # the paper shows the two lowest and the two highest layers
 def mean_entropy(results: ComparisonResults, network: Network) -> Draws | None:
     """Return attention's mean entropy over that of uniform attention, (1 + draws,)."""
     entropy = _heads(results, "attention-maps", "normalised_entropy", network)
-    return None if entropy is None else entropy.mean(axis=(1, 2))
+    return None if entropy is None else entropy.draws().mean(axis=(1, 2))
 
 
-def _heads(results: ComparisonResults, analysis: str, name: str, network: Network) -> Draws | None:
-    """Return a number of each head and its draws, (1 + draws, layers, heads); None with a gap."""
-    found = draws_of(results.results[analysis].data, name, network.name)
-    found = found[:, :, np.isfinite(found[0]).any(axis=0)]  # others have more heads
-    return found if found.size and np.isfinite(found).all() else None
+def _heads(
+    results: ComparisonResults, analysis: str, name: str, network: Network
+) -> Replicates | None:
+    """Return a number of each head, (layers, heads); None with a gap."""
+    found = replicates_of(results.results[analysis].data, name, network.name)
+    heads = np.isfinite(found.whole).any(axis=0)  # others have more
+    found = found.map(lambda values: values[:, heads])
+    return found if found.whole.size and found.is_finite else None
 
 
-def _shares(results: ComparisonResults, network: Network) -> Draws | str | None:
-    """Return heads' distances over that of even attention, (1 + draws, layers, heads)."""
+def _shares(results: ComparisonResults, network: Network) -> Replicates | str | None:
+    """Return heads' distances over that of even attention, (layers, heads)."""
     distances = _heads(results, "attention-distance", "distance", network)
     uniform = results.results["attention-distance"].metric("uniform", network.name)
     if uniform is None or distances is None:
         return None
-    if distances.shape[1] < LOW + HIGH:
-        return f"{network.name}: {distances.shape[1]} layers have no {LOW} low and {HIGH} high"
-    return np.asarray(distances / uniform)
+    if (layers := len(distances.whole)) < LOW + HIGH:
+        return f"{network.name}: {layers} layers have no {LOW} low and {HIGH} high"
+    return distances.map(lambda values: values / uniform)
 
 
 def low_layers_mix(results: ComparisonResults, networks: Networks) -> Measurement | str | None:
@@ -56,11 +61,12 @@ def low_layers_mix(results: ComparisonResults, networks: Networks) -> Measuremen
     shares = _shares(results, networks[0])
     if shares is None or isinstance(shares, str):
         return shares
-    local = shares[:, :LOW] < LOCAL
-    mixed = (local.any(axis=2) & ~local.all(axis=2)).sum(axis=1)
-    counts = " and ".join(str(count) for count in local[0].sum(axis=1))
-    detail = f"{counts} of {local.shape[2]} heads are local in the {LOW} lowest layers"
-    return measured(mixed, detail, count=True)
+    local = shares.whole[:LOW] < LOCAL
+    mixed = int((local.any(axis=1) & ~local.all(axis=1)).sum())
+    tests = [on_both_sides(layer) for layer in above(shares, LOCAL)[:LOW]]
+    counts = " and ".join(str(count) for count in local.sum(axis=1))
+    detail = f"{counts} of {local.shape[1]} heads are local in the {LOW} lowest layers"
+    return measured(count_draws(mixed, tests), detail, count=True)
 
 
 def low_layers_spread(results: ComparisonResults, networks: Networks) -> Measurement | str | None:
@@ -68,7 +74,7 @@ def low_layers_spread(results: ComparisonResults, networks: Networks) -> Measure
     shares = _shares(results, networks[0])
     if shares is None or isinstance(shares, str):
         return shares
-    spread = np.ptp(shares, axis=2)
+    spread = np.ptp(shares.draws(), axis=2)
     low, high = spread[:, :LOW].mean(axis=1), spread[:, -HIGH:].mean(axis=1)
     detail = f"farthest minus nearest head: {low[0]:.3f} in low layers, {high[0]:.3f} in high ones"
     return measured(low - high, f"{detail}, of even attention's distance")
@@ -81,10 +87,10 @@ def high_layers_are_global(
     shares = _shares(results, networks[0])
     if shares is None or isinstance(shares, str):
         return shares
-    wide = shares[:, -HIGH:] >= LOCAL
-    heads = wide[0].size
-    detail = f"{int(wide[0].sum())} of {heads} heads of the {HIGH} highest layers are global"
-    return measured(wide.mean(axis=(1, 2)), detail, heads)
+    count, heads = int((shares.whole[-HIGH:] >= LOCAL).sum()), shares.whole[-HIGH:].size
+    tests = above(shares, LOCAL)[-HIGH:].reshape(heads, 2)
+    detail = f"{count} of {heads} heads of the {HIGH} highest layers are global"
+    return measured(count_draws(count, tests) / heads, detail, heads)
 
 
 def low_local_heads(results: ComparisonResults, network: Network) -> Draws | str | None:
@@ -92,7 +98,8 @@ def low_local_heads(results: ComparisonResults, network: Network) -> Draws | str
     shares = _shares(results, network)
     if shares is None or isinstance(shares, str):
         return shares
-    return (shares[:, :LOW] < LOCAL).sum(axis=(1, 2)).astype(float)
+    local = above(shares, LOCAL)[:LOW, :, ::-1].reshape(-1, 2)
+    return count_draws((shares.whole[:LOW] < LOCAL).sum(), local)
 
 
 def local_heads_are_like_cnn(
@@ -186,6 +193,7 @@ CLAIMS = (
         measure=of_two(
             low_local_heads,
             "local heads in the two lowest layers: {first:.0f} on less data, {second:.0f} on more",
+            difference_draws,
             count=True,
         ),
         stay_trained=(1,),

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.files import finite
+from zoo.measures.counts import difference_draws
 from zoo.measures.intervals import (
     UNBOUNDED,
     Estimate,
@@ -86,6 +87,11 @@ class Measurement:
         """The number and the ends of its interval."""
         return self.value, self.low, self.high
 
+    @property
+    def by_steps(self) -> bool:
+        """Whether it is a share or a count of a network's own parts."""
+        return bool(self.parts or self.count)
+
     def minus(self, other: Measurement) -> Estimate:
         """Return the difference to another measurement with its interval."""
         if self.by_seed and len(self.by_seed) == len(other.by_seed):
@@ -94,7 +100,8 @@ class Measurement:
                 mean, low, high = mean_interval(changes).tolist()
                 return mean, low, high
         if self.draws is not None and other.draws is not None:
-            return percentile_interval(self.draws - other.draws)
+            minus = difference_draws if self.by_steps else np.subtract
+            return percentile_interval(minus(self.draws, other.draws))
         return independent_difference(self.estimate, other.estimate)
 
 

@@ -18,7 +18,7 @@ from zoo.claims.base import (
     measured,
     of_two,
 )
-from zoo.measures.best_share import best_within, share_draws
+from zoo.measures.counts import best_within, count_draws
 from zoo.measures.depth import third_of
 from zoo.measures.intervals import SHARE
 from zoo.models.spec import NO_SKIP
@@ -82,17 +82,14 @@ def lower_half_matches(results: ComparisonResults, networks: Networks) -> Measur
         return None
     rows, columns = cka.whole.shape
     lower, third = max(1, columns // 2), third_of(rows)
-    share = float((cka.whole[:, :lower].argmax(axis=0) < third).mean())
+    count = int((cka.whole[:, :lower].argmax(axis=0) < third).sum())
     detail = (
-        f"{100 * share:.0f} % of the CNN's lower {lower} layers are most like one of the "
+        f"{100 * count / lower:.0f} % of the CNN's lower {lower} layers are most like one of the "
         f"ViT's lowest {third} of {rows}"
     )
     layers, inside = cka.map(np.transpose), np.arange(rows) < third
-    if not cka.freedom:
-        return measured(np.array([share]), detail, lower)
     tests = [best_within(layers[layer], inside) for layer in range(lower)]
-    of = f"{vit.model} {cnn.model} {vit.state}"
-    return measured(share_draws(share, tests, of), detail, lower)
+    return measured(count_draws(count, tests) / lower, detail, lower)
 
 
 def top_matches_nothing(results: ComparisonResults, networks: Networks) -> Measurement | str | None:

@@ -57,7 +57,7 @@ def p_against(found: Measurement, threshold: Threshold) -> float:
     bound = threshold.bound - ROUNDING if threshold.side == "at least" else threshold.bound
     if found.over == SEEDS:  # few seeds: the tails are far heavier than the interval tells
         return student_p(found.by_seed, bound)
-    if (found.parts or found.count) and found.draws is not None:
+    if found.by_steps and found.draws is not None:
         # What is of few parts moves by steps, which no normal distribution does.
         return percentile_p(found.draws, bound)
     return p_from_interval(found.estimate, bound)

@@ -8,6 +8,7 @@ import numpy as np
 
 from zoo.claims import cases
 from zoo.claims.base import RAGHU, Claim, Draws, Measurement, Networks, Threshold, measured, of_two
+from zoo.measures.counts import difference_draws
 from zoo.measures.intervals import SHARE
 from zoo.study.results import ComparisonResults, Network
 
@@ -41,7 +42,12 @@ def _above_chance(results: ComparisonResults, network: Network) -> Draws | None:
     return (_draws(results, network, score) - chance) / (1 - chance)
 
 
-KEEPS_MORE = of_two(_above_chance, "above chance: {a} {first:.3f}, {b} {second:.3f}", count=True)
+KEEPS_MORE = of_two(
+    _above_chance,
+    "above chance: {a} {first:.3f}, {b} {second:.3f}",
+    difference_draws,
+    count=True,
+)
 claim = partial(Claim, analysis="localisation", paper=RAGHU)
 CLAIMS = (
     claim(

@@ -8,43 +8,48 @@ import numpy as np
 
 from zoo.claims import cases
 from zoo.claims.base import RAGHU, Claim, Draws, Measurement, Networks, Threshold, measured, of_two
+from zoo.measures.counts import above, count_draws
 from zoo.measures.intervals import DIFFERENCE, SHARE
-from zoo.study.replicates import draws_of
+from zoo.measures.replicates import Replicates
+from zoo.study.replicates import replicates_of
 from zoo.study.results import ComparisonResults, Network
 
 
 def first_reach(results: ComparisonResults, network: Network) -> Draws | None:
     """Return the reach (0..1) of a network's first block and its draws, (1 + draws,)."""
     reach = _radii(results, network, "reach", "block")
-    return None if reach is None else reach[:, 0]
+    return None if reach is None else reach.draws()[:, 0]
 
 
 def last_core(results: ComparisonResults, network: Network) -> Draws | None:
     """Return the radius (0..1) with half of the field of a network's last block, and its draws."""
     core = _radii(results, network, "core", "block")
-    return None if core is None else core[:, -1]
+    return None if core is None else core.draws()[:, -1]
 
 
 def grows_by_steps(results: ComparisonResults, networks: Networks) -> Measurement | None:
     """Measure the share of steps from block to block at which the field grows."""
-    reach = _radii(results, networks[0], "reach", "stem", "block")
-    if reach is None or reach.shape[1] < 2:
+    found = _radii(results, networks[0], "reach", "stem", "block")
+    if found is None or len(found.whole) < 2:
         return None
-    grows = np.diff(reach, axis=1) > 0
+    reach, steps = found.whole, found.map(np.diff)
+    count, of = int((steps.whole > 0).sum()), len(steps.whole)
     detail = (
-        f"it grows at {int(grows[0].sum())} of {grows.shape[1]} steps, from {reach[0, 0]:.2f} to "
-        f"{reach[0, -1]:.2f} of half the image's diagonal"
+        f"it grows at {count} of {of} steps, from {reach[0]:.2f} to "
+        f"{reach[-1]:.2f} of half the image's diagonal"
     )
-    return measured(grows.mean(axis=1), detail, grows.shape[1])
+    return measured(count_draws(count, above(steps)) / of, detail, of)
 
 
-def _radii(results: ComparisonResults, network: Network, radius: str, *roles: str) -> Draws | None:
-    """Return layers' radii and their draws, (1 + draws, layers); None with a gap, or empty."""
+def _radii(
+    results: ComparisonResults, network: Network, radius: str, *roles: str
+) -> Replicates | None:
+    """Return layers' radii (layers,); None with a gap, or empty."""
     data = results.results["receptive-field"].data
     if radius not in data:  # measured before it was kept
         return None
-    found = draws_of(data, radius, network.name, role=roles)
-    return found if found.size and np.isfinite(found).all() else None
+    found = replicates_of(data, radius, network.name, role=roles)
+    return found if found.whole.size and found.is_finite else None
 
 
 claim = partial(Claim, analysis="receptive-field", paper=RAGHU, figure="6")

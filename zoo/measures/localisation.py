@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from zoo.measures.best_share import best_within, share_draws
+from zoo.measures.counts import best_within, count_draws
 from zoo.measures.replicates import GROUPS, Replicates
 
 PATCHES_AT_ONCE = 256
@@ -67,12 +67,11 @@ class HsicSums:
         own = [np.where(np.greater(x, 0), x, np.nan) for x in (self.tokens, self.patches)]
         return np.asarray(self.whole[:-1] / np.sqrt(own[0])[:, None] / np.sqrt(own[1]))
 
-    def scores(self, own: NDArray[np.int64], of: str) -> NDArray[np.float64]:
+    def scores(self, own: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return `localisation_score` and, after it, what it may be on other images.
 
         Args:
             own: (tokens,) each token's own patch.
-            of: whose score it is, as for `share_draws`.
 
         Returns:
             (1 + draws,), or NaN alone where the CKA of no token with its own patch is defined.
@@ -86,7 +85,7 @@ class HsicSums:
             known = np.flatnonzero(np.isfinite(cka[token]))
             if patch in known:
                 tests.append(best_within(self._similarity(token, known), known == patch))
-        return share_draws(score, tests, of)
+        return count_draws(round(score * len(tests)), tests) / len(tests)
 
     def _similarity(self, token: int, patches: NDArray[np.int64]) -> Replicates:
         """Return the similarity (patches,) of a token with some patches, in a unit of its own."""

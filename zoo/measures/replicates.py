@@ -45,6 +45,11 @@ class Replicates:
         kept = np.stack(without) if without else np.empty((0, *whole.shape))
         return Replicates(whole, kept, self.weight, self.freedom)
 
+    @property
+    def is_finite(self) -> bool:
+        """Say whether all numbers are finite."""
+        return bool(np.isfinite(self.whole).all() and np.isfinite(self.without).all())
+
     def __getitem__(self, index: int) -> Replicates:
         """Return one of the results along the first axis."""
         return Replicates(self.whole[index], self.without[:, index], self.weight, self.freedom)
@@ -63,10 +68,9 @@ class Replicates:
 
         Returns:
             (1 + draws, …): the result moved at random, with the covariance of the jackknife. What
-            is computed of every draw has an interval by `percentile_interval`, but for shares of
-            best matches (`zoo.measures.best_share`). The draws of all results of the same
-            images belong together, so that differences of them are paired. The result alone,
-            where there are no groups.
+            is computed of every draw has an interval by `percentile_interval`, but for counts
+            (`zoo.measures.counts`). The draws of all results of the same images belong together,
+            so that differences of them are paired. The result alone, where there are no groups.
 
         Source: multiplier bootstrap, van der Vaart & Wellner 1996, ch. 2.9.
         """
@@ -90,7 +94,7 @@ def percentile_interval(values: NDArray[np.float64]) -> Estimate:
 
     Returns:
         The number and the ends, NaN where there are no draws or one is not finite. Draws are
-        noisier than the number, so that a share near 1 is lower in nearly all.
+        noisier than the number, so that the range of many values is wider in nearly all.
         Where their middle 95 % miss the number, the interval also holds its mirror image in the
         number (the basic interval: Davison & Hinkley 1997, sec. 5.2); it may exceed a range.
 
