@@ -91,6 +91,20 @@ def test_what_a_user_may_not_expect_is_told_on_stderr(registered, tmp_path, argu
     json.loads(done.stdout)
 
 
+def test_a_report_that_takes_anothers_place_is_told(registered, tmp_path):
+    def compare(only):
+        out = str(tmp_path / "report")
+        asked = ["compare", "vit-small", "vit-gap-small", "--only", only, "--out", out]
+        done = CliRunner().invoke(cli, [*asked, "--images", "16"])
+        assert done.exit_code == 0
+        return done.stderr
+
+    assert "held the report of" not in compare("accuracy")
+    assert "held the report of" not in compare("accuracy")
+    assert "held the report of `zoo" in compare("cka")
+    assert "that command brings it back" in " ".join(compare("accuracy").split())
+
+
 def test_numbers_of_a_column_have_the_same_decimals(capsys):
     print_table(("a", "b", "n"), [("x", 1.0, 3), ("y", None, 4), ("z", 0.894, 12)])
     assert capsys.readouterr().out.splitlines() == [

@@ -15,6 +15,7 @@ from zoo.cli.output import is_quiet, print_json, print_table, print_text, rounde
 from zoo.cli.progress import progress
 from zoo.config import COMPARED_COUNT, POOLS, Settings, parse_show
 from zoo.errors import UserError
+from zoo.files import read_json
 
 SHOWN = 3  # newer versions that are named
 NUMBERS = ("measure", "of", "value", "95 % interval", "before training")
@@ -144,6 +145,7 @@ def command(
         device = parse_device(device)  # imports torch: an unknown model is told before
         _tell_newer(store, models)
         folder = out or store.root / "reports" / file_name("__".join(unique_names(store, models)))
+        before = _report_in(folder)
         for name in set(chosen) & set(ON_REQUEST):
             click.echo(
                 f"Note: {name} is slow: about {measured_costs()[name][0]:.2g} times a pass of "
@@ -166,6 +168,14 @@ def command(
                 force=force,
                 command=shlex.join(["zoo", *sys.argv[1:]]),
                 on_progress=on_progress,
+            )
+        # What the pipeline compared lies in its own folder as well.
+        by_hand = before is not None and str(before.get("command")).split()[:1] == ["zoo"]
+        if before and by_hand and _asked(before) != _asked(done.report):
+            click.echo(
+                f"Note: {folder} held the report of `{before['command']}`; that command brings it "
+                "back, and --out keeps two side by side",
+                err=True,
             )
         if images and images > (there := done.report["images"]["count"]):
             click.echo(
@@ -199,8 +209,23 @@ def _tell_newer(store: Any, models: Any) -> None:
             )
 
 
+def _report_in(folder: Path) -> dict[str, Any] | None:
+    """Return the report that a folder holds already; None where there is none to be read."""
+    try:
+        report = read_json(folder / "report.json")
+    except (UserError, OSError):
+        return None
+    return report if isinstance(report, dict) else None
+
+
 def _names(given: str) -> list[str]:
     return [name.strip() for name in given.split(",") if name.strip()]
+
+
+def _asked(report: Mapping[str, Any]) -> tuple[object, ...]:
+    """Return what was asked for, whichever version of zoo answered."""
+    analyses = [entry.get("name") for entry in report.get("analyses", ())]
+    return report.get("settings"), analyses, report.get("images", {}).get("count")
 
 
 def _print_summary(done: Any, store: Any, models: Any) -> None:
