@@ -16,7 +16,7 @@ from urllib.request import urlopen
 from zoo.errors import UserError
 from zoo.registry.store import Store
 
-GRACE = 10  # seconds that MLflow has to end by itself
+GRACE = 10  # seconds that pages have to close their connections
 
 
 def serve_ui(
@@ -38,51 +38,36 @@ def serve_ui(
     jobs = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     # Not on the command line, which all may read: the address may hold a password.
     environment = {**jobs, **os.environ, "MLFLOW_BACKEND_STORE_URI": store.uri}
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryFile() as file:
         output = None if show_output else file
-        # A group of its own: Ctrl-C reaches MLflow's workers through us, once, and none is left.
         process = subprocess.Popen(
-            server_command(host, port),
-            env=environment,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
+            server_command(host, port), env=environment, stdout=output, stderr=output
         )
-        if status := _wait(process, f"http://{host}:{port}/health", on_ready):
-            said = "" if show_output else f" ({_last_line(file)})"
-            raise UserError(
-                f"MLflow's server ended with status {status}{said}; is port {port} in use? "
-                "zoo -v ui shows all that it says"
-            )
+        try:
+            while process.poll() is None and not _answers(f"http://{host}:{port}/health"):
+                time.sleep(0.3)
+            if process.returncode is None:
+                on_ready()
+            status = process.wait()
+        except KeyboardInterrupt:
+            return
+        finally:
+            process.terminate()  # MLflow's command passes it on to its server
+            process.wait()
+            signal.signal(signal.SIGTERM, previous)
+        said = "" if show_output else f" ({_last_line(file)})"
+    raise UserError(
+        f"MLflow's server ended with status {status}{said}; is port {port} in use? "
+        "zoo -v ui shows all that it says"
+    )
 
 
 def server_command(host: str, port: int) -> list[str]:
     """Return the command that starts MLflow's server, quiet about single requests."""
     command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
-    return [*command, "--host", host, "--port", str(port), "--uvicorn-opts", "--log-level warning"]
-
-
-def _wait(process: subprocess.Popen[bytes], health: str, on_ready: Callable[[], None]) -> int:
-    """Return the exit status of a process that ends by itself, 0 where it was interrupted."""
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        while process.poll() is None and not _answers(health):
-            time.sleep(0.3)
-        if process.returncode is None:
-            on_ready()
-        return process.wait()
-    except KeyboardInterrupt:
-        return 0
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-            try:
-                process.wait(GRACE)
-            except subprocess.TimeoutExpired:
-                # It waits for open pages to close their connections.
-                os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    options = f"--log-level warning --timeout-graceful-shutdown {GRACE}"
+    return [*command, "--host", host, "--port", str(port), "--uvicorn-opts", options]
 
 
 def _answers(address: str) -> bool:
