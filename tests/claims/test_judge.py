@@ -64,10 +64,12 @@ def test_a_claim_that_no_comparison_tests_says_what_does():
     assert found.detail == "needs `zoo transfer` of the whole network"
 
 
-def test_a_vit_without_skips_is_a_control_and_no_vit():
+def test_a_control_is_no_vit_and_no_cnn():
     found = verdicts([network("n", "vit", arch="vit-noskip1"), CNN])
     assert found["R-skip-cls", ()].detail == "needs a ViT with a class token"
     assert ("R-skip-cnn", ("n", "c")) not in found
+    shuffled = verdicts([VIT, network("c", "cnn", arch="resnet18-shuffled4")])
+    assert ("Z-accuracy", ("v", "c")) in verdicts([VIT, CNN]).keys() - shuffled.keys()
 
 
 @pytest.fixture(scope="module")

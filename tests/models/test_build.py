@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 
@@ -29,6 +31,7 @@ SMALL = {"patch_size": 4, "embed_dim": 16, "depth": 3, "num_heads": 2}
         ("vit", SMALL),
         ("vit-gap", SMALL),
         ("vit-noskip1", SMALL),
+        ("vit-noskip1-shuffled8", SMALL),
         ("mixer", {"embed_dim": 16, "num_blocks": 2}),
         ("resnet18", {}),
         ("convnext_atto", {}),
@@ -57,9 +60,60 @@ def test_without_skips_a_block_is_its_branches_chained():
     assert model.state_dict().keys() == with_skips.state_dict().keys()
 
 
+def seeded(arch, **kwargs):
+    torch.manual_seed(3)
+    return build(arch, classes=5, image_size=16, **kwargs).eval()
+
+
+@pytest.mark.parametrize(
+    ("arch", "kwargs"), [("resnet18", {"channels": [8, 8, 8, 8]}), ("cct", SMALL)]
+)
+def test_a_shuffled_network_is_the_plain_one_on_images_with_their_tiles_moved(arch, kwargs):
+    plain, shuffled = seeded(arch, **kwargs), seeded(f"{arch}-shuffled8", **kwargs)
+    order = next(shuffled.children()).tile_order.tolist()
+    assert sorted(order) == [0, 1, 2, 3] != order
+    images = torch.randn(3, 3, 16, 16)
+    tiles = [images[..., y : y + 8, x : x + 8] for y in (0, 8) for x in (0, 8)]
+    a, b, c, d = (tiles[i] for i in order)
+    moved = torch.cat([torch.cat([a, b], dim=3), torch.cat([c, d], dim=3)], dim=2)
+    assert torch.equal(shuffled(images), plain(moved))
+    assert not torch.allclose(shuffled(images), plain(images))
+
+
+def test_a_vit_with_other_positions_is_the_shuffled_one():
+    """What a ViT knows of places are its position embeddings, which are independent at first."""
+    plain, shuffled = seeded("vit", **SMALL), seeded("vit-shuffled4", **SMALL)
+    order = shuffled.patch_embed.tile_order
+    positions = torch.empty_like(order)
+    positions[order] = torch.arange(16)
+    with torch.no_grad():
+        plain.pos_embed[:, 1:] = plain.pos_embed[:, 1:][:, positions]
+    images = torch.randn(2, 3, 16, 16)
+    torch.testing.assert_close(shuffled(images), plain(images), rtol=1e-4, atol=1e-5)
+
+
+def test_the_order_of_tiles_is_drawn_by_seed_and_stays_with_the_network():
+    first, again = seeded("vit-shuffled4", **SMALL), seeded("vit-shuffled4", **SMALL)
+    order = first.patch_embed.tile_order
+    assert torch.equal(order, again.patch_embed.tile_order)
+    torch.manual_seed(4)
+    other = build("vit-shuffled4", classes=5, image_size=16, **SMALL).eval()
+    images = torch.randn(2, 3, 16, 16)
+    assert not torch.allclose(other(images), first(images))
+    other.load_state_dict(first.state_dict())
+    copied = copy.deepcopy(first)
+    assert torch.equal(other(images), first(images))
+    assert torch.equal(copied(images), first(images))
+    copied.patch_embed.tile_order.copy_(torch.arange(16))
+    assert torch.equal(first.patch_embed.tile_order, order)
+
+
 @pytest.mark.parametrize(
     ("arch", "kwargs", "message"),
     [
+        ("vit-shuffled0", SMALL, "expected tiles that divide 16 px, got 0 px"),
+        ("vit-shuffled5", SMALL, "expected tiles that divide 16 px, got 5 px"),
+        ("vit-shuffled99999", SMALL, "unknown arch 'vit-shuffled99999'"),
         ("vitt", {}, "unknown arch 'vitt'; did you mean 'vit'"),
         ("resnet19", {}, "did you mean 'resnet18'"),
         ("vit-noskip9", SMALL, "expected a block from 0 to 2, got 9"),
@@ -93,6 +147,7 @@ def test_arguments_that_zoo_gives_are_refused_in_a_spec(key):
 
 def test_an_architecture_is_checked_without_building_it():
     check_arch("vit-noskip3")
+    check_arch("resnet18-shuffled4")
     check_arch("resnet50")
     with pytest.raises(UserError, match="unknown arch"):
         check_arch("transformer")

@@ -68,10 +68,10 @@ def test_changes_add_the_parameters_that_the_page_says():
     base = ENTRIES["vit-192"].kwargs
     found = {}
     for change, _ in rows:
-        key, value = change.replace("<i>", "1").split(": ")
+        key, value = change.replace("<i>", "1").replace("<t>", "4").split(": ")
         arch, kwargs = (value, {}) if key == "arch" else ("vit", {key: value})
         found[change] = count(arch, **(base | kwargs)) - count("vit", **base)
-    assert len(found) == 10
+    assert len(found) == 11
     assert found == {change: int(said.replace(",", "")) for change, said in rows}
 
 

@@ -8,6 +8,7 @@ from torch import nn
 
 from tests.analyses.test_engine import study_of
 from zoo.capture.layers import Layer, Trace
+from zoo.models.build import build
 from zoo.models.files import describe_module
 from zoo.study.networks import ComparedNetwork, Grid
 from zoo.study.spatial_layout import (
@@ -51,6 +52,18 @@ def subject(*layers, family="cnn", grid=None, selected=()):
 )
 def test_the_layout_follows_from_the_shape(shape, family, grid, expected):
     assert layout_of(subject(("x", "block", shape), family=family, grid=grid), "x") == expected
+
+
+@pytest.mark.parametrize("arch", ["resnet18-shuffled4", "vit-shuffled4", "vit-shuffled4-noskip0"])
+def test_no_layer_lies_over_an_image_whose_tiles_are_shuffled(arch):
+    sizes = {"embed_dim": 16, "depth": 1, "num_heads": 2, "patch_size": 4}
+    kwargs = sizes if arch.startswith("vit") else {"channels": [8, 8, 8, 8]}
+    module = build(arch, classes=2, image_size=16, **kwargs).eval()
+    made = {"name": "m", "image_size": 16, "class_names": ["a", "b"], "kwargs": kwargs}
+    model = describe_module(module, arch=arch, **made)
+    (network,) = study_of([model], np.zeros((4, 16, 16, 3), np.uint8)).networks
+    assert network.trace.of_role("block")
+    assert [layer.name for layer in network.trace if layout_of(network, layer.name)] == []
 
 
 def test_three_equal_sides_are_read_as_the_models_other_blocks_are():

@@ -164,7 +164,7 @@ class _Residuals(Accumulator):
     def result(self) -> Result:
         measured = {s: self.study.networks[s] for s in self.branches if self.branches[s]}
         self.notes += [
-            f"{network.name}: no residual sum was found in its blocks"
+            f"{network.name}: no residual sum was found in blocks whose output lies over the image"
             for network in self.study.compared
             if network.name not in {n.name for n in measured.values()}
         ]

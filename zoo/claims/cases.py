@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations, permutations, product
 
 from zoo.claims.base import Networks
-from zoo.models.spec import NO_SKIP
+from zoo.models.spec import NO_SKIP, plain_arch
 from zoo.study.results import ComparisonResults, Network
 
 SIMILAR = 2  # parameters of one network over those of another; the paper's differ by 1.2
@@ -92,7 +92,7 @@ def vit_on_less_and_more(models: Sequence[Network]) -> Iterable[Networks]:
 
 def on_less_and_more(models: Sequence[Network]) -> Iterable[Networks]:
     """Return every pair of equal networks of which the second was trained on more images."""
-    return _less_and_more([m for m in models if not NO_SKIP.match(m.arch)])
+    return _less_and_more([m for m in models if m.arch == plain_arch(m.arch)])
 
 
 def both_on_less_and_more(models: Sequence[Network]) -> Iterable[Networks]:
@@ -142,8 +142,8 @@ def _start_alike(ones: Sequence[Network], others: Sequence[Network]) -> bool:
 
 
 def _family(models: Sequence[Network], family: str) -> list[Network]:
-    """Return the models of a family; one without a block's skips is a control, not one of them."""
-    return [m for m in models if m.family == family and not NO_SKIP.match(m.arch)]
+    """Return the models of a family; a control, such as one without skips, is not one of them."""
+    return [m for m in models if m.family == family and m.arch == plain_arch(m.arch)]
 
 
 def _same_data(a: Network, b: Network) -> bool:

@@ -1,20 +1,23 @@
 """Build a network from its architecture's name and arguments.
 
 The papers' models are timm's classes with the papers' sizes; what timm lacks is a ResNet-18
-with the small stem used on small images, and transformer blocks without skip connections.
+with the small stem used on small images, transformer blocks without skip connections, and networks
+that see an image's tiles in a fixed random order.
 Imported models are timm's, torchvision's or built by a user's own factory.
 """
 
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, cast
 
 import psutil
 import torch
 from torch import nn
+from torch.nn import functional
 from torch.nn.modules.module import (
     register_module_module_registration_hook,
     register_module_parameter_registration_hook,
@@ -25,7 +28,7 @@ from zoo.config import check_kwargs
 from zoo.errors import UserError, brief, shown, unknown
 from zoo.models.factories import call_factory, check_trusted, is_factory
 from zoo.models.modes import eval_mode
-from zoo.models.spec import NO_SKIP, ModelSpec
+from zoo.models.spec import NO_SKIP, SHUFFLED, ModelSpec, plain_arch
 from zoo.models.vit import cct, vit, vit_distilled, vit_gap
 
 # Of the number of classes, the image's size and the network's own arguments.
@@ -40,7 +43,8 @@ def build(arch: str, *, classes: int, image_size: int, **kwargs: Any) -> nn.Modu
 
     Args:
         arch: one of `ARCHITECTURES`, one of them with `-noskip<i>` (the skip connections of
-            `blocks.<i>` removed), any timm name (`timm:resnet18` is timm's own where ours has
+            `blocks.<i>` removed) or `-shuffled<t>` (tiles of t × t pixels in a random order, drawn
+            after the weights), any timm name (`timm:resnet18` is timm's own where ours has
             that name), `torchvision:NAME`, `hf:CLASS`, or a trusted factory `package.module:name`.
         classes: outputs of the classifier.
         image_size: pixels a side of the square input.
@@ -53,6 +57,9 @@ def build(arch: str, *, classes: int, image_size: int, **kwargs: Any) -> nn.Modu
     if match := NO_SKIP.match(arch):
         model = build(match["arch"], classes=classes, image_size=image_size, **kwargs)
         return _without_skips(model, int(match["block"]), arch)
+    if match := SHUFFLED.match(arch):
+        model = build(match["arch"], classes=classes, image_size=image_size, **kwargs)
+        return _with_shuffled_tiles(model, int(match["pixels"]), image_size, arch)
     factory = _find(arch)
     what = f"cannot build {arch} at {image_size} px with {shown(kwargs)}"
     with network_errors(what), _within_memory(arch):
@@ -122,8 +129,7 @@ def _within_memory(arch: str) -> Iterator[None]:
 
 def check_arch(arch: str) -> None:
     """Raise `UserError` unless the name stands for an architecture; builds nothing."""
-    match = NO_SKIP.match(arch)
-    _find(match["arch"] if match else arch)
+    _find(plain_arch(arch))
 
 
 def build_spec(spec: ModelSpec) -> nn.Module:
@@ -298,3 +304,26 @@ def _without_skips(model: nn.Module, index: int, arch: str) -> nn.Module:
         raise UserError(f"{arch}: expected a block from 0 to {len(blocks) - 1}, got {index}")
     blocks[index] = NoSkipBlock(blocks[index])
     return model
+
+
+def _with_shuffled_tiles(model: nn.Module, pixels: int, image_size: int, arch: str) -> nn.Module:
+    """Let a network's first part get the image with its tiles in a fixed random order.
+
+    The order is drawn after the weights, which are those of the plain network, and kept with them.
+    Images are cropped and mirrored before, so that it alone decides which tiles are neighbours.
+    """
+    if pixels == 0 or image_size % pixels:
+        raise UserError(f"{arch}: expected tiles that divide {image_size} px, got {pixels} px")
+    first = next(model.children())
+    first.register_buffer("tile_order", torch.randperm((image_size // pixels) ** 2))
+    first.register_forward_pre_hook(_shuffle_tiles)
+    return model
+
+
+def _shuffle_tiles(first: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
+    image, *others = given
+    order = cast(torch.Tensor, first.tile_order)
+    pixels = image.shape[-1] // math.isqrt(len(order))
+    tiles = functional.pixel_unshuffle(image, pixels)  # the place of a tile in the last two axes
+    moved = tiles.flatten(2)[..., order].view_as(tiles)
+    return functional.pixel_shuffle(moved, pixels), *others

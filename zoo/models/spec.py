@@ -16,8 +16,19 @@ from zoo.files import read_json, sha256
 
 WEIGHTS, SPEC = "model.safetensors", "spec.json"
 SPEC_KEYS = ("arch", "image_size", "class_names")  # by which a spec.json is known as zoo's
-NO_SKIP = re.compile(r"^(?P<arch>.+)-noskip(?P<block>\d+)$")
+NO_SKIP = re.compile(r"^(?P<arch>.+)-noskip(?P<block>\d{1,4})$")
+SHUFFLED = re.compile(r"^(?P<arch>.+)-shuffled(?P<pixels>\d{1,4})$")
 INTERPOLATIONS = ("bicubic", "bilinear", "nearest")
+
+
+def plain_arch(arch: str) -> str:
+    """Return an architecture's name without what makes it a control: `-noskip<i>`, `-shuffled<t>`.
+
+    A control lacks one thing on purpose, to show what it is good for.
+    """
+    while match := NO_SKIP.match(arch) or SHUFFLED.match(arch):
+        arch = match["arch"]
+    return arch
 
 
 @dataclass(frozen=True)

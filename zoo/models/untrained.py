@@ -11,7 +11,7 @@ from zoo.errors import UserError
 from zoo.models.build import ARCHITECTURES, build_spec
 from zoo.models.factories import is_factory
 from zoo.models.files import LoadedModel
-from zoo.models.spec import NO_SKIP, ModelSpec
+from zoo.models.spec import ModelSpec, plain_arch
 
 
 def untrained_network(spec: ModelSpec, seed: int) -> LoadedModel:
@@ -37,8 +37,7 @@ def before_training(model: LoadedModel) -> LoadedModel | None:
     spec = model.spec
     if model.untrained is not None:
         return LoadedModel(f"{model.name} untrained", model.untrained, spec)
-    match = NO_SKIP.match(spec.arch)
-    own = bool(spec.class_names) and (match["arch"] if match else spec.arch) in ARCHITECTURES
+    own = bool(spec.class_names) and plain_arch(spec.arch) in ARCHITECTURES
     if not (own or model.digest):  # a wrapped network's arch is any name
         return None
     try:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,7 @@ from zoo.capture.hook_points import HookPoint, observe
 from zoo.measures.sampling import even_batches
 from zoo.models.modes import eval_mode
 from zoo.models.preprocess import model_input, resize_and_crop
+from zoo.models.spec import plain_arch
 from zoo.study.networks import ComparedNetwork
 
 MAX_LAYERS = 32
@@ -87,15 +88,19 @@ def _kind(shape: tuple[int, ...]) -> str:
 
 
 def with_known_order(network: ComparedNetwork, image: torch.Tensor) -> ComparedNetwork:
-    """Return a network of attention in windows without the layouts that do not hold.
+    """Return a network without the layouts that do not hold.
 
-    It may order tokens window by window, or by how they will be merged (Hiera). Another value of
-    a place in the image has to change the layer most at that place.
+    No layer of a network with shuffled tiles lies over the image. One of attention in windows may
+    order tokens window by window, or by how they will be merged (Hiera): another value of a place
+    in the image has to change the layer most at that place.
 
     Args:
         network: what is known of it.
         image: an input (1, 3, size, size) that is not constant.
     """
+    arch = network.model.spec.arch
+    if "-shuffled" in arch.removeprefix(plain_arch(arch)):
+        return _without_layouts(network, {layer.name for layer in network.trace})
     layouts = ((layer.name, layout_of(network, layer.name)) for layer in network.trace)
     doubtful = {name: at for name, at in layouts if at and at.kind != "channels_first"}
     large = [n for n, at in doubtful.items() if min(at.height, at.width) >= SMALLEST_GRID]
@@ -104,8 +109,12 @@ def with_known_order(network: ComparedNetwork, image: torch.Tensor) -> ComparedN
         return network
     if _in_rows(network, first, doubtful[first], image):
         return network
+    return _without_layouts(network, doubtful)
+
+
+def _without_layouts(network: ComparedNetwork, names: Container[str]) -> ComparedNetwork:
     layers = tuple(
-        dataclasses.replace(layer, in_rows=layer.in_rows and layer.name not in doubtful)
+        dataclasses.replace(layer, in_rows=layer.in_rows and layer.name not in names)
         for layer in network.trace
     )
     trace = dataclasses.replace(network.trace, layers=layers)
