@@ -148,7 +148,7 @@ def warm() -> None:
         *("sklearn.datasets", "timm.optim", "torchvision.transforms.v2"),
         *("zoo.analyses.engine", "zoo.experiments.transfer_report", "zoo.registry.compare"),
         *("zoo.experiments.probing_report", "zoo.registry.leftovers"),
-        *("zoo.registry.removal", "zoo.registry.register"),
+        *("zoo.registry.removal", "zoo.registry.register", "zoo.registry.pictures"),
         *("zoo.registry.tracking", "zoo.report.html", "zoo.training.variants"),
     ):
         importlib.import_module(name)

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from tests.browser.conftest import MODELS
+from zoo.registry.links import MODE
 
 
 @pytest.fixture
@@ -59,11 +60,22 @@ def test_the_list_of_runs_shows_charts(visit, project, picture):
     picture("mlflow-training-runs")
 
 
-def test_a_training_run_has_its_card(page, server, project):
+def open_artifact(page, link: str, *path: str) -> None:
+    """Open a file among the artifacts of a run."""
+    page.goto(re.sub(r"\?", "/artifacts?", link, count=1))
+    for name in path:
+        page.get_by_text(name, exact=True).first.click()
+
+
+def test_a_training_run_has_its_learning_curve(page, server, project, picture):
     page.goto(project.links["runs"])
     page.get_by_role("link", name=re.compile("^[0-9a-f]{32}$")).first.click()
     page.wait_for_url(re.compile("/runs/[0-9a-f]{32}"))
     page.get_by_text("test images.").first.wait_for()
+    run = page.url.partition("?")[0]
+    open_artifact(page, f"{run}?{MODE}", "figures", "learning-curve.png")
+    page.locator("img[src*='learning-curve'], img[src^='blob:']").first.wait_for()
+    picture("mlflow-learning-curve")
 
 
 def test_the_comparison_opens_on_its_finding(visit, project, picture):
@@ -75,8 +87,7 @@ def test_the_comparison_opens_on_its_finding(visit, project, picture):
 @pytest.fixture
 def report(page, server, project):
     """The report in MLflow's frame."""
-    page.goto(re.sub(r"\?", "/artifacts?", project.links["MLflow"], count=1))
-    page.get_by_text("report.html", exact=True).first.click()
+    open_artifact(page, project.links["MLflow"], "report.html")
     frame = page.frame_locator("iframe").first
     frame.get_by_role("heading", name="The answer").wait_for()
     frame.locator("nav summary").first.click()  # the frame is too narrow for an open list

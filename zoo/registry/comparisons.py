@@ -67,6 +67,8 @@ def log_comparison(
     Raises:
         UserError: MLflow does not answer.
     """
+    from zoo.registry.pictures import log_figures  # matplotlib, which finding one needs not
+
     digest = str(report["digest"])
     with store.translate_mlflow_errors(), store.lock(f"compare-{digest[:16]}"):
         known = runs.search_runs(store, COMPARE, comparison_digest=digest)
@@ -85,6 +87,7 @@ def log_comparison(
             images = [dataset_input(data, "evaluation")] if data else []
             runs.log_inputs(store, run_id, images, models)
             store.client.log_artifacts(run_id, str(folder))
+            log_figures(store, run, folder, report)
         for old in known:
             if runs.is_finished(old):
                 store.client.delete_run(old.info.run_id)
@@ -135,9 +138,12 @@ def update_comparison(
     Raises:
         UserError: MLflow does not answer, or does not let its runs be changed.
     """
+    from zoo.registry.pictures import log_figures
+
     client, run_id = store.client, run.info.run_id
     with store.translate_mlflow_errors(), store.lock(f"compare-{report['digest'][:16]}"):
         client.log_artifacts(run_id, str(folder))
+        log_figures(store, client.get_run(run_id), folder, report)
         runs.log_points(store, run_id, _points(report, models))
         client.set_tag(run_id, NOTE, _note(report, models))
         client.set_tag(run_id, LOOKS, str(report["looks"]))
@@ -176,7 +182,7 @@ def fetch_comparison(store: Store, run: Run, folder: Path) -> dict[str, Any]:
                 "one again and replaces it"
             )
         (new / FIGURES).mkdir()
-        # Not what else the run holds, such as files of other people.
+        # Not what else the run holds: MLflow's copies of the figures, or files of other people.
         figures = [f"{FIGURES}/{name}" for name in figure_files(report)]
         with ThreadPoolExecutor() as pool:  # of a server that is far away each takes a while
             list(pool.map(fetch, [PAGE, RESULTS, *figures]))

@@ -202,6 +202,8 @@ def import_registered(
 def _create(
     store: Store, name: str, model: uploads.TrainedModel, extra: dict[str, str]
 ) -> ModelVersion:
+    from zoo.registry.pictures import log_learning_curve  # matplotlib, which most calls need not
+
     client, spec, tags = store.client, model.spec, uploads.model_tags(model.spec, model.digest)
     seconds = sum(row.get("seconds", 0) for row in model.history.epochs)
     run = uploads.find_run(store, model) or runs.begin_run(
@@ -217,6 +219,7 @@ def _create(
     for file in (EPOCHS, STEPS):
         if (model.folder / file).is_file():
             client.log_artifact(run_id, str(model.folder / file))
+    log_learning_curve(store, run, model.history, f"{name}, seed {spec.seed}")
     model_id, artifacts = uploads.log_model(store, run, model)
     uploads.log_final(store, run_id, model_id, model)
     if not runs.is_finished(run):
