@@ -143,7 +143,7 @@ def test_text_stays_in_its_cell_and_headers_keep_their_words(page, report_file, 
 
 
 SCROLLING = "<div class=scroll><table><tr>" + "<td>digits-medium" * 6 + "</table></div>"
-COUNTED = "<td class=number><span class=interval>(16 of 16 in every draw of the images)</span>"
+COUNTED = "<td class=number><span class=interval>(16 of 16 at both ends)</span>"
 VERDICT = "<td><span class='verdict no'>✗ not supported</span>"
 MOVED = f"<table class=moved><thead><tr>{'<th>' * 5}<tbody><tr><th>{COUNTED * 3}{VERDICT}</table>"
 

@@ -79,7 +79,7 @@ def test_without_an_interval_nothing_is_decided():
 @pytest.mark.parametrize(
     ("draws", "said"),
     [
-        ([1.0] * 100, "3 of 3 in every draw of the images"),
+        ([1.0] * 100, "3 of 3 at both ends"),
         ([1.0] * 50 + [2 / 3] * 50, "2 to 3 of 3"),
     ],
 )
@@ -116,7 +116,7 @@ def test_the_p_value_of_draws_and_their_interval_agree(value):
 @pytest.mark.parametrize(
     ("draws", "said", "p"),
     [
-        ([0.0] * 100, "0 in every draw of the images", 2 / 101),
+        ([0.0] * 100, "0 at both ends", 2 / 101),
         ([0.0] * 97 + [1.0] * 3, "", 8 / 101),
     ],
 )

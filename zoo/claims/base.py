@@ -317,7 +317,7 @@ def _counted(found: Measurement) -> str:
     if not math.isfinite(found.high - found.low):
         return ""
     if found.count and found.low == found.high:
-        return f"{found.low:g} in every draw of the images"
+        return f"{found.low:g} at both ends"
     if not found.parts:
         return ""
     least, most = (
@@ -325,7 +325,7 @@ def _counted(found: Measurement) -> str:
         for rounded, end in ((math.floor, found.low), (math.ceil, found.high))
     )
     if least == most:
-        return f"{most} of {found.parts} in every draw of the images"
+        return f"{most} of {found.parts} at both ends"
     return f"{least} to {most} of {found.parts}"
 
 
