@@ -107,6 +107,18 @@ def test_heads_by_the_bound_may_all_be_local_or_none(error, share, mixed, fewer)
     assert ends["R-local-data", ("v", "w")] == fewer
 
 
+def test_heads_of_high_layers_that_look_about_equally_far_may_not_differ_at_all():
+    apart, alike = np.tile([1, 4, 8, 12], (2, 1)), np.tile([8.9, 9, 9, 9.1], (2, 1))
+    found = verdicts(
+        LESS_AND_MORE[:2], attention_distance=of_groups(np.vstack([apart, alike]), 0.5)
+    )["R-local-spread", ("w",)].measurement
+    assert found.value == pytest.approx(1.08)
+    # In two layers a difference of two heads has a standard error of 0.05, and so has the other.
+    alone = 2.04 * 0.05 * np.sqrt(2)
+    assert found.low == pytest.approx(found.value - alone, abs=0.4 * alone)
+    assert found.high > found.value + 1.2 * alone
+
+
 def test_three_layers_are_too_few_to_tell_low_from_high():
     found = verdicts([FEWER, VIT], attention_distance=distances(MIXED, WIDE, WIDE))
     for claim in ("R-local-low", "R-local-spread", "R-global-high"):

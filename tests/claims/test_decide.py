@@ -129,6 +129,19 @@ def test_a_count_of_heads_moves_by_steps_as_a_share_does(draws, said, p):
     assert not over_seeds([found, measured(np.array([1.0, *draws]), "", count=True)]).count
 
 
+def test_of_the_least_and_the_most_a_change_is_the_least_less_the_most():
+    random = np.random.default_rng(0)
+    found, before = (
+        measured(np.concatenate([[[at, at]], at + np.sort(random.normal(size=(1000, 2)))]), "")
+        for at in (3, 1)
+    )
+    (least, most), (least_before, most_before) = found.draws[1:].T, before.draws[1:].T
+    value, low, high = found.minus(before)
+    assert value == 2
+    assert low == np.percentile(least - most_before, 2.5)
+    assert high == np.percentile(most - least_before, 97.5)
+
+
 def test_draws_of_which_one_is_no_number_decide_nothing():
     found = measured(np.array([1.0, np.nan, *[1.0] * 100]), "", parts=3)
     assert math.isnan(p_against(found, Threshold("above", 0.5)))

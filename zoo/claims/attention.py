@@ -21,6 +21,7 @@ from zoo.claims.base import (
 )
 from zoo.measures.counts import above, count_draws, difference_draws, on_both_sides
 from zoo.measures.intervals import DIFFERENCE, SHARE
+from zoo.measures.ranges import range_draws
 from zoo.measures.replicates import Replicates
 from zoo.study.attention_layers import LOCAL
 from zoo.study.replicates import replicates_of
@@ -74,10 +75,12 @@ def low_layers_spread(results: ComparisonResults, networks: Networks) -> Measure
     shares = _shares(results, networks[0])
     if shares is None or isinstance(shares, str):
         return shares
-    spread = np.ptp(shares.draws(), axis=2)
-    low, high = spread[:, :LOW].mean(axis=1), spread[:, -HIGH:].mean(axis=1)
-    detail = f"farthest minus nearest head: {low[0]:.3f} in low layers, {high[0]:.3f} in high ones"
-    return measured(low - high, f"{detail}, of even attention's distance")
+    low, high = (range_draws(at).mean(axis=1) for at in (shares[:LOW], shares[-HIGH:]))
+    detail = (
+        f"farthest minus nearest head: {low[0, 0]:.3f} in low layers, {high[0, 0]:.3f} in high "
+        "ones, of even attention's distance"
+    )
+    return measured(low - high[:, ::-1], detail)
 
 
 def high_layers_are_global(

@@ -64,7 +64,8 @@ class Measurement:
 
     `low` and `high` are NaN where there is no interval. `draws` (1 + draws,) are the number and
     what it might be on other images, where that is known: differences of numbers that were
-    measured on the same images are taken draw by draw. `by_seed` are the numbers of two or more
+    measured on the same images are taken draw by draw. They may be (1 + draws, 2), the least and
+    the most that it may be in each draw. `by_seed` are the numbers of two or more
     seeds, whose mean is the value; `over` says what its interval is over. Of a share of a network's
     own parts, such as layers or tokens, `parts` is their number: these are all that there are. A
     `count` is of such parts, or the difference of two counts or shares. All move by steps. `images`
@@ -100,8 +101,11 @@ class Measurement:
                 mean, low, high = mean_interval(changes).tolist()
                 return mean, low, high
         if self.draws is not None and other.draws is not None:
-            minus = difference_draws if self.by_steps else np.subtract
-            return percentile_interval(minus(self.draws, other.draws))
+            if self.by_steps:
+                return percentile_interval(difference_draws(self.draws, other.draws))
+            # The least is less the most of the other.
+            subtracted = other.draws if other.draws.ndim == 1 else other.draws[:, ::-1]
+            return percentile_interval(self.draws - subtracted)
         return independent_difference(self.estimate, other.estimate)
 
 

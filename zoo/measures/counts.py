@@ -26,10 +26,8 @@ def above(found: Replicates, bound: float = 0.0) -> NDArray[np.float64]:
     """
     from scipy.special import stdtr
 
-    weight = found.weight.reshape(-1, *[1] * found.whole.ndim)
-    error = np.sqrt(((found.without - found.whole) ** 2 * weight).sum(axis=0))
     with np.errstate(divide="ignore", invalid="ignore"):  # it may be the bound in all groups
-        t = np.nan_to_num((found.whole - bound) / error, posinf=np.inf, neginf=-np.inf)
+        t = np.nan_to_num((found.whole - bound) / found.error, posinf=np.inf, neginf=-np.inf)
     return np.stack([stdtr(found.freedom, -t), stdtr(found.freedom, t)], axis=-1)
 
 

@@ -50,18 +50,23 @@ class Replicates:
         """Say whether all numbers are finite."""
         return bool(np.isfinite(self.whole).all() and np.isfinite(self.without).all())
 
-    def __getitem__(self, index: int) -> Replicates:
-        """Return one of the results along the first axis."""
+    @property
+    def error(self) -> NDArray[np.float64]:
+        """The standard errors (…) of the result."""
+        squares = np.zeros_like(self.whole)
+        for one, weight in zip(self.without, self.weight, strict=True):
+            squares += weight * (one - self.whole) ** 2
+        return np.sqrt(squares)
+
+    def __getitem__(self, index: int | slice) -> Replicates:
+        """Return one of the results, or some, along the first axis."""
         return Replicates(self.whole[index], self.without[:, index], self.weight, self.freedom)
 
     def similarity_interval(self) -> NDArray[np.float64]:
         """Return the ends (2, …) of the jackknife's interval of similarities, on Fisher's scale."""
         if self.freedom < 1:
             return np.full((2, *self.whole.shape), np.nan)
-        squares = np.zeros_like(self.whole)
-        for one, weight in zip(self.without, self.weight, strict=True):
-            squares += weight * (one - self.whole) ** 2
-        return fisher_interval(self.whole, np.sqrt(squares), self.freedom)
+        return fisher_interval(self.whole, self.error, self.freedom)
 
     def draws(self) -> NDArray[np.float64]:
         """Return the result and, after it, what it might have been on other images.
@@ -90,7 +95,8 @@ def percentile_interval(values: NDArray[np.float64]) -> Estimate:
     """Return a number and its 95 % interval from what it is in every draw.
 
     Args:
-        values: (1 + draws,), the number itself first.
+        values: (1 + draws,), the number itself first; or (1 + draws, 2), the least and the most
+            that it may be in every draw.
 
     Returns:
         The number and the ends, NaN where there are no draws or one is not finite. Draws are
@@ -103,9 +109,10 @@ def percentile_interval(values: NDArray[np.float64]) -> Estimate:
     (0.51, 1.29)
     """
     if len(values) < 2 or not np.isfinite(values).all():
-        return float(values[0]), math.nan, math.nan
-    ends = np.percentile(_sides(values), [2.5, 97.5], axis=1)
-    return float(values[0]), float(ends[0].min()), float(ends[1].max())
+        return float(values.flat[0]), math.nan, math.nan
+    sides = values[1:].T if values.ndim == 2 else _sides(values)
+    ends = np.percentile(sides, [2.5, 97.5], axis=1)
+    return float(values.flat[0]), float(ends[0].min()), float(ends[1].max())
 
 
 def percentile_p(values: NDArray[np.float64], bound: float) -> float:
