@@ -90,6 +90,45 @@ def test_the_interval_of_a_mean_is_the_t_interval():
     assert ends == pytest.approx(fisher_interval(values.mean(), error, 11))
 
 
+def test_stepwise_a_linear_function_has_the_same_replicates():
+    values = np.random.default_rng(0).normal(size=(9, 3))
+    gathered = GroupedMean()
+    gathered.add(values)
+    plain, stepwise = (
+        way(lambda means: 2 * means + 1)
+        for way in (gathered.result().map, gathered.result().map_stepwise)
+    )
+    assert stepwise.whole == pytest.approx(plain.whole)
+    assert stepwise.without == pytest.approx(plain.without)
+
+
+def test_stepwise_a_result_is_moved_towards_each_group_by_its_standard_error():
+    values = np.random.default_rng(0).exponential(size=(8, 40)) ** 4
+    gathered, seen = GroupedMean(8), []
+    gathered.add(values)
+    gathered.result().map_stepwise(lambda means: seen.append(means) or means)
+    mean = values.mean(axis=0)
+    assert np.stack(seen[:8]) == pytest.approx(mean + (values - mean) / math.sqrt(7))
+    errors = values.std(axis=0, ddof=1) / math.sqrt(8)
+    assert np.sqrt(((seen[:8] - mean) ** 2).mean(axis=0)) == pytest.approx(errors)
+
+
+@pytest.mark.parametrize(("way", "enough"), [("map", False), ("map_stepwise", True)])
+def test_intervals_of_a_number_that_moves_by_steps_hold_the_truth(way, enough):
+    def rounded(mean):  # a step is 1.4 standard errors
+        return 0.25 * np.round(mean / 0.25)
+
+    held = []
+    for trial in range(150):
+        random, gathered = np.random.default_rng(trial), GroupedMean(8)
+        truth = random.uniform()
+        gathered.add(random.normal(truth, 1, (32, 1)))
+        found = getattr(gathered.result(), way)(rounded)
+        _, low, high = percentile_interval(found.draws()[:, 0])
+        held.append(low - 1e-9 <= rounded(truth) <= high + 1e-9)
+    assert (np.mean(held) > 0.92) == enough
+
+
 def test_results_of_the_same_images_are_drawn_together():
     # What is 2 above another on all images is so in every draw.
     without = np.random.default_rng(0).normal(size=9)

@@ -255,7 +255,8 @@ class _ReceptiveFields(Accumulator):
             model.module, inputs, places, batch_size=batch, each=on_map
         )
         for hook_point, gathered in groups.items():
-            self.radii.append(gathered.result().map(partial(_radii_of, known=hook_point in fields)))
+            radii_of = partial(_radii_of, known=hook_point in fields)
+            self.radii.append(gathered.result().map_stepwise(radii_of))
         if network.compared:
             self.notes += [
                 f"{network.name}: {network.label(hook_point.layer)} {why}"
