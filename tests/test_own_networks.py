@@ -194,6 +194,28 @@ def test_dropout_that_stays_on_is_named(images):
     assert "net is not deterministic: two passes over the same images differ" in summary
 
 
+class BatchNormInTraining(ByName):
+    """Its `eval` has no effect, so that each batch is normalised by itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Sequential(self.stem, nn.BatchNorm2d(4))
+
+    def eval(self):
+        return self
+
+
+def test_a_network_that_mixes_the_images_of_a_batch_is_named_and_keeps_its_weights(images):
+    module = BatchNormInTraining()
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    found = run(module, images, only="accuracy")
+    said = "net answers an image differently beside other images"
+    assert said in found.summary()
+    assert said not in run(ByName(), images, only="accuracy").summary()
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    assert [network.mixes_images for network in found.results.networks] == [True]
+
+
 @pytest.mark.parametrize(
     ("module", "why"),
     [
@@ -223,6 +245,8 @@ def test_a_quantised_network_is_compared(images):
     assert {"accuracy", "cka", "attention-maps"} <= set(found.results.results)
     names, roles = (found["cka"].coords[key].values for key in ("name", "role"))
     assert list(names[roles == "block"]) == ["blocks.0", "blocks.1"]
+    # Its eight bits span the values of a whole batch.
+    assert "net answers an image differently beside other images" in found.summary()
 
 
 def test_torchs_own_encoder_layer_has_an_mlp(images):

@@ -24,6 +24,7 @@ from zoo.device import parse_device
 from zoo.errors import UserError, unknown
 from zoo.files import find_root
 from zoo.models.build import network_errors
+from zoo.models.consistency import own_buffers
 from zoo.models.files import LoadedModel, describe_module, digest_in_memory
 from zoo.models.modes import on_own_devices
 from zoo.models.spec import ModelSpec
@@ -207,7 +208,8 @@ def compare(
     siblings = [(i, seed) for i, model in enumerate(loaded) for seed in model.seeds]
     taking_part = [*loaded, *(seed for _, seed in siblings)]
     before = [model.untrained for model in taking_part if model.untrained is not None]
-    with on_own_devices([*before, *(model.module for model in taking_part)]):
+    modules = [*before, *(model.module for model in taking_part)]
+    with on_own_devices(modules), own_buffers(modules):
         study = prepare_study(loaded, pixels, known, names, siblings, settings, device)
         results = analyse(study, chosen, on_progress, others=others)
     seen = _digest(pixels, known, names)
@@ -307,7 +309,8 @@ def _loaded(models: object) -> list[LoadedModel]:
 def _check_outputs(model: LoadedModel) -> None:
     """Raise `UserError` unless a model takes an image and has an output for each named class."""
     names, side = model.spec.class_names, model.spec.image_size
-    with network_errors(f"{model.name} does not take an image of {side} px and 3 channels"):
+    refused = network_errors(f"{model.name} does not take an image of {side} px and 3 channels")
+    with refused, own_buffers([model.module]):
         given = model(np.zeros((1, side, side, 3), np.uint8)).shape
     if names and tuple(given) != (1, len(names)):
         got = f"{given[-1]} outputs" if len(given) == 2 else f"an output of {tuple(given[1:])}"

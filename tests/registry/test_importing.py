@@ -106,6 +106,39 @@ def test_importing_ones_own_factory_is_trust_in_it_here_alone(store, factory, ro
     assert [finding.kind for finding in verify(store).findings] == ["damaged"]
 
 
+LOADER = """
+import torch
+from torch import nn
+class Never(nn.BatchNorm2d):
+    def train(self, mode=True):
+        return super().train(True)
+class Dropping(nn.Module):
+    def forward(self, x):
+        return nn.functional.dropout(x)
+def load():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), PART, nn.Flatten(), nn.Linear(16, 3))
+"""
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        ("Never(4)", ["mine answers an image differently beside other images"]),
+        ("Dropping()", ["mine is not deterministic"]),
+        ("nn.BatchNorm2d(4)", []),
+    ],
+)
+def test_what_else_than_the_image_answers_depend_on_is_noted(store, factory, root, part, said):
+    (root / "zoo_mine.py").write_text(LOADER.replace("PART", part))
+    given = ImportOptions(image_size=4)
+    _, notes = import_registered(store, "zoo_mine:load", "mine", given)
+    assert [note.partition(",")[0].partition(":")[0] for note in notes if "mine " in note] == said
+    weights = load("mine", store=store).module.state_dict()
+    if "1.running_mean" in weights:  # those that the loader gave
+        assert not weights["1.running_mean"].any()
+
+
 def test_a_wrong_name_is_refused_before_anything_else(store, factory):
     with pytest.raises(UserError, match="name 'a/b'"):
         import_registered(store, "zoo_mine:make", "a/b", factory)

@@ -28,6 +28,7 @@ from zoo.models.checkpoint import (
     read_checkpoint,
     resampled,
 )
+from zoo.models.consistency import own_buffers
 from zoo.models.files import check_no_nan
 from zoo.models.huggingface import create_hf, hf_origin, hf_preprocessing
 from zoo.models.pretrained import (
@@ -308,7 +309,7 @@ def _from_factory(
     if given.mean is None or given.std is None:
         notes.append("pixels are scaled to 0..1 alone where no --mean or --std is given")
     if given.class_names is None:
-        names = numbered(count_outputs(module, size, source))
+        names = numbered(_outputs(module, size, source))
     origin = {"source": source} | factories.package_version(source) | _origin(given, read)
     known = PLAIN | given.fields() | {"class_names": list(names), "origin": origin}
     return _described(name, module, known | {"arch": source, "kwargs": dict(given.kwargs)}, notes)
@@ -335,4 +336,9 @@ def _origin(given: ImportOptions, read: Checkpoint | None) -> dict[str, str]:
 
 def _check_outputs(imported: Imported, source: str) -> None:
     spec = imported.spec
-    check_names(spec.class_names, count_outputs(imported.module, spec.image_size, source), source)
+    check_names(spec.class_names, _outputs(imported.module, spec.image_size, source), source)
+
+
+def _outputs(module: nn.Module, image_size: int, source: str) -> int:
+    with own_buffers([module]):
+        return count_outputs(module, image_size, source)

@@ -30,6 +30,7 @@ from zoo.registry.images import store_images
 from zoo.registry.lookup import EXPERIMENT, MODEL_ID, find_version
 from zoo.registry.references import check_name
 from zoo.registry.store import TRAIN, Store
+from zoo.study.results import MIXES_IMAGES, NOT_DETERMINISTIC
 
 if TYPE_CHECKING:
     from zoo.models.imported import ImportOptions
@@ -180,11 +181,12 @@ def import_registered(
     arguments, since this user has asked for it.
 
     Returns:
-        The version, and what was assumed.
+        The version, and what was assumed or keeps its answers from resting on each image alone.
 
     Raises:
         UserError: see `zoo.models.imported.import_model` and `register`.
     """
+    from zoo.models.consistency import CHANCE, OTHERS, depends_on
     from zoo.models.factories import is_factory, trust
     from zoo.models.files import save_model
     from zoo.models.imported import import_model
@@ -193,10 +195,13 @@ def import_registered(
     imported = import_model(source, name, given)
     if is_factory(source):
         trust(source, imported.spec.kwargs)
+    varies_with = depends_on(imported.module, imported.spec)
+    said = {CHANCE: NOT_DETERMINISTIC, OTHERS: MIXES_IMAGES, "": ""}[varies_with]
+    notes = (*imported.notes, *([f"{name} {said}"] if said else []))
     with tempfile.TemporaryDirectory(prefix="zoo-") as temporary:
         folder = Path(temporary) / name
         save_model(folder, imported.module, imported.spec)
-        return register(store, folder), imported.notes
+        return register(store, folder), notes
 
 
 def _create(

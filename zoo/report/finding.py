@@ -29,7 +29,14 @@ from zoo.claims.probes import rated
 from zoo.errors import counted, listed
 from zoo.measures.intervals import Estimate, independent_difference
 from zoo.study.replicates import draws_of
-from zoo.study.results import NO_ANSWER, ComparisonResults, Metric, Network
+from zoo.study.results import (
+    MIXES_IMAGES,
+    NO_ANSWER,
+    NOT_DETERMINISTIC,
+    ComparisonResults,
+    Metric,
+    Network,
+)
 from zoo.study.seeds import accuracy_difference, mean_metric
 
 SAID = {
@@ -46,25 +53,25 @@ def describe_finding(results: ComparisonResults, verdicts: Sequence[Verdict]) ->
     """Say in a few sentences what was found; what was not measured is not spoken of.
 
     After that come networks that were not rated, whose outputs are no numbers, or whose numbers no
-    second run will give, and images whose order biases CKA.
+    second run or no other batches will give, and images whose order biases CKA.
     """
     training = _over_pairs if len(results.compared) > 2 else _what_training_did
     said = (
         _accuracy(results), _behind_pixels(results), training(results), _claims(verdicts),
-        *_not_numbers(results), *_not_rated(results), *_not_deterministic(results),
+        *_not_numbers(results), *_not_rated(results), *_not_alone(results),
         *_sorted_images(results),
     )  # fmt: skip
     told = " ".join(sentence for sentence in said if sentence)
     return told or (UNTOLD if results.results else "")
 
 
-def _not_deterministic(results: ComparisonResults) -> list[str]:
-    return [
-        f"{network.name} is not deterministic: two passes over the same images differ, as with "
-        "dropout that stays on in eval mode, so all of its numbers change from run to run."
-        for network in results.compared
-        if not network.deterministic
-    ]
+def _not_alone(results: ComparisonResults) -> Iterator[str]:
+    """Name the networks whose answers chance, or the other images of a batch, have a part in."""
+    for network in results.compared:
+        if not network.deterministic:
+            yield f"{network.name} {NOT_DETERMINISTIC}."
+        elif network.mixes_images:
+            yield f"{network.name} {MIXES_IMAGES}."
 
 
 def _not_numbers(results: ComparisonResults) -> Iterator[str]:

@@ -55,7 +55,8 @@ class ComparedNetwork:
     `state` is `initial`), the same variant trained with another seed, or that seed before
     training. `family` is `vit` (every token attends to every token), `windowed` (other attention,
     including hybrids), `cnn`, `mlp` or `other`. It is `deterministic` if two passes over the same
-    images give the same outputs.
+    images give the same outputs, and `mixes_images` if an image's output depends on the others of
+    its batch.
     """
 
     name: str
@@ -68,6 +69,7 @@ class ComparedNetwork:
     compared: bool = True
     of: str = ""
     deterministic: bool = True
+    mixes_images: bool = False
 
     def label(self, layer: str) -> str:
         """Return the name of one of its layers as people read it, in notes and tables."""
@@ -94,6 +96,7 @@ class ComparedNetwork:
             images=spec.subset_count,
             class_token=reads_class_token(self),
             deterministic=self.deterministic,
+            mixes_images=self.mixes_images,
         )
 
 

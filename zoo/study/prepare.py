@@ -10,24 +10,21 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from zoo.capture.branches import residual_blocks
 from zoo.capture.layers import select_layers, trace
 from zoo.config import Settings
 from zoo.errors import UserError
 from zoo.measures.sampling import MIN_BATCH
+from zoo.models.consistency import CHANCE, OTHERS, depends_on
 from zoo.models.files import LoadedModel
-from zoo.models.modes import eval_mode
-from zoo.models.preprocess import logits_of, model_input
+from zoo.models.preprocess import model_input
 from zoo.models.untrained import before_training
 from zoo.study.networks import ComparedNetwork, Study, family_of, token_grid
 from zoo.study.recorded import Recorded
 from zoo.study.results import INITIAL
 from zoo.study.shown import choose_shown
 from zoo.study.spatial_layout import with_known_order
-
-REPEATED = 1e-3  # of the largest output: what a GPU's order of sums may change
 
 logger = logging.getLogger(__name__)
 
@@ -101,9 +98,9 @@ def look_at(model: LoadedModel, settings: Settings, device: torch.device) -> Com
     size = model.spec.image_size
     blank = model_input(torch.zeros(1, 3, size, size), model.spec, module)
     found = trace(module, blank)
-    noise = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    noise = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0))
     noise = model_input(noise, model.spec, module)
-    if not found.of_role("block") and (blocks := residual_blocks(module, found, noise[:1])):
+    if not found.of_role("block") and (blocks := residual_blocks(module, found, noise)):
         found = trace(module, blank, blocks)
     family = family_of(found)
     if found.not_batch_first:
@@ -112,6 +109,7 @@ def look_at(model: LoadedModel, settings: Settings, device: torch.device) -> Com
             model.name,
             len(found.not_batch_first),
         )
+    varies_with = depends_on(module, model.spec)
     network = ComparedNetwork(
         name=model.name,
         model=model,
@@ -120,19 +118,10 @@ def look_at(model: LoadedModel, settings: Settings, device: torch.device) -> Com
         family=family,
         grid=token_grid(model, found, family),
         of=model.name,
-        deterministic=_is_deterministic(module, noise),
+        deterministic=varies_with != CHANCE,
+        mixes_images=varies_with == OTHERS,
     )
-    return with_known_order(network, noise[:1])
-
-
-def _is_deterministic(module: nn.Module, example: torch.Tensor) -> bool:
-    """Say whether two passes over the same images give the same, up to rounding."""
-    with torch.inference_mode(), eval_mode(module):
-        one, other = (logits_of(module(example.clone())) for _ in range(2))
-    if one.shape != other.shape:
-        return False
-    scale = float(one.nan_to_num(posinf=0, neginf=0).abs().max()) if one.numel() else 0.0
-    return torch.allclose(one, other, rtol=0, atol=REPEATED * scale, equal_nan=True)
+    return with_known_order(network, noise)
 
 
 def _initial(

@@ -23,6 +23,15 @@ if TYPE_CHECKING:  # xarray takes a second to import; the claims are listed with
 
 TRAINED, INITIAL = "trained", "initial"
 NO_ANSWER = -1  # the class of an image on which outputs are not numbers
+# What is said of a network whose numbers are not those of its weights and of each image.
+NOT_DETERMINISTIC = (
+    "is not deterministic: two passes over the same images differ, as with dropout that stays on "
+    "in eval mode or a state that each pass changes, so all of its numbers change from run to run"
+)
+MIXES_IMAGES = (
+    "answers an image differently beside other images, as a norm does that takes its statistics "
+    "from the batch, so all of its numbers depend on which images share a batch"
+)
 SIGNED = "signed share"  # the unit of a similarity, a correlation, or a difference of shares
 # Between what a metric lies, by its unit. Those of other units, such as a logarithm, have no ends.
 RANGES: dict[str, Range] = {
@@ -41,7 +50,7 @@ class Network:
     `state` is `trained` or `initial` (the same architecture before training). `compared` is
     true if it was asked for; the others are references. `class_token` is true if its classifier
     reads one. A network that is not `deterministic` gives different outputs for the same images
-    each time.
+    each time; of one that `mixes_images` they depend on which images share a batch.
     """
 
     name: str
@@ -60,6 +69,7 @@ class Network:
     images: int
     class_token: bool
     deterministic: bool = True
+    mixes_images: bool = False
 
 
 @dataclass(frozen=True)
