@@ -115,6 +115,22 @@ def test_blocks_that_never_run_are_not_left_out_aloud(digit_images, caplog):
     assert caplog.messages == []
 
 
+def test_the_only_block_that_attends_among_others_makes_no_cnn():
+    module = timm.create_model("efficientformer_l1", num_classes=3).eval()
+    found = trace(module, torch.zeros(1, 3, 224, 224))
+    assert found.of_role("block")[-1] == "stages.3.blocks.4"
+    assert found.attention == ("stages.3.blocks.4.token_mixer",)
+    assert family_of(found) == "windowed"
+
+
+def test_maps_that_recurrent_layers_go_over_make_no_cnn():
+    sizes = {"layers": (1, 1, 1, 1), "embed_dims": (8,) * 4, "hidden_sizes": (4,) * 4}
+    module = timm.create_model("sequencer2d_s", num_classes=3, **sizes).eval()
+    found = trace(module, torch.zeros(1, 3, 56, 56))
+    assert [found[name].shape[-1] for name in found.of_role("block")] == [8] * 4
+    assert family_of(found) == "other"
+
+
 @pytest.mark.parametrize("name", ["edgenext_xx_small", "visformer_tiny"])
 def test_a_hybrid_that_attends_in_some_blocks_is_no_plain_vit(name):
     sizes = {"img_size": 32} if "visformer" in name else {}

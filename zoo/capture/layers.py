@@ -58,13 +58,14 @@ class Trace:
     run, and those whose output is the same for any images, such as a table of positions.
     `not_batch_first` names those blocks among them that ran: their outputs do not have the images
     on the first axis (a transformer may put tokens first). `output` is the shape of what the
-    network gives for one image.
+    network gives for one image. It is `recurrent` if its blocks hold recurrent layers.
     """
 
     layers: tuple[Layer, ...]
     without_output: tuple[str, ...]
     not_batch_first: tuple[str, ...] = ()
     output: tuple[int, ...] = ()
+    recurrent: bool = False
 
     def __iter__(self) -> Iterator[Layer]:
         return iter(self.layers)
@@ -128,7 +129,9 @@ def trace(module: nn.Module, example: torch.Tensor, blocks: tuple[str, ...] | No
     without_output = tuple(p for p, _ in module.named_modules() if p and p not in fired)
     ran = {name for name, _ in finished}
     not_batch_first = tuple(b for b in blocks if b in without_output and b in ran)
-    return Trace(layers, without_output, not_batch_first, tuple(output.shape[1:]))
+    inside = [part for b in blocks or ("",) for part in module.get_submodule(b).modules()]
+    recurrent = any(isinstance(part, nn.RNNBase) for part in inside)
+    return Trace(layers, without_output, not_batch_first, tuple(output.shape[1:]), recurrent)
 
 
 def watchable_parts(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -213,8 +216,8 @@ def find_blocks(module: nn.Module) -> tuple[str, ...]:
 
     A block is an element of a container, holds at least two layers with weight matrices, is of
     a class that occurs again, and holds no other block. A module whose children are all of one
-    class is a container too, as the stages of a RegNet are. Where no class occurs again, an element
-    that holds an attention layer is the only block of a transformer.
+    class is a container too, as the stages of a RegNet are. An element that holds an attention
+    layer is a block without another of its class too, beside other blocks, or where there are none.
     """
     found: list[tuple[str, nn.Module]] = []
     # A stage of one block is a stage as the others are; a wrapper never holds more than one part.
@@ -228,8 +231,16 @@ def find_blocks(module: nn.Module) -> tuple[str, ...]:
     kinds = [getattr(child, "block_type", type(child)) for _, child in found]
     repeated = Counter(kinds)
     candidates = [path for (path, _), kind in zip(found, kinds, strict=True) if repeated[kind] >= 2]
-    if not candidates:
-        candidates = [path for path, part in found if _is_only_block(module, path, part)]
+    beside = {path.rpartition(".")[0] for path in candidates}
+    candidates = [
+        path
+        for path, part in found
+        if path in candidates
+        or (
+            (not beside or path.rpartition(".")[0] in beside)
+            and _attends_in_list(module, path, part)
+        )
+    ]
     return tuple(p for p in candidates if not any(q.startswith(f"{p}.") for q in candidates))
 
 
@@ -238,8 +249,8 @@ def _holds_one_class(module: nn.Module, least: int = 1) -> bool:
     return len(children) >= least and len(set(children)) == 1
 
 
-def _is_only_block(module: nn.Module, path: str, part: nn.Module) -> bool:
-    """Say whether an element of a list of its own in a network has an attention layer inside."""
+def _attends_in_list(module: nn.Module, path: str, part: nn.Module) -> bool:
+    """Say whether an element of a list that lies in a network has an attention layer inside."""
     parent = path.rpartition(".")[0]
     listed = bool(parent) and isinstance(module.get_submodule(parent), CONTAINERS)
     attends = any(is_attention(inner) for inner in part.modules() if inner is not part)

@@ -189,6 +189,8 @@ def family_of(layers: Trace) -> str:
         # A hybrid that attends in some blocks hands on maps, not tokens.
         tokens = 2 * sum(len(layer.shape) == 2 for layer in blocks) >= len(blocks)
         return "vit" if over_all and queries == keys and tokens else "windowed"
+    if layers.recurrent:
+        return "other"
     if any(len(layer.shape) == 3 for layer in blocks):
         return "cnn"
     return "mlp" if any(len(layer.shape) == 2 for layer in blocks) else "other"
