@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+import timm
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -302,3 +303,18 @@ def test_a_blank_first_image_hides_no_residual_sum(make_model):
     for name in result.networks:
         assert np.isfinite(values(result, "mean_ratio", name)).all()
         assert result.metric("mean_ratio", name) > 0
+
+
+def test_blocks_that_do_not_lie_over_the_image_are_named_as_such():
+    """Their sums are found; it said that there were none."""
+    torch.manual_seed(0)
+    module = timm.create_model("levit_128s", img_size=64, depth=(1, 1, 1), num_classes=3).eval()
+    with torch.no_grad():
+        for parameter in module.parameters():  # branches begin at zero
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    model = describe_module(module, name="m", image_size=64)
+    images = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
+    found = compare_models([model], images, None, only=["residuals"])
+    one_token = "not measured in stages.2.blocks.0: no output there lies over the image"
+    expected = tuple(f"m: {kind}: {one_token}" for kind in ("attention", "mlp"))
+    assert found.results["residuals"].notes == expected

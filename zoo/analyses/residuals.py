@@ -214,13 +214,18 @@ class _Residuals(Accumulator):
         for what in (*dict.fromkeys(branch.kind for branch in self.branches[s]), COSINE):
             rows = {block: self.means.get((s, what, block), GroupedMean()) for block in blocks}
             if network.compared:
-                self._note_gaps(network.name, what, rows)
+                self._note_gaps(network, what, rows)
             tables[what] = [row.result().whole for row in rows.values()]
         return tables
 
-    def _note_gaps(self, name: str, what: str, rows: dict[str, GroupedMean]) -> None:
-        missing = [block for block, row in rows.items() if row.images == 0]
-        if missing and what != COSINE:
+    def _note_gaps(self, network: ComparedNetwork, what: str, rows: dict[str, GroupedMean]) -> None:
+        name = network.name
+        empty = [block for block, row in rows.items() if row.images == 0 and what != COSINE]
+        unplaced = [block for block in empty if layout_of(network, block) is None]
+        if unplaced:
+            where = f"{', '.join(unplaced)}: no output there lies over the image"
+            self.notes.append(f"{name}: {what}: not measured in {where}")
+        if missing := [block for block in empty if block not in unplaced]:
             self.notes.append(f"{name}: found no {what} sum in {', '.join(missing)}")
         gaps = {
             block: 1 - row.count.mean() / row.images
