@@ -6,18 +6,10 @@ import numpy as np
 import pytest
 from scipy.stats import false_discovery_control, ttest_1samp
 
+from tests.measures.grouped import GROUPS, means
 from zoo.measures.counts import above, best_within, count_draws, difference_draws, on_both_sides
 from zoo.measures.multiple_testing import how_many_false, simes
-from zoo.measures.replicates import GroupedMean, percentile_interval, percentile_p
-
-GROUPS = 12
-
-
-def means(values):
-    """The mean of values (groups, candidates), whole and without each group."""
-    found = GroupedMean(GROUPS)
-    found.add(values)
-    return found.result()
+from zoo.measures.replicates import percentile_interval, percentile_p
 
 
 def test_simes_is_the_smallest_p_that_controls_false_discoveries():

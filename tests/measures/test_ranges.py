@@ -4,17 +4,9 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
 
+from tests.measures.grouped import GROUPS, means
 from zoo.measures.ranges import range_draws
-from zoo.measures.replicates import GroupedMean, percentile_interval
-
-GROUPS = 12
-
-
-def means(values):
-    """The mean of values (groups, …), whole and without each group."""
-    found = GroupedMean(GROUPS)
-    found.add(values)
-    return found.result()
+from zoo.measures.replicates import percentile_interval
 
 
 def test_of_values_far_apart_the_range_is_the_difference_of_two():
