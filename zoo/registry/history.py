@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 EPOCHS, STEPS = "epochs.csv", "steps.csv"
 # Positions are no metrics, and a learning rate is logged once, by step.
 _NOT_LOGGED = {"epoch": ("epoch", "step", "learning_rate"), "step": ("step",)}
-BATCH = 1000
 
 Row = dict[str, float]
 

@@ -11,7 +11,7 @@ from mlflow.entities import DatasetInput, LoggedModelInput, Metric, Param, Run, 
 from mlflow.exceptions import MlflowException
 
 from zoo.registry.faults import retry_on_conflict
-from zoo.registry.history import BATCH, Point
+from zoo.registry.history import Point
 from zoo.registry.provenance import source_tags
 from zoo.registry.references import Resolved
 from zoo.registry.store import Store
@@ -19,7 +19,7 @@ from zoo.registry.store import Store
 FINISHED, RUNNING = "FINISHED", "RUNNING"
 PLACE = "zoo.place"
 PAGE = 1000
-LONGEST_PARAM, PARAMS = 6000, 100  # MLflow's limits: characters, and params in one request
+LONGEST_PARAM = 6000  # characters; MLflow's own limit
 
 
 def quoted(value: str) -> str:
@@ -81,10 +81,8 @@ def log_points(store: Store, run_id: str, points: Iterable[Point], **tags: str) 
         )
         for p in points
     ]
-    for start in range(0, max(1, len(metrics)), BATCH):
-        marks = [RunTag(f"zoo.{k}", v) for k, v in tags.items()] if start == 0 else []
-        if metrics or marks:
-            store.client.log_batch(run_id, metrics[start : start + BATCH], tags=marks)
+    marks = [RunTag(f"zoo.{k}", v) for k, v in tags.items()]
+    store.client.log_batch(run_id, metrics, tags=marks)
 
 
 def log_params(store: Store, run: Run, params: Mapping[str, Any]) -> None:
@@ -94,8 +92,7 @@ def log_params(store: Store, run: Run, params: Mapping[str, Any]) -> None:
         for key, value in flat(params).items()
         if key not in run.data.params
     ]
-    for start in range(0, len(lacking), PARAMS):
-        store.client.log_batch(run.info.run_id, params=lacking[start : start + PARAMS])
+    store.client.log_batch(run.info.run_id, params=lacking)
 
 
 def log_inputs(
