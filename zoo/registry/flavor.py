@@ -23,7 +23,6 @@ from zoo.registry.zoo_pyfunc import SOURCE
 
 FLAVOR, DATA, CODE = "zoo", "data", "code"
 LOADER = "zoo_pyfunc"
-LOADERS = (LOADER, "zoo.registry.serving")  # the second is that of zoo 0.1
 NEEDED = ("mlflow", "numpy", "pillow", "pyyaml", "safetensors", "timm", "torch", "torchvision")
 # All of zoo that loading and predicting import: it goes along with each model.
 SERVED = (
@@ -104,9 +103,9 @@ def check_flavor(path: Path, spec: ModelSpec, digest: str) -> None:
     try:
         model = Model.load(str(path))
         ours, served = model.flavors[FLAVOR], model.flavors["python_function"]
-        said = (ours["digest"], ours["data"], ours["arch"], served["data"], model.signature)
-        is_whole = said == (digest, DATA, spec.arch, DATA, signature(spec))
-        is_whole &= served["loader_module"] in LOADERS
+        said = ours["digest"], ours["data"], ours["arch"], served["data"], served["loader_module"]
+        is_whole = said == (digest, DATA, spec.arch, DATA, LOADER)
+        is_whole &= model.signature == signature(spec)
     except Exception as error:  # whatever MLflow meets in a damaged file
         raise UserError(f"MLmodel is damaged ({brief(error)})") from None
     if not is_whole:
