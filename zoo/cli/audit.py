@@ -33,7 +33,7 @@ IMAGES = 256
 def command(
     references: tuple[str, ...],
     images: int,
-    batch_size: int | None,
+    batch_size: int,
     seed: int,
     device: str,
     out: Path | None,
@@ -69,7 +69,7 @@ def command(
             folder,
             references,
             count=images,
-            settings=Settings(batch_size=batch_size or Settings.batch_size, seed=seed),
+            settings=Settings(batch_size=batch_size, seed=seed),
             device=parse_device(device),
             on_progress=on_progress,
         )

@@ -77,7 +77,7 @@ def command(
     skip: str,
     images: int | None,
     data: tuple[Path, ...],
-    batch_size: int | None,
+    batch_size: int,
     layers: str,
     pool: str,
     show: str,
@@ -129,7 +129,7 @@ def command(
     chosen, left_out = _names(only), _names(skip)
     choose_analyses(chosen, left_out)  # before anything is loaded
     settings = Settings(
-        batch_size=batch_size or Settings.batch_size,
+        batch_size=batch_size,
         layers=layers,
         pool=pool,
         show=show,

@@ -47,7 +47,7 @@ def command(
     references: tuple[str, ...],
     data: Path | None,
     images: int | None,
-    batch_size: int | None,
+    batch_size: int,
     device: str,
     as_json: bool,
 ) -> None:
@@ -94,7 +94,7 @@ def command(
                     loaded,
                     split,
                     names,
-                    settings=Settings(batch_size=batch_size or Settings.batch_size),
+                    settings=Settings(batch_size=batch_size),
                     device=parse_device(device),
                     trained_on=known,
                     on_progress=on_progress,

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from zoo.config import COMPARED_BATCH, COMPARED_COUNT, POINTS, SEED, check_layers
+from zoo.config import COMPARED_BATCH, COMPARED_COUNT, POINTS, SEED, Settings, check_layers
 from zoo.config.mapping import Range
 from zoo.files import user_path
 
@@ -41,7 +41,11 @@ layers = click.option(
     help="blocks, all, or a regular expression.",
 )
 batch_size = click.option(
-    "--batch-size", type=within(COMPARED_BATCH), help="Images in a batch [default: 128]."
+    "--batch-size",
+    type=within(COMPARED_BATCH),
+    default=Settings.batch_size,
+    show_default=True,
+    help="Images in a batch.",
 )
 seed = click.option("--seed", type=within(SEED), default=0, show_default=True)
 query = click.option(

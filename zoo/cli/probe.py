@@ -51,7 +51,7 @@ def command(
     train_name: str,
     few_shot: int | None,
     layers: str,
-    batch_size: int | None,
+    batch_size: int,
     seed: int,
     device: str,
     out: Path | None,
@@ -99,7 +99,7 @@ def command(
             test,
             few_shot=few_shot,
             layers=layers,
-            settings=Settings(batch_size=batch_size or Settings.batch_size, seed=seed),
+            settings=Settings(batch_size=batch_size, seed=seed),
             device=device,
             on_progress=on_progress,
         )
