@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,16 @@ from typing import Any
 import click
 
 from zoo.cli import options
-from zoo.cli.output import is_quiet, print_json, print_table, print_text, rounded, warn_of_copy
+from zoo.cli.output import (
+    command_line,
+    interval_text,
+    is_quiet,
+    print_json,
+    print_table,
+    print_text,
+    rounded,
+    warn_of_copy,
+)
 from zoo.cli.progress import progress
 from zoo.config import COMPARED_COUNT, POOLS, Settings, parse_show
 from zoo.errors import UserError
@@ -166,7 +173,7 @@ def command(
                 siblings=() if one_seed else None,
                 device=device,
                 force=force,
-                command=shlex.join(["zoo", *sys.argv[1:]]),
+                command=command_line(),
                 on_progress=on_progress,
             )
         # What the pipeline compared lies in its own folder as well.
@@ -276,7 +283,8 @@ def _print_claims(report: Mapping[str, Any]) -> None:
             ),
             [
                 (
-                    *(claim["id"], claim["verdict"], rounded(claim["value"]), _interval(claim)),
+                    *(claim["id"], claim["verdict"], rounded(claim["value"])),
+                    claim["counted"] or interval_text(claim["low"], claim["high"]),
                     rounded(claim["before"]["value"] if claim["before"] else None),
                     format_p(claim["p_holm"]),
                     *[held_in(claim), claim["over"]] * seeds,
@@ -308,9 +316,3 @@ def _why_untested(claim: Mapping[str, Any], ran: Set[str]) -> str:
     if claim["analysis"] not in ran:
         return "Left out by --only or --skip"
     return "Could not be told (see the report)"
-
-
-def _interval(found: Mapping[str, Any]) -> str:
-    if found["low"] is None:
-        return ""
-    return found["counted"] or f"{found['low']:.3f} to {found['high']:.3f}"

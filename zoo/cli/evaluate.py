@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zoo.cli import options
-from zoo.cli.output import print_json, print_table, rounded
+from zoo.cli.output import interval_text, print_json, print_table, rounded
 from zoo.cli.progress import progress
 from zoo.config import COMPARED_COUNT, Settings
 from zoo.files import find_root
@@ -135,7 +135,7 @@ def _print(found: Sequence[Evaluation]) -> None:
         values = [each.find(measure) for measure in COLUMNS]
         accuracy, *others = [rounded(m.value if m else None) for m in values]
         ends = values[0]
-        between = f"{ends.low:.3f} to {ends.high:.3f}" if ends else ""
+        between = interval_text(ends.low, ends.high) if ends else ""
         rows.append((each.name, accuracy, between, *others))
     first, *rest = COLUMNS.values()
     print_table(("model", first, "95 % interval", *rest), rows)

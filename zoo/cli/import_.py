@@ -130,7 +130,6 @@ def _class_names(given: str | None) -> list[str] | None:
 
 
 def _channels(option: str, given: str | None) -> list[float] | None:
-
     if given is None:
         return None
     try:

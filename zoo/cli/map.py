@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 
 import click
 
 from zoo.cli import options
 from zoo.cli.output import (
+    command_line,
     interval_text,
     is_quiet,
     print_json,
@@ -67,7 +66,7 @@ def command(
             data=data,
             count=images,
             device=parse_device(device),
-            command=shlex.join(["zoo", *sys.argv[1:]]),
+            command=command_line(),
             on_progress=on_progress,
         )
     for note in report["left_out"]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import shlex
 import shutil
 import sys
 import textwrap
@@ -114,6 +115,11 @@ def print_json(value: Any) -> None:
     """Print JSON on stdout."""
     # The only control character that JSON leaves as it is; escaped on the way, it would be none.
     print(json.dumps(value, indent=2, allow_nan=False).replace("\x7f", "\\u007f"))
+
+
+def command_line() -> str:
+    """Return the command that is running, as a report names it."""
+    return shlex.join(["zoo", *sys.argv[1:]])
 
 
 def interval_text(low: float | None, high: float | None) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
 from zoo.cli import options
-from zoo.cli.output import is_quiet, print_json, print_table, rounded
+from zoo.cli.output import command_line, is_quiet, print_json, print_table, rounded
 from zoo.cli.progress import progress
 from zoo.config import BATCH, COUNT, EPOCHS, LEARNING_RATE, TrainConfig, load_params
 from zoo.errors import UserError
@@ -108,7 +107,7 @@ def command(
             device=device,
             on_progress=on_progress,
         )
-        report = save(done, new, command=shlex.join(["zoo", *sys.argv[1:]]))
+        report = save(done, new, command=command_line())
     if as_json:
         print_json(report)
     elif is_quiet():
@@ -128,7 +127,6 @@ def _load_source(name: str, root: Path | None) -> Any:
 
 
 def _usual_root(source: str) -> Path:
-
     root = find_root()
     if not is_project(root):
         return root / "data" / "raw"
@@ -140,7 +138,6 @@ def _usual_root(source: str) -> Path:
 
 
 def _print_summary(report: dict[str, Any], folder: Path) -> None:
-
     accuracy, images = report["accuracy"], report["images"]
     how = "classifier alone" if report["training"]["freeze"] else "fine-tuned"
     click.echo(
