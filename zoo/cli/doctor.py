@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
 from functools import partial
 
 import click
@@ -36,13 +35,12 @@ def command(clean: bool, as_json: bool) -> None:
     from zoo.registry import doctor
 
     root = find_root().resolve()
-    there: list[Callable[..., Iterable[doctor.Check]]] = [doctor.check_disk, doctor.check_store]
-    if is_project(root):
-        there += [doctor.check_params, doctor.check_data, doctor.check_dvc, check_pipeline]
-        there.append(partial(doctor.check_leftovers, clean=clean))
-    checks: list[Callable[[], Iterable[doctor.Check]]]
     checks = [doctor.check_packages, doctor.check_torchvision, doctor.check_device]
-    checks += [partial(check, root) for check in there]
+    checks += [partial(check, root) for check in (doctor.check_disk, doctor.check_store)]
+    if is_project(root):
+        own = (doctor.check_params, doctor.check_data, doctor.check_dvc, check_pipeline)
+        checks += [partial(check, root) for check in own]
+        checks.append(partial(doctor.check_leftovers, root, clean=clean))
     found = []
     for check in doctor.examine(checks):
         found.append(check)

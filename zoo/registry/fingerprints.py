@@ -159,12 +159,10 @@ def _cached(store: Store, key: str) -> Kept | None:
 
 def _fetched(store: Store, model: Resolved, key: str) -> Kept | None:
     """Take a fingerprint from the artifacts of its version into the cache."""
+    if not model.model_id:
+        return None
     path = _file(store, key)
-    with tempfile.TemporaryDirectory() as temporary, suppress(UserError):
-        if not model.model_id:
-            return None
+    with tempfile.TemporaryDirectory() as temporary, suppress(UserError):  # it has none
         came = fetch_file(store, model.artifacts, f"{FOLDER}/{path.name}", temporary)
-        found = read_fingerprint(came, key)
         write_bytes(path, came.read_bytes())
-        return _kept(path, found, made=False)
-    return None
+    return _cached(store, key)

@@ -55,14 +55,11 @@ def keep_all_on_ray(
             on_progress(done, len(models), "models")
             try:
                 found = ray.get(reference)
-                # The task's own cache may be another machine's: what it left is fetched into ours.
-                yield (
-                    found
-                    if isinstance(found, str)
-                    else replace(
-                        keep_fingerprint(store, model, images, device="cpu"), made=found.made
-                    )
-                )
+                if not isinstance(found, str):
+                    # It may lie in another machine's cache: fetch it into this one's.
+                    here = keep_fingerprint(store, model, images, device="cpu")
+                    found = replace(here, made=found.made)
+                yield found
             except ray.exceptions.RayError as error:
                 yield f"{model.label}: its task on Ray failed ({brief(error)})"
         on_progress(len(models), len(models), "models")
