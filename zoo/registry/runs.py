@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
+import os
+import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from mlflow.entities import DatasetInput, LoggedModelInput, Metric, Param, Run, RunTag
@@ -12,7 +16,6 @@ from mlflow.exceptions import MlflowException
 
 from zoo.registry.faults import retry_on_conflict
 from zoo.registry.history import Point
-from zoo.registry.provenance import source_tags
 from zoo.registry.references import Resolved
 from zoo.registry.store import Store
 
@@ -20,6 +23,7 @@ FINISHED, RUNNING = "FINISHED", "RUNNING"
 PLACE = "zoo.place"
 PAGE = 1000
 LONGEST_PARAM = 6000  # characters; MLflow's own limit
+GIT_SECONDS = 10
 
 
 def quoted(value: str) -> str:
@@ -159,7 +163,7 @@ def begin_run(
         store.experiment_id(experiment),
         start_time=int((time.time() - seconds) * 1000),
         run_name=name,
-        tags={PLACE: store.place, **source_tags(store.root, command), **tags},
+        tags={PLACE: store.place, **_source_tags(store.root, command), **tags},
     )
 
 
@@ -174,3 +178,34 @@ def finishing(store: Store, run: Run) -> Iterator[Run]:
         with contextlib.suppress(MlflowException):
             store.client.delete_run(run.info.run_id)
         raise
+
+
+def _source_tags(root: Path, command: str) -> dict[str, str]:
+    """Return who makes a run, by which command and from which commit, as MLflow's pages show it."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = "unknown"
+    tags = {"mlflow.user": user, "mlflow.source.name": command, "mlflow.source.type": "LOCAL"}
+    tags |= {key: os.environ[key] for key in ("DVC_STAGE", "DVC_EXP_NAME") if os.environ.get(key)}
+    if commit := _git(root, "rev-parse", "HEAD"):
+        changed = _git(root, "status", "--porcelain", "--untracked-files=no")
+        tags["mlflow.source.git.commit"] = commit
+        tags["zoo.git_dirty"] = "unknown" if changed is None else str(bool(changed)).lower()
+    return tags
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    """Return what git prints in a folder; None where it fails or takes too long."""
+    try:
+        done = subprocess.run(
+            ["git", *arguments],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            timeout=GIT_SECONDS,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
