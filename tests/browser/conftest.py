@@ -78,10 +78,10 @@ def project(
 ) -> Project:
     """Train a tiny ViT and a narrow ResNet-18 for two epochs, register and compare them."""
     from zoo.config import ModelConfig, Variant, load_params
-    from zoo.registry.links import version_link
     from zoo.registry.resolve import resolve
     from zoo.registry.store import open_store
     from zoo.registry.tracking import TrackingCallback
+    from zoo.registry.ui import version_link
     from zoo.training.variants import train_variant
 
     root = tmp_path_factory.mktemp("project")

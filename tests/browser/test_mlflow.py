@@ -7,7 +7,7 @@ import re
 import pytest
 
 from tests.browser.conftest import MODELS
-from zoo.registry.links import MODE
+from zoo.registry.ui import MODE
 
 
 @pytest.fixture

@@ -72,7 +72,7 @@ def test_leaving_out_all_that_was_asked_for_is_named(zoo):
 )
 def test_a_ui_that_ends_is_named(zoo, registered, monkeypatch, printed, said):
     server = [sys.executable, "-c", f"import sys; sys.stderr.write('{printed}'); sys.exit(3)"]
-    monkeypatch.setattr("zoo.registry.serve.server_command", lambda *_: server)
+    monkeypatch.setattr("zoo.registry.ui.server_command", lambda *_: server)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = str(listener.getsockname()[1])
     error = zoo("ui", "--port", port, status=2)
@@ -85,7 +85,7 @@ def test_a_taken_port_is_named_before_any_link_is_printed(zoo, registered, capsy
         port = str(server.getsockname()[1])
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(
-                "zoo.registry.serve.serve_ui", lambda *_, **__: pytest.fail("it was started")
+                "zoo.registry.ui.serve_ui", lambda *_, **__: pytest.fail("it was started")
             )
             patch.setattr("click.echo", lambda *_, **__: pytest.fail("a link was printed"))
             said = zoo("ui", "--port", port, "--host", host, status=2)

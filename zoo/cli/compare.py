@@ -236,7 +236,7 @@ def _asked(report: Mapping[str, Any]) -> tuple[object, ...]:
 
 
 def _print_summary(done: Any, store: Any, models: Any) -> None:
-    from zoo.registry.links import comparison_link, side_by_side_link
+    from zoo.registry.ui import comparison_link, side_by_side_link
 
     report = done.report
     if done.found:

@@ -50,9 +50,9 @@ def command(
       zoo map --data ~/pictures --images 256 --out maps/pictures
     """
     from zoo.device import parse_device
-    from zoo.registry.links import comparison_link
     from zoo.registry.maps import map_registered
     from zoo.registry.store import open_store
+    from zoo.registry.ui import comparison_link
 
     store = open_store(create=False)
     warn_of_copy(store)

@@ -24,12 +24,12 @@ def command(reference: str, as_json: bool) -> None:
       zoo show vit-small@best --json
     """
     from zoo.models.spec import SPEC, read_spec
-    from zoo.registry.links import version_link
     from zoo.registry.listing import aliases_of, own_tags
     from zoo.registry.lookup import EXPERIMENT
     from zoo.registry.references import parse
     from zoo.registry.resolve import fetch_model, resolve
     from zoo.registry.store import open_store
+    from zoo.registry.ui import version_link
 
     # A folder needs no registry.
     store = open_store(create=False) if parse(reference).is_registered else None

@@ -30,9 +30,8 @@ def command(port: int, host: str, no_serve: bool, open_page: bool) -> None:
       zoo ui --open
       zoo ui --port 5050
     """
-    from zoo.registry.links import list_links
-    from zoo.registry.serve import serve_ui
     from zoo.registry.store import open_store, show_uri
+    from zoo.registry.ui import list_links, serve_ui
 
     store = open_store(create=False)
     if not (store.is_server or no_serve):

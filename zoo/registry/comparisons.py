@@ -24,9 +24,9 @@ from zoo.registry.artifacts import fetch_file, missing_files
 from zoo.registry.card import cell, fitting
 from zoo.registry.datasets import compared_data, dataset_input
 from zoo.registry.history import Point
-from zoo.registry.links import version_page
 from zoo.registry.references import Resolved
 from zoo.registry.store import COMPARE, Store
+from zoo.registry.ui import version_page
 from zoo.study.results import INITIAL
 
 LONGEST_METRIC = 250  # characters; MLflow's own limit

@@ -2,9 +2,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from zoo.registry.links import comparison_link, list_links, side_by_side_link, version_link
 from zoo.registry.references import Resolved
 from zoo.registry.store import open_store
+from zoo.registry.ui import comparison_link, list_links, side_by_side_link, version_link
 
 
 @pytest.fixture
