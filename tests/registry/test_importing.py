@@ -13,9 +13,8 @@ from zoo.models.imported import ImportOptions
 from zoo.registry.artifacts import local_folder
 from zoo.registry.card import CARD
 from zoo.registry.listing import list_versions
-from zoo.registry.pull import pull
 from zoo.registry.register import import_registered, register
-from zoo.registry.resolve import load, resolve
+from zoo.registry.resolve import load, pull, resolve
 from zoo.registry.runs import search_runs
 from zoo.registry.store import DATA, TRAIN
 from zoo.registry.verify import verify

@@ -26,8 +26,7 @@ def command(reference: str, folder: Path) -> None:
       zoo pull vit-small@best ./vit-small
       zoo pull resnet18-full/2 /media/stick/resnet18
     """
-    from zoo.registry.pull import pull
-    from zoo.registry.resolve import resolve
+    from zoo.registry.resolve import pull, resolve
 
     model = resolve(None, reference)
     pull(model, folder)

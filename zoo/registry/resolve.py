@@ -1,4 +1,4 @@
-"""From a reference to a model: looked up in the registry, fetched, verified, loaded.
+"""From a reference to a model: looked up in the registry, fetched, verified, loaded or copied.
 
 Only files of zoo's own kind are read, by their fixed names, and nothing is unpickled. Folders
 need no MLflow, and nothing here imports it until a registered model is asked for.
@@ -6,13 +6,17 @@ need no MLflow, and nothing here imports it until a registered model is asked fo
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from zoo.errors import UserError
-from zoo.files.folders import FolderKind, replacing_folder
-from zoo.models.spec import SPEC, WEIGHTS, model_digest
+from zoo.files import write_text
+from zoo.files.folders import FolderKind, check_replaceable, replacing_folder
+from zoo.models.spec import SPEC, SPEC_KEYS, WEIGHTS, model_digest, read_spec
+from zoo.registry.card import CARD, model_card
 from zoo.registry.references import Resolved, parse, resolve_folder
 
 if TYPE_CHECKING:
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
 
 LARGEST_SPEC = 16 << 20  # bytes; a spec of 20,000 class names is far below
 CACHED = FolderKind(files=(SPEC, WEIGHTS))
+PULLED = FolderKind(SPEC, SPEC_KEYS, files=(WEIGHTS, CARD))
 
 
 def resolve(store: Store | None, reference: str) -> Resolved:
@@ -99,6 +104,29 @@ def load_resolved(store: Store | None, resolved: Resolved, *, name: str = "") ->
     model = load_model(folder, name=name or resolved.label, uri=resolved.uri)
     _check_digest(resolved, model.digest)
     return model
+
+
+def pull(model: Resolved, folder: Path, *, store: Store | None = None) -> None:
+    """Write a model's weights, its spec and its card into a folder that `zoo.load` takes.
+
+    The folder is absent, empty, or one of a pulled model and nothing else, which is replaced.
+
+    Raises:
+        UserError: `folder` holds something else, or the model is damaged or cannot be fetched.
+    """
+    own = os.path.realpath(folder)
+    if model.folder is None or os.path.realpath(model.folder) != own:
+        check_replaceable(folder, PULLED)  # before anything is fetched
+    source = fetch_model(store, model)
+    if model.kind == "folder":
+        # What is registered was loaded when it was; of a folder nobody knows.
+        load_resolved(store, model)
+    if os.path.realpath(source) == own:
+        raise UserError(f"{model.reference} lies in {folder} already; name another folder")
+    with replacing_folder(folder, PULLED) as new:
+        for name in (SPEC, WEIGHTS):
+            shutil.copyfile(source / name, new / name)
+        write_text(new / CARD, model_card(read_spec(new / SPEC), model.digest))
 
 
 def _open() -> Store:
