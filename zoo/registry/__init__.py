@@ -1,9 +1,9 @@
 """The registry: the only place of zoo that talks to MLflow.
 
-What a model is stays in its folder (`model.safetensors`, `spec.json`); MLflow holds a view of
-it that can be filled again at any time. Importing this package loads neither MLflow nor torch,
-and resolving, listing and registering what is there already load no torch either. A program calls
-`configure_mlflow` before MLflow is imported; importing alone changes no setting of the process.
+A model is the folder that holds it (`model.safetensors`, `spec.json`); MLflow has a view of it
+that can be filled again at any time. Importing this package loads neither MLflow nor torch.
+Resolving, listing, and registering what is already registered load no torch either. A program
+calls `configure_mlflow` before it imports MLflow; importing alone changes no setting.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "0",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
-    # Else a server that says so makes every try wait for hours.
+    # Otherwise a server could make every try wait for hours.
     "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
     "MLFLOW_LOGGING_LEVEL": "ERROR",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",

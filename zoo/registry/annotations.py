@@ -1,4 +1,4 @@
-"""What is added to a registered version: aliases, tags, a description; checked, then sent."""
+"""Aliases, tags and descriptions of registered versions: all checked, then sent."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def find_registered(store: Store, reference: str) -> ModelVersion:
     """Find a registered version, even one whose files are gone.
 
     Raises:
-        UserError: nothing is there, or the reference is not to a registered version.
+        UserError: there is none, or the reference names something else.
     """
     parsed = parse(reference)
     if parsed.kind != "version":
@@ -44,13 +44,13 @@ def find_registered(store: Store, reference: str) -> ModelVersion:
 
 
 def promote(store: Store, reference: str, alias: str) -> tuple[ModelVersion, int | None]:
-    """Put an alias on a version, and take it from the one that had it.
+    """Move an alias to a version.
 
     Returns:
-        The version, and the number of the one that the alias stood on before, if any.
+        The version, and the number of the one that had the alias before, if any.
 
     Raises:
-        UserError: an alias that MLflow does not take, or no such version.
+        UserError: MLflow does not accept the alias, or there is no such version.
     """
     check_alias(alias)
     version = find_registered(store, reference)
@@ -61,7 +61,7 @@ def promote(store: Store, reference: str, alias: str) -> tuple[ModelVersion, int
 
 
 def set_alias(store: Store, name: str, alias: str, version: str) -> None:
-    """Put an alias on a version, and take it from the one that had it."""
+    """Move an alias to a version."""
     retry_on_conflict(lambda: store.client.set_registered_model_alias(name, alias, version))
 
 
@@ -70,8 +70,8 @@ def point_best(store: Store, name: str) -> None:
 
     Experiments take no part.
     """
-    # Looked at again after each move: another machine may have added a better version since, and
-    # pointed at it before this one did. Versions are only added, so this ends.
+    # Look again after each move: another machine may have added a better version meanwhile, and
+    # moved the alias first. Versions are only ever added, so this ends.
     while (best := _best(store, name)) not in (None, aliases_of(store, name).get(BEST)):
         set_alias(store, name, BEST, str(best))
 
@@ -104,8 +104,8 @@ def tag(
         The tags that people have set on it, after the change.
 
     Raises:
-        UserError: a key or value that cannot be, a tag to remove that is not there, or no such
-            version.
+        UserError: a key or value is not allowed, a tag to remove does not exist, or there is no
+            such version.
     """
     for key, value in values.items():
         _check_tag(key, value)
@@ -126,7 +126,7 @@ def describe(store: Store, reference: str, text: str | None = None) -> str:
     """Return a version's description, or replace it by a text (Markdown) and return that.
 
     Raises:
-        UserError: a text that is too long, or no such version.
+        UserError: the text is too long, or there is no such version.
     """
     if text is not None and len(text) > LONGEST:
         raise UserError(f"description: expected at most {LONGEST:,} characters, got {len(text):,}")

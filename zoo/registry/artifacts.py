@@ -1,4 +1,4 @@
-"""Single files from MLflow's artifacts: requested by name, never by what a listing says."""
+"""Single files of MLflow's artifacts, requested by name and never by what a listing says."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from zoo.registry.store import Store
 
 
 def local_folder(uri: str) -> Path | None:
-    """Return the folder that an artifact address stands for on this machine; None elsewhere."""
+    """Return the folder of an artifact address, if it is on this machine."""
     try:
         parts = urlsplit(uri)
     except ValueError:  # half of an IPv6 address
@@ -27,7 +27,7 @@ def local_folder(uri: str) -> Path | None:
 
 
 def fetch_file(store: Store | None, folder: str, name: str, target: str | Path) -> Path:
-    """Return a file of an artifact folder: itself where it is on this machine, else a copy.
+    """Return a file of an artifact folder: the file itself if it is on this machine, else a copy.
 
     Args:
         store: serves the artifacts; None where they are on this machine.
@@ -61,9 +61,9 @@ def fetch_file(store: Store | None, folder: str, name: str, target: str | Path) 
 def missing_files(
     store: Store, folder: str, names: Iterable[str], sizes: Mapping[str, int] | None = None
 ) -> list[str]:
-    """Return which files an artifact folder lacks, at most one folder deep; nothing is fetched.
+    """Return which files an artifact folder lacks; nothing is fetched.
 
-    One of another size than is known of it is not the file that was wanted.
+    A file of another size than in `sizes` counts as missing. `names` are at most one folder deep.
     """
     wanted, sizes = list(names), sizes or {}
     there = {
@@ -72,7 +72,7 @@ def missing_files(
         for entry in _listed(store, f"{folder}/{parent}".rstrip("/"))
         if not entry.is_dir
     }
-    # Some stores tell no size.
+    # Some stores report no sizes.
     return [
         name
         for name in wanted
@@ -90,13 +90,13 @@ def _listed(store: Store, folder: str) -> list[FileInfo]:
 
 
 def _is_elsewhere(store: Store, folder: str) -> bool:
-    """Say whether an address is on another host than the tracking server's, which answers."""
+    """Say whether an address is on another host than the tracking server."""
     host = urlsplit(folder).hostname
     return host is not None and host != urlsplit(store.uri).hostname
 
 
 def _lacking(error: Exception) -> str:
-    """Name the package that an address of this kind needs, where that is what is wrong."""
+    """Name the Python package that is missing, if that is the cause."""
     missing = error if isinstance(error, ImportError) else error.__cause__
     return f" (needs the Python package {missing.name})" if isinstance(missing, ImportError) else ""
 

@@ -1,4 +1,4 @@
-"""Audits of measures: made of registered models, kept as MLflow runs, read by comparisons."""
+"""Audits of measures on registered models, kept as MLflow runs that comparisons read."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def audit_registered(
 ) -> tuple[dict[str, Any], str]:
     """Audit every measure on registered models, into a folder and MLflow.
 
-    Audited are the models of `names`, of two or more architectures with seeds, by default all that
-    have two or more, on `count` images of those that travel with them.
+    `names` are models of two or more architectures, each with two or more seeds; by default all
+    models with two or more seeds. `count` of the images stored with them are used.
 
     Returns:
         What audit.json holds, and the id of the run.
@@ -52,7 +52,7 @@ def audit_registered(
     Raises:
         UserError: no model has two seeds, or `folder` is not zoo's own.
     """
-    # matplotlib, which a comparison that reads an audit needs not
+    # These load matplotlib, which a comparison that only reads an audit does not need.
     from zoo.experiments.audit import as_rows, audit_measures, describe, failures
     from zoo.experiments.audit_report import FOLDER, draw
     from zoo.figures.saving import save_figure
@@ -115,14 +115,14 @@ def log_audit(
 
 
 def failed_measures(store: Store, models: Sequence[Resolved]) -> dict[str, list[str]]:
-    """Return the measures that failed the newest audit of which all these models were a part.
+    """Return the measures that failed the newest audit that included all these models.
 
     Returns:
-        Their titles, each with the questions that it failed at; nothing without an audit.
+        The questions that each failed, by its title; nothing without an audit.
     """
     wanted = {model.digest[:SHORT] for model in models}
     with store.translate_mlflow_errors():
-        # Looked for by name: asking for its id would make the experiment.
+        # By name: asking for its id would create the experiment.
         if store.client.get_experiment_by_name(AUDIT) is None:
             return {}
         for run in runs.search_runs(store, AUDIT):

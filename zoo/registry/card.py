@@ -1,7 +1,7 @@
 """The model card: what a person reads first, as Markdown that MLflow's pages show.
 
 It is the description of a version and the README.md among its files. What comes from outside
-(names of runs, classes, sources, settings) stays text in it: no markup, no HTML.
+(names of runs, classes, sources, settings) is escaped: no markup, no HTML.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LINEAGE = {
 
 
 def model_card(spec: ModelSpec, digest: str) -> str:
-    """Return the card of one version, of which `digest` is the sha256."""
+    """Return the card of one version; `digest` is its sha256."""
     tested = f" on {spec.test_count:,} images" if spec.test_count else ""
     rows = [
         ("network", f"{spec.arch} {_settings(spec.kwargs)}"),
@@ -52,7 +52,7 @@ def model_card(spec: ModelSpec, digest: str) -> str:
 
 
 def _first_line(spec: ModelSpec) -> str:
-    """Say what MLflow's lists of versions show of a card: its first line, without markup."""
+    """Return the line of the card that MLflow's lists of versions show: it has no markup."""
     seed = "" if spec.known_seed is None else f", seed {spec.known_seed}"
     value = spec.metrics.get("test/accuracy")
     if value is None:
@@ -62,7 +62,7 @@ def _first_line(spec: ModelSpec) -> str:
 
 
 def name_card(spec: ModelSpec, name: str) -> str:
-    """Return the description of a registered name, which all of its versions share."""
+    """Return the description of a registered name, shared by all its versions."""
     data = f"{spec.source} / {spec.subset}" if spec.subset else spec.source or "data not known"
     return (
         f"**{cell(_short(spec.arch))}** trained on **{cell(_short(data))}**. Each seed or "
@@ -73,7 +73,7 @@ def name_card(spec: ModelSpec, name: str) -> str:
 
 
 def fitting(lines: Sequence[str]) -> str:
-    """Join lines of Markdown, as many as MLflow keeps: it refuses longer texts.
+    """Join as many lines of Markdown as MLflow accepts.
 
     >>> len(fitting(["x" * 3000, "y" * 3000]))
     3000
@@ -121,7 +121,7 @@ def _accuracy(spec: ModelSpec, part: str, suffix: str) -> str:
 
 
 def _how_to_load(name: str) -> str:
-    # A name that could end the block of code is none that MLflow takes.
+    # MLflow accepts no name that could end the code block.
     plain = name if all(c.isalnum() or c in "._+-" for c in name) else "NAME"
     load = f'model = zoo.load("{plain}")  # its current version; a given one: "{plain}/1"'
     return f"```python\nimport zoo\n\n{load}\n```\n"

@@ -1,4 +1,4 @@
-"""Compare registered models: found where it was done before, computed and logged where not."""
+"""Compare registered models: find the earlier result, or compute and log a new one."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ if TYPE_CHECKING:
     from zoo.models.files import LoadedModel
 
 
-PASSES = "passes"  # the folder of the cache with what passes took of networks
+PASSES = "passes"  # folder of the cache: what passes recorded of networks
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Compared:
-    """A comparison in its folder and in MLflow; `found` where nothing had to be computed."""
+    """A comparison in its folder and in MLflow; `found` if nothing had to be computed."""
 
     report: dict[str, Any]
     folder: Path
@@ -92,7 +92,7 @@ def compare_registered(
         models: two or more.
         folder: receives report.html, report.json, figures/ and results.nc.
         data: a folder to take images from, a subset's or one of pictures, instead of those that
-            travel with the models.
+            are stored with the models.
         others: folders of further images, on which similarity is measured too.
         count: how many images of each folder; all of them by default.
         only: analyses to run instead of all.
@@ -102,7 +102,7 @@ def compare_registered(
             seeds registered for models given by name alone, so the numbers depend on what else
             is registered.
         device: where the networks run; by default a GPU if there is one.
-        force: compute again, without what earlier passes took of the networks.
+        force: compute again, without what earlier passes recorded.
         command: the command, shown in the report.
         on_progress: called with the progress of each of `zoo.comparison.PARTS`.
 
@@ -131,7 +131,7 @@ def compare_registered(
     )
     digest = question.digest
     first = process_index() == 0
-    # A second job that asks the same waits here, and then finds the answer.
+    # A second process with the same question waits here, and then finds the answer.
     with store.lock(f"comparing-{digest[:16]}") if first else nullcontext():
         found = _find(store, digest, folder, models) if first and not force else None
         if not any(summed([found is not None])):
@@ -147,7 +147,7 @@ def compare_registered(
 
 @dataclass(frozen=True)
 class _Question:
-    """What a comparison is of: models, by the names they have in it, images, analyses."""
+    """What is compared: models with their names in the report, images and analyses."""
 
     store: Store
     models: Sequence[Resolved]
@@ -222,18 +222,18 @@ class _Question:
     def _trained_on(
         self, models: Sequence[LoadedModel], images: EvaluationImages
     ) -> dict[str, int]:
-        """Return how many of the images each model was trained on, of those that were on any."""
-        if images.split == "test":  # such as those that travel with the models
+        """Return how many of the images each model was trained on, without those with none."""
+        if images.split == "test":  # such as those stored with the models
             return {}
         known = {model.name: model.spec.subset_digest for model in models}
         return shared_with_training(images.originals, known, self.store.root / SUBSETS)
 
 
 def restore_comparisons(store: Store, root: Path) -> list[str]:
-    """Log each comparison in a folder of `root` whose run the registry lacks; return their names.
+    """Log each comparison in a folder of `root` that the registry lacks; return their names.
 
-    A registry that was emptied gets its comparisons back as it gets its models. One of models that
-    are no longer registered is left out, with a warning.
+    So an emptied registry gets its comparisons back, as it gets its models. A comparison of models
+    that are no longer registered is left out, with a warning.
     """
     restored = []
     for folder in sorted(path.parent for path in root.glob(f"*/{REPORT}")):
@@ -254,7 +254,7 @@ def restore_comparisons(store: Store, root: Path) -> list[str]:
 
 
 def unique_names(store: Store | None, models: Sequence[Resolved]) -> list[str]:
-    """Call each model as the study does; where two share a name, with version, seed or digest."""
+    """Name each model as the study does; where two share a name, add version, seed or digest."""
     if len({model.digest or model.uri for model in models}) < len(models):
         raise UserError(f"expected different models, got {', '.join(m.reference for m in models)}")
     names = called = [store.own_name(m.name) if store else m.name for m in models]
@@ -277,7 +277,7 @@ def _with_origin(name: str, model: Resolved) -> str:
 
 
 def identity(model: Resolved) -> str:
-    """Return what stands for a model in a comparison's digest."""
+    """Return what identifies a model in a comparison's digest."""
     if model.digest:
         return model.digest
     if model.kind == "hf":
@@ -311,7 +311,7 @@ def _find(store: Store, digest: str, folder: Path, models: Sequence[Resolved]) -
         if run is None:
             if report is None:
                 return None
-            # Computed before, but the store was away or is new: only the logging is missing.
+            # Computed while the store was unreachable, or for another store: only log it.
             run = log_comparison(store, folder, report, models)
         if report is None:
             report = fetch_comparison(store, run, folder)

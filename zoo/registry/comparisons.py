@@ -1,4 +1,4 @@
-"""Comparisons as MLflow runs: one for each digest, shown as done only when it is complete."""
+"""Comparisons as MLflow runs: one per digest, finished only once it is complete."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from zoo.registry.ui import version_page
 from zoo.study.results import INITIAL
 
 LONGEST_METRIC = 250  # characters; MLflow's own limit
-NAMED = 3  # analyses that stand in a comparison's title
+NAMED = 3  # analyses that a comparison's title names
 LONGEST_JOINED = 18  # characters
 TITLE = "zoo.comparison"  # the tag of the title
 NOTE, DIGEST, LOOKS = "mlflow.note.content", "zoo.comparison_digest", "zoo.looks"
@@ -58,16 +58,16 @@ def log_comparison(
 
     Args:
         store: where to.
-        folder: report.html, report.json, results.nc and figures/; all of it is kept.
+        folder: report.html, report.json, results.nc and figures/, which are all kept.
         report: what report.json holds.
         models: what was compared, in order.
-        force: replace the run of the same comparison instead of keeping it.
-        seconds: how long it took to compute, where that was just now.
+        force: replace an earlier run of the same comparison.
+        seconds: how long it took to compute, if that was just now.
 
     Raises:
         UserError: MLflow does not answer.
     """
-    from zoo.registry.pictures import log_figures  # matplotlib, which finding one needs not
+    from zoo.registry.pictures import log_figures  # matplotlib, not needed to find one
 
     digest = str(report["digest"])
     with store.translate_mlflow_errors(), store.lock(f"compare-{digest[:16]}"):
@@ -75,7 +75,7 @@ def log_comparison(
         runs.delete_unfinished(store, known)
         if not force and (found := find_comparison(store, digest)):
             return found
-        # MLflow's table of runs, of about 23 characters, shows all of this name.
+        # MLflow's table of runs shows about 23 characters of a name.
         name = f"{_joined([model.label for model in models])} {digest[:4]}"
         tags = _tags(report, models)
         run = runs.begin_run(store, COMPARE, name, tags, "zoo compare", seconds=seconds)
@@ -95,7 +95,7 @@ def log_comparison(
 
 
 def _title(report: Mapping[str, Any], models: Sequence[Resolved]) -> str:
-    """Say in full what a comparison is of."""
+    """Say in full what is compared."""
     ran = [entry["name"] for entry in report.get("analyses", ())]
     analyses = ", ".join(ran) if len(ran) <= NAMED else f"{len(ran)} analyses"
     images = counted(int(report.get("images", {}).get("count", 0)), "image")
@@ -104,7 +104,7 @@ def _title(report: Mapping[str, Any], models: Sequence[Resolved]) -> str:
 
 
 def _joined(names: Sequence[str]) -> str:
-    """Return names with what they share written once; where that is long, the first and a number.
+    """Join names, writing what they share once; if that is too long, give the first and a number.
 
     >>> _joined(["vit-small", "resnet18-small"]), _joined(["vit-small", "vit-small-v2"])
     ('vit,resnet18-small', 'vit-small,small-v2')
@@ -119,7 +119,7 @@ def _joined(names: Sequence[str]) -> str:
 
 
 def _shared(parts: Sequence[Sequence[str]]) -> list[str]:
-    """Return what all begin with."""
+    """Return the longest common beginning."""
     alike = itertools.takewhile(lambda at: len(set(at)) == 1, zip(*parts, strict=False))
     return [first for first, *_ in alike]
 
@@ -131,12 +131,12 @@ def update_comparison(
     report: Mapping[str, Any],
     models: Sequence[Resolved],
 ) -> None:
-    """Give a comparison's run the page, figures and claims of a folder that was drawn again.
+    """Update a comparison's run to a page, figures and claims that were drawn again.
 
-    The tag that says so comes last: what is killed before that is done again.
+    The tag that says so is set last, so that an interrupted update is done again.
 
     Raises:
-        UserError: MLflow does not answer, or does not let its runs be changed.
+        UserError: MLflow does not answer, or refuses to change the run.
     """
     from zoo.registry.pictures import log_figures
 
@@ -150,13 +150,13 @@ def update_comparison(
 
 
 def fetch_comparison(store: Store, run: Run, folder: Path) -> dict[str, Any]:
-    """Make a folder of everything that a comparison's run keeps, complete or not at all.
+    """Fetch a comparison's run into a folder, complete or not at all.
 
     Returns:
         What its report.json holds.
 
     Raises:
-        UserError: a file is gone or damaged, or of another comparison.
+        UserError: a file is missing, damaged, or of another comparison.
     """
     run_id = run.info.run_id
     with (
@@ -182,9 +182,9 @@ def fetch_comparison(store: Store, run: Run, folder: Path) -> dict[str, Any]:
                 "one again and replaces it"
             )
         (new / FIGURES).mkdir()
-        # Not what else the run holds: MLflow's copies of the figures, or files of other people.
+        # The run also holds MLflow's copies of figures, and perhaps files of other people.
         figures = [f"{FIGURES}/{name}" for name in figure_files(report)]
-        with ThreadPoolExecutor() as pool:  # of a server that is far away each takes a while
+        with ThreadPoolExecutor() as pool:  # each takes a while from a distant server
             list(pool.map(fetch, [PAGE, RESULTS, *figures]))
     return report
 
@@ -220,13 +220,12 @@ def _params(report: Mapping[str, Any], models: Sequence[Resolved]) -> dict[str, 
 def _points(report: Mapping[str, Any], models: Sequence[Resolved]) -> list[Point]:
     """Return a report's metrics, named so that charts of different comparisons share their axes.
 
-    A metric of one network, or of a pair among more than two, ends in what took part, by its place
-    among the compared models: `accuracy/accuracy/a`, `cka/mean_all_pairs/a-c`, before training and
-    of another seed `accuracy/accuracy/a.untrained`, `cka/mean_same_layer/a-a.seed1`, and over all
-    seeds `accuracy/accuracy/a.seeds_mean`, `accuracy/accuracy/a.seeds_deviation`. What has one
-    value in a comparison of two, such as their mean CKA, has no such end. Each model's own are
-    logged for it as well, as `accuracy/accuracy` at the step of its place, by which MLflow ranks
-    models.
+    The name ends in the networks that the metric is of, as letters in the order of the models:
+    `accuracy/accuracy/a`, `cka/mean_all_pairs/a-c`; before training and for another seed
+    `accuracy/accuracy/a.untrained`, `cka/mean_same_layer/a-a.seed1`; over all seeds
+    `accuracy/accuracy/a.seeds_mean`, `accuracy/accuracy/a.seeds_deviation`. What has one value in
+    a comparison of two, such as their mean CKA, has no ending. Each model's own metrics are also
+    logged for the model, as `accuracy/accuracy` with its place as the step: MLflow ranks by these.
     """
     data, labels = compared_data(report), _labels(report)
     compared = [model["name"] for model in report.get("models", ())]
@@ -268,7 +267,7 @@ def _points(report: Mapping[str, Any], models: Sequence[Resolved]) -> list[Point
 
 
 def _labels(report: Mapping[str, Any]) -> dict[str, str]:
-    """Return how metrics' names call each network: `a`, then `a.untrained`, `a.seed1`."""
+    """Return each network's letter in names of metrics: `a`, `a.untrained`, `a.seed1`."""
     names = [model["name"] for model in report.get("models", ())]
     labels = {name: _letter(place) for place, name in enumerate(names)}
     networks = report.get("networks", ())
@@ -292,12 +291,12 @@ def _ending_in(key: str, names: Sequence[str], labels: Mapping[str, str]) -> str
 
 
 def metric_name(key: str) -> str:
-    """Return a name that MLflow accepts: characters that it refuses become colons.
+    """Return a name that MLflow accepts, with colons for the characters that it refuses.
 
     >>> metric_name("cka/a+b__c/mean")
     'cka/a:b__c/mean'
     """
-    # A part of dots alone, or none, would be another metric's place among MLflow's files.
+    # MLflow makes paths of names: an empty part, or one of dots, would lead to another metric.
     name = "/".join(
         ":" if not part.strip(".") else re.sub(r"[^\w.\- ]", ":", part) for part in key.split("/")
     )
@@ -322,7 +321,7 @@ def _note(report: Mapping[str, Any], models: Sequence[Resolved]) -> str:
         "|---|---|---|---|",
     ]
     for place, model in enumerate(models):
-        # MLflow's page of a run lists no models of another experiment.
+        # The run's page in MLflow does not list models of another experiment.
         page = version_page(model)
         version = page and f"[{model.version}](#{page})"
         lines.append(f"| {_letter(place)} | {cell(model.name)} | {version} | {model.digest[:12]} |")

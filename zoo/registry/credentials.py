@@ -1,6 +1,6 @@
-"""The user's name, password and token go to the tracking server alone.
+"""The user's name, password and token go only to the tracking server.
 
-A server says where its files are, and MLflow would log in there too, wherever it is.
+A server says where its files are, and MLflow would send the credentials there, wherever it is.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def _credentials(address: str) -> MlflowHostCreds:
 
 
 def _origin(address: str) -> tuple[str, str, int] | None:
-    """Return scheme, host and port as the request will read them; None where there are none."""
+    """Return scheme, host and port as the request will read them, if there are any."""
     try:
         parts = parse_url(address)
     except LocationParseError:

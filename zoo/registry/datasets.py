@@ -17,9 +17,9 @@ DIGEST_LENGTH = 36  # characters; MLflow's column holds no more
 
 
 def dataset(source: str, split: str, digest: str, count: int = 0) -> Dataset:
-    """Return a split of a source, such as `digits/test`; `count` is 0 where it is not known.
+    """Return a split of a source, such as `digits/test`; a `count` of 0 means unknown.
 
-    Of `digest`, the sha256 of images, labels and class names, MLflow keeps the beginning.
+    MLflow keeps only the beginning of `digest`, the sha256 of images, labels and class names.
     """
     profile = json.dumps({"num_rows": count}) if count else None
     where = json.dumps({"tags": {"source": source, "split": split, "sha256": digest}})
@@ -27,7 +27,7 @@ def dataset(source: str, split: str, digest: str, count: int = 0) -> Dataset:
 
 
 def dataset_input(data: Dataset, context: str) -> DatasetInput:
-    """Return a dataset as a run's input; `context` is what the run used it for."""
+    """Return a dataset as a run's input; `context` says what the run used it for."""
     return DatasetInput(data, [InputTag("mlflow.data.context", context)])
 
 
@@ -46,7 +46,7 @@ def training_data(spec: ModelSpec) -> dict[str, Dataset]:
 
 
 def compared_data(report: Mapping[str, Any]) -> Dataset | None:
-    """Return the images of a comparison; None where the report does not name them."""
+    """Return the images of a comparison, if the report names them."""
     images = report.get("images", {})
     if not images.get("digest"):
         return None

@@ -27,7 +27,7 @@ DVC_AT_WORK = re.compile("is busy, it is being blocked by|Unable to acquire lock
 CHECKPOINT = "checkpoint.safetensors"
 LITTLE_BYTES, FULL_BYTES = 5 << 30, 500 << 20
 
-# Files that DVC does not write at once, and what to do when a kill left half of one.
+# Files that DVC does not write atomically, and what to do when a kill left half of one.
 LOCK_FIXES = {
     "dvc.lock": "git checkout dvc.lock, or rm dvc.lock: what is done is taken from dvc's cache",
     ".dvc/tmp/rwlock": "rm .dvc/tmp/rwlock, when no dvc is at work: it only says which one is",
@@ -35,7 +35,7 @@ LOCK_FIXES = {
 
 KEPT = "kept: a process is using it, or zoo did not write all of it; check it by hand"
 
-# Where the finding does not say how to fix it.
+# For findings that do not say how to fix them.
 FIXES = {"params": "correct it in params.yaml (git diff params.yaml shows what was changed)"}
 LOOK = "zoo -v doctor says where it arose"
 
@@ -60,8 +60,7 @@ def examine(checks: Iterable[Callable[[], Iterable[Check]]]) -> Iterator[Check]:
         except UserError as error:
             found, fix = _split(str(error))
             yield Check(_name(check), "wrong", found, fix or FIXES.get(_name(check), LOOK))
-        except Exception as error:
-            # A broken installation raises anything; a doctor has to survive it.
+        except Exception as error:  # a broken installation may raise anything
             found = " ".join(f"{type(error).__name__}: {error}".split())
             fix = LOOK if isinstance(error, OSError) else "install zoo again: make setup"
             yield Check(_name(check), "wrong", found[:300], fix)
@@ -79,7 +78,7 @@ def _split(message: str) -> tuple[str, str]:
 
 
 def check_packages() -> Iterator[Check]:
-    """Compare every package that zoo needs with the versions that it asks for."""
+    """Compare the version of every package that zoo needs with the one it asks for."""
     from packaging.requirements import Requirement
 
     yield Check("python", "ok", f"{platform.python_version()} ({sys.executable})")
@@ -103,7 +102,7 @@ def check_packages() -> Iterator[Check]:
 
 
 def check_torchvision() -> Iterator[Check]:
-    """See that torchvision can be imported: not where it was built for another torch."""
+    """Try to import torchvision, which fails if it was built for another torch."""
     fix = "install both together: pip install --upgrade torch torchvision"
     try:
         import torchvision as _  # noqa: F401
@@ -116,7 +115,7 @@ def check_torchvision() -> Iterator[Check]:
 
 
 def check_device() -> Iterator[Check]:
-    """Say where networks will run, with how many threads, and whether bfloat16 is fast there."""
+    """Report where networks will run, on how many threads, and whether bfloat16 is fast there."""
     import torch
 
     from zoo.device import parse_device
@@ -140,7 +139,7 @@ def check_device() -> Iterator[Check]:
 
 
 def check_disk(root: Path) -> Iterator[Check]:
-    """Say how much room is left where the project lies."""
+    """Report the free space on the project's disk."""
     free = shutil.disk_usage(root).free
     status: Status = "wrong" if free < FULL_BYTES else "warning" if free < LITTLE_BYTES else "ok"
     cache = "rm -r .zoo/cache (what is needed of it is fetched or computed again)"
@@ -149,7 +148,7 @@ def check_disk(root: Path) -> Iterator[Check]:
 
 
 def check_store(root: Path) -> Iterator[Check]:
-    """Look into the store without making one."""
+    """Look into the store, without creating one."""
     path = database_path(store_address(root))
     if path is not None and not path.exists():
         yield Check("store", "ok", f"none yet; {path} is made when a model is registered")
@@ -167,7 +166,7 @@ def check_store(root: Path) -> Iterator[Check]:
 
 
 def check_params(root: Path) -> Iterator[Check]:
-    """Read params.yaml as every stage does, and look for what it names."""
+    """Read params.yaml as every stage does, and check the names in it."""
     from zoo.analyses import check_analyses
     from zoo.config import load_params
     from zoo.data.sources import check_source
@@ -244,7 +243,7 @@ def check_dvc(root: Path) -> Iterator[Check]:
 
 
 def _damaged_lock(path: Path) -> str:
-    """Say what is wrong with a lock of DVC; empty where nothing is."""
+    """Say what is wrong with a lock file of DVC; empty if nothing is."""
     if not path.is_file():
         return ""
     text = path.read_text(encoding="utf-8", errors="replace")
@@ -259,7 +258,7 @@ def _damaged_lock(path: Path) -> str:
 
 
 def check_leftovers(root: Path, *, clean: bool = False) -> Iterator[Check]:
-    """Look for what interrupted processes left, and for processes that are at work."""
+    """Look for leftovers of interrupted processes, and for processes at work."""
     from zoo.registry.leftovers import find_leftovers, held_locks
 
     own, working = root / ".zoo", held_locks(root)

@@ -1,4 +1,4 @@
-"""Which models an experiment of DVC trained: known also where no server was there to be told."""
+"""Which models an experiment of DVC trained, noted in the project: no server is needed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ NOTES = Path(".zoo", "experiments")
 
 
 def note_experiment(root: Path, digest: str, experiment: str) -> None:
-    """Keep the name of the experiment that trained a model; without one, it is the study's own."""
+    """Note which experiment trained a model; an empty name means the study itself."""
     path = root / NOTES / digest
     if experiment:
         write_text(path, experiment)
@@ -19,6 +19,6 @@ def note_experiment(root: Path, digest: str, experiment: str) -> None:
 
 
 def noted_experiment(root: Path, digest: str) -> str:
-    """Return the name of the experiment that trained a model; empty for the study's own."""
+    """Return the name of the experiment that trained a model; empty for the study itself."""
     path = root / NOTES / digest
     return read_text(path) if path.exists() else ""

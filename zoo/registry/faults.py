@@ -1,4 +1,4 @@
-"""What goes wrong between zoo and MLflow, in one line and without credentials."""
+"""Errors between zoo and MLflow, in one line and without credentials."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ SECRETS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 
 T = TypeVar("T")
 
-# urllib3 announces every retry, and MLflow prints the traceback of a database error; zoo's one
-# line at the end is enough.
+# urllib3 announces every retry, and MLflow prints tracebacks of database errors; zoo prints one
+# line at the end.
 logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
@@ -60,12 +60,12 @@ def translate_mlflow_errors(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, requests.RequestException) as error:
-        # Not `from error`: a notebook would show its text, with the address and its password.
+        # Not `from error`: a notebook would show its text, which may hold the password.
         raise UserError(_explain(error, uri)) from None
     except (UserError, OSError, ImportError, MemoryError):
         raise
     except Exception as error:
-        # An answer of another form than MLflow's raises whatever its code meets there.
+        # An answer that is not in MLflow's form may raise anything in MLflow's code.
         if not _is_of_mlflow(error):
             raise
         raise UserError(
@@ -76,7 +76,7 @@ def translate_mlflow_errors(uri: str) -> Iterator[None]:
 
 
 def cannot_be_opened(database: str) -> str:
-    """Say what a database needs that SQLite cannot open."""
+    """Say what is wrong with a database that SQLite cannot open."""
     return (
         f"{database} cannot be opened: expected a database file in a folder, both of which you may "
         "write to"
@@ -84,7 +84,7 @@ def cannot_be_opened(database: str) -> str:
 
 
 def is_missing(error: MlflowException) -> bool:
-    """Say whether MLflow answered that the thing asked for does not exist."""
+    """Say whether MLflow answered that something does not exist."""
     return error.error_code in MISSING and not is_unreachable(error)
 
 
@@ -94,10 +94,10 @@ def is_unreachable(error: BaseException) -> bool:
 
 
 def retry_on_conflict(add: Callable[[], T]) -> T:
-    """Retry an insert once where another process may add the same row; return its value.
+    """Run an insert, once more if another process added the same row at the same time.
 
-    MLflow checks whether the row is there and then adds it. The second of two processes violates
-    the database's key, which MLflow reports in the database's words; a retry finds the row.
+    MLflow looks for the row and then adds it. The second of two processes violates the database's
+    key, which MLflow reports in the database's words; when tried again, it finds the row.
     """
     try:
         return add()
@@ -108,7 +108,7 @@ def retry_on_conflict(add: Callable[[], T]) -> T:
 
 
 def _is_of_mlflow(error: Exception) -> bool:
-    """Say whether an exception arose in MLflow's code, or in what that called."""
+    """Say whether an exception came from MLflow's code, or from code that it called."""
     frames = traceback.walk_tb(error.__traceback__)
     return any(frame.f_globals.get("__name__", "").startswith("mlflow.") for frame, _ in frames)
 
@@ -131,7 +131,7 @@ def _explain(error: Exception, uri: str) -> str:
             f"the tracking server {shown} keeps failing: check its log, then run the same command "
             "again"
         )
-    # MLflow says of a file that lacks a table, too, that it is away for a time.
+    # MLflow also says "temporarily unavailable" of a database that lacks a table.
     if is_unreachable(error) and not uri.startswith("sqlite"):
         tries = 1 + MLFLOW_HTTP_REQUEST_MAX_RETRIES.get()
         seconds = MLFLOW_HTTP_REQUEST_TIMEOUT.get()
@@ -149,7 +149,7 @@ def _explain(error: Exception, uri: str) -> str:
 
 
 def _explain_database(said: str, shown: str) -> str:
-    """Say what is wrong with a database that MLflow opens; empty where it is something else."""
+    """Say what is wrong with the database; empty if the error is not about it."""
     file = shown.removeprefix("sqlite:///")
     if FULL.search(said):
         return f"disk full ({shown}): free some space there and run the same command again"

@@ -1,7 +1,7 @@
 """Choosing among registered versions: `arch=vit and accuracy>0.9`, parsed here, never evaluated.
 
-A query is comparisons joined by `and` and `or`, of which `and` binds tighter; there are no
-parentheses. What is not recorded equals nothing: `!=` holds for it, `<` and `>` do not.
+A query is comparisons joined by `and` and `or`; `and` binds tighter, and there are no
+parentheses. A value that was not recorded equals nothing: `!=` holds, `<` and `>` do not.
 """
 
 from __future__ import annotations
@@ -49,16 +49,17 @@ _COMPARISON = re.compile(
 
 
 def choose(rows: Sequence[Any], *, query: str = "", sort: str = "") -> list[Any]:
-    """Return the rows of a listing that a query lets through, sorted.
+    """Return the rows of a listing that match a query, sorted.
 
     Args:
         rows: of `zoo.registry.listing.list_versions`, by name and version.
-        query: comparisons (`=`, `!=`, `<`, `<=`, `>`, `>=`) joined by `and` and `or`; none: all.
-        sort: a field or a tag: numbers from the highest, text from A on, what is not recorded
-            last; as they came by default.
+        query: comparisons (`=`, `!=`, `<`, `<=`, `>`, `>=`) joined by `and` and `or`; all rows
+            match an empty one.
+        sort: a field or a tag: numbers from the highest, text from A on, unrecorded values last;
+            by default the order stays.
 
     Raises:
-        UserError: a query that cannot be read, or a field that is neither known nor a tag.
+        UserError: the query cannot be read, or a field is neither known nor a tag.
     """
     tags = {key for row in rows for key in row.tags}
     choices = _parse(query, tags) if query.strip() else []
@@ -118,7 +119,7 @@ def _known(field: str, tags: set[str]) -> str:
 
 
 def _values(row: Any, field: str) -> tuple[Any, ...]:
-    """Return what a row has of a field: nothing, one value, or each alias."""
+    """Return a row's values of a field: none, one, or each alias."""
     name = TEXTS.get(field) or NUMBERS.get(field)
     value = getattr(row, name) if name else row.tags.get(field)
     if isinstance(value, tuple):

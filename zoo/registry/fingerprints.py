@@ -1,4 +1,4 @@
-"""Fingerprints of registered models: made once, kept with the model and in the project's cache."""
+"""Fingerprints of registered models: made once, kept with the model and in the cache."""
 
 from __future__ import annotations
 
@@ -38,10 +38,7 @@ FOLDER = "fingerprints"
 
 @dataclass(frozen=True)
 class Kept:
-    """A fingerprint, without its vectors, and the file that holds it; `made` or found.
-
-    It was checked when this was made.
-    """
+    """A fingerprint's file, which was checked, and its facts; `made` just now, or found."""
 
     path: Path
     family: str
@@ -50,7 +47,7 @@ class Kept:
 
 
 def chosen_versions(store: Store, query: str) -> list[VersionRow]:
-    """Return every registered version that a filter lets through; `UserError` where none is."""
+    """Return every registered version that matches a filter; `UserError` if none does."""
     rows = choose(list_versions(store), query=query)
     if not rows:
         what = f"passes the filter {query!r}" if query else "is registered"
@@ -59,7 +56,7 @@ def chosen_versions(store: Store, query: str) -> list[VersionRow]:
 
 
 def as_model(row: VersionRow) -> Resolved:
-    """Return a row of the listing as a model that is looked up only when its files are needed."""
+    """Return a row of the listing as a model; it is looked up only when its files are needed."""
     name = f"{row.name}/{row.version}"
     return Resolved(name, "version", row.name, name, digest=row.digest, version=row.version)
 
@@ -67,10 +64,10 @@ def as_model(row: VersionRow) -> Resolved:
 def named_images(
     store: Store, models: Iterable[Resolved], data: Path | None, count: int | None
 ) -> EvaluationImages:
-    """Return the images that fingerprints are made on, evenly over the classes; 512 by default.
+    """Return the images for fingerprints, evenly over the classes; 512 by default.
 
     Raises:
-        UserError: there are none, or fewer than unbiased CKA takes.
+        UserError: there are none, or fewer than unbiased CKA needs.
     """
     count = count or IMAGES
     known = (_looked_up(store, model) for model in models)
@@ -97,7 +94,7 @@ def keep_all(
             yield keep_fingerprint(store, model, images, device=device)
         except UserError as error:
             if error.__context__ and is_unreachable(error.__context__):
-                raise  # for every other model one would wait as long
+                raise  # every other model would take as long to fail
             yield str(error)
     on_progress(len(models), len(models), "models")
 
@@ -109,16 +106,16 @@ def keep_fingerprint(
     *,
     device: str,
 ) -> Kept:
-    """Return a model's fingerprint: the one that is kept, or else made and kept.
+    """Return a model's fingerprint; make it if there is none.
 
-    It lies in the project's cache, and that of a registered version is an artifact of it as well.
-    One that is damaged is fetched or made again.
+    It is kept in the project's cache and, for a registered version, as an artifact of it. A damaged
+    one is fetched or made again.
 
     Raises:
         UserError: the model is damaged, or MLflow does not answer.
     """
     key = fingerprint_key(identity(model), images.digest)
-    if known := _cached(store, key):  # of which MLflow is not asked
+    if known := _cached(store, key):  # without asking MLflow
         return known
     with store.translate_mlflow_errors(), store.lock(f"fingerprint-{key[:16]}"):
         model = _looked_up(store, model)
@@ -128,7 +125,7 @@ def keep_fingerprint(
         found = fingerprint(loaded, images.images, device=device)
         made_by = describe_device(device) | {name: version(name) for name in ("torch", "timm")}
         path, content = _file(store, key), write_fingerprint(found, key, made_by)
-        if model.model_id:  # first: what is in the cache is not logged again
+        if model.model_id:  # before the cache: what is cached is not logged again
             with tempfile.TemporaryDirectory() as temporary:
                 write_bytes(Path(temporary) / path.name, content)
                 file = str(Path(temporary) / path.name)
@@ -158,7 +155,7 @@ def _cached(store: Store, key: str) -> Kept | None:
 
 
 def _fetched(store: Store, model: Resolved, key: str) -> Kept | None:
-    """Take a fingerprint from the artifacts of its version into the cache."""
+    """Copy a fingerprint from the version's artifacts into the cache, if it is there."""
     if not model.model_id:
         return None
     path = _file(store, key)

@@ -24,7 +24,7 @@ from zoo.registry.zoo_pyfunc import SOURCE
 FLAVOR, DATA, CODE = "zoo", "data", "code"
 LOADER = "zoo_pyfunc"
 NEEDED = ("mlflow", "numpy", "pillow", "pyyaml", "safetensors", "timm", "torch", "torchvision")
-# All of zoo that loading and predicting import: it goes along with each model.
+# All of zoo that loading and predicting import; each model brings a copy.
 SERVED = (
     *("__init__.py", "config/*.py", "errors.py", "files/__init__.py", "models/*.py"),
     *("registry/__init__.py", "registry/serving.py"),
@@ -42,7 +42,7 @@ def write_flavor(
 ) -> None:
     """Write a folder of weights and spec as an MLflow model into an empty folder.
 
-    `example` are images (n, height, width, 3) that show what goes in, `identity` the fields of
+    `example` holds images (n, height, width, 3) to show the input; `identity` are fields of
     `mlflow.models.Model` that say where the model is kept.
     """
     (target / DATA).mkdir(parents=True)
@@ -66,14 +66,14 @@ def write_flavor(
 
 
 def signature(spec: ModelSpec) -> ModelSignature:
-    """Return what goes in (uint8 images of any size) and out (float32 probabilities)."""
+    """Return the input (uint8 images of any size) and the output (float32 probabilities)."""
     images = TensorSpec(np.dtype(np.uint8), (-1, -1, -1, 3))
     probabilities = TensorSpec(np.dtype(np.float32), (-1, len(spec.class_names)))
     return ModelSignature(Schema([images]), Schema([probabilities]))
 
 
 def _write_code(folder: Path) -> None:
-    """Copy the loader, and below it the part of zoo that it takes where none is installed."""
+    """Copy the loader, and below it the part of zoo that it uses if zoo is not installed."""
     package = Path(zoo.__file__).parent
     folder.mkdir()
     shutil.copyfile(package / "registry" / f"{LOADER}.py", folder / f"{LOADER}.py")
@@ -99,21 +99,21 @@ def _write_environment(target: Path, spec: ModelSpec) -> None:
 
 
 def check_flavor(path: Path, spec: ModelSpec, digest: str) -> None:
-    """Raise `UserError` where an MLmodel file does not say of a model what `write_flavor` wrote."""
+    """Raise `UserError` unless an MLmodel file describes a model as `write_flavor` does."""
     try:
         model = Model.load(str(path))
         ours, served = model.flavors[FLAVOR], model.flavors["python_function"]
         said = ours["digest"], ours["data"], ours["arch"], served["data"], served["loader_module"]
         is_whole = said == (digest, DATA, spec.arch, DATA, LOADER)
         is_whole &= model.signature == signature(spec)
-    except Exception as error:  # whatever MLflow meets in a damaged file
+    except Exception as error:  # MLflow may raise anything on a damaged file
         raise UserError(f"MLmodel is damaged ({brief(error)})") from None
     if not is_whole:
         raise UserError("MLmodel is damaged: it describes another model")
 
 
 def read_flavors(path: Path) -> dict[str, dict[str, Any]]:
-    """Return what an MLmodel file says of each flavor; empty where it cannot be read."""
+    """Return each flavor in an MLmodel file; empty if the file cannot be read."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):

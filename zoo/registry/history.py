@@ -1,7 +1,7 @@
-"""The history of a training run: as rows, as MLflow's points, and as an identity.
+"""The history of a training run: its rows, their points in MLflow, and their identity.
 
-`epochs.csv` has one row per epoch, `steps.csv` one row per step; live logging and replaying turn
-the same rows into the same points.
+`epochs.csv` has one row per epoch, `steps.csv` one row per step. Logging while training and logging
+afterwards turn the same rows into the same points.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ Row = dict[str, float]
 
 @dataclass(frozen=True)
 class Point:
-    """One value of one metric; `step` counts epochs or optimizer steps, as the metric does.
+    """One value of a metric; `step` counts epochs or optimizer steps, as the metric does.
 
-    `model_id` is the logged model that it is of, `dataset` what it was measured on, where known.
+    `model_id` names the logged model and `dataset` the data that it was measured on, if known.
     """
 
     key: str
@@ -56,12 +56,12 @@ class History:
 
 
 def read_history(folder: Path) -> History:
-    """Read a model folder's history; where there is none it is empty."""
+    """Read a model folder's history, which may be empty."""
     return History(_read(folder / EPOCHS, "epoch"), _read(folder / STEPS, "step"))
 
 
 def points(rows: Iterable[Row], position: str) -> list[Point]:
-    """Return the values of rows as points, by their position: `epoch` or `step`."""
+    """Return the values of rows as points; `position` is `epoch` or `step`."""
     return [
         Point(key, value, int(row[position]))
         for row in rows
@@ -71,9 +71,9 @@ def points(rows: Iterable[Row], position: str) -> list[Point]:
 
 
 def extend_digest(digest: str, row: Row) -> str:
-    """Return the identity of a history that is longer by one epoch than the one of `digest`.
+    """Return the identity of the history that extends the one of `digest` by an epoch.
 
-    It tells which live run belongs to a trained model: the duration of every epoch is in it.
+    It shows which run was logged while a model was trained: it covers every epoch's duration.
     """
     values = json.dumps([[key, significant(float(row[key]))] for key in sorted(row)])
     return hashlib.sha256(f"{digest}{values}".encode()).hexdigest()[:32]

@@ -1,4 +1,4 @@
-"""The images to compare on: those that travel with the models, stored once, or a folder's."""
+"""The images to compare on: those stored with the models, once per test split, or a folder's."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ logger = logging.getLogger(__name__)
 
 
 def store_images(store: Store, test_folder: Path) -> str:
-    """Store up to 2,048 images of a test split, unless they are there; return its digest.
+    """Store up to 2,048 images of a test split, unless they are stored; return its digest.
 
-    Fewer than all are chosen evenly over the classes and bear a digest of their own; they are
-    still found by the digest of the whole split, which is the one that models name. A run that
-    has lost their files gets them again.
+    From a larger split they are chosen evenly over the classes and get a digest of their own, but
+    are found by the digest of the whole split, which models name. A run that has lost its files
+    gets them again.
 
     Raises:
         UserError: the split is damaged, or MLflow cannot be reached.
@@ -82,13 +82,13 @@ def store_images(store: Store, test_folder: Path) -> str:
 
 
 def fetch_images(store: Store, digest: str) -> Subset:
-    """Return the stored images of a test split, from the local cache where they are there.
+    """Return the stored images of a test split as memory maps, from the local cache if possible.
 
-    `digest` is that of the whole split (`test_digest` of a model's spec). What is returned are
-    memory maps; `info.digest` is that of what is there, another one where it was cut.
+    `digest` is that of the whole split (`test_digest` of a model's spec); `info.digest` of the
+    result is another one if fewer images were stored.
 
     Raises:
-        UserError: no such images, or what came is not what was stored.
+        UserError: there are no such images, or they are not the ones that were stored.
     """
     folder = store.cache / FOLDER / check_digest(digest, "digest of the test images")
     with contextlib.suppress(UserError):
@@ -103,9 +103,9 @@ def fetch_images(store: Store, digest: str) -> Subset:
 def evaluation_images(
     store: Store | None, models: Iterable[Resolved], data: Path | None, count: int | None
 ) -> EvaluationImages:
-    """Return the images of a folder, else those that travel with the first model that has some.
+    """Return the images of a folder, or those stored with the first model that has any.
 
-    Of a folder of pictures at most `count` are read.
+    At most `count` are read from a folder of pictures.
 
     Raises:
         UserError: there are none, or they are damaged.
@@ -137,8 +137,8 @@ def labelled_images(
 ) -> tuple[Split, Sequence[str]]:
     """Return images to evaluate models on, and the names of their classes.
 
-    `data` is a folder of classes, or a subset's; without it those that travel with the models are
-    taken. At most `count` are, evenly over the classes.
+    `data` is a folder of classes, or a subset's; without it, the images stored with the models are
+    used. At most `count` are taken, evenly over the classes.
 
     Raises:
         UserError: there are no images, or they have no labels.
@@ -151,7 +151,7 @@ def labelled_images(
 
 
 def cut(subset: Subset, largest: int) -> Subset:
-    """Return at most `largest` images as arrays, evenly over the classes in a balanced order."""
+    """Return at most `largest` images, as arrays, evenly over the classes."""
     if len(subset) <= largest and not subset.info.root:
         return subset
     chosen = balanced_order(np.asarray(subset.labels), subset.info.seed)[:largest]
@@ -176,7 +176,7 @@ def _upload(store: Store, run: Run, kept: Subset) -> None:
 
 
 def _restore(store: Store, finished: Iterable[Run], subset: Subset) -> None:
-    """Upload the images again to finished runs that have lost a file of theirs."""
+    """Upload the images again to finished runs that have lost a file."""
     for run in finished:
         if missing_files(store, f"{run.info.artifact_uri}/{FOLDER}", FILES):
             verify_subset(subset)

@@ -1,6 +1,6 @@
-"""What killed processes left in a project: named by `zoo doctor`, removed by `zoo doctor --clean`.
+"""What killed processes left in a project: `zoo doctor` lists it, `zoo doctor --clean` removes it.
 
-The same command run again removes most of it. This finds what no command comes back to.
+Most of it is removed when the same command runs again. This finds the rest.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from zoo.registry.local_database import DATABASE, database_path, store_address
 if TYPE_CHECKING:
     from zoo.registry.store import Store
 
-# Where zoo writes files, and there alone these: elsewhere they may be somebody's own.
+# Only where zoo writes such files: elsewhere they may be somebody's own.
 FILES = (".registered.json.*", "metrics/train/.*.json.*", "effect/.*", "summary/.*")
 OWN = (".zoo/cache/*/.*", ".zoo/checkpoints/*/.*")  # all of it is zoo's
 COPIED_BY_DVC = tuple(f"{place}/{HALF_COPY}" for place in ("effect", "summary", "models/*"))
 MADE = (f".{DATABASE}.*",)
 UPLOADED = ("mlartifacts/**/.artifact.uploading.*",)  # MLflow's own temporary files
 ASIDE = re.compile(r"\..+\.old\.[a-z0-9_]{8}")
-# By the tag that tells what a run is of: the lock under which it is made.
+# The lock under which a run is made, by the tag that says what the run is of.
 LOCKS = {
     "zoo.input_hash": "checkpoints/{}",
     "zoo.name": "locks/register-{}",
@@ -45,7 +45,7 @@ LOCKS = {
 
 @dataclass(frozen=True)
 class Leftover:
-    """One thing that a killed process left, and what takes it away and says whether it is gone."""
+    """Something that a killed process left; `remove` says whether it is gone afterwards."""
 
     kind: str
     label: str
@@ -53,17 +53,17 @@ class Leftover:
 
 
 def held_locks(root: Path) -> list[Path]:
-    """Return the locks that processes of this project hold now."""
+    """Return the locks that processes of this project hold."""
     own = root / ".zoo"
     found = sorted([*own.glob("locks/*.lock"), *own.glob("checkpoints/*.lock")])
     return [path for path in found if not _is_free(path)]
 
 
 def find_leftovers(root: Path) -> Iterator[Leftover]:
-    """Find what processes of this project that have ended left; nothing is changed."""
+    """Find what ended processes of this project left; nothing is changed."""
     yield from _folders(root)
     making = root / ".zoo" / "locks" / "database.lock"
-    # Where the store is another one, these may be of somebody's server that runs here.
+    # With another store, these may belong to somebody's server that runs here.
     own = database_path(store_address(root)) == root / DATABASE
     made, uploaded = (MADE, UPLOADED) if own else ((), ())
     for kind, patterns, is_left in (
@@ -89,7 +89,7 @@ def _folders(root: Path) -> Iterator[Leftover]:
 
 
 def _places() -> dict[str, list[FolderKind]]:
-    """Return what zoo writes where: a folder that holds anything else is not removed."""
+    """Return the kinds of folders by place; a folder that holds anything else is not removed."""
     from zoo import comparison
     from zoo.data.subsets import SUBSET
     from zoo.experiments import audit_report, probing_report, transfer_report
@@ -111,7 +111,7 @@ def _places() -> dict[str, list[FolderKind]]:
 
 
 def _is_old(path: Path) -> bool:
-    """Say whether nobody has written for a while what MLflow or DVC writes without a lock."""
+    """Say whether a file that MLflow or DVC writes without a lock is no longer being written."""
     return path.stat().st_ctime < time.time() - HELD_SECONDS
 
 
@@ -137,10 +137,10 @@ def _runs(root: Path) -> Iterator[Leftover]:
         ids = [experiment.experiment_id for experiment in known if experiment]
         mine = f"tags.`{PLACE}` = {quoted(store.place)} and attributes.status = {quoted(RUNNING)}"
         for run in store.client.search_runs(ids, mine) if ids else ():
-            # Of a digest, the registered name is the digest itself.
+            # Only names change here: a digest is no name of the study's.
             of = {tag: store.registered_name(value) for tag, value in run.data.tags.items()}
             made_in = [root / ".zoo" / LOCKS[tag].format(of[tag]) for tag in LOCKS if tag in of]
-            # A training that has a checkpoint goes on in its run.
+            # A training with a checkpoint will continue its run.
             goes_on = any((path / "checkpoint.safetensors").is_file() for path in made_in)
             locks = [path.with_name(f"{path.name}.lock") for path in made_in]
             if not goes_on and all(map(_is_free, locks)):
@@ -161,11 +161,11 @@ def _remove_run(store: Store, run_id: str, locks: list[Path]) -> bool:
 
 
 def _is_free(lock: Path) -> bool:
-    """Say whether nobody holds a lock, which is looked at for a moment and never made."""
+    """Say whether nobody holds a lock; a lock file that is missing is not created."""
     if not os.path.exists(lock):
         return True
     try:
-        # Whoever needs a lock waits at least a second for it.
+        # Held for an instant only: whoever needs a lock waits at least a second for it.
         with FileLock(lock, timeout=0):
             return True
     except Timeout:

@@ -1,4 +1,4 @@
-"""Where a project's store lies, and the names in it: with SQLite alone, in a few milliseconds."""
+"""A project's store and the names in it, read with SQLite alone, in a few milliseconds."""
 
 from __future__ import annotations
 
@@ -28,33 +28,33 @@ def database_path(address: str) -> Path | None:
 
 
 def folders_elsewhere(database: Path, experiments: Iterable[str]) -> Iterator[Path]:
-    """Yield where experiments have their files, unless it is beside their database.
+    """Yield the folders of experiments' files that are not beside the database.
 
-    MLflow keeps absolute addresses: of a project that was moved or copied, they name the old place,
-    where it would read nothing and make the old folder anew as soon as it writes.
+    MLflow keeps absolute addresses. In a project that was moved or copied they name the old place,
+    where MLflow would find nothing, and would create the old folder when it writes.
     """
     query = "SELECT name, artifact_location FROM experiments"
     try:
         with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
             addresses = dict(connection.execute(query))
     except sqlite3.Error:
-        return  # what is wrong with it, MLflow will say
+        return  # MLflow will say what is wrong with it
     for name in experiments:
         parts = urlsplit(addresses.get(name) or "")
-        # The experiment's own folder is made when the first file comes.
+        # The experiment's own folder is created with its first file.
         folder = Path(unquote(parts.path)).parent
         if parts.scheme == "file" and not folder.is_relative_to(database.parent):
             yield folder
 
 
 def local_references() -> list[str]:
-    """Return what can be asked for in the project's local store, for completion.
+    """Return the references in the project's local store, for completion.
 
     It reads MLflow's tables directly and read-only: importing MLflow takes seconds.
 
     Returns:
-        `NAME` and `NAME@alias` of every model, then `NAME/3` of every version; nothing where
-        there is no local store.
+        `NAME` and `NAME@alias` of every model, then `NAME/3` of every version; nothing without a
+        local store.
     """
     path = database_path(store_address(find_root().resolve()))
     if path is None or not path.is_file():

@@ -25,13 +25,13 @@ MODEL = "model"  # in runs:/ID/model: the only one of a run, whatever it is call
 CURRENT = "current"  # the alias on the version that a name alone means
 EXPERIMENT = "experiment"  # the tag of what `dvc exp run` made; its value is DVC's name for it
 SHOWN = 10
-LARGEST_VERSION = 2**31 - 1  # of what a database holds as a number
+LARGEST_VERSION = 2**31 - 1  # the largest number that a database holds
 
 logger = logging.getLogger(__name__)
 
 
 def look_up(store: Store, reference: Reference) -> Resolved:
-    """Find a version, a logged model or a run's model; `UserError` where it is not there."""
+    """Find a version, a logged model or a run's model; `UserError` if there is none."""
     with store.translate_mlflow_errors():
         if reference.kind == "version":
             version = get_version(store, reference)
@@ -43,7 +43,7 @@ def look_up(store: Store, reference: Reference) -> Resolved:
 
 
 def find_by_digest(store: Store, name: str, digest: str) -> Resolved:
-    """Find the version of a registered model with this digest; `UserError` where none has it."""
+    """Find the version of a registered model with this digest; `UserError` if there is none."""
     with store.translate_mlflow_errors():
         registered = store.registered_name(name)
         version = find_version(store, registered, digest)
@@ -63,9 +63,9 @@ def find_version(store: Store, name: str, digest: str) -> ModelVersion | None:
 
 
 def all_versions(store: Store, query: str = "") -> list[ModelVersion]:
-    """Return every registered version that a query lets through, page by page.
+    """Return every registered version that matches a query.
 
-    One whose number is not a number is left out, with a warning.
+    One whose version is not a number is left out, with a warning.
     """
     found = all_pages(
         lambda token: store.client.search_model_versions(
@@ -85,22 +85,22 @@ def all_versions(store: Store, query: str = "") -> list[ModelVersion]:
 
 
 def versions_of(store: Store, name: str) -> list[ModelVersion]:
-    """Return every version of a registered model, as `all_versions` does."""
+    """Return every version of a registered model."""
     return all_versions(store, f"name = {quoted(name)}")
 
 
 def aliases_of(store: Store, name: str) -> dict[str, int]:
-    """Return a registered model's aliases and the number of the version that each stands on."""
+    """Return the version that each alias of a registered model points at."""
     return numbered(store.client.get_registered_model(name).aliases)
 
 
 def numbered(aliases: Mapping[str, str | int]) -> dict[str, int]:
-    """Return the version's number that each alias stands on, without those that stand on none."""
+    """Return the version that each alias points at, without those that point at no number."""
     return {alias: int(number) for alias, number in aliases.items() if _is_number(number)}
 
 
 def _is_number(version: object) -> bool:
-    """Say whether a version is a number, of which addresses and files are made."""
+    """Say whether a version is a number: addresses and file names contain it."""
     return bool(re.fullmatch(r"[0-9]{1,10}", str(version)))
 
 
@@ -112,15 +112,15 @@ def all_names(store: Store) -> list[Any]:
 
 
 def _registered_name(store: Store, reference: Reference) -> str:
-    """Return the name that a reference means: an address is exact, a name is the study's own."""
+    """Return the registered name: an address holds it, a plain name may be the study's own."""
     exact = reference.text.startswith("models:/")
     return reference.name if exact else store.registered_name(reference.name)
 
 
 def get_version(store: Store, reference: Reference) -> ModelVersion:
-    """Return the version that a reference names; `UserError` says what exists instead.
+    """Return the version that a reference names; a `UserError` says what exists instead.
 
-    A name alone means the version with the alias `current`; without one the latest that is no
+    A name alone means the version with the alias `current`, or else the latest one that is not an
     experiment.
     """
     name, client = _registered_name(store, reference), store.client
@@ -240,7 +240,7 @@ def _model_of_run(store: Store, reference: Reference) -> str:
 
 
 def _digest(store: Store, tags: Mapping[str, str], artifacts: str, text: str) -> str:
-    """Return the digest of a model, if untagged of its MLmodel file; refuse other flavors."""
+    """Return a model's digest from its tags or its MLmodel file; refuse other flavors."""
     where = f"{text}: tag {DIGEST}"
     if digest := tags.get(DIGEST):
         return check_digest(digest, where)

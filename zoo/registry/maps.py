@@ -1,4 +1,4 @@
-"""Maps of registered models: from the fingerprints that are kept, into a folder and MLflow."""
+"""Maps of registered models: made of their fingerprints, written to a folder and MLflow."""
 
 from __future__ import annotations
 
@@ -64,14 +64,14 @@ def map_registered(
 
     Args:
         store: keeps models, fingerprints and the map.
-        folder: gets map.html, map.json, map.nc and figures/.
-        query: which versions, as `zoo.registry.filters.choose` takes it; all by default.
+        folder: receives map.html, map.json, map.nc and figures/.
+        query: which versions, as for `zoo.registry.filters.choose`; all by default.
         at: one of `zoo.config.POINTS`.
-        data: a folder to take images from, instead of those that travel with the models.
+        data: a folder to take images from, instead of those stored with the models.
         count: how many images; 512 by default.
         device: where networks without a fingerprint run.
-        command: how it was asked for; stands in the report.
-        on_progress: is called for every model.
+        command: the command, shown in the report.
+        on_progress: called for every model.
 
     Returns:
         What map.json holds, and the id of the run.
@@ -118,14 +118,14 @@ def nearest_registered(
     device: str = "cpu",
     on_progress: OnProgress = no_progress,
 ) -> tuple[list[tuple[Member, Neighbour]], list[str], EvaluationImages]:
-    """Find the registered models that are most similar to any model.
+    """Find the registered models that are most similar to a model.
 
-    Arguments that are not named here are those of `map_registered`.
+    Other arguments are those of `map_registered`.
 
     Args:
         store: keeps models and fingerprints.
-        model: any reference's; of a registered version, itself is not among the answers.
-        most: how many are returned.
+        model: any model; a registered version is not compared with itself.
+        most: how many to return.
 
     Returns:
         The most similar ones first, why others were left out, and the images.
@@ -161,7 +161,7 @@ def _usable(
     device: str,
     on_progress: OnProgress,
 ) -> tuple[list[tuple[Member, Kept]], list[str]]:
-    """Return the versions that have a fingerprint at a depth, and why the others have none."""
+    """Return the versions with a fingerprint at a depth, and why the others have none."""
     there, left_out = [], []
     models = [as_model(row) for row in rows]
     known = keep_all(store, models, images, device=device, on_progress=on_progress)
@@ -183,7 +183,7 @@ def _reader(kept: Sequence[Kept], at: str) -> Read:
 def _log(
     store: Store, folder: Path, report: dict[str, Any], images: EvaluationImages, seconds: float
 ) -> str:
-    """Log a map as a run, unless the same one is there; return the run's id."""
+    """Log a map as a run, unless it is logged; return the run's id."""
     digest = report["digest"]
     with store.translate_mlflow_errors(), store.lock(f"map-{digest[:16]}"):
         known = runs.search_runs(store, COMPARE, map_digest=digest)
@@ -206,7 +206,7 @@ def _log(
 
 
 def _note(report: dict[str, Any]) -> str:
-    """Describe a map for its page: what was found, and each model with its nearest."""
+    """Describe a map for its page in MLflow: the summary, and each model with its nearest."""
     rows = [
         f"| {cell(m['name'])} | {cell(m['data'])} | {cell(near['name'])} | {near['cka']:.3f} |"
         for m in report["models"]

@@ -31,19 +31,19 @@ def keep_all_on_ray(
 ) -> Iterator[Kept | str]:
     """Yield the fingerprint of each model, or why it has none, as `keep_all` does.
 
-    A task finds its model and leaves its fingerprint in the store, as `zoo fingerprint` on that
-    machine would: what is there is not made again, and a task that Ray repeats does no harm.
+    A task does what `zoo fingerprint` on its machine would: it leaves the fingerprint in the store
+    and makes none that exists, so a task that Ray repeats does no harm.
 
     Args:
-        store: keeps models and fingerprints; other machines reach it if it is a server.
-        models: whose.
-        images: what they are made on; sent to each machine once.
+        store: keeps models and fingerprints; a server, if other machines are to reach it.
+        models: the models.
+        images: what they see; sent to each machine once.
         address: `ray` for the cores of this machine, `ray://HOST:PORT` for a cluster.
-        device: where networks run; a GPU for each task where it is `cuda`, else a core.
-        on_progress: is told of every model.
+        device: where networks run: each task gets a GPU for `cuda`, else a core.
+        on_progress: called for every model.
 
     Raises:
-        UserError: Ray is not installed, or there is no cluster at the address.
+        UserError: Ray is not installed, or no cluster answers at the address.
     """
     ray = _connected(address)
     try:
@@ -68,7 +68,7 @@ def keep_all_on_ray(
 
 
 def check_address(address: str) -> str:
-    """Return where Ray is to run; `UserError` unless it is `ray` or `ray://HOST:PORT`."""
+    """Return an address of Ray; `UserError` unless it is `ray` or `ray://HOST:PORT`."""
     if address != LOCAL and not (address.startswith(REMOTE) and address != REMOTE):
         raise UserError(f"--on: expected ray or ray://HOST:PORT, got {address!r}")
     return address
@@ -83,7 +83,7 @@ def _connected(address: str) -> Any:
     try:
         ray.init(None if address == LOCAL else address, log_to_driver=False, logging_level="ERROR")
     except Exception as error:
-        # Whatever its client met: no such host, another version of Ray or Python.
+        # Its client may raise anything: no such host, another version of Ray or Python.
         raise UserError(
             f"--on {address}: no Ray cluster answers ({brief(error)}); start one: ray start --head"
         ) from None
@@ -93,10 +93,10 @@ def _connected(address: str) -> Any:
 def _keep(
     model: Resolved, images: EvaluationImages, root: str, uri: str, device: str
 ) -> Kept | str:
-    """Make one fingerprint in a process of Ray's, on this or on another machine."""
+    """Make one fingerprint in a worker of Ray, perhaps on another machine."""
     os.environ["MLFLOW_TRACKING_URI"] = uri
     with tempfile.TemporaryDirectory() as own:
-        # Another machine need not have the project's folder: its cache is not needed.
+        # Another machine may lack the project's folder; nothing in it is needed.
         try:
             store = open_store(Path(root) if Path(root).is_dir() else Path(own), create=False)
             (found,) = keep_all(store, [model], images, device=parse_device(device))

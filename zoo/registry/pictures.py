@@ -1,7 +1,7 @@
-"""Pictures in MLflow's own pages, at the same place in every run so that runs can be compared.
+"""Pictures in MLflow's own pages, with the same names in every run so that runs can be compared.
 
-Every training run has `figures/learning-curve.png`, every comparison its `figures/`; what MLflow
-shows in its image grid has a name and a step, and a slider goes through the steps.
+Every training run has `figures/learning-curve.png`, every comparison `figures/`. In MLflow's image
+grid a picture has a name and a step, and a slider goes through the steps.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from zoo.registry.store import Store
 
 FIGURES, CURVE = "figures", "learning-curve"
 PREVIEW_PIXELS = 256
-# Of these analyses, the image grid shows each figure of a comparison as a step.
+# The analyses whose figures are in the image grid, each figure as a step.
 SHOWN = ("cka", "attention-maps", "feature-maps", "receptive-field")
 PARTS = {"train": "--", "validation": "-"}
 
 
 def draw_learning_curve(history: History, name: str) -> Figure:
-    """Draw loss and accuracy by epoch, in training and in validation."""
+    """Draw loss and accuracy by epoch, for training and validation."""
     with style.styled():
         figure = style.new_figure(height=2.6)
         for axis, measure in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
@@ -51,7 +51,7 @@ def draw_learning_curve(history: History, name: str) -> Figure:
 
 
 def log_learning_curve(store: Store, run: Run, history: History, name: str) -> None:
-    """Keep a training run's learning curve as a file, and in the image grid at its last epoch."""
+    """Log a run's learning curve as a file, and in the image grid at its last epoch."""
     if not history.epochs:
         return
     with tempfile.TemporaryDirectory() as temporary:
@@ -74,8 +74,8 @@ def log_figures(store: Store, run: Run, folder: Path, report: Mapping[str, Any])
 def _log_image(store: Store, run: Run, png: Path, key: str, step: int) -> None:
     """Put a picture into the image grid; logged again, as after a kill, it replaces itself.
 
-    `MlflowClient.log_image` makes another name at every call. This is its naming, with an
-    identifier that stays.
+    `MlflowClient.log_image` would use a new name at every call. This is its form of names with an
+    identifier that stays the same.
     """
     own = uuid.uuid5(uuid.UUID(run.info.run_id), f"{key}/{step}")
     name = f"{key}+step+{step}+timestamp+{run.info.start_time}+{own}"

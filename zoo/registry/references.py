@@ -32,7 +32,7 @@ FORMS = (
 
 @dataclass(frozen=True)
 class Reference:
-    """A reference taken apart; a name without `version` and `alias` means its current version."""
+    """A parsed reference; a name without `version` and `alias` means its current version."""
 
     text: str
     kind: Kind
@@ -44,12 +44,12 @@ class Reference:
 
     @property
     def is_registered(self) -> bool:
-        """Whether it is looked up in a registry, and not in a folder or a library."""
+        """Whether it is looked up in a registry, not in a folder or a library."""
         return self.kind not in {"folder", "timm", "hf"}
 
     @property
     def is_name(self) -> bool:
-        """Whether it is the name of a registered model alone: which version is left open."""
+        """Whether it is the name of a registered model, without a version."""
         return self.kind == "version" and self.version is None and not self.alias
 
 
@@ -57,8 +57,8 @@ class Reference:
 class Resolved:
     """One model, found but not fetched.
 
-    `label` is how reports call it; `digest` the sha256 over spec and weights; `artifacts` the
-    address of its MLflow model. `version`, `run_id` and `model_id` are set for what MLflow holds.
+    `label` is its name in reports, `digest` the sha256 over spec and weights, `artifacts` the
+    address of its MLflow model. `version`, `run_id` and `model_id` are set if MLflow holds it.
     """
 
     reference: str
@@ -75,14 +75,14 @@ class Resolved:
 
     @property
     def uri(self) -> str:
-        """An exact address: the version rather than `latest` or an alias."""
+        """An exact address, with a version instead of `latest` or an alias."""
         if self.version is not None:
             return f"models:/{self.name}/{self.version}"
         return f"models:/{self.model_id}" if self.model_id else self.reference
 
 
 def parse(text: str) -> Reference:
-    """Take a reference apart; raise `UserError` where it has none of the known forms.
+    """Parse a reference; raise `UserError` if it has none of the known forms.
 
     A path must look like one (`./vit`, `models/vit`, `/tmp/vit`): `vit` and `vit/3` mean the
     registry.
@@ -102,10 +102,10 @@ def parse(text: str) -> Reference:
         version, alias = match["version"] or "", match["alias"] or ""
         if version == LATEST:
             version, alias = "", LATEST
-        # Of a number that is longer than any version's, its beginning is as far beyond them.
+        # Python refuses to read very long numbers; 99 digits are too many for any version.
         number = int(version[:99]) if version else None
         return Reference(text, "version", match["name"], number, alias)
-    # os.path's answers take any text; pathlib's raise on some.
+    # os.path accepts any text; pathlib raises on some.
     folder = user_path(text)
     looks_so = text.startswith(("/", ".", "~")) or "/" in text
     if text and (os.path.isdir(folder) or (looks_so and ":" not in text)):
@@ -114,7 +114,7 @@ def parse(text: str) -> Reference:
 
 
 def resolve_folder(reference: Reference) -> Resolved:
-    """Describe a model that lies in a folder; raise `UserError` where there is none."""
+    """Describe the model in a folder; raise `UserError` if there is none."""
     folder = reference.folder
     if folder is None or not os.path.isfile(folder / SPEC):
         raise UserError(f"no model in {reference.text}: expected a folder with {SPEC} in it")
@@ -130,14 +130,14 @@ def resolve_folder(reference: Reference) -> Resolved:
 
 
 def check_name(name: str) -> str:
-    """Return the name of a registered model, or raise `UserError` where MLflow has no such."""
+    """Return a name for a registered model, or raise `UserError` if MLflow does not allow it."""
     if not re.fullmatch(NAME, name):
         raise UserError(f"name {name!r}: expected letters, digits and . _ + - (no / : @ or space)")
     return name
 
 
 def check_digest(digest: str, where: str) -> str:
-    """Return a sha256 as 64 hex digits, or raise `UserError` that names where another stands.
+    """Return a sha256 of 64 hex digits, or raise `UserError` that says where a wrong one stands.
 
     Files are named by it, and anyone may have edited the tag or file that it comes from.
     """
@@ -147,7 +147,7 @@ def check_digest(digest: str, where: str) -> str:
 
 
 def check_alias(alias: str) -> str:
-    """Return an alias, or raise `UserError` where MLflow would refuse or reserve it."""
+    """Return an alias, or raise `UserError` if MLflow refuses or reserves it."""
     if not re.fullmatch(ALIAS, alias) or alias == LATEST or re.fullmatch(r"[vV]\d+", alias):
         raise UserError(
             f"alias {alias!r}: expected letters, digits, _ and -, neither 'latest' nor like 'v3'"

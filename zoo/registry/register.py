@@ -1,7 +1,7 @@
-"""Models into the registry, once each, despite earlier kills and concurrent processes.
+"""Registering models, once each, despite earlier kills and concurrent processes.
 
-A version is made last and in one request, so where one is found everything it needs is there.
-Killed before that, the same command again finds the run and adds what it lacks.
+A version is created last and in one request, so whenever there is one, all that it needs is there.
+After a kill before that, the same command finds the run and adds what it lacks.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ logger = logging.getLogger(__name__)
 class Registered:
     """A registered version: `created` just now, or its lost files `restored`, or neither.
 
-    `experiment` is DVC's name for the experiment that made it; empty for the study's own. With
-    `moved`, its name meant another version before.
+    `experiment` is DVC's name for the experiment that made it; empty for the study's own. `moved`
+    says that its name meant another version before.
     """
 
     name: str
@@ -67,17 +67,17 @@ def register_study(
 ) -> list[Registered]:
     """Register every variant of a study; each name then means its variant of the first seed.
 
-    An experiment's are registered beside them: it moves no alias.
+    For an experiment, no alias moves.
 
     Args:
         store: where to.
         params: the study's.
-        models: the folder of its trained models, as `vit-small-0`.
+        models: the folder of its trained models, such as `vit-small-0`.
         test_folder: see `register`.
         experiment: see `register`.
-        keep: what an experiment registered is the study's own from now on; without it, an
-            experiment's version stays one and its name goes on meaning what it meant.
-        on_progress: is called for every model.
+        keep: versions that an experiment registered become the study's own; otherwise they remain
+            the experiment's, and names keep their meaning.
+        on_progress: called for every model.
 
     Raises:
         UserError: see `register`.
@@ -109,7 +109,7 @@ def register(
     experiment: str = "",
     keep: bool = False,
 ) -> Registered:
-    """Register a trained model as a version of its name, unless it is one already.
+    """Register a trained model as a version of its name, unless it is registered.
 
     It is loaded first: a version that cannot be loaded must not become the latest.
 
@@ -145,14 +145,14 @@ def register(
         version = find_version(store, name, digest)
         created = version is None
         if created:
-            from zoo.models.files import load_model  # torch, which registered models need not
+            from zoo.models.files import load_model  # torch, not needed if it is registered
 
             load_model(folder)
         if test_folder is not None:
             store_images(store, test_folder)
         if version is None:
             version = _create(store, name, model, {EXPERIMENT: experiment} if experiment else {})
-        # Of a new version too: its model may have been logged before, and lost its files since.
+        # Also for a new version: its model may have been logged before, and lost its files since.
         restored = uploads.restore_lost_files(store, model, version)
         if restored:
             logger.warning(
@@ -175,13 +175,14 @@ def register(
 def import_registered(
     store: Store, source: str, name: str, given: ImportOptions
 ) -> tuple[Registered, tuple[str, ...]]:
-    """Import a model and register it, unless the same one is registered under that name.
+    """Import a model and register it, unless it is registered under that name.
 
-    A factory of the user's own that made it is trusted from then on, in this project and with these
-    arguments, since this user has asked for it.
+    The user's own factory that made it is trusted from then on, in this project and with these
+    arguments: this user asked for it.
 
     Returns:
-        The version, and what was assumed or keeps its answers from resting on each image alone.
+        The version, and notes: what was assumed, and whether an answer depends on chance or on
+        other images of the batch.
 
     Raises:
         UserError: see `zoo.models.imported.import_model` and `register`.
@@ -207,7 +208,7 @@ def import_registered(
 def _create(
     store: Store, name: str, model: uploads.TrainedModel, extra: dict[str, str]
 ) -> ModelVersion:
-    from zoo.registry.pictures import log_learning_curve  # matplotlib, which most calls need not
+    from zoo.registry.pictures import log_learning_curve  # matplotlib, which most calls do without
 
     client, spec, tags = store.client, model.spec, uploads.model_tags(model.spec, model.digest)
     seconds = sum(row.get("seconds", 0) for row in model.history.epochs)
@@ -228,7 +229,7 @@ def _create(
     model_id, artifacts = uploads.log_model(store, run, model)
     uploads.log_final(store, run_id, model_id, model)
     if not runs.is_finished(run):
-        # A run lasts as long as its training; one without a history until now.
+        # A run lasts as long as its training; without a history, until now.
         ended = run.info.start_time + int(seconds * 1000) if seconds else None
         client.set_terminated(run_id, runs.FINISHED, end_time=ended)
     _ensure_name(store, name, spec)
@@ -268,7 +269,7 @@ def _ensure_name(store: Store, name: str, spec: ModelSpec) -> None:
 
 
 def _only_one(store: Store, version: ModelVersion, digest: str) -> ModelVersion:
-    """Withdraw a version that another machine has made too, in the same moment."""
+    """Return the oldest version with a digest; remove this one if another machine was first."""
     oldest = find_version(store, version.name, digest)
     if oldest is None or int(oldest.version) == int(version.version):
         return version

@@ -1,7 +1,6 @@
-"""Taking a version or a model out of the registry, knowing beforehand what would dangle.
+"""Removing a version or a model from the registry, after saying what would dangle.
 
-Removed is the registered version alone: its training run, its files, its test images and the
-comparisons stay.
+Only the registered version is removed: its training run, files, test images and comparisons stay.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from zoo.registry.verify import pipeline_models
 
 @dataclass(frozen=True)
 class Removal:
-    """Versions to remove, or a whole model; `dangling` are pairs of (what it is, which one)."""
+    """Versions to remove, or a whole model; `dangling` holds pairs (what it is, which one)."""
 
     name: str
     versions: tuple[int, ...]
@@ -40,16 +39,16 @@ class Removal:
 
 
 def plan_removal(store: Store, reference: str, *, whole: bool = False) -> Removal:
-    """Say what a removal would remove and what would dangle; nothing is changed.
+    """Say what would be removed and what would dangle; nothing is changed.
 
-    A reference is `NAME/3` or `NAME@alias`; with `whole`, for a model with all of its versions,
-    `NAME` alone.
+    A reference is `NAME/3` or `NAME@alias`, or with `whole` the `NAME` of a model that is removed
+    with all its versions.
 
     Raises:
-        UserError: no such version, or a reference that is not as exact as that.
+        UserError: there is no such version, or the reference is less exact than that.
     """
     parsed = parse(reference)
-    # A model may have experiments alone, which its name does not mean.
+    # A model may have only experiments, which its name alone does not mean.
     version = find_registered(store, f"{reference}/latest" if parsed.is_name else reference)
     name, number = version.name, int(version.version)
     if parsed.is_name != whole:
@@ -78,7 +77,7 @@ def plan_removal(store: Store, reference: str, *, whole: bool = False) -> Remova
 
 
 def remove(store: Store, removal: Removal) -> None:
-    """Remove what was planned; `UserError` where the model has changed since."""
+    """Remove what was planned; `UserError` if the model's versions have changed since."""
     name, client = removal.name, store.client
     with store.translate_mlflow_errors(), store.lock(f"register-{name}"):
         there = {int(v.version) for v in versions_of(store, name)}
@@ -110,7 +109,7 @@ def _comparisons(store: Store, going: list[ModelVersion]) -> list[tuple[str, str
 def _descendants(
     store: Store, going: list[ModelVersion], staying: list[ModelVersion]
 ) -> list[tuple[str, str]]:
-    """Find versions that were trained on from these, or that name them in a tag."""
+    """Find versions that started from these, or name them in a tag."""
     digests = {version.tags[DIGEST] for version in going if DIGEST in version.tags}
     names = digests | {
         f"{prefix}{version.name}/{version.version}"
@@ -130,7 +129,7 @@ def _descendants(
 
 
 def _outputs(store: Store, going: list[ModelVersion]) -> list[tuple[str, str]]:
-    """Find DVC's outputs that the next `zoo register` or `dvc repro` would register again."""
+    """Find outputs of DVC that the next `zoo register` or `dvc repro` would register again."""
     digests = {version.tags.get(DIGEST) for version in going}
     return [
         ("DVC output", f"models/{key} (`zoo register` and `dvc repro` register it again)")

@@ -1,7 +1,7 @@
 """From a reference to a model: looked up in the registry, fetched, verified, loaded or copied.
 
-Only files of zoo's own kind are read, by their fixed names, and nothing is unpickled. Folders
-need no MLflow, and nothing here imports it until a registered model is asked for.
+Only zoo's own files are read, by their fixed names, and nothing is unpickled. MLflow is imported
+only for registered models: folders do not need it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def resolve(store: Store | None, reference: str) -> Resolved:
     """Find what a reference means, without fetching it.
 
     Args:
-        store: where registered models are looked up; None opens the project's when needed.
+        store: where registered models are looked up; None opens the project's if needed.
         reference: a name (its current version), `NAME/3`, `NAME@alias`, `runs:/…`, `models:/…`,
             `timm:NAME` or `hf:NAME` (built by the library when it is loaded) or a folder.
 
@@ -52,7 +52,7 @@ def resolve(store: Store | None, reference: str) -> Resolved:
 
 
 def fetch_model(store: Store | None, resolved: Resolved) -> Path:
-    """Return a folder with a model's spec and weights, whose digest has been verified.
+    """Return a folder with a model's spec and weights, after verifying their digest.
 
     Raises:
         UserError: a file is missing, or is not what was registered.
@@ -89,7 +89,7 @@ def load(reference: str, *, store: Store | None = None) -> LoadedModel:
 
 
 def load_resolved(store: Store | None, resolved: Resolved, *, name: str = "") -> LoadedModel:
-    """Load a model that was found; `name` is what reports call it."""
+    """Load a model that was found; `name` is its name in reports."""
     if resolved.kind == "timm":
         from zoo.models.pretrained import load_timm
 
@@ -107,9 +107,9 @@ def load_resolved(store: Store | None, resolved: Resolved, *, name: str = "") ->
 
 
 def pull(model: Resolved, folder: Path, *, store: Store | None = None) -> None:
-    """Write a model's weights, its spec and its card into a folder that `zoo.load` takes.
+    """Write a model's weights, spec and card into a folder that `zoo.load` accepts.
 
-    The folder is absent, empty, or one of a pulled model and nothing else, which is replaced.
+    It replaces a folder only if that is empty, or holds a pulled model and nothing else.
 
     Raises:
         UserError: `folder` holds something else, or the model is damaged or cannot be fetched.
@@ -119,7 +119,7 @@ def pull(model: Resolved, folder: Path, *, store: Store | None = None) -> None:
         check_replaceable(folder, PULLED)  # before anything is fetched
     source = fetch_model(store, model)
     if model.kind == "folder":
-        # What is registered was loaded when it was; of a folder nobody knows.
+        # A registered model was loaded when it was registered; a folder may never have been.
         load_resolved(store, model)
     if os.path.realpath(source) == own:
         raise UserError(f"{model.reference} lies in {folder} already; name another folder")
@@ -170,5 +170,5 @@ def _check_digest(resolved: Resolved, came: str) -> None:
 def _is_intact(folder: Path, digest: str) -> bool:
     try:
         return model_digest(folder) == digest
-    except UserError:  # a file is missing, in a cache that somebody cleaned
+    except UserError:  # a file is missing: somebody cleaned the cache
         return False

@@ -1,4 +1,4 @@
-"""Runs in MLflow: found by their contents, completed point by point, never duplicated."""
+"""Runs in MLflow: found by their tags, completed where they lack something, never duplicated."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def search_runs(store: Store, experiment: str, **tags: str) -> list[Run]:
 
 
 def all_pages(ask: Callable[[str | None], Any]) -> list[Any]:
-    """Return what MLflow lists page by page; `ask` asks for the page of a token, None the first."""
+    """Return all that MLflow lists; `ask` takes a page's token, or None for the first page."""
     found = list(page := ask(None))
     while page.token:
         found += (page := ask(page.token))
@@ -71,7 +71,7 @@ def logged_steps(store: Store, run_id: str, key: str) -> set[int]:
 
 
 def log_points(store: Store, run_id: str, points: Iterable[Point], **tags: str) -> None:
-    """Log points (and tags, prefixed by `zoo.`) in as few requests as MLflow allows."""
+    """Log points, and tags (prefixed by `zoo.`), in as few requests as MLflow allows."""
     now = int(time.time() * 1000)
     metrics = [
         Metric(
@@ -102,7 +102,7 @@ def log_params(store: Store, run: Run, params: Mapping[str, Any]) -> None:
 def log_inputs(
     store: Store, run_id: str, data: Sequence[DatasetInput], models: Iterable[Resolved] = ()
 ) -> None:
-    """Log what a run used: data, and those of the models that MLflow has."""
+    """Log what a run used: data, and the models that MLflow holds."""
     links = [LoggedModelInput(model.model_id) for model in models if model.model_id]
     if data or links:
         retry_on_conflict(lambda: store.client.log_inputs(run_id, data, links))
@@ -124,10 +124,10 @@ def flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def delete_unfinished(store: Store, runs: Iterable[Run]) -> None:
-    """Remove what killed processes of this place left; the caller holds the lock of their work."""
+    """Remove runs that killed processes of this place left; the caller holds their lock."""
     for run in runs:
         if not is_finished(run) and run.data.tags.get(PLACE) == store.place:
-            # With the models that it has begun to log.
+            # With the models that were being logged.
             mine = f"source_run_id = {quoted(run.info.run_id)}"
             for model in store.client.search_logged_models([run.info.experiment_id], mine):
                 store.client.delete_logged_model(model.model_id)
@@ -137,8 +137,8 @@ def delete_unfinished(store: Store, runs: Iterable[Run]) -> None:
 def keep_first(store: Store, experiment: str, **tags: str) -> Run:
     """Return the first finished run with these tags, and remove the others.
 
-    Of two machines that do the same at once, both finish; the one that looks last sees both, and
-    all agree on which is the first. The caller holds the lock of their work.
+    If two machines do the same at once, both finish; the one that looks last sees both, and all
+    agree on the first. The caller holds the lock of their work on this machine.
     """
     found = search_runs(store, experiment, **tags)
     delete_unfinished(store, found)
@@ -158,7 +158,7 @@ def begin_run(
     *,
     seconds: float = 0,
 ) -> Run:
-    """Make a run of this place by a command; its duration includes `seconds` of work before."""
+    """Start a run of this place; its duration includes `seconds` of earlier work."""
     return store.client.create_run(
         store.experiment_id(experiment),
         start_time=int((time.time() - seconds) * 1000),
@@ -174,7 +174,7 @@ def finishing(store: Store, run: Run) -> Iterator[Run]:
         yield run
         store.client.set_terminated(run.info.run_id, FINISHED)
     except BaseException:
-        # The error that came first is the one to tell.
+        # Only the first error is reported.
         with contextlib.suppress(MlflowException):
             store.client.delete_run(run.info.run_id)
         raise

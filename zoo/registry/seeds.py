@@ -1,4 +1,4 @@
-"""The same recipe trained with other seeds: what a comparison of names alone is over."""
+"""The other seeds of a model, over which a comparison of plain names is made."""
 
 from __future__ import annotations
 
@@ -24,12 +24,11 @@ def other_seeds(
 ) -> list[tuple[int, Resolved]]:
     """Find the other seeds of each model that was asked for by its name alone.
 
-    A seed is the newest version of the same recipe, which is the subset, the network and the
-    training settings: all but the seed. Which images make up the subset may depend on the seed,
-    but on `own_images`, the test split that travels with a model, only those of the same split
-    are seeds: others may have been trained on its images. An experiment is no seed of the study's
-    models, nor of another experiment's. A version whose files are lost or damaged is passed over
-    with a warning: nobody asked for it.
+    For each other seed it is the newest version with the same recipe: subset, network and training
+    settings. The images of the subset may depend on the seed. With `own_images`, the test split
+    stored with a model, only versions with the same test split count: others may have been trained
+    on its images. An experiment is no seed of the study's models, nor of another experiment's. A
+    version whose files are lost or damaged is skipped with a warning: nobody asked for it.
 
     Returns:
         (index of the model, another seed of it), by model, then by seed.

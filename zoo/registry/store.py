@@ -1,4 +1,4 @@
-"""The MLflow store of a project: found, created where there is none, and locked."""
+"""The MLflow store of a project: found, created if there is none, and locked."""
 
 from __future__ import annotations
 
@@ -51,25 +51,25 @@ class Store:
 
     @property
     def is_server(self) -> bool:
-        """Whether an MLflow server stands between zoo and the database."""
+        """Whether zoo reaches the database through an MLflow server."""
         return self.uri.startswith(("http://", "https://"))
 
     @property
     def cache(self) -> Path:
-        """The folder for what was fetched; everything in it is named by its digest."""
+        """The folder for fetched files, each named by its digest."""
         return self.root / OWN / "cache"
 
     @property
     def place(self) -> str:
-        """A name for this project on this machine, by which its runs are tagged."""
+        """A name for this project on this machine; its runs are tagged with it."""
         return hashlib.sha256(f"{socket.gethostname()}:{self.root}".encode()).hexdigest()[:16]
 
     def registered_name(self, name: str) -> str:
-        """Return the name in the registry of one of the study's models; any other name as it is."""
+        """Return a study's model's name in the registry; other names stay as they are."""
         return self._study.get(name, name)
 
     def own_name(self, name: str) -> str:
-        """Return what the study calls a registered model of its own; any other name as it is."""
+        """Return the study's name for a registered model; other names stay as they are."""
         return {registered: own for own, registered in self._study.items()}.get(name, name)
 
     @cached_property
@@ -78,7 +78,7 @@ class Store:
         return load_params(params).registered_names if params.is_file() else {}
 
     def experiment_id(self, name: str) -> str:
-        """Return the id of an experiment, which is created where it does not exist."""
+        """Return the id of an experiment; create it if it does not exist."""
         if name not in self._experiments:
             self._experiments[name] = self._find_or_create(name)
         return self._experiments[name]
@@ -88,7 +88,7 @@ class Store:
         return translate_mlflow_errors(self.uri)
 
     def lock(self, name: str) -> AbstractContextManager[None]:
-        """Keep other processes of this project from doing the same thing at once."""
+        """Keep other processes of this project from doing the same thing."""
         return _lock(self.root, name)
 
     def _find_or_create(self, name: str) -> str:
@@ -125,8 +125,8 @@ def open_store(root: Path | None = None, *, create: bool = True) -> Store:
         create: create the database if there is none; callers that only read do not.
 
     Raises:
-        UserError: the address is not one of MLflow's, the database cannot be used, or there is
-            none and `create` is false.
+        UserError: MLflow has no such address, the database cannot be used, or there is none and
+            `create` is false.
     """
     root = (root or find_root()).resolve()
     uri = store_address(root)
@@ -180,7 +180,7 @@ def _check_address(uri: str) -> None:
 
 
 def shared_store_warning(store: Store) -> tuple[str, str] | None:
-    """Say that a store is a copy which shares its files with the original, and how to fix it."""
+    """Say if a store is a copy that shares its files with the original, and how to fix it."""
     database = database_path(store.uri)
     for folder in folders_elsewhere(database, EXPERIMENTS) if database else ():
         if (first := folder.parent / DATABASE).is_file():
@@ -199,13 +199,13 @@ def show_uri(store: Store) -> str:
 
 
 def _check_database(path: Path, create: bool) -> None:
-    # Asked of SQLite, not of the file: to close a file that SQLite has open in this process ends
-    # SQLite's locks on it, and two processes that write at once then destroy it.
+    # By SQLite, not by reading the file: closing a file that SQLite has open in this process ends
+    # SQLite's locks on it, and then two processes that write at once destroy it.
     try:
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
             query = "SELECT count(*) FROM sqlite_master WHERE name = 'registered_models'"
             (tables,) = database.execute(query).fetchone()
-        if not (tables or create):  # MLflow would make its tables in it
+        if not (tables or create):  # MLflow would create its tables in it
             raise UserError(
                 f"{path} is not a registry: it is empty, or another program's database; move it "
                 "away and run `zoo register`, or correct MLFLOW_TRACKING_URI"
@@ -233,7 +233,7 @@ def _check_not_moved(database: Path) -> None:
 
 
 def _create_database(uri: str, root: Path) -> None:
-    """Create a local database, complete or not at all; two processes that try make one."""
+    """Create a local database, complete or not at all, and once if two processes try."""
     path = database_path(uri)
     if path is None or path.exists():
         return
@@ -245,11 +245,11 @@ def _create_database(uri: str, root: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         new = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            # MLflow migrates step by step; killed in between, it could not go on.
+            # MLflow migrates step by step and cannot continue after a kill in between.
             created = SqlAlchemyStore(f"sqlite:///{new}", (path.parent / ARTIFACTS).as_uri())
             created.engine.dispose()
             with closing(sqlite3.connect(new)) as connection:
-                # Readers and a writer at once: logging is twice as fast when many do it.
+                # Readers do not wait for a writer: with many, logging is twice as fast.
                 connection.execute("PRAGMA journal_mode=WAL")
             os.replace(new, path)
         finally:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def accuracy_table(rows: Iterable[VersionRow]) -> pd.DataFrame:
     """Return the test accuracy of every model on every dataset that it was trained on.
 
-    Of each model and seed the latest version counts; experiments and versions without an accuracy
+    The latest version of each model and seed counts; experiments and versions without an accuracy
     do not.
 
     Args:
@@ -43,7 +43,7 @@ def accuracy_table(rows: Iterable[VersionRow]) -> pd.DataFrame:
 
 
 def written(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the table as it is printed: models by datasets, in percent, ± over seeds."""
+    """Return the table for printing: models by datasets, in percent, ± over seeds."""
     cells = [
         f"{100 * row.accuracy:.1f}" + (f" ± {100 * row.deviation:.1f}" if row.seeds > 1 else "")
         for row in table.itertuples()

@@ -1,4 +1,4 @@
-"""Training logged while it runs; an unreachable server costs one warning and nothing else."""
+"""Logging of a training while it runs; if the server is unreachable, there is one warning."""
 
 from __future__ import annotations
 
@@ -22,11 +22,10 @@ REGISTERED = "zoo.sha256"  # the tag of a run whose model has a version
 
 
 class TrackingCallback:
-    """Logs a training run to MLflow; continues the same run after a kill.
+    """Logs a training to MLflow; continues the same run after a kill.
 
-    It keeps the run's id and the identity of its history in the checkpoint's state. The
-    identity is also a tag of the run, by which `register` knows the run again and adds what was
-    not logged while a server was away.
+    The checkpoint's state holds the run's id and the identity of its history. The identity is also
+    a tag of the run: `register` finds the run by it and adds what an unreachable server missed.
     """
 
     def __init__(
@@ -37,7 +36,7 @@ class TrackingCallback:
         *,
         root: Path | None = None,
     ) -> None:
-        """Say what is trained: the run's name, such as `vit-small-0`, and its settings.
+        """Take the run's name, such as `vit-small-0`, and its settings.
 
         `input_hash` is the digest of all that decides the weights.
         """
@@ -47,12 +46,12 @@ class TrackingCallback:
         self._logged: dict[str, set[int]] = {}
 
     def on_start(self, state: dict[str, Any]) -> None:
-        """Open the run, or the one that a killed process left."""
+        """Start a run, or continue the one that a killed process left."""
         self._state = state
         self._attempt(self._start)
 
     def on_epoch(self, row: Row, steps: list[Row]) -> None:
-        """Log an epoch in one request, without what an interrupted process has logged already."""
+        """Log an epoch in one request, without what an interrupted process logged already."""
         self._state[HISTORY] = extend_digest(self._state.get(HISTORY, ""), row)
         if store := self._store:
             from zoo.registry.runs import log_points
@@ -77,11 +76,12 @@ class TrackingCallback:
 
         store = open_store(self.root)
         found = runs.search_runs(store, TRAIN, input_hash=self.input_hash)
-        found = [run for run in found if REGISTERED not in run.data.tags]  # those stay as they are
+        # Runs of registered models stay as they are.
+        found = [run for run in found if REGISTERED not in run.data.tags]
         run = next((run for run in found if run.info.run_id == self._state.get(RUN_ID)), None)
         for other in found:
-            # Killed, or of a model that is now made once more: not continued, since what it logged
-            # would stand beside the weights of another training.
+            # Left by a kill, or by an earlier training of the same model. It is not continued: what
+            # it logged is of another training than the weights.
             if other is not run and other.data.tags.get(runs.PLACE) == store.place:
                 store.client.delete_run(other.info.run_id)
         if run is None:
@@ -97,7 +97,7 @@ class TrackingCallback:
         self._store = store
 
     def _attempt(self, act: Callable[[], None]) -> None:
-        """Do something on the server; whatever goes wrong there, training continues."""
+        """Do something on the server; training continues whatever goes wrong there."""
         try:
             from zoo.registry.faults import translate_mlflow_errors
 

@@ -1,4 +1,4 @@
-"""What a training run keeps of a finished model: its files, its metrics and its data's digests."""
+"""What a training run keeps of a finished model: files, metrics and the digests of its data."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CONTEXTS = {"train": "training", "validation": "validation", "test": "testing"}
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """What lies in a model's folder; an image of the test split becomes its example, if there."""
+    """A model's folder and what is in it; an image of the test split becomes its example."""
 
     folder: Path
     spec: ModelSpec
@@ -42,7 +42,7 @@ class TrainedModel:
 
 
 def model_tags(spec: ModelSpec, digest: str) -> dict[str, str]:
-    """Return the tags by which models are listed and found, the same on version, model and run."""
+    """Return the tags by which models are listed and found; version, model and run have them."""
     known: dict[str, Any] = {
         "name": spec.name,
         "arch": spec.arch,
@@ -63,21 +63,21 @@ def model_tags(spec: ModelSpec, digest: str) -> dict[str, str]:
 
 
 def find_run(store: Store, model: TrainedModel) -> Run | None:
-    """Find a run that is this model's: begun by a killed process, or logged while it trained."""
+    """Find this model's run: begun by a killed process, or logged while it trained."""
     begun = _available(store, runs.search_runs(store, TRAIN, sha256=model.digest))
     if begun:
         return begun[0]
     free = _unregistered(store, model.spec)
     if live := _logged_live(free, model.history):
         return live
-    # The server went away before the first epoch: the run has a name and settings alone.
+    # If the server went away before the first epoch, the run has only a name and settings.
     return next((run for run in free if _is_empty_run_of(run, model.spec)), None)
 
 
 def find_doubles(store: Store, model: TrainedModel, version: ModelVersion) -> list[Run]:
-    """Find this place's runs that a registered model has beside its version's own.
+    """Find runs of this place that a registered model has besides its version's own.
 
-    One was begun by a killed `register`; one was logged while the same weights were trained again.
+    They were begun by a killed `register`, or logged while the same weights were trained again.
     """
     found = runs.search_runs(store, TRAIN, sha256=model.digest)
     doubles = [run for run in found if not runs.is_finished(run)]
@@ -105,8 +105,8 @@ def _logged_live(found: Sequence[Run], history: History) -> Run | None:
 def _available(store: Store, found: Sequence[Run]) -> list[Run]:
     """Return this place's runs, then the finished ones of others.
 
-    Another place may still be working on what it has begun: two that complete one run at the same
-    time would each add what both found missing.
+    Another place may still be working on an unfinished run: two that complete it at the same time
+    would both add what it lacks.
     """
     own = [run for run in found if run.data.tags.get(runs.PLACE) == store.place]
     return own + [run for run in found if run not in own and runs.is_finished(run)]
@@ -137,7 +137,7 @@ def log_model(store: Store, run: Run, model: TrainedModel) -> tuple[str, str]:
     """Log the run's model unless it is logged; finish one that a killed process began.
 
     Returns:
-        MLflow's id of it, and the address of its files.
+        Its id in MLflow, and the address of its files.
     """
     client, run_id, spec = store.client, run.info.run_id, model.spec
     tags, digest = model_tags(spec, model.digest), runs.quoted(model.digest)
@@ -168,9 +168,8 @@ def log_model(store: Store, run: Run, model: TrainedModel) -> tuple[str, str]:
 def log_final(store: Store, run_id: str, model_id: str, model: TrainedModel) -> None:
     """Log the finished model's metrics, on the run and on the model, under `weights/`.
 
-    What was watched while training goes by the same names, but was measured in training mode or
-    in another precision. MLflow, which sorts, shows the curves first; of what has no step but 0 it
-    draws a bar.
+    The curves of the training have the same names without it, and were measured in training mode
+    or in another precision. MLflow sorts by name, so it shows the curves first, then these as bars.
     """
     data = training_data(model.spec)
     points = [
@@ -181,9 +180,9 @@ def log_final(store: Store, run_id: str, model_id: str, model: TrainedModel) -> 
 
 
 def restore_lost_files(store: Store, model: TrainedModel, version: ModelVersion) -> bool:
-    """Upload a version's files again where some are lost or damaged; say whether some were.
+    """Upload a version's files again if some are lost or damaged; say whether some were.
 
-    Of those on this machine every byte is looked at, of others the size.
+    On this machine every byte is checked, elsewhere the size.
     """
     address = store.client.get_model_version_download_uri(version.name, version.version)
     sizes = {f"{DATA}/{name}": (model.folder / name).stat().st_size for name in (SPEC, WEIGHTS)}

@@ -1,4 +1,4 @@
-"""Is everything that the registry promises still there, intact and loadable?"""
+"""Checking that all that the registry holds is there, intact and loadable."""
 
 from __future__ import annotations
 
@@ -72,17 +72,17 @@ class Verified:
 def verify(
     store: Store, references: Sequence[str] = (), *, on_progress: OnProgress = no_progress
 ) -> Verified:
-    """Read every byte of registered versions again, and follow what they name.
+    """Read every byte of registered versions again, and check what they refer to.
 
-    Of a version: its files are there, their digest is that of the tag, tags and spec agree, it
-    loads strictly, its MLmodel describes it, its run exists, names its training data and logged
-    what its tables of epochs and steps hold, its test images are whole. Of the project: every
-    variant of params.yaml is there and registered, its name means it, and the receipt names it.
+    For a version: its files exist and have the tagged digest, tags and spec agree, it loads
+    strictly, its MLmodel describes it, its run exists, names its training data and logged what its
+    tables of epochs and steps hold, and its test images are whole. For the project: every variant
+    of params.yaml exists and is registered, its name means it, and the receipt names it.
 
-    Where `references` are given, those versions alone, without the project's outputs.
+    With `references`, only those versions are checked, and not the project's outputs.
 
     Raises:
-        UserError: no such version, or MLflow does not answer.
+        UserError: there is no such version, or MLflow does not answer.
     """
     if references:
         versions = [find_registered(store, reference) for reference in references]
@@ -104,7 +104,7 @@ def verify(
     )
     for done, check in enumerate(checks):
         on_progress(done, total, "checks")
-        # What comes from a server is fetched afresh: the cache would hide that it is gone there.
+        # In an empty folder: files in the cache would hide that the server has lost them.
         with (
             store.translate_mlflow_errors(),
             tempfile.TemporaryDirectory(prefix="zoo-") as temporary,
@@ -116,7 +116,7 @@ def verify(
 
 
 def pipeline_models(root: Path) -> dict[str, Path]:
-    """Return the folder of every variant that params.yaml asks for; none outside a project."""
+    """Return the folder of every variant in params.yaml; none outside a project."""
     if not (root / "params.yaml").is_file():
         return {}
     variants = load_params(root / "params.yaml").variants
@@ -139,7 +139,7 @@ def _check_version(store: Store, version: ModelVersion) -> Iterator[Finding]:
             yield from _check_tags(version, loaded)
             described = fetch_file(store, model.artifacts, "MLmodel", store.root)
             check_flavor(described, loaded.spec, loaded.digest)
-    except NotTrustedError as error:  # its files' digest was right, or it would not be asked for
+    except NotTrustedError as error:  # raised only once the digest was found right
         yield Finding("untrusted", what, str(error))
     except (UserError, OSError) as error:
         if is_unreachable(error):
@@ -152,7 +152,7 @@ def _check_tags(version: ModelVersion, model: LoadedModel) -> Iterator[Finding]:
     changed = [
         f"{key} is {version.tags.get(key, 'gone')}, was {value}"
         for key, value in model_tags(model.spec, model.digest).items()
-        # Only the digest must be there: a version may be older than another tag.
+        # A missing tag is no damage, except the digest.
         if version.tags.get(key, "" if key == DIGEST else value) != value
     ]
     if changed:
@@ -184,7 +184,7 @@ def _check_lineage(store: Store, version: ModelVersion) -> Iterator[Finding]:
 
 
 def _check_history(store: Store, run: Run) -> None:
-    """Raise `UserError` where a run's tables of epochs and steps are not what it logged of them."""
+    """Raise `UserError` unless a run logged what its tables of epochs and steps hold."""
     address = run.info.artifact_uri
     lost = missing_files(store, address, (EPOCHS, STEPS))
     files = [
@@ -223,7 +223,7 @@ def _check_images(store: Store, digest: str, users: Sequence[str]) -> Iterator[F
 def _check_outputs(
     store: Store, outputs: Mapping[str, Path], versions: Sequence[ModelVersion]
 ) -> Iterator[Finding]:
-    """Compare models/ with the registry, with the receipt, and with what names mean."""
+    """Compare models/ with the registry, the receipt, and the meaning of names."""
     registered = {(version.name, version.tags.get(DIGEST, "")): version for version in versions}
     receipt = _receipt(store.root)
     named: set[str] = set()
@@ -257,7 +257,7 @@ def _check_outputs(
 
 
 def _receipt(root: Path) -> dict[str, str]:
-    """Return the digests that the pipeline registered last; none where it never did."""
+    """Return the digests that the pipeline registered last, if any."""
     if not (root / RECEIPT).is_file():
         return {}
     receipt = read_json(root / RECEIPT, fix="`dvc repro` writes it again")

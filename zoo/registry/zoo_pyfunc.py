@@ -1,8 +1,8 @@
-"""What MLflow imports to serve a model of the zoo, also where zoo is not installed.
+"""What MLflow imports to serve a model of the zoo, even if zoo is not installed.
 
-This file goes into each model's `code` folder, which MLflow puts on the path, and below it a copy
-of the part of zoo that serving needs. An installed zoo goes before the copy: the copy is out of
-the path's sight until it is needed, so that it never hides the rest of an installed zoo.
+Each model's `code` folder, which MLflow puts on the path, holds this file and, one folder below, a
+copy of the part of zoo that serving needs. The copy is put on the path only if zoo is not
+installed, so that it never hides the rest of an installed zoo.
 """
 
 from __future__ import annotations
