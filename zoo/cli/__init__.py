@@ -1,6 +1,6 @@
-"""The command line. A command's file has its name; it parses, calls zoo and prints.
+"""The command line: each command has a file of its name, which parses, calls zoo and prints.
 
-Heavy imports stand inside the commands, so that help is instant.
+Heavy imports are inside the commands, so that help is instant.
 """
 
 from __future__ import annotations
@@ -32,10 +32,9 @@ COMMANDS = (
 
 
 class LazyGroup(click.Group):
-    """A group that imports a command's file when it is asked for.
+    """A group that imports a command's file when it is needed.
 
-    Every command gets `--quiet` and `--verbose`, and completion for what it calls a model, an
-    analysis or a source.
+    Every command gets `--quiet` and `--verbose`, and completion of models, analyses and sources.
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -43,10 +42,10 @@ class LazyGroup(click.Group):
         return [*COMMANDS]  # once zoo.cli.list is imported, `list` is that module
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        """Import one command; None makes click report an unknown one."""
+        """Import a command; None makes click report an unknown one."""
         if name not in COMMANDS:
             return None
-        # `zoo import` stands in import_.py: a keyword cannot name a module.
+        # `zoo import` is in import_.py: a keyword cannot name a module.
         module = f"{name}_" if keyword.iskeyword(name) else name
         command: click.Command = importlib.import_module(f"zoo.cli.{module}").command
         own = {parameter.name for parameter in command.params}
@@ -55,7 +54,7 @@ class LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands by their first sentences, whole: click would cut them."""
+        """List the commands with their whole first sentences, which click would cut."""
         commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
         rows = [(name, found.get_short_help_str(limit=200)) for name, found in commands if found]
         with formatter.section("Commands"):
@@ -64,19 +63,19 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find a command; for a typo, name the nearest one."""
+        """Find a command; for a typo, suggest the nearest one."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             raise unknown("command", args[0], COMMANDS)
         return super().resolve_command(ctx, args)
 
     def make_context(self, *args: Any, **known: Any) -> click.Context:
-        """Read the options before the command's name; a wrong one ends in one line."""
+        """Read the options before the command's name; a wrong one ends in a one-line error."""
         with one_line_errors(), _usage_in_one_line():
             return super().make_context(*args, **known)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; what a user can fix ends in one line and status 2."""
-        # Inside click, which else ends on Ctrl-C and on a closed pipe in its own way, with 1.
+        """Run a command; what a user can fix ends in a one-line error and status 2."""
+        # Inside click, which would end on Ctrl-C and on a closed pipe with status 1.
         with one_line_errors(), _usage_in_one_line(ctx):
             result = super().invoke(ctx)
             sys.stdout.flush()
@@ -85,13 +84,13 @@ class LazyGroup(click.Group):
 
 @contextmanager
 def _usage_in_one_line(group: click.Context | None = None) -> Iterator[None]:
-    """Report a wrong option or a missing argument the way zoo reports all bad input."""
+    """Report a wrong option or a missing argument as all bad input is reported."""
     try:
         yield
     except click.exceptions.NoArgsIsHelpError:
         raise
     except click.UsageError as error:
-        # Click names no command where an option lacks its argument.
+        # Click names no command if an option lacks its argument.
         asked = [group.invoked_subcommand] if group and group.invoked_subcommand else []
         path = error.ctx.command_path if error.ctx else " ".join(["zoo", *asked])
         raise UserError(f"{error.format_message()} (see: {path} --help)") from None
@@ -125,7 +124,7 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line; a program that calls it goes on as it was."""
+    """Run the command line; a program that calls it finds its settings unchanged."""
     threshold, streams = gc.get_threshold(), (sys.stdin, sys.stdout, sys.stderr)
     try:
         with one_line_errors():  # Ctrl-C may come before the command is reached
@@ -133,16 +132,16 @@ def main() -> None:
     finally:
         gc.set_threshold(*threshold)
         sys.stdin, sys.stdout, sys.stderr = streams
-        # All is written and said: Ctrl-C while Python ends would only hide how the command ended.
-        # Not before Python ends: a program that calls main() goes on after it.
+        # When Python ends, all is written: Ctrl-C then would only hide the command's exit status.
+        # Not earlier, for the sake of a program that goes on after main().
         atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
 
 
 def _run() -> None:
     from zoo.registry import configure_mlflow
 
-    # What torch, MLflow and a registry of thousands make lives to the end: at Python's threshold of
-    # 700 new objects, looking for garbage among it is a fifth of the time of importing them.
+    # What torch, MLflow and a large registry create lives to the end. At Python's threshold of 700
+    # new objects, looking for garbage among them takes a fifth of the time of the imports.
     gc.set_threshold(10_000)
     configure_mlflow()
     _fix_streams()
@@ -151,11 +150,11 @@ def _run() -> None:
 
 def _fix_streams() -> None:
     """Escape characters that the output cannot show, and control characters."""
-    if sys.stdin is None:  # as after `zoo rm NAME <&-`: nobody answers
+    if sys.stdin is None:  # as in `zoo rm NAME <&-`: nobody answers
         sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if stream is None:  # as after `zoo list >&-`
+        if stream is None:  # as in `zoo list >&-`
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
         elif getattr(stream, "errors", "") == "strict" and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")

@@ -143,13 +143,13 @@ def command(
         references=not no_references,
     )
     with joined():
-        # Only models that lie elsewhere may be the first thing in a new store.
+        # A store may be created only if no model is looked up in it.
         registered = any(parse(reference).is_registered for reference in references)
         store = open_store(create=False) if registered else None
         models = [resolve(store, reference) for reference in references]
         store = store or open_store()
         warn_of_copy(store)
-        device = parse_device(device)  # imports torch: an unknown model is told before
+        device = parse_device(device)  # imports torch, so only after models are known to exist
         _tell_newer(store, models)
         folder = out or store.root / "reports" / file_name("__".join(unique_names(store, models)))
         before = _report_in(folder)
@@ -176,7 +176,7 @@ def command(
                 command=command_line(),
                 on_progress=on_progress,
             )
-        # What the pipeline compared lies in its own folder as well.
+        # The pipeline keeps its comparisons in a folder of its own as well.
         by_hand = before is not None and str(before.get("command")).split()[:1] == ["zoo"]
         if before and by_hand and _asked(before) != _asked(done.report):
             click.echo(
@@ -197,7 +197,7 @@ def command(
 
 
 def _tell_newer(store: Any, models: Any) -> None:
-    """Say where a name alone does not mean its newest version."""
+    """Say which names do not mean their newest version."""
     from zoo.registry.listing import newer_versions
     from zoo.registry.references import parse
 
@@ -217,7 +217,7 @@ def _tell_newer(store: Any, models: Any) -> None:
 
 
 def _report_in(folder: Path) -> dict[str, Any] | None:
-    """Return the report that a folder holds already; None where there is none to be read."""
+    """Return the report that a folder already holds, if it can be read."""
     try:
         report = read_json(folder / "report.json")
     except (UserError, OSError):
@@ -230,7 +230,7 @@ def _names(given: str) -> list[str]:
 
 
 def _asked(report: Mapping[str, Any]) -> tuple[object, ...]:
-    """Return what was asked for, whichever version of zoo answered."""
+    """Return what was asked for, which does not depend on zoo's version."""
     analyses = [entry.get("name") for entry in report.get("analyses", ())]
     return report.get("settings"), analyses, report.get("images", {}).get("count")
 
@@ -270,7 +270,7 @@ def _print_claims(report: Mapping[str, Any]) -> None:
     from zoo.claims.base import format_p, held_in
 
     tested = [claim for claim in report["claims"] if claim["value"] is not None]
-    # Which models a row is of goes without saying only where each claim is tested once.
+    # The models of a row are left out only if each claim is tested once.
     many = len(report["models"]) > 2 or len({claim["id"] for claim in tested}) < len(tested)
     seeds = any(claim["seeds"] for claim in tested)
     if tested:

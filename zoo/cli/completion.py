@@ -11,7 +11,7 @@ Names = Callable[[str], Iterable[str]]
 
 
 class _Zsh(ZshComplete):
-    """Click's script, which also works where nobody has called `compinit` yet."""
+    """Click's script, which here also works before `compinit` was called."""
 
     source_template = ZshComplete.source_template.replace(
         "    compdef ",
@@ -23,12 +23,12 @@ SHELLS = {"bash": BashComplete, "zsh": _Zsh, "fish": FishComplete}
 
 
 class Completed(click.types.StringParamType):
-    """A text that the shell completes from names that are looked up when it asks.
+    """A text that the shell completes from names, which are looked up when it asks.
 
     Args:
-        names: gives the names for the word so far. Whatever it raises,
-            completion stays silent: a shell that waits for a word must not print an error.
-        listed: whether the text is a list with commas, of which the last name is completed.
+        names: returns the names for the word so far. If it raises, nothing is completed: a shell
+            that waits for a word must not print an error.
+        listed: whether the text is a list with commas; then its last name is completed.
     """
 
     def __init__(self, names: Names, *, listed: bool = False) -> None:
@@ -37,7 +37,7 @@ class Completed(click.types.StringParamType):
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """Return the names that begin as the word does; of models also the folders."""
+        """Return the names that begin with the word; without any, offer folders."""
         before, comma, word = incomplete.rpartition(",") if self.listed else ("", "", incomplete)
         given = before.split(",")
         try:
@@ -53,7 +53,7 @@ class Completed(click.types.StringParamType):
 def _models(word: str) -> Iterable[str]:
     from zoo.registry.local_database import local_references
 
-    # A version is offered once its slash is typed: there may be very many.
+    # Versions are offered once a slash is typed: there may be very many.
     return (name for name in local_references() if "/" in word or "/" not in name)
 
 
@@ -69,7 +69,7 @@ def _sources(_: str) -> Iterable[str]:
     return SOURCES
 
 
-# What an argument or an option of this name takes, in whatever command it stands.
+# How an argument or an option of this name is completed, in any command.
 _BY_NAME = {
     "reference": Completed(_models),
     "references": Completed(_models),
@@ -80,7 +80,7 @@ _BY_NAME = {
 
 
 def complete_by_name(command: click.Command) -> None:
-    """Give a command's texts the completion that goes with their names."""
+    """Give a command's arguments and options the completion of their names."""
     for parameter in command.params:
         if parameter.type is click.STRING:
             parameter.type = _BY_NAME.get(parameter.opts[0], click.STRING)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from zoo.data.check import DataCheck
 
 NOT_WELL = 3
-FEWEST = 8  # test images, of which CKA has intervals
+FEWEST = 8  # test images with which CKA has intervals
 
 
 @click.group()
@@ -97,7 +97,7 @@ check.params += everywhere()
 
 
 def _facts(data: DataConfig, where: Path, found: DataCheck) -> dict[str, Any]:
-    """Say in words what will be made of the images."""
+    """Describe the images and what will be made of them."""
     import numpy as np
 
     own = {"imagefolder": "images", "webdataset": "shards"}

@@ -38,4 +38,4 @@ def command(reference: str, text: str | None, clear: bool) -> None:
         now = f"a description of {counted(len(text), 'character')}" if text else "no description"
         click.echo(f"{reference} now has {now}")
     else:
-        print(described)  # click would leave out colours where it does not print to a terminal
+        print(described)  # click would remove colours from what does not go to a terminal

@@ -17,7 +17,7 @@ from zoo.files import find_root
 if TYPE_CHECKING:
     from zoo.experiments.evaluation import Evaluation
 
-# Of the table: measures, and what a column is called.
+# The table's measures, and the names of their columns.
 COLUMNS = {
     "accuracy": "accuracy",
     "likelihood": "log-loss",
@@ -87,7 +87,7 @@ def command(
     for model, name in zip(models, unique_names(store, models), strict=True):
         with progress(f"evaluate {name}") as on_progress:
             loaded = load_resolved(store, model, name=name)
-            # The images that travel with models are those to test on.
+            # Of images stored with models, none was trained on.
             known = find_subset(subsets, loaded.spec.subset_digest) if data else None
             found.append(
                 evaluate(

@@ -1,4 +1,4 @@
-"""Options that several commands take, spelled once."""
+"""Options that several commands have."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from zoo.files import user_path
 
 
 class UserPath(click.Path):
-    """A path, as `user_path` takes it: no shell reads the ~ of `--out=~/report`."""
+    """A path as read by `user_path`: no shell expands the ~ of `--out=~/report`."""
 
     def __init__(self, **known: Any) -> None:
         super().__init__(path_type=Path, **known)
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        """Return the path; an empty text, which would mean this folder, is none."""
+        """Return the path; an empty text, which would mean this folder, is an error."""
         if value == "":
             self.fail("expected a path, got an empty text", param, ctx)
         return super().convert(user_path(value), param, ctx)

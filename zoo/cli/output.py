@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 QUIET, VERBOSE = "zoo.quiet", "zoo.verbose"
 LONGEST_LINE = 96  # characters of prose
-SHORT = 24  # characters: what is no longer stays in one line
+SHORT = 24  # characters that stay on one line
 
 
 class PrintableStream:
-    """Stdout or stderr, on which names, tags and answers of a server write no control character.
+    """Stdout or stderr, with control characters in names, tags and servers' answers escaped.
 
-    Every command prints through it, so that none has to remember.
+    Every command prints through it, so that none has to escape by itself.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -39,7 +39,7 @@ class PrintableStream:
         self.buffer = _PrintableBytes(self)
 
     def write(self, text: str) -> int:
-        """Write text with its control characters escaped; bars of a download begin with CR."""
+        """Write text with control characters escaped, except a CR of progress bars at its ends."""
         shown = text.strip("\r")
         start = len(text) - len(text.lstrip("\r"))
         end = text[start + len(shown) :]
@@ -50,7 +50,7 @@ class PrintableStream:
 
 
 class _PrintableBytes(io.RawIOBase):
-    """What click writes bytes to, as it does to complete names: no way past the filter."""
+    """Where click writes bytes, such as completed names: they are escaped as well."""
 
     def __init__(self, stream: PrintableStream) -> None:
         self._stream = stream
@@ -64,7 +64,7 @@ class _PrintableBytes(io.RawIOBase):
 
 
 def terminal(stream: Any) -> Console:
-    """Return rich's console on stdout or stderr; what it is to print must be `printable`."""
+    """Return rich's console on stdout or stderr, to print only what is `printable`."""
     from rich.console import Console
 
     return Console(file=getattr(stream, "unfiltered", stream))
@@ -104,7 +104,7 @@ def everywhere() -> list[click.Option]:
 
 
 def warn_of_copy(store: Store) -> None:
-    """Say on stderr where what is written now would go into another project's files."""
+    """Warn on stderr if this store writes into another project's files."""
     from zoo.registry.store import shared_store_warning
 
     if told := shared_store_warning(store):
@@ -113,7 +113,7 @@ def warn_of_copy(store: Store) -> None:
 
 def print_json(value: Any) -> None:
     """Print JSON on stdout."""
-    # The only control character that JSON leaves as it is; escaped on the way, it would be none.
+    # The only control character that JSON leaves; the stream's way to escape it is not JSON's.
     print(json.dumps(value, indent=2, allow_nan=False).replace("\x7f", "\\u007f"))
 
 
@@ -123,26 +123,26 @@ def command_line() -> str:
 
 
 def interval_text(low: float | None, high: float | None) -> str:
-    """Write an interval for a table; nothing where its ends are not known."""
+    """Write an interval for a table; nothing if its ends are not known."""
     return "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
 
 
 def print_pairs(pairs: Mapping[str, object]) -> None:
-    """Print names and values, a line each; nothing is ever cut or framed."""
+    """Print names and values, one per line, without cutting anything."""
     width = max(map(len, pairs), default=0)
     for name, value in pairs.items():
         print(f"{name.ljust(width)}  {_in_one_line(value)}")
 
 
 def print_text(text: str) -> None:
-    """Print prose in lines that break neither within a name, such as vit-small, nor before a %."""
+    """Print prose, breaking lines neither within a name such as vit-small nor before a %."""
     width = min(LONGEST_LINE, shutil.get_terminal_size((LONGEST_LINE, 0)).columns)
     joined = text.replace(" %", "\u00a0%")
     print(textwrap.fill(joined, width, break_on_hyphens=False).replace("\u00a0", " "))
 
 
 def rounded(value: float | None) -> float | None:
-    """Round a number as tables print it; None, where there is none, stays."""
+    """Round a number as tables print it; None stays None."""
     return None if value is None else round(value, 3)
 
 
@@ -152,11 +152,11 @@ def print_table(
     *,
     droppable_columns: Sequence[str] = (),
 ) -> None:
-    """Print a table, and nothing where it has no rows.
+    """Print a table, or nothing if it has no rows.
 
-    Columns of numbers are right-aligned, with as many decimals as the longest of them has. A narrow
-    terminal does without `droppable_columns`, the first one first. Where the rest is still too
-    wide, the table is printed as if piped: nothing is ever cut.
+    Columns of numbers are right-aligned, with as many decimals as the longest number. On a narrow
+    terminal, `droppable_columns` are left out, the first one first. If the rest is still too wide,
+    the table is printed as if piped: nothing is ever cut.
     """
     if not rows:
         return
@@ -199,12 +199,12 @@ def _cell(value: object, decimals: int) -> str:
 
 
 def _in_one_line(value: object) -> str:
-    """Write a value so that it can neither begin a line nor leave its column."""
+    """Write a value without line breaks and tabs."""
     return printable(str(value)).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def _print_fitting(columns: Sequence[_Column], droppable_columns: Sequence[str]) -> bool:
-    """Print a table that fits the terminal, if there is one."""
+    """Print a table, if it can be made to fit the terminal; say whether it was printed."""
     console = terminal(sys.stdout)
     wide = console.options.update(
         width=sum(len(cell) + 9 for column in columns for cell in [column.name, *column.cells])
@@ -229,7 +229,7 @@ def _table(columns: Sequence[_Column]) -> Table:
     for column in columns:
         header = column.name.replace(" ", "\n") if column.numeric else column.name
         longest = max(map(len, [*header.split("\n"), *column.cells]))
-        # Prose may go on in the next line; names, numbers and digests stay whole.
+        # Prose may wrap; names, numbers and digests stay whole.
         prose = any(" " in cell and len(cell) > SHORT for cell in column.cells)
         table.add_column(
             header,

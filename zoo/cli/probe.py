@@ -126,7 +126,7 @@ def command(
 
 
 def _few(train: Subset) -> int:
-    """Return how many images per class are few: of all of them, a probe would be the other one."""
+    """Return how many images per class the few-shot probes get: fewer than all of them."""
     import numpy as np
 
     from zoo.measures.ridge import FEW_SHOT

@@ -19,23 +19,22 @@ if TYPE_CHECKING:
 
 PLAIN_SECONDS = 10.0
 REDRAW_SECONDS = 0.1
-RECENT_SECONDS = 600.0  # over which the pace is taken: what else runs on the machine changes
+RECENT_SECONDS = 600.0  # over which the pace is measured: the machine's load changes
 
 logger = logging.getLogger(__name__)
 
 
 def describe(task: Task, parts: Sequence[str] = ()) -> str:
-    """Say how far a job is, and how long its present part takes at its pace.
+    """Say how far a job is, and how long its present part will still take.
 
-    What comes before the first report (loading models) and after the last one (writing files) has
-    no known length, and neither has what takes longer than its pace said: then the time that passed
-    is told instead of a guess.
+    Before the first report (loading models), after the last one (writing files), and if a step
+    takes longer than the pace predicted, the rest is unknown: then it gives the time so far.
     """
     now, what, total = task.get_time(), task.fields["what"], task.total
     passed = f"{_duration(now - task.fields['began'])} so far"
     if total is None:
         return f"starting, {passed}"
-    # Numbered, so that nobody takes the time left of a part for that of the whole.
+    # Parts are numbered, so that the time left of one is not taken for that of the whole.
     number = parts.index(what) + 1 if what in parts else 0
     part = f"{number}/{len(parts)}: " if number else ""
     if task.finished:

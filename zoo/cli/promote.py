@@ -27,7 +27,7 @@ def command(reference: str, alias: str) -> None:
     check_alias(alias)
     parse(reference)
 
-    from zoo.registry.annotations import BEST, promote  # MLflow: what is mistyped is told before
+    from zoo.registry.annotations import BEST, promote  # imports MLflow: typos are found before
     from zoo.registry.lookup import CURRENT
     from zoo.registry.store import open_store
 

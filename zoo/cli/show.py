@@ -44,7 +44,7 @@ def command(reference: str, as_json: bool) -> None:
     named = spec.class_names
     classes = counted(len(named), "class", "classes") if named else "no classifier"
     data = f"{spec.source} {spec.subset}".strip()
-    # Of what zoo did not train, the images may be known by the weights' name, and a seed is not.
+    # An imported model's images may be known from its weights' name; its seed is not known.
     trained: dict[str, object] = {}
     if spec.subset_count or not spec.origin:
         trained["trained on"] = f"{data}, {counted(spec.subset_count, 'image')}"

@@ -36,7 +36,7 @@ def command(reference: str, values: tuple[str, ...], remove: tuple[str, ...]) ->
     if both := sorted(pairs.keys() & set(remove)):
         raise UserError(f"tag {both[0]!r} is both set and removed: expected one of them")
 
-    from zoo.registry.annotations import tag  # imports MLflow: what is mistyped is told before
+    from zoo.registry.annotations import tag  # imports MLflow: typos are found before
     from zoo.registry.store import open_store
 
     tags = tag(open_store(create=False), reference, pairs, remove)

@@ -55,14 +55,14 @@ def command(port: int, host: str, no_serve: bool, open_page: bool) -> None:
 
 
 def _check_free(host: str, port: int) -> None:
-    """Raise `UserError` where MLflow could not listen: the links would lead elsewhere."""
+    """Raise `UserError` if MLflow cannot listen there: the links would lead elsewhere."""
     import socket
 
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         family, kind, protocol, _, address = found[0]
         with socket.socket(family, kind, protocol) as listener:
-            # As servers do: a port that one of them has just left is free.
+            # As servers do: a port that has just been closed is free.
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
     except OSError as error:
