@@ -99,7 +99,7 @@ def log_audit(
     }
     name = f"audit of {', '.join(dict.fromkeys(model.name for model in models))}"
     points = [
-        Point(metric_name(f"{row['question']}/{row['measure']}/{key}"), row[key], 0, None, None)
+        Point(metric_name(f"{row['question']}/{row['measure']}/{key}"), row[key], 0)
         for row in report["audit"]
         for key in ("auprc", "chance", "d_prime")
         if row[key] is not None

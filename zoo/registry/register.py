@@ -221,7 +221,7 @@ def _create(
     client.log_batch(run_id, tags=[RunTag(key, value) for key, value in noted.items()])
     runs.log_params(store, run, _params(spec))
     runs.log_points(store, run_id, runs.missing_points(store, run_id, model.history.points))
-    uploads.log_data(store, run, spec)
+    uploads.log_data(store, run_id, spec)
     for file in (EPOCHS, STEPS):
         if (model.folder / file).is_file():
             client.log_artifact(run_id, str(model.folder / file))

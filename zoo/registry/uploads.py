@@ -122,15 +122,10 @@ def _is_empty_run_of(run: Run, spec: ModelSpec) -> bool:
     )
 
 
-def log_data(store: Store, run: Run, spec: ModelSpec) -> None:
+def log_data(store: Store, run_id: str, spec: ModelSpec) -> None:
     """Record which data it was trained, validated and tested on, by name and digest."""
-    known = {i.dataset.digest for i in run.inputs.dataset_inputs} if run.inputs else set()
-    inputs = [
-        dataset_input(data, CONTEXTS[part])
-        for part, data in training_data(spec).items()
-        if data.digest not in known
-    ]
-    runs.log_inputs(store, run.info.run_id, inputs)
+    data = [dataset_input(data, CONTEXTS[part]) for part, data in training_data(spec).items()]
+    runs.log_inputs(store, run_id, data)
 
 
 def log_model(store: Store, run: Run, model: TrainedModel) -> tuple[str, str]:
