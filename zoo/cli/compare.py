@@ -127,7 +127,6 @@ def command(
     from zoo.figures.names import file_name
     from zoo.processes import joined
     from zoo.registry.compare import compare_registered, unique_names
-    from zoo.registry.references import parse
     from zoo.registry.resolve import resolve
     from zoo.registry.store import open_store
 
@@ -143,11 +142,9 @@ def command(
         references=not no_references,
     )
     with joined():
-        # A store may be created only if no model is looked up in it.
-        registered = any(parse(reference).is_registered for reference in references)
-        store = open_store(create=False) if registered else None
-        models = [resolve(store, reference) for reference in references]
-        store = store or open_store()
+        # First: a store is made only if no model is looked up in it.
+        models = [resolve(None, reference) for reference in references]
+        store = open_store()
         warn_of_copy(store)
         device = parse_device(device)  # imports torch, so only after models are known to exist
         _tell_newer(store, models)
