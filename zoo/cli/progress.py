@@ -65,9 +65,7 @@ def progress(label: str, parts: Sequence[str] = ()) -> Iterator[OnProgress]:
 
     A thread of its own keeps the display alive while nothing is reported.
 
-    Args:
-        label: the job.
-        parts: what it counts, in order, where that is more than one thing.
+    `parts` names what the job counts, in order, if that is more than one thing.
     """
     from rich.progress import BarColumn, Progress, TextColumn
 

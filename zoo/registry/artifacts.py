@@ -29,11 +29,8 @@ def local_folder(uri: str) -> Path | None:
 def fetch_file(store: Store | None, folder: str, name: str, target: str | Path) -> Path:
     """Return a file of an artifact folder: the file itself if it is on this machine, else a copy.
 
-    Args:
-        store: serves the artifacts; None where they are on this machine.
-        folder: address of the artifact folder.
-        name: path inside it, with forward slashes.
-        target: folder for the copy.
+    `folder` is an address, `name` a path inside it with forward slashes, and `target` a folder for
+    the copy. Without a store, only files on this machine are found.
 
     Raises:
         UserError: there is no such file, or it leads out of its folder.

@@ -56,13 +56,9 @@ def log_comparison(
 ) -> Run:
     """Log a comparison's folder as a run, linked to the versions that it compares.
 
-    Args:
-        store: where to.
-        folder: report.html, report.json, results.nc and figures/, which are all kept.
-        report: what report.json holds.
-        models: what was compared, in order.
-        force: replace an earlier run of the same comparison.
-        seconds: how long it took to compute, if that was just now.
+    All of `folder` is kept: report.html, report.json (which holds `report`), results.nc, figures/.
+    `force` replaces an earlier run of the same comparison. If it was computed just now, `seconds`
+    says how long that took.
 
     Raises:
         UserError: MLflow does not answer.

@@ -1,7 +1,8 @@
 """Choosing among registered versions: `arch=vit and accuracy>0.9`, parsed here, never evaluated.
 
-A query is comparisons joined by `and` and `or`; `and` binds tighter, and there are no
-parentheses. A value that was not recorded equals nothing: `!=` holds, `<` and `>` do not.
+A query is comparisons (`=`, `!=`, `<`, `<=`, `>`, `>=`) joined by `and` and `or`; `and` binds
+tighter, and there are no parentheses. A value that was not recorded equals nothing: `!=` holds,
+`<` and `>` do not.
 """
 
 from __future__ import annotations
@@ -52,9 +53,8 @@ def choose(rows: Sequence[Any], *, query: str = "", sort: str = "") -> list[Any]
     """Return the rows of a listing that match a query, sorted.
 
     Args:
-        rows: of `zoo.registry.listing.list_versions`, by name and version.
-        query: comparisons (`=`, `!=`, `<`, `<=`, `>`, `>=`) joined by `and` and `or`; all rows
-            match an empty one.
+        rows: those of `zoo.registry.listing.list_versions`.
+        query: see this module; all rows match an empty one.
         sort: a field or a tag: numbers from the highest, text from A on, unrecorded values last;
             by default the order stays.
 

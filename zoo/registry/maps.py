@@ -70,7 +70,7 @@ def map_registered(
         data: a folder to take images from, instead of those stored with the models.
         count: how many images; 512 by default.
         device: where networks without a fingerprint run.
-        command: the command, shown in the report.
+        command: shown in the report.
         on_progress: called for every model.
 
     Returns:
@@ -118,14 +118,9 @@ def nearest_registered(
     device: str = "cpu",
     on_progress: OnProgress = no_progress,
 ) -> tuple[list[tuple[Member, Neighbour]], list[str], EvaluationImages]:
-    """Find the registered models that are most similar to a model.
+    """Find the `most` registered models that are most similar to a model, without itself.
 
     Other arguments are those of `map_registered`.
-
-    Args:
-        store: keeps models and fingerprints.
-        model: any model; a registered version is not compared with itself.
-        most: how many to return.
 
     Returns:
         The most similar ones first, why others were left out, and the images.

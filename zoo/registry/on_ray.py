@@ -36,7 +36,7 @@ def keep_all_on_ray(
 
     Args:
         store: keeps models and fingerprints; a server, if other machines are to reach it.
-        models: the models.
+        models: those to make fingerprints of.
         images: what they see; sent to each machine once.
         address: `ray` for the cores of this machine, `ray://HOST:PORT` for a cluster.
         device: where networks run: each task gets a GPU for `cuda`, else a core.

@@ -67,20 +67,11 @@ def register_study(
 ) -> list[Registered]:
     """Register every variant of a study; each name then means its variant of the first seed.
 
-    For an experiment, no alias moves.
+    For an experiment, no alias moves. With `keep`, versions that an experiment registered become
+    the study's own; otherwise they remain the experiment's, and names keep their meaning.
 
-    Args:
-        store: where to.
-        params: the study's.
-        models: the folder of its trained models, such as `vit-small-0`.
-        test_folder: see `register`.
-        experiment: see `register`.
-        keep: versions that an experiment registered become the study's own; otherwise they remain
-            the experiment's, and names keep their meaning.
-        on_progress: called for every model.
-
-    Raises:
-        UserError: see `register`.
+    `models` is the folder of the trained models, such as `vit-small-0`; for other arguments and
+    errors see `register`.
     """
     registered = []
     for done, variant in enumerate(params.variants):
@@ -114,7 +105,6 @@ def register(
     It is loaded first: a version that cannot be loaded must not become the latest.
 
     Args:
-        store: where to.
         folder: holds `spec.json`, `model.safetensors` and, if known, `epochs.csv` and
             `steps.csv`.
         test_folder: the test split; one of its images becomes the example, and the card gives

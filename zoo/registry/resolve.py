@@ -31,10 +31,9 @@ PULLED = FolderKind(SPEC, SPEC_KEYS, files=(WEIGHTS, CARD))
 def resolve(store: Store | None, reference: str) -> Resolved:
     """Find what a reference means, without fetching it.
 
-    Args:
-        store: where registered models are looked up; None opens the project's if needed.
-        reference: a name (its current version), `NAME/3`, `NAME@alias`, `runs:/…`, `models:/…`,
-            `timm:NAME` or `hf:NAME` (built by the library when it is loaded) or a folder.
+    A reference is a name (its current version), `NAME/3`, `NAME@alias`, `runs:/…`, `models:/…`,
+    `timm:NAME` or `hf:NAME` (built by the library when it is loaded), or a folder. Without a store,
+    the project's is opened if needed.
 
     Raises:
         UserError: nothing is there, or zoo did not save it.

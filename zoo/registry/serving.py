@@ -36,11 +36,9 @@ class ImageClassifier:
 
 
 def as_pixels(given: Any, image_size: int) -> NDArray[np.uint8]:
-    """Return images (n, height, width, 3) uint8 from the forms of input that MLflow passes on.
+    """Return images (n, height, width, 3) uint8 of an array, nested lists or a data frame.
 
-    Args:
-        given: an array, nested lists or a data frame.
-        image_size: pixels per side of flat images, which do not say their shape.
+    `image_size` is the number of pixels per side of flat images, which do not say their shape.
     """
     array = given.to_numpy() if hasattr(given, "to_numpy") else given
     try:

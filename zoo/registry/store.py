@@ -120,9 +120,8 @@ class Store:
 def open_store(root: Path | None = None, *, create: bool = True) -> Store:
     """Open the project's store: `MLFLOW_TRACKING_URI`, or else `mlflow.db` in the root.
 
-    Args:
-        root: the project's root; found from the working folder by default.
-        create: create the database if there is none; callers that only read do not.
+    The project is that of `root`, by default the one around the working folder. With `create`, a
+    missing database is created; callers that only read do without.
 
     Raises:
         UserError: MLflow has no such address, the database cannot be used, or there is none and

@@ -17,9 +17,6 @@ def accuracy_table(rows: Iterable[VersionRow]) -> pd.DataFrame:
     The latest version of each model and seed counts; experiments and versions without an accuracy
     do not.
 
-    Args:
-        rows: registered versions, by name and version.
-
     Returns:
         A row per `model` (a registered name without its subset) and `dataset` (source and subset,
         in the order of their first versions), with `accuracy`, the mean over seeds (0..1),

@@ -28,9 +28,7 @@ GRACE = 10  # seconds that pages have to close their connections
 def list_links(store: Store, base: str = "") -> dict[str, str]:
     """Return the pages that list `models`, `training runs` and `comparisons`.
 
-    Args:
-        store: whose UI it is.
-        base: where the UI is; the server's own address, or where `zoo ui` starts it, by default.
+    `base` is the UI's address: by default the server's own, or where `zoo ui` starts it.
     """
     root = _root(store, base)
     train, compare = (_experiment(store, name) for name in (TRAIN, COMPARE))
@@ -83,12 +81,8 @@ def serve_ui(
 ) -> None:
     """Run MLflow's UI until Ctrl-C or SIGTERM.
 
-    Args:
-        store: a local one.
-        host: address to listen on; 127.0.0.1 keeps it on this machine.
-        port: TCP port.
-        on_ready: called once, when the server answers.
-        show_output: pass on what MLflow prints; else its last line is told if it fails.
+    A host of 127.0.0.1 keeps the pages on this machine. `on_ready` is called once, when the server
+    answers. `show_output` passes on what MLflow prints; otherwise a failure tells its last line.
 
     Raises:
         UserError: the server ended by itself.
