@@ -3,7 +3,8 @@
 import dataclasses
 import json
 import shutil
-import threading
+import time
+from threading import Barrier, Thread
 
 import pytest
 
@@ -105,28 +106,34 @@ def test_what_could_not_be_logged_is_kept_and_logged_later(compared, tmp_path, m
     run, computed = compared
 
     def away(*_, **__):
+        # Also for a process that is killed here.
+        assert (tmp_path / "out" / "report.json").is_file()
         raise UserError("no answer")
 
     with monkeypatch.context() as patch:
         patch.setattr(compare, "log_comparison", away)
         with pytest.raises(UserError, match=r"is complete in .* without --force, logs it later"):
             run()
-    assert (tmp_path / "out" / "report.json").is_file()
     assert run().found
     assert len(computed) == 1
 
 
 def test_two_comparisons_at_once_do_not_log_each_others_report(compared, tmp_path, monkeypatch):
     run, _ = compared
-    log, both_saved = compare.log_comparison, threading.Barrier(2)
+    answer, log, both_compute = compare._Question.answer, compare.log_comparison, Barrier(2)
 
-    def log_when_both_are_saved(*args, **known):
-        both_saved.wait(30)
+    def answer_together(*args):
+        both_compute.wait(30)
+        return answer(*args)
+
+    def log_late(*args, **known):
+        time.sleep(2)  # in which the other one would replace the folder
         return log(*args, **known)
 
     with monkeypatch.context() as patch:
-        patch.setattr(compare, "log_comparison", log_when_both_are_saved)
-        other = threading.Thread(target=run, kwargs={"only": ["accuracy"]})
+        patch.setattr(compare._Question, "answer", answer_together)
+        patch.setattr(compare, "log_comparison", log_late)
+        other = Thread(target=run, kwargs={"only": ["accuracy"]})
         other.start()
         run(only=["cka"])
         other.join()

@@ -46,7 +46,7 @@ def ask(store, models, tmp_path, test_split, monkeypatch):
             write_json(folder / "report.json", report)
             write_text(folder / "report.html", "<p>report</p>")
             write_text(folder / "results.nc", "results")
-            (folder / "figures").mkdir()
+            (folder / "figures").mkdir(exist_ok=True)
             return report
 
         return SimpleNamespace(save=save)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import logging
-import shutil
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -26,7 +24,7 @@ from zoo.data.trained_on import SUBSETS, shared_with_training
 from zoo.device import parse_device
 from zoo.errors import UserError
 from zoo.files import read_json
-from zoo.files.folders import check_replaceable, replacing_folder
+from zoo.files.folders import check_replaceable
 from zoo.models.spec import SPEC, read_spec
 from zoo.processes import process_index, summed
 from zoo.progress import OnProgress, no_progress
@@ -340,20 +338,14 @@ def _keep(
     began: float,
     on_progress: OnProgress,
 ) -> Compared:
-    # Made in private: another comparison may be writing the same folder.
-    with tempfile.TemporaryDirectory(prefix="zoo-") as private:
-        made = Path(private) / "comparison"
-        report = comparison.save(made, on_progress)
+    with _writing(store, folder):
+        report = comparison.save(folder, on_progress)
         try:
             seconds = time.monotonic() - began
-            run = log_comparison(store, made, report, models, force=force, seconds=seconds)
+            run = log_comparison(store, folder, report, models, force=force, seconds=seconds)
         except UserError as error:
             raise UserError(
                 f"the comparison is complete in {folder}, but could not be logged: {error}; "
                 "the same command, without --force, logs it later without computing it again"
             ) from None
-        finally:
-            # Logged or not, what was computed is kept.
-            with _writing(store, folder), replacing_folder(folder, FOLDER) as new:
-                shutil.copytree(made, new, dirs_exist_ok=True)
     return Compared(report, folder, run, found=False)
