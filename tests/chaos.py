@@ -29,7 +29,7 @@ import yaml
 from tests.chaos_steps import FACTORY, PARAMS, REPRO, SCENARIOS, Scenario, Step, dvc, end, warm
 from tests.project_state import difference, project_state
 from zoo.errors import BAD_INPUT
-from zoo.registry.doctor import LOCK_FIXES
+from zoo.project.doctor import LOCK_FIXES
 
 ROOT = Path(__file__).parent.parent
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
@@ -227,7 +227,8 @@ class Chaos:
         for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT", "DVC_STAGE", "DVC_EXP_NAME"):
             os.environ.pop(name, None)
         from zoo import files
-        from zoo.registry import configure_mlflow, leftovers
+        from zoo.project import leftovers
+        from zoo.registry import configure_mlflow
 
         configure_mlflow()
         files.HELD_SECONDS = leftovers.HELD_SECONDS = -1  # rounds follow at once
@@ -254,7 +255,7 @@ class Chaos:
         return " ".join((self.folder / "said").read_text().split())[-600:]
 
     def _clean(self) -> None:
-        from zoo.registry.doctor import check_leftovers
+        from zoo.project.doctor import check_leftovers
 
         for check in check_leftovers(self.work, clean=True):
             if check.name == "leftovers":

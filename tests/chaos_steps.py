@@ -147,7 +147,7 @@ def warm() -> None:
         *("sqlalchemy.dialects.sqlite", "h5netcdf", "matplotlib.pyplot", "pyarrow.pandas_compat"),
         *("sklearn.datasets", "timm.optim", "torchvision.transforms.v2"),
         *("zoo.analyses.engine", "zoo.experiments.transfer_report", "zoo.registry.compare"),
-        *("zoo.experiments.probing_report", "zoo.registry.leftovers"),
+        *("zoo.experiments.probing_report", "zoo.project.leftovers"),
         *("zoo.registry.removal", "zoo.registry.register", "zoo.registry.pictures"),
         *("zoo.registry.tracking", "zoo.report.html", "zoo.training.variants"),
     ):

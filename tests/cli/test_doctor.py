@@ -13,8 +13,8 @@ import yaml
 from filelock import FileLock
 
 from zoo.errors import UserError
-from zoo.registry import doctor
-from zoo.registry.doctor import (
+from zoo.project import doctor
+from zoo.project.doctor import (
     LOCK_FIXES,
     Check,
     check_data,

@@ -9,9 +9,9 @@ from filelock import FileLock
 from zoo import files
 from zoo.files.folders import FolderKind, replacing_folder
 from zoo.models.spec import SPEC_KEYS
-from zoo.registry import leftovers
-from zoo.registry.doctor import check_leftovers
-from zoo.registry.leftovers import find_leftovers
+from zoo.project import leftovers
+from zoo.project.doctor import check_leftovers
+from zoo.project.leftovers import find_leftovers
 from zoo.registry.register import register
 from zoo.registry.runs import PLACE, search_runs
 from zoo.registry.store import AUDIT, COMPARE, DATA, EXPERIMENTS, TRAIN

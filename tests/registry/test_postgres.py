@@ -20,10 +20,10 @@ from tests.registry.postgres import restart_database, running_database
 from zoo.config import Settings
 from zoo.data.subsets import load_subset
 from zoo.errors import UserError
+from zoo.project.leftovers import find_leftovers
 from zoo.registry.annotations import set_alias
 from zoo.registry.artifacts import fetch_file
 from zoo.registry.compare import compare_registered
-from zoo.registry.leftovers import find_leftovers
 from zoo.registry.listing import list_versions
 from zoo.registry.lookup import all_versions
 from zoo.registry.register import register

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from zoo.errors import UserError
-from zoo.registry.doctor import check_store
+from zoo.project.doctor import check_store
 from zoo.registry.faults import redact
 from zoo.registry.register import register
 from zoo.registry.store import (
@@ -222,7 +222,7 @@ def test_a_project_that_was_moved_is_told_and_the_old_place_is_not_made_again(
 
 def test_a_copied_project_is_told_that_it_writes_into_the_original(tmp_path, database, capsys):
     from zoo.cli.output import warn_of_copy
-    from zoo.registry.doctor import check_store
+    from zoo.project.doctor import check_store
 
     first, copy = tmp_path / "first", tmp_path / "copy"
     first.mkdir()

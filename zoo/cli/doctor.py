@@ -31,8 +31,8 @@ def command(clean: bool, as_json: bool) -> None:
       zoo doctor --clean
       zoo doctor --json | jq '.[] | select(.status != "ok")'
     """
+    from zoo.project import doctor
     from zoo.project.renewal import check_pipeline
-    from zoo.registry import doctor
 
     root = find_root().resolve()
     checks = [doctor.check_packages, doctor.check_torchvision, doctor.check_device]

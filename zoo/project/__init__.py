@@ -1,1 +1,1 @@
-"""A study of one's own: the files that it begins with, and the digests of zoo's code in it."""
+"""A project: how a study begins, is renewed and is checked, and what killed processes leave."""

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from zoo.errors import UserError
 from zoo.files import write_text
+from zoo.project.doctor import Check
 from zoo.project.new_study import CODE, pipeline_files
-from zoo.registry.doctor import Check
 
 
 def is_study(folder: Path) -> bool:

@@ -259,7 +259,7 @@ def _damaged_lock(path: Path) -> str:
 
 def check_leftovers(root: Path, *, clean: bool = False) -> Iterator[Check]:
     """Look for leftovers of interrupted processes, and for processes at work."""
-    from zoo.registry.leftovers import find_leftovers, held_locks
+    from zoo.project.leftovers import find_leftovers, held_locks
 
     own, working = root / ".zoo", held_locks(root)
     if working:
