@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from zoo.registry.store import Store
 
-QUIET, VERBOSE = "zoo.quiet", "zoo.verbose"
 LONGEST_LINE = 96  # characters of prose
 SHORT = 24  # characters that stay on one line
 
@@ -72,17 +71,17 @@ def terminal(stream: Any) -> Console:
 
 def is_quiet() -> bool:
     """Say whether `--quiet` was given, before or after the command's name."""
-    return _was_given(QUIET)
+    return _was_given("quiet")
 
 
 def is_verbose() -> bool:
     """Say whether `--verbose` was given, before or after the command's name."""
-    return _was_given(VERBOSE)
+    return _was_given("verbose")
 
 
-def _was_given(key: str) -> bool:
+def _was_given(option: str) -> bool:
     context = click.get_current_context(silent=True)
-    return context is not None and key in context.meta
+    return context is not None and f"zoo.{option}" in context.meta
 
 
 def _note(context: click.Context, option: click.Parameter, given: bool) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import itertools
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -98,10 +97,8 @@ def verify(
             images.setdefault(digest, []).append(_label(version))
     findings: list[Finding] = []
     total = len(versions) + len(images) + len(outputs)
-    checks = itertools.chain(
-        (functools.partial(_check_version, version=version) for version in versions),
-        (functools.partial(_check_images, digest=d, users=users) for d, users in images.items()),
-    )
+    checks = [partial(_check_version, version=version) for version in versions]
+    checks += [partial(_check_images, digest=d, users=users) for d, users in images.items()]
     for done, check in enumerate(checks):
         on_progress(done, total, "checks")
         # In an empty folder: files in the cache would hide that the server has lost them.
