@@ -14,6 +14,7 @@ from zoo.cli.output import (
     interval_text,
     is_quiet,
     print_json,
+    print_note,
     print_table,
     print_text,
     rounded,
@@ -151,10 +152,9 @@ def command(
         folder = out or store.root / "reports" / file_name("__".join(unique_names(store, models)))
         before = _report_in(folder)
         for name in set(chosen) & set(ON_REQUEST):
-            click.echo(
-                f"Note: {name} is slow: about {measured_costs()[name][0]:.2g} times a pass of "
-                "these models over 359 images; the progress says how long is left",
-                err=True,
+            print_note(
+                f"{name} is slow: about {measured_costs()[name][0]:.2g} times a pass of "
+                "these models over 359 images; the progress says how long is left"
             )
         with progress("compare", PARTS) as on_progress:
             done = compare_registered(
@@ -174,17 +174,14 @@ def command(
                 on_progress=on_progress,
             )
         # The pipeline keeps its comparisons in a folder of its own as well.
-        by_hand = before is not None and str(before.get("command")).split()[:1] == ["zoo"]
-        if before and by_hand and _asked(before) != _asked(done.report):
-            click.echo(
-                f"Note: {folder} held the report of `{before['command']}`; that command brings it "
-                "back, and --out keeps two side by side",
-                err=True,
+        by_hand = str(before.get("command")).startswith("zoo ")
+        if by_hand and _asked(before) != _asked(done.report):
+            print_note(
+                f"{folder} held the report of `{before['command']}`; that command brings it "
+                "back, and --out keeps two side by side"
             )
         if images and images > (there := done.report["images"]["count"]):
-            click.echo(
-                f"Note: --images {images:,}: there are {there:,}; all were compared", err=True
-            )
+            print_note(f"--images {images:,}: there are {there:,}; all were compared")
         if as_json:
             print_json(done.report)
         elif is_quiet():
@@ -206,20 +203,19 @@ def _tell_newer(store: Any, models: Any) -> None:
             for version, experiment in newer_versions(store, model).items()
         ]
         if newer:
-            click.echo(
-                f"Note: {model.label} is version {model.version}, the current one; newer: "
-                f"{', '.join(newer[-SHOWN:])}",
-                err=True,
+            print_note(
+                f"{model.label} is version {model.version}, the current one; newer: "
+                f"{', '.join(newer[-SHOWN:])}"
             )
 
 
-def _report_in(folder: Path) -> dict[str, Any] | None:
-    """Return the report that a folder already holds, if it can be read."""
+def _report_in(folder: Path) -> dict[str, Any]:
+    """Return the report that a folder already holds; empty if there is none to be read."""
     try:
         report = read_json(folder / "report.json")
     except (UserError, OSError):
-        return None
-    return report if isinstance(report, dict) else None
+        return {}
+    return report if isinstance(report, dict) else {}
 
 
 def _names(given: str) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zoo.cli import options
-from zoo.cli.output import interval_text, print_json, print_table, rounded
+from zoo.cli.output import interval_text, print_json, print_note, print_table, rounded
 from zoo.cli.progress import progress
 from zoo.config import COMPARED_COUNT, Settings
 from zoo.files import find_root
@@ -146,4 +146,4 @@ def _print(found: Sequence[Evaluation]) -> None:
         click.echo(f"{a.name} minus {b.name}: {points} percentage points ({low} to {high})")
     click.echo(f"{len(found[0].right):,} images")
     for note in dict.fromkeys(note for each in found for note in each.notes):
-        click.echo(f"Note: {note}", err=True)
+        print_note(note)

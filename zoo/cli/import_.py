@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from zoo.cli import options
-from zoo.cli.output import print_json, warn_of_copy
+from zoo.cli.output import print_json, print_note, warn_of_copy
 from zoo.config import CLASSES, SIDE
 from zoo.errors import UserError
 
@@ -103,7 +103,7 @@ def command(
     warn_of_copy(store)
     done, notes = import_registered(store, source, name, given)
     for note in notes:
-        click.echo(f"Note: {note}", err=True)
+        print_note(note)
     if as_json:
         print_json(dataclasses.asdict(done))
         return

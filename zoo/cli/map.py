@@ -12,6 +12,7 @@ from zoo.cli.output import (
     interval_text,
     is_quiet,
     print_json,
+    print_note,
     print_table,
     print_text,
     warn_of_copy,
@@ -70,7 +71,7 @@ def command(
             on_progress=on_progress,
         )
     for note in report["left_out"]:
-        click.echo(f"Note: left out: {note}", err=True)
+        print_note(f"left out: {note}")
     page = folder / "map.html"
     if as_json:
         print_json(report)

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from zoo.cli import options
-from zoo.cli.output import interval_text, print_json, print_table
+from zoo.cli.output import interval_text, print_json, print_note, print_table
 from zoo.cli.progress import progress
 from zoo.config import COUNT
 
@@ -67,7 +67,7 @@ def command(
             on_progress=on_progress,
         )
     for note in left_out:
-        click.echo(f"Note: left out: {note}", err=True)
+        print_note(f"left out: {note}")
     rows = [vars(member) | {"cka": n.cka, "low": n.low, "high": n.high} for member, n in found]
     if as_json:
         print_json(rows)

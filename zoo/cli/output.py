@@ -110,6 +110,11 @@ def warn_of_copy(store: Store) -> None:
         click.echo(f"Warning: {'; '.join(told)}", err=True)
 
 
+def print_note(text: str) -> None:
+    """Print a note on stderr, beside the result."""
+    click.echo(f"Note: {text}", err=True)
+
+
 def print_json(value: Any) -> None:
     """Print JSON on stdout."""
     # The only control character that JSON leaves; the stream's way to escape it is not JSON's.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zoo.cli import options
-from zoo.cli.output import print_json, print_table
+from zoo.cli.output import print_json, print_note, print_table
 from zoo.cli.progress import progress
 from zoo.config import CLASSES
 from zoo.config.mapping import Range
@@ -59,7 +59,7 @@ def command(reference: str, images: tuple[Path, ...], top: int, device: str, as_
     with progress("predict") as on_progress:
         predicted, unread = _predict(model, files, top, on_progress)
     if top > (classes := len(model.spec.class_names)):
-        click.echo(f"Note: --top {top}: there are {classes} classes; all are named", err=True)
+        print_note(f"--top {top}: there are {classes} classes; all are named")
     if as_json:
         print_json(predicted)
     else:
