@@ -4,6 +4,8 @@ A model is the folder that holds it (`model.safetensors`, `spec.json`); MLflow h
 that can be filled again at any time. Importing this package loads neither MLflow nor torch.
 Resolving, listing, and registering what is already registered load no torch either. A program
 calls `configure_mlflow` before it imports MLflow; importing alone changes no setting.
+
+Every function that asks MLflow raises `UserError` if it does not answer, or refuses.
 """
 
 from __future__ import annotations

@@ -87,11 +87,7 @@ def audit_registered(
 def log_audit(
     store: Store, folder: Path, report: Mapping[str, Any], models: Sequence[Resolved]
 ) -> str:
-    """Log an audit's folder as a run, linked to the versions that it used; return the run's id.
-
-    Raises:
-        UserError: MLflow does not answer.
-    """
+    """Log an audit's folder as a run, linked to the versions that it used; return the run's id."""
     tags = {
         "mlflow.note.content": str(report["summary"]),
         MODELS: " ".join(sorted(model.digest[:SHORT] for model in models)),

@@ -59,9 +59,6 @@ def log_comparison(
     All of `folder` is kept: report.html, report.json (which holds `report`), results.nc, figures/.
     `force` replaces an earlier run of the same comparison. If it was computed just now, `seconds`
     says how long that took.
-
-    Raises:
-        UserError: MLflow does not answer.
     """
     from zoo.registry.pictures import log_figures  # matplotlib, not needed to find one
 
@@ -130,9 +127,6 @@ def update_comparison(
     """Update a comparison's run to a page, figures and claims that were drawn again.
 
     The tag that says so is set last, so that an interrupted update is done again.
-
-    Raises:
-        UserError: MLflow does not answer, or refuses to change the run.
     """
     from zoo.registry.pictures import log_figures
 

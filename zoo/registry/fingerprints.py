@@ -112,7 +112,7 @@ def keep_fingerprint(
     one is fetched or made again.
 
     Raises:
-        UserError: the model is damaged, or MLflow does not answer.
+        UserError: the model is damaged.
     """
     key = fingerprint_key(identity(model), images.digest)
     if known := _cached(store, key):  # without asking MLflow

@@ -52,7 +52,7 @@ def store_images(store: Store, test_folder: Path) -> str:
     gets them again.
 
     Raises:
-        UserError: the split is damaged, or MLflow cannot be reached.
+        UserError: the split is damaged.
     """
     subset = load_subset(test_folder)
     digest = subset.info.digest

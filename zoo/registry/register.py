@@ -114,8 +114,7 @@ def register(
         keep: it belongs to no experiment, whatever a tag or record says.
 
     Raises:
-        UserError: the folder does not load, MLflow does not accept the name, or MLflow does not
-            answer.
+        UserError: the folder does not load, or MLflow does not accept the name.
     """
     spec = read_spec(folder / SPEC)
     name, digest = check_name(store.registered_name(spec.name)), model_digest(folder)

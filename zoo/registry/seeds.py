@@ -34,7 +34,7 @@ def other_seeds(
         (index of the model, another seed of it), by model, then by seed.
 
     Raises:
-        UserError: one of `models` itself is damaged, or MLflow does not answer.
+        UserError: one of `models` itself is damaged.
     """
     compared = {model.digest for model in models}
     found = []

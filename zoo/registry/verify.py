@@ -81,7 +81,7 @@ def verify(
     With `references`, only those versions are checked, and not the project's outputs.
 
     Raises:
-        UserError: there is no such version, or MLflow does not answer.
+        UserError: there is no such version.
     """
     if references:
         versions = [find_registered(store, reference) for reference in references]
