@@ -23,6 +23,7 @@ from zoo import __version__
 from zoo.cli.completion import complete_by_name
 from zoo.cli.output import PrintableStream, everywhere
 from zoo.errors import UserError, one_line_errors, unknown
+from zoo.registry import configure_mlflow
 
 COMMANDS = (
     "list", "table", "show", "compare", "report", "audit", "map", "nearest", "fingerprint",
@@ -128,24 +129,18 @@ def main() -> None:
     threshold, streams = gc.get_threshold(), (sys.stdin, sys.stdout, sys.stderr)
     try:
         with one_line_errors():  # Ctrl-C may come before the command is reached
-            _run()
+            # What torch, MLflow and a large registry create lives to the end. At Python's threshold
+            # of 700 new objects, looking for garbage among them takes a fifth of the imports' time.
+            gc.set_threshold(10_000)
+            configure_mlflow()
+            _fix_streams()
+            cli(prog_name="zoo")
     finally:
         gc.set_threshold(*threshold)
         sys.stdin, sys.stdout, sys.stderr = streams
         # When Python ends, all is written: Ctrl-C then would only hide the command's exit status.
         # Not earlier, for the sake of a program that goes on after main().
         atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
-
-
-def _run() -> None:
-    from zoo.registry import configure_mlflow
-
-    # What torch, MLflow and a large registry create lives to the end. At Python's threshold of 700
-    # new objects, looking for garbage among them takes a fifth of the time of the imports.
-    gc.set_threshold(10_000)
-    configure_mlflow()
-    _fix_streams()
-    cli(prog_name="zoo")
 
 
 def _fix_streams() -> None:
