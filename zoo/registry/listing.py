@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from zoo.registry import lookup
-from zoo.registry.lookup import DIGEST, EXPERIMENT, all_names, all_versions, versions_of
+from zoo.registry.lookup import DIGEST, EXPERIMENT, all_versions, registered_models, versions_of
 from zoo.registry.references import Resolved
 from zoo.registry.store import Store
 
@@ -51,7 +51,7 @@ def list_versions(store: Store) -> list[VersionRow]:
     """
     with store.translate_mlflow_errors():
         versions = [v for v in all_versions(store) if DIGEST in v.tags]
-        names = all_names(store)
+        names = registered_models(store)
     aliases: dict[tuple[str, int], list[str]] = {}
     for model in names:
         for alias, number in lookup.numbered(model.aliases).items():

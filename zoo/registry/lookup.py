@@ -104,7 +104,7 @@ def _is_number(version: object) -> bool:
     return bool(re.fullmatch(r"[0-9]{1,10}", str(version)))
 
 
-def all_names(store: Store) -> list[Any]:
+def registered_models(store: Store) -> list[Any]:
     """Return every registered model, with its aliases."""
     return all_pages(
         lambda token: store.client.search_registered_models(max_results=PAGE, page_token=token)
@@ -162,7 +162,7 @@ def _not_there(store: Store, reference: Reference, tried: Sequence[ModelVersion]
             f"{name} has only experiments, which a bare name never means: expected one of its "
             f"versions, such as {name}/{number}"
         )
-    names = {model.name: model for model in all_names(store)}
+    names = {model.name: model for model in registered_models(store)}
     where = show_uri(store)
     if name not in names:
         if not names:
