@@ -58,19 +58,17 @@ def test_completion_is_silent_where_there_are_no_names(project, monkeypatch, add
     assert sorted(p.name for p in project.iterdir()) == ["damaged.db"]
 
 
-def test_completing_a_model_imports_nothing_heavy_and_is_quick(registered, start):
+def test_completing_a_model_imports_nothing_heavy(registered, start):
     asked = {"COMP_WORDS": "zoo show vit", "COMP_CWORD": "2", "_ZOO_COMPLETE": "bash_complete"}
     code = (
-        "import atexit, sys, time\n"
+        "import atexit, sys\n"
         "heavy = {'mlflow', 'torch', 'numpy', 'pandas'}\n"
-        "atexit.register(lambda: print(time.process_time(), heavy & set(sys.modules)))\n"
+        "atexit.register(lambda: print(heavy & set(sys.modules)))\n"
         "from zoo.cli import cli; cli(prog_name='zoo')"
     )
     out, error = start("-c", code, **asked).communicate(timeout=60)
     assert error == ""
-    seconds, loaded = out.splitlines()[-1].split(" ", 1)
-    assert loaded == "set()"
-    assert float(seconds) < 0.4  # CPU time: 0.1 s on the slowest machine at hand
+    assert out.splitlines()[-1] == "set()"
     assert "plain,vit-small" in out
 
 
