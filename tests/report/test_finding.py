@@ -89,8 +89,11 @@ def test_images_in_the_order_of_their_classes_are_a_warning():
 def test_an_interval_that_holds_0_is_no_detectable_difference(ends):
     accuracy = metrics(accuracy={"v": 0.9, "c": 0.9 - ends[0]}, difference={("v", "c"): ends})
     said = describe_finding(found([V, C], accuracy=accuracy), [])
-    assert said.startswith("No detectable difference in accuracy between v and c on 200 images (")
-    assert f"{100 * ends[0]:.1f} points" in said
+    rates = f"90.0 % against {90 - 100 * ends[0]:.1f} %"
+    assert said.startswith(
+        f"No detectable difference in accuracy between v and c on 200 images: {rates} "
+        f"({100 * ends[0]:.1f} points"
+    )
     assert "more accurate" not in said
 
 

@@ -138,16 +138,16 @@ def _accuracy(results: ComparisonResults) -> str:
     ends = f"95 % interval{over} {100 * gap.low:.1f} to {100 * gap.high:.1f}".replace("-", "−")
     uneven = unequal_seeds(results, best, last)
     size = f"{uneven}{'; ' * bool(uneven)}{100 * gap.value:.1f} points, {ends}"
+    # Of the seeds that the difference is of, so that it is the difference of the two.
+    sides = zip(*paired_seeds(results, best, last), strict=True)
+    of_both = [mean_metric(results, "accuracy", "accuracy", side) for side in sides]
+    rates = " against ".join(f"{100 * rate.value:.1f} %" for rate in of_both if rate)
     if not gap.low > 0:
         among = f"between {best} and {last}"
         if len(names) > 2:
             among = f"among {len(names)} models, not even {among}"
-        return f"No detectable difference in accuracy {among} on {n} ({size}){weak}."
+        return f"No detectable difference in accuracy {among} on {n}: {rates} ({size}){weak}."
     if len(names) == 2:
-        # Of the seeds that the difference is of, so that it is the difference of the two.
-        sides = zip(*paired_seeds(results, best, last), strict=True)
-        of_both = [mean_metric(results, "accuracy", "accuracy", side) for side in sides]
-        rates = " against ".join(f"{100 * rate.value:.1f} %" for rate in of_both if rate)
         return f"{best} is more accurate than {last} on {n}: {rates} ({size}){weak}."
 
     def level(pairs: Sequence[tuple[str, str]], other: int, words: str) -> str:
