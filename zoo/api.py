@@ -76,8 +76,10 @@ def wrap(
             each time after torch was seeded. Or such a network, as a copy from before training.
         seeds: the same network trained from other seeds, so that numbers have an interval over
             trainings. Where `untrained` is one network, wrap each of them with its own.
-        known: other fields of `zoo.models.spec.ModelSpec`, such as `mean` and `std` (per
-            channel, for pixels scaled to 0..1) and `class_names`.
+        known: other fields of `zoo.models.spec.ModelSpec`: `class_names`; `mean` and `std` per
+            channel, for pixels scaled to 0..1, without which they are only scaled; what it was
+            trained on, as `subset_count` images, with the same text as `subset_digest` for
+            networks trained on the same ones, so that claims about these are tested.
 
     Raises:
         UserError: `module` is not a network, `untrained` or one of `seeds` is not the same network,

@@ -64,6 +64,19 @@ def test_a_claim_that_no_comparison_tests_says_what_does():
     assert found.detail == "needs `zoo transfer` of the whole network"
 
 
+def test_a_claim_about_training_images_says_of_which_networks_these_are_not_known():
+    needs = next(claim for claim in CLAIMS if claim.id == "Z-accuracy").applies_when
+    unknown = [network(name, family, "", 0) for name, family in (("v", "vit"), ("c", "cnn"))]
+    where = "(subset_digest and subset_count of zoo.wrap)"
+    found = verdicts(unknown)["Z-accuracy", ()].detail
+    assert found == f"needs {needs}; what v and c were trained on is not known {where}"
+    found = verdicts([VIT, unknown[1]])["Z-accuracy", ()].detail
+    assert found == f"needs {needs}; what c was trained on is not known {where}"
+    # Published weights: how many images is known, not which.
+    assert "not known" not in verdicts([VIT, network("c", "cnn", "", 9)])["Z-accuracy", ()].detail
+    assert "not known" not in verdicts(unknown[1:])["R-skip-cls", ()].detail
+
+
 def test_a_control_is_no_vit_and_no_cnn():
     found = verdicts([network("n", "vit", arch="vit-noskip1"), CNN])
     assert found["R-skip-cls", ()].detail == "needs a ViT with a class token"

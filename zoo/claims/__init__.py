@@ -42,6 +42,7 @@ from zoo.claims.base import (
 )
 from zoo.claims.cases import groups_by_seed
 from zoo.claims.decide import decide
+from zoo.errors import listed
 from zoo.measures.intervals import UNBOUNDED, Range, in_range, wilson_interval
 from zoo.study.results import ComparisonResults, Result
 
@@ -130,7 +131,8 @@ def _test(claim: Claim, results: ComparisonResults) -> Iterator[Verdict]:
     n = (result.images if result else None) or results.images
     groups = list(claim.cases(results.compared)) if claim.cases else []
     if not groups:
-        yield Verdict(claim, (), n, NOT_APPLICABLE, f"needs {claim.applies_when}")
+        needs = f"needs {claim.applies_when}{_training_unknown(claim, results.compared)}"
+        yield Verdict(claim, (), n, NOT_APPLICABLE, needs)
         return
     for networks in groups:
         names = tuple(network.name for network in networks)
@@ -148,6 +150,16 @@ def _test(claim: Claim, results: ComparisonResults) -> Iterator[Verdict]:
         unknown = _why_unmeasured(claim.analysis, result, networks)
         tested = _tested(claim, names, n, found, before, unknown)
         yield replace(tested, alone=chance == "")
+
+
+def _training_unknown(claim: Claim, networks: Networks) -> str:
+    """Name the networks whose training images are not known, where a claim depends on these."""
+    unknown = [n.name for n in networks if not (n.subset_digest or n.images)]
+    if "trained on" not in claim.applies_when or not unknown:
+        return ""
+    were = "was" if len(unknown) == 1 else "were"
+    where = "subset_digest and subset_count of zoo.wrap"
+    return f"; what {listed(unknown)} {were} trained on is not known ({where})"
 
 
 def _why_unmeasured(analysis: str, result: Result, networks: Networks) -> str:
