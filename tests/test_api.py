@@ -112,6 +112,28 @@ def test_one_analysis_may_be_named_without_a_list(digit_images):
         zoo.compare([model], images, skip="ckaa")
 
 
+def test_labels_count_the_classes_that_models_name(digit_images):
+    images = digit_images[0][:20]
+    labels = np.arange(20) % 10
+    digits, letters = (list(names) for names in ("0123456789", "abcdefghij"))
+    nameless, named, other = (
+        zoo.wrap(small_network(i), name=str(i), image_size=16, class_names=names)
+        for i, names in enumerate(([], digits, letters))
+    )
+    found = zoo.compare([nameless, named], images, labels, only="accuracy").results
+    assert found.class_names == tuple(digits)
+    assert found.results["accuracy"].networks == ("1",)
+    said = (
+        "labels: 1 and 2 name different classes (10: 0, 1, 2, …; 10: a, b, c, …); say which the "
+        "labels count: class_names=[...]"
+    )
+    with pytest.raises(UserError, match=re.escape(said)):
+        zoo.compare([named, other], images, labels, only="accuracy")
+    found = zoo.compare([named, other], images, labels, class_names=letters, only="accuracy")
+    assert found.results.results["accuracy"].networks == ("2",)
+    assert zoo.compare([named, other], images, only="cka").results.class_names == tuple(digits)
+
+
 WRAPPED = {
     "mean": (
         (0.5, "list[float], got float 0.5"),

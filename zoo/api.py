@@ -173,7 +173,8 @@ def compare(
         models: one or more; `wrap` makes one of any `nn.Module`.
         images: (n, height, width, 3) uint8; resized and normalised for each model.
         labels: (n,) class indices, if known.
-        class_names: names of the classes; those of the first model by default.
+        class_names: names of the classes, in the order of the labels; by default those of the
+            models. Where models name different ones, these have to be given.
         data: further sets of images like `images`, on which the similarity of layers is measured
             as well, with the agreement of the maps (`result["cka"]["cka_other"]`, along
             `image_set`).
@@ -270,10 +271,17 @@ def _array(argument: str, given: ArrayLike, form: str) -> NDArray[Any]:
 def _labels(
     labels: ArrayLike | None, names: Sequence[str], models: Sequence[LoadedModel]
 ) -> tuple[NDArray[np.int64] | None, Sequence[str]]:
-    """Return class indices and the names of classes: those given, the first model's, or numbers."""
-    names = names or (models[0].spec.class_names if models else [])
+    """Return class indices and the names of classes: those given, the models', or numbers."""
+    named = {tuple(m.spec.class_names): m.name for m in models if m.spec.class_names}
     if labels is None:
-        return None, names
+        return None, names or list(next(iter(named), ()))
+    if len(named) > 1 and not names:
+        (first, a), (second, b), *_ = named.items()
+        raise UserError(
+            f"labels: {a} and {b} name different classes ({_said(first)}; {_said(second)}); "
+            "say which the labels count: class_names=[...]"
+        )
+    names = names or list(next(iter(named), ()))
     given = _array("labels", labels, "(n,) class indices")
     if given.ndim != 1 or given.dtype.kind not in "iu":
         raise UserError(
@@ -289,6 +297,11 @@ def _labels(
             f"got {known.min()} to {known.max()}"
         )
     return known, names
+
+
+def _said(names: Sequence[str]) -> str:
+    """Say how many classes these are, with the first ones."""
+    return f"{len(names):,}: {', '.join(names[:3])}{', …' * (len(names) > 3)}"
 
 
 def _digest(
