@@ -4,6 +4,7 @@ import xarray as xr
 
 from zoo.cli.compare import _print_claims as print_claims
 from zoo.comparison import open_results
+from zoo.files import read_json
 from zoo.study import one_pass
 
 
@@ -23,8 +24,11 @@ def test_networks_that_were_compared_do_not_run_again(registered, zoo, monkeypat
     monkeypatch.setattr(one_pass, "_forward", run)
     first = compare("first", "--only", "cka")
     assert set(ran) == {"vit-small", "vit-gap-small"}  # which have the weights before training
-    second = compare("second", "--only", "cka,accuracy", "--show", "classes")
+    several = "--only", "cka,calibration", "--only", "accuracy"
+    second = compare("second", *several, "--show", "classes")
     assert ran == []
+    told = read_json(registered / "reports" / "second" / "report.json")
+    assert {entry["name"] for entry in told["analyses"]} == {"accuracy", "calibration", "cka"}
     xr.testing.assert_identical(first, second)
     xr.testing.assert_identical(first, compare("third", "--only", "cka", "--force"))
     assert ran

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,11 @@ NUMBERS = ("measure", "of", "value", "95 % interval", "before training")
 @click.command()
 @click.argument("references", nargs=-1, required=True)
 @click.option(
-    "--only", default="", help="Run only these analyses, such as cka,accuracy (see zoo analyses)."
+    "--only",
+    multiple=True,
+    help="Run only these analyses, such as cka,accuracy (see zoo analyses); repeatable.",
 )
-@click.option("--skip", default="", help="Leave these analyses out.")
+@click.option("--skip", multiple=True, help="Leave these analyses out; repeatable.")
 @click.option(
     "--images",
     type=options.within(COMPARED_COUNT),
@@ -81,8 +83,8 @@ NUMBERS = ("measure", "of", "value", "95 % interval", "before training")
 @options.as_json
 def command(
     references: tuple[str, ...],
-    only: str,
-    skip: str,
+    only: tuple[str, ...],
+    skip: tuple[str, ...],
     images: int | None,
     data: tuple[Path, ...],
     batch_size: int,
@@ -218,8 +220,8 @@ def _report_in(folder: Path) -> dict[str, Any]:
     return report if isinstance(report, dict) else {}
 
 
-def _names(given: str) -> list[str]:
-    return [name.strip() for name in given.split(",") if name.strip()]
+def _names(given: Sequence[str]) -> list[str]:
+    return [name.strip() for name in ",".join(given).split(",") if name.strip()]
 
 
 def _asked(report: Mapping[str, Any]) -> tuple[object, ...]:
