@@ -288,6 +288,23 @@ def test_networks_before_training_and_of_other_seeds_stand_beside_ones_own(digit
         assert ("accuracy", "accuracy") in numbers(result, name)
         of_layers = [zoo.select(of["cka"]["cka"], name, name).values for of in (result, alone)]
         np.testing.assert_allclose(*of_layers, atol=1e-12)
+    cka = result["cka"]["cka"]
+    seeds = zoo.select(cka, model="mine", state="trained", seed=1, state_b="initial", seed_b=0)
+    assert seeds.identical(zoo.select(cka, "mine seed 1", "mine untrained"))
+    frame = result.to_frame()
+    trained = frame[(frame.analysis == "accuracy") & (frame.state == "trained")]
+    assert trained[["network", "model", "seed"]].values.tolist() == [
+        ["mine", "mine", 0],
+        ["mine seed 1", "mine", 1],
+    ]
+    across = frame[frame.network_b == "mine seed 1"]
+    assert set(zip(across.model_b, across.state_b, across.seed_b, strict=True)) == {
+        ("mine", "trained", 1)
+    }
+    classes = result["accuracy"]
+    assert zoo.select(classes["class_accuracy"], state="initial").sizes["network"] == 2
+    low, high = (classes["class_accuracy_ci"].sel(ci_bound=end) for end in ("lower", "upper"))
+    assert (low < high).all()
     bare = zoo.compare([zoo.wrap(first, name="mine", **known)], *digit_images, only=only)
     digests = {r.results.provenance["digest"] for r in (result, bare)}
     assert len(digests) == 2

@@ -101,8 +101,6 @@ class _Accuracy(Accumulator):
             | estimate("class_accuracy", dims, by_class, kind=kind),
             {
                 "network": column(names),
-                "model": ("network", column([network.model for network in described])),
-                "state": ("network", column([network.state for network in described])),
                 "label": ("image", labels),
                 "class": column(classes),
             },

@@ -20,6 +20,7 @@ from zoo.models.files import LoadedModel
 from zoo.processes import gathered, process_count, process_index
 from zoo.progress import OnProgress, no_progress
 from zoo.study.accumulator import Accumulator, NotApplicable
+from zoo.study.axes import labelled
 from zoo.study.networks import Study
 from zoo.study.one_pass import run_pass
 from zoo.study.prepare import prepare_study
@@ -93,8 +94,12 @@ def analyse(
         not_applicable = {name: reasons[name] for name in analyses if name in reasons}
     if others:
         results = with_image_sets(study, results, others, on_progress)
+    networks = tuple(network.describe() for network in study.networks)
+    for name, result in results.items():
+        of_each = tuple(replace(of, data=labelled(of.data, networks)) for of in result.parts)
+        results[name] = replace(result, data=labelled(result.data, networks), parts=of_each)
     return ComparisonResults(
-        tuple(network.describe() for network in study.networks),
+        networks,
         results,
         not_applicable,
         len(study.images),

@@ -1,7 +1,8 @@
 """Variables and axes of labelled results: how an analysis makes them, and how they are selected.
 
-An axis that runs over several networks carries the coordinate `network` (a second such axis
-`network_b`); the axis `layer` carries `name`, `role`, `block` and `depth` too.
+An axis that runs over several networks carries the coordinates `network`, `model`, `state` and
+`seed` (those of a second such axis end in `_b`); the axis `layer` carries `name`, `role`, `block`
+and `depth` too.
 """
 
 from __future__ import annotations
@@ -15,12 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.study.networks import block_of
-from zoo.study.results import column
+from zoo.study.results import OF_A_NETWORK, column
 
 if TYPE_CHECKING:  # xarray takes a second to import
     import xarray as xr
 
     from zoo.study.networks import ComparedNetwork
+    from zoo.study.results import Network
+
+CI_BOUNDS = ("lower", "upper")  # of the axis `ci_bound`
 
 
 @dataclass(frozen=True)
@@ -170,6 +174,24 @@ def layer_axis(
         "depth": depth,
     }
     return {f"{key}{end}": (axis, column(values)) for key, values in columns.items()}
+
+
+def labelled(data: xr.Dataset, networks: Sequence[Network]) -> xr.Dataset:
+    """Return variables with what is known of the networks on each axis, and the ends of intervals.
+
+    Args:
+        data: an analysis's variables; its axes over networks name these.
+        networks: all that took part.
+    """
+    known = {network.name: network for network in networks}
+    for end in ("", "_b"):
+        if f"network{end}" not in data.coords or data.coords[f"network{end}"].ndim != 1:
+            continue
+        names = data.coords[f"network{end}"]
+        on_axis = [known[str(name)] for name in names.values]
+        columns = {key: column([getattr(of, key) for of in on_axis]) for key in OF_A_NETWORK}
+        data = data.assign_coords({f"{k}{end}": (names.dims, v) for k, v in columns.items()})
+    return data.assign_coords(ci_bound=column(CI_BOUNDS)) if "ci_bound" in data.dims else data
 
 
 def _depth(network: ComparedNetwork, layer: str, role: str, block: int) -> float:

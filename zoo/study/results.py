@@ -22,6 +22,8 @@ if TYPE_CHECKING:  # xarray takes a second to import; the claims are listed with
 
 
 TRAINED, INITIAL = "trained", "initial"
+# What an axis over networks, and each row of the table of metrics, says of a network.
+OF_A_NETWORK = "model", "state", "seed"
 NO_ANSWER = -1  # the class of an image on which outputs are not numbers
 # What is said of a network whose numbers are not those of its weights and of each image.
 NOT_DETERMINISTIC = (
@@ -243,6 +245,11 @@ class ComparisonResults:
         columns: dict[str, list[Any]] = {"analysis": [analysis for analysis, _ in rows]}
         for key in (f.name for f in dataclasses.fields(Metric)):
             columns[key] = [getattr(metric, key) for _, metric in rows]
+        known = {network.name: network for network in self.networks}
+        for end in ("", "_b"):
+            of = [known.get(getattr(metric, f"network{end}")) for _, metric in rows]
+            for key, none in zip(OF_A_NETWORK, ("", "", -1), strict=True):
+                columns[f"{key}{end}"] = [getattr(n, key) if n else none for n in of]
         columns["n"] = [self.results[analysis].images or self.images for analysis, _ in rows]
         columns["is_count"] = [isinstance(metric.value, int) for _, metric in rows]
         return _dataset({key: ("row", column(values)) for key, values in columns.items()})
@@ -251,10 +258,12 @@ class ComparisonResults:
         """Return every metric as a `pandas.DataFrame`.
 
         Its columns are analysis, measure, network, network_b, value, low, high (the 95 % interval,
-        NaN without one), n (images) and unit.
+        NaN without one), n (images) and unit; then the model, state (trained or initial) and seed
+        of `network`, and of `network_b` (model_b, …), empty and −1 where there is none.
         """
         table = self.to_dataset().to_dataframe()
         order = ["analysis", "measure", "network", "network_b", "value", "low", "high", "n", "unit"]
+        order += [f"{key}{end}" for end in ("", "_b") for key in OF_A_NETWORK]
         return table.reset_index(drop=True)[order]
 
 
