@@ -99,7 +99,8 @@ GLOSSARY = {
     "entropy": "how evenly attention is spread: highest where every token gets the same share",
     "receptive field": "the pixels that a unit's value depends on",
     "untrained": "the same architecture with the weights that its seed starts from",
-    "interval": "95 % interval: the range of values compatible with these images",
+    "interval": "95 % interval: the range of values compatible with these images, or with the "
+    "seeds where there are several",
     "error consistency": "agreement beyond chance on which images are wrong (κ): 0 as for "
     "independent networks, 1 complete",
     "built in": "it held before training, and training is not shown to have added to it: it comes "
