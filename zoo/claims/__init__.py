@@ -40,7 +40,7 @@ from zoo.claims.base import (
     Verdict,
     over_seeds,
 )
-from zoo.claims.cases import groups_by_seed
+from zoo.claims.cases import BY_TRAINING, groups_by_seed
 from zoo.claims.decide import decide
 from zoo.errors import listed
 from zoo.measures.intervals import UNBOUNDED, Range, in_range, wilson_interval
@@ -155,7 +155,7 @@ def _test(claim: Claim, results: ComparisonResults) -> Iterator[Verdict]:
 def _training_unknown(claim: Claim, networks: Networks) -> str:
     """Name the networks whose training images are not known, where a claim depends on these."""
     unknown = [n.name for n in networks if not (n.subset_digest or n.images)]
-    if "trained on" not in claim.applies_when or not unknown:
+    if claim.cases not in BY_TRAINING or not unknown:
         return ""
     were = "was" if len(unknown) == 1 else "were"
     where = "subset_digest and subset_count of zoo.wrap"

@@ -119,6 +119,19 @@ def mixer_vit_and_cnn(models: Sequence[Network]) -> Iterable[Networks]:
     return [(mixer, *pair) for mixer, pair in product(_family(models, "mlp"), vit_and_cnn(models))]
 
 
+# Which models these speak of depends on what each was trained on.
+BY_TRAINING = {
+    vits_on_most_data,
+    vit_and_cnn_on_most_data,
+    similar_vit_and_cnn_on_the_same_data,
+    cls_and_gap_vit,
+    vit_on_less_and_more,
+    on_less_and_more,
+    both_on_less_and_more,
+    without_skips_and_whole,
+}
+
+
 def groups_by_seed(results: ComparisonResults, group: Networks) -> list[Networks]:
     """Return a group of compared networks seed by seed, as often as all of them have seeds.
 
