@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,8 @@ from pathlib import Path
 import pytest
 
 from tests.registry.conftest import session_of
+
+PATIENCE = 60  # seconds
 
 
 def binaries() -> Path:
@@ -74,7 +77,11 @@ def running_database() -> Iterator[dict[str, str]]:
         pid = int((data / "postmaster.pid").read_text().split()[0])  # another after a restart
         assert session_of(pid) is not None
         run("pg_ctl", "stop", "-m", "immediate")
-        assert session_of(pid) is None
+        # It removes its file, for which pg_ctl waits, a moment before it ends.
+        deadline = time.monotonic() + PATIENCE
+        while session_of(pid) is not None:
+            assert time.monotonic() < deadline, "the database did not end"
+            time.sleep(0.05)
     finally:
         if (data / "postmaster.pid").exists():
             run("pg_ctl", "stop", "-m", "immediate")

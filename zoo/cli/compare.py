@@ -176,7 +176,7 @@ def command(
                 on_progress=on_progress,
             )
         # The pipeline keeps its comparisons in a folder of its own as well.
-        by_hand = str(before.get("command")).startswith("zoo ")
+        by_hand = str(before.get("command")).partition(" ")[0] == "zoo"
         if by_hand and _asked(before) != _asked(done.report):
             print_note(
                 f"{folder} held the report of `{before['command']}`; that command brings it "
