@@ -102,6 +102,15 @@ def test_an_installed_zoo_is_used_and_not_hidden_by_the_copy(store, registered, 
     assert Path(zoo.comparison.__file__).parent == PACKAGE
 
 
+def test_models_of_the_first_flavor_still_load(store, registered, make_folder):
+    """They name `zoo.registry.serving` and bring no code."""
+    import importlib
+
+    loader = importlib.import_module("zoo.registry.serving")
+    classifier = loader._load_pyfunc(str(make_folder()))
+    assert classifier.predict(np.zeros((2, 16, 16, 3), np.uint8)).shape == (2, 3)
+
+
 @pytest.mark.slow
 def test_mlflow_predicts_and_serves_it_from_another_folder(elsewhere):
     folder, environment, images, expected = elsewhere

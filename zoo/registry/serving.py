@@ -68,3 +68,8 @@ def _only(row: Any) -> Any:
     if isinstance(row, np.ndarray) and row.shape == (1,):
         return row[0]
     return row.tolist() if isinstance(row, np.ndarray) else row
+
+
+def _load_pyfunc(path: str) -> ImageClassifier:
+    """Load what lies in a model's `data` folder, for models that bring no loader."""
+    return ImageClassifier(Path(path))
