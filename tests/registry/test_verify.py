@@ -98,6 +98,16 @@ def test_an_mlmodel_that_does_not_describe_its_model_is_damaged(filled):
         assert why in said
 
 
+def test_a_model_that_brings_no_loader_is_whole(filled):
+    file = files(filled, "vit-small/1").parent / "MLmodel"
+    content = file.read_text()
+    file.write_text(
+        content.replace("loader_module: zoo_pyfunc", "loader_module: zoo.registry.serving")
+    )
+    assert file.read_text() != content
+    assert found(filled) == []
+
+
 def test_a_damaged_history_is_told(filled):
     run = filled.client.get_run(resolve(filled, "vit-small/1").run_id)
     for file, old, new, why in (
