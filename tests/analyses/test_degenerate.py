@@ -169,7 +169,7 @@ SAID = {
         "local-heads": "cnn: layer2.0 is not finite in a batch",
         "feature-maps": "cnn: layer2.0 is not finite",
         "receptive-field": "vit: blocks.2 has gradients that are not finite",
-        "residuals": "vit: found no attention sum in blocks.2",
+        "residuals": "vit: found no residual sum in blocks.2: nothing is added there",
         "localisation": "cnn: 16 of 16 tokens of layer3.0 are constant or not finite",
         "probes": "cnn: layer2.0, mean over places: no probe, since features are not finite",
         "grad-cam": "vit: predicted: deletion is undefined, probabilities are not finite",

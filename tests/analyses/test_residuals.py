@@ -13,6 +13,7 @@ from zoo.analyses import residuals
 from zoo.analyses.engine import compare_models
 from zoo.analyses.residuals import norm_ratio, token_cosine
 from zoo.config import Settings
+from zoo.models.build import NoSkipBlock
 from zoo.models.files import describe_module
 from zoo.models.preprocess import preprocess
 
@@ -315,6 +316,32 @@ def test_blocks_that_do_not_lie_over_the_image_are_named_as_such():
     model = describe_module(module, name="m", image_size=64)
     images = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
     found = compare_models([model], images, None, only=["residuals"])
-    one_token = "not measured in stages.2.blocks.0: no output there lies over the image"
-    expected = tuple(f"m: {kind}: {one_token}" for kind in ("attention", "mlp"))
-    assert found.results["residuals"].notes == expected
+    one_token = "m: not measured in stages.2.blocks.0: no output there lies over the image"
+    assert found.results["residuals"].notes == (one_token,)
+
+
+def test_only_blocks_without_their_sums_are_named_where_a_network_mixes_blocks():
+    """It said that a transformer's blocks lack the sum of convolutional ones, and the reverse."""
+    torch.manual_seed(0)
+    module = timm.create_model(
+        "coatnet_pico_rw_224", img_size=64, num_classes=3, embed_dim=(32, 32, 32, 32),
+        depths=(1, 2, 3, 1),
+    ).eval()  # fmt: skip
+    images = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
+
+    def notes():
+        model = describe_module(module, name="m", image_size=64)
+        result = compare_models([model], images, None, only=["residuals"]).results["residuals"]
+        assert {"residual", "attention", "mlp"} <= set(result.data["branch"].values)
+        return result.notes
+
+    assert notes() == ()
+    blocks = module.stages[2].blocks
+    blocks[1] = NoSkipBlock(blocks[1])
+    half = blocks[2]
+    half.forward = lambda x, **_: half.attn(half.norm1(x)) + half.mlp(half.norm2(x))
+    assert notes() == (
+        "m: found no residual sum in stages.2.blocks.1: nothing is added there, or not as the "
+        "block's parts take and give it",
+        "m: found fewer residual sums than in blocks like it in stages.2.blocks.2 (1 instead of 2)",
+    )

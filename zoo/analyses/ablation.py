@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from zoo.analyses.about import About, Drawing
 from zoo.analyses.accuracy import name_undecided
 from zoo.capture.ablate import PARTS, ablated
-from zoo.capture.branches import Branch, find_branches
+from zoo.capture.branches import Branch, find_branches, notes_on_gaps
 from zoo.capture.resume import passes, record_blocks, resumable_blocks, resumed
 from zoo.figures import style
 from zoo.measures.intervals import paired_difference
@@ -134,9 +134,8 @@ class _Ablation(Accumulator):
                     drops[p, i] = paired_difference(intact, without[part, block] == self.classes)
             worst = float(np.nanmax(drops[p, :, 0]))
             self.metrics.append(Metric(f"worst_drop_without_{part}", worst, name))
-        empty = [block for block in blocks if not sums[block]]
-        if empty:
-            self.notes.append(f"{name}: found no residual sum in {', '.join(empty)}")
+        gaps = notes_on_gaps(network.model.module, network.trace, branches)
+        self.notes += [f"{name}: {gap}" for gap in gaps]
         self.metrics.append(Metric("accuracy_intact", float(intact.mean()), name))
         return drops
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from zoo.analyses.about import About, Drawing
 from zoo.analyses.residual_figures import COSINE, draw_depth, draw_tokens
-from zoo.capture.branches import Branch, find_branches
+from zoo.capture.branches import Branch, find_branches, notes_on_gaps
 from zoo.capture.hook_points import HookPoint
 from zoo.measures.intervals import mean_defined
 from zoo.measures.replicates import GroupedMean, Replicates, in_rows
@@ -114,12 +114,21 @@ def start(study: Study) -> Accumulator:
         NotApplicable: no model has any.
     """
     found: dict[int, tuple[Branch, ...]] = {}
+    notes: list[str] = []
     for s, network in enumerate(study.networks):
-        branches = find_branches(network.model.module, network.trace, example_input(network))
+        module, layers = network.model.module, network.trace
+        branches = find_branches(module, layers, example_input(network))
         found[s] = tuple(b for b in branches if layout_of(network, b.block))
+        if network.compared and found[s]:
+            gaps = notes_on_gaps(module, layers, branches)
+            elsewhere = dict.fromkeys(b.block for b in branches if b not in found[s])
+            if elsewhere:
+                where = ", ".join(elsewhere)
+                gaps.append(f"not measured in {where}: no output there lies over the image")
+            notes += [f"{network.name}: {gap}" for gap in gaps]
     if not any(found.values()):
         raise NotApplicable("no model has residual blocks")
-    return _Residuals(study, found)
+    return _Residuals(study, found, notes)
 
 
 class _Residuals(Accumulator):
@@ -127,9 +136,10 @@ class _Residuals(Accumulator):
 
     gathers = ("means",)
 
-    def __init__(self, study: Study, branches: dict[int, tuple[Branch, ...]]) -> None:
-        self.study, self.branches = study, branches
-        self.notes: list[str] = []
+    def __init__(
+        self, study: Study, branches: dict[int, tuple[Branch, ...]], notes: list[str]
+    ) -> None:
+        self.study, self.branches, self.notes = study, branches, notes
         self.means: dict[tuple[int, str, str], GroupedMean] = {}
         self.pairs: dict[tuple[int, HookPoint], list[tuple[str, str, HookPoint, HookPoint]]] = {}
         self.waiting: dict[HookPoint, torch.Tensor] = {}
@@ -214,19 +224,11 @@ class _Residuals(Accumulator):
         for what in (*dict.fromkeys(branch.kind for branch in self.branches[s]), COSINE):
             rows = {block: self.means.get((s, what, block), GroupedMean()) for block in blocks}
             if network.compared:
-                self._note_gaps(network, what, rows)
+                self._note_left_out(network.name, what, rows)
             tables[what] = [row.result().whole for row in rows.values()]
         return tables
 
-    def _note_gaps(self, network: ComparedNetwork, what: str, rows: dict[str, GroupedMean]) -> None:
-        name = network.name
-        empty = [block for block, row in rows.items() if row.images == 0 and what != COSINE]
-        unplaced = [block for block in empty if layout_of(network, block) is None]
-        if unplaced:
-            where = f"{', '.join(unplaced)}: no output there lies over the image"
-            self.notes.append(f"{name}: {what}: not measured in {where}")
-        if missing := [block for block in empty if block not in unplaced]:
-            self.notes.append(f"{name}: found no {what} sum in {', '.join(missing)}")
+    def _note_left_out(self, name: str, what: str, rows: dict[str, GroupedMean]) -> None:
         gaps = {
             block: 1 - row.count.mean() / row.images
             for block, row in rows.items()

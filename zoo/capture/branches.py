@@ -105,6 +105,43 @@ def residual_blocks(module: nn.Module, layers: Trace, example: torch.Tensor) -> 
     return tuple(b for b in blocks if not any(other.startswith(f"{b}.") for other in blocks))
 
 
+def notes_on_gaps(module: nn.Module, layers: Trace, branches: Sequence[Branch]) -> list[str]:
+    """Name the blocks in which no residual sum was found, and those in which fewer were.
+
+    A network may mix blocks: a convolutional one has one sum, and a transformer's has two. So a
+    block is compared only with those of its class that attend as it does.
+
+    Args:
+        module: the network.
+        layers: its trace, of which the blocks are looked at.
+        branches: what `find_branches` gave.
+    """
+    sums = Counter(branch.block for branch in branches)
+    attending = [layer.name for layer in layers if layer.attends]
+    most: dict[tuple[object, bool], int] = {}
+    likes = {}
+    for block in layers.of_role("block"):
+        part = module.get_submodule(block)
+        attends = any(f"{name}.".startswith(f"{block}.") for name in attending)
+        likes[block] = like = getattr(part, "block_type", type(part)), attends
+        most[like] = max(most.get(like, 0), sums[block])
+    none = [block for block in likes if not sums[block]]
+    fewer = [
+        f"{block} ({sums[block]} instead of {most[like]})"
+        for block, like in likes.items()
+        if 0 < sums[block] < most[like]
+    ]
+    notes = []
+    if none:
+        notes.append(
+            f"found no residual sum in {', '.join(none)}: nothing is added there, or not as the "
+            "block's parts take and give it"
+        )
+    if fewer:
+        notes.append(f"found fewer residual sums than in blocks like it in {', '.join(fewer)}")
+    return notes
+
+
 def _branches_of(
     module: nn.Module, layers: Trace, block: str, events: list[Event]
 ) -> Iterator[Branch]:
