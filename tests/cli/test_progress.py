@@ -52,7 +52,7 @@ PARTS = ("images", "analyses")
         # No time is promised for what takes longer than its pace, or follows the last report.
         (TWO, 2.4, "2 of 3 images, about 1 s left"),
         (TWO, 60, "2 of 3 images, 1 min 0 s so far"),
-        ([*TWO, (3, 3, 3, "images")], 75, "all 3 images done, finishing, 1 min 15 s so far"),
+        ([*TWO, (3, 3, 3, "images")], 75, "3 of 3 images, finishing, 1 min 15 s so far"),
         # Less done than before is another part, with a pace of its own.
         ([*TWO, (3, 1, 9, "images"), (13, 2, 9, "images")], 13, "2 of 9 images, about 1 min 10 s"),
     ],
@@ -64,11 +64,11 @@ def test_what_is_said_of_the_time(said, reports, at, text):
 def test_parts_are_numbered_and_each_has_its_own_time(said):
     assert said(TWO, 2, PARTS) == "1/2: 2 of 3 images, about 1 s left"
     reports = [*TWO, (3, 3, 3, "images")]
-    assert said(reports, 4, PARTS) == "1/2: all 3 images done, 4 s so far"
+    assert said(reports, 4, PARTS) == "1/2: 3 of 3 images, 4 s so far"
     reports += [(5, 10, 40, "analyses"), (6, 20, 40, "analyses")]
     assert said(reports, 6, PARTS) == "2/2: 20 of 40 analyses, about 2 s left"
     reports += [(9, 40, 40, "analyses")]
-    assert said(reports, 9, PARTS) == "2/2: all 40 analyses done, finishing, 9 s so far"
+    assert said(reports, 9, PARTS) == "2/2: 40 of 40 analyses, finishing, 9 s so far"
 
 
 def test_without_a_terminal_there_is_a_line_every_so_often(monkeypatch, capsys):

@@ -38,10 +38,10 @@ def describe(task: Task, parts: Sequence[str] = ()) -> str:
     number = parts.index(what) + 1 if what in parts else 0
     part = f"{number}/{len(parts)}: " if number else ""
     if task.finished:
-        ending = "" if number < len(parts) else "finishing, "
-        return f"{part}all {total:,} {what} done, {ending}{passed}"
-    left = (task.time_remaining or 0) - (now - task.fields["seen"])
-    rest = f"about {_duration(left)} left" if left > 0 else passed
+        rest = passed if number < len(parts) else f"finishing, {passed}"
+    else:
+        left = (task.time_remaining or 0) - (now - task.fields["seen"])
+        rest = f"about {_duration(left)} left" if left > 0 else passed
     return f"{part}{task.completed:,} of {total:,} {what}, {rest}"
 
 
