@@ -28,6 +28,42 @@ def test_the_same_vit_on_more_data_is_the_same_in_all_else(change):
     assert groups([VIT, other], "Z-attention") == {()}
 
 
+SMALLER = [VIT, network("w", "vit", "t", 400)]
+LARGER = [
+    replace(one, name=name, kwargs='{"depth": 12}', parameters=3 * 10**7)
+    for one, name in zip(SMALLER, ("x", "y"), strict=True)
+]
+
+
+def test_a_larger_vit_is_held_against_a_smaller_one_on_the_same_less_and_more_data():
+    expected = ("x", "y", "v", "w")
+    assert groups([*SMALLER, *LARGER, CNN, MORE_CNN], "R-size-data") == {expected}
+    assert groups([*LARGER, *SMALLER][::-1], "R-size-data") == {expected}
+    less, more = LARGER
+    other_data = [less, replace(more, subset_digest="u")]
+    assert groups([*SMALLER, *other_data], "R-size-data") == {()}
+
+
+@pytest.mark.parametrize(
+    "change", [{"parameters": 2 * 10**7}, {"class_token": False}, {"image_size": 32}]
+)
+def test_vits_of_two_sizes_differ_by_more_than_twice_and_in_size_alone(change):
+    others = [replace(one, **change) for one in LARGER]
+    assert groups([*SMALLER, *others], "R-size-data") == {()}
+
+
+def test_of_three_sizes_every_two_are_compared():
+    largest = [
+        replace(one, name=one.name * 2, kwargs='{"depth": 24}', parameters=9 * 10**7)
+        for one in LARGER
+    ]
+    assert groups([*SMALLER, *LARGER, *largest], "R-size-data") == {
+        ("x", "y", "v", "w"),
+        ("xx", "yy", "v", "w"),
+        ("xx", "yy", "x", "y"),
+    }
+
+
 def test_a_shared_start_is_said():
     more = network("w", "vit", "t", 400)
     result = cka({("v", "w"): np.eye(7) * 0.5})
@@ -45,5 +81,10 @@ def test_published_weights_of_one_network_are_on_less_and_more_data():
     ours = network("c", "vit", arch="timm:vit")  # of another kind of images: no such pair
     assert list(cases.vit_on_less_and_more([more, less, ours])) == [(less, more)]
     assert list(cases.vits_on_most_data([more, less])) == [(more,)]
+    small = [
+        replace(one, name=f"{one.name}s", arch="timm:s", parameters=10**6) for one in (less, more)
+    ]
+    sized = cases.two_sizes_of_vit_on_less_and_more([*small, more, less, ours])
+    assert list(sized) == [(less, more, *small)]
     result = cka({("a", "b"): np.eye(7) * 0.5})
     assert "start" not in verdicts([less, more], cka=result)["R-low-agree", ("a", "b")].detail

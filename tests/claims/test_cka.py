@@ -1,9 +1,10 @@
-import dataclasses
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from tests.claims.made import CNN, LESS_AND_MORE, VIT, cka, network, side, verdicts
+from zoo.study.results import INITIAL
 
 
 @pytest.mark.parametrize(("vit", "verdict"), [(0.8, "supported"), (0.4, "not supported")])
@@ -41,7 +42,7 @@ def of_groups(spread, lead):
     dims = ("replicate", "layer", "layer_b")
     known = {"weight": np.full(32, 31 / 32), "freedom": 31}
     without = {"cka_without": (dims, result.data["cka"].values + moves, known)}
-    return dataclasses.replace(result, data=result.data.assign(without))
+    return replace(result, data=result.data.assign(without))
 
 
 def test_best_matches_by_a_hair_may_all_be_elsewhere():
@@ -79,6 +80,35 @@ def test_lower_blocks_agree_across_data_or_do_not(pair, higher, verdict):
     same = np.diag([0, 0.8, 0.8, 0, higher, higher, 0])
     found = verdicts(LESS_AND_MORE[:2], cka=cka({pair: same}))["R-low-agree", ("v", "w")]
     assert (side(found), found.value) == (verdict, pytest.approx(0.8 - higher))
+
+
+LARGER = [
+    network(name, "vit", subset, count, kwargs='{"depth": 12}', parameters=3 * 10**7)
+    for name, subset, count in (("x", "s", 100), ("y", "t", 400))
+]
+
+
+@pytest.mark.parametrize(("larger", "verdict"), [(0.3, "supported"), (0.9, "not supported")])
+def test_a_larger_vit_on_little_data_is_farther_off_than_a_smaller_one_or_is_not(larger, verdict):
+    # The mean of five blocks: that of the lowest differs, stem and head do not count.
+    of_smaller, of_larger = np.diag([0, 0.8, *[0.6] * 4, 0]), np.diag([0, 0.5, *[larger] * 4, 0])
+    result = cka({("v", "w"): of_smaller, ("y", "x"): of_larger})
+    found = verdicts([*LARGER, *LESS_AND_MORE[:2]], cka=result)["R-size-data", ("x", "y", "v", "w")]
+    expected = (0.5 + 4 * larger) / 5 - (0.8 + 4 * 0.6) / 5
+    assert (side(found), found.value) == (verdict, pytest.approx(expected))
+
+
+def test_before_training_each_size_is_held_against_itself_on_more_data():
+    initial = [
+        replace(one, name=f"{one.name}0", model=one.name, state=INITIAL, compared=False)
+        for one in (LARGER[0], LESS_AND_MORE[0])
+    ]
+    alike = {("v", "w"): 0.8, ("x", "y"): 0.4, ("v0", "w"): 0.3, ("x0", "y"): 0.2}
+    result = cka({pair: np.eye(7) * value for pair, value in alike.items()})
+    networks = [*LARGER, *LESS_AND_MORE[:2], *initial]
+    found = verdicts(networks, cka=result)["R-size-data", ("x", "y", "v", "w")]
+    assert (found.value, found.before.value) == pytest.approx((0.4 - 0.8, 0.2 - 0.3))
+    assert found.change[0] == pytest.approx((0.4 - 0.2) - (0.8 - 0.3))  # what little data added
 
 
 WHOLE, WITHOUT = network("v", "vit"), network("n", "vit", arch="vit-noskip2")

@@ -86,35 +86,35 @@ def test_a_control_is_no_vit_and_no_cnn():
 
 
 @pytest.fixture(scope="module")
-def findings():
-    """All analyses that claims rest on, of small untrained models of every kind."""
+def judged():
+    """All claims on small untrained models of every kind, from all analyses that they rest on."""
     tiny = {"patch_size": 4, "embed_dim": 16, "depth": 4, "num_heads": 4}
+    wide = tiny | {"embed_dim": 32, "depth": 2}
     kinds = {
         "less": ("vit", "small", 10, tiny), "more": ("vit", "full", 20, tiny),
+        "wide": ("vit", "small", 10, wide), "wide2": ("vit", "full", 20, wide),
         "gap": ("vit-gap", "full", 20, tiny), "without": ("vit-noskip1", "full", 20, tiny),
         "mixer": ("mixer", "full", 20, {"embed_dim": 16, "num_blocks": 2}),
     }  # fmt: skip
     digits = {"class_names": list("0123"), "image_size": 16, "source": "digits"}
-    digits["parameters"] = 10_000
     models = []
     torch.manual_seed(0)
     for name, (arch, subset, count, kwargs) in kinds.items():
         module = build(arch, classes=4, image_size=16, **kwargs)
         data = {"subset": subset, "subset_digest": subset, "subset_count": count}
-        models.append(
-            describe_module(module, name=name, arch=arch, kwargs=kwargs, **data, **digits)
-        )
+        known = {"kwargs": kwargs, "parameters": 30_000 if kwargs is wide else 10_000}
+        models.append(describe_module(module, name=name, arch=arch, **known, **data, **digits))
     for name, subset, count in (("cnn", "small", 10), ("cnn2", "full", 20)):
         body = nn.Sequential(Residual(4, 4), Residual(4, 8), Residual(8, 8))
         head = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
         module = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), body, *head)
         data = {"subset": subset, "subset_digest": subset, "subset_count": count}
-        models.append(describe_module(module, name=name, **data, **digits))
+        models.append(describe_module(module, name=name, **data, **digits, parameters=10_000))
     images = torch.randint(0, 256, (40, 16, 16, 3), dtype=torch.uint8).numpy()
     with pytest.MonkeyPatch.context() as patch:
         # No claim asks how stable groups of differences are, which takes a third of the time.
         patch.setitem(difference_groups.__kwdefaults__, "samples", 2)
-        return compare_models(
+        found = compare_models(
             models,
             images,
             torch.arange(40).numpy() % 4,
@@ -122,10 +122,11 @@ def findings():
             only=sorted({claim.analysis for claim in COMPARED}),
             settings=Settings(batch_size=20, references=False, shown_images=2),
         )
+    return judge(found)
 
 
 @pytest.mark.parametrize("claim", COMPARED, ids=lambda claim: claim.id)
-def test_every_claim_finds_what_it_needs_among_what_the_analyses_find(findings, claim):
-    found = [verdict for verdict in judge(findings) if verdict.claim is claim]
+def test_every_claim_finds_what_it_needs_among_what_the_analyses_find(judged, claim):
+    found = [verdict for verdict in judged if verdict.claim is claim]
     assert all(verdict.models for verdict in found)
     assert not any("could not measure" in verdict.detail for verdict in found), found

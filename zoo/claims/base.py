@@ -32,6 +32,10 @@ IMAGES, SEEDS = "images", "seeds"  # what an interval is over
 Networks = tuple[Network, ...]
 Draws = NDArray[np.float64]  # (1 + draws, …) as measured first, then what it might be elsewhere
 A_VIT = "the same ViT trained on a smaller and a larger subset, tested on the one trained on more"
+TWO_SIZES = (
+    "two sizes of ViT, one with more than twice the parameters of the other, each trained on the "
+    "same smaller and larger subset"
+)
 ZHU, RAGHU = "Zhu et al. 2023", "Raghu et al. 2021"
 PARK = "Park & Kim 2022"
 

@@ -105,6 +105,21 @@ def both_on_less_and_more(models: Sequence[Network]) -> Iterable[Networks]:
     ]
 
 
+def two_sizes_of_vit_on_less_and_more(models: Sequence[Network]) -> Iterable[Networks]:
+    """Return (larger ViT on less, on more, smaller ViT on less, on more), on the same two subsets.
+
+    Both take images of one size, and classify by a class token, or both by the mean of the tokens.
+    """
+    pairs = _less_and_more(_family(models, "vit"))
+    return [
+        (*larger, *smaller)
+        for larger, smaller in permutations(pairs, 2)
+        if larger[0].parameters > SIMILAR * smaller[0].parameters
+        and [_but_for_size(model) for model in larger]
+        == [_but_for_size(model) for model in smaller]
+    ]
+
+
 def without_skips_and_whole(models: Sequence[Network]) -> Iterator[Networks]:
     """Yield every ViT without a block's skips with the whole one, trained on the same images."""
     for without in models:
@@ -128,6 +143,7 @@ BY_TRAINING = {
     vit_on_less_and_more,
     on_less_and_more,
     both_on_less_and_more,
+    two_sizes_of_vit_on_less_and_more,
     without_skips_and_whole,
 }
 
@@ -161,6 +177,11 @@ def _family(models: Sequence[Network], family: str) -> list[Network]:
 
 def _same_data(a: Network, b: Network) -> bool:
     return bool(a.subset_digest) and a.subset_digest == b.subset_digest
+
+
+def _but_for_size(vit: Network) -> tuple[object, ...]:
+    # Of published weights only the number of images is known, whatever they are images of.
+    return vit.class_token, vit.image_size, vit.subset_digest, vit.images
 
 
 def _less_and_more(models: Sequence[Network]) -> Iterator[Networks]:

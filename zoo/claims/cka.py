@@ -9,6 +9,7 @@ import numpy as np
 from zoo.claims import cases
 from zoo.claims.base import (
     RAGHU,
+    TWO_SIZES,
     ZHU,
     Claim,
     Draws,
@@ -124,16 +125,23 @@ def _shared_start(less: Network, more: Network) -> str:
     return "; networks on less and on more data start from the same weights" if same else ""
 
 
-def farther_apart(results: ComparisonResults, networks: Networks) -> Measurement | None:
-    """Measure the similarity of equal blocks across data sizes, ViT minus CNN."""
-    vit_less, vit_more, cnn_less, cnn_more = networks
-    of_vit = _same_layer(results, vit_less, vit_more)
-    of_cnn = _same_layer(results, cnn_less, cnn_more)
-    if of_vit is None or of_cnn is None:
+def farther_apart(
+    results: ComparisonResults, networks: Networks, *, of: tuple[str, str]
+) -> Measurement | None:
+    """Measure the similarity of equal blocks across data sizes, of the first pair minus the second.
+
+    Args:
+        results: of the comparison.
+        networks: the first network on less and on more data, and the second.
+        of: what both are called.
+    """
+    less, more, *others = networks
+    of_first, of_second = _same_layer(results, less, more), _same_layer(results, *others)
+    if of_first is None or of_second is None:
         return None
-    vit, cnn = of_vit.mean(axis=1), of_cnn.mean(axis=1)
-    detail = f"block by block: ViT {vit[0]:.3f}, CNN {cnn[0]:.3f}"
-    return measured(vit - cnn, detail + _shared_start(vit_less, vit_more))
+    first, second = of_first.mean(axis=1), of_second.mean(axis=1)
+    detail = f"block by block: {of[0]} {first[0]:.3f}, {of[1]} {second[0]:.3f}"
+    return measured(first - second, detail + _shared_start(less, more))
 
 
 def lower_blocks_agree(results: ComparisonResults, networks: Networks) -> Measurement | str | None:
@@ -196,7 +204,7 @@ CLAIMS = (
         why="'farther' gives a direction, no size",
         applies_when="a ViT and a CNN, each trained on the same smaller and larger subset",
         cases=cases.both_on_less_and_more,
-        measure=farther_apart,
+        measure=partial(farther_apart, of=("ViT", "CNN")),
         stay_trained=(1, 3),
     ),
     claim(
@@ -267,6 +275,18 @@ CLAIMS = (
         cases=cases.vit_on_less_and_more,
         measure=lower_blocks_agree,
         stay_trained=(1,),
+    ),
+    claim(
+        id="R-size-data",
+        figure="12",
+        statement="A larger ViT needs more data than a smaller one to learn the same layers",
+        measured_as="mean CKA of equal blocks across data sizes, larger minus smaller ViT",
+        threshold=Threshold("below", 0),
+        why="'more' gives a direction, no size; all blocks, as the caption says it of models",
+        applies_when=TWO_SIZES,
+        cases=cases.two_sizes_of_vit_on_less_and_more,
+        measure=partial(farther_apart, of=("larger ViT", "smaller ViT")),
+        stay_trained=(1, 3),
     ),
     claim(
         id="R-mixer",
