@@ -303,4 +303,4 @@ def _label(analysis: str, measure: str) -> str:
     if measure not in about.metrics:  # of an earlier version
         return measure.replace("_", " ")
     label, unit = about.metrics[measure], about.unit_of(measure)
-    return f"{label} ({unit})" if unit and unit != SIGNED else label
+    return label if unit in ("", SIGNED, "number") else f"{label} ({unit})"

@@ -201,3 +201,20 @@ def test_what_training_brought_is_found_at_its_power(brought):
         supported += word(found, before, found.minus(before)) == "supported"
     power = scipy.stats.norm.sf(1.96 - brought / (0.05 * math.sqrt(2)))
     assert supported / 2000 == pytest.approx(power, abs=3 * math.sqrt(power * (1 - power) / 2000))
+
+
+def test_counts_are_whole_numbers_however_they_were_computed():
+    found = measured(np.array([1.0] + [0.0] * 50 + [2.0] * 50), "", count=True)
+    entry = Verdict(CLAIM, ("v",), 50, "undecided", "", found, found, found.minus(found)).as_dict()
+    for of in (entry, entry["before"], entry["change"]):  # so page and terminal write them
+        assert [type(of[key]) for key in ("value", "low", "high")] == [int] * 3
+    assert (entry["value"], entry["low"], entry["high"]) == (1, 0, 2)
+    assert over_seeds([found, found]).detail.startswith("seed by seed 1, 1; ")
+
+
+def test_a_mean_of_counts_and_a_difference_of_shares_keep_their_decimals():
+    counts = [measured(np.array([n, n, n]), "", count=True) for n in (0.0, 1.0, 1.0)]
+    shares = measured(np.array([0.25, 0.0, 1.0]), "", count=True)
+    for found in (over_seeds(counts), shares):
+        assert type(Verdict(CLAIM, ("v",), 9, "undecided", "", found).as_dict()["value"]) is float
+    assert over_seeds([shares, shares]).detail.startswith("seed by seed 0.250, 0.250; ")

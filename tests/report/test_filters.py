@@ -1,6 +1,6 @@
 import pytest
 
-from zoo.report.filters import format_number, keep_whole
+from zoo.report.filters import format_estimate, format_number, keep_whole
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,21 @@ from zoo.report.filters import format_number, keep_whole
 )
 def test_numbers_are_written_for_people(value, written: str):
     assert format_number(value) == written
+
+
+@pytest.mark.parametrize(
+    ("found", "written"),
+    [
+        ((2, 1, 3), ("2", "1 to 3")),
+        ((0, 0, 0), ("0", "0 to 0")),
+        ((64, None, None), ("64", "")),
+        ((-2, -3, 0), ("−2", "−3 to 0")),
+        ((2.0, 1.0, 3.0), ("2.0", "1.0 to 3.0")),  # a mean of counts over seeds
+        ((4 / 3, -0.1, 2.77), ("1.3", "−0.1 to 2.8")),
+    ],
+)
+def test_counts_have_no_decimals_and_their_means_as_many_as_their_interval_supports(found, written):
+    assert format_estimate(*found) == written
 
 
 def test_names_stay_whole_and_markup_is_escaped():

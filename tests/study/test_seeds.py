@@ -19,7 +19,7 @@ from zoo.study.axes import select
 from zoo.study.results import TRAINED
 from zoo.study.seeds import BETTER, over_seeds
 
-ONLY = ("accuracy", "cka", "residuals", "probes")
+ONLY = ("accuracy", "cka", "residuals", "probes", "localisation")
 SETTINGS = Settings(batch_size=16, shown_images=2)
 
 
@@ -76,6 +76,13 @@ def test_means_spread_and_intervals_over_seeds_are_students(found):
     assert row.deviation == pytest.approx(np.std(values, ddof=1))
     assert rows["accuracy", BETTER, ("v", "c")].values == ()
     assert {of for _, _, of in rows} == {("v",), ("c",), ("v", "c")}
+
+
+def test_a_count_that_all_seeds_share_is_a_whole_number_and_named_without_a_unit(found):
+    results, _ = found
+    row = next(row for row in Comparison(results).report()["seeds"] if row["measure"] == "tokens")
+    assert (row["mean"], type(row["mean"])) == (16, int)
+    assert row["label"] == "tokens of the last block"
 
 
 def test_page_terminal_file_and_mlflow_tell_the_same(found, tmp_path):

@@ -134,7 +134,8 @@ def over_seeds(found: Sequence[Measurement], within: Range = UNBOUNDED) -> Measu
     if is_one_number(values):
         over, parts, count = IMAGES, found[0].parts, found[0].count
         _, low, high = found[0].estimate if together is None else percentile_interval(together)
-    detail = f"seed by seed {', '.join(f'{value:.3f}' for value in values)}; the first: "
+    form = "g" if all(one.count and one.value == int(one.value) for one in found) else ".3f"
+    detail = f"seed by seed {', '.join(f'{value:{form}}' for value in values)}; the first: "
     of = detail + found[0].detail
     return Measurement(mean, of, low, high, together, values, over, parts, count=count)
 
@@ -292,8 +293,7 @@ class Verdict:
             "threshold": str(self.claim.threshold),
             "analysis": self.claim.analysis,
             "models": list(self.models),
-            "value": self.value,
-            **(_interval(self.measurement) if self.measurement else {}),
+            **(_number(self.measurement) if self.measurement else {"value": None}),
             "n": self.n,
             "over": self.measurement.over if self.measurement else None,
             "seeds": list(self.held or ()),
@@ -302,18 +302,24 @@ class Verdict:
             "verdict": self.verdict,
             "reason": self.reason,
             "detail": self.detail,
-            "before": before
-            and {"value": before.value, **_interval(before), "detail": before.detail},
-            "change": self.change and {"value": self.change[0], **_ends(self.change)},
+            "before": before and {**_number(before), "detail": before.detail},
+            "change": self.change
+            and before
+            and self.measurement
+            and _values(self.change, count=self.measurement.count and before.count),
         }
 
 
-def _ends(estimate: Estimate) -> dict[str, float | None]:
-    return {"low": finite(estimate[1]), "high": finite(estimate[2])}
+def _number(found: Measurement) -> dict[str, float | str | None]:
+    return {**_values(found.estimate, count=found.count), "counted": _counted(found)}
 
 
-def _interval(found: Measurement) -> dict[str, float | str | None]:
-    return {**_ends(found.estimate), "counted": _counted(found)}
+def _values(estimate: Estimate, *, count: bool) -> dict[str, float | None]:
+    """Name a number and the ends of its interval; those of a count are whole numbers."""
+    known = [finite(value) for value in estimate]
+    if count and all(value is None or value == int(value) for value in known):
+        known = [None if value is None else int(value) for value in known]
+    return dict(zip(("value", "low", "high"), known, strict=True))
 
 
 def _counted(found: Measurement) -> str:

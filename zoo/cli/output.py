@@ -127,8 +127,10 @@ def command_line() -> str:
 
 
 def interval_text(low: float | None, high: float | None) -> str:
-    """Write an interval for a table; nothing if its ends are not known."""
-    return "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
+    """Write an interval for a table; nothing if its ends are not known. An int is a count."""
+    if low is None or high is None:
+        return ""
+    return " to ".join(str(end) if isinstance(end, int) else f"{end:.3f}" for end in (low, high))
 
 
 def print_pairs(pairs: Mapping[str, object]) -> None:

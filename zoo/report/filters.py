@@ -20,6 +20,8 @@ MOST_DECIMALS = 5
 def format_number(value: Any) -> str:
     """Write a number for people: three decimals, thousands set apart, a real minus sign.
 
+    An int is a count and has no decimals.
+
     >>> [format_number(v) for v in (None, 9523722, 0.41237, -0.5, 0.00001, "above 0")]
     ['–', '9,523,722', '0.412', '−0.500', '1.0e−05', 'above 0']
     """
@@ -42,15 +44,18 @@ def format_estimate(
     """Write a number and its interval with as many decimals as the interval's width supports.
 
     Half the width gets two digits up to 3.5, else one, as the Particle Data Group rounds errors.
-    No end that is not 0 is rounded to 0: on which side of it an end lies decides verdicts.
+    No end that is not 0 is rounded to 0: on which side of it an end lies decides verdicts. A count
+    with ends that are counts has no decimals: they are ints.
 
     >>> format_estimate(0.12345, 0.1, 0.15), format_estimate(-31.81, -37.2, -26.1)
     (('0.123', '0.100 to 0.150'), ('−32', '−37 to −26'))
+    >>> format_estimate(2, 1, 3)
+    ('2', '1 to 3')
     """
     if low is None or high is None or not math.isfinite(high - low):
         return format_number(value), ""
     half = (high - low) / 2
-    if half == 0:
+    if half == 0 or all(isinstance(number, int) for number in (value, low, high)):
         return format_number(value), f"{format_number(low)} to {format_number(high)}"
     power = math.floor(math.log10(half))
     decimals = min(max((half / 10**power < 3.55) - power, 0), MOST_DECIMALS)

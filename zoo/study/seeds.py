@@ -104,7 +104,7 @@ def over_seeds(results: ComparisonResults) -> Iterator[OverSeeds]:
                 mean = mean_metric(results, analysis, measure, seeds)
                 if values and mean:
                     spread, of = float(np.std(values, ddof=1)), (network.name,)
-                    ends = float(mean.value), mean.low, mean.high
+                    ends = mean.value, mean.low, mean.high  # of a count in all seeds: an int
                     yield OverSeeds(analysis, measure, of, *ends, spread, values)
     for a, b in combinations(results.compared, 2):
         if (found := more_accurate(results, a, b)) is not None:
