@@ -28,6 +28,10 @@ def network(name, family, subset="s", count=100, **known):
 VIT, CNN = network("v", "vit"), network("c", "cnn")
 # Names in the order of the claims' groups: ViT on less and on more, CNN on less and on more.
 LESS_AND_MORE = [VIT, network("w", "vit", "t", 400), CNN, network("d", "cnn", "t", 400)]
+LARGER = [
+    network(name, "vit", subset, count, kwargs='{"depth": 12}', parameters=3 * 10**7)
+    for name, subset, count in (("x", "s", 100), ("y", "t", 400))
+]  # on the same two subsets as LESS_AND_MORE
 GAP = network("g", "vit", arch="vit-gap", class_token=False)
 
 
@@ -37,9 +41,9 @@ def found(networks, images=50, **results):
     return ComparisonResults(tuple(networks), named, {}, images)
 
 
-def verdicts(networks, **results):
+def verdicts(networks, images=50, **results):
     """Return verdicts by (claim, names of the networks)."""
-    return {(v.claim.id, v.models): v for v in judge(found(networks, **results))}
+    return {(v.claim.id, v.models): v for v in judge(found(networks, images, **results))}
 
 
 def side(verdict):

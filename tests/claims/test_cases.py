@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.claims.made import CNN, VIT, cka, network, verdicts
+from tests.claims.made import CNN, LARGER, LESS_AND_MORE, VIT, cka, network, verdicts
 from zoo.claims import cases
 
 MORE_CNN = network("d", "cnn", "t", 400)
@@ -28,20 +28,12 @@ def test_the_same_vit_on_more_data_is_the_same_in_all_else(change):
     assert groups([VIT, other], "Z-attention") == {()}
 
 
-SMALLER = [VIT, network("w", "vit", "t", 400)]
-LARGER = [
-    replace(one, name=name, kwargs='{"depth": 12}', parameters=3 * 10**7)
-    for one, name in zip(SMALLER, ("x", "y"), strict=True)
-]
-
-
 def test_a_larger_vit_is_held_against_a_smaller_one_on_the_same_less_and_more_data():
-    expected = ("x", "y", "v", "w")
-    assert groups([*SMALLER, *LARGER, CNN, MORE_CNN], "R-size-data") == {expected}
-    assert groups([*LARGER, *SMALLER][::-1], "R-size-data") == {expected}
+    for models in ([*LESS_AND_MORE, *LARGER], [*LARGER, *LESS_AND_MORE][::-1]):
+        assert groups(models, "R-size-data") == {("x", "y", "v", "w")}
     less, more = LARGER
     other_data = [less, replace(more, subset_digest="u")]
-    assert groups([*SMALLER, *other_data], "R-size-data") == {()}
+    assert groups([*LESS_AND_MORE[:2], *other_data], "R-size-data") == {()}
 
 
 @pytest.mark.parametrize(
@@ -49,7 +41,7 @@ def test_a_larger_vit_is_held_against_a_smaller_one_on_the_same_less_and_more_da
 )
 def test_vits_of_two_sizes_differ_by_more_than_twice_and_in_size_alone(change):
     others = [replace(one, **change) for one in LARGER]
-    assert groups([*SMALLER, *others], "R-size-data") == {()}
+    assert groups([*LESS_AND_MORE[:2], *others], "R-size-data") == {()}
 
 
 def test_of_three_sizes_every_two_are_compared():
@@ -57,7 +49,7 @@ def test_of_three_sizes_every_two_are_compared():
         replace(one, name=one.name * 2, kwargs='{"depth": 24}', parameters=9 * 10**7)
         for one in LARGER
     ]
-    assert groups([*SMALLER, *LARGER, *largest], "R-size-data") == {
+    assert groups([*LESS_AND_MORE[:2], *LARGER, *largest], "R-size-data") == {
         ("x", "y", "v", "w"),
         ("xx", "yy", "v", "w"),
         ("xx", "yy", "x", "y"),

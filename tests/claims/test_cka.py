@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.claims.made import CNN, LESS_AND_MORE, VIT, cka, network, side, verdicts
+from tests.claims.made import CNN, LARGER, LESS_AND_MORE, VIT, cka, network, side, verdicts
 from zoo.study.results import INITIAL
 
 
@@ -80,12 +80,6 @@ def test_lower_blocks_agree_across_data_or_do_not(pair, higher, verdict):
     same = np.diag([0, 0.8, 0.8, 0, higher, higher, 0])
     found = verdicts(LESS_AND_MORE[:2], cka=cka({pair: same}))["R-low-agree", ("v", "w")]
     assert (side(found), found.value) == (verdict, pytest.approx(0.8 - higher))
-
-
-LARGER = [
-    network(name, "vit", subset, count, kwargs='{"depth": 12}', parameters=3 * 10**7)
-    for name, subset, count in (("x", "s", 100), ("y", "t", 400))
-]
 
 
 @pytest.mark.parametrize(("larger", "verdict"), [(0.3, "supported"), (0.9, "not supported")])

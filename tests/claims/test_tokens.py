@@ -9,6 +9,7 @@ import xarray as xr
 from tests.claims.made import (
     CNN,
     GAP,
+    LARGER,
     LESS_AND_MORE,
     VIT,
     by_layer,
@@ -173,6 +174,28 @@ def test_middle_layers_grow_stronger_with_data_or_do_not(more, verdict):
     result = metrics(middle_accuracy={"v": 0.5, "w": more})
     found = verdicts(LESS_AND_MORE[:2], probes=result)["R-middle-data", ("v", "w")]
     assert (side(found), found.value) == (verdict, pytest.approx(more - 0.5))
+
+
+@pytest.mark.parametrize(("larger", "verdict"), [(0.8, "supported"), (0.5, "not supported")])
+def test_more_data_strengthens_a_larger_vits_middle_layers_more_or_does_not(larger, verdict):
+    result = metrics(middle_accuracy={"v": 0.5, "w": 0.6, "x": 0.45, "y": larger})
+    found = verdicts([*LESS_AND_MORE, *LARGER], probes=result)
+    of = found["R-size-middle", ("x", "y", "v", "w")]
+    assert (side(of), of.value) == (verdict, pytest.approx(larger - 0.45 - (0.6 - 0.5)))
+
+
+@pytest.mark.parametrize("more", [0.6, 0.9])
+def test_the_interval_of_a_difference_of_gains_is_that_of_four_accuracies(more):
+    # In the middle Wilson's intervals are all but even, and the four errors add as squares.
+    right = {"v": 0.5, "w": 0.5, "x": 0.5, "y": more}
+    found = verdicts(
+        [*LESS_AND_MORE, *LARGER], images=10_000, probes=metrics(middle_accuracy=right)
+    )
+    of = found["R-size-middle", ("x", "y", "v", "w")].measurement
+    error = np.sqrt(sum(p * (1 - p) / 10_000 for p in right.values()))
+    assert of.estimate == pytest.approx(
+        (more - 0.5, more - 0.5 - 1.96 * error, more - 0.5 + 1.96 * error), abs=5e-4
+    )
 
 
 @pytest.mark.parametrize(("vit", "verdict"), [(0.7, "supported"), (0.4, "not supported")])

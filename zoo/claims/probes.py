@@ -7,7 +7,17 @@ from functools import partial
 import numpy as np
 
 from zoo.claims import cases
-from zoo.claims.base import A_VIT, RAGHU, Claim, Draws, Measurement, Networks, Threshold, of_two
+from zoo.claims.base import (
+    A_VIT,
+    RAGHU,
+    TWO_SIZES,
+    Claim,
+    Draws,
+    Measurement,
+    Networks,
+    Threshold,
+    of_two,
+)
 from zoo.measures.intervals import DIFFERENCE, Estimate, independent_difference, wilson_interval
 from zoo.study.replicates import draws_of
 from zoo.study.results import ComparisonResults, Network
@@ -45,6 +55,19 @@ def middle_is_stronger(
 def more_data_is_stronger(results: ComparisonResults, networks: Networks) -> Measurement | None:
     """Measure the accuracy of a probe at half depth on more data minus that on less."""
     return middle_is_stronger(results, networks[::-1], of=("on more data", "on less"))
+
+
+def more_data_helps_more(results: ComparisonResults, networks: Networks) -> Measurement | None:
+    """Measure what a probe at half depth gains from more data in one network minus another."""
+    first, second = (more_data_is_stronger(results, pair) for pair in (networks[:2], networks[2:]))
+    if first is None or second is None:
+        return None
+    difference, low, high = independent_difference(first.estimate, second.estimate)
+    detail = (
+        f"a probe at half depth gains {first.value:+.3f} from more data in the larger ViT, "
+        f"{second.value:+.3f} in the smaller"
+    )
+    return Measurement(difference, detail, low, high)
 
 
 def at_half_depth(results: ComparisonResults, network: Network) -> Estimate | None:
@@ -103,6 +126,18 @@ CLAIMS = (
         measure=more_data_is_stronger,
         stay_trained=(1,),
         within=DIFFERENCE,
+    ),
+    claim(
+        id="R-size-middle",
+        figure="13, F.1",
+        statement="More data strengthens a larger ViT's middle layers more than a smaller one's",
+        measured_as="gain of a linear probe at half depth from more data, larger minus smaller ViT",
+        threshold=Threshold("above", 0),
+        why="'especially helpful' for larger models gives a direction, no size",
+        applies_when=TWO_SIZES,
+        cases=cases.two_sizes_of_vit_on_less_and_more,
+        measure=more_data_helps_more,
+        stay_trained=(1, 3),
     ),
     claim(
         id="R-middle-cnn",

@@ -57,7 +57,7 @@ QUESTIONS = (
         claims=(
             "Z-gap", "Z-far", "Z-attention", "R-low-agree", "R-local-data", "R-local-low",
             "R-local-spread", "R-global-high", "R-middle-data", "R-noskip-cost", "R-noskip-split",
-            "R-size-data",
+            "R-size-data", "R-size-middle",
         ),
     ),
 )  # fmt: skip
