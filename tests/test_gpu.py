@@ -51,3 +51,13 @@ def test_training_follows_the_loss_curve_of_a_cpu(make_model, digit_files, tmp_p
     here, there = (run(make_model, folder, config, device=d).epochs[0] for d in ("cpu", GPU))
     # Dropout is drawn by another generator.
     assert there["validation/loss"] == pytest.approx(here["validation/loss"], rel=0.1)
+
+
+def test_a_compiled_network_learns_as_it_does_otherwise(make_model, digits_folder):
+    config = replace(CONFIG, epochs=1, crop_padding=0)
+    made, plain = (
+        run(make_model, digits_folder, replace(config, compile=c), device=GPU).epochs[0]
+        for c in (True, False)
+    )
+    # Dropout is drawn otherwise.
+    assert made["validation/loss"] == pytest.approx(plain["validation/loss"], rel=0.1)

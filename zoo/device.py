@@ -5,18 +5,27 @@ from __future__ import annotations
 from zoo.errors import UserError
 
 
-def parse_device(name: str) -> str:
-    """Return the device of a name, a GPU where there is one for none; `UserError` if unusable."""
+def parse_device(name: str, *, doubles: bool = True) -> str:
+    """Return the device of a name; for none, a GPU where there is one that serves.
+
+    Args:
+        name: "" for none.
+        doubles: 64-bit numbers are needed, as for similarities; Apple's GPUs have none.
+
+    Raises:
+        UserError: it cannot be used.
+    """
     import torch
 
     if not name:
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        apple = not doubles and torch.backends.mps.is_available()
+        return "cuda" if torch.cuda.is_available() else "mps" if apple else "cpu"
     try:
         torch.device(name)
     except RuntimeError:
         raise UserError(f"unknown device {name!r}: expected cpu, cuda or cuda:1") from None
     try:
-        torch.zeros(1, dtype=torch.float64, device=name).item()
+        torch.zeros(1, dtype=torch.float64 if doubles else torch.float32, device=name).item()
     except TypeError:  # Apple's GPUs
         raise UserError(
             f"device {name!r} has no 64-bit numbers, which similarities need; cpu has"

@@ -134,6 +134,17 @@ def test_more_threads_than_cores_are_named(monkeypatch):
     assert threads.found.startswith("99 threads on ")
 
 
+def test_where_training_runs_is_named_where_comparing_does_not(monkeypatch):
+    import torch
+
+    (same,) = doctor.check_device()
+    assert "training" not in same.found
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    (apart,) = doctor.check_device()
+    assert apart.found.startswith("cpu (")
+    assert "; for training mps)" in apart.found
+
+
 @pytest.mark.parametrize(
     ("free", "status"), [(100 << 30, "ok"), (1 << 30, "warning"), (1 << 20, "wrong")]
 )

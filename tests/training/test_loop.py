@@ -3,6 +3,7 @@ import math
 import os
 import signal
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -146,6 +147,26 @@ def test_a_run_that_was_killed_ends_with_the_same_weights(
     assert torch.equal(weights(again), weights(whole))
     assert untimed(again.epochs) == untimed(whole.epochs)
     assert again.steps == whole.steps
+
+
+def test_a_compiled_network_learns_as_it_does_otherwise(make_model, digits_folder, monkeypatch):
+    """The last batch is smaller. On a GPU, tests/test_gpu.py compiles to kernels."""
+    # Kernels take minutes to make on a CPU; this backend calls torch's own.
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    small = load_subset(digits_folder / "small")
+    curves, counted = [], torch._dynamo.utils.counters["stats"]
+    counted.clear()
+    for compiled in (False, True):
+        assert not counted["unique_graphs"]
+        model = make_model("resnet18")
+        config = replace(CONFIG, optimizer="sgd", crop_padding=0, ema=0.9, compile=compiled)
+        trained = train(model.module, model.spec, small, small, config, steps=6, seed=0)
+        assert type(trained.module) is type(model.module)
+        curves.append([row["train/step_loss"] for row in trained.steps])
+        # Those of a model of the zoo: no name of a wrapper is written to its files.
+        assert [*trained.module.state_dict()] == [*make_model("resnet18").module.state_dict()]
+    assert counted["unique_graphs"] == 2  # of a batch of 16 and one of 8; validation is not
+    assert curves[1] == pytest.approx(curves[0], rel=1e-4)
 
 
 def test_as_many_steps_are_made_as_asked_for_and_validated_as_rarely(make_model, digits_folder):

@@ -131,6 +131,13 @@ def test_a_batch_has_an_image_for_every_process(digits_folder, monkeypatch):
         trained("vit", digits_folder, replace(CONFIG, batch_size=39))
 
 
+def test_batch_norm_is_not_compiled_for_several_processes(digits_folder, monkeypatch):
+    """It would normalise over the images of one process."""
+    monkeypatch.setattr("zoo.training.parallel.process_count", lambda: 2)
+    with pytest.raises(UserError, match=r"train\.compile: expected one process .*batch norm.* 2"):
+        trained("resnet18", digits_folder, replace(CONFIG, compile=True))
+
+
 def test_processes_that_do_not_find_each_other_are_told(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.delenv("RANK", raising=False)

@@ -90,7 +90,7 @@ def test_a_checkpoint_belongs_to_its_inputs(digits_folder, monkeypatch):
     assert len(digests) == 5
     for decides in ("use_bf16", "parse_device"):
         with monkeypatch.context() as elsewhere:
-            elsewhere.setattr(f"zoo.training.variants.{decides}", lambda _: "elsewhere")
+            elsewhere.setattr(f"zoo.training.variants.{decides}", lambda *_, **__: "elsewhere")
             digests.add(input_digest(TINY, VARIANT, small, validation))
     assert len(digests) == 7
 

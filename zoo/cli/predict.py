@@ -55,7 +55,7 @@ def command(reference: str, images: tuple[Path, ...], top: int, device: str, as_
     for path in images:
         warn_left_out(path, other_files(path))
     model = load(reference)
-    model.module.to(parse_device(device))
+    model.module.to(parse_device(device, doubles=False))
     with progress("predict") as on_progress:
         predicted, unread = _predict(model, files, top, on_progress)
     if top > (classes := len(model.spec.class_names)):

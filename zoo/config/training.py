@@ -33,6 +33,7 @@ class TrainConfig:
     on every subset). `mixup` and `cutmix` are the alphas of their Beta distributions, `augment` a
     policy of timm (`rand-m9-mstd0.5-inc1`, `original`), `random_erasing` a probability, `ema` a
     decay and `clip_norm` the largest norm of the gradient; 0 or "" leaves each of them out.
+    `compile` is for GPUs: torch.compile makes kernels of the network's own first.
     """
 
     batch_size: Annotated[int, BATCH]
@@ -57,6 +58,7 @@ class TrainConfig:
     validate_steps: Annotated[int, STEPS] = 0
     keep: str = "last"
     precision: str = "auto"
+    compile: bool = False
     threads: Annotated[int, Range(0, 1024, "(0: all cores)")] = 0
 
     def __post_init__(self) -> None:

@@ -125,8 +125,10 @@ def check_device() -> Iterator[Check]:
     # macOS and Windows do not say which cores a process may use.
     allowed = getattr(os, "sched_getaffinity", None)
     cores = len(allowed(0)) if allowed else os.cpu_count() or 1
-    device = parse_device("")
+    device, training = parse_device(""), parse_device("", doubles=False)
     name = torch.cuda.get_device_name() if device == "cuda" else platform.machine()
+    if training != device:
+        name += f"; for training {training}"
     precision = "bf16" if use_bf16("auto") else "float32 (bf16 would be slow here)"
     yield Check("device", "ok", f"{device} ({name}), {threads} of {cores} cores, {precision}")
     if threads > cores:

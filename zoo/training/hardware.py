@@ -14,12 +14,12 @@ from zoo.processes import process_count
 
 
 @contextmanager
-def accelerator_for(config: TrainConfig, device: str = "") -> Iterator[Accelerator]:
+def accelerator_for(config: TrainConfig, device: str) -> Iterator[Accelerator]:
     """Give an accelerator with a run's precision and threads, and then restore the process.
 
     Args:
         config: precision and threads.
-        device: as `zoo.device.parse_device` returns it; Accelerate's own choice for none.
+        device: as `zoo.device.parse_device` returns it.
     """
     threads = torch.get_num_threads()
     if config.threads:

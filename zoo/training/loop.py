@@ -29,6 +29,7 @@ from torch.nn import functional
 from zoo.config import TrainConfig
 from zoo.data.augment import Augmentation
 from zoo.data.subsets import Subset
+from zoo.device import parse_device
 from zoo.errors import UserError
 from zoo.models.build import network_errors
 from zoo.models.files import LoadedModel
@@ -106,7 +107,7 @@ def train(
         steps: of the optimizer; the last pass over the subset ends where they do.
         seed: of order, augmentation and dropout.
         teacher: a trained network to imitate; see `zoo.training.distillation`.
-        device: as `zoo.device.parse_device` returns it; a GPU where there is one for none.
+        device: as `zoo.device.parse_device` returns it, without doubles; its default for none.
         checkpoints: folder of the checkpoint; it must belong to this run alone. All processes
             read it, the first writes it.
         checkpoint_seconds: a finished epoch is saved when the last save is older than this.
@@ -119,7 +120,7 @@ def train(
     """
     if not len(subset):
         raise UserError("expected images to train on, got an empty subset")
-    with accelerator_for(config, device) as accelerator:
+    with accelerator_for(config, device or parse_device("", doubles=False)) as accelerator:
         run = _Run(module, spec, subset, config, steps, seed, accelerator, teacher)
         progress = run.restore(checkpoints) if checkpoints else Progress()
         for callback in callbacks:
@@ -222,7 +223,9 @@ class _Run:
         objective = make_objective(teacher, module, spec, accelerator.device)
         # Not prepared by Accelerate: it would validate in the precision of training, too.
         self.module = module.to(accelerator.device)
-        self.learner = in_all_processes(Learner(module, objective), accelerator.device)
+        # Validation and the finished network stay as they are built, as comparisons run them.
+        learner = Learner(module, objective, compiled=config.compile)
+        self.learner = in_all_processes(learner, accelerator.device)
         self.average = ModelEmaV3(module, config.ema, use_warmup=True) if config.ema else None
         self.optimizer = accelerator.prepare(make_optimizer(module, config))
         self.best: Tensors = {}

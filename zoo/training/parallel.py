@@ -14,25 +14,35 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 from torch.overrides import TorchFunctionMode
 
+from zoo.errors import UserError
 from zoo.processes import process_count
 from zoo.training.distillation import Criterion, Objective
 
 
 class Learner(nn.Module):
-    """A network with its objective: what one step computes is a call of this module."""
+    """A network with its objective: what one step computes is a call of this module.
 
-    def __init__(self, module: nn.Module, objective: Objective) -> None:
+    `compiled` has torch.compile make a kernel for each size of batch (a full one, and the last of
+    an epoch), so that a step's bits do not depend on which sizes came before it.
+    """
+
+    def __init__(self, module: nn.Module, objective: Objective, *, compiled: bool = False) -> None:
         super().__init__()
-        self.module, self.objective = module, objective
+        normed = any(isinstance(part, _BatchNorm) for part in module.modules())
+        self.synced = normed and process_count() > 1
+        if compiled and self.synced:  # kernels would normalise over one process's images
+            raise UserError(
+                "train.compile: expected one process for a network with batch norm, got "
+                f"{process_count()}: set it to false, or start one"
+            )
+        self.module: Any = torch.compile(module, dynamic=False) if compiled else module
+        self.objective = objective
 
     def forward(self, x: torch.Tensor, criterion: Criterion) -> tuple[torch.Tensor, torch.Tensor]:
         """Return logits and the loss."""
-        with self._norms():
+        synced: AbstractContextManager[Any] = SyncBatchNorm() if self.synced else nullcontext()
+        with synced:
             return self.objective(self.module, x, criterion)
-
-    def _norms(self) -> AbstractContextManager[Any]:
-        normed = any(isinstance(part, _BatchNorm) for part in self.module.modules())
-        return SyncBatchNorm() if process_count() > 1 and normed else nullcontext()
 
 
 def in_all_processes(learner: Learner, device: torch.device) -> nn.Module:

@@ -154,7 +154,7 @@ def input_digest(
         "libraries": {name: version(name) for name in LIBRARIES},
         "threads": config.threads or torch.get_num_threads(),
         "bf16": use_bf16(config.precision),
-        "device": parse_device(""),
+        "device": parse_device("", doubles=False),
         "processes": process_count(),
         "code": code_digest(CODE),
         "ancestors": _lineage(ancestors),
