@@ -96,11 +96,13 @@ def test_the_table_names_what_has_no_interval():
 def test_the_figure_has_a_mark_for_each_change_and_size():
     runs = [
         made(model, seed, accuracy + 0.01 * seed, images=images)
-        for images in (500, 1000)
+        for images in (500, 1000, 5000)
         for seed in (0, 1)
         for model, accuracy in (("vit", 0.3), ("cnn", 0.5), ("cnn-recipe", 0.4), ("vit-cct", 0.45))
     ]
-    accuracy, share = draw(summarise(runs, GAP), GAP).axes
+    figure = draw(summarise(runs, GAP), GAP)
+    assert figure.get_suptitle().startswith("Trained on 500, 1,000 and 5,000 images, tested on ")
+    accuracy, share = figure.axes
     # From the least share to the largest, the baseline with none of it first.
     names = ["vit", "cnn-recipe", "vit-cct", "cnn"]
     assert [t.get_text() for t in accuracy.get_yticklabels()] == names
@@ -108,7 +110,7 @@ def test_the_figure_has_a_mark_for_each_change_and_size():
         [c.lines[0].get_xdata().astype(float) for c in axis.containers]
         for axis in (share, accuracy)
     )
-    assert len(shares) == len(accuracies) == 2
+    assert len(shares) == len(accuracies) == 3
     np.testing.assert_allclose(shares[0], [1.0, 0.5, 0.75], atol=1e-6)
     np.testing.assert_allclose(accuracies[1], [30.5, 50.5, 40.5, 45.5], atol=1e-6)
     low, high = share.get_xlim()

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from zoo.config import GapConfig
+from zoo.errors import listed
 from zoo.experiments.gap import Run
 from zoo.figures import style
 from zoo.measures.intervals import SHARE, ratio_of_means, seed_interval
@@ -186,7 +187,7 @@ def draw(rows: Sequence[Share], gap: GapConfig) -> Figure:
         accuracy.invert_yaxis()
         accuracy.set_xlabel("test accuracy (%)")
         share.set_xlabel(f"share of the gap closed\n(0: {gap.baseline}, 1: the better CNN)")
-        trained = " and ".join(f"{images:,}" for images in sizes)
+        trained = listed([f"{images:,}" for images in sizes])
         figure.suptitle(
             f"Trained on {trained} images, tested on {gap.test_images:,}: means and 95 % intervals "
             f"over {max(row.seeds for row in rows)} seeds"
