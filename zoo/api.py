@@ -160,6 +160,7 @@ def compare(
     labels: ArrayLike | None = None,
     *,
     class_names: Sequence[str] = (),
+    images_name: str = "",
     data: Sequence[ArrayLike] = (),
     only: str | Sequence[str] = (),
     skip: str | Sequence[str] = (),
@@ -175,6 +176,8 @@ def compare(
         labels: (n,) class indices, if known.
         class_names: names of the classes, in the order of the labels; by default those of the
             models. Where models name different ones, these have to be given.
+        images_name: what the report calls the images, such as `"the test split of CIFAR-10"`; by
+            default it only counts them.
         data: further sets of images like `images`, on which the similarity of layers is measured
             as well, with the agreement of the maps (`result["cka"]["cka_other"]`, along
             `image_set`).
@@ -196,8 +199,8 @@ def compare(
             is not available.
     """
     only, skip = ([names] if isinstance(names, str) else names for names in (only, skip))
-    lists = {"class_names": class_names, "only": only, "skip": skip}
-    asked = from_mapping(_Names, _plain(lists), "zoo.compare")
+    names = {"class_names": class_names, "images_name": images_name, "only": only, "skip": skip}
+    asked = from_mapping(_Names, _plain(names), "zoo.compare")
     if not isinstance(settings, Settings | None):
         raise UserError(f"settings: expected zoo.config.Settings, got {type(settings).__name__}")
     if not (on_progress is None or callable(on_progress)):
@@ -206,16 +209,16 @@ def compare(
     loaded = _loaded(models)
     pixels = _array("images", images, PIXELS)
     others = {f"images {i}": _array(f"images {i}", of, PIXELS) for i, of in enumerate(data, 2)}
-    known, names = _labels(labels, asked.class_names, loaded)
+    known, classes = _labels(labels, asked.class_names, loaded)
     chosen = choose_analyses(asked.only, asked.skip)
     siblings = [(i, seed) for i, model in enumerate(loaded) for seed in model.seeds]
     taking_part = [*loaded, *(seed for _, seed in siblings)]
     before = [model.untrained for model in taking_part if model.untrained is not None]
     modules = [*before, *(model.module for model in taking_part)]
     with on_own_devices(modules), own_buffers(modules):
-        study = prepare_study(loaded, pixels, known, names, siblings, settings, device)
+        study = prepare_study(loaded, pixels, known, classes, siblings, settings, device)
         results = analyse(study, chosen, on_progress, others=others)
-    seen = _digest(pixels, known, names)
+    seen = _digest(pixels, known, classes)
     digests = {name: _digest(of) for name, of in others.items()}
     digest = comparison_digest(
         [(model.name, model.digest or digest_in_memory(model)) for model in loaded],
@@ -228,7 +231,7 @@ def compare(
         ],
         device=device,
     )
-    origin = provenance(loaded, study, digest=digest, images_digest=seen)
+    origin = provenance(loaded, study, digest=digest, images_digest=seen, source=asked.images_name)
     origin["other_images"] = [
         {"name": name, "count": len(others[name]), "digest": of, "source": ""}
         for name, of in digests.items()
@@ -241,9 +244,10 @@ def compare(
 
 @dataclass(frozen=True)
 class _Names:
-    """The arguments of `compare` that are lists of names."""
+    """The arguments of `compare` that are names."""
 
     class_names: list[str]
+    images_name: str
     only: list[str]
     skip: list[str]
 

@@ -1,6 +1,6 @@
 import pytest
 
-from zoo.report.filters import format_estimate, format_number, keep_whole
+from zoo.report.filters import describe_input, format_estimate, format_number, keep_whole
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,13 @@ def test_numbers_are_written_for_people(value, written: str):
 )
 def test_counts_have_no_decimals_and_their_means_as_many_as_their_interval_supports(found, written):
     assert format_estimate(*found) == written
+
+
+def test_the_input_of_a_model_is_described_as_far_as_it_is_known():
+    known = {"image_size": 224, "crop_fraction": 1.0, "interpolation": "bilinear"}
+    plain = describe_input(known | {"mean": [0.0] * 3, "std": [1.0] * 3})
+    assert plain == "224 × 224 pixels (bilinear); values from 0 to 1"
+    assert describe_input({"image_size": 224}) == "224 × 224 pixels"  # of an earlier version
 
 
 def test_names_stay_whole_and_markup_is_escaped():

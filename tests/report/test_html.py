@@ -48,7 +48,10 @@ def test_the_head_says_which_models_are_compared(page: Page):
     assert page.text("title").startswith("vit-small vs resnet18-small")
     shown = page.text()
     for fact in ("vision transformer", "21,642", "11,173,962", "81.2 %", "digits small, n = 100",
-                 "trained on 100 images of digits (subset small)"):  # fmt: skip
+                 "trained on 100 images of digits (subset small)",
+                 "16 × 16 pixels (bicubic); mean 0.5, standard deviation 0.5",
+                 "CKA is linear, with unbiased HSIC averaged over minibatches of 32 images",
+                 "with unbiased HSIC averaged over minibatches (Nguyen et al. 2021)"):  # fmt: skip
         assert fact in shown
     assert "20 November 2026, 14:03 UTC" in shown
     assert "0123456789ab" in page.text("code")

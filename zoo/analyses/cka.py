@@ -46,7 +46,8 @@ ABOUT = About(
     shows=(
         "How similarly two layers arrange the same images: 1 means the same up to rotation and "
         "scale, 0 means unrelated. Every layer is compared with every layer, within each model and "
-        "across models."
+        "across models. It is linear CKA with unbiased HSIC averaged over minibatches (Nguyen et "
+        "al. 2021)."
     ),
     reading=(
         "Both axes run from input to output. A bright block is a stage whose layers do the same "

@@ -92,6 +92,31 @@ def _accuracy(metrics: Mapping[str, float]) -> float | None:
     return next((metrics[name] for name in names if name in metrics), None)
 
 
+def describe_input(model: Mapping[str, Any]) -> str:
+    """Say how a model of a report gets its images: their size and how pixels are normalised.
+
+    >>> known = {"image_size": 224, "crop_fraction": 0.875, "interpolation": "bicubic"}
+    >>> describe_input(known | {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.3]})
+    '224 × 224 pixels, cut from 256 (bicubic); mean 0.5, standard deviation (0.25, 0.25, 0.3)'
+    """
+    side = model["image_size"]
+    size = f"{side} × {side} pixels"
+    if "mean" not in model:  # a report of an earlier version
+        return size
+    resized = round(side / model["crop_fraction"])
+    size += f", cut from {resized}" if resized != side else ""
+    mean, std = (_of_channels(model[key]) for key in ("mean", "std"))
+    scale = f"mean {mean}, standard deviation {std}"
+    scale = "values from 0 to 1" if (mean, std) == ("0", "1") else scale
+    return f"{size} ({model['interpolation']}); {scale}"
+
+
+def _of_channels(values: Sequence[float]) -> str:
+    """Write a number for each channel, or one where they are the same."""
+    written = [f"{value:.4g}" for value in values]
+    return written[0] if len(set(written)) == 1 else f"({', '.join(written)})"
+
+
 def mark_code(text: str) -> Markup:
     """Set what stands between backticks in a text as code; all else is escaped.
 
@@ -168,6 +193,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "held_in": held_in,
     "date": _date,
     "accuracy": _accuracy,
+    "model_input": describe_input,
     "where": lambda claim: cite(claim["paper"], claim["figure"]),
     "code": mark_code,
     "whole": keep_whole,

@@ -96,7 +96,7 @@ GLOSSARY = {
     "token": "a ViT's vector for one patch of the image",
     "probe": "a linear classifier fitted to a layer's output: what can be read there?",
     "CKA": "centred kernel alignment: how alike two layers arrange the same images, from 0 "
-    "(unrelated) to 1 (the same)",
+    "(unrelated) to 1 (the same); linear, with unbiased HSIC averaged over minibatches",
     "entropy": "how evenly attention is spread: highest where every token gets the same share",
     "receptive field": "the pixels that a unit's value depends on",
     "untrained": "the same architecture with the weights that its seed starts from",
