@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from zoo.cli import options
-from zoo.cli.output import print_json, print_table, warn_of_copy
+from zoo.cli.output import print_json, print_note, print_table, warn_of_copy
 from zoo.cli.progress import progress
 from zoo.errors import UserError, counted
 
@@ -53,6 +53,7 @@ def command(
     from zoo.registry.on_ray import check_address, keep_all_on_ray
     from zoo.registry.resolve import resolve
     from zoo.registry.store import open_store
+    from zoo.study.results import name_varying
 
     if references and query:
         raise UserError("expected models or --filter, got both: name the models, or choose them")
@@ -63,7 +64,8 @@ def command(
     models = models or [as_model(row) for row in chosen_versions(store, query)]
     seen = named_images(store, models, data, images)
     rows: list[dict[str, Any]] = []
-    failed = []
+    failed: list[str] = []
+    notes: list[str] = []
     with progress("fingerprint") as on_progress:
         if where:
             every = keep_all_on_ray(
@@ -77,6 +79,9 @@ def command(
             if isinstance(kept, str):
                 failed.append(kept)
                 continue
+            notes += name_varying(
+                model.label, deterministic=kept.deterministic, mixes_images=kept.mixes_images
+            )
             rows.append(
                 {
                     "model": model.label, "family": kept.family, "made": kept.made,
@@ -99,6 +104,8 @@ def command(
         click.echo(
             f"{counted(len(seen), 'image')} of {seen.source}, digest {seen.dataset_digest[:12]}"
         )
+    for note in notes:
+        print_note(note)
     if failed:
         raise UserError(
             f"{counted(len(failed), 'model')} without a fingerprint: {'; '.join(failed)}"

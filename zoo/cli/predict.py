@@ -50,6 +50,7 @@ def command(reference: str, images: tuple[Path, ...], top: int, device: str, as_
     from zoo.data.image_files import find_images, other_files, warn_left_out
     from zoo.device import parse_device
     from zoo.registry.resolve import load
+    from zoo.study.answers import name_if_varying
 
     files = [file for path in images for file in find_images(path)]
     for path in images:
@@ -60,6 +61,8 @@ def command(reference: str, images: tuple[Path, ...], top: int, device: str, as_
         predicted, unread = _predict(model, files, top, on_progress)
     if top > (classes := len(model.spec.class_names)):
         print_note(f"--top {top}: there are {classes} classes; all are named")
+    for note in name_if_varying(model.name, model.module, model.spec):
+        print_note(note)
     if as_json:
         print_json(predicted)
     else:

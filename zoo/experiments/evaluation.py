@@ -21,7 +21,7 @@ from zoo.models.files import LoadedModel
 from zoo.models.preprocess import preprocess
 from zoo.progress import OnProgress, no_progress
 from zoo.study.accumulator import Batch
-from zoo.study.answers import predictions
+from zoo.study.answers import name_if_varying, predictions
 from zoo.study.networks import ComparedNetwork, Study
 from zoo.study.results import Metric
 
@@ -87,7 +87,8 @@ def evaluate(
         result_of(measure, analysis.ABOUT)
         for analysis, measure in zip(MEASURED, measures, strict=True)
     ]
-    notes = [note for result in results for note in result.notes]
+    notes = name_if_varying(model.name, model.module, model.spec)
+    notes += [note for result in results for note in result.notes]
     if shared := count_trained_on(images, trained_on):
         notes.append(trained_on_note(model.name, shared, len(labels)))
     return Evaluation(

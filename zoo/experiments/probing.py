@@ -37,7 +37,7 @@ from zoo.study.accumulator import Accumulator
 from zoo.study.networks import ComparedNetwork, Study
 from zoo.study.one_pass import run_pass
 from zoo.study.prepare import look_at
-from zoo.study.results import INITIAL, Metric, Result
+from zoo.study.results import INITIAL, Metric, Result, name_varying
 from zoo.study.spatial_layout import choose_images, last_block, layout_of, mean_over_places
 
 MAX_NUMBERS = 1 << 28  # features kept of one subset: 1 GB
@@ -87,9 +87,14 @@ def probe_model(
     settings, device = settings or Settings(), torch.device(device)
     network = look_at(model, replace(settings, layers=layers), device)
     probed, notes = plan(network, 1)
-    notes = [note for note in notes if "not probed" in note]
+    varying = name_varying(
+        network.name, deterministic=network.deterministic, mixes_images=network.mixes_images
+    )
+    notes = [*varying, *(note for note in notes if "not probed" in note)]
     if not probed.layers:
-        why = "; ".join(notes) or f"{network.name} has no layer before its classifier"
+        why = (
+            "; ".join(notes[len(varying) :]) or f"{network.name} has no layer before its classifier"
+        )
         raise UserError(f"nothing to probe: {why}")
     parts = []
     for subset in (train, test):

@@ -44,6 +44,8 @@ class Kept:
     family: str
     problems: dict[str, str]
     made: bool
+    deterministic: bool
+    mixes_images: bool
 
 
 def chosen_versions(store: Store, query: str) -> list[VersionRow]:
@@ -144,7 +146,8 @@ def _file(store: Store, key: str) -> Path:
 
 
 def _kept(path: Path, found: Fingerprint, *, made: bool) -> Kept:
-    return Kept(path, found.family, dict(found.problems), made)
+    vary = found.deterministic, found.mixes_images
+    return Kept(path, found.family, dict(found.problems), made, *vary)
 
 
 def _cached(store: Store, key: str) -> Kept | None:

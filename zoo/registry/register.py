@@ -30,7 +30,6 @@ from zoo.registry.images import store_images
 from zoo.registry.lookup import EXPERIMENT, MODEL_ID, find_version
 from zoo.registry.references import check_name
 from zoo.registry.store import TRAIN, Store
-from zoo.study.results import MIXES_IMAGES, NOT_DETERMINISTIC
 
 if TYPE_CHECKING:
     from zoo.models.imported import ImportOptions
@@ -176,18 +175,16 @@ def import_registered(
     Raises:
         UserError: see `zoo.models.imported.import_model` and `register`.
     """
-    from zoo.models.consistency import CHANCE, OTHERS, depends_on
     from zoo.models.factories import is_factory, trust
     from zoo.models.files import save_model
     from zoo.models.imported import import_model
+    from zoo.study.answers import name_if_varying
 
     check_name(name)
     imported = import_model(source, name, given)
     if is_factory(source):
         trust(source, imported.spec.kwargs)
-    varies_with = depends_on(imported.module, imported.spec)
-    said = {CHANCE: NOT_DETERMINISTIC, OTHERS: MIXES_IMAGES, "": ""}[varies_with]
-    notes = (*imported.notes, *([f"{name} {said}"] if said else []))
+    notes = (*imported.notes, *name_if_varying(name, imported.module, imported.spec))
     with tempfile.TemporaryDirectory(prefix="zoo-") as temporary:
         folder = Path(temporary) / name
         save_model(folder, imported.module, imported.spec)

@@ -30,12 +30,11 @@ from zoo.errors import counted, listed
 from zoo.measures.intervals import Estimate, independent_difference
 from zoo.study.replicates import draws_of
 from zoo.study.results import (
-    MIXES_IMAGES,
     NO_ANSWER,
-    NOT_DETERMINISTIC,
     ComparisonResults,
     Metric,
     Network,
+    name_varying,
 )
 from zoo.study.seeds import accuracy_difference, mean_metric
 
@@ -68,10 +67,12 @@ def describe_finding(results: ComparisonResults, verdicts: Sequence[Verdict]) ->
 def _not_alone(results: ComparisonResults) -> Iterator[str]:
     """Name the networks whose answers chance, or the other images of a batch, have a part in."""
     for network in results.compared:
-        if not network.deterministic:
-            yield f"{network.name} {NOT_DETERMINISTIC}."
-        elif network.mixes_images:
-            yield f"{network.name} {MIXES_IMAGES}."
+        for said in name_varying(
+            network.name,
+            deterministic=network.deterministic,
+            mixes_images=network.mixes_images,
+        ):
+            yield f"{said}."
 
 
 def _not_numbers(results: ComparisonResults) -> Iterator[str]:

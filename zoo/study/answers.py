@@ -7,12 +7,24 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from torch import nn
 
+from zoo.models.consistency import CHANCE, OTHERS, depends_on
 from zoo.models.modes import eval_mode
 from zoo.models.preprocess import logits_of
+from zoo.models.spec import ModelSpec
 from zoo.study.accumulator import NotApplicable
 from zoo.study.networks import ComparedNetwork, Study
-from zoo.study.results import NO_ANSWER, TRAINED
+from zoo.study.results import NO_ANSWER, TRAINED, name_varying
+
+
+def name_if_varying(name: str, module: nn.Module, spec: ModelSpec) -> list[str]:
+    """Name a network whose answers chance or other images of the batch have a part in.
+
+    It answers a few images of noise, as `depends_on` says; most networks are not named.
+    """
+    found = depends_on(module, spec)
+    return name_varying(name, deterministic=found != CHANCE, mixes_images=found == OTHERS)
 
 
 def rated_networks(study: Study, missing: str) -> tuple[dict[int, ComparedNetwork], list[str]]:

@@ -57,7 +57,8 @@ class Fingerprint:
     """What is kept of a network: a vector of length 1 for each of `POINTS`.
 
     `layers` names the layer that stands for each point. `problems` says of the points without a
-    vector why there is none. `batches` are the images in each batch.
+    vector why there is none. `batches` are the images in each batch. `deterministic` and
+    `mixes_images` are as of a `Network`.
     """
 
     family: str
@@ -65,6 +66,8 @@ class Fingerprint:
     batches: tuple[int, ...]
     vectors: Mapping[str, Vector]
     problems: Mapping[str, str] = field(default_factory=dict)
+    deterministic: bool = True
+    mixes_images: bool = False
 
 
 def fingerprint_key(model: str, images: str) -> str:
@@ -109,7 +112,11 @@ def fingerprint(
     study = Study((network,), images, None, (), (), SETTINGS, where)
     grams = _Grams(network)
     run_pass(study, [grams])
-    return grams.fingerprint(batches_of(len(images)))
+    return dataclasses.replace(
+        grams.fingerprint(batches_of(len(images))),
+        deterministic=network.deterministic,
+        mixes_images=network.mixes_images,
+    )
 
 
 def batches_of(images: int) -> tuple[int, ...]:
@@ -234,7 +241,8 @@ def read_fingerprint(path: Path, key: str) -> Fingerprint:
         if whole:
             texts: Any = (about["layers"], about["problems"])
             layers, problems = ({str(k): str(v) for k, v in each.items()} for each in texts)
-            return Fingerprint(str(about["family"]), layers, batches, vectors, problems)
+            known = {key: bool(about[key]) for key in ("deterministic", "mixes_images")}
+            return Fingerprint(str(about["family"]), layers, batches, vectors, problems, **known)
     except (OSError, SafetensorError, AttributeError, KeyError, TypeError, ValueError):
         pass
     raise UserError(f"{path} is damaged, or another fingerprint: remove it")

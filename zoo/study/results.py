@@ -44,6 +44,13 @@ RANGES: dict[str, Range] = {
 }
 
 
+def name_varying(name: str, *, deterministic: bool, mixes_images: bool) -> list[str]:
+    """Name a network whose answer for an image does not rest on that image alone; else nothing."""
+    if not deterministic:
+        return [f"{name} {NOT_DETERMINISTIC}"]
+    return [f"{name} {MIXES_IMAGES}"] if mixes_images else []
+
+
 @dataclass(frozen=True)
 class Network:
     """A network that took part in a comparison.
