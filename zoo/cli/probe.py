@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -13,10 +13,7 @@ from zoo.cli.progress import progress
 from zoo.config import COUNT, Settings
 from zoo.config.mapping import Range
 from zoo.errors import UserError, unknown
-from zoo.files import csv_text, find_root, write_json, write_text
-
-if TYPE_CHECKING:
-    from zoo.data.subsets import Subset
+from zoo.files import find_root
 
 
 @click.command()
@@ -77,21 +74,21 @@ def command(
     from zoo.device import parse_device
     from zoo.experiments.probing_report import FOLDER
     from zoo.figures.names import file_name
-    from zoo.files.folders import check_replaceable
+    from zoo.files.folders import check_replaceable, replacing_folder
     from zoo.registry.resolve import load
 
     root = data_root or find_root() / "data" / "subsets"
     _check_subset(root, train_name)
     train, test = load_subset(root / train_name), load_subset(root / "test")
-    few_shot = few_shot or _few(train)
     model = load(reference)
     device = parse_device(device)
     folder = out or find_root() / "reports" / f"probe-{file_name(model.name)}"
     check_replaceable(folder, FOLDER)
 
-    from zoo.experiments.probing import PIXELS, probe_model
-    from zoo.experiments.probing_report import rows
+    from zoo.experiments.probing import default_few_shot, probe_model
+    from zoo.experiments.probing_report import save
 
+    few_shot = few_shot or default_few_shot(train)
     with progress("probe") as on_progress:
         result = probe_model(
             model,
@@ -103,36 +100,14 @@ def command(
             device=device,
             on_progress=on_progress,
         )
-    report = {
-        "model": {"name": model.name, "uri": model.uri, "digest": model.digest},
-        "train": {"name": train_name, "digest": train.info.digest},
-        "test": {"name": "test", "digest": test.info.digest},
-        "images": {part: result.data.attrs[f"{part}_images"] for part in ("fit", "test")},
-        "few_shot": few_shot,
-        "seed": seed,
-        "layers": [row for row in rows(result) if row["layer"] != PIXELS],
-        "metrics": [
-            {"measure": m.measure, "network": m.network, "value": m.value} for m in result.metrics
-        ],
-        "notes": list(result.notes),
-    }
-    _save(result, report, folder, few_shot)
+    with replacing_folder(folder, FOLDER) as new:
+        report = save(result, new, model, train, test, few_shot=few_shot, seed=seed)
     if as_json:
         print_json(report)
     elif is_quiet():
         click.echo(folder / "probe.png")
     else:
         _print_table(report, folder)
-
-
-def _few(train: Subset) -> int:
-    """Return how many images per class the few-shot probes get: fewer than all of them."""
-    import numpy as np
-
-    from zoo.measures.ridge import FEW_SHOT
-
-    counts = np.bincount(np.asarray(train.labels))
-    return max(2, min(FEW_SHOT, int(counts[counts > 0].min()) // 2))
 
 
 def _check_subset(root: Path, name: str) -> None:
@@ -148,17 +123,6 @@ def _check_subset(root: Path, name: str) -> None:
     subsets = {path.parent.name for path in root.glob("*/subset.json")} - set(HELD_OUT)
     if name not in subsets:
         raise unknown(f"subset in {root}:", name, subsets)
-
-
-def _save(result: Any, report: dict[str, Any], folder: Path, few_shot: int) -> None:
-    from zoo.experiments.probing_report import FOLDER, draw, rows
-    from zoo.figures.saving import save_figure
-    from zoo.files.folders import replacing_folder
-
-    with replacing_folder(folder, FOLDER) as new:
-        write_json(new / "probe.json", report)
-        write_text(new / "probe.csv", csv_text(rows(result)))
-        save_figure(draw(result, few_shot=few_shot), new, "probe")
 
 
 def _print_table(report: dict[str, Any], folder: Path) -> None:

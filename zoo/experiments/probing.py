@@ -136,6 +136,12 @@ def probe_model(
     return Result(data, metrics=tuple(metrics), notes=(*notes, *missing, *more))
 
 
+def default_few_shot(train: Subset) -> int:
+    """Return how many images per class few-shot probes get: fewer than all of them."""
+    counts = np.bincount(np.asarray(train.labels))
+    return max(2, min(FEW_SHOT, int(counts[counts > 0].min()) // 2))
+
+
 @dataclass(frozen=True)
 class _Probing:
     """What every probe of a call has in common: images to fit and to test on, and how."""
