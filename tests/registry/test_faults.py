@@ -26,7 +26,7 @@ from zoo.registry.lookup import all_versions
 from zoo.registry.register import register
 from zoo.registry.resolve import load, resolve
 from zoo.registry.runs import search_runs
-from zoo.registry.store import COMPARE, DATA, TRAIN, open_store
+from zoo.registry.store import COMPARE, TEST_IMAGES, TRAIN, open_store
 from zoo.registry.tracking import TrackingCallback
 
 ROW = {"epoch": 1, "step": 2, "train/loss": 1.5, "learning_rate": 0.001, "seconds": 0.25}
@@ -133,7 +133,7 @@ def test_images_are_stored_once_wherever_the_server_went_away(tmp_path, database
 
     def check(store):
         assert len(fetch_images(store, digest)) == 12
-        finished = [run for run in search_runs(store, DATA) if run.info.status == "FINISHED"]
+        finished = [run for run in search_runs(store, TEST_IMAGES) if run.info.status == "FINISHED"]
         assert len(finished) == 1
 
     sweep(tmp_path, database, lambda store: store_images(store, test_split), check)

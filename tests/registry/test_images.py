@@ -10,7 +10,7 @@ from zoo.registry import images as module
 from zoo.registry.artifacts import local_folder
 from zoo.registry.images import cut, fetch_images, store_images
 from zoo.registry.runs import search_runs
-from zoo.registry.store import DATA
+from zoo.registry.store import TEST_IMAGES
 
 
 def test_images_come_back_as_they_were(store, test_split):
@@ -26,13 +26,22 @@ def test_images_come_back_as_they_were(store, test_split):
 def test_they_are_stored_and_fetched_once(store, test_split):
     digest = store_images(store, test_split)
     assert store_images(store, test_split) == digest
-    runs = search_runs(store, DATA)
+    runs = search_runs(store, TEST_IMAGES)
     assert [run.info.status for run in runs] == ["FINISHED"]
     (listed,) = runs[0].inputs.dataset_inputs
     assert (listed.dataset.name, listed.dataset.digest) == ("digits/test", digest[:36])
     fetch_images(store, digest)
     store.client.delete_run(runs[0].info.run_id)
     assert len(fetch_images(store, digest)) == 12
+
+
+def test_what_was_fetched_is_hashed_once(store, test_split, monkeypatch):
+    digest, hashed = store_images(store, test_split), []
+    monkeypatch.setattr(module, "verify_subset", hashed.append)
+    fetch_images(store, digest)
+    assert len(hashed) == 1
+    fetch_images(store, digest)  # of the cache
+    assert len(hashed) == 2
 
 
 def test_a_large_split_is_cut_evenly_and_bears_its_own_digest(store, make_split, monkeypatch):
@@ -45,7 +54,7 @@ def test_a_large_split_is_cut_evenly_and_bears_its_own_digest(store, make_split,
     for start in (0, 3, 6):
         assert sorted(fetched.labels[start : start + 3]) == [0, 1, 2]
     np.testing.assert_array_equal(fetched.images, whole.images[fetched.info.indices])
-    tags = search_runs(store, DATA)[0].data.tags
+    tags = search_runs(store, TEST_IMAGES)[0].data.tags
     assert (tags["zoo.test_digest"], tags["zoo.images_digest"]) == (
         info.digest,
         fetched.info.digest,
@@ -68,7 +77,7 @@ def test_images_that_stay_in_their_files_travel_as_pixels(store, digit_files, tm
     order = [arrays.info.indices.index(i) for i in fetched.info.indices]
     np.testing.assert_array_equal(fetched.images, arrays.images[order])
     np.testing.assert_array_equal(fetched.labels, arrays.labels[order])
-    assert search_runs(store, DATA)[0].data.tags["zoo.test_digest"] == files.info.digest
+    assert search_runs(store, TEST_IMAGES)[0].data.tags["zoo.test_digest"] == files.info.digest
 
 
 def test_a_damaged_copy_is_fetched_again(store, test_split):
@@ -85,7 +94,7 @@ def test_a_damaged_copy_is_fetched_again(store, test_split):
 
 def test_changed_images_in_the_registry_are_refused(store, test_split):
     digest = store_images(store, test_split)
-    folder = local_folder(search_runs(store, DATA)[0].info.artifact_uri)
+    folder = local_folder(search_runs(store, TEST_IMAGES)[0].info.artifact_uri)
     path = folder / "images" / "labels.npy"
     content = bytearray(path.read_bytes())
     content[-8] ^= 1
@@ -98,7 +107,7 @@ def test_changed_images_in_the_registry_are_refused(store, test_split):
 def test_another_split_under_a_digest_is_refused(store, test_split, make_split):
     digest = store_images(store, test_split)
     other = make_split("other", 12, seed=1)
-    folder = local_folder(search_runs(store, DATA)[0].info.artifact_uri) / "images"
+    folder = local_folder(search_runs(store, TEST_IMAGES)[0].info.artifact_uri) / "images"
     for name in ("images.npy", "labels.npy", "subset.json"):
         (folder / name).write_bytes((store.root / "other" / name).read_bytes())
     with pytest.raises(UserError, match=f"got {other.digest[:12]}|got {other.digest}"):
@@ -107,7 +116,7 @@ def test_another_split_under_a_digest_is_refused(store, test_split, make_split):
 
 def test_pickled_arrays_are_not_opened(store, test_split):
     digest = store_images(store, test_split)
-    folder = local_folder(search_runs(store, DATA)[0].info.artifact_uri) / "images"
+    folder = local_folder(search_runs(store, TEST_IMAGES)[0].info.artifact_uri) / "images"
     np.save(folder / "labels.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
     with pytest.raises(UserError, match="in the registry were changed"):
         fetch_images(store, digest)
@@ -127,11 +136,11 @@ def test_what_a_killed_process_left_is_removed_and_never_used(store, test_split,
         with pytest.raises(KeyboardInterrupt):
             store_images(store, test_split)
     digest = load_subset(test_split).info.digest
-    assert [run.info.status for run in search_runs(store, DATA)] == ["RUNNING"]
+    assert [run.info.status for run in search_runs(store, TEST_IMAGES)] == ["RUNNING"]
     with pytest.raises(UserError, match="are not in the registry"):
         fetch_images(store, digest)
     store_images(store, test_split)
-    assert [run.info.status for run in search_runs(store, DATA)] == ["FINISHED"]
+    assert [run.info.status for run in search_runs(store, TEST_IMAGES)] == ["FINISHED"]
 
 
 def _killed(*_):
@@ -141,7 +150,7 @@ def _killed(*_):
 @pytest.mark.parametrize("lost", ["images.npy", "labels.npy", ""])
 def test_lost_images_come_back_to_their_run(store, test_split, lost, caplog):
     digest = store_images(store, test_split)
-    [run] = search_runs(store, DATA)
+    [run] = search_runs(store, TEST_IMAGES)
     folder = local_folder(run.info.artifact_uri) / "images"
     if lost:
         (folder / lost).unlink()
@@ -153,5 +162,5 @@ def test_lost_images_come_back_to_their_run(store, test_split, lost, caplog):
         fetch_images(store, digest)
     assert store_images(store, test_split) == digest
     assert "its files were lost; restored" in caplog.text
-    assert [found.info.run_id for found in search_runs(store, DATA)] == [run.info.run_id]
+    assert [found.info.run_id for found in search_runs(store, TEST_IMAGES)] == [run.info.run_id]
     assert len(fetch_images(store, digest)) == 12

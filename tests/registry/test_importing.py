@@ -16,7 +16,7 @@ from zoo.registry.listing import list_versions
 from zoo.registry.register import import_registered, register
 from zoo.registry.resolve import load, pull, resolve
 from zoo.registry.runs import search_runs
-from zoo.registry.store import DATA, TRAIN
+from zoo.registry.store import TEST_IMAGES, TRAIN
 from zoo.registry.verify import verify
 
 CODE = """
@@ -213,5 +213,5 @@ def test_a_folder_that_does_not_load_is_refused_before_anything_is_made(
         with pytest.raises(UserError, match=message):
             register(store, folder, test_folder=tmp_path / "split")
     assert store.client.search_registered_models() == []
-    assert [search_runs(store, name) for name in (TRAIN, DATA)] == [[], []]
+    assert [search_runs(store, name) for name in (TRAIN, TEST_IMAGES)] == [[], []]
     assert register(store, whole).version == 1

@@ -14,7 +14,7 @@ from zoo.project.doctor import check_leftovers
 from zoo.project.leftovers import find_leftovers
 from zoo.registry.register import register
 from zoo.registry.runs import PLACE, search_runs
-from zoo.registry.store import AUDIT, COMPARE, DATA, EXPERIMENTS, TRAIN
+from zoo.registry.store import AUDIT, COMPARE, EXPERIMENTS, TEST_IMAGES, TRAIN
 
 SPEC = json.dumps(dict.fromkeys(SPEC_KEYS, 1))
 LEFT = {
@@ -112,7 +112,11 @@ def test_what_a_process_is_at_work_on_is_not_left(root, at_once):
         (AUDIT, {"zoo.audit_models": "0f 1e"}, "locks/audit"),
         (TRAIN, {"zoo.input_hash": "a" * 64}, "checkpoints/" + "a" * 64),
         (TRAIN, {"zoo.sha256": "d" * 64, "zoo.name": "vit"}, "locks/register-vit"),
-        (DATA, {"zoo.images_digest": "i", "zoo.test_digest": "7" * 64}, "locks/images-" + "7" * 16),
+        (
+            TEST_IMAGES,
+            {"zoo.images_digest": "i", "zoo.test_digest": "7" * 64},
+            "locks/images-" + "7" * 16,
+        ),
     ],
 )  # fmt: skip
 def test_a_run_that_nobody_works_at_is_named_and_removed(store, root, experiment, tags, lock):

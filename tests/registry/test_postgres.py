@@ -29,7 +29,7 @@ from zoo.registry.lookup import all_versions
 from zoo.registry.register import register
 from zoo.registry.resolve import load, resolve
 from zoo.registry.runs import search_runs
-from zoo.registry.store import COMPARE, DATA, TRAIN, open_store
+from zoo.registry.store import COMPARE, TEST_IMAGES, TRAIN, open_store
 
 pytestmark = pytest.mark.slow
 
@@ -157,7 +157,7 @@ def test_two_users_train_register_and_compare_at_once(
     assert sorted(run.info.run_name for run in runs) == ["shared-0", "vit-small-0", "vit-small-1"]
     assert {run.info.status for run in runs} == {"FINISHED"}
     assert len(store.client.search_logged_models([store.experiment_id(TRAIN)])) == 3
-    assert len(search_runs(store, DATA)) == 1
+    assert len(search_runs(store, TEST_IMAGES)) == 1
     for run in runs:
         history = store.client.get_metric_history(run.info.run_id, "train/loss")
         assert [point.step for point in history] == [1, 2]

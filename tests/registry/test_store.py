@@ -15,8 +15,8 @@ from zoo.registry.faults import redact
 from zoo.registry.register import register
 from zoo.registry.store import (
     COMPARE,
-    DATA,
     EXPERIMENTS,
+    TEST_IMAGES,
     TRAIN,
     _check_database,
     find_root,
@@ -65,7 +65,7 @@ def test_the_database_allows_readers_beside_a_writer(root):
 def test_artifacts_lie_under_the_root_whatever_the_working_folder(store, monkeypatch, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    for name in (TRAIN, DATA, COMPARE):
+    for name in (TRAIN, TEST_IMAGES, COMPARE):
         experiment = store.client.get_experiment(store.experiment_id(name))
         assert Path(urlsplit(experiment.artifact_location).path) == (
             store.root / "mlartifacts" / name

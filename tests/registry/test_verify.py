@@ -18,7 +18,7 @@ from zoo.registry.register import register, register_study
 from zoo.registry.removal import plan_removal, remove
 from zoo.registry.resolve import load, resolve
 from zoo.registry.runs import search_runs
-from zoo.registry.store import DATA, open_store
+from zoo.registry.store import TEST_IMAGES, open_store
 from zoo.registry.verify import verify
 
 
@@ -178,7 +178,7 @@ def test_a_run_that_names_other_data_is_no_lineage(filled):
 
 
 def test_lost_and_damaged_test_images_are_told_once(filled):
-    [run] = search_runs(filled, DATA)
+    [run] = search_runs(filled, TEST_IMAGES)
     images = local_folder(run.info.artifact_uri) / "images" / "images.npy"
     images.write_bytes(images.read_bytes()[:-1] + b"\x01")
     [(kind, what, why)] = found(filled)

@@ -15,8 +15,8 @@ from zoo.registry.lookup import (
     CURRENT,
     DIGEST,
     EXPERIMENT,
-    aliases_of,
     get_version,
+    versions_by_alias,
     versions_of,
 )
 from zoo.registry.references import check_alias, parse
@@ -55,7 +55,7 @@ def promote(store: Store, reference: str, alias: str) -> tuple[ModelVersion, int
     check_alias(alias)
     version = find_registered(store, reference)
     with store.translate_mlflow_errors():
-        before = aliases_of(store, version.name).get(alias)
+        before = versions_by_alias(store, version.name).get(alias)
         set_alias(store, version.name, alias, str(version.version))
     return version, before
 
@@ -72,13 +72,13 @@ def point_best(store: Store, name: str) -> None:
     """
     # Look again after each move: another machine may have added a better version meanwhile, and
     # moved the alias first. Versions are only ever added, so this ends.
-    while (best := _best(store, name)) not in (None, aliases_of(store, name).get(BEST)):
+    while (best := _best(store, name)) not in (None, versions_by_alias(store, name).get(BEST)):
         set_alias(store, name, BEST, str(best))
 
 
 def point_current(store: Store, name: str, version: int) -> bool:
     """Let a name mean one of its versions; return whether it meant another one before."""
-    before = aliases_of(store, name).get(CURRENT)
+    before = versions_by_alias(store, name).get(CURRENT)
     if before != version:
         set_alias(store, name, CURRENT, str(version))
     return before not in (None, version)

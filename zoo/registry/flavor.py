@@ -21,7 +21,7 @@ from zoo.files import write_json
 from zoo.models.spec import SPEC, WEIGHTS, ModelSpec
 from zoo.registry.zoo_pyfunc import SOURCE
 
-FLAVOR, DATA, CODE = "zoo", "data", "code"
+FLAVOR, MODEL_FILES, CODE = "zoo", "data", "code"
 LOADER = "zoo_pyfunc"
 # Models that were registered before loaders came with them name the second; they stay whole.
 LOADERS = (LOADER, "zoo.registry.serving")
@@ -47,19 +47,21 @@ def write_flavor(
     `example` holds images (n, height, width, 3) to show the input; `identity` are fields of
     `mlflow.models.Model` that say where the model is kept.
     """
-    (target / DATA).mkdir(parents=True)
+    (target / MODEL_FILES).mkdir(parents=True)
     for name in (SPEC, WEIGHTS):
-        shutil.copyfile(folder / name, target / DATA / name)
+        shutil.copyfile(folder / name, target / MODEL_FILES / name)
     model = Model(signature=signature(spec), **identity)
     model.add_flavor(
         "python_function",
         loader_module=LOADER,
-        data=DATA,
+        data=MODEL_FILES,
         code=CODE,
         python_version=platform.python_version(),
         env={"virtualenv": "python_env.yaml"},
     )
-    model.add_flavor(FLAVOR, digest=digest, version=zoo.__version__, data=DATA, arch=spec.arch)
+    model.add_flavor(
+        FLAVOR, digest=digest, version=zoo.__version__, data=MODEL_FILES, arch=spec.arch
+    )
     if example is not None:
         _save_example(model, example, str(target))
     _write_code(target / CODE)
@@ -106,7 +108,7 @@ def check_flavor(path: Path, spec: ModelSpec, digest: str) -> None:
         model = Model.load(str(path))
         ours, served = model.flavors[FLAVOR], model.flavors["python_function"]
         said = ours["digest"], ours["data"], ours["arch"], served["data"], model.signature
-        is_whole = said == (digest, DATA, spec.arch, DATA, signature(spec))
+        is_whole = said == (digest, MODEL_FILES, spec.arch, MODEL_FILES, signature(spec))
         is_whole &= served["loader_module"] in LOADERS
     except Exception as error:  # MLflow may raise anything on a damaged file
         raise UserError(f"MLmodel is damaged ({brief(error)})") from None

@@ -34,7 +34,7 @@ from zoo.registry import runs
 from zoo.registry.artifacts import fetch_file, missing_files
 from zoo.registry.datasets import dataset, dataset_input
 from zoo.registry.references import Resolved, check_digest
-from zoo.registry.store import DATA, Store, open_store
+from zoo.registry.store import TEST_IMAGES, Store, open_store
 
 LARGEST = 2048
 FOLDER = "images"
@@ -57,7 +57,7 @@ def store_images(store: Store, test_folder: Path) -> str:
     subset = load_subset(test_folder)
     digest = subset.info.digest
     with store.translate_mlflow_errors(), store.lock(f"images-{digest[:16]}"):
-        known = runs.search_runs(store, DATA, test_digest=digest)
+        known = runs.search_runs(store, TEST_IMAGES, test_digest=digest)
         if finished := [run for run in known if runs.is_finished(run)]:
             _restore(store, finished, subset)
             return digest
@@ -73,11 +73,11 @@ def store_images(store: Store, test_folder: Path) -> str:
         }
         name = f"{kept.info.source} test {digest[:8]}"
         data = dataset(kept.info.source, "test", kept.info.digest, len(kept))
-        run = runs.begin_run(store, DATA, name, tags, "zoo register")
+        run = runs.begin_run(store, TEST_IMAGES, name, tags, "zoo register")
         with runs.finishing(store, run):
             runs.log_inputs(store, run.info.run_id, [dataset_input(data, "evaluation")])
             _upload(store, run, kept)
-        runs.keep_first(store, DATA, test_digest=digest)
+        runs.keep_first(store, TEST_IMAGES, test_digest=digest)
     return digest
 
 
@@ -97,7 +97,7 @@ def fetch_images(store: Store, digest: str) -> Subset:
         with contextlib.suppress(UserError):  # another process has fetched them meanwhile
             return _verified(folder)
         _download(store, digest, folder)
-    return _verified(folder)
+    return load_subset(folder)  # checked before it was put there
 
 
 def evaluation_images(
@@ -185,7 +185,7 @@ def _restore(store: Store, finished: Iterable[Run], subset: Subset) -> None:
 
 
 def _download(store: Store, digest: str, folder: Path) -> None:
-    finished = filter(runs.is_finished, runs.search_runs(store, DATA, test_digest=digest))
+    finished = filter(runs.is_finished, runs.search_runs(store, TEST_IMAGES, test_digest=digest))
     if (run := next(finished, None)) is None:
         raise UserError(
             f"the test images {digest[:12]} are not in the registry: run `zoo register` where the "

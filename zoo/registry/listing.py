@@ -86,7 +86,7 @@ def aliases_of(store: Store, model: Resolved) -> list[str]:
     if model.version is None:
         return []
     with store.translate_mlflow_errors():
-        aliases = lookup.aliases_of(store, model.name)
+        aliases = lookup.versions_by_alias(store, model.name)
     return sorted(alias for alias, number in aliases.items() if number == model.version)
 
 

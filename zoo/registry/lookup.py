@@ -89,7 +89,7 @@ def versions_of(store: Store, name: str) -> list[ModelVersion]:
     return all_versions(store, f"name = {quoted(name)}")
 
 
-def aliases_of(store: Store, name: str) -> dict[str, int]:
+def versions_by_alias(store: Store, name: str) -> dict[str, int]:
     """Return the version that each alias of a registered model points at."""
     return numbered(store.client.get_registered_model(name).aliases)
 

@@ -14,7 +14,7 @@ from zoo.models.spec import SPEC, model_digest
 from zoo.registry.annotations import find_registered
 from zoo.registry.comparisons import TITLE
 from zoo.registry.listing import own_tags
-from zoo.registry.lookup import DIGEST, aliases_of, all_versions, versions_of
+from zoo.registry.lookup import DIGEST, all_versions, versions_by_alias, versions_of
 from zoo.registry.references import parse
 from zoo.registry.runs import search_runs
 from zoo.registry.store import COMPARE, TRAIN, Store
@@ -93,7 +93,7 @@ def remove(store: Store, removal: Removal) -> None:
 
 def _aliases(store: Store, name: str, going: list[ModelVersion]) -> list[tuple[str, str]]:
     numbers = {int(version.version) for version in going}
-    aliases = sorted(aliases_of(store, name).items())
+    aliases = sorted(versions_by_alias(store, name).items())
     return [("alias", f"{name}@{alias}") for alias, number in aliases if number in numbers]
 
 

@@ -61,14 +61,14 @@ def fetch_model(store: Store | None, resolved: Resolved) -> Path:
     if resolved.kind in ("timm", "hf"):
         raise UserError(f"{resolved.reference} has no folder: it is built when it is loaded")
     from zoo.registry.artifacts import local_folder
-    from zoo.registry.flavor import DATA
+    from zoo.registry.flavor import MODEL_FILES
 
     local = local_folder(resolved.artifacts)
     if local is not None:
         for name in (SPEC, WEIGHTS):
             _fetch(None, resolved, name, "")
-        _check_digest(resolved, model_digest(local / DATA))
-        return local / DATA
+        _check_digest(resolved, model_digest(local / MODEL_FILES))
+        return local / MODEL_FILES
     store = store or _open()
     folder = store.cache / "models" / resolved.digest
     if not _is_intact(folder, resolved.digest):
@@ -143,10 +143,10 @@ def _download(store: Store, resolved: Resolved, folder: Path) -> None:
 
 def _fetch(store: Store | None, resolved: Resolved, name: str, target: str) -> Path:
     from zoo.registry.artifacts import fetch_file
-    from zoo.registry.flavor import DATA
+    from zoo.registry.flavor import MODEL_FILES
 
     try:
-        path = fetch_file(store, resolved.artifacts, f"{DATA}/{name}", target)
+        path = fetch_file(store, resolved.artifacts, f"{MODEL_FILES}/{name}", target)
     except UserError as error:
         raise UserError(
             f"{resolved.reference} ({resolved.uri}) cannot be fetched: {error}; "

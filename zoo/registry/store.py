@@ -28,10 +28,10 @@ from zoo.registry.local_database import (
     store_address,
 )
 
-TRAIN, DATA, COMPARE, AUDIT = "zoo-train", "zoo-data", "zoo-compare", "zoo-audit"
+TRAIN, TEST_IMAGES, COMPARE, AUDIT = "zoo-train", "zoo-data", "zoo-compare", "zoo-audit"
 EXPERIMENTS = {  # with what MLflow's list says of each
     TRAIN: "One run for each training: curves, settings, data and the registered version.",
-    DATA: "Test images that models are compared on, stored once.",
+    TEST_IMAGES: "Test images that models are compared on, stored once.",
     COMPARE: "Comparisons and maps of models: open the page among a run's artifacts.",
     AUDIT: "Audits of the measures of similarity: which of them tell models apart.",
 }

@@ -20,13 +20,13 @@ from zoo.registry import runs
 from zoo.registry.artifacts import local_folder, missing_files
 from zoo.registry.card import CARD, model_card
 from zoo.registry.datasets import dataset_input, training_data
-from zoo.registry.flavor import DATA, write_flavor
+from zoo.registry.flavor import MODEL_FILES, write_flavor
 from zoo.registry.history import History, Point, digests
 from zoo.registry.lookup import DIGEST, MODEL_ID
 from zoo.registry.store import TRAIN, Store
 
 HISTORY = "zoo.history"
-NEEDED = ("MLmodel", f"{DATA}/{SPEC}", f"{DATA}/{WEIGHTS}")
+NEEDED = ("MLmodel", f"{MODEL_FILES}/{SPEC}", f"{MODEL_FILES}/{WEIGHTS}")
 CONTEXTS = {"train": "training", "validation": "validation", "test": "testing"}
 
 
@@ -180,10 +180,12 @@ def restore_lost_files(store: Store, model: TrainedModel, version: ModelVersion)
     On this machine every byte is checked, elsewhere the size.
     """
     address = store.client.get_model_version_download_uri(version.name, version.version)
-    sizes = {f"{DATA}/{name}": (model.folder / name).stat().st_size for name in (SPEC, WEIGHTS)}
+    sizes = {
+        f"{MODEL_FILES}/{name}": (model.folder / name).stat().st_size for name in (SPEC, WEIGHTS)
+    }
     here = local_folder(address)
     if not missing_files(store, address, NEEDED, sizes) and (
-        here is None or model_digest(here / DATA) == model.digest
+        here is None or model_digest(here / MODEL_FILES) == model.digest
     ):
         return False
     model_id = version.tags.get(MODEL_ID)

@@ -29,8 +29,7 @@ from zoo.registry.images import fetch_images
 from zoo.registry.lookup import DIGEST, EXPERIMENT, all_versions
 from zoo.registry.resolve import load_resolved, resolve
 from zoo.registry.runs import is_finished, search_runs
-from zoo.registry.store import DATA as IMAGES
-from zoo.registry.store import Store
+from zoo.registry.store import TEST_IMAGES, Store
 from zoo.registry.uploads import NEEDED, model_tags
 
 if TYPE_CHECKING:
@@ -205,7 +204,7 @@ def _check_images(store: Store, digest: str, users: Sequence[str]) -> Iterator[F
     others = f" and {len(users) - 1} more" if len(users) > 1 else ""
     what, who = f"test images {digest[:12]}", f"needed by {users[0]}{others}"
     with store.translate_mlflow_errors():
-        if not any(is_finished(run) for run in search_runs(store, IMAGES, test_digest=digest)):
+        if not any(is_finished(run) for run in search_runs(store, TEST_IMAGES, test_digest=digest)):
             how = "`zoo register` where they are brings them"
             yield Finding("orphaned", what, f"not in the registry, {who}; {how}")
             return
