@@ -1,13 +1,14 @@
 """Networks and results written by hand, and what the claims make of them."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import xarray as xr
 
 from zoo.claims import judge
 from zoo.study.axes import column, variable
-from zoo.study.results import TRAINED, ComparisonResults, Metric, Network, Result
+from zoo.study.results import INITIAL, TRAINED, ComparisonResults, Metric, Network, Result
 
 LAYERS = ("stem", "b.0", "b.1", "b.2", "b.3", "b.4", "head")
 ROLES = ("stem", *["block"] * 5, "head")
@@ -33,6 +34,14 @@ LARGER = [
     for name, subset, count in (("x", "s", 100), ("y", "t", 400))
 ]  # on the same two subsets as LESS_AND_MORE
 GAP = network("g", "vit", arch="vit-gap", class_token=False)
+
+
+def untrained(networks):
+    """The same networks before training; "v" is then "v0"."""
+    return [
+        replace(one, name=f"{one.name}0", model=one.name, state=INITIAL, compared=False)
+        for one in networks
+    ]
 
 
 def found(networks, images=50, **results):

@@ -11,6 +11,7 @@ from tests.claims.made import (
     metrics,
     network,
     side,
+    untrained,
     verdicts,
 )
 from zoo.study.axes import variable
@@ -23,6 +24,24 @@ def test_attention_settles_or_does_not(more, verdict):
     result = by_layer(["head"], normalised_entropy=entropy)
     found = verdicts(LESS_AND_MORE[:2], attention_maps=result)
     assert side(found["Z-attention", ("v", "w")]) == verdict
+
+
+def test_what_data_does_to_attention_is_held_against_both_networks_untrained():
+    """Not against an untrained one beside the one on more data, whose attention settles least."""
+    networks = [*LESS_AND_MORE[:2], *untrained(LESS_AND_MORE[:2])]
+    entropy = {"v": 0.8, "w": 0.5, "v0": 0.99, "w0": 0.97}
+    settled = by_layer(
+        ["head"], normalised_entropy={k: np.full((7, 4), v) for k, v in entropy.items()}
+    )
+    near = {"v": 1, "w": 4, "v0": 2, "w0": 3}
+    local = by_layer(
+        ["head"],
+        distance={k: np.where(np.arange(16) < n, 1.0, 9.0).reshape(4, 4) for k, n in near.items()},
+    )
+    local = Result(local.data, metrics=metrics(uniform=dict.fromkeys(near, 10.0)).metrics)
+    found = verdicts(networks, attention_maps=settled, attention_distance=local)
+    assert found["Z-attention", ("v", "w")].before.value == pytest.approx(0.02)
+    assert found["R-local-data", ("v", "w")].before.value == -1
 
 
 FEWER = network("u", "vit", "t", 10)  # the same ViT as `VIT`, trained on fewer images

@@ -3,8 +3,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.claims.made import CNN, LARGER, LESS_AND_MORE, VIT, cka, network, side, verdicts
-from zoo.study.results import INITIAL
+from tests.claims.made import (
+    CNN,
+    LARGER,
+    LESS_AND_MORE,
+    VIT,
+    cka,
+    network,
+    side,
+    untrained,
+    verdicts,
+)
 
 
 @pytest.mark.parametrize(("vit", "verdict"), [(0.8, "supported"), (0.4, "not supported")])
@@ -93,10 +102,7 @@ def test_a_larger_vit_on_little_data_is_farther_off_than_a_smaller_one_or_is_not
 
 
 def test_before_training_each_size_is_held_against_itself_on_more_data():
-    initial = [
-        replace(one, name=f"{one.name}0", model=one.name, state=INITIAL, compared=False)
-        for one in (LARGER[0], LESS_AND_MORE[0])
-    ]
+    initial = untrained([LARGER[0], LESS_AND_MORE[0]])
     alike = {("v", "w"): 0.8, ("x", "y"): 0.4, ("v0", "w"): 0.3, ("x0", "y"): 0.2}
     result = cka({pair: np.eye(7) * value for pair, value in alike.items()})
     networks = [*LARGER, *LESS_AND_MORE[:2], *initial]

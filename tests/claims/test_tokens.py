@@ -16,6 +16,7 @@ from tests.claims.made import (
     metrics,
     network,
     side,
+    untrained,
     verdicts,
 )
 
@@ -174,6 +175,17 @@ def test_middle_layers_grow_stronger_with_data_or_do_not(more, verdict):
     result = metrics(middle_accuracy={"v": 0.5, "w": more})
     found = verdicts(LESS_AND_MORE[:2], probes=result)["R-middle-data", ("v", "w")]
     assert (side(found), found.value) == (verdict, pytest.approx(more - 0.5))
+
+
+@pytest.mark.parametrize(("of_less", "of_more"), [(0.2, 0.2), (0.7, 0.9)])
+def test_what_data_does_to_the_middle_is_held_against_both_networks_untrained(of_less, of_more):
+    """Not against an untrained one beside the one on more data: a gain could not be supported."""
+    networks = [*LESS_AND_MORE[:2], *untrained(LESS_AND_MORE[:2])]
+    rated = {"v": 0.5, "w": 0.8, "v0": of_less, "w0": of_more}
+    found = verdicts(networks, images=10_000, probes=metrics(middle_accuracy=rated))
+    of = found["R-middle-data", ("v", "w")]
+    assert (of.value, of.before.value) == pytest.approx((0.8 - 0.5, of_more - of_less))
+    assert of.verdict == "supported"
 
 
 @pytest.mark.parametrize(("larger", "verdict"), [(0.8, "supported"), (0.5, "not supported")])

@@ -144,7 +144,6 @@ CLAIMS = (
             "entropy over that of uniform attention: {first:.3f} on less data, {second:.3f} on "
             "more",
         ),
-        stay_trained=(1,),
         within=DIFFERENCE,
     ),
     claim(
@@ -199,7 +198,6 @@ CLAIMS = (
             difference_draws,
             count=True,
         ),
-        stay_trained=(1,),
     ),
     Claim(
         id="R-local-heads",

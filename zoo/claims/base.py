@@ -212,9 +212,10 @@ class Claim:
     has no `cases`: its `measure` takes numbers from the study's stage or command named by
     `analysis`, which tests it (`zoo.claims.measure_claim`). `stay_trained` are the
     positions in a group of the networks that stay trained when the claim is tested before
-    training. `within` is the range of the number, which no interval exceeds. A claim about correct
-    `answers` is tested only on networks that answer better than chance. Before training there are
-    none, so the number alone decides.
+    training: a network on more data where the number is how alike one on less is to it. `within` is
+    the range of the number, which no interval exceeds. A claim about correct `answers` is tested
+    only on networks that answer better than chance. Before training there are none, so the number
+    alone decides.
     """
 
     id: str

@@ -124,7 +124,6 @@ CLAIMS = (
         applies_when="the same ViT trained on a smaller and a larger subset",
         cases=cases.vit_on_less_and_more,
         measure=more_data_is_stronger,
-        stay_trained=(1,),
         within=DIFFERENCE,
     ),
     claim(
@@ -137,7 +136,6 @@ CLAIMS = (
         applies_when=TWO_SIZES,
         cases=cases.two_sizes_of_vit_on_less_and_more,
         measure=more_data_helps_more,
-        stay_trained=(1, 3),
     ),
     claim(
         id="R-middle-cnn",
