@@ -90,12 +90,11 @@ def probe_model(
     varying = name_varying(
         network.name, deterministic=network.deterministic, mixes_images=network.mixes_images
     )
-    notes = [*varying, *(note for note in notes if "not probed" in note)]
+    left_out = [note for note in notes if "not probed" in note]
     if not probed.layers:
-        why = (
-            "; ".join(notes[len(varying) :]) or f"{network.name} has no layer before its classifier"
-        )
+        why = "; ".join(left_out) or f"{network.name} has no layer before its classifier"
         raise UserError(f"nothing to probe: {why}")
+    notes = [*varying, *left_out]
     parts = []
     for subset in (train, test):
         most = _most_images(network, probed, subset)
