@@ -204,15 +204,6 @@ def test_an_argument_of_compare_of_another_type_is_named(digit_images, changed, 
         zoo.compare(**(known | {"only": "cka"} | changed))
 
 
-def test_the_page_calls_the_images_by_the_name_they_were_given(digit_images, tmp_path):
-    models = [zoo.wrap(small_network(0), image_size=16, mean=[0.1, 0.2, 0.3], std=[1.0] * 3)]
-    found = zoo.compare(models, digit_images[0], images_name="<scans> of 2026", only="cka")
-    found.save(tmp_path / "report")
-    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
-    assert "Compared on 60 images of &lt;scans&gt; of 2026" in page
-    assert "16 × 16 pixels (bicubic); mean (0.1, 0.2, 0.3), standard deviation 1<" in page
-
-
 def test_progress_begins_with_the_pass_and_not_after_its_first_batch(digit_images):
     told = []
     zoo.compare(

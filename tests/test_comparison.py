@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from matplotlib.figure import Figure
+from torch import nn
 
 import zoo
 from tests.claims import made
@@ -62,6 +63,16 @@ def test_the_folder_holds_page_report_results_and_figures(compared, tmp_path):
     page = (tmp_path / "out" / "report.html").read_text()
     assert "<b>" not in page
     assert "&lt;b&gt;" in page
+
+
+def test_the_page_calls_the_images_by_the_name_they_were_given(digit_images, tmp_path):
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    scaled = zoo.wrap(network, image_size=16, mean=[0.1, 0.2, 0.3], std=[1.0] * 3)
+    found = zoo.compare([scaled], digit_images[0], images_name="<scans> of 2026", only="cka")
+    found.save(tmp_path / "report")
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert "Compared on 60 images of &lt;scans&gt; of 2026" in page
+    assert "16 × 16 pixels (bicubic); mean (0.1, 0.2, 0.3), standard deviation 1<" in page
 
 
 def test_saved_results_are_the_same_when_they_are_opened(compared, tmp_path):
