@@ -1,11 +1,14 @@
 """Which commands name a network whose answer for an image depends on the others of its batch."""
 
 import sys
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from tests.test_device import NoDoubles
 from zoo.cli import main
 from zoo.models.build import ARCHITECTURES
 
@@ -66,3 +69,15 @@ def test_a_network_that_mixes_the_images_of_a_batch_is_named(run, mixing, comman
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
 def test_no_other_network_is(run, command):
     assert SAID not in run(*command)
+
+
+def test_predict_needs_no_64_bit_numbers_once_the_network_is_on_its_device(run, monkeypatch):
+    move, without = torch.nn.Module.to, ExitStack()
+
+    def moved(module, *where, **how):
+        without.enter_context(NoDoubles())
+        return move(module, *where, **how)
+
+    monkeypatch.setattr(torch.nn.Module, "to", moved)
+    with without:
+        assert "grey.png" in run("predict", "vit-small", "grey.png")

@@ -56,12 +56,13 @@ def command(reference: str, images: tuple[Path, ...], top: int, device: str, as_
     for path in images:
         warn_left_out(path, other_files(path))
     model = load(reference)
+    notes = name_if_varying(model.name, model.module, model.spec)  # in doubles, which a CPU has
     model.module.to(parse_device(device, doubles=False))
     with progress("predict") as on_progress:
         predicted, unread = _predict(model, files, top, on_progress)
     if top > (classes := len(model.spec.class_names)):
         print_note(f"--top {top}: there are {classes} classes; all are named")
-    for note in name_if_varying(model.name, model.module, model.spec):
+    for note in notes:
         print_note(note)
     if as_json:
         print_json(predicted)
