@@ -72,7 +72,7 @@ CLAIMS = (
         statement="Training without a middle block's skips costs a ViT accuracy",
         measured_as="accuracy of the whole ViT minus that of the one without the block's skips",
         threshold=Threshold("above", 0),
-        why="the paper's 4 % hold for its data; here any cost beyond chance counts",
+        why="the paper's 4 % is for its data; here any cost beyond chance counts",
         applies_when="a ViT trained without a block's skips (`-noskip<i>`) and the whole one, on "
         "the same images",
         cases=cases.without_skips_and_whole,

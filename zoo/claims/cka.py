@@ -255,7 +255,7 @@ CLAIMS = (
     claim(
         id="R-noskip-split",
         figure="8",
-        statement="Trained without a middle block's skips, a ViT's layers fall apart in two groups",
+        statement="Trained without a middle block's skips, a ViT's layers fall into two groups",
         measured_as="mean CKA of the blocks before with those after it, without minus with skips",
         threshold=Threshold("below", 0),
         why="a map that splits at the block is darker across it; no size is given",

@@ -24,7 +24,7 @@ LEVEL = 0.05
 OTHER_SIDE = "beyond noise on the other side of the threshold"
 WEAKENED = "it holds, and held before training, which weakened it"
 STRENGTHENED = "it holds, and held before training, which strengthened it"
-UNDONE = "it held before training, which turned it: beyond noise on the other side of the threshold"
+UNDONE = f"it held before training, which reversed it: {OTHER_SIDE}"
 
 
 def decide(verdicts: Sequence[Verdict]) -> list[Verdict]:

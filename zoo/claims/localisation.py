@@ -66,7 +66,8 @@ CLAIMS = (
         id="R-place-cnn",
         figure="9",
         statement="A CNN's last locations keep their place much less than a ViT's tokens",
-        measured_as="share in its own place, from chance (0) to all (1), ViT minus CNN",
+        measured_as="share of tokens most like their own patch, scaled so that chance is 0 and all "
+        "is 1, ViT minus CNN",
         threshold=Threshold("above", 0),
         why="the figure is read by eye; measured from chance, since a coarse grid is easier to hit",
         applies_when="a ViT with a class token and a CNN",
@@ -77,7 +78,8 @@ CLAIMS = (
         id="R-place-gap",
         figure="10",
         statement="Tokens of a ViT that pools their mean keep their place much less",
-        measured_as="share in its own place, from chance (0) to all (1), class token minus mean",
+        measured_as="share of tokens most like their own patch, scaled so that chance is 0 and all "
+        "is 1, class token minus mean",
         threshold=Threshold("above", 0),
         why="the figure is read by eye, so only its direction is tested",
         applies_when="a ViT with a class token and one that pools the mean of its tokens, trained "

@@ -153,7 +153,7 @@ def _matches(found: Result, a: Network | None, b: Network) -> tuple[float, float
 
 
 def _learnt(results: ComparisonResults, claims: Claims) -> Iterable[str]:
-    """Name what training brought, what held before it, and what it turned round."""
+    """Name what training brought, what held before it, and what it reversed."""
     held = [claim for claim in claims if claim["verdict"] == SUPPORTED]
     built = [claim for claim in claims if claim["verdict"] == BUILT_IN]
     told = {
