@@ -160,7 +160,10 @@ def test_what_was_learnt_names_claims_by_what_training_did():
     [
         ((0.3, 0.2, 0.45), "v is 30 (20 to 45) percentage points more accurate than c."),
         ((-0.3, -0.45, -0.2), "c is 30 (20 to 45) percentage points more accurate than v."),
-        ((0.0, -0.1, 0.1), "v and c cannot be told apart: 0 (−10 to 10) percentage points."),
+        (
+            (0.0, -0.1, 0.1),
+            "v and c do not differ detectably in accuracy: 0 (−10 to 10) percentage points.",
+        ),
     ],
 )
 def test_a_gap_is_told_in_its_direction_and_only_beyond_noise(ends, said):

@@ -64,7 +64,8 @@ def test_what_guessing_would_keep_is_said():
 def test_what_chance_explains_is_no_difference():
     noise = kept("jpeg", [0.05, -0.02, 0.12], v=0.9, c=0.95)
     assert said([V, C], robustness=noise) == [
-        "No difference found beyond chance: accuracy kept (compressed as JPEG)."
+        "No difference found beyond chance, which does not mean that there is none: accuracy kept "
+        "(compressed as JPEG)."
     ]
 
 

@@ -265,7 +265,7 @@ def contrasts(results: ComparisonResults, verdicts: Sequence[Verdict]) -> list[S
         listed = ". ".join(f"{says}: {'; '.join(numbers)}" for says, numbers in alone.items())
         said.append(Sentence(f"Beyond chance if taken alone, not after correction: {listed}."))
     for words, topics in (
-        ("No difference found beyond chance", open_),
+        ("No difference found beyond chance, which does not mean that there is none", open_),
         ("Not tested, since there is no interval", untested),
     ):
         listed = "; ".join(
