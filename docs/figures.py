@@ -5,7 +5,8 @@
 
 Every picture comes from one of `studies/`, which is run in `studies/runs/NAME`; then come the
 commands below. What is done is found again: a call that was stopped continues, and a second one
-only copies. What fails is named at the end; its pictures stay as they are.
+only copies. What fails is named at the end; its pictures stay as they are. Without the results of
+the gap study, `python docs/gap_figures.py` draws its pictures from the tables of its page.
 """
 
 from __future__ import annotations

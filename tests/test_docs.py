@@ -4,6 +4,7 @@ import ast
 import importlib.util
 import itertools
 import json
+import math
 import os
 import re
 import subprocess
@@ -109,6 +110,19 @@ def test_every_picture_is_known_by_where_it_is_drawn():
         assert found, command
         options = {option for parameter in found.params for option in parameter.opts}
         assert {word for word in rest if word.startswith("--")} <= options, command
+
+
+def test_the_gap_studys_pictures_are_drawn_from_the_tables_of_its_page():
+    figures = script("gap_figures")
+    page = (DOCS / "gap.md").read_text()
+    for headings in figures.TABLES.values():
+        rows = figures.read_shares(page, headings)
+        assert {row.images for row in rows} == set(headings)
+        assert {row.share for row in rows if row.model == "vit"} == {0}
+        assert all(row.share_low < row.share < row.share_high for row in rows
+                   if not math.isnan(row.share_low))  # fmt: skip
+    (of_cct,) = (row for row in rows if (row.model, row.images) == ("vit-cct", 500))
+    assert (of_cct.seeds, of_cct.accuracy, of_cct.share_low) == pytest.approx((3, 0.369, 0.19))
 
 
 def test_pictures_are_drawn_where_the_study_is_run_and_what_fails_is_named(tmp_path, monkeypatch):

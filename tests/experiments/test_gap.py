@@ -111,11 +111,33 @@ def test_the_figure_has_a_mark_for_each_change_and_size():
         for axis in (share, accuracy)
     )
     assert len(shares) == len(accuracies) == 3
-    np.testing.assert_allclose(shares[0], [1.0, 0.5, 0.75], atol=1e-6)
+    np.testing.assert_allclose(shares[0], [100, 50, 75], atol=1e-6)
     np.testing.assert_allclose(accuracies[1], [30.5, 50.5, 40.5, 45.5], atol=1e-6)
     low, high = share.get_xlim()
-    assert -1 <= low < 0
-    assert 1 < high <= 2
+    assert -100 <= low < 0
+    assert 100 < high <= 200
+    assert "(%)" in share.get_xlabel()
+
+
+def test_an_interval_that_goes_on_beyond_the_figure_ends_in_an_arrow():
+    rows = summarise([made(m, s, a) for s in (0, 1) for m, a in (("vit", 0.3), ("cnn", 0.5))], GAP)
+    ends = {"a": (0.1, 0.9), "b": (-9.0, 0.9), "c": (0.1, 2.01), "d": (-9.0, 9.0)}
+    rows += [
+        dataclasses.replace(rows[1], model=name, share=0.5, share_low=low, share_high=high)
+        for name, (low, high) in ends.items()
+    ]
+    accuracy, share = draw(rows, GAP).axes
+    names = [label.get_text() for label in accuracy.get_yticklabels()]
+    arrows = {
+        (names[round(float(line.get_ydata()[0]))], line.get_marker()): float(line.get_xdata()[0])
+        for line in share.lines
+        if line.get_marker() in ("<", ">")
+    }
+    assert arrows == {("b", "<"): -100, ("c", ">"): 200, ("d", "<"): -100, ("d", ">"): 200}
+    assert share.get_xlim() == (-100, 200)
+    assert share.get_xlabel().endswith("arrows: the interval goes on")
+    _, share = draw([row for row in rows if row.model in ("vit", "cnn", "a")], GAP).axes
+    assert "arrows" not in share.get_xlabel()
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -18,7 +19,8 @@ from zoo.experiments.gap import Run
 from zoo.figures import style
 from zoo.measures.intervals import SHARE, ratio_of_means, seed_interval
 
-SHOWN = (-1.0, 2.0)  # of the shares: an interval can be as wide as the gap is unsure
+# Of the shares, in per cent: an interval can be as wide as the gap is unsure.
+SHOWN = (-100.0, 200.0)
 
 
 @dataclass(frozen=True)
@@ -143,8 +145,8 @@ def _interval(value: float, low: float, high: float, form: str) -> str:
 def draw(rows: Sequence[Share], gap: GapConfig) -> Figure:
     """Draw accuracy, and beside it the share of the gap closed; a mark for each number of images.
 
-    The models are sorted by their share on the most images. What reaches beyond the panel of shares
-    is cut off there.
+    The models are sorted by their share on the most images. Where an interval goes on beyond the
+    panel of shares, an arrow at the panel's edge says so.
     """
     sizes = sorted({row.images for row in rows})
     order = sorted(rows, key=lambda row: (row.images, row.share), reverse=True)
@@ -175,18 +177,21 @@ def draw(rows: Sequence[Share], gap: GapConfig) -> Figure:
                 **look,
             )
             share.errorbar(
-                [row.share for row in closed],
+                [100 * row.share for row in closed],
                 heights(closed),
-                xerr=_ends([(row.share, row.share_low, row.share_high) for row in closed]),
+                xerr=_ends([(row.share, row.share_low, row.share_high) for row in closed], 100),
                 **look,
             )
-        for place in (0, 1):
+        for place in (0, 100):
             share.axvline(place, color="0.6", linewidth=0.8, zorder=0)
-        share.set_xlim(max(SHOWN[0], share.get_xlim()[0]), min(SHOWN[1], share.get_xlim()[1]))
+        cut = _mark_what_is_cut(share)
         accuracy.set_yticks(range(len(models)), models)
         accuracy.invert_yaxis()
         accuracy.set_xlabel("test accuracy (%)")
-        share.set_xlabel(f"share of the gap closed\n(0: {gap.baseline}, 1: the better CNN)")
+        share.set_xlabel(
+            f"share of the gap closed (%)\n(0: {gap.baseline}, 100: the better CNN)"
+            + "\narrows: the interval goes on" * cut
+        )
         trained = listed([f"{images:,}" for images in sizes])
         figure.suptitle(
             f"Trained on {trained} images, tested on {gap.test_images:,}: means and 95 % intervals "
@@ -195,6 +200,26 @@ def draw(rows: Sequence[Share], gap: GapConfig) -> Figure:
         if len(sizes) > 1:
             figure.legend(loc="outside lower center", ncols=len(sizes))
     return figure
+
+
+def _mark_what_is_cut(axis: Axes) -> bool:
+    """Limit a panel of shares, with an arrow where an interval goes on; say whether one does."""
+    low, high = axis.get_xlim()
+    limits = max(SHOWN[0], low), min(SHOWN[1], high)
+    axis.set_xlim(limits)
+    cut = False
+    for of_size in axis.containers:
+        marks, _, (bars,) = of_size.lines
+        # Where there is no gap, a bar has no ends.
+        for (start, y), (end, _) in filter(len, bars.get_segments()):
+            for place, arrow, goes_on in (
+                (limits[0], "<", start < limits[0]),
+                (limits[1], ">", end > limits[1]),
+            ):
+                if goes_on:
+                    axis.plot(place, y, arrow, color=marks.get_color(), markersize=4, clip_on=False)
+                    cut = True
+    return cut
 
 
 def _ends(values: Sequence[tuple[float, float, float]], unit: float = 1.0) -> NDArray[np.float64]:
