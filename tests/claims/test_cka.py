@@ -41,6 +41,22 @@ def test_where_a_cnns_lower_half_finds_its_match():
     assert side(found["R-top", ("v", "c")]) == "not supported"
 
 
+def test_a_networks_ends_are_its_first_and_its_last_quarter_of_layers():
+    vit = np.full((7, 7), 0.3)
+    vit[0, 5] = vit[5, 0] = 0.9  # stem and last block; the head does not count
+    result = cka({("v", "v"): vit, ("c", "c"): np.full((7, 7), 0.5)})
+    found = verdicts([VIT, CNN], cka=result)["R-ends", ("v", "c")]
+    assert found.value == pytest.approx(0.9 - 0.5)
+
+
+@pytest.mark.parametrize(("lower", "upper", "share"), [(0, 4, 1), (4, 0, 0)])
+def test_the_lower_half_of_a_cnn_is_asked_for_its_match_and_not_the_upper(lower, upper, share):
+    cells = np.full((7, 7), 0.1)
+    cells[lower, :3] = cells[upper, 3:6] = 0.9  # stem and two blocks, and three blocks
+    found = verdicts([VIT, CNN], cka=cka({("v", "c"): cells}))["R-lower-half", ("v", "c")]
+    assert found.value == share
+
+
 def of_groups(spread, lead):
     """The ViT's first layer leads its fifth by so much; without a group each layer's CKA moves."""
     low = np.full((7, 7), 0.1)

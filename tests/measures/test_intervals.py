@@ -12,6 +12,7 @@ from zoo.measures.intervals import (
     half_sample_interval,
     halves_of,
     in_range,
+    independent_difference,
     jackknife_interval,
     mean_interval,
     paired_difference,
@@ -146,3 +147,12 @@ def test_what_is_unknown_or_itself_out_of_range_stays():
         [0.5, np.nan, np.nan], nan_ok=True
     )
     assert in_range([1.2, 0.9, 1.5], SHARE).tolist() == [1.2, 0.9, 1.2]
+
+
+def test_the_difference_to_a_number_that_is_known_has_the_interval_of_the_other_turned_or_not():
+    uneven = (0.5, 0.4, 0.8)
+    assert independent_difference(uneven, (0.2, 0.2, 0.2)) == pytest.approx((0.3, 0.2, 0.6))
+    assert independent_difference((0.2, 0.2, 0.2), uneven) == pytest.approx((-0.3, -0.6, -0.2))
+    # Zou and Donner: each end is as far as the errors that lead there are together.
+    _, low, high = independent_difference(uneven, (0.2, 0.16, 0.6))
+    assert (0.3 - low, high - 0.3) == pytest.approx((np.hypot(0.1, 0.4), np.hypot(0.3, 0.04)))
