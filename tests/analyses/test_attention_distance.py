@@ -257,6 +257,10 @@ def test_figures_sort_heads_and_colour_the_lowest_and_highest_layers(depth, colo
     np.testing.assert_allclose(
         left.lines[0].get_ydata(), np.sort(values(result, "distance", "a")[0]) / 6
     )
+    for i, heads in enumerate(values(result, "distance", "a")):
+        places, drawn = right.lines[i].get_data()
+        np.testing.assert_allclose(drawn, heads / 6)
+        assert set(places) == {i + 1}
     assert left.get_ylim() == right.get_ylim() == found["attention-distance-b"].axes[0].get_ylim()
     lines = left.lines[:depth]
     looks = {(line.get_color(), line.get_linestyle(), line.get_marker()) for line in lines}

@@ -8,7 +8,7 @@ import xarray as xr
 
 from tests.figures.test_style import assert_legible
 from zoo.analyses import cka
-from zoo.study.axes import Scale, variable
+from zoo.study.axes import Scale, select, variable
 from zoo.study.results import Metric, Result
 
 
@@ -58,6 +58,13 @@ def test_one_model_and_two_models_have_one_figure():
     (drawing,) = cka.draw(found("a", "b"), ["a", "b"])
     assert drawing.of == ("a", "b")
     assert len(drawing.figure.axes) == 4  # a with a, b with b, a with b, and the colour bar
+    cka_of = drawing.figure.axes[2]
+    assert cka_of.get_title(loc="left") == "rows: a\ncolumns: b"
+    (image,) = cka_of.get_images()
+    np.testing.assert_array_equal(image.get_array(), select(found("a", "b").data["cka"], "a", "b"))
+    layers = [[label.get_text() for label in labels]
+              for labels in (cka_of.get_yticklabels(), cka_of.get_xticklabels())]  # fmt: skip
+    assert layers == [[f"blocks.{i}" for i in range(count)] for count in (4, 5)]
 
 
 @pytest.mark.parametrize("models", [("a", "b"), ("a", "b", "c")])

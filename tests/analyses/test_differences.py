@@ -99,7 +99,7 @@ def test_only_stable_groups_that_differ_are_shown_and_counted(compared):
         assert shown.sizes["group"] == min(3, result.metric("stable_groups", a, b))
 
 
-def test_figures_say_how_many_images_there_are(compared):
+def test_figures_say_how_many_images_there_are(compared, digit_images):
     _, result = compared
     drawn = draw(result, ["vit-0", "resnet18-1"])
     assert [d.kind for d in drawn] == [
@@ -108,6 +108,10 @@ def test_figures_say_how_many_images_there_are(compared):
     texts = [text.get_text() for text in drawn[0].figure.axes[0].texts]
     count = float(pair(result.data, "vit-0", "resnet18-1")["gallery_images"].sel(kind="both"))
     assert f"both are right: {count:.0f} of 60 images ({100 * count / 60:.0f} %)" in texts
+    # Of all images of a class, a row of the confusion's map.
+    counts = result.data["confusion"].sel(rated="vit-0").values
+    shown = drawn[2].figure.axes[0].get_images()[0].get_array()
+    np.testing.assert_allclose(shown, counts / np.bincount(digit_images[1])[:, None])
 
 
 def test_a_caption_holds_the_class_and_the_wrong_answers():

@@ -224,9 +224,15 @@ def test_figures_and_notes_name_what_was_measured(found):
         "receptive-field-cnn",
         "receptive-field-radius",
     }
-    axis = drawn["receptive-field-radius"].axes[0]
-    lines = {line.get_label(): line for line in axis.get_lines()}
-    np.testing.assert_array_equal(lines["cnn"].get_ydata(), select(result.data["core"], "cnn"))
+    axes = drawn["receptive-field-radius"].axes
+    for axis, key, share in zip(axes, ("core", "reach"), (50, 90), strict=True):
+        assert axis.get_title(loc="left") == f"disc with {share} % of the mass"
+        lines = {line.get_label(): line for line in axis.get_lines()}
+        radii = select(result.data[key], "cnn")
+        np.testing.assert_array_equal(lines["cnn"].get_data(), (radii["depth"], radii))
+    # A disc with half of a square has the radius √(1 / 2π) of its side.
+    (even,) = {*axes[0].get_lines()[-1].get_ydata()}
+    assert even == pytest.approx(math.sqrt(1 / (2 * math.pi)) / math.sqrt(0.5), abs=0.01)
 
 
 def test_maps_show_a_faint_rest_and_say_how_many_layers_are_left_out():

@@ -254,7 +254,15 @@ def test_figures_are_drawn_from_the_result(make_model, digit_images):
     assert [t.get_text() for t in prefix.get_yticklabels()] == ["CLS"]
     labels_shown = [t.get_text() for t in drawn["residuals-depth"].legends[0].get_texts()]
     assert labels_shown == ["v, attention", "v, mlp", "k, residual"]
-    lines = drawn["residuals-depth"].axes[0].get_lines()
+    left, right = drawn["residuals-depth"].axes
+    lines = left.get_lines()
+    of_kind = {line.get_label(): line.get_ydata() for line in lines}
+    for kind, ratios in zip(result.data["branch"].values[:2], values(result, "mean_ratio", "v").T,
+                            strict=True):  # fmt: skip
+        np.testing.assert_array_equal(of_kind[f"v, {kind}"], ratios)
+    np.testing.assert_array_equal(
+        right.get_lines()[0].get_ydata(), values(result, "mean_cosine", "v")
+    )
     marks = {line.get_label(): line.get_marker() for line in lines}
     # Without colours, too, the models are told apart.
     assert marks["v, attention"] == marks["v, mlp"] != marks["k, residual"]
