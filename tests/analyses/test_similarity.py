@@ -12,6 +12,7 @@ from tests.labelled import values as cells
 from zoo.analyses import similarity
 from zoo.analyses.engine import compare_models
 from zoo.config import Settings
+from zoo.measures.layers import LayerSimilarities
 from zoo.measures.table import MEASURES, DegenerateError
 from zoo.models.preprocess import preprocess
 from zoo.study import spatial_layout
@@ -64,6 +65,22 @@ def test_every_cell_is_the_measure_of_the_two_layers_features(pair, digit_images
         best = np.mean([row[np.isfinite(row)].max() for row in values])
         assert result.metric(f"{name}_mean_best_match", "a", "b") == pytest.approx(best)
         assert result.metric(f"{name}_permuted_images", "a", "b") < best
+
+
+def test_each_directions_best_matches_and_p_are_its_own():
+    cells = np.array([[0.9, 0.1], [0.8, 0.2]])
+    found = LayerSimilarities(cells, np.zeros((2, 2, 2)), 0.3, (0.01, 0.2), [])
+    metrics = {
+        (m.measure, m.network, m.network_b): m.value
+        for m in similarity._summary("rsa", found, "a", "b")
+    }
+    assert metrics == {
+        ("rsa_mean_best_match", "a", "b"): pytest.approx((0.9 + 0.8) / 2),
+        ("rsa_mean_best_match", "b", "a"): pytest.approx((0.9 + 0.2) / 2),
+        ("rsa_permuted_images", "a", "b"): 0.3,
+        ("rsa_best_match_p", "a", "b"): 0.01,
+        ("rsa_best_match_p", "b", "a"): 0.2,
+    }
 
 
 def test_batches_change_nothing(pair, digit_images):
