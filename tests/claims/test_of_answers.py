@@ -1,12 +1,14 @@
 """Claims on right answers: asked of networks that give more of them than chance does."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import xarray as xr
 
-from tests.claims.made import CNN, VIT, verdicts
+from tests.claims.made import CNN, VIT, metrics, verdicts
 from zoo.study.axes import column, variable
-from zoo.study.results import Metric, Result
+from zoo.study.results import Metric, Part, Result
 
 CLEAR = [0.3, 0.2, 0.4]
 
@@ -51,3 +53,17 @@ def test_of_a_network_at_chance_it_is_not_asked():
 
 def test_where_accuracy_was_left_out_nothing_is_supported():
     assert verdict().verdict == "undecided"
+
+
+@pytest.mark.parametrize(("pair", "sign"), [(("c", "v"), 1), (("v", "c"), -1)])
+def test_a_vit_stands_high_noise_where_the_cnn_loses_more_to_it(pair, sign):
+    ends = sorted([sign * 0.2, sign * 0.4])
+    lost = metrics(
+        lost_to_high_noise={"v": 0.1, "c": 0.4},
+        lost_to_high_noise_difference={pair: [sign * 0.3, *ends]},
+    )
+    lost = replace(lost, parts=(Part("c", xr.Dataset(attrs={"answered_images": 80})),))
+    found = verdicts([VIT, CNN], frequency=lost, accuracy=answers(v=0.9, c=0.8))
+    noise = found["P-noise", ("v", "c")]
+    assert noise.measurement.estimate == pytest.approx((0.3, 0.2, 0.4))
+    assert (noise.verdict, noise.n) == ("supported", 80)
