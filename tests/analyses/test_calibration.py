@@ -11,7 +11,8 @@ from zoo.analyses.calibration import draw
 from zoo.analyses.engine import compare_models
 from zoo.claims import judge
 from zoo.config import Settings
-from zoo.measures.calibration import log_probabilities
+from zoo.measures.calibration import fit_temperature, log_probabilities
+from zoo.measures.ridge import hold_out
 from zoo.models.files import describe_module
 
 CLASSES = [str(i) for i in range(5)]
@@ -77,6 +78,28 @@ def test_scaling_finds_the_factor_and_undoes_it(compared):
     assert (result.data["images"].sum("bin") == 300).all()
 
 
+def test_each_half_is_scaled_by_the_temperature_of_the_other(compared):
+    """Of logits that are four times as large in one half, no half's own temperature fits it."""
+    _, logits, labels = compared
+    halves = hold_out(labels, 0.5, seed=0)
+    told = logits / 4
+    told[halves[0]] *= 4
+    images = np.zeros((300, 8, 8, 3), dtype=np.uint8)
+    images[:, 0, :5, 0] = np.round((told / 16 + 0.5) * 255)
+    found = compare_models(
+        [model("told", 1)], images, labels, class_names=CLASSES, only=["calibration"],
+        settings=Settings(references=False),
+    ).results["calibration"]  # fmt: skip
+    told = (images[:, 0, :5, 0] / 255 - 0.5) * 16
+    losses = []
+    for one, other in (halves, halves[::-1]):
+        scaled = torch.as_tensor(told[one] / fit_temperature(told[other], labels[other]))
+        losses.append(torch.nn.functional.cross_entropy(scaled, torch.as_tensor(labels[one])))
+    expected = np.average(losses, weights=[len(half) for half in halves])
+    assert found.metric("likelihood_scaled", "told") == pytest.approx(expected, rel=1e-4)
+    assert expected > 1.2 * found.metric("likelihood", "told")
+
+
 def test_the_claim_asks_for_more_than_chance(compared):
     verdicts = {v.models[0]: v for v in judge(compared[0]) if v.claim.id == "G-overconfident"}
     assert verdicts["sharp"].measurement.low > 0 > verdicts["calibrated"].measurement.low
@@ -90,6 +113,12 @@ def test_each_panel_says_its_errors(compared):
     texts = [text.get_text() for text in panel.get_legend().get_texts()]
     assert texts[0].startswith(f"as it is: {result.metric('error', 'sharp'):.3f} (")
     assert panel.get_title(loc="left").startswith("sharp\ncalibration error (by chance 0.")
+    for axis, name in zip(drawing.figure.axes, ("calibrated", "sharp"), strict=True):
+        for container, output in zip(axis.containers, ("logits", "scaled"), strict=True):
+            of = result.data.sel(network=name, output=output)
+            confidence, accuracy = container.lines[0].get_data()
+            assert np.array_equal(confidence, of["confidence"])
+            assert np.array_equal(accuracy, of["accuracy"])
 
 
 def test_a_network_that_is_always_right_is_not_scaled(make_model):

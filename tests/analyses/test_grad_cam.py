@@ -9,13 +9,14 @@ from torch import nn
 
 from tests.analyses.cells import column_labels
 from zoo.analyses import grad_cam as analysis
-from zoo.analyses.class_maps import class_maps, grad_cam, rollout_maps
+from zoo.analyses.class_maps import class_maps, grad_cam, probabilities_of, rollout_maps
 from zoo.analyses.engine import compare_models
 from zoo.analyses.grad_cam import true_classes
 from zoo.analyses.rollout import attention_rollout, token_maps
 from zoo.capture.hook_points import HookPoint, observe
 from zoo.config import Settings
 from zoo.figures import style
+from zoo.measures.deletion import deletion_curves, upsample
 from zoo.models.build import build
 from zoo.models.files import describe_module
 from zoo.models.preprocess import preprocess
@@ -218,6 +219,25 @@ def test_a_comparison_scores_maps_beside_random_ones_and_rollout(make_model, dig
     assert of_v["true_class"].values.tolist() == [str(labels[i]) for i in shown]
     assert any("input of its last block" in note for note in result.notes if note[0] == "v")
     assert not any("input of its last block" in note for note in result.notes if note[0] == "g")
+
+
+def test_pixels_are_removed_in_the_order_of_the_last_layers_rollout(make_model, digit_images):
+    images, labels = digit_images
+    model = make_model("vit", "v")
+    found = study_of([model], images, labels, class_names=CLASSES).results["grad-cam"].part("v")
+    tested = found["tested_image"].values
+    study = prepared([model], images)
+    pixels = preprocess(images[tested], model.spec)
+    attending = analysis.attending_networks(study)[0]
+    first, last = rollout_maps(study.networks[0], attending, pixels, attending.layers).unbind(1)
+    curves = deletion_curves(
+        lambda x: probabilities_of(study.networks[0], x), pixels,
+        {"first": upsample(first, 16, 16), "last": upsample(last, 16, 16)},
+        model(images[tested]).argmax(1),
+    )  # fmt: skip
+    drawn = found["deletion"].sel(order="rollout").values
+    np.testing.assert_allclose(drawn, curves["last"], atol=1e-5)
+    assert not np.allclose(drawn, curves["first"], atol=1e-5)
 
 
 def test_the_true_class_has_a_map_only_where_another_is_predicted(cam_model, twelve):

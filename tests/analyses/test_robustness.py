@@ -6,6 +6,7 @@ import timm
 import torch
 
 import zoo
+from zoo.analyses.class_maps import rollout_maps
 from zoo.analyses.engine import compare_models
 from zoo.analyses.robustness import SHARES, draw
 from zoo.claims import judge
@@ -13,7 +14,10 @@ from zoo.config import Settings
 from zoo.measures.corruptions import corrupt
 from zoo.measures.intervals import mean_interval, ratio_values
 from zoo.models.predict import probabilities
+from zoo.models.preprocess import preprocess
+from zoo.study.attention_layers import attending_networks
 from zoo.study.axes import select
+from zoo.study.prepare import prepare_study
 
 CLASSES = [str(i) for i in range(10)]
 
@@ -66,6 +70,25 @@ def test_patches_of_the_vit_go_in_the_order_of_its_attention(compared):
     assert (dropped("most attended", 0.5) | dropped("least attended", 0.5)).all()
 
 
+def test_the_most_and_the_least_attended_patches_are_those_of_the_rollout(compared, digit_images):
+    (vit, _), _, found = compared
+    images = digit_images[0][:24]
+    study = prepare_study([vit], images, None, (), (), Settings(references=False), "cpu")
+    network, attending = study.networks[0], attending_networks(study)[0]
+    attention = rollout_maps(network, attending, preprocess(images[:1], vit.spec))[0, -1]
+    order = attention.flatten().argsort(descending=True).tolist()
+    pictures = found.results["robustness"].data["example"]
+    expected = []
+    for kind, gone in (("most attended", order[:4]), ("least attended", order[-4:])):
+        expected.append(images[0].copy())
+        for patch in gone:
+            y, x = 4 * (patch // 4), 4 * (patch % 4)
+            expected[-1][y : y + 4, x : x + 4] = 0
+        picture = select(pictures, kind=kind, amount=0.25).squeeze("change")
+        assert np.array_equal(picture, expected[-1])
+    assert not np.array_equal(*expected)
+
+
 def test_means_are_over_amounts_and_pairs_are_on_the_same_images(compared):
     models, _, found = compared
     result = found.results["robustness"]
@@ -109,6 +132,13 @@ def test_claims_and_figures(compared):
     ]  # fmt: skip
     # A curve and what guessing would keep of each, and 1.
     assert len(curves.figure.axes[0].lines) == 5
+    for axis, kind in zip(
+        curves.figure.axes, dict.fromkeys(result.data["kind"].values), strict=True
+    ):
+        lines = {line.get_label().partition(" ")[0]: line.get_ydata() for line in axis.lines}
+        for name in names:
+            kept = select(result.data["kept"].sel(network=name), kind=kind)
+            assert lines[name] == pytest.approx([1, *kept.values])
     assert examples.kind == "robustness-examples"
 
 
