@@ -111,6 +111,26 @@ def test_claims_take_the_interval_and_figures_name_all_networks(compared):
     assert legend == ["vit-0, attention", "vit-0, mlp", "resnet18-1, residual"]
 
 
+def test_lines_of_the_figures_hold_the_numbers_that_they_are_labelled_with(compared):
+    models, found = compared
+    result = found.results["frequency"]
+    depth, _, answers = (d.figure.axes for d in draw(result, [m.name for m in models]))
+    highest = {line.get_label(): line.get_ydata() for line in depth[0].lines}
+    changes = {bars.get_label(): bars.lines[0].get_ydata() for bars in depth[1].containers}
+    noise, hybrid = (
+        {line.get_label(): line.get_ydata() for line in axis.lines} for axis in answers[:2]
+    )
+    for name in (m.name for m in models):
+        part = result.part(name)
+        assert np.array_equal(highest[name], select(result.data["highest"], name))
+        for kind in np.unique(part["kind"]):
+            assert np.array_equal(changes[f"{name}, {kind}"], select(part["change"], kind=kind))
+        assert np.array_equal(noise[name], part["noise_accuracy"])
+        for source in ("low", "high"):
+            of = part["hybrid_share"].sel(source=source)
+            assert np.array_equal(hybrid[f"{name}, {source} frequencies' class"], of)
+
+
 def test_without_labels_the_layers_are_measured_all_the_same(make_model, digit_images):
     found = compare_models([make_model("vit")], digit_images[0], only=["frequency"])
     result = found.results["frequency"]

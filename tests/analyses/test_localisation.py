@@ -278,6 +278,23 @@ def test_figures_show_three_tokens_of_two_blocks(make_model, digit_images):
     assert all(text.get_position()[0] > axis.lines[0].get_xdata()[0] for text in axis.texts)
 
 
+def test_the_outlined_patch_is_the_tokens_own():
+    axis = localisation.draw(compare(identity_net(), noise()), ["m"])[0].figure.axes[0]
+    cells = axis.images[0].get_array()
+    assert len(axis.patches) == 6
+    for outline in axis.patches:
+        (x, y), side = outline.get_xy(), outline.get_width()
+        # Of tokens that are handed on, the brightest patch of the map, at the end of viridis.
+        assert cells[int(y + side / 2), int(x + side / 2)].tolist() == [253, 231, 36, 255]
+
+
+def test_each_bar_is_the_score_of_its_own_block():
+    result = compare(identity_net([(5 * i + 3) % 16 for i in range(16)]), noise())
+    last, before = localisation.draw(result, ["m"])[1].figure.axes[0].patches
+    assert last.get_width() == result.metric("score_last_block", "m") < 0.2
+    assert before.get_width() == result.metric("score_last_but_one_block", "m") == 1
+
+
 @pytest.mark.parametrize("batch_size", [10, 40])
 def test_a_token_that_is_not_finite_once_is_named_and_has_no_cka(batch_size):
     images = np.maximum(noise(), 1)
