@@ -1,0 +1,103 @@
+"""How the gap study's networks see: which numbers of a comparison are taken, and what is drawn."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from tests.claims import made
+from tests.claims.made import CNN, VIT
+from tests.experiments.test_gap import GAP
+from zoo.experiments.gap_representation import (
+    MEASURES,
+    MUCH,
+    UNTRAINED,
+    Summary,
+    _measures,
+    draw,
+)
+from zoo.experiments.gap_summary import Share
+from zoo.experiments.gap_summary import draw as draw_shares
+
+
+def test_what_is_taken_of_a_comparison_is_what_the_table_says():
+    cells = np.full((7, 7), 0.1)
+    cells[5, 5] = 0.6  # the last block of each; the head comes after it
+    matches = {("v", "c"): 0.7, ("v", MUCH): 0.8}
+    highest = {name: [-1.0, -2.0, -3.0, -4.0, -5.0, last] for name, last in (("v", -6), ("c", -9))}
+    results = made.found(
+        [VIT, CNN],
+        cka=made.cka({("v", "c"): cells}, {"mean_best_match": matches}),
+        attention_distance=made.metrics(
+            lowest_layer_mean={"v": 3.0}, highest_layer_mean={"v": 9.0}, uniform={"v": 12.0}
+        ),
+        receptive_field=made.metrics(
+            radius50_first_block={"v": 0.1},
+            radius90_first_block={"v": 0.4},
+            radius90_last_block={"v": 0.9},
+        ),
+        frequency=made.by_layer([], highest=highest),
+    )
+    taken = dict(zip(MEASURES, _measures(results, "v", "c"), strict=True))
+    assert taken == {
+        "cka_with_cnn": 0.7,
+        "last_cka_with_cnn": 0.6,
+        "cka_with_much": 0.8,
+        "attention_distance": 3 / 12,
+        "field": 0.4,
+        "high_frequency": -6,
+    }
+    of_cnn = dict(zip(MEASURES, _measures(results, "c", "c"), strict=True))
+    assert (of_cnn["last_cka_with_cnn"], of_cnn["attention_distance"]) == (None, None)
+
+
+def drawn(container):
+    """A point's place, and the ends of its bar."""
+    x, y = (float(values[0]) for values in container.lines[0].get_data())
+    (bar,) = container.lines[2][0].get_segments()
+    return x, y, *bar[:, 0]
+
+
+def test_points_stand_at_their_models_with_the_ends_of_their_own_intervals():
+    models = ("vit", "vit-cct", "cnn", MUCH, UNTRAINED)
+    rows = [
+        Summary(model, 500, measure, 3, *(10 * i + j + end for end in (0, -0.2, 0.5)))
+        for i, measure in enumerate(MEASURES)
+        for j, model in enumerate(models)
+        if (model, measure) != ("cnn", "attention_distance")
+    ]
+    other = [dataclasses.replace(row, images=1000, value=-1) for row in rows]
+    figure = draw([*other, *rows], images=500, baseline="vit", cnn="cnn", title="t")
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == list(models)
+    for axis, (measure, words) in zip(figure.axes, MEASURES.items(), strict=True):
+        assert axis.get_xlabel() == words
+        expected = [
+            (row.value, models.index(row.model), row.low, row.high)
+            for row in rows
+            if row.measure == measure
+        ]
+        np.testing.assert_allclose([drawn(of) for of in axis.containers], expected)
+        lines = {line.get_linestyle(): line.get_xdata()[0] for line in axis.lines}
+        styles = {"vit": "-", "cnn": "--", MUCH: ":"}
+        ends = {styles[models[y]]: x for x, y, *_ in expected if models[y] in styles}
+        assert {style: x for style, x in lines.items() if style in styles.values()} == ends
+
+
+def test_bars_of_shares_end_where_their_intervals_do():
+    known = {"images": 500, "seeds": 3, "reference": "cnn", "gap": 0.2, "learning_rate": 0.001,
+             "steps": 5, "parameters": 9}  # fmt: skip
+    ends = {"vit": (0.4, 0.1, 0.5, 0, 0, 0), "cnn": (0.6, 0.5, 0.9, 1, 1, 1),
+            "vit-cct": (0.5, 0.3, 0.55, 0.5, 0.2, 1.4)}  # fmt: skip
+    names = ("accuracy", "accuracy_low", "accuracy_high", "share", "share_low", "share_high")
+    rows = [
+        Share(model=model, **known, **dict(zip(names, of, strict=True)))
+        for model, of in ends.items()
+    ]
+    accuracy, share = draw_shares(rows, GAP).axes
+    for axis, unit, at in ((accuracy, 100, 0), (share, 1, 3)):
+        (container,) = axis.containers
+        values = container.lines[0].get_xdata()
+        bars = [bar[:, 0].tolist() for bar in container.lines[2][0].get_segments()]
+        found = {float(value): bar for value, bar in zip(values, bars, strict=True)}
+        low, high = (unit * end for end in ends["vit-cct"][at + 1 : at + 3])
+        assert found[unit * ends["vit-cct"][at]] == pytest.approx([low, high])
