@@ -39,6 +39,9 @@ def test_the_gap_is_that_of_the_means():
 def test_table_and_figure_hold_every_point():
     points = over_seeds(TRIALS)
     assert "| vit | small | 100 | 0.410 ± 0.010 | 3 |" in as_markdown(points, 359)
-    axis = draw(points, title="digits").axes[0]
+    axis = draw(points[::-1], title="digits").axes[0]  # the larger subset first
     assert [list(line.get_xdata()) for line in axis.lines] == [[100, 1000]] * 2
+    assert [line.get_label() for line in axis.lines] == ["cnn", "vit"]
+    for line, (small, full) in zip(axis.lines, ((0.71, 0.91), (0.41, 0.81)), strict=True):
+        assert line.get_ydata() == pytest.approx([small, full])
     assert axis.get_xscale() == "log"

@@ -19,6 +19,7 @@ from zoo.models.files import describe_module
 from zoo.models.preprocess import preprocess
 from zoo.study.axes import select
 from zoo.study.results import INITIAL
+from zoo.study.spatial_layout import choose_images
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +99,15 @@ def test_features_that_do_not_fit_are_fewer_and_said_so(make_model, parts, monke
     result = probe_model(make_model("vit-gap"), *parts)
     assert (result.data.attrs["fit_images"], result.data.attrs["test_images"]) == (30, 30)
     assert "test: 30 of 359 images, at random" in result.notes
+    # They keep their labels.
+    drawn = [choose_images(len(part), 30, seed=0) for part in parts]
+    alone = probe_model(
+        make_model("vit-gap"),
+        *(Subset(part.images[rows], part.labels[rows], part.info)
+          for part, rows in zip(parts, drawn, strict=True)),
+    )  # fmt: skip
+    for kind in ("accuracy", "few_shot", "penalty"):
+        assert np.array_equal(result.data[kind], alone.data[kind], equal_nan=True)
 
 
 def test_raw_pixels_and_the_untrained_network_are_baselines(make_model, parts):

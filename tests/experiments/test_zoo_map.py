@@ -5,10 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from matplotlib.colors import to_hex
 
 from zoo.errors import UserError
 from zoo.experiments.zoo_map import Agreement, Member, agreements, nearest_to, zoo_map
 from zoo.experiments.zoo_map_figures import MARKERS, draw_matrix, draw_plane
+from zoo.figures import style
 from zoo.measures.fingerprints import fingerprint_of
 from zoo.measures.linear_cka import centred_gram
 
@@ -117,6 +119,16 @@ def test_the_matrix_is_in_the_order_of_the_tree(prints, members):
     bars = tree.collections[0].get_segments()
     assert [bar[1][1] for bar in bars] == pytest.approx(data["merges"].values[:, 2].tolist())
     assert all(bar[0][1] <= bar[1][1] and bar[3][1] <= bar[2][1] for bar in bars)
+
+
+def test_the_strip_above_the_matrix_has_the_families_in_the_order_of_the_tree(prints, members):
+    mixed = [0, 3, 6, 1, 4, 7, 2, 5, 8]
+    data = zoo_map([members[i] for i in mixed], [prints[i] for i in mixed].__getitem__, [IMAGES])
+    strip = draw_matrix(data).axes[1]
+    families = [members[mixed[i]].family for i in data["order"].values]
+    colours = [to_hex(band.get_facecolor()) for band in strip.patches]
+    assert colours == [to_hex(style.FAMILY_COLOURS[family]) for family in families]
+    assert [band.get_x() for band in strip.patches] == [place - 0.5 for place in range(9)]
 
 
 def test_more_models_than_labels_have_a_matrix(prints, members):
