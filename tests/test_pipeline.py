@@ -2,6 +2,7 @@
 
 import json
 import re
+import runpy
 import shutil
 import subprocess
 from pathlib import Path
@@ -17,6 +18,7 @@ from tests.test_imports import imports, module_file
 from tests.warm import run
 from zoo.config import load_params
 from zoo.errors import UserError
+from zoo.files import write_json, write_text
 from zoo.models.spec import model_digest
 from zoo.registry.register import register
 from zoo.registry.store import open_store
@@ -79,6 +81,34 @@ def test_published_weights_stand_beside_the_studys_networks_and_have_no_seeds(mo
     assert own == ("a-small", "x")
     assert (published.kind, published.name) == ("timm", "test_vit.r160_in1k")
     assert find_siblings(None, receipt, names, [0, 1]) == [(0, ("a-small", "y"))]
+
+
+def test_the_summary_is_of_accuracies_on_test_images(tmp_path, monkeypatch):
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["study"] = {"models": ["vit", "resnet18"], "subsets": ["small"], "seeds": [0, 1]}
+    params["compare"]["pairs"] = []
+    write_text(tmp_path / "params.yaml", yaml.safe_dump(params))
+    for name, count in (("small", 100), ("test", 359)):
+        write_json(tmp_path / f"data/subsets/{name}/subset.json", {"count": count})
+    tested = {"vit": (0.5, 0.6), "resnet18": (0.7, 0.9)}
+    for model, accuracies in tested.items():
+        for seed, accuracy in enumerate(accuracies):
+            parts = {"test": accuracy, "validation": accuracy / 2, "train": 1.0}
+            known = {"parameters": 9, "images_seen": 200, "seconds": 1.0}
+            of = {part: {"accuracy": value} for part, value in parts.items()} | known
+            key = f"{model}-small-{seed}"
+            write_json(tmp_path / f"metrics/train/{key}.json", of)
+            write_text(tmp_path / f"models/{key}/epochs.csv", "step,validation/accuracy\n1,0.1\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("zoo.figures.saving.save_figure", lambda *_: None)
+    runpy.run_module("pipelines.summary", run_name="__main__")
+    assert json.loads(Path("summary/metrics.json").read_text()) == {
+        "accuracy": {"vit": {"small": 0.55}, "resnet18": {"small": 0.8}},
+        "gap_resnet18_vit": {"small": 0.25},
+    }
+    table = Path("summary/accuracy.md").read_text()
+    assert table.startswith("Test accuracy on 359 images")
+    assert "| vit | small | 100 | 0.550 ± 0.071 | 2 | 9 | 200 | 1 s |" in table
 
 
 def test_training_does_not_depend_on_analyses():

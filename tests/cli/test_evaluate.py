@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from zoo.cli.evaluate import _print
 from zoo.data.subsets import load_subset
+from zoo.experiments.evaluation import Evaluation
 from zoo.models.files import load_model, save_model
 
 
@@ -31,6 +33,12 @@ def test_a_subset_and_two_models(here, zoo, digits_folder):
     assert "95 % interval" in text
     assert "one minus two: " in text
     assert "40 images" in text
+
+
+def test_the_difference_is_of_the_first_minus_the_second(capsys):
+    right = {"one": np.arange(50) < 10, "two": np.arange(50) < 30}
+    _print([Evaluation(name, (), of, ()) for name, of in right.items()])
+    assert "one minus two: −40.0 percentage points (−5" in capsys.readouterr().out
 
 
 def test_images_that_a_model_was_trained_on_are_told(here, make_model, zoo, digits_folder, capsys):

@@ -1,6 +1,12 @@
 import pytest
 
-from zoo.report.filters import describe_input, format_estimate, format_number, keep_whole
+from zoo.report.filters import (
+    FILTERS,
+    describe_input,
+    format_estimate,
+    format_number,
+    keep_whole,
+)
 
 
 @pytest.mark.parametrize(
@@ -50,3 +56,10 @@ def test_names_stay_whole_and_markup_is_escaped():
     )
     assert "span" not in keep_whole(f"my-vit-b {'x-' * 17} vit-base", names)
     assert keep_whole("5 %", ["a"]) == "5\xa0%"
+
+
+@pytest.mark.parametrize("name", ["test/accuracy", "test_accuracy", "accuracy"])
+def test_the_accuracy_of_a_model_is_that_on_test_images(name):
+    metrics = {"train/accuracy": 1.0, "validation/accuracy": 0.9, name: 0.8, "loss": 0.1}
+    assert FILTERS["accuracy"](metrics) == 0.8
+    assert FILTERS["accuracy"]({"train/accuracy": 1.0, "validation/accuracy": 0.9}) is None
