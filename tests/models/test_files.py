@@ -205,6 +205,10 @@ def test_pixels_are_scaled_normalised_and_resized():
     framed = np.zeros((1, 16, 16, 3), np.uint8)
     framed[:, 4:12, 4:12] = 255
     assert preprocess(framed, cropped)[0, 0].min() == 1.0
+    wide = np.zeros((1, 8, 24, 3), np.uint8)
+    wide[:, :, 8:16] = 255
+    for images in (wide, wide.swapaxes(1, 2)):
+        assert preprocess(images, spec)[0, 0].min() == 1.0
 
 
 def test_the_mode_is_restored(digit_images):
