@@ -3,11 +3,9 @@
 import dataclasses
 
 import numpy as np
-import pytest
 
 from tests.claims import made
 from tests.claims.made import CNN, VIT
-from tests.experiments.test_gap import GAP
 from zoo.experiments.gap_representation import (
     MEASURES,
     MUCH,
@@ -16,8 +14,6 @@ from zoo.experiments.gap_representation import (
     _measures,
     draw,
 )
-from zoo.experiments.gap_summary import Share
-from zoo.experiments.gap_summary import draw as draw_shares
 
 
 def test_what_is_taken_of_a_comparison_is_what_the_table_says():
@@ -81,23 +77,3 @@ def test_points_stand_at_their_models_with_the_ends_of_their_own_intervals():
         styles = {"vit": "-", "cnn": "--", MUCH: ":"}
         ends = {styles[models[y]]: x for x, y, *_ in expected if models[y] in styles}
         assert {style: x for style, x in lines.items() if style in styles.values()} == ends
-
-
-def test_bars_of_shares_end_where_their_intervals_do():
-    known = {"images": 500, "seeds": 3, "reference": "cnn", "gap": 0.2, "learning_rate": 0.001,
-             "steps": 5, "parameters": 9}  # fmt: skip
-    ends = {"vit": (0.4, 0.1, 0.5, 0, 0, 0), "cnn": (0.6, 0.5, 0.9, 1, 1, 1),
-            "vit-cct": (0.5, 0.3, 0.55, 0.5, 0.2, 1.4)}  # fmt: skip
-    names = ("accuracy", "accuracy_low", "accuracy_high", "share", "share_low", "share_high")
-    rows = [
-        Share(model=model, **known, **dict(zip(names, of, strict=True)))
-        for model, of in ends.items()
-    ]
-    accuracy, share = draw_shares(rows, GAP).axes
-    for axis, unit, at in ((accuracy, 100, 0), (share, 1, 3)):
-        (container,) = axis.containers
-        values = container.lines[0].get_xdata()
-        bars = [bar[:, 0].tolist() for bar in container.lines[2][0].get_segments()]
-        found = {float(value): bar for value, bar in zip(values, bars, strict=True)}
-        low, high = (unit * end for end in ends["vit-cct"][at + 1 : at + 3])
-        assert found[unit * ends["vit-cct"][at]] == pytest.approx([low, high])
