@@ -11,6 +11,7 @@ import torch
 from timm.layers import DropPath
 
 from tests.chaos_steps import end
+from tests.conftest import TINY_VIT
 from zoo.config import TrainConfig
 from zoo.data.subsets import load_subset
 from zoo.errors import UserError
@@ -82,6 +83,20 @@ def test_a_network_learns_forty_digits_by_heart(digits_folder):
     trained = train(module, spec, small, small, config, steps=120, seed=0)
     assert evaluate(trained.module, spec, small)["accuracy"] > 0.9
     assert trained.epochs[-1]["train/loss"] < trained.epochs[0]["train/loss"] / 2
+
+
+def test_what_is_logged_of_training_is_of_all_its_images(digits_folder):
+    """Where the weights hardly move, it is what the network says of them; the last batch has 8."""
+    torch.manual_seed(0)
+    dropout = {"pos_drop_rate": 0.0, "proj_drop_rate": 0.0, "attn_drop_rate": 0.0}
+    module = build("vit", classes=10, image_size=16, **TINY_VIT, **dropout)
+    small = load_subset(digits_folder / "small")
+    spec = ModelSpec("v", "vit", 16, small.info.class_names, small.info.mean, small.info.std)
+    config = replace(CONFIG, crop_padding=0, optimizer="sgd", learning_rate=1e-9)
+    (row,) = train(module, spec, small, small, config, steps=3, seed=0).epochs
+    rated = evaluate(module, spec, small)
+    assert row["train/accuracy"] == row["validation/accuracy"] == rated["accuracy"] > 0
+    assert row["train/loss"] == pytest.approx(rated["loss"], rel=1e-5)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
@@ -182,13 +197,21 @@ def test_as_many_steps_are_made_as_asked_for_and_validated_as_rarely(make_model,
     assert torch.equal(weights(begun), weights(whole))
 
 
-def test_the_best_weights_by_validation_are_kept(make_model, digits_folder, monkeypatch):
-    rated = iter([0.2, 0.5, 0.5, 0.1])
+@pytest.mark.parametrize(
+    ("accuracies", "losses"),
+    [([0.2, 0.5, 0.5, 0.1], [1.0] * 4), ([0.2, 0.5, 0.5, 0.5], [1.0, 0.8, 0.9, 0.8])],
+)
+def test_the_best_weights_by_validation_are_kept(
+    make_model, digits_folder, monkeypatch, accuracies, losses
+):
+    """Of epochs that are as accurate, that of the lower loss; of equal ones the first."""
+    rated = iter(zip(accuracies, losses, strict=True))
     seen = []
 
     def judge(module, spec, subset):
         seen.append(torch.cat([p.detach().flatten() for p in module.state_dict().values()]))
-        return {"loss": 1.0, "accuracy": next(rated)}
+        accuracy, loss = next(rated)
+        return {"loss": loss, "accuracy": accuracy}
 
     monkeypatch.setattr("zoo.training.loop.evaluate", judge)
     trained = run(make_model, digits_folder, replace(CONFIG, keep="best"))

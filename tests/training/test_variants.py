@@ -3,6 +3,7 @@ import json
 import math
 import threading
 from dataclasses import replace
+from itertools import cycle, islice
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,7 +19,7 @@ from zoo.files.folders import remove_folder
 from zoo.models.files import load_model
 from zoo.training.hardware import environment
 from zoo.training.loop import evaluate
-from zoo.training.variants import input_digest, train_variant
+from zoo.training.variants import describe_run, input_digest, train_variant
 
 PARAMS = load_params(Path(__file__).parents[2] / "params.yaml")
 TINY = replace(
@@ -47,12 +48,24 @@ def test_a_trained_variant_is_complete_and_says_what_it_is(digits_folder, tmp_pa
     test = load_subset(digits_folder / "test")
     assert (model.name, model.spec.seed, model.spec.subset_count) == ("vit-small", 3, 40)
     assert model.spec.test_digest == test.info.digest
+    # Pixels are scaled by what it was trained on alone.
+    small = load_subset(digits_folder / "small").info
+    assert (model.spec.mean, model.spec.std) == (small.mean, small.std)
     assert model.spec.metrics["test/accuracy"] == metrics["test"]["accuracy"]
     assert evaluate(model.module, model.spec, test)["accuracy"] == metrics["test"]["accuracy"]
     assert set(model.spec.environment) == {"torch", "device", "precision", "threads"}
     rows = list(csv.DictReader((tmp_path / "model" / "epochs.csv").open()))
     assert [float(row["epoch"]) for row in rows] == [1, 2]
     assert [path.suffix for path in (tmp_path / "checkpoints").iterdir()] == [".lock"]
+
+
+@pytest.mark.parametrize("steps", [1, 3, 8])
+def test_a_run_says_how_many_images_it_sees(steps):
+    # 40 images are two batches of 16 and one of 8 in every pass.
+    seen = sum(islice(cycle([16, 16, 8]), steps))
+    said = describe_run(replace(TINY.train, batch_size=16), steps, 40)
+    assert (said["images_seen"], said["steps"]) == (seen, steps)
+    assert said["epochs"] == math.ceil(steps / 3)
 
 
 def test_files_of_others_are_named_before_anything_is_trained(digits_folder, tmp_path):
