@@ -18,6 +18,7 @@ from zoo.experiments.transfer_report import draw, layer_rows, save, verdicts
 from zoo.figures import style
 from zoo.measures.depth import thirds
 from zoo.measures.linear_cka import linear_cka
+from zoo.measures.ridge import ridge_probe
 from zoo.models.files import describe_module, load_model
 from zoo.models.preprocess import preprocess
 from zoo.training import hardware
@@ -127,6 +128,11 @@ def test_fine_tuning_beats_the_untrained_classifier_and_moves_every_layer(letter
     assert steps[-1] == (1, 1, "analyses")
     train, test = (load_subset(digits / part) for part in ("train", "test"))
     untrained = evaluate(start, letters.spec, train)["accuracy"]
+    rated, most = done.accuracies, np.bincount(train.labels).argmax()
+    assert rated.most_common == (test.labels == most).mean() < np.bincount(test.labels).max() / 359
+    for model, found in ((letters, rated.probe_before), (done.model, rated.probe_after)):
+        seen = [classifier_inputs(model, "head", part.images, "cpu") for part in (train, test)]
+        assert found == ridge_probe(seen[0], train.labels, seen[1], test.labels).accuracy
     spec = done.model.spec
     assert spec.metrics["train/accuracy"] > untrained + 0.3
     assert done.accuracies.after > done.accuracies.most_common + 0.1
