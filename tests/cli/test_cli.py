@@ -219,6 +219,9 @@ def test_the_registry_is_listed_and_shown(zoo, registered):
     assert [line.split()[0] for line in lines[1:]] == ["vit-gap-small", "vit-small"]
     rows = json.loads(zoo("list", "--json"))
     assert [row["aliases"] for row in rows] == [["best"], ["best"]]
+    assert lines[0].endswith("test accuracy")
+    accuracies = [str(round(row["test_accuracy"], 4)) for row in rows]
+    assert [line.split()[-1] for line in lines[1:]] == accuracies
     shown = json.loads(zoo("show", "vit-small@best", "--json"))
     assert shown["spec"]["subset_count"] == 40
     assert "digits small, 40 images" in zoo("show", "vit-small/1")
