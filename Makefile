@@ -16,7 +16,7 @@ export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 unexport PYTHONHOME
 unexport PYTHONPATH
 
-.PHONY: setup repro study test bench chaos lint docs figures lock clean help
+.PHONY: setup repro study test oldest bench chaos lint docs figures lock clean help
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /  make \1 — /'
@@ -48,6 +48,12 @@ study: $(READY)  ## run one of studies/ in studies/runs/NAME: make study NAME=di
 
 test: $(READY)  ## run the test suite, a process a core
 	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder --durations 25
+
+OLDEST := build/oldest
+oldest: $(READY)  ## run the quick tests with the oldest dependencies that pyproject.toml allows
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(OLDEST)
+	$(BIN)/uv pip install --quiet --python $(OLDEST)/bin/python --resolution lowest-direct --editable '.[dev]'
+	PATH="$(CURDIR)/$(OLDEST)/bin:$$PATH" $(OLDEST)/bin/python -m pytest -m 'not slow' -n auto --dist loadfile
 
 bench: $(READY)  ## measure every question of speed as a ratio; benchmarks/results.json
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks
