@@ -128,7 +128,7 @@ def test_lines_of_the_figures_hold_the_numbers_that_they_are_labelled_with(compa
         assert np.array_equal(noise[name], part["noise_accuracy"])
         for source in ("low", "high"):
             of = part["hybrid_share"].sel(source=source)
-            assert np.array_equal(hybrid[f"{name}, {source} frequencies' class"], of)
+            assert np.array_equal(hybrid[f"{name}, class of the {source} frequencies"], of)
 
 
 def test_without_labels_the_layers_are_measured_all_the_same(make_model, digit_images):

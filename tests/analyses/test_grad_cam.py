@@ -298,7 +298,7 @@ def test_a_map_not_told_apart_from_random_is_noted(make_model, digit_images):
     assert gain.value == pytest.approx((areas[0] - areas[1]).mean(), abs=1e-6)
     said = [note for note in result.notes if note.startswith("v: Grad-CAM: cannot be")]
     assert len(said) == (gain.high >= 0)
-    for values, words in (((-0.1, -0.2, 0.05), "not told apart from random"),
+    for values, words in (((-0.1, -0.2, 0.05), "not distinguishable from random"),
                           ((-0.1, -0.15, -0.05), "lower than random by 0.05 to 0.15")):  # fmt: skip
         changed = dataclasses.replace(
             gain, **dict(zip(("value", "low", "high"), values, strict=True))

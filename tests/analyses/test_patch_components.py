@@ -35,3 +35,5 @@ def test_colours_are_those_of_the_last_blocks_patches(make_model, digit_images):
     (drawing,) = draw(result, ["vit-0", "resnet18-1"])
     texts = [text.get_text() for text in drawing.figure.axes[0].texts]
     assert {"image", "vit-0", "resnet18-1"} <= set(texts)
+    above = [text for text in drawing.figure.axes[0].texts if "\n(#" in text.get_text()]
+    assert [text.get_rotation() for text in above] == [0] * 6

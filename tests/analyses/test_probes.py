@@ -310,6 +310,21 @@ def test_figures_are_drawn_from_the_result_alone(make_model, digit_images):
     )
 
 
+def test_the_legend_names_a_model_and_its_seeds_in_full(make_model, digit_images):
+    images, labels = digit_images
+    name = "vit-cct-mimetic-schedule-n5000"
+    models = [make_model("vit", name), make_model("vit", "v", seed=1)]
+    found = compare_models(
+        models[:1], images, labels % 3, only=["probes"], siblings=[(0, models[1])]
+    )
+    (layers, *_) = probes.draw(found.results["probes"], [name])
+    figure = layers.figure
+    shown = figure.legends[0]
+    assert f"{name} (2 seeds), class token" in [text.get_text() for text in shown.get_texts()]
+    figure.draw_without_rendering()
+    assert shown.get_window_extent().width <= figure.bbox.width
+
+
 def test_without_labels_or_enough_images_of_two_classes_it_does_not_apply(make_model, digit_images):
     images, _ = digit_images
     model = make_model("vit", "v")

@@ -139,6 +139,12 @@ def test_claims_and_figures(compared):
         for name in names:
             kept = select(result.data["kept"].sel(network=name), kind=kind)
             assert lines[name] == pytest.approx([1, *kept.values])
+    legend = [text.get_text() for text in curves.figure.legends[0].get_texts()]
+    assert legend[2:] == ["as on unchanged images", "by guessing"]
+    # The axis that all share ends above every band.
+    bands = [band.get_datalim(axis.transData).y1 for axis in curves.figure.axes
+             for band in axis.collections]  # fmt: skip
+    assert curves.figure.axes[0].get_ylim()[1] >= max(bands)
     assert examples.kind == "robustness-examples"
 
 

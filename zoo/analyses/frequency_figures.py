@@ -109,7 +109,7 @@ def draw_answers(result: Result, compared: Sequence[str]) -> Figure:
                     share, ends = (
                         of[key].sel(source=source) for key in ("hybrid_share", "hybrid_share_ci")
                     )
-                    said = f"{name}, {source} frequencies' class"
+                    said = f"{name}, class of the {source} frequencies"
                     _band(right, of["cut"], share, ends, line, i, said)
         for of in list(rated.values())[:1]:
             left.axhline(float(of["chance"]), linestyle="--", color="0.5", linewidth=0.7)
@@ -120,8 +120,9 @@ def draw_answers(result: Result, compared: Sequence[str]) -> Figure:
             xlabel="frequency of the noise (1: highest)", xlim=(0, 1), ylim=(0, None),
         )  # fmt: skip
         right.set(
-            title="hybrid images", ylabel="share of answers", ylim=(0, None), xlim=(0, None),
-            xlabel="low frequencies of one image up to",
+            title="hybrid images: low of one, high of another", ylabel="share of answers",
+            xlabel="cut between low and high (1: highest frequency)",
+            xlim=(0, None), ylim=(0, None),
         )  # fmt: skip
         named = right if right.lines else left
         figure.legend(*named.get_legend_handles_labels(), loc="upper center", ncols=2)

@@ -85,7 +85,7 @@ def draw_curves(result: Result, compared: Sequence[str]) -> Figure:
     """Draw the mean probability of the predicted class against the share of pixels removed.
 
     Bands are 95 % intervals of the difference from the random map, laid around a map's own line:
-    where the random line runs inside, the two are not told apart.
+    where the random line runs inside, the two are not distinguishable.
     """
     across = min(style.PANELS_A_ROW, len(compared))
     with style.styled():
@@ -141,4 +141,4 @@ def _gain(result: Result, kind: str, name: str) -> str:
         return ""
     if gain.high < 0:
         return f", lower than random by {-gain.high:.2f} to {-gain.low:.2f}"
-    return ", not told apart from random"
+    return ", not distinguishable from random"

@@ -133,7 +133,8 @@ def draw(result: Result, compared: Sequence[str]) -> list[Drawing]:
     figure = image_grid(
         pictures,
         row_labels=["image", *names],
-        column_labels=[str(name) for name in parts[0]["image"].values],
+        # On two lines, class and number fit above a cell.
+        column_labels=[str(name).replace(" (#", "\n(#") for name in parts[0]["image"].values],
         foot="variance in the three colours: "
         + ", ".join(f"{name} {share}" for name, share in zip(names, shares, strict=True)),
     ).figure

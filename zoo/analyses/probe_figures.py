@@ -21,6 +21,7 @@ from zoo.study.results import INITIAL, Result
 
 UNTRAINED: Any = {"linestyle": ":", "linewidth": 1.0}
 LEGEND_COLUMNS = 2
+NAME = 30  # characters of a model's name in the legend, beside its seeds and its pooling
 KINDS = {"accuracy": "pixels_accuracy", "few_shot": "pixels_few_shot_accuracy"}
 PIXELS: Any = {"linestyle": "-.", "linewidth": 0.9, "color": "0.25"}
 
@@ -74,7 +75,7 @@ def _curves_of(axis: Axes, result: Result, kind: str, name: str, place: int) -> 
         ])  # fmt: skip
         label, accuracy, ends = seed_line(of_pooling, name, of_images, within=SHARE)
         line = style.marker(place) + ("--" if pooling == CLS else "-")
-        label = f"{style.shorten(label, 24)}, {pooling}"
+        label = f"{style.shorten(name, NAME)}{label.removeprefix(name)}, {pooling}"
         axis.plot(depth, accuracy, line, color=colour, markersize=size, linewidth=1.2, label=label)
         axis.fill_between(depth, *ends, color=colour, alpha=0.1, linewidth=0)
     if untrained := untrained_line(result.data[kind].sel(pooling=MEAN), name):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -20,6 +22,8 @@ AMOUNTS = {
     "least attended": "share of patches dropped",
     "shuffled tiles": "tiles along a side",
 }
+LEGEND_COLUMNS = 3
+ALL: Any = {"color": "0.5", "linestyle": ":", "linewidth": 1}  # nothing is lost
 
 
 def draw_curves(result: Result, names: Sequence[str]) -> Figure:
@@ -27,7 +31,9 @@ def draw_curves(result: Result, names: Sequence[str]) -> Figure:
     kinds = list(dict.fromkeys(result.data["kind"].values.tolist()))
     with style.styled():
         figure, axes = style.line_panels(
-            len(kinds), size=(1.98, 1.35), above=0.3 + style.LEGEND_ROW * (len(names) // 3 + 1)
+            len(kinds),
+            size=(1.98, 1.35),
+            above=0.3 + style.LEGEND_ROW * math.ceil((len(names) + 2) / LEGEND_COLUMNS),
         )
         for axis, kind in zip(axes, kinds, strict=True):
             for i, name in enumerate(names):
@@ -49,13 +55,15 @@ def draw_curves(result: Result, names: Sequence[str]) -> Figure:
             axis.set_title(WORDS.get(kind, kind), loc="left")
             axis.set_xlabel(AMOUNTS.get(kind, "strength"))
             axis.set_xticks(amounts)
-            axis.axhline(1, color="0.5", linestyle=":", linewidth=1)
-            axis.set_ylim(0, None)
+            axis.axhline(1, **ALL)
+        # Once all are drawn: the axis is shared, and the first panel's band may be a low one.
+        axes[0].set_ylim(0, None)
         for axis in axes[:: style.PANELS_A_ROW]:
             axis.set_ylabel("accuracy kept")
         guess = Line2D([], [], color="0.4", linestyle="--", linewidth=0.7, label="by guessing")
-        handles = [*axes[0].get_legend_handles_labels()[0], guess]
-        figure.legend(handles=handles, loc="upper center", ncols=3)
+        unchanged = Line2D([], [], label="as on unchanged images", **ALL)
+        handles = [*axes[0].get_legend_handles_labels()[0], unchanged, guess]
+        figure.legend(handles=handles, loc="upper center", ncols=LEGEND_COLUMNS)
     return figure
 
 

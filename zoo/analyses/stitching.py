@@ -44,9 +44,8 @@ ABOUT = About(
     ),
     reading=(
         "1 means that A's block l contains everything B needs at block m, and a linear map can "
-        "read it. B's own features, mapped in the same way, are the ceiling: what a map fitted to "
-        "so few images can keep. An untrained A shows what any features of these images would "
-        "give."
+        "read it. B's own features, mapped in the same way, show how much a map fitted to so few "
+        "images can keep. An untrained A shows what any features of these images would give."
     ),
     needs="activations",
     source="Bansal et al. 2021; in closed form: Csiszárik et al. 2021",

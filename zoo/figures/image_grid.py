@@ -74,7 +74,7 @@ def image_grid(
         column_groups: names of columns that belong together, and how many of them; each has a line
             above its columns' names.
     """
-    names = [style.shorten(name, 16) for name in row_labels]
+    names = [style.shorten(name, 24) for name in row_labels]
     tops = ["\n".join(style.shorten(n, 18) for n in name.split("\n")) for name in column_labels]
     shape = len(images), max(len(row) for row in images)
     first = next((picture for row in images for picture in row if picture is not None), None)
