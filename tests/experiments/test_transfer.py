@@ -187,7 +187,11 @@ def test_a_transfer_is_saved_as_a_model_that_loads(letters, digits, digit_images
     assert (tmp_path / "transfer.svg").is_file()
     names = {key.removeprefix("transfer/vit-digits/") for key in report["metrics"]}
     assert {"accuracy/probe_before", "accuracy/after", "kept/low_minus_high"} <= names
-    axis = draw(done).axes[0]
+    figure = draw(done)
+    (axis,) = figure.axes
+    shown = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert shown == ["an untrained network", "the network before the transfer"]
+    assert axis.get_ylabel().endswith("with the network after the transfer")
     assert axis.lines[-1].get_color() == style.COLOURS[0]  # a ViT's, as beside a CNN
     assert axis.get_xticklabels()[0].get_text() == "stem"
     title = axis.get_title(loc="left")

@@ -102,7 +102,25 @@ def test_the_plane_shows_family_data_and_seed(prints, members):
     assert len({line.get_color() for line in axis.lines}) == 3
     assert {line.get_marker() for line in axis.lines} == {*MARKERS[:3]}
     shown = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert shown == ["cnn", "mlp", "vit", "digits a", "digits b", "digits c"]
+    data = ["digits a", "digits b", "digits c"]
+    assert shown == ["family:", "cnn", "mlp", "vit", "trained on:", *data]
+
+
+def test_what_is_written_in_the_plane_covers_nothing(prints, members):
+    """Twelve versions of three models, all but one of each model in almost the same place."""
+    many = [
+        dataclasses.replace(members[3 * (i % 3)], name=f"{i}", model="abc"[i % 3] * 9, seed=i)
+        for i in range(12)
+    ]
+    figure = draw_plane(zoo_map(many, lambda i: prints[3 * (i % 3) + (i < 3)], [IMAGES]))
+    (axis,) = figure.axes
+    figure.draw_without_rendering()
+    texts = [text.get_window_extent().padded(-1) for text in axis.texts]
+    marks = [axis.transData.transform(line.get_xydata()[0]) for line in axis.lines]
+    assert len(texts) == 12 + 3
+    for text in texts:
+        assert text.count_overlaps(texts) == 1  # itself
+        assert not any(text.contains(*mark) for mark in marks)
 
 
 def test_the_matrix_is_in_the_order_of_the_tree(prints, members):

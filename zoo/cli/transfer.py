@@ -152,7 +152,9 @@ def _print_summary(report: dict[str, Any], folder: Path) -> None:
         ("most common class", accuracy["most_common"]),
     ]
     print_table(("", "accuracy"), [(what, rounded(value)) for what, value in rows])
-    click.echo("\nCKA of each layer before with after, and of an untrained network with after:\n")
+    click.echo(
+        "\nCKA of each layer with itself before the transfer, and with an untrained network's:\n"
+    )
     print_table(
         ("layer", "kept", "untrained"),
         [(r["layer"], rounded(r["cka"]), rounded(r["untrained"])) for r in report["layers"]],

@@ -100,12 +100,12 @@ def layer_rows(done: Transferred) -> list[dict[str, Any]]:
 
 
 def draw(done: Transferred) -> Figure:
-    """Draw CKA before with after, layer by layer, above that of an untrained network."""
+    """Draw what the network after the transfer is compared with: itself before, and untrained."""
     kept, untrained = done.kept, done.untrained
     colour = style.FAMILY_COLOURS[done.family]
     lines = [
-        Line("untrained with after", "0.5", ":", untrained.cka, untrained.low, untrained.high),
-        Line("before with after", colour, "-", kept.cka, kept.low, kept.high),
+        Line("an untrained network", "0.5", ":", untrained.cka, untrained.low, untrained.high),
+        Line("the network before the transfer", colour, "-", kept.cka, kept.low, kept.high),
     ]
     how = "classifier alone" if done.model.spec.training.get("freeze") else "fine-tuned"
     names = f"{style.shorten(done.before.name, 24)} on {done.model.spec.source}"
@@ -117,7 +117,7 @@ def draw(done: Transferred) -> Figure:
         figure = style.new_figure(width=4.6, height=3.4)
         axis = figure.subplots()
         draw_lines(axis, kept.layers, lines, most=34)
-        axis.set_ylabel(LABEL)
+        axis.set_ylabel(f"{LABEL}\nwith the network after the transfer")
         axis.set_title(
             f"{names}: {how} on {done.counts['train']:,} images\n"
             f"{accuracy} ({done.counts['test']:,} test images)",

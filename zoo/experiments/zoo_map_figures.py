@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from zoo.figures import style
-from zoo.figures.labels import LABEL_PITCH, LABEL_POINTS, shorten, widest_label
+from zoo.figures.labels import LABEL_PITCH, LABEL_POINTS, shorten, text_width, widest_label
 from zoo.measures.linear_cka import LABEL
 
 if TYPE_CHECKING:
@@ -23,10 +23,12 @@ if TYPE_CHECKING:
 MARKERS, OTHERS = "osD^vPX*p", "."
 SEEDED = 60  # versions; of more, the numbers beside the points would cover each other
 NAMED = 12  # models; of more, so would the names below them
-LINE, CHARACTER = 8.0, 3.7  # points: height of a name, and width of its letters
+POINTS, DOT = 7, 6  # points: the texts' size, and the width of a model's mark
+# Points from a mark to its number: the nearest that is free, with a line from the second on.
+AWAY = (7.5, 13.0, 18.5, 24.0, 29.5, 35.0)
 WRITTEN = 14  # models whose similarities are written into the matrix
 TREE, STRIP, GAP = 0.8, 0.1, 0.04  # inches
-LONGEST = 24  # characters of a name
+LONGEST = 32  # characters of a name
 
 
 def draw_matrix(data: xr.Dataset) -> Figure:
@@ -92,22 +94,18 @@ def draw_plane(data: xr.Dataset) -> Figure:
     with style.styled():
         figure = style.new_figure(height=4.4)
         axis = figure.subplots()
-        rows = zip(points, data["family"].values, data["data"].values, seeds, strict=True)
-        for (x, y), family, trained_on, seed in rows:
+        rows = zip(points, data["family"].values, data["data"].values, strict=True)
+        for (x, y), family, trained_on in rows:
             shape = shapes.get(str(trained_on), OTHERS)
             axis.plot(
-                x, y, shape, color=colours[str(family)], markersize=6, alpha=0.75, markeredgewidth=0
-            )
-            if len(seeds) <= SEEDED and np.isfinite(seed):
-                axis.annotate(
-                    f"{int(seed)}", (x, y), xytext=(4, 3), textcoords="offset points", fontsize=7
-                )
+                x, y, shape, color=colours[str(family)], markersize=DOT, alpha=0.75,
+                markeredgewidth=0,
+            )  # fmt: skip
         axis.set_aspect("equal", adjustable="datalim")
         # Room for names at both sides, as data: an equal aspect takes margins away again.
         room = [0.12 * np.ptp(points[:, 0]), 0.0]
         axis.update_datalim([points.min(axis=0) - room, points.max(axis=0) + room])
         axis.margins(0.08)
-        _name_models(axis, data)
         axis.set(xlabel="first axis (distance is √(2 − 2 CKA))", ylabel="second axis")
         share = float(data["share"])
         kept = "all models are alike" if np.isnan(share) else f"{100 * share:.0f} % of the variance"
@@ -117,35 +115,103 @@ def draw_plane(data: xr.Dataset) -> Figure:
         drawn = shapes | (
             {"other data": OTHERS} if len(shapes) < len({*data["data"].values}) else {}
         )
-        handles += [
+        of_data = [
             Line2D(
                 [], [], marker=s, ls="", color="0.4", label=shorten(d, LONGEST) or "unknown data"
             )
             for d, s in drawn.items()
         ]
-        figure.legend(handles=handles, loc="outside right center")
+        # Colours and marks each below what they stand for.
+        heads = [Line2D([], [], ls="", label=text) for text in ("family:", "trained on:")]
+        figure.legend(handles=[heads[0], *handles, heads[1], *of_data], loc="outside right center")
+        # What is written beside points has to know where they end up.
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+        scale = 72 / figure.dpi
+        taken = [_Box(x, y, DOT / 2, DOT / 2) for x, y in scale * axis.transData.transform(points)]
+        if len(seeds) <= SEEDED:
+            _number_points(axis, points, seeds, taken)
+        _name_models(axis, data, taken)
     return figure
 
 
-def _name_models(axis: Axes, data: xr.Dataset) -> None:
-    """Write each model's name below its versions, moved down where another one stands."""
+class _Box(NamedTuple):
+    """What is drawn in a figure: its centre, half its width and half its height, in points."""
+
+    x: float
+    y: float
+    across: float
+    down: float
+
+    def covers(self, other: _Box) -> bool:
+        apart = abs(self.x - other.x), abs(self.y - other.y)
+        return apart[0] < self.across + other.across and apart[1] < self.down + other.down
+
+
+def _box(text: str, x: float, y: float) -> _Box:
+    return _Box(x, y, 36 * text_width(text, POINTS), POINTS / 2)
+
+
+def _number_points(
+    axis: Axes, points: NDArray[np.float64], seeds: NDArray[np.float64], taken: list[_Box]
+) -> None:
+    """Write each model's seed beside its mark, where nothing else stands; add it to `taken`."""
+    angles = np.pi / 4 + np.linspace(0, 2 * np.pi, 16, endpoint=False)
+    for place, seed, dot in zip(points, seeds, taken.copy(), strict=True):
+        if not np.isfinite(seed):
+            continue
+        text = f"{int(seed)}"
+        offsets = [(r * np.cos(a), r * np.sin(a), r) for r in AWAY for a in angles]
+        boxes = [_box(text, dot.x + x, dot.y + y) for x, y, _ in offsets]
+        free = (i for i, box in enumerate(boxes) if not any(box.covers(other) for other in taken))
+        chosen = next(free, 0)
+        x, y, away = offsets[chosen]
+        taken.append(boxes[chosen])
+        line: dict[str, Any] = {
+            "arrowstyle": "-",
+            "color": "0.6",
+            "linewidth": 0.5,
+            "shrinkA": 0,
+            "shrinkB": 0,
+        }
+        axis.annotate(
+            text, place, xytext=(x, y), textcoords="offset points", fontsize=POINTS,
+            ha="center", va="center", arrowprops=line if away > AWAY[0] else None,
+        )  # fmt: skip
+
+
+def _name_models(axis: Axes, data: xr.Dataset, taken: list[_Box]) -> None:
+    """Write each model's name by its versions: below, above or beside, the nearest free place."""
     models, points = data["model"].values, data["position"].values
     names = sorted({str(model) for model in models})
     if len(names) > NAMED:
         return
-    axis.apply_aspect()
     scale = 72 / axis.figure.dpi
-    lowest = {n: (points[models == n, 0].mean(), points[models == n, 1].min()) for n in names}
-    placed: list[tuple[float, float, float]] = []
-    for name in sorted(names, key=lambda name: -lowest[name][1]):
-        x, y = scale * axis.transData.transform(lowest[name])
-        half, below = CHARACTER * len(shorten(name, LONGEST)) / 2, 1.5 * LINE
-        while any(abs(x - a) < half + b and abs(y - below - c) < LINE for a, b, c in placed):
-            below += LINE / 4
-        placed.append((x, half, y - below))
+    panel = axis.get_window_extent()
+    groups = {name: scale * axis.transData.transform(points[models == name]) for name in names}
+    for name in sorted(names, key=lambda name: -groups[name][:, 1].min()):
+        text, own = shorten(name, LONGEST), groups[name]
+        (left, low), (right, high) = own.min(axis=0), own.max(axis=0)
+        x, y = own.mean(axis=0)
+        half = _box(text, x, y).across
+        around = (
+            box
+            for away in np.arange(8.0, 200, 2)
+            for box in (
+                _box(text, x, low - away),
+                _box(text, x, high + away),
+                _box(text, right + away + half, y),
+                _box(text, left - away - half, y),
+            )
+            if scale * panel.x0 < box.x - half and box.x + half < scale * panel.x1
+        )
+        below = _box(text, x, low - 8)
+        box = next((b for b in around if not any(b.covers(other) for other in taken)), below)
+        taken.append(box)
         axis.annotate(
-            shorten(name, LONGEST), lowest[name], xytext=(0, -below), textcoords="offset points",
-            fontsize=7, color="0.3", ha="center", va="bottom",
+            text, points[models == name].mean(axis=0),
+            xytext=(box.x - x, box.y - y), textcoords="offset points",
+            fontsize=POINTS, color="0.3", ha="center", va="center",
         )  # fmt: skip
 
 
