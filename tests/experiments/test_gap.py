@@ -24,7 +24,6 @@ from zoo.data.subsets import load_subset
 from zoo.errors import UserError
 from zoo.experiments.gap import Run, run_study
 from zoo.experiments.gap_representation import MEASURES, Seen, summarise_seen
-from zoo.experiments.gap_representation import as_markdown as representation_table
 from zoo.experiments.gap_summary import as_markdown, draw, summarise
 from zoo.files import csv_text
 from zoo.measures.intervals import ratio_of_means
@@ -191,20 +190,6 @@ def test_the_command_writes_table_and_figure(params_file, tmp_path):
     assert seen["vit", "last_cka_with_cnn"] == pytest.approx(np.mean(last), abs=1e-6)
     across = [zoo.select(cka, f"vit{s}", f"vit{1 - s}").max("layer_b").mean() for s in (0, 1)]
     assert seen["vit", "cka_with_much"] == pytest.approx(np.mean(across), abs=1e-6)
-
-
-def test_intervals_over_seeds_end_where_their_quantity_does():
-    """Three seeds that scatter have wide ones: a receptive field of less than nothing is none."""
-    values = zip((0.9, 0.99, 0.7), (0.1, 0.2, 0.8), (0.2, 1.1, 2.0), (-3, -1, 0.5), strict=True)
-    seen = [Seen("vit", 40, s, c, c, c, a, f, h) for s, (c, f, a, h) in enumerate(values)]
-    rows = {row.measure: row for row in summarise_seen(seen)}
-    assert (rows["field"].low, rows["field"].high) == (0, 1)
-    assert rows["cka_with_cnn"].low == pytest.approx(0.863 - 4.303 * 0.1484 / 3**0.5, abs=0.001)
-    assert rows["cka_with_cnn"].high == 1
-    assert rows["attention_distance"].low == 0
-    assert rows["attention_distance"].high > 2
-    assert rows["high_frequency"].low < -5  # a logarithm has no ends
-    assert "0.37 (0.00 to 1.00)" in representation_table(list(rows.values()), 50)
 
 
 def test_seeds_that_tie_have_no_interval():

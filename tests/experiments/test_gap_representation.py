@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import pytest
 
 from tests.claims import made
 from tests.claims.made import CNN, VIT
@@ -10,9 +11,12 @@ from zoo.experiments.gap_representation import (
     MEASURES,
     MUCH,
     UNTRAINED,
+    Seen,
     Summary,
     _measures,
+    as_markdown,
     draw,
+    summarise_seen,
 )
 
 
@@ -77,3 +81,17 @@ def test_points_stand_at_their_models_with_the_ends_of_their_own_intervals():
         styles = {"vit": "-", "cnn": "--", MUCH: ":"}
         ends = {styles[models[y]]: x for x, y, *_ in expected if models[y] in styles}
         assert {style: x for style, x in lines.items() if style in styles.values()} == ends
+
+
+def test_intervals_over_seeds_end_where_their_quantity_does():
+    """Three seeds that scatter have wide ones: a receptive field of less than nothing is none."""
+    values = zip((0.9, 0.99, 0.7), (0.1, 0.2, 0.8), (0.2, 1.1, 2.0), (-3, -1, 0.5), strict=True)
+    seen = [Seen("vit", 40, s, c, c, c, a, f, h) for s, (c, f, a, h) in enumerate(values)]
+    rows = {row.measure: row for row in summarise_seen(seen)}
+    assert (rows["field"].low, rows["field"].high) == (0, 1)
+    assert rows["cka_with_cnn"].low == pytest.approx(0.863 - 4.303 * 0.1484 / 3**0.5, abs=0.001)
+    assert rows["cka_with_cnn"].high == 1
+    assert rows["attention_distance"].low == 0
+    assert rows["attention_distance"].high > 2
+    assert rows["high_frequency"].low < -5  # a logarithm has no ends
+    assert "0.37 (0.00 to 1.00)" in as_markdown(list(rows.values()), 50)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -208,7 +209,7 @@ def _mark_what_is_cut(axis: Axes) -> bool:
     limits = max(SHOWN[0], low), min(SHOWN[1], high)
     axis.set_xlim(limits)
     cut = False
-    for of_size in axis.containers:
+    for of_size in (c for c in axis.containers if isinstance(c, ErrorbarContainer)):
         marks, _, (bars,) = of_size.lines
         # Where there is no gap, a bar has no ends.
         for (start, y), (end, _) in filter(len, bars.get_segments()):
