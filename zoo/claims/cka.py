@@ -177,7 +177,8 @@ def map_splits(results: ComparisonResults, networks: Networks) -> Measurement | 
         means.append(cells)
     without, whole = means
     detail = (
-        f"before with after block {changed}: {without[0]:.3f} without, {whole[0]:.3f} with skips"
+        f"blocks before block {changed} with those after it: {without[0]:.3f} without, "
+        f"{whole[0]:.3f} with skips"
     )
     return measured(without - whole, detail)
 

@@ -83,7 +83,8 @@ CLAIMS = (
         id="R-transfer",
         figure="G.1",
         statement="Taken to other images, a network keeps its first layers and changes its last",
-        measured_as="CKA of each block before with after, lowest minus highest third of blocks",
+        measured_as="CKA of each block before the transfer with itself after it, mean of the "
+        "lowest third of blocks minus that of the highest",
         threshold=Threshold("above", 0),
         why="how many blocks are kept depends on their number and the images",
         applies_when="`zoo transfer` of the whole network",
