@@ -98,7 +98,7 @@ def test_a_server_that_does_not_answer_is_asked_for_one_model_only(
     def away(*_):
         raise MlflowException("no answer") from requests.ConnectionError()
 
-    monkeypatch.setattr(MlflowClient, "log_model_artifact", away)
+    monkeypatch.setattr(MlflowClient, "log_model_artifacts", away)
     with pytest.raises(UserError, match="no answer"):
         list(keep_all(store, models, images, device="cpu"))
     assert len(count) == 1

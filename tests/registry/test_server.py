@@ -141,7 +141,7 @@ def test_a_fingerprint_is_made_for_all_machines_also_after_a_kill(
     for seed in (0, 1):
         zoo("register", make_folder(seed))
     asked = ("fingerprint", "vit-small/1", "vit-small/2", "--data", test_split)
-    zoo(*asked, dies_at="log_model_artifact")
+    zoo(*asked, dies_at="log_model_artifacts")
     assert zoo(*asked).count("made") == 2
     other = tmp_path / "another-machine"
     other.mkdir()

@@ -129,9 +129,10 @@ def keep_fingerprint(
         path, content = _file(store, key), write_fingerprint(found, key, made_by)
         if model.model_id:  # before the cache: what is cached is not logged again
             with tempfile.TemporaryDirectory() as temporary:
-                write_bytes(Path(temporary) / path.name, content)
-                file = str(Path(temporary) / path.name)
-                store.client.log_model_artifact(model.model_id, file, FOLDER)
+                folder = Path(temporary) / FOLDER
+                folder.mkdir()
+                write_bytes(folder / path.name, content)
+                store.client.log_model_artifacts(model.model_id, temporary)
         write_bytes(path, content)
         return _kept(path, found, made=True)
 
