@@ -26,6 +26,7 @@ NAMED = 12  # models; of more, so would the names below them
 POINTS, DOT = 7, 6  # points: the texts' size, and the width of a model's mark
 # Points from a mark to its number: the nearest that is free, with a line from the second on.
 AWAY = (7.5, 13.0, 18.5, 24.0, 29.5, 35.0)
+LINE: Any = {"arrowstyle": "-", "color": "0.6", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 0}
 WRITTEN = 14  # models whose similarities are written into the matrix
 TREE, STRIP, GAP = 0.8, 0.1, 0.04  # inches
 LONGEST = 32  # characters of a name
@@ -152,6 +153,13 @@ def _box(text: str, x: float, y: float) -> _Box:
     return _Box(x, y, 36 * text_width(text, POINTS), POINTS / 2)
 
 
+def _take(boxes: Sequence[_Box], taken: list[_Box]) -> _Box:
+    """Return the first box that covers nothing, or else the very first; add it to `taken`."""
+    free = (box for box in boxes if not any(box.covers(other) for other in taken))
+    taken.append(next(free, boxes[0]))
+    return taken[-1]
+
+
 def _number_points(
     axis: Axes, points: NDArray[np.float64], seeds: NDArray[np.float64], taken: list[_Box]
 ) -> None:
@@ -161,22 +169,13 @@ def _number_points(
         if not np.isfinite(seed):
             continue
         text = f"{int(seed)}"
-        offsets = [(r * np.cos(a), r * np.sin(a), r) for r in AWAY for a in angles]
-        boxes = [_box(text, dot.x + x, dot.y + y) for x, y, _ in offsets]
-        free = (i for i, box in enumerate(boxes) if not any(box.covers(other) for other in taken))
-        chosen = next(free, 0)
-        x, y, away = offsets[chosen]
-        taken.append(boxes[chosen])
-        line: dict[str, Any] = {
-            "arrowstyle": "-",
-            "color": "0.6",
-            "linewidth": 0.5,
-            "shrinkA": 0,
-            "shrinkB": 0,
-        }
+        offsets = [(r * np.cos(a), r * np.sin(a)) for r in AWAY for a in angles]
+        box = _take([_box(text, dot.x + x, dot.y + y) for x, y in offsets], taken)
+        x, y = box.x - dot.x, box.y - dot.y
+        moved = np.hypot(x, y) > (AWAY[0] + AWAY[1]) / 2
         axis.annotate(
             text, place, xytext=(x, y), textcoords="offset points", fontsize=POINTS,
-            ha="center", va="center", arrowprops=line if away > AWAY[0] else None,
+            ha="center", va="center", arrowprops=LINE if moved else None,
         )  # fmt: skip
 
 
@@ -194,7 +193,7 @@ def _name_models(axis: Axes, data: xr.Dataset, taken: list[_Box]) -> None:
         (left, low), (right, high) = own.min(axis=0), own.max(axis=0)
         x, y = own.mean(axis=0)
         half = _box(text, x, y).across
-        around = (
+        around = [
             box
             for away in np.arange(8.0, 200, 2)
             for box in (
@@ -204,10 +203,8 @@ def _name_models(axis: Axes, data: xr.Dataset, taken: list[_Box]) -> None:
                 _box(text, left - away - half, y),
             )
             if scale * panel.x0 < box.x - half and box.x + half < scale * panel.x1
-        )
-        below = _box(text, x, low - 8)
-        box = next((b for b in around if not any(b.covers(other) for other in taken)), below)
-        taken.append(box)
+        ]
+        box = _take(around or [_box(text, x, low - 8)], taken)
         axis.annotate(
             text, points[models == name].mean(axis=0),
             xytext=(box.x - x, box.y - y), textcoords="offset points",
